@@ -1,0 +1,1 @@
+"""Where annotated slices come from."""

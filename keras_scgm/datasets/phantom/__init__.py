@@ -1,0 +1,25 @@
+"""Spinal cords drawn procedurally: test data, and the way to train without patient data.
+
+`anatomy` holds the shapes, `contrast` the brightness of tissues, `drawing` paints a slice and `acquisition`
+scans it. On top of them `training_slices` draws slices for a network, `subject` volumes and
+`challenge_layout` a data set.
+"""
+
+from keras_scgm.datasets.phantom.anatomy import CordShape, average_section
+from keras_scgm.datasets.phantom.challenge_layout import write_challenge_dataset
+from keras_scgm.datasets.phantom.contrast import CONTRASTS
+from keras_scgm.datasets.phantom.subject import SITES, PhantomSpec, PhantomSubject, draw_subject
+from keras_scgm.datasets.phantom.training_slices import DomainSpec, draw_slices
+
+__all__ = [
+    "CONTRASTS",
+    "SITES",
+    "CordShape",
+    "DomainSpec",
+    "PhantomSpec",
+    "PhantomSubject",
+    "average_section",
+    "draw_slices",
+    "draw_subject",
+    "write_challenge_dataset",
+]

@@ -1,0 +1,276 @@
+"""Draws whole subjects: volumes with gray matter, cord, levels and disagreeing raters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, grid_points
+from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
+from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
+from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice, smooth_field
+from keras_scgm.errors import InputError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class PhantomSpec:
+    """What `draw_subject` draws.
+
+    Attributes:
+        spacing_mm: in-plane width of a voxel.
+        slice_thickness_mm: distance between slices, and their thickness.
+        matrix_size: voxels to the left and to the front.
+        n_slices: axial slices, from the lower to the upper level.
+        contrast: one of `CONTRASTS`.
+        levels: lower and upper end as vertebral levels, 1 (C1) to 21 (L2), lower end first.
+        contrast_to_noise: range of gray-white difference over noise.
+        zero_filling: range of true resolution over `spacing_mm`.
+        off_centre_mm: largest distance of the cord from the middle of the picture along both axes.
+        rotation_deg: largest in-plane rotation of the body.
+        tilt_deg: largest obliquity of the affine.
+        artefacts: 0 for none, 1 for as many as in clinical images.
+
+    >>> PhantomSpec.from_dict(SITES[3].to_dict()) == SITES[3]
+    True
+    """
+
+    spacing_mm: float = 0.5
+    slice_thickness_mm: float = 5.0
+    matrix_size: int = 128
+    n_slices: int = 10
+    contrast: str = "t2star"
+    levels: Range = (7.0, 2.0)
+    contrast_to_noise: Range = (2.0, 6.0)
+    zero_filling: Range = (1.0, 1.2)
+    off_centre_mm: float = 4.0
+    rotation_deg: float = 6.0
+    tilt_deg: float = 8.0
+    artefacts: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("levels", "contrast_to_noise", "zero_filling"):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)) or len(value) != 2:
+                raise InputError(f"PhantomSpec: {name} must be a pair of numbers, received {value!r}")
+            object.__setattr__(self, name, (float(value[0]), float(value[1])))
+        rules = {
+            "spacing_mm": (0.05 <= self.spacing_mm <= 2.0, "between 0.05 and 2"),
+            "slice_thickness_mm": (0.05 <= self.slice_thickness_mm <= 30.0, "between 0.05 and 30"),
+            "matrix_size": (16 <= self.matrix_size <= 2048, "between 16 and 2048"),
+            "n_slices": (self.n_slices >= 1, "at least 1"),
+            "contrast": (self.contrast in CONTRASTS, f"one of {', '.join(CONTRASTS)}"),
+            "levels": (
+                LAST_LEVEL >= self.levels[0] >= self.levels[1] >= FIRST_LEVEL,
+                "from the lower end to the upper end, between 21 (L2) and 1 (C1)",
+            ),
+            "contrast_to_noise": (
+                0 < self.contrast_to_noise[0] <= self.contrast_to_noise[1],
+                "0 < low <= high",
+            ),
+            "zero_filling": (1 <= self.zero_filling[0] <= self.zero_filling[1] <= 4, "1 <= low <= high <= 4"),
+            "off_centre_mm": (self.off_centre_mm >= 0, "0 or more"),
+            "rotation_deg": (0 <= self.rotation_deg <= 180, "between 0 and 180"),
+            "tilt_deg": (0 <= self.tilt_deg <= 45, "between 0 and 45"),
+            "artefacts": (0 <= self.artefacts <= 1, "between 0 and 1"),
+        }
+        for name, (valid, rule) in rules.items():
+            if not valid:
+                raise InputError(f"PhantomSpec: {name} must be {rule}, received {getattr(self, name)!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> PhantomSpec:
+        """Inverse of `to_dict`; unknown names are refused."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise InputError(f"PhantomSpec: unknown settings {', '.join(unknown)}")
+        return cls(**values)
+
+
+SITES: Mapping[int, PhantomSpec] = {
+    1: PhantomSpec(0.5, 5.0, 100, 8, contrast_to_noise=(2.5, 5.0)),
+    2: PhantomSpec(0.5, 5.0, 160, 10, contrast_to_noise=(1.8, 4.0), artefacts=0.8),
+    3: PhantomSpec(0.25, 2.5, 200, 14, contrast_to_noise=(1.2, 2.5), zero_filling=(1.8, 2.2)),
+    4: PhantomSpec(0.3, 5.0, 200, 10, contrast_to_noise=(2.5, 6.0), zero_filling=(1.8, 2.2)),
+}
+"""The four sites of the SCGM challenge (Prados et al., NeuroImage 2017): resolution and slice thickness are
+theirs, the field of view is smaller than theirs to keep drawing quick."""
+
+
+@dataclass(frozen=True, eq=False)
+class PhantomSubject:
+    """A drawn subject. Images share one grid; axes run to the left, to the front and up.
+
+    Attributes:
+        image: float32 volume as scanned.
+        gray_matter: float32 fraction of gray matter in every voxel, 0 to 1.
+        cord: float32 fraction of cord.
+        mask: uint8, 1 where gray matter fills more than half of the voxel.
+        levels: vertebral level of every slice.
+        spec: what was asked for.
+        seed: what was asked for.
+    """
+
+    image: nib.Nifti1Image
+    gray_matter: nib.Nifti1Image
+    cord: nib.Nifti1Image
+    mask: nib.Nifti1Image
+    levels: tuple[int, ...]
+    spec: PhantomSpec
+    seed: int
+
+    def raters(self, n: int = 4, *, white_matter: bool = False) -> list[nib.Nifti1Image]:
+        """Masks by n people who agree on the gray matter and not on its contour.
+
+        Every rater has a habit (generous or strict), a wandering hand (smooth) and single voxels of doubt.
+
+        Args:
+            n: how many, at least 1.
+            white_matter: mark the rest of the cord with 2, as the challenge does.
+        """
+        if n < 1:
+            raise InputError(f"raters: n must be at least 1, received {n!r}")
+        fraction = np.asarray(self.gray_matter.dataobj)
+        cord = np.asarray(self.cord.dataobj)
+        sigma = max(0.2, 0.35 * self.spec.spacing_mm) / self.spec.spacing_mm
+        soft = gaussian_filter(fraction, (sigma, sigma, 0))
+        masks = []
+        for child in np.random.SeedSequence((self.seed, 77)).spawn(n):
+            rng = np.random.default_rng(child)
+            shape = (fraction.shape[0], fraction.shape[1])
+            habit, hand, doubt = rng.normal(0.0, 0.08), 0.22, 0.10
+            threshold = np.empty_like(soft)
+            for z in range(soft.shape[2]):
+                knots = rng.standard_normal([int(m * self.spec.spacing_mm / 1.5) + 4 for m in shape])
+                threshold[..., z] = (
+                    0.42 + habit + hand * smooth_field(knots, shape, self.spec.spacing_mm, 1.5)
+                )
+            threshold += doubt * rng.standard_normal(soft.shape, dtype=np.float32)
+            gray = soft > np.clip(threshold, 0.12, 0.8)
+            labels = gray.astype(np.uint8)
+            if white_matter:
+                labels[(cord > 0.5) & ~gray] = 2
+            masks.append(_nifti(labels, self.image.affine))
+        return masks
+
+
+def draw_subject(spec: PhantomSpec, seed: int) -> PhantomSubject:
+    """Draws one subject; the same arguments give the same bytes.
+
+    Args:
+        spec: resolution, extent, contrast.
+        seed: any non-negative integer.
+
+    >>> subject = draw_subject(PhantomSpec(matrix_size=64, n_slices=2), seed=1)
+    >>> subject.image.shape, subject.levels
+    ((64, 64, 2), (7, 2))
+    """
+    rng = np.random.default_rng(np.random.SeedSequence(_checked_seed(seed)))
+    own = rng.standard_normal(N_DIALS, dtype=np.float32)
+    settings = Dials(rng.standard_normal(64))
+    tissues = draw_tissues(spec.contrast, settings)
+    gap = tissues["gray_matter"] - tissues["white_matter"]
+    resolution = spec.spacing_mm * settings.uniform(*spec.zero_filling)
+    scan = draw_scan(
+        settings,
+        acquired_mm=(resolution, resolution),
+        grid_mm=spec.spacing_mm,
+        contrast_to_noise=settings.log_uniform(*spec.contrast_to_noise),
+        gap=gap,
+        slice_thickness_mm=spec.slice_thickness_mm,
+        artefacts=spec.artefacts,
+    )
+    if spec.contrast == "psir":
+        scan = replace(scan, offset=settings.uniform(0.1, 0.4))
+    brightness = settings.log_uniform(50.0, 800.0)
+    reach = spec.off_centre_mm
+    left, front, rotation = (
+        settings.uniform(-reach, reach),
+        settings.uniform(-reach, reach),
+        settings.normal(),
+    )
+    drift_left, drift_front = settings.normal(0.0, 0.03), settings.normal(0.0, 0.06)
+    tilts = settings.normal(0.0, 0.4), settings.normal(0.0, 0.4)
+
+    fine_mm = min(0.25, spec.spacing_mm)
+    n_fine = math.ceil((spec.matrix_size + 2) * spec.spacing_mm / fine_mm)
+    shape = (spec.matrix_size, spec.matrix_size)
+    average = _box_matrix(n_fine, fine_mm, spec.matrix_size, spec.spacing_mm)
+    volume, gray_matter, cord = (np.empty((*shape, spec.n_slices), np.float32) for _ in range(3))
+    levels = np.linspace(*spec.levels, spec.n_slices)
+    local = rng.standard_normal(N_DIALS, dtype=np.float32)
+    for z, level in enumerate(levels):
+        height_mm = (z - (spec.n_slices - 1) / 2) * spec.slice_thickness_mm
+        memory = math.exp(-spec.slice_thickness_mm / 8)
+        local = memory * local + math.sqrt(1 - memory**2) * rng.standard_normal(N_DIALS, dtype=np.float32)
+        drawing = draw_slice(
+            Scene(float(level), bare=spec.contrast == "exvivo"),
+            tissues,
+            math.sqrt(0.8) * own + math.sqrt(0.2) * local,
+            shape=(n_fine, n_fine),
+            spacing_mm=fine_mm,
+            pose=Pose(
+                left + drift_left * height_mm,
+                front + drift_front * height_mm,
+                math.radians(spec.rotation_deg) * rotation / 2.5,
+            ),
+            rng=rng,
+        )
+        volume[..., z] = acquire(drawing.image, drawing.bias, fine_mm, scan, shape=shape, rng=rng)
+        gray_matter[..., z] = average @ drawing.gray_matter @ average.T
+        cord[..., z] = average @ drawing.cord @ average.T
+    affine = _affine(spec, [math.radians(spec.tilt_deg * tilt) for tilt in tilts])
+    return PhantomSubject(
+        image=_nifti(volume * np.float32(brightness), affine),
+        gray_matter=_nifti(gray_matter, affine),
+        cord=_nifti(cord, affine),
+        mask=_nifti((gray_matter > 0.5).astype(np.uint8), affine),
+        levels=tuple(round(float(level)) for level in levels),
+        spec=spec,
+        seed=seed,
+    )
+
+
+def _box_matrix(n_source: int, source_mm: float, n_target: int, target_mm: float) -> Floats:
+    """Averages fine pixels over voxels, centred grids, [target, source] float32, rows sum to 1."""
+    source, target = grid_points(n_source, source_mm), grid_points(n_target, target_mm)[:, None]
+    overlap = np.minimum(source + source_mm / 2, target + target_mm / 2)
+    overlap = overlap - np.maximum(source - source_mm / 2, target - target_mm / 2)
+    weights = np.maximum(overlap, 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _affine(spec: PhantomSpec, tilts: list[float]) -> Floats:
+    """Axes to the left, the front and up, tilted about left-right and front-back, centre at 0."""
+    (cos_a, sin_a), (cos_b, sin_b) = ((math.cos(t), math.sin(t)) for t in tilts)
+    about_left = np.array([[1, 0, 0], [0, cos_a, -sin_a], [0, sin_a, cos_a]])
+    about_front = np.array([[cos_b, 0, sin_b], [0, 1, 0], [-sin_b, 0, cos_b]])
+    zooms = np.diag([-spec.spacing_mm, spec.spacing_mm, spec.slice_thickness_mm])
+    affine = np.eye(4)
+    affine[:3, :3] = about_left @ about_front @ zooms
+    middle = np.array([spec.matrix_size - 1, spec.matrix_size - 1, spec.n_slices - 1]) / 2
+    affine[:3, 3] = -affine[:3, :3] @ middle
+    return affine
+
+
+def _nifti(data: np.ndarray, affine: Floats) -> nib.Nifti1Image:
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    return image
+
+
+def _checked_seed(seed: int) -> int:
+    if seed < 0:
+        raise InputError(f"seed must be a non-negative integer, received {seed!r}")
+    return seed

@@ -1,0 +1,192 @@
+"""Draws slices for training, with the whole domain randomised.
+
+The idea that a network trained on drawings of random contrast and resolution works on real images of any is
+SynthSeg's (Billot et al., Med Image Anal 2023); here the anatomy is drawn as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, resample_linear
+from keras_scgm.datasets.phantom.anatomy import Dials, Floats
+from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
+from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice
+from keras_scgm.errors import InputError
+
+_FINEST_GRID_MM = 0.2
+_MARGIN = 4
+
+
+@dataclass(frozen=True)
+class DomainSpec:
+    """Ranges that `draw_slices` draws from.
+
+    Attributes:
+        spacing_mm: native in-plane resolution, lowest and highest. Native grids below 0.2 mm are
+            simulated at 0.2 mm, where linear resampling leaves about the same noise.
+        slice_thickness_mm: lowest and highest.
+        contrast_to_noise: gray-white difference over the noise, lowest and highest; three times that ex vivo.
+        off_centre_mm: largest distance of the cord from the middle along both axes.
+        rotation_deg: largest rotation.
+        empty: share of slices without gray matter.
+        contrast_weights: share of every contrast of `CONTRASTS`, in that order.
+        region_weights: share of cervical, thoracic and lumbar slices.
+    """
+
+    spacing_mm: tuple[float, float] = (0.1, 0.9)
+    slice_thickness_mm: tuple[float, float] = (1.0, 8.0)
+    contrast_to_noise: tuple[float, float] = (1.3, 12.0)
+    off_centre_mm: float = 12.0
+    rotation_deg: float = 25.0
+    empty: float = 0.07
+    contrast_weights: tuple[float, ...] = (0.45, 0.1, 0.1, 0.08, 0.27)
+    region_weights: tuple[float, float, float] = (0.76, 0.12, 0.12)
+
+    def __post_init__(self) -> None:
+        for name in ("spacing_mm", "slice_thickness_mm", "contrast_to_noise"):
+            value = tuple(map(float, getattr(self, name)))
+            if len(value) != 2 or not 0 < value[0] <= value[1]:
+                raise InputError(
+                    f"DomainSpec: {name} must be two numbers with 0 < low <= high, received {value!r}"
+                )
+            object.__setattr__(self, name, value)
+        for name, count in (("contrast_weights", len(CONTRASTS)), ("region_weights", 3)):
+            weights = tuple(map(float, getattr(self, name)))
+            if len(weights) != count or min(weights) < 0 or sum(weights) <= 0:
+                raise InputError(
+                    f"DomainSpec: {name} must be {count} shares, 0 or more, not all 0, received {weights!r}"
+                )
+            object.__setattr__(self, name, weights)
+        if self.off_centre_mm < 0 or not 0 <= self.rotation_deg <= 180:
+            raise InputError(
+                "DomainSpec: off_centre_mm must be 0 or more and rotation_deg between 0 and 180, "
+                f"received {self.off_centre_mm!r} and {self.rotation_deg!r}"
+            )
+        if not 0 <= self.empty <= 1:
+            raise InputError(f"DomainSpec: empty must be between 0 and 1, received {self.empty!r}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DomainSpec:
+        """Inverse of `to_dict`; unknown names are refused."""
+        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
+        if unknown:
+            raise InputError(f"DomainSpec: unknown settings {', '.join(unknown)}")
+        return cls(**values)
+
+
+def draw_slices(
+    n: int,
+    seed: int,
+    *,
+    size: int = 200,
+    spacing_mm: float = 0.25,
+    spec: DomainSpec | None = None,
+    start: int = 0,
+) -> tuple[Floats, Floats]:
+    """Draws training slices on the network's grid.
+
+    Slice i of a seed is always the same, whatever n and start are, so that processes can share the work.
+
+    Args:
+        n: number of slices.
+        seed: any non-negative integer.
+        size: pixels along both sides.
+        spacing_mm: width of a pixel.
+        spec: ranges; the default covers all contrasts and resolutions.
+        start: number of the first slice.
+
+    Returns:
+        Slices (arbitrary brightness, not normalised) and fractions of gray matter (0 to 1), both float32
+        [n, size, size], axes to the left and to the front.
+
+    >>> slices, gray_matter = draw_slices(2, seed=0, size=64)
+    >>> slices.shape, gray_matter.dtype
+    ((2, 64, 64), dtype('float32'))
+    """
+    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, 16), ("start", start, 0)):
+        if value < least:
+            raise InputError(
+                f"draw_slices: {name} must be an integer of at least {least}, received {value!r}"
+            )
+    if not 0.05 <= spacing_mm <= 2:
+        raise InputError(f"draw_slices: spacing_mm must be between 0.05 and 2, received {spacing_mm!r}")
+    spec = spec or DomainSpec()
+    slices, gray_matter = (np.empty((n, size, size), np.float32) for _ in range(2))
+    for i in range(n):
+        rng = np.random.default_rng((seed, start + i))
+        slices[i], gray_matter[i] = _draw_one(spec, size, spacing_mm, rng)
+    return slices, gray_matter
+
+
+def _draw_one(
+    spec: DomainSpec, size: int, spacing_mm: float, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    dials = Dials(rng.standard_normal(96))
+    contrast = str(rng.choice(CONTRASTS, p=np.divide(spec.contrast_weights, sum(spec.contrast_weights))))
+    region = int(rng.choice(3, p=np.divide(spec.region_weights, sum(spec.region_weights))))
+    level = (dials.uniform(0.7, 8.2), dials.uniform(8.0, 17.5), dials.uniform(17.5, 20.8))[region]
+    missing, far_away = dials.chance(spec.empty), dials.chance(0.4)
+    reach = spec.off_centre_mm
+    left, front = (min(reach, max(-reach, dials.normal(0.0, 0.45 * reach))) for _ in range(2))
+    small, field_of_view = dials.chance(0.1), dials.uniform(0.62, 0.98)
+    if small:
+        # The missing border is mirrored, as before inference; the cord itself must not be.
+        room = max(0.0, 0.5 * size * spacing_mm * field_of_view - 11.0)
+        left, front = (min(room, max(-room, shift)) for shift in (left, front))
+    if missing and far_away:
+        front += math.copysign(size * spacing_mm * 0.5 + 12.0, front)
+    wide_turn = dials.chance(0.3)
+    turn = dials.uniform(-spec.rotation_deg, spec.rotation_deg) if wide_turn else dials.normal(0.0, 4.0)
+    turn = max(-spec.rotation_deg, min(spec.rotation_deg, turn))
+    bare = contrast == "exvivo" or (contrast == "random" and dials.chance(0.12))
+    scene = Scene(20.9 if missing and not far_away else max(1.0, level), not missing or far_away, bare)
+
+    tissues = draw_tissues(contrast, dials)
+    native = dials.log_uniform(*spec.spacing_mm)
+    aspect, uneven, filled = dials.uniform(1.0, 1.5), dials.chance(0.3), dials.chance(0.4)
+    grid = max(native / 2 if filled else native, _FINEST_GRID_MM)
+    acquired = (native, native * aspect) if uneven and native < 0.6 else (native, native)
+    scan = draw_scan(
+        dials,
+        acquired_mm=acquired,
+        grid_mm=grid,
+        contrast_to_noise=dials.log_uniform(*spec.contrast_to_noise) * (3.0 if bare else 1.0),
+        gap=tissues["gray_matter"] - tissues["white_matter"],
+        slice_thickness_mm=dials.uniform(*spec.slice_thickness_mm),
+    )
+    if contrast in ("psir", "random"):
+        scan = replace(scan, offset=dials.uniform(0.0, 0.4))
+
+    drawn = size + 2 * _MARGIN
+    drawing = draw_slice(
+        scene,
+        tissues,
+        rng.standard_normal(N_DIALS, dtype=np.float32),
+        shape=(drawn, drawn),
+        spacing_mm=spacing_mm,
+        pose=Pose(left, front, math.radians(turn)),
+        rng=rng,
+    )
+    n_native = math.ceil(size * spacing_mm / grid) + 1
+    phase = grid * dials.uniform(-0.5, 0.5)
+    seen = acquire(
+        drawing.image, drawing.bias, spacing_mm, scan, shape=(n_native, n_native), rng=rng, phase_mm=phase
+    )
+    image = resample_linear(seen, grid, size, spacing_mm, phase)
+    gray_matter = drawing.gray_matter[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    if small:
+        lost = round(0.5 * size * (1 - field_of_view))
+        image, gray_matter = (
+            np.pad(a[lost:-lost, lost:-lost], lost, "reflect") for a in (image, gray_matter)
+        )
+    return image * np.float32(dials.log_uniform(20.0, 1000.0)), gray_matter

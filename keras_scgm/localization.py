@@ -1,0 +1,178 @@
+"""Finds the cord in the field of view, so that the network's windows can be put around it.
+
+The network is its own detector: it is convolutional, so it can look at a field of view of any size, and gray
+matter is what it answers to. A few slices across the volume are enough, since the cord is continuous.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.ndimage import gaussian_filter, maximum_filter
+
+from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.volume import Volume
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""Normalised slices (slice, rows, columns, 1) -> gray matter probabilities (slice, rows, columns)."""
+
+PROBE_DISTANCE_MM = 20.0
+MIN_PROBES, MAX_PROBES = 5, 33
+# Gray matter is 10 to 15 mm wide: a Gaussian of this width gathers all of it into one peak.
+GRAY_MATTER_SIGMA_MM = 4.0
+# The thinnest gray matter, at mid-thoracic levels, is about 4 mm2 in section.
+MIN_AREA_MM2 = 2.0
+CANDIDATES = 3
+# What a step sideways between neighbouring probes costs, in mm2 of evidence per mm.
+STEP_COST = 0.2
+# Feature maps of the network at this size still fit in a few hundred MB; a multiple of any size divisor.
+MAX_TILE = 640
+TILE_OVERLAP = 128
+SIZE_DIVISOR = 8
+
+
+@dataclass(frozen=True)
+class CordTrack:
+    """Where the cord was seen.
+
+    Args:
+        slices: (n,) indices of the probed slices in which it was seen.
+        centers: (n, 2) resampled pixel coordinates (right-left, posterior-anterior).
+        areas_mm2: (n,) gray matter gathered around them.
+        n_probes: slices looked at.
+    """
+
+    slices: np.ndarray
+    centers: np.ndarray
+    areas_mm2: np.ndarray
+    n_probes: int
+
+    @property
+    def is_convincing(self) -> bool:
+        return 2 * len(self.slices) >= self.n_probes > 0
+
+    def centers_of_all(self, n_slices: int) -> np.ndarray:
+        """(n_slices, 2): linear between the probes, constant past the first and the last."""
+        indices = np.arange(n_slices)
+        return np.stack([np.interp(indices, self.slices, self.centers[:, axis]) for axis in (0, 1)], axis=1)
+
+
+def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[SliceGeometry, bool]:
+    """Windows that hold the cord.
+
+    They stay in the middle of the field of view, as in the paper, while the cord lies in their inner half,
+    and otherwise move onto the cord. The whole field is searched only if the middle shows no cord.
+
+    Args:
+        volume: the image.
+        spec: the network's slices.
+        predict: the network.
+
+    Returns:
+        The windows, and whether a cord was found.
+    """
+    centered = SliceGeometry.centered(volume, spec)
+    probes = _probes(volume)
+    track = track_cord(volume, centered, probes, predict)
+    if not track.is_convincing and max(centered.resampled_shape) > spec.size:
+        track = track_cord(volume, _whole_field(centered), probes, predict)
+    if not track.is_convincing:
+        return centered, False
+    if _in_inner_half(track, centered):
+        return centered, True
+    return centered.recentered(track.centers_of_all(volume.n_slices)), True
+
+
+def track_cord(volume: Volume, geometry: SliceGeometry, probes: np.ndarray, predict: Predict) -> CordTrack:
+    """Follow the strongest continuous evidence of gray matter through the probed slices.
+
+    Args:
+        volume: the image.
+        geometry: the area to search in each slice.
+        probes: indices of the slices to look at.
+        predict: the network.
+    """
+    statistics = measure_intensities(volume, geometry, probes)
+    if statistics.is_constant:
+        return CordTrack(np.empty(0, int), np.empty((0, 2)), np.empty(0), len(probes))
+    centers = np.zeros((len(probes), CANDIDATES, 2))
+    areas_mm2 = np.zeros((len(probes), CANDIDATES))
+    for row, index in enumerate(probes):
+        windows = read_windows(volume, geometry, statistics, int(index), int(index) + 1)
+        probabilities = _predict_in_tiles(windows, predict)[0]
+        peaks, areas_mm2[row] = _peaks(probabilities, geometry.pixel_spacing_mm)
+        centers[row] = peaks + geometry.starts[index]
+    chosen = _best_path(centers * geometry.pixel_spacing_mm, areas_mm2)
+    rows = np.arange(len(probes))
+    seen = areas_mm2[rows, chosen] >= MIN_AREA_MM2
+    return CordTrack(probes[seen], centers[rows, chosen][seen], areas_mm2[rows, chosen][seen], len(probes))
+
+
+def _probes(volume: Volume) -> np.ndarray:
+    wanted = math.ceil(volume.n_slices * volume.slice_spacing_mm / PROBE_DISTANCE_MM) + 1
+    count = min(max(wanted, MIN_PROBES), MAX_PROBES, volume.n_slices)
+    return np.unique(np.rint(np.linspace(0, volume.n_slices - 1, count + 2)[1:-1]).astype(int))
+
+
+def _in_inner_half(track: CordTrack, geometry: SliceGeometry) -> bool:
+    window = np.array(geometry.window_shape)
+    offsets = track.centers - geometry.starts[track.slices] - (window - 1) / 2
+    return bool(np.all(np.abs(offsets) <= window / 4))
+
+
+def _whole_field(geometry: SliceGeometry) -> SliceGeometry:
+    rows, columns = (-(-length // SIZE_DIVISOR) * SIZE_DIVISOR for length in geometry.resampled_shape)
+    return replace(geometry, window_shape=(rows, columns), starts=np.zeros_like(geometry.starts))
+
+
+def _predict_in_tiles(windows: np.ndarray, predict: Predict) -> np.ndarray:
+    probabilities = np.zeros(windows.shape[:3], np.float32)
+    for rows in _tiles(windows.shape[1]):
+        for columns in _tiles(windows.shape[2]):
+            tile = predict(windows[:, rows, columns])
+            np.maximum(probabilities[:, rows, columns], tile, out=probabilities[:, rows, columns])
+    return probabilities
+
+
+def _tiles(length: int) -> list[slice]:
+    if length <= MAX_TILE:
+        return [slice(0, length)]
+    count = math.ceil((length - TILE_OVERLAP) / (MAX_TILE - TILE_OVERLAP))
+    starts = np.rint(np.linspace(0, length - MAX_TILE, count)).astype(int)
+    return [slice(start, start + MAX_TILE) for start in starts]
+
+
+def _peaks(probabilities: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """The strongest peaks of the smoothed map, and the gray matter each gathers in mm2."""
+    sigma = GRAY_MATTER_SIGMA_MM / spacing_mm
+    evidence = gaussian_filter(probabilities, sigma, mode="constant", truncate=3.0)
+    evidence *= 2 * np.pi * GRAY_MATTER_SIGMA_MM**2
+    summits = evidence == maximum_filter(evidence, size=2 * round(2 * sigma) + 1)
+    rows, columns = np.nonzero(summits & (evidence > 0))
+    strongest = np.argsort(evidence[rows, columns])[::-1][:CANDIDATES]
+    centers, areas_mm2 = np.zeros((CANDIDATES, 2)), np.zeros(CANDIDATES)
+    centers[: len(strongest)] = np.stack([rows, columns], axis=1)[strongest]
+    areas_mm2[: len(strongest)] = evidence[rows, columns][strongest]
+    return centers, areas_mm2
+
+
+def _best_path(centers_mm: np.ndarray, areas_mm2: np.ndarray) -> np.ndarray:
+    """Index of one candidate per slice: most gray matter for the least sideways movement (Viterbi)."""
+    n_slices = len(areas_mm2)
+    score = areas_mm2[0]
+    origin = np.zeros((n_slices, CANDIDATES), int)
+    for row in range(1, n_slices):
+        steps_mm = np.linalg.norm(centers_mm[row][:, np.newaxis] - centers_mm[row - 1], axis=-1)
+        # A slice without gray matter has no place, so moving to or from it costs nothing.
+        known = (areas_mm2[row] > 0)[:, np.newaxis] & (areas_mm2[row - 1] > 0)
+        arrivals = score - STEP_COST * steps_mm * known
+        origin[row] = arrivals.argmax(axis=1)
+        score = arrivals.max(axis=1) + areas_mm2[row]
+    path = np.empty(n_slices, int)
+    path[-1] = int(score.argmax())
+    for row in range(n_slices - 1, 0, -1):
+        path[row - 1] = origin[row, path[row]]
+    return path

@@ -1,0 +1,108 @@
+"""The networks, the table of their builders, and loading one together with its weights card."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_scgm.errors import InputError
+from keras_scgm.models.dilated_gmnet import DilatedGMNet
+from keras_scgm.models.unet import UNet
+from keras_scgm.pretrained import (
+    WeightsCard,
+    load_weights_into,
+    read_layers,
+    resolve_weights,
+    sha256_of,
+    weights_stem,
+)
+
+__all__ = ["BUILDERS", "DilatedGMNet", "UNet", "load_network"]
+
+BUILDERS: dict[str, Callable[..., keras.Model]] = {"DilatedGMNet": DilatedGMNet, "UNet": UNet}
+_FIRST_LAYER = {"DilatedGMNet": "conv2d_1", "UNet": "encoder1_1"}
+
+
+def load_network(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
+    """Builds the network that a weights card describes, and loads its weights.
+
+    A `.keras` file is loaded whole, whatever network it holds. For other files without a card, the
+    architecture and its arguments are read from the names and shapes in the file, and the card returned
+    has the package's settings for slices and threshold.
+
+    Args:
+        weights: A name that `keras_scgm.list_weights` knows, or the path of a `.weights.h5`, `.keras` or
+            published Keras 2 `.hdf5` file; a card is found beside it as NAME.json.
+
+    Returns:
+        The model, from (batch, height, width, channels) to (batch, height, width, classes), and its card.
+
+    Raises:
+        keras_scgm.errors.InputError: The weights are unknown, cannot be had, are damaged, or do not fit.
+    """
+    path, card = resolve_weights(weights)
+    if path.suffix == ".keras":
+        model = _load_whole(path)
+        return model, card or _card_from_file(path, model.name, {})
+    if card is None:
+        card = _card_from_file(path, *_describe(path))
+    if card.architecture not in BUILDERS:
+        raise InputError(f"{path}: unknown architecture {card.architecture!r}; known: {', '.join(BUILDERS)}")
+    try:
+        model = BUILDERS[card.architecture](**card.arguments)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: its card does not describe a {card.architecture}: {error}") from error
+    load_weights_into(model, path)
+    return model, card
+
+
+def _load_whole(path: Path) -> keras.Model:
+    try:
+        model = keras.saving.load_model(path, compile=False)
+    # Keras passes on whatever a damaged archive or an unknown layer raises, of any type.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path}: not a Keras model that can be loaded: {reason}") from error
+    if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        raise InputError(
+            f"{path}: not a network from (batch, height, width, channels), as segmentation needs"
+        )
+    return model
+
+
+def _card_from_file(path: Path, architecture: str, arguments: dict[str, Any]) -> WeightsCard:
+    return WeightsCard(
+        name=weights_stem(path),
+        architecture=architecture,
+        arguments=arguments,
+        file=path.name,
+        sha256=sha256_of(path),
+    )
+
+
+def _describe(path: Path) -> tuple[str, dict[str, Any]]:
+    """The architecture in a weights file and the arguments its names and shapes tell."""
+    file_layers = read_layers(path)
+    architecture = next((key for key, layer in _FIRST_LAYER.items() if layer in file_layers), None)
+    if architecture is None:
+        raise InputError(f"{path}: holds none of the known networks ({', '.join(BUILDERS)})")
+    *_, channels, filters = _kernel_shape(path, file_layers, _FIRST_LAYER[architecture])
+    arguments: dict[str, Any] = {
+        "input_shape": (None, None, channels),
+        "filters": filters,
+        "classes": _kernel_shape(path, file_layers, "predictions")[-1],
+    }
+    if architecture == "DilatedGMNet":
+        rates = [int(match[1]) for layer in file_layers if (match := re.fullmatch(r"rate(\d+)_1", layer))]
+        arguments["dilation_rates"] = tuple(rate for rate in rates if rate != 2)
+    return architecture, arguments
+
+
+def _kernel_shape(path: Path, file_layers: dict[str, list[np.ndarray]], layer: str) -> tuple[int, ...]:
+    arrays = file_layers.get(layer)
+    if not arrays or arrays[0].ndim != 4:
+        raise InputError(f"{path}: has no convolution {layer!r}, so it is not a whole network")
+    return arrays[0].shape

@@ -1,0 +1,176 @@
+"""The files of a result: mask, areas, picture and record, all of them or none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keras_scgm.errors import InputError
+from keras_scgm.morphometry import SliceArea
+from keras_scgm.picture import save_mosaic
+from keras_scgm.segmentation import Segmentation
+
+SUFFIX = "_gmseg"
+
+
+@dataclass(frozen=True)
+class OutputPaths:
+    """Names of the files of one result.
+
+    Args:
+        mask: the mask, or the probabilities; the others share its stem.
+    """
+
+    mask: Path
+
+    @classmethod
+    def for_input(cls, image: Path, folder: Path | None = None) -> OutputPaths:
+        """`NAME_gmseg.nii.gz` beside the image or in `folder`."""
+        return cls((folder or image.parent) / f"{nifti_stem(image)}{SUFFIX}.nii.gz")
+
+    def _sibling(self, ending: str) -> Path:
+        return self.mask.with_name(nifti_stem(self.mask) + ending)
+
+    @property
+    def areas(self) -> Path:
+        return self._sibling("_area.csv")
+
+    @property
+    def picture(self) -> Path:
+        return self._sibling("_qc.png")
+
+    @property
+    def uncertainty(self) -> Path:
+        return self._sibling("_uncertainty.nii.gz")
+
+    @property
+    def record(self) -> Path:
+        return self._sibling(".json")
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        return self.mask, self.areas, self.picture, self.uncertainty, self.record
+
+
+def nifti_stem(path: Path) -> str:
+    """File name without .nii or .nii.gz."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def is_output(path: Path) -> bool:
+    """Whether a NIfTI file is named like one of ours, and so is no input."""
+    return nifti_stem(path).endswith((SUFFIX, f"{SUFFIX}_uncertainty"))
+
+
+def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) -> None:
+    """Write every file of a result.
+
+    Args:
+        result: the segmentation.
+        paths: where to; files that exist are replaced.
+        soft: write the probabilities (float32) in place of the mask (uint8).
+
+    Raises:
+        InputError: the folder cannot be written to, or the disk is full; nothing is left behind.
+    """
+    voxels = result.probability_voxels if soft else result.mask_voxels
+    if voxels is None:
+        raise ValueError("soft output needs a segmentation with keep_probabilities=True")
+    with _all_or_nothing(paths.mask.parent) as staging:
+        result.volume.write_result(staging / paths.mask.name, voxels)
+        if result.uncertainty_voxels is not None:
+            result.volume.write_result(staging / paths.uncertainty.name, result.uncertainty_voxels)
+        write_areas(staging / paths.areas.name, result.areas)
+        save_mosaic(result, staging / paths.picture.name)
+        outputs = sorted(path.name for path in staging.iterdir())
+        record = {**result.record, "output": output_kind(soft), "files": outputs}
+        (staging / paths.record.name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
+    """CSV table, one row per axial slice, units in the column names."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(
+            [
+                "slice",
+                "position_mm",
+                "area_mm2",
+                "soft_area_mm2",
+                "n_voxels",
+                "mean_probability",
+                "equivalent_diameter_mm",
+                "warning",
+            ]
+        )
+        for row in areas:
+            mean_probability = "" if math.isnan(row.mean_probability) else f"{row.mean_probability:.4f}"
+            table.writerow(
+                [
+                    row.slice,
+                    f"{row.position_mm:.3f}",
+                    f"{row.area_mm2:.3f}",
+                    f"{row.soft_area_mm2:.3f}",
+                    row.n_voxels,
+                    mean_probability,
+                    f"{row.equivalent_diameter_mm:.3f}",
+                    row.warning,
+                ]
+            )
+
+
+def output_kind(soft: bool) -> str:
+    """What the main file holds, as the record calls it."""
+    return "probabilities" if soft else "mask"
+
+
+def is_finished(paths: OutputPaths, like: dict[str, Any]) -> bool:
+    """Whether a record stands there that agrees with `like` and whose files are all there."""
+    try:
+        record = json.loads(paths.record.read_text(encoding="utf-8"))
+        files = [paths.mask.with_name(name) for name in record["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    like = json.loads(json.dumps(like))
+    return all(record.get(key) == value for key, value in like.items()) and all(f.is_file() for f in files)
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work whether its result can be written.
+
+    Raises:
+        InputError: the folder, or the one it would be made in, takes no files.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
+
+
+@contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A staging folder beside the final files, whose content moves there at the end, the record last."""
+    staging = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".keras_scgm_", dir=folder))
+        yield staging
+        for path in sorted(staging.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
+            os.replace(path, folder / path.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)

@@ -1,0 +1,440 @@
+"""From an image to its gray matter: the whole of paper Figure 4, and the way back to the image's grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import nibabel as nib
+import numpy as np
+from scipy.ndimage import binary_dilation
+
+from keras_scgm.errors import InputError
+from keras_scgm.localization import windows_on_cord
+from keras_scgm.morphometry import SliceArea
+from keras_scgm.prediction import Ensemble, Weights
+from keras_scgm.pretrained import default_weights, sha256_of
+from keras_scgm.slices import (
+    IntensityStatistics,
+    SliceGeometry,
+    chunks,
+    measure_intensities,
+    read_windows,
+)
+from keras_scgm.volume import Volume, Voxels, axis_codes, read_volume, volume_from_image, zeros
+
+Progress = Callable[[int, int], None]
+
+EDGE_MM = 2.0
+"""Gray matter this close to the end of what the network saw may be cut off: white matter surrounds it."""
+
+RIM_MM = 1.0
+"""Width of the rim around the gray matter whose brightness stands for white matter."""
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """How an image is segmented; everything that a result depends on besides the image and the weights.
+
+    Args:
+        binarize: "native" brings the probabilities back to the image's grid and cuts them there; "paper"
+            cuts at the network's 0.25 mm, brings the mask back and cuts it at 0.5, as the Spinal Cord
+            Toolbox does.
+        threshold: probability above which a voxel is gray matter, between 0 and 1; None takes the one in
+            the weights' card for the chosen way.
+        window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1), or the
+            window's centre as (right-left, posterior-anterior) in mm from the image's right posterior
+            corner.
+        mirror: average with the prediction of the left-right mirrored slice.
+        dropout_passes: Monte-Carlo dropout passes for the uncertainty map; 0 makes none.
+        seed: of the dropout passes.
+        frame: which frame of a 4-D image, from 0.
+        orientation: axis codes, such as "LAS", for an image whose header has no orientation.
+        keep_probabilities: keep the probabilities on the image's grid beside the mask.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    binarize: Literal["native", "paper"] = "native"
+    threshold: float | None = None
+    window: Literal["auto", "center"] | tuple[float, float] = "auto"
+    mirror: bool = False
+    dropout_passes: int = 0
+    seed: int = 0
+    frame: int | None = None
+    orientation: str | None = None
+    keep_probabilities: bool = True
+
+    def __post_init__(self) -> None:
+        if self.binarize not in ("native", "paper"):
+            raise ValueError(f"binarize must be 'native' or 'paper', received {self.binarize!r}")
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ValueError(f"threshold must be between 0 and 1, received {self.threshold}")
+        if isinstance(self.window, str):
+            if self.window not in ("auto", "center"):
+                raise ValueError(
+                    f"window must be 'auto', 'center' or two numbers in mm, received {self.window!r}"
+                )
+        elif len(self.window) != 2 or not np.all(np.isfinite(self.window)):
+            raise ValueError(f"window must be two finite numbers in mm, received {self.window!r}")
+        if self.dropout_passes < 0 or self.dropout_passes == 1:
+            raise ValueError(f"dropout_passes must be 0 or at least 2, received {self.dropout_passes}")
+        if self.orientation is not None:
+            axis_codes(self.orientation)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """The gray matter of one image.
+
+    Args:
+        volume: the image.
+        mask_voxels: uint8, 1 is gray matter, on the stored grid of the image.
+        probability_voxels: float32 in [0, 1] on the same grid, if they were kept.
+        uncertainty_voxels: float32 standard deviation of the dropout passes, if there were any.
+        areas: one per slice, in the order of the file.
+        warnings: what may be wrong with the result, one line each.
+        record: how the result was made, ready for JSON.
+    """
+
+    volume: Volume
+    mask_voxels: Voxels
+    probability_voxels: Voxels | None
+    uncertainty_voxels: Voxels | None
+    areas: tuple[SliceArea, ...]
+    warnings: tuple[str, ...]
+    record: dict[str, Any]
+
+    @property
+    def mask(self) -> nib.Nifti1Image:
+        """uint8 image on the input grid, 1 is gray matter."""
+        return self.volume.result_image(self.mask_voxels)
+
+    @property
+    def probabilities(self) -> nib.Nifti1Image:
+        """float32 image on the input grid, in [0, 1].
+
+        Raises:
+            ValueError: the settings did not ask to keep them.
+        """
+        return self.volume.result_image(_kept(self.probability_voxels, "keep_probabilities=True"))
+
+    @property
+    def uncertainty(self) -> nib.Nifti1Image:
+        """float32 image on the input grid: standard deviation of the probability, in [0, 0.5].
+
+        Raises:
+            ValueError: the settings asked for no dropout passes.
+        """
+        return self.volume.result_image(_kept(self.uncertainty_voxels, "dropout_passes=10, for example"))
+
+
+def _kept(voxels: Voxels | None, setting: str) -> Voxels:
+    if voxels is None:
+        raise ValueError(f"not computed; segment with {setting}")
+    return voxels
+
+
+def segment(
+    image: str | Path | nib.spatialimages.SpatialImage,
+    weights: Weights | Sequence[Weights] | None = None,
+    *,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Segmentation:
+    """Segment the spinal cord gray matter of an image.
+
+    Example:
+        >>> result = segment("t2s.nii.gz", weights="challenge", mirror=True)  # doctest: +SKIP
+        >>> result.mask.to_filename("t2s_gmseg.nii.gz")  # doctest: +SKIP
+
+    Args:
+        image: NIfTI file or nibabel image, any orientation; axial slices are found from its affine.
+        weights: known name, file, or model; several make an ensemble, whose probabilities are averaged.
+            The default is the best that comes with the package.
+        progress: called with (slices done, slices in all).
+        settings: the fields of `SegmentationSettings`.
+
+    Raises:
+        keras_scgm.errors.InputError: the image or the weights cannot be used.
+        ValueError: a setting is out of its range.
+        TypeError: an unknown setting.
+    """
+    return Segmenter(weights, SegmentationSettings(**settings)).segment(image, progress)
+
+
+class Segmenter:
+    """Networks loaded once, for many images.
+
+    Args:
+        weights: as in `segment`.
+        settings: as in `segment`.
+
+    Raises:
+        keras_scgm.errors.InputError: the weights cannot be used, or not together.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | Sequence[Weights] | None = None,
+        settings: SegmentationSettings | None = None,
+    ) -> None:
+        self.settings = settings or SegmentationSettings()
+        self.networks = Ensemble(
+            default_weights() if weights is None else weights,
+            mirror=self.settings.mirror,
+            dropout_passes=self.settings.dropout_passes,
+            seed=self.settings.seed,
+        )
+
+    @property
+    def threshold(self) -> float:
+        """The settings' threshold, or the mean of the cards'."""
+        if self.settings.threshold is not None:
+            return self.settings.threshold
+        name = "paper_threshold" if self.settings.binarize == "paper" else "threshold"
+        return float(np.mean([getattr(card, name) for card in self.networks.cards]))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What any result of this segmenter depends on besides its image, ready for JSON."""
+        return {
+            "program": f"keras_scgm {version('keras_scgm')}",
+            "backend": f"keras {keras.__version__}, {keras.backend.backend()}",
+            "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
+            "settings": asdict(self.settings),
+            "threshold": self.threshold,
+            "slices": asdict(self.networks.spec),
+        }
+
+    def segment(
+        self, image: str | Path | nib.spatialimages.SpatialImage, progress: Progress | None = None
+    ) -> Segmentation:
+        """Segment one image.
+
+        Args:
+            image: NIfTI file or nibabel image.
+            progress: called with (slices done, slices in all).
+
+        Raises:
+            keras_scgm.errors.InputError: the image cannot be used.
+        """
+        settings = self.settings
+        record = self.provenance
+        if isinstance(image, (str, Path)):
+            volume = read_volume(image, settings.frame, settings.orientation)
+            record["input_sha256"] = sha256_of(Path(image))
+        elif isinstance(image, nib.spatialimages.SpatialImage):
+            volume = volume_from_image(image, settings.frame, settings.orientation)
+        else:
+            raise InputError(
+                f"image must be a NIfTI file or a nibabel image, received {type(image).__name__}; "
+                "wrap an array with its affine in nibabel.Nifti1Image"
+            )
+        return _Run(self, volume, record).result(progress)
+
+
+class _Run:
+    """One image going through: what is accumulated slice by slice."""
+
+    def __init__(self, segmenter: Segmenter, volume: Volume, record: dict[str, Any]) -> None:
+        self.record = record
+        self.networks = segmenter.networks
+        self.settings = segmenter.settings
+        self.threshold = segmenter.threshold
+        self.volume = volume
+        self.started = time.time()
+        shape = volume.voxels.shape
+        self.mask = zeros(np.dtype(np.uint8), shape)
+        wanted = self.settings.keep_probabilities
+        self.probabilities = zeros(np.dtype(np.float32), shape) if wanted else None
+        wanted = self.settings.dropout_passes > 0
+        self.uncertainty = zeros(np.dtype(np.float32), shape) if wanted else None
+        self.n_voxels = np.zeros(volume.n_slices, int)
+        self.mask_probability = np.zeros(volume.n_slices)
+        self.probability_sum = np.zeros(volume.n_slices)
+        self.near_edge = np.zeros(volume.n_slices, bool)
+        self.inside, self.rim = _Mean(), _Mean()
+        self.warnings: list[str] = []
+
+    def result(self, progress: Progress | None) -> Segmentation:
+        volume = self.volume
+        geometry = self._windows()
+        statistics = measure_intensities(volume, geometry)
+        if statistics.n_not_finite:
+            self.warnings.append(
+                f"{statistics.n_not_finite} voxels are NaN or infinite; each was given the mean of its slice"
+            )
+        if statistics.is_constant:
+            self.warnings.append("the image is constant inside the window; the mask is empty")
+        else:
+            self.networks.reset_dropout()
+            for start, stop in chunks(volume.n_slices):
+                self._segment_chunk(geometry, statistics, start, stop)
+                if progress:
+                    progress(stop, volume.n_slices)
+            self._judge()
+        return Segmentation(
+            volume=volume,
+            mask_voxels=self.mask,
+            probability_voxels=self.probabilities,
+            uncertainty_voxels=self.uncertainty,
+            areas=self._areas(),
+            warnings=tuple(self.warnings),
+            record=self._record(geometry, statistics),
+        )
+
+    def _windows(self) -> SliceGeometry:
+        centered = SliceGeometry.centered(self.volume, self.networks.spec)
+        window = self.settings.window
+        if window == "center":
+            return centered
+        if window == "auto":
+            geometry, found = windows_on_cord(self.volume, self.networks.spec, self.networks.predict)
+            if not found:
+                self.warnings.append("no cord was found; the window stays in the middle of the field")
+            return geometry
+        field_mm = np.multiply(self.volume.in_plane_shape, self.volume.in_plane_spacing_mm)
+        if not np.all((np.array(window) >= 0) & (np.array(window) <= field_mm)):
+            raise InputError(
+                f"{self.volume.source}: window centre {window[0]:g},{window[1]:g} mm is outside the field "
+                f"of view of {field_mm[0]:g} x {field_mm[1]:g} mm"
+            )
+        center = np.divide(window, centered.pixel_spacing_mm)
+        return centered.recentered(np.tile(center, (self.volume.n_slices, 1)))
+
+    def _segment_chunk(
+        self, geometry: SliceGeometry, statistics: IntensityStatistics, start: int, stop: int
+    ) -> None:
+        slices = read_windows(self.volume, geometry, statistics, start, stop)
+        probabilities = self.networks.predict(slices)
+        if self.uncertainty is not None:
+            self._store(self.uncertainty, geometry, self.networks.spread(slices), start)
+        paper = self.settings.binarize == "paper"
+        to_cut = (probabilities > self.threshold).astype(np.float32) if paper else probabilities
+        for (members, region, native), (_, _, native_to_cut) in zip(
+            geometry.to_native(probabilities, start), geometry.to_native(to_cut, start), strict=True
+        ):
+            indices = start + members
+            mask = native_to_cut > (0.5 if paper else self.threshold)
+            self._write(self.mask, region, indices, mask)
+            if self.probabilities is not None:
+                self._write(self.probabilities, region, indices, native)
+            self.n_voxels[indices] = mask.sum(axis=(1, 2))
+            self.mask_probability[indices] = np.where(mask, native, 0).sum(axis=(1, 2))
+            self.probability_sum[indices] = native.sum(axis=(1, 2))
+            self.near_edge[indices] = self._is_near_edge(mask)
+        self._compare_brightness(slices[..., 0], probabilities > 0.5)
+
+    def _store(self, target: Voxels, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
+        for members, region, native in geometry.to_native(windows, start):
+            self._write(target, region, start + members, native)
+
+    def _write(
+        self, target: Voxels, region: tuple[slice, slice], indices: np.ndarray, values: np.ndarray
+    ) -> None:
+        self.volume.axial_view(target)[(*region, indices)] = np.moveaxis(values, 0, 2)
+
+    def _is_near_edge(self, mask: np.ndarray) -> np.ndarray:
+        near = np.zeros(len(mask), bool)
+        for axis, spacing_mm in enumerate(self.volume.in_plane_spacing_mm):
+            margin = min(max(1, round(EDGE_MM / spacing_mm)), mask.shape[axis + 1])
+            along = np.asarray(mask.any(axis=2 - axis))
+            ends = np.concatenate([along[:, :margin], along[:, along.shape[1] - margin :]], axis=1)
+            near |= ends.any(axis=1)
+        return near
+
+    def _compare_brightness(self, slices: np.ndarray, mask: np.ndarray) -> None:
+        pixels = max(1, round(RIM_MM / self.networks.spec.spacing_mm))
+        for image, gray_matter in zip(slices, mask, strict=True):
+            if gray_matter.any():
+                self.inside.add(image[gray_matter])
+                self.rim.add(image[binary_dilation(gray_matter, iterations=pixels) & ~gray_matter])
+
+    def _judge(self) -> None:
+        present = np.flatnonzero(self.n_voxels)
+        if not len(present):
+            self.warnings.append("no gray matter was found; the mask is empty")
+            return
+        missing = np.setdiff1d(np.arange(present[0], present[-1] + 1), present)
+        if len(missing):
+            self.warnings.append(f"no gray matter between slices that have some: {self._name(missing)}")
+        if self.near_edge.any():
+            self.warnings.append(
+                f"gray matter within {EDGE_MM:g} mm of the edge of the window or the field of view, "
+                f"it may be cut off: {self._name(np.flatnonzero(self.near_edge))}"
+            )
+        if self.inside.value < self.rim.value:
+            self.warnings.append(
+                "gray matter is darker than its surroundings; the contrast may be inverted "
+                "(PSIR, T1-weighted), which these weights may not know"
+            )
+
+    def _name(self, indices: Sequence[int] | np.ndarray) -> str:
+        stored = sorted(self.volume.stored_slice_index(int(index)) for index in indices)
+        shown = ", ".join(map(str, stored[:10])) + (", ..." if len(stored) > 10 else "")
+        return f"slice {shown}" if len(stored) == 1 else f"slices {shown}"
+
+    def _areas(self) -> tuple[SliceArea, ...]:
+        volume = self.volume
+        rows = [
+            SliceArea(
+                slice=volume.stored_slice_index(k),
+                position_mm=k * volume.slice_spacing_mm,
+                area_mm2=float(self.n_voxels[k] * volume.voxel_area_mm2),
+                soft_area_mm2=float(self.probability_sum[k] * volume.voxel_area_mm2),
+                n_voxels=int(self.n_voxels[k]),
+                mean_probability=float(self.mask_probability[k] / self.n_voxels[k])
+                if self.n_voxels[k]
+                else float("nan"),
+                warning=self._slice_warning(k),
+            )
+            for k in range(volume.n_slices)
+        ]
+        return tuple(sorted(rows, key=lambda row: row.slice))
+
+    def _slice_warning(self, k: int) -> str:
+        if not self.n_voxels[k]:
+            return "no gray matter"
+        return "near the edge" if self.near_edge[k] else ""
+
+    def _record(self, geometry: SliceGeometry, statistics: IntensityStatistics) -> dict[str, Any]:
+        volume = self.volume
+        centered = SliceGeometry.centered(volume, self.networks.spec)
+        return self.record | {
+            "input": volume.source,
+            "shape": list(volume.shape),
+            "spacing_mm": [float(x) for x in np.linalg.norm(volume.affine[:3, :3], axis=0)],
+            "orientation": "".join(nib.aff2axcodes(volume.affine)),
+            "axial_axis": volume.axial_axis,
+            "window_moved": bool((geometry.starts != centered.starts).any()),
+            "intensity_mean": statistics.mean,
+            "intensity_std": statistics.std,
+            "gray_matter_volume_mm3": float(
+                self.n_voxels.sum() * volume.voxel_area_mm2 * volume.slice_spacing_mm
+            ),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
+            "seconds": round(time.time() - self.started, 3),
+            "warnings": list(self.warnings),
+        }
+
+
+class _Mean:
+    """Mean of values that arrive in pieces."""
+
+    def __init__(self) -> None:
+        self._sum, self._count = 0.0, 0
+
+    def add(self, values: np.ndarray) -> None:
+        self._sum += float(values.sum())
+        self._count += values.size
+
+    @property
+    def value(self) -> float:
+        return self._sum / self._count if self._count else float("nan")

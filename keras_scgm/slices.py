@@ -1,0 +1,238 @@
+"""From a volume to the network's axial slices, and from their probabilities back to the volume's grid.
+
+Paper Figure 4. Training, inference, export and evaluation share these transforms, so preprocessing cannot
+fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_scgm.volume import Volume
+
+CHUNK_SLICES = 8
+"""Slices read at a time, which bounds memory whatever their number."""
+
+
+@dataclass(frozen=True)
+class SliceSpec:
+    """What the network expects of a slice (paper 3.4.1).
+
+    Args:
+        spacing_mm: pixel spacing, the same in both directions.
+        size: pixels along each side of the square window.
+    """
+
+    spacing_mm: float = 0.25
+    size: int = 200
+
+    def __post_init__(self) -> None:
+        if not self.spacing_mm > 0:
+            raise ValueError(f"spacing_mm must be positive, received {self.spacing_mm}")
+        if self.size < 1:
+            raise ValueError(f"size must be at least 1 pixel, received {self.size}")
+
+
+@dataclass(frozen=True)
+class SliceGeometry:
+    """Where the network's windows lie on a volume's axial slices.
+
+    The resampled grid keeps the centre of the first canonical voxel, as the Spinal Cord Toolbox does; its
+    pixel t is at native coordinate t * pixel_spacing_mm / native_spacing_mm. A window that reaches past the
+    field of view sees it mirrored.
+
+    Args:
+        native_shape: voxels of an axial slice (right-left, posterior-anterior).
+        native_spacing_mm: their spacing in the same order.
+        pixel_spacing_mm: pixel spacing of the resampled grid.
+        window_shape: pixels of the window in the same order.
+        starts: int array (slice, 2), first resampled pixel of each slice's window; may be negative.
+    """
+
+    native_shape: tuple[int, int]
+    native_spacing_mm: tuple[float, float]
+    pixel_spacing_mm: float
+    window_shape: tuple[int, int]
+    starts: np.ndarray
+
+    @classmethod
+    def centered(cls, volume: Volume, spec: SliceSpec) -> SliceGeometry:
+        """Every window in the middle of the field of view (paper 3.4.1)."""
+        geometry = cls(
+            native_shape=volume.in_plane_shape,
+            native_spacing_mm=volume.in_plane_spacing_mm,
+            pixel_spacing_mm=spec.spacing_mm,
+            window_shape=(spec.size, spec.size),
+            starts=np.zeros((volume.n_slices, 2), dtype=int),
+        )
+        middle = [(length - spec.size) // 2 for length in geometry.resampled_shape]
+        return replace(geometry, starts=geometry.starts + np.array(middle))
+
+    def recentered(self, centers: np.ndarray) -> SliceGeometry:
+        """Windows of the same size around given points.
+
+        Args:
+            centers: (slice, 2) resampled pixel coordinates (right-left, posterior-anterior).
+        """
+        starts = np.rint(centers - (np.array(self.window_shape) - 1) / 2).astype(int)
+        return replace(self, starts=starts)
+
+    @property
+    def resampled_shape(self) -> tuple[int, int]:
+        """Pixels of the whole field of view on the resampled grid."""
+        rows, columns = (
+            max(1, round(n * native_mm / self.pixel_spacing_mm))
+            for n, native_mm in zip(self.native_shape, self.native_spacing_mm, strict=True)
+        )
+        return rows, columns
+
+    def to_windows(self, slices: np.ndarray, first: int) -> np.ndarray:
+        """Resample native slices into their windows, bilinearly.
+
+        Args:
+            slices: (slice, right-left, posterior-anterior) on the native grid.
+            first: index of the first of them in the volume, from the inferior end.
+
+        Returns:
+            float64 array (slice, *window_shape).
+        """
+        windows = np.empty((len(slices), *self.window_shape))
+        for members, start in self._groups(first, len(slices)):
+            part = slices[members]
+            for axis in (0, 1):
+                part = _interpolate(part, axis + 1, self._native_coordinates(axis, start[axis]))
+            windows[members] = part
+        return windows
+
+    def to_native(
+        self, windows: np.ndarray, first: int
+    ) -> Iterator[tuple[np.ndarray, tuple[slice, slice], np.ndarray]]:
+        """Sample windows at the native voxel centres, bilinearly: the inverse of `to_windows`.
+
+        Args:
+            windows: (slice, *window_shape).
+            first: index of the first of them in the volume.
+
+        Yields:
+            Indices into `windows`, the native region (right-left, posterior-anterior) that their windows
+            cover, and its values (slice, *region).
+        """
+        for members, start in self._groups(first, len(windows)):
+            part = windows[members]
+            region = []
+            for axis in (0, 1):
+                covered, coordinates = self._window_coordinates(axis, start[axis])
+                part = _interpolate(part, axis + 1, coordinates)
+                region.append(covered)
+            yield members, (region[0], region[1]), part
+
+    def _groups(self, first: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        starts, group = np.unique(self.starts[first : first + count], axis=0, return_inverse=True)
+        for index, start in enumerate(starts):
+            yield np.flatnonzero(group.reshape(-1) == index), start
+
+    def _step(self, axis: int) -> float:
+        return self.pixel_spacing_mm / self.native_spacing_mm[axis]
+
+    def _native_coordinates(self, axis: int, start: int) -> np.ndarray:
+        pixels = _mirror(start + np.arange(self.window_shape[axis]), self.resampled_shape[axis])
+        return np.clip(pixels * self._step(axis), 0, self.native_shape[axis] - 1)
+
+    def _window_coordinates(self, axis: int, start: int) -> tuple[slice, np.ndarray]:
+        pixels = np.arange(self.native_shape[axis]) / self._step(axis) - start
+        last = self.window_shape[axis] - 1
+        covered = np.flatnonzero((pixels >= -0.5) & (pixels <= last + 0.5))
+        if not len(covered):
+            return slice(0, 0), np.empty(0)
+        # Pixels past the field of view hold its mirror image, which must not leak into the last voxel.
+        pixels = np.clip(pixels[covered], max(0, -start), min(last, self.resampled_shape[axis] - 1 - start))
+        return slice(int(covered[0]), int(covered[-1]) + 1), pixels
+
+
+@dataclass(frozen=True)
+class IntensityStatistics:
+    """Mean and standard deviation of a volume's windows, for the z-score of paper 3.4.1.
+
+    Args:
+        mean: of all pixels of all windows.
+        std: 0 for a constant volume.
+        n_not_finite: voxels that were NaN or infinite and were replaced (see `Volume.read_slices`).
+    """
+
+    mean: float
+    std: float
+    n_not_finite: int
+
+    @property
+    def is_constant(self) -> bool:
+        return self.std <= 1e-12 * abs(self.mean)
+
+    def normalize(self, windows: np.ndarray) -> np.ndarray:
+        """Z-scored float32 copy; zeros for a constant volume, which holds nothing to see."""
+        if self.is_constant:
+            return np.zeros(windows.shape, np.float32)
+        return ((windows - self.mean) / self.std).astype(np.float32)
+
+
+def measure_intensities(
+    volume: Volume, geometry: SliceGeometry, indices: np.ndarray | None = None
+) -> IntensityStatistics:
+    """One pass over the windows of a volume, a chunk at a time.
+
+    Args:
+        volume: the image.
+        geometry: its windows.
+        indices: slices to use, from the inferior end; all if not given.
+    """
+    count, mean, squares, n_not_finite = 0, 0.0, 0.0, 0
+    for start, stop in _runs(volume.n_slices, indices):
+        slices, n_replaced = volume.read_slices(start, stop)
+        windows = geometry.to_windows(slices, start)
+        # Chan's update: exact for intensities with a large offset, where sum(x^2) - mean^2 is not.
+        chunk_mean = float(windows.mean())
+        shift = chunk_mean - mean
+        total = count + windows.size
+        squares += float(((windows - chunk_mean) ** 2).sum()) + shift**2 * count * windows.size / total
+        mean += shift * windows.size / total
+        count = total
+        n_not_finite += n_replaced
+    return IntensityStatistics(mean, float(np.sqrt(squares / count)), n_not_finite)
+
+
+def read_windows(
+    volume: Volume, geometry: SliceGeometry, statistics: IntensityStatistics, start: int, stop: int
+) -> np.ndarray:
+    """The network's input for slices [start, stop): float32 (slice, *window_shape, 1), z-scored."""
+    slices, _ = volume.read_slices(start, stop)
+    return statistics.normalize(geometry.to_windows(slices, start))[..., np.newaxis]
+
+
+def chunks(n_slices: int) -> Iterator[tuple[int, int]]:
+    """(start, stop) of consecutive chunks of at most `CHUNK_SLICES` slices."""
+    for start in range(0, n_slices, CHUNK_SLICES):
+        yield start, min(start + CHUNK_SLICES, n_slices)
+
+
+def _runs(n_slices: int, indices: np.ndarray | None) -> Iterator[tuple[int, int]]:
+    if indices is None:
+        yield from chunks(n_slices)
+    else:
+        yield from ((int(index), int(index) + 1) for index in indices)
+
+
+def _mirror(pixels: np.ndarray, length: int) -> np.ndarray:
+    """Reflect indices into [0, length - 1] about the first and the last pixel."""
+    if length == 1:
+        return np.zeros_like(pixels)
+    pixels = np.abs(pixels) % (2 * (length - 1))
+    return np.minimum(pixels, 2 * (length - 1) - pixels)
+
+
+def _interpolate(array: np.ndarray, axis: int, coordinates: np.ndarray) -> np.ndarray:
+    low = np.minimum(coordinates.astype(int), max(array.shape[axis] - 2, 0))
+    high = np.minimum(low + 1, array.shape[axis] - 1)
+    weight = np.expand_dims(coordinates - low, tuple(range(1, array.ndim - axis)))
+    return array.take(low, axis) * (1 - weight) + array.take(high, axis) * weight

@@ -1,0 +1,48 @@
+"""Entry point: one thin command per verb."""
+
+import os
+import sys
+
+import typer
+
+from keras_scgm_cli.demo import demo
+from keras_scgm_cli.segment import segment
+from keras_scgm_cli.weights import weights
+
+app = typer.Typer(
+    help="Segment the spinal cord gray matter in MR images (Perone et al. 2017). For research use.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(segment)
+app.command()(weights)
+app.command()(demo)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Show the version and stop.")) -> None:
+    if version:
+        from importlib.metadata import version as installed_version
+
+        typer.echo(f"keras_scgm {installed_version('keras_scgm')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; input errors are one line and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished files are kept, continue with --resume", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except ValueError as error:
+        if type(error).__name__ != "InputError":
+            raise
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)

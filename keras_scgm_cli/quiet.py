@@ -1,0 +1,39 @@
+"""Starts Keras without the log lines its backend prints while it is loaded."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def import_keras_scgm() -> None:
+    """Import the package and run one operation, with its backend's start-up messages held back.
+
+    TensorFlow writes them to the process's standard error before its log level can be set. They are shown
+    if the import fails.
+    """
+    with _held_back_stderr():
+        import keras
+
+        import keras_scgm  # noqa: F401
+
+        keras.ops.zeros(1)
+
+
+@contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(saved, held_back.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

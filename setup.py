@@ -1,0 +1,9 @@
+"""Maps the top-level ``weights/`` folder into the package; everything else is in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+setup(
+    packages=[*find_packages(include=["keras_scgm", "keras_scgm.*", "keras_scgm_cli"]), "keras_scgm.weights"],
+    package_dir={"keras_scgm.weights": "weights"},
+    package_data={"keras_scgm": ["py.typed"], "keras_scgm.weights": ["*.json", "*.weights.h5"]},
+)

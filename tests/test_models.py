@@ -1,0 +1,352 @@
+"""Both networks through one contract, their size and reach, and the published outputs."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from keras_scgm.errors import InputError
+from keras_scgm.models import BUILDERS, DilatedGMNet, UNet, load_network
+from keras_scgm.pretrained import WeightsCard, sha256_of
+
+ARCHITECTURES = sorted(BUILDERS)
+SIZES = [(40, 56), (24, 8)]
+PUBLISHED = {"challenge": 32, "large": 64}
+
+
+def randomize(model, seed=0):
+    """Random weights and moving statistics, so that no normalization is the identity."""
+    rng = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
+    return model
+
+
+def slices_of(*size, channels=1, batch=2):
+    return np.random.default_rng(1).normal(size=(batch, *size, channels)).astype("float32")
+
+
+def convolution_parameters(model):
+    return sum(layer.count_params() for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+
+
+def test_parameters_are_the_papers():
+    model = DilatedGMNet()
+    assert convolution_parameters(model) == 124_769
+    assert model.count_params() == 127_585
+    assert sum(np.prod(weight.shape) for weight in model.trainable_weights) == 126_177
+    assert DilatedGMNet(filters=64).count_params() == 478_017
+    assert convolution_parameters(UNet()) == 776_321
+
+
+def test_layers_have_the_published_names(reference):
+    with h5py.File(reference / "weights/challenge_model.hdf5") as file:
+        published = {
+            name.decode() for name in file.attrs["layer_names"] if file[name].attrs["weight_names"].size
+        }
+    assert {layer.name for layer in DilatedGMNet().layers if layer.weights} == published
+
+
+def test_unet_has_fourteen_layers_and_an_output():
+    convolutions = [layer for layer in UNet().layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == 15
+    assert {layer.kernel_size for layer in convolutions} == {(3, 3)}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_outputs(name, reference, monkeypatch):
+    expected = np.load(reference / "expected/network_outputs.npz")
+    by_path = DilatedGMNet(weights=reference / f"weights/{name}_model.hdf5", filters=PUBLISHED[name])
+    np.testing.assert_allclose(by_path.predict(expected["slices"], verbose=0), expected[name], atol=1e-5)
+
+    monkeypatch.setenv("KERAS_SCGM_HOME", str(reference / "weights"))
+    by_name = DilatedGMNet(weights=name, filters=PUBLISHED[name])
+    loaded, card = load_network(name)
+    assert card.name == name
+    for model in (by_name, loaded):
+        for weight, other in zip(model.get_weights(), by_path.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, other)
+
+
+@pytest.mark.parametrize("dilation_rates", [(6, 12, 18, 24), (1, 5)])
+def test_receptive_field(dilation_rates):
+    reach = 13 + 4 * max(dilation_rates)
+    model = DilatedGMNet(filters=2, dilation_rates=dilation_rates, include_top=False)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel, bias = layer.get_weights()
+            kernel[:] = 1 / kernel[..., 0].size
+            if layer.name == "amort":
+                # The pooled features come before those of the last rate: they see the whole slice.
+                kernel[:, :, -4:-2] = 0
+            layer.set_weights([kernel, bias])
+    impulse = np.zeros((1, reach + 10, reach + 10, 1), "float32")
+    impulse[0, reach // 2 + 5, reach // 2 + 5] = 1
+    reached = np.argwhere(model.predict(impulse, verbose=0)[0].any(axis=-1))
+    np.testing.assert_array_equal(reached.min(axis=0), [5, 5])
+    np.testing.assert_array_equal(reached.max(axis=0), [reach + 4, reach + 4])
+
+
+def test_receptive_field_of_the_papers_rates_is_the_documented_one():
+    assert "109 pixels, or 27.25 mm at 0.25 mm" in " ".join(DilatedGMNet.__doc__.split())
+    assert 13 + 4 * 24 == 109 == 27.25 / 0.25
+
+
+def test_pooled_features_are_the_mean_of_the_first_layers_at_every_position():
+    model = randomize(DilatedGMNet(filters=4))
+    parts = keras.Model(
+        model.input, [model.get_layer("dropout_2").output, model.get_layer("concatenate_1").output]
+    )
+    local, branches = parts.predict(slices_of(24, 40), verbose=0)
+    mean = np.broadcast_to(local.mean(axis=(1, 2), keepdims=True), local.shape)
+    np.testing.assert_allclose(branches[..., 16:20], mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+class TestContract:
+    def test_every_layer_is_named(self, architecture):
+        first, second = BUILDERS[architecture](), BUILDERS[architecture]()
+        assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+        assert first.layers[0].name == "slices"
+        assert first.layers[-1].name == "predictions"
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_any_size_gives_probabilities(self, architecture, size):
+        probabilities = BUILDERS[architecture](filters=4).predict(slices_of(*size), verbose=0)
+        assert probabilities.shape == (2, *size, 1)
+        assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+    def test_odd_channels_and_batch(self, architecture):
+        model = BUILDERS[architecture]((32, 24, 3), filters=4)
+        assert model.predict(slices_of(32, 24, channels=3, batch=1), verbose=0).shape == (1, 32, 24, 1)
+
+    def test_without_top(self, architecture, tmp_path):
+        features = {"DilatedGMNet": 64, "UNet": 4}[architecture]
+        whole = randomize(BUILDERS[architecture](filters=4))
+        whole.save_weights(tmp_path / "whole.weights.h5")
+        model = BUILDERS[architecture](filters=4, include_top=False, weights=tmp_path / "whole.weights.h5")
+        assert model.output_shape == (None, None, None, features)
+        expected = keras.Model(whole.input, whole.get_layer("predictions").input)
+        x = slices_of(16, 24)
+        np.testing.assert_allclose(
+            model.predict(x, verbose=0), expected.predict(x, verbose=0), rtol=1e-5, atol=1e-5
+        )
+
+    def test_classes_sum_to_one(self, architecture):
+        probabilities = BUILDERS[architecture](filters=4, classes=3).predict(slices_of(16, 24), verbose=0)
+        assert probabilities.shape == (2, 16, 24, 3)
+        np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-6)
+
+    def test_other_activations_are_kept(self, architecture):
+        build = BUILDERS[architecture]
+        logits = build(filters=4, classifier_activation=None).get_layer("predictions")
+        independent = build(filters=4, classes=2, classifier_activation=keras.activations.sigmoid)
+        assert logits.activation is keras.activations.linear
+        assert independent.get_layer("predictions").activation is keras.activations.sigmoid
+
+    def test_training_step_changes_weights(self, architecture):
+        keras.utils.set_random_seed(0)
+        model = BUILDERS[architecture](filters=4)
+        before = [weight.copy() for weight in model.get_weights()]
+        model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
+        loss = model.train_on_batch(slices_of(16, 16), np.ones((2, 16, 16, 1), "float32"))
+        assert np.isfinite(loss)
+        changed = [not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)]
+        assert all(changed)
+
+    @pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+    def test_load_network_reads_a_file_without_card(self, architecture, suffix, tmp_path):
+        model = randomize(BUILDERS[architecture]((None, None, 2), filters=3, classes=2))
+        path = tmp_path / f"mine{suffix}"
+        model.save_weights(path) if suffix == ".weights.h5" else model.save(path)
+        loaded, card = load_network(path)
+        x = slices_of(16, 24, channels=2)
+        np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+        assert (card.name, card.file, card.sha256) == ("mine", path.name, sha256_of(path))
+
+    def test_load_network_follows_a_card(self, architecture, tmp_path):
+        path = tmp_path / "mine.weights.h5"
+        model = randomize(BUILDERS[architecture](filters=3))
+        model.save_weights(path)
+        card = WeightsCard("mine", architecture, {"filters": 3}, path.name, sha256_of(path), threshold=0.25)
+        (tmp_path / "mine.json").write_text(card.to_json())
+        loaded, found = load_network(str(path))
+        assert found == card
+        for weight, other in zip(loaded.get_weights(), model.get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, other)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (
+                {"input_shape": (200, 200)},
+                r"input_shape must be \(height, width, channels\), got \(200, 200\)",
+            ),
+            (
+                {"input_shape": (None, None, None)},
+                "input_shape's last entry, the channels, must be a positive",
+            ),
+            (
+                {"input_shape": (-8, 8, 1)},
+                "height and width, where given, must be a positive integer, got -8",
+            ),
+            ({"filters": 0}, "filters must be a positive integer, got 0"),
+            ({"filters": 32.0}, r"filters must be a positive integer, got 32\.0"),
+            ({"classes": True}, "classes must be a positive integer, got True"),
+            ({"dropout": 1}, "dropout must be at least 0 and below 1, got 1"),
+            ({"dropout": "0.4"}, "dropout must be at least 0 and below 1, got '0.4'"),
+            ({"batch_norm_momentum": -0.1}, r"batch_norm_momentum must be at least 0 and below 1, got -0\.1"),
+            ({"classifier_activation": "sigmund"}, "classifier_activation must be .* got 'sigmund'"),
+            ({"weights": 3}, "weights must be a known name, a path or None, got 3"),
+            ({"weights": "chalenge"}, "unknown weights 'chalenge'.*challenge, large.*mean 'challenge'"),
+            ({"weights": "missing.weights.h5"}, "missing.weights.h5: no such weights file"),
+        ],
+    )
+    def test_wrong_arguments(self, architecture, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            BUILDERS[architecture](**arguments)
+
+    def test_channels_first_is_refused(self, architecture, monkeypatch):
+        monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
+        with pytest.raises(ValueError, match="must be 'channels_last', got 'channels_first'"):
+            BUILDERS[architecture]()
+
+
+@pytest.mark.parametrize(
+    ("dilation_rates", "message"),
+    [
+        ((), "dilation_rates must be a tuple of at least one integer"),
+        (6, "dilation_rates must be a tuple of at least one integer, got 6"),
+        ((6, 0), "each of dilation_rates must be a positive integer, got 0"),
+        ((6, 6), r"dilation_rates must be distinct and other than 2, got \(6, 6\)"),
+        ((2, 6), r"dilation_rates must be distinct and other than 2, got \(2, 6\)"),
+    ],
+)
+def test_wrong_dilation_rates(dilation_rates, message):
+    with pytest.raises(ValueError, match=message):
+        DilatedGMNet(dilation_rates=dilation_rates)
+
+
+def test_unet_size_divisor():
+    with pytest.raises(ValueError, match=r"multiples of 8, got \(200, 100, 1\)"):
+        UNet((200, 100, 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "message"),
+    [
+        (DilatedGMNet, {"weights": "large"}, "weights='large' needs filters=64, got 32"),
+        (DilatedGMNet, {"weights": "challenge", "filters": 64}, "needs filters=32, got 64"),
+        (DilatedGMNet, {"weights": "challenge", "classes": 2}, "needs classes=1, got 2"),
+        (
+            DilatedGMNet,
+            {"weights": "challenge", "dilation_rates": (6, 12)},
+            r"needs dilation_rates=\(6, 12, 18, 24\), got \(6, 12\)",
+        ),
+        (UNet, {"weights": "challenge"}, "needs the architecture DilatedGMNet, got UNet"),
+    ],
+)
+def test_arguments_that_contradict_named_weights(build, arguments, message, monkeypatch, tmp_path):
+    # A cold cache: the contradiction is told before anything is fetched.
+    monkeypatch.setenv("KERAS_SCGM_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_named_weights_without_top_ignore_classes(reference, monkeypatch):
+    monkeypatch.setenv("KERAS_SCGM_HOME", str(reference / "weights"))
+    model = DilatedGMNet(weights="challenge", classes=4, include_top=False)
+    whole = DilatedGMNet(weights="challenge")
+    np.testing.assert_array_equal(
+        model.get_layer("amort").get_weights()[0], whole.get_layer("amort").get_weights()[0]
+    )
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".hdf5"])
+def test_load_network_refuses_a_damaged_file(suffix, tmp_path):
+    path = tmp_path / f"bad{suffix}"
+    path.write_bytes(b"not weights")
+    with pytest.raises(InputError, match=f"bad{suffix}: not a Keras"):
+        load_network(path)
+
+
+def test_load_network_refuses_other_networks(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.save_weights(tmp_path / "dense.weights.h5")
+    model.save(tmp_path / "dense.keras")
+    with pytest.raises(InputError, match="holds none of the known networks"):
+        load_network(tmp_path / "dense.weights.h5")
+    with pytest.raises(InputError, match="not a network from"):
+        load_network(tmp_path / "dense.keras")
+    DilatedGMNet(filters=2, include_top=False).save_weights(tmp_path / "features.weights.h5")
+    with pytest.raises(InputError, match="has no convolution 'predictions'"):
+        load_network(tmp_path / "features.weights.h5")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "message"),
+    [
+        ("VNet", {}, "unknown architecture 'VNet'; known: DilatedGMNet, UNet"),
+        ("UNet", {"depth": 3}, "its card does not describe a UNet: .*depth"),
+    ],
+)
+def test_load_network_refuses_a_wrong_card(architecture, arguments, message, tmp_path):
+    path = tmp_path / "mine.weights.h5"
+    UNet(filters=2).save_weights(path)
+    card = WeightsCard("mine", architecture, arguments, path.name, sha256_of(path))
+    (tmp_path / "mine.json").write_text(card.to_json())
+    with pytest.raises(InputError, match=message):
+        load_network(path)
+
+
+PLAIN_KERAS = """
+import os, sys, keras, numpy as np
+assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
+folder, *architectures = sys.argv[1:]
+inputs = [np.load(f"{folder}/x{index}.npy") for index in range(2)]
+for architecture in architectures:
+    model = keras.saving.load_model(f"{folder}/{architecture}.keras")
+    for index, x in enumerate(inputs):
+        np.save(f"{folder}/{architecture}{index}.npy", model.predict(x, verbose=0))
+assert "keras_scgm" not in sys.modules
+from keras_scgm.models import BUILDERS
+for architecture in architectures:
+    model = BUILDERS[architecture](filters=4, weights=f"{folder}/{architecture}.weights.h5")
+    np.save(f"{folder}/{architecture}_weights.npy", model.predict(inputs[0], verbose=0))
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_fresh_process_on_each_backend_gives_the_same(backend, tmp_path):
+    """Plain Keras loads the saved model, and the builder the weights, with equal outputs."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    expected = {}
+    for index, size in enumerate(SIZES):
+        np.save(tmp_path / f"x{index}.npy", slices_of(*size))
+    for architecture in ARCHITECTURES:
+        model = randomize(BUILDERS[architecture](filters=4))
+        model.save(tmp_path / f"{architecture}.keras")
+        model.save_weights(tmp_path / f"{architecture}.weights.h5")
+        outputs = [model.predict(slices_of(*size), verbose=0) for size in SIZES]
+        expected |= {f"{architecture}{index}": output for index, output in enumerate(outputs)}
+        expected[f"{architecture}_weights"] = outputs[0]
+    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.run(
+        [sys.executable, "-c", PLAIN_KERAS, str(tmp_path), *ARCHITECTURES],
+        env=environment,
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    for name, output in expected.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{name}.npy"), output, atol=1e-4, err_msg=name)

@@ -1,0 +1,306 @@
+"""The phantom: anatomy, orientation, reproducibility, raters and the challenge's layout."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from keras_scgm.datasets.phantom import (
+    CONTRASTS,
+    SITES,
+    DomainSpec,
+    PhantomSpec,
+    average_section,
+    draw_slices,
+    draw_subject,
+    write_challenge_dataset,
+)
+from keras_scgm.errors import InputError
+
+SMALL = PhantomSpec(spacing_mm=0.5, matrix_size=64, n_slices=4, off_centre_mm=1.0, rotation_deg=0.0)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+
+
+@pytest.fixture(scope="module")
+def subject():
+    return draw_subject(SMALL, seed=3)
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return draw_slices(24, seed=5)
+
+
+# Anatomy
+
+
+@pytest.mark.parametrize(
+    ("level", "cord_mm2", "gray_mm2"),
+    [
+        (1, (60, 80), (8, 12)),
+        (3, (65, 85), (10, 16)),
+        (5, (65, 85), (10, 16)),
+        (7, (52, 66), (8, 12)),
+        (13, (36, 46), (3.5, 7)),
+        (19, (50, 62), (14, 24)),
+        (21, (8, 16), (2.5, 7)),
+    ],
+)
+def test_areas_by_level(level, cord_mm2, gray_mm2):
+    gray_matter, cord = average_section(level, size=160, spacing_mm=0.125)
+    assert cord_mm2[0] < cord.sum() * 0.125**2 < cord_mm2[1]
+    assert gray_mm2[0] < gray_matter.sum() * 0.125**2 < gray_mm2[1]
+    assert np.all(gray_matter <= cord + 1e-6)
+
+
+@pytest.mark.parametrize("level", range(1, 8))
+def test_average_overlaps_the_population_average(reference: Path, level):
+    folder = reference / "anatomy"
+    gray, cord, levels = (
+        nib.load(folder / f"AMU7T_{name}.nii.gz").dataobj for name in ("gm", "sc", "levels")
+    )
+    heights = np.flatnonzero((np.asarray(levels) == level).any(axis=(0, 1)))
+    middle = heights[len(heights) // 2]
+    expected = [np.asarray(volume[..., middle]) > 0.5 for volume in (gray, cord)]
+    shift = np.round(127.5 - np.argwhere(expected[1]).mean(axis=0)).astype(int)
+    expected = [np.roll(mask, shift, axis=(0, 1)) for mask in expected]
+    drawn = average_section(level, size=256, spacing_mm=0.17578125)
+    assert dice(expected[0], drawn[0] > 0.5) > 0.93
+    assert dice(expected[1], drawn[1] > 0.5) > 0.97
+
+
+def test_horns_point_the_right_way():
+    gray_matter, cord = average_section(4, size=160, spacing_mm=0.125)
+    gray, inside = gray_matter > 0.5, cord > 0.5
+    np.testing.assert_array_equal(gray, gray[::-1])
+    front, back = gray[:, 80:], gray[:, :80]
+    assert front.sum() > 1.3 * back.sum()
+    horn = np.argwhere(gray[90:])
+    assert np.flatnonzero(inside.any(axis=0))[0] < horn[:, 1].min() < 80
+    distance_to_back = (
+        horn[:, 1].min() - np.flatnonzero(inside[90 + horn[horn[:, 1].argmin(), 0]])[0]
+    ) * 0.125
+    assert distance_to_back < 1.3
+    assert gray[79:81, 60:100].any(), "the commissure joins both halves"
+
+
+def test_people_differ_and_stay_within_published_ranges():
+    spec = DomainSpec(region_weights=(1, 0, 0), empty=0.0, off_centre_mm=0.0)
+    _, gray_matter = draw_slices(40, seed=1, size=96, spec=spec)
+    areas = gray_matter.sum(axis=(1, 2)) * 0.25**2
+    assert 12 < areas.mean() < 18
+    assert 2 < areas.std() < 5
+    assert areas.min() > 5
+    assert areas.max() < 30
+
+
+# Training slices
+
+
+def test_slices_shapes_and_ranges(slices):
+    images, gray_matter = slices
+    assert images.shape == gray_matter.shape == (24, 200, 200)
+    assert images.dtype == gray_matter.dtype == np.float32
+    assert np.isfinite(images).all()
+    assert 0 <= gray_matter.min() <= gray_matter.max() <= 1
+    assert (images.std(axis=(1, 2)) > 0).all()
+
+
+def test_a_slice_depends_on_seed_and_index_alone(slices):
+    again = draw_slices(2, seed=5, start=3)
+    for drawn, expected in zip(again, slices, strict=True):
+        np.testing.assert_array_equal(drawn, expected[3:5])
+    assert not np.array_equal(draw_slices(1, seed=6)[0], slices[0][:1])
+
+
+def test_empty_slices():
+    _, gray_matter = draw_slices(6, seed=0, size=64, spec=DomainSpec(empty=1.0))
+    assert gray_matter.max() == 0
+
+
+def test_cord_stays_in_the_window():
+    _, gray_matter = draw_slices(20, seed=2, spec=DomainSpec(empty=0.0))
+    centres = np.array([np.argwhere(mask > 0.5).mean(axis=0) for mask in gray_matter])
+    assert np.abs(centres * 0.25 - 24.875).max() < 14.5
+    assert centres.std(axis=0).min() > 5
+
+
+@pytest.mark.parametrize("contrast", CONTRASTS)
+def test_gray_matter_can_be_told_from_white(contrast):
+    weights = tuple(float(name == contrast) for name in CONTRASTS)
+    spec = DomainSpec(
+        contrast_weights=weights,
+        empty=0.0,
+        contrast_to_noise=(8, 8),
+        spacing_mm=(0.3, 0.3),
+        off_centre_mm=0.0,
+    )
+    images, gray_matter = draw_slices(6, seed=4, size=96, spec=spec)
+    for image, mask in zip(images, gray_matter, strict=True):
+        inside = mask > 0.95
+        ring = (mask < 0.01) & (np.hypot(*(np.indices(mask.shape) - 47.5)) < 10)
+        gap = (image[inside].mean() - np.median(image[ring])) / image[inside].std()
+        if contrast == "psir":
+            assert gap < -0.3
+        elif contrast != "random":
+            assert gap > 0.3
+
+
+# Subjects
+
+
+def test_subject_images_share_one_grid(subject):
+    volumes = (subject.image, subject.gray_matter, subject.cord, subject.mask)
+    for volume in volumes:
+        assert volume.shape == (64, 64, 4)
+        np.testing.assert_array_equal(volume.affine, subject.image.affine)
+    assert nib.aff2axcodes(subject.image.affine) == ("L", "A", "S")
+    np.testing.assert_allclose(subject.image.header.get_zooms(), (0.5, 0.5, 5.0), rtol=1e-5)
+    gray, cord, mask = (np.asarray(volume.dataobj) for volume in volumes[1:])
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, gray > 0.5)
+    assert np.all(gray <= cord + 1e-5)
+    assert subject.levels == (7, 5, 4, 2)
+
+
+def test_same_seed_same_bytes(subject):
+    again = draw_subject(SMALL, seed=3)
+    assert again.image.to_bytes() == subject.image.to_bytes()
+    assert draw_subject(SMALL, seed=4).image.to_bytes() != subject.image.to_bytes()
+
+
+def test_psir_is_inverted():
+    for contrast, sign in (("psir", -1), ("t2star", 1)):
+        drawn = draw_subject(
+            PhantomSpec(
+                0.4, 3.0, 64, 2, contrast, contrast_to_noise=(8, 8), off_centre_mm=0.0, artefacts=0.0
+            ),
+            1,
+        )
+        image, gray, cord = (np.asarray(v.dataobj) for v in (drawn.image, drawn.gray_matter, drawn.cord))
+        white = (cord > 0.99) & (gray < 0.01)
+        assert sign * (image[gray > 0.95].mean() - image[white].mean()) > 0
+
+
+def test_raters_differ_at_the_contour_only(subject):
+    masks = [np.asarray(rater.dataobj) for rater in subject.raters(4, white_matter=True)]
+    fraction = np.asarray(subject.gray_matter.dataobj)
+    scores = [dice(masks[i] == 1, masks[j] == 1) for i in range(4) for j in range(i)]
+    assert min(scores) > 0.78
+    assert max(scores) < 0.97
+    for mask in masks:
+        assert mask.dtype == np.uint8
+        assert set(np.unique(mask)) == {0, 1, 2}
+        assert (mask[fraction > 0.98] == 1).mean() > 0.97
+        assert dice(mask == 1, fraction > 0.5) > 0.75
+    assert set(np.unique(np.asarray(subject.raters(1)[0].dataobj))) == {0, 1}
+
+
+def test_sites_are_the_challenges():
+    assert {site: (s.spacing_mm, s.slice_thickness_mm) for site, s in SITES.items()} == {
+        1: (0.5, 5.0),
+        2: (0.5, 5.0),
+        3: (0.25, 2.5),
+        4: (0.3, 5.0),
+    }
+
+
+def test_challenge_layout(tmp_path):
+    sites = {1: SMALL, 4: SMALL}
+    images = write_challenge_dataset(tmp_path / "a", 1, seed=2, raters=2, unlabelled_per_site=1, sites=sites)
+    write_challenge_dataset(tmp_path / "b", 1, seed=2, raters=2, unlabelled_per_site=1, sites=sites)
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == [
+        f"site{site}-sc{end}"
+        for site in (1, 4)
+        for end in (
+            "01-image.nii.gz",
+            "01-levels.txt",
+            "01-mask-r1.nii.gz",
+            "01-mask-r2.nii.gz",
+            "02-image.nii.gz",
+            "02-levels.txt",
+        )
+    ]
+    assert [path.name for path in images] == [name for name in names if "image" in name]
+    assert (tmp_path / "a" / "site1-sc01-levels.txt").read_text() == "0, 7\n1, 5\n2, 4\n3, 2\n"
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    first = nib.load(images[0])
+    mask = nib.load(tmp_path / "a" / "site1-sc01-mask-r1.nii.gz")
+    np.testing.assert_array_equal(first.affine, mask.affine)
+    assert set(np.unique(np.asarray(mask.dataobj))) == {0, 1, 2}
+
+
+# Settings
+
+
+@pytest.mark.parametrize("settings", [SITES[2], DomainSpec(empty=0.5)])
+def test_settings_survive_json(settings):
+    assert type(settings).from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"spacing_mm": 0.0}, r"spacing_mm must be between 0.05 and 2, received 0.0"),
+        ({"slice_thickness_mm": 99}, r"slice_thickness_mm must be .* received 99"),
+        ({"matrix_size": 4}, r"matrix_size must be between 16 and 2048, received 4"),
+        ({"n_slices": 0}, r"n_slices must be at least 1, received 0"),
+        ({"contrast": "t1"}, r"contrast must be one of t2star, .* received 't1'"),
+        ({"levels": (2, 7)}, r"levels must be from the lower end"),
+        ({"levels": 3}, r"levels must be a pair of numbers, received 3"),
+        ({"contrast_to_noise": (0, 1)}, r"contrast_to_noise must be 0 < low <= high"),
+        ({"artefacts": 2}, r"artefacts must be between 0 and 1, received 2"),
+    ],
+)
+def test_bad_phantom_settings(values, message):
+    with pytest.raises(InputError, match=message):
+        PhantomSpec(**values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"spacing_mm": (0.9, 0.1)}, r"spacing_mm must be two numbers with 0 < low <= high"),
+        ({"contrast_weights": (1, 1)}, r"contrast_weights must be 5 shares"),
+        ({"region_weights": (0, 0, 0)}, r"region_weights must be 3 shares"),
+        ({"off_centre_mm": -1}, r"off_centre_mm must be 0 or more .* received -1"),
+        ({"empty": 1.5}, r"empty must be between 0 and 1, received 1.5"),
+    ],
+)
+def test_bad_domain_settings(values, message):
+    with pytest.raises(InputError, match=message):
+        DomainSpec(**values)
+
+
+def test_unknown_settings_are_refused():
+    with pytest.raises(InputError, match="unknown settings spacing"):
+        PhantomSpec.from_dict({"spacing": 1})
+    with pytest.raises(InputError, match="unknown settings colour"):
+        DomainSpec.from_dict({"colour": 1})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: draw_slices(0, 1), "n must be an integer of at least 1, received 0"),
+        (lambda: draw_slices(1, -1), "seed must be an integer of at least 0, received -1"),
+        (lambda: draw_slices(1, 1, spacing_mm=3), "spacing_mm must be between 0.05 and 2, received 3"),
+        (lambda: draw_subject(SMALL, -2), "seed must be a non-negative integer, received -2"),
+        (lambda: write_challenge_dataset("nowhere", 0), "subjects_per_site must be .* received 0"),
+    ],
+)
+def test_bad_arguments(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def test_at_least_one_rater(subject):
+    with pytest.raises(InputError, match="n must be at least 1, received 0"):
+        subject.raters(0)
