@@ -100,9 +100,9 @@ class DropoutSampler:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        self._model = keras.models.clone_model(model)
-        self._model.set_weights(model.get_weights())
-        layers = list(_leaves(self._model))
+        copy = keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        layers = list(_leaves(copy))
         self._dropouts = [layer for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
         if not self._dropouts:
             raise InputError(f"network {model.name} has no dropout; an uncertainty map needs it")
@@ -110,6 +110,7 @@ class DropoutSampler:
             if isinstance(layer, keras.layers.BatchNormalization):
                 # A frozen BatchNormalization keeps its moving statistics even with training=True.
                 layer.trainable = False
+        self._predict = _compiled(copy, training=True)
 
     def reset(self, seed: int) -> None:
         for number, layer in enumerate(self._dropouts):
@@ -117,8 +118,7 @@ class DropoutSampler:
             layer.seed_generator.state.assign(state)
 
     def __call__(self, slices: np.ndarray) -> np.ndarray:
-        output = self._model(slices, training=True)
-        return keras.ops.convert_to_numpy(output)[..., 0]
+        return self._predict(slices)
 
 
 def _load(weights: Weights) -> tuple[keras.Model, WeightsCard]:
@@ -138,15 +138,15 @@ def _load(weights: Weights) -> tuple[keras.Model, WeightsCard]:
     return model, card
 
 
-def _compiled(model: keras.Model) -> Predict:
+def _compiled(model: keras.Model, training: bool = False) -> Predict:
     """Prediction without the per-call overhead and the retracing of `Model.predict`."""
     if keras.backend.backend() != "tensorflow":
-        return lambda slices: np.asarray(model.predict_on_batch(slices))[..., 0]
+        return lambda slices: keras.ops.convert_to_numpy(model(slices, training=training))[..., 0]
     # Not needed, and perhaps not installed, beside the other backends.
     import tensorflow as tf
 
     signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
-    function = tf.function(lambda slices: model(slices, training=False)[..., 0], input_signature=signature)
+    function = tf.function(lambda slices: model(slices, training=training)[..., 0], input_signature=signature)
     return lambda slices: function(tf.constant(slices)).numpy()
 
 

@@ -20,6 +20,7 @@ from keras_scgm.morphometry import SliceArea
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import default_weights, sha256_of
 from keras_scgm.slices import (
+    EDGE_MM,
     IntensityStatistics,
     SliceGeometry,
     chunks,
@@ -29,9 +30,6 @@ from keras_scgm.slices import (
 from keras_scgm.volume import Volume, Voxels, axis_codes, read_volume, volume_from_image, zeros
 
 Progress = Callable[[int, int], None]
-
-EDGE_MM = 2.0
-"""Gray matter this close to the end of what the network saw may be cut off: white matter surrounds it."""
 
 RIM_MM = 1.0
 """Width of the rim around the gray matter whose brightness stands for white matter."""
@@ -58,7 +56,7 @@ class SegmentationSettings:
         keep_probabilities: keep the probabilities on the image's grid beside the mask.
 
     Raises:
-        ValueError: a value outside its range.
+        InputError: a value outside its range.
     """
 
     binarize: Literal["native", "paper"] = "native"
@@ -73,18 +71,18 @@ class SegmentationSettings:
 
     def __post_init__(self) -> None:
         if self.binarize not in ("native", "paper"):
-            raise ValueError(f"binarize must be 'native' or 'paper', received {self.binarize!r}")
+            raise InputError(f"binarize must be 'native' or 'paper', received {self.binarize!r}")
         if self.threshold is not None and not 0 < self.threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, received {self.threshold}")
+            raise InputError(f"threshold must be between 0 and 1, received {self.threshold}")
         if isinstance(self.window, str):
             if self.window not in ("auto", "center"):
-                raise ValueError(
+                raise InputError(
                     f"window must be 'auto', 'center' or two numbers in mm, received {self.window!r}"
                 )
         elif len(self.window) != 2 or not np.all(np.isfinite(self.window)):
-            raise ValueError(f"window must be two finite numbers in mm, received {self.window!r}")
+            raise InputError(f"window must be two finite numbers in mm, received {self.window!r}")
         if self.dropout_passes < 0 or self.dropout_passes == 1:
-            raise ValueError(f"dropout_passes must be 0 or at least 2, received {self.dropout_passes}")
+            raise InputError(f"dropout_passes must be 0 or at least 2, received {self.dropout_passes}")
         if self.orientation is not None:
             axis_codes(self.orientation)
 
@@ -162,8 +160,7 @@ def segment(
         settings: the fields of `SegmentationSettings`.
 
     Raises:
-        keras_scgm.errors.InputError: the image or the weights cannot be used.
-        ValueError: a setting is out of its range.
+        keras_scgm.errors.InputError: the image, the weights or a setting cannot be used.
         TypeError: an unknown setting.
     """
     return Segmenter(weights, SegmentationSettings(**settings)).segment(image, progress)

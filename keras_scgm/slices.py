@@ -13,8 +13,11 @@ import numpy as np
 
 from keras_scgm.volume import Volume
 
-CHUNK_SLICES = 8
+CHUNK_SLICES = 4
 """Slices read at a time, which bounds memory whatever their number."""
+
+EDGE_MM = 2.0
+"""Gray matter this close to the end of what the network saw may be cut off: white matter surrounds it."""
 
 
 @dataclass(frozen=True)

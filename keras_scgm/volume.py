@@ -387,9 +387,11 @@ def _checked_shape(header: nib.Nifti1Header, source: str | Path) -> tuple[int, .
 def _checked_dtype(header: nib.Nifti1Header, source: str | Path) -> np.dtype:
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError as error:
+    except KeyError:
+        dtype = np.dtype(np.void)
+    if dtype.itemsize == 0:
         code = int(header["datatype"])
-        raise InputError(f"{source}: voxel type code {code} is not supported; convert to float32") from error
+        raise InputError(f"{source}: voxel type code {code} is not supported; convert to float32")
     _refuse_colour_and_complex(dtype, source)
     return dtype
 

@@ -1,9 +1,15 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import keras
+import nibabel as nib
+import numpy as np
 import pytest
+
+from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +23,48 @@ def reference() -> Path:
             pytest.fail(message)
         pytest.skip(message)
     return folder
+
+
+@pytest.fixture
+def published_weights(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the published weights known by name without a download."""
+    monkeypatch.setenv("KERAS_SCGM_HOME", str(reference / "weights"))
+
+
+@pytest.fixture(scope="session")
+def phantom() -> nib.Nifti1Image:
+    """A drawn cord of 4 slices, 0.5 x 0.5 x 5 mm."""
+    return draw_subject(PhantomSpec(spacing_mm=0.5, matrix_size=120, n_slices=4), seed=3).image
+
+
+@pytest.fixture(scope="session")
+def bright_network() -> keras.Model:
+    """A stand-in network: the probability rises steeply with the normalised intensity."""
+    slices = keras.Input((None, None, 1), name="slices")
+    dropped = keras.layers.Dropout(0.2, name="dropout")(slices)
+    probabilities = keras.layers.Conv2D(1, 1, activation="sigmoid", name="predictions")(dropped)
+    model = keras.Model(slices, probabilities, name="bright")
+    model.set_weights([np.full((1, 1, 1, 1), 20.0), np.full(1, -100.0)])
+    return model
+
+
+@pytest.fixture
+def blob_image() -> Callable[..., nib.Nifti1Image]:
+    """Builds volumes with one bright disc per slice, which `bright_network` takes for gray matter."""
+
+    def build(
+        shape: tuple[int, int, int] = (160, 140, 5),
+        spacing_mm: tuple[float, float, float] = (0.5, 0.5, 4.0),
+        center_mm: tuple[float, float] | None = None,
+        radius_mm: float = 3.0,
+    ) -> nib.Nifti1Image:
+        x_mm, y_mm = (np.arange(n) * mm for n, mm in zip(shape[:2], spacing_mm[:2], strict=True))
+        if center_mm is None:
+            center_mm = x_mm.mean(), y_mm.mean()
+        distance = np.hypot(x_mm[:, None] - center_mm[0], y_mm - center_mm[1])
+        noise = np.random.default_rng(0).normal(0, 1, shape)
+        data = 100 + noise + 200 * (distance < radius_mm)[..., None]
+        affine = np.diag([-spacing_mm[0], spacing_mm[1], spacing_mm[2], 1.0])
+        return nib.Nifti1Image(data.astype(np.float32), affine)
+
+    return build

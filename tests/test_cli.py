@@ -1,0 +1,237 @@
+import json
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from keras_scgm_cli.main import main
+
+CONSOLE_SCRIPT = "from keras_scgm_cli.main import main; main()"
+
+
+@pytest.fixture
+def run(monkeypatch, capfd):
+    """Calls the command in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-scgm", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        else:
+            code = 0
+        return code, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def weights(tmp_path_factory, bright_network):
+    path = tmp_path_factory.mktemp("weights") / "bright.keras"
+    bright_network.save(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path, blob_image):
+    """in/a.nii.gz, in/deep/b.nii and a file that is no image."""
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    blob_image().to_filename(tmp_path / "in" / "a.nii.gz")
+    blob_image(center_mm=(45.0, 30.0)).to_filename(tmp_path / "in" / "deep" / "b.nii")
+    (tmp_path / "in" / "notes.txt").write_text("hello")
+    return tmp_path / "in"
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_file_beside_itself(run, images, weights):
+    code, out, err = run("segment", images / "a.nii.gz", "-w", weights)
+    assert (code, err) == (0, "")
+    assert "a_gmseg.nii.gz: 5 of 5 slices, mean area" in out
+    assert [name for name in names(images) if "gmseg" in name] == [
+        "a_gmseg.json",
+        "a_gmseg.nii.gz",
+        "a_gmseg_area.csv",
+        "a_gmseg_qc.png",
+    ]
+    record = json.loads((images / "a_gmseg.json").read_text())
+    assert record["input"] == str(images / "a.nii.gz")
+    assert len(record["input_sha256"]) == 64
+
+
+def test_folders_keep_their_places_and_results_are_no_inputs(run, images, weights, tmp_path):
+    code, out, _ = run("segment", images, "-w", weights, "-o", tmp_path / "out", "--uncertainty", 2)
+    assert code == 0
+    assert "2 segmented, 0 skipped, 0 failed" in out
+    assert "deep/b_gmseg.nii.gz" in names(tmp_path / "out")
+    assert "a_gmseg_uncertainty.nii.gz" in names(tmp_path / "out")
+    code, out, err = run("segment", tmp_path / "out", "-w", weights)
+    assert code == 2
+    assert "no .nii or .nii.gz file among the inputs" in err
+
+
+def test_patterns_and_one_output_file(run, images, weights, tmp_path):
+    code, *_ = run("segment", images / "**" / "b.*", "-w", weights, "-o", tmp_path / "mask.nii", "--soft")
+    assert code == 0
+    assert nib.load(tmp_path / "mask.nii").get_data_dtype() == np.float32
+    assert (tmp_path / "mask_area.csv").is_file()
+    code, _, err = run("segment", images, "-w", weights, "-o", tmp_path / "x.nii.gz")
+    assert (code, err) == (
+        2,
+        f"error: {tmp_path}/x.nii.gz: one file cannot hold the results of 2 images; give a folder\n",
+    )
+
+
+def test_results_are_not_overwritten_and_resume_skips(run, images, weights):
+    image = images / "a.nii.gz"
+    assert run("segment", image, "-w", weights)[0] == 0
+    before = (images / "a_gmseg.json").read_text()
+    code, _, err = run("segment", image, "-w", weights)
+    assert (code, err) == (2, f"error: {images}/a_gmseg.nii.gz: exists; replace it with --force\n")
+    code, out, _ = run("segment", image, "-w", weights, "--resume")
+    assert code == 0
+    assert "finished before, skipped" in out
+    assert (images / "a_gmseg.json").read_text() == before
+    code, _, err = run("segment", image, "-w", weights, "--resume", "--mirror")
+    assert code == 2
+    assert "exists and was made in another way; replace it with --force" in err
+    assert run("segment", image, "-w", weights, "--mirror", "--force")[0] == 0
+    assert json.loads((images / "a_gmseg.json").read_text())["settings"]["mirror"]
+
+
+def test_a_bad_file_does_not_stop_the_others(run, images, weights):
+    (images / "0.nii.gz").write_bytes(b"")
+    before = names(images)
+    code, out, err = run("segment", images, images / "none.nii", "-w", weights)
+    assert code == 2
+    assert "2 segmented, 0 skipped, 2 failed" in out
+    assert err.splitlines() == [
+        f"error: {images}/0.nii.gz: the file is empty; copy it again",
+        f"error: {images}/none.nii: no such file; check the path",
+    ]
+    assert not [name for name in set(names(images)) - set(before) if name.startswith(("0", "none"))]
+
+
+def test_inputs_that_would_share_a_result_are_refused(run, images, weights, blob_image):
+    blob_image().to_filename(images / "a.nii")
+    code, _, err = run("segment", images / "a.nii", images / "a.nii.gz", "-w", weights)
+    assert code == 2
+    assert "would both become" in err
+    assert "a_gmseg.nii.gz" not in names(images)
+
+
+def test_warnings_name_the_file(run, weights, tmp_path):
+    nib.Nifti1Image(np.ones((80, 80, 2)), np.diag([-0.5, 0.5, 5, 1])).to_filename(tmp_path / "flat.nii")
+    code, _, err = run("segment", tmp_path / "flat.nii", "-w", weights)
+    assert code == 0
+    assert f"warning: {tmp_path}/flat.nii: the image is constant" in err
+
+
+def many_frames(path, blob_image):
+    image = blob_image()
+    nib.Nifti1Image(np.stack([np.asarray(image.dataobj)] * 3, 3), image.affine).to_filename(path)
+
+
+def test_frames_are_picked(run, weights, tmp_path, blob_image):
+    many_frames(tmp_path / "f.nii", blob_image)
+    code, _, err = run("segment", tmp_path / "f.nii", "-w", weights)
+    assert code == 2
+    assert "3 frames of 160 x 140 x 5 voxels; pick one with --frame 0 to --frame 2" in err
+    assert run("segment", tmp_path / "f.nii", "-w", weights, "--frame", 1)[0] == 0
+    assert nib.load(tmp_path / "f_gmseg.nii.gz").shape == (160, 140, 5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--window", "left"], "window must be 'auto', 'center' or two numbers in mm, received 'left'"),
+        (["--window", "1,b"], "--window 1,b: give auto, center, or two numbers in mm such as 80,75"),
+        (["--threshold", "3"], "threshold must be between 0 and 1, received 3.0"),
+        (["--uncertainty", "1"], "dropout_passes must be 0 or at least 2, received 1"),
+        (["--binarize", "soft"], "binarize must be 'native' or 'paper', received 'soft'"),
+        (["--orientation", "XYZ"], "orientation 'XYZ' is not three axis codes"),
+        (["-w", "nobody"], "unknown weights 'nobody'"),
+        (["-w", "none.keras"], "none.keras: no such weights file"),
+    ],
+)
+def test_wrong_options_are_one_line(run, images, arguments, message):
+    before = names(images)
+    code, out, err = run("segment", images / "a.nii.gz", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert names(images) == before
+
+
+def test_damaged_weights_are_refused(run, images, reference, monkeypatch, tmp_path):
+    good = (reference / "weights" / "challenge_model.hdf5").read_bytes()
+    (tmp_path / "challenge_model.hdf5").write_bytes(good[:-1] + b"x")
+    monkeypatch.setenv("KERAS_SCGM_HOME", str(tmp_path))
+    code, _, err = run("segment", images / "a.nii.gz", "-w", "challenge")
+    assert code == 2
+    assert "9b44228ad2fd360930b9d7fc6957a4eb7acbfa8cf6a091d13a932f8e8815dd9e" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_unwritable_output_folder(run, images, weights, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, _, err = run("segment", images / "a.nii.gz", "-w", weights, "-o", tmp_path / "file" / "out")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "cannot write there (Not a directory); choose another folder" in err
+
+
+@pytest.mark.usefixtures("published_weights")
+def test_weights_are_listed(run):
+    code, out, _ = run("weights")
+    assert code == 0
+    assert "challenge  (DilatedGMNet, 32 filters, cached)" in out
+    assert "large  (DilatedGMNet, 64 filters, cached)" in out
+
+
+@pytest.mark.usefixtures("published_weights")
+def test_demo(run, tmp_path):
+    code, out, _ = run("demo", tmp_path / "demo")
+    assert code == 0
+    assert float(out.split("DSC ")[1].split()[0]) > 0.6
+    assert {"phantom_t2s.nii.gz", "phantom_t2s_gmseg.nii.gz", "phantom_t2s_gmseg_qc.png"} <= set(
+        names(tmp_path / "demo")
+    )
+
+
+def test_version(run):
+    code, out, _ = run("--version")
+    assert code == 0
+    assert out.startswith("keras_scgm ")
+
+
+def test_fresh_process_prints_nothing_but_its_own_lines(images, weights, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", CONSOLE_SCRIPT, "segment", images / "a.nii.gz", "nothing.nii", "-w", weights],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr == "error: nothing.nii: no such file; check the path\n"
+    assert len(done.stdout.splitlines()) == 2
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_scgm", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("keras_scgm ")
+
+
+def test_help_does_not_wait_for_tensorflow():
+    code = "import sys, keras_scgm_cli.main; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

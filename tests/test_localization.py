@@ -1,0 +1,100 @@
+import nibabel as nib
+import numpy as np
+import pytest
+
+import keras_scgm.localization
+from keras_scgm.localization import track_cord, windows_on_cord
+from keras_scgm.slices import SliceGeometry, SliceSpec
+from keras_scgm.volume import volume_from_image
+
+
+def predict(slices):
+    return (slices[..., 0] > 5).astype(np.float32)
+
+
+def center_px(geometry, k=0):
+    return geometry.starts[k] + (np.array(geometry.window_shape) - 1) / 2
+
+
+def test_a_cord_in_the_inner_half_leaves_the_windows_in_the_middle(blob_image):
+    volume = volume_from_image(blob_image(center_mm=(45.0, 30.0)))
+    geometry, found = windows_on_cord(volume, SliceSpec(), predict)
+    assert found
+    np.testing.assert_array_equal(geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
+
+
+@pytest.mark.parametrize("center_mm", [(10.0, 12.0), (70.0, 60.0), (60.0, 35.0)])
+def test_windows_move_onto_a_cord_off_the_middle(blob_image, center_mm):
+    volume = volume_from_image(blob_image(center_mm=center_mm))
+    geometry, found = windows_on_cord(volume, SliceSpec(), predict)
+    assert found
+    np.testing.assert_allclose(center_px(geometry) * 0.25, center_mm, atol=0.5)
+
+
+def test_windows_follow_an_oblique_cord():
+    data = np.random.default_rng(0).normal(0, 1, (300, 120, 40))
+    x = np.arange(300) * 0.5
+    path_mm = np.linspace(20, 130, 40)
+    for k, center in enumerate(path_mm):
+        disc = np.hypot(x[:, None] - center, x[:120] - 30) < 3
+        data[..., k] += 30 * disc
+    volume = volume_from_image(nib.Nifti1Image(data, np.diag([-0.5, 0.5, 4, 1])))
+    geometry, found = windows_on_cord(volume, SliceSpec(), predict)
+    assert found
+    centers_mm = (geometry.starts[:, 0] + 99.5) * 0.25
+    assert np.abs(centers_mm - path_mm).max() < 6
+
+
+def test_an_image_without_cord_says_so(blob_image):
+    volume = volume_from_image(blob_image(radius_mm=0))
+    geometry, found = windows_on_cord(volume, SliceSpec(), lambda slices: np.zeros(slices.shape[:3]))
+    assert not found
+    np.testing.assert_array_equal(geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
+
+
+def test_a_constant_image_has_no_cord():
+    volume = volume_from_image(nib.Nifti1Image(np.ones((150, 150, 3)), np.diag([-0.5, 0.5, 5, 1])))
+    assert not windows_on_cord(volume, SliceSpec(), predict)[1]
+
+
+def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
+    image = blob_image(shape=(160, 140, 9), center_mm=(20.0, 20.0))
+    data = np.asarray(image.dataobj).copy()
+    x, y = np.meshgrid(np.arange(160) * 0.5, np.arange(140) * 0.5, indexing="ij")
+    data[..., 4] += 200 * (np.hypot(x - 65, y - 55) < 3.5)
+    volume = volume_from_image(nib.Nifti1Image(data, image.affine))
+    spec = SliceSpec(size=280)
+    track = track_cord(volume, SliceGeometry.centered(volume, spec), np.arange(9), predict)
+    np.testing.assert_allclose(track.centers * 0.25, np.tile([20.0, 20.0], (9, 1)), atol=0.5)
+    assert track.areas_mm2 == pytest.approx(np.pi * 9, rel=0.35)
+
+
+def test_large_fields_are_searched_in_tiles(blob_image, monkeypatch):
+    monkeypatch.setattr(keras_scgm.localization, "MAX_TILE", 160)
+    monkeypatch.setattr(keras_scgm.localization, "TILE_OVERLAP", 64)
+    sizes = []
+
+    def recording(slices):
+        sizes.append(slices.shape[1:3])
+        return predict(slices)
+
+    volume = volume_from_image(blob_image(shape=(300, 260, 3), center_mm=(130.0, 20.0)))
+    geometry, found = windows_on_cord(volume, SliceSpec(), recording)
+    assert found
+    np.testing.assert_allclose(center_px(geometry) * 0.25, (130.0, 20.0), atol=0.5)
+    searched = [size for size in sizes if size != (200, 200)]
+    assert searched
+    assert max(max(size) for size in searched) <= 160
+
+
+def test_searched_fields_fit_networks_that_halve_three_times(blob_image):
+    sizes = []
+
+    def recording(slices):
+        sizes.append(slices.shape[1:3])
+        return predict(slices)
+
+    windows_on_cord(
+        volume_from_image(blob_image(shape=(163, 141, 2), center_mm=(5.0, 5.0))), SliceSpec(), recording
+    )
+    assert all(length % 8 == 0 for size in sizes for length in size)

@@ -1,0 +1,133 @@
+import csv
+import errno
+import json
+import os
+import resource
+import signal
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import keras_scgm.outputs
+from keras_scgm import InputError, segment
+from keras_scgm.outputs import OutputPaths, check_writable, is_finished, is_output, write_outputs
+from keras_scgm.pretrained import sha256_of
+
+
+@pytest.fixture
+def result(blob_image, bright_network):
+    return segment(blob_image(), bright_network, dropout_passes=2)
+
+
+def test_names_share_the_stem_of_the_mask(tmp_path):
+    paths = OutputPaths.for_input(tmp_path / "sub-01_T2star.nii.gz")
+    assert [path.name for path in paths.all] == [
+        "sub-01_T2star_gmseg.nii.gz",
+        "sub-01_T2star_gmseg_area.csv",
+        "sub-01_T2star_gmseg_qc.png",
+        "sub-01_T2star_gmseg_uncertainty.nii.gz",
+        "sub-01_T2star_gmseg.json",
+    ]
+    assert OutputPaths.for_input(tmp_path / "a.nii", tmp_path / "out").mask == tmp_path / "out/a_gmseg.nii.gz"
+    assert is_output(paths.mask)
+    assert is_output(paths.uncertainty)
+    assert not is_output(tmp_path / "sub-01_T2star.nii.gz")
+
+
+def test_everything_is_written(tmp_path, result):
+    paths = OutputPaths(tmp_path / "new" / "m.nii.gz")
+    write_outputs(result, paths)
+    assert sorted(path.name for path in paths.mask.parent.iterdir()) == sorted(
+        path.name for path in paths.all
+    )
+    mask = nib.load(paths.mask)
+    assert mask.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(result.mask.dataobj))
+    record = json.loads(paths.record.read_text())
+    assert record["output"] == "mask"
+    assert set(record["files"]) == {path.name for path in paths.all if path != paths.record}
+    assert record["weights"][0]["name"] == "bright"
+    with open(paths.areas, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert [float(row["area_mm2"]) for row in rows] == pytest.approx(
+        [area.area_mm2 for area in result.areas], abs=1e-3
+    )
+    assert paths.picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_soft_output_is_float32(tmp_path, result):
+    paths = OutputPaths(tmp_path / "m.nii")
+    write_outputs(result, paths, soft=True)
+    image = nib.load(paths.mask)
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(result.probabilities.dataobj))
+    assert json.loads(paths.record.read_text())["output"] == "probabilities"
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_pictures_of_empty_and_of_many_slices(tmp_path, blob_image, bright_network, present):
+    image = blob_image(shape=(60, 60, 45) if present else (60, 60, 2), radius_mm=3 if present else 0)
+    data = np.asarray(image.dataobj) if present else np.zeros(image.shape)
+    result = segment(nib.Nifti1Image(data, image.affine), bright_network)
+    assert any(area.n_voxels for area in result.areas) == present
+    keras_scgm.outputs.save_mosaic(result, tmp_path / "a.png")
+    keras_scgm.outputs.save_mosaic(result, tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_finished_means_the_same_way_and_all_files(tmp_path, result):
+    paths = OutputPaths(tmp_path / "m.nii.gz")
+    like = {"output": "mask", "settings": result.record["settings"], "weights": result.record["weights"]}
+    assert not is_finished(paths, like)
+    write_outputs(result, paths)
+    assert is_finished(paths, like)
+    assert not is_finished(paths, {**like, "output": "probabilities"})
+    paths.areas.unlink()
+    assert not is_finished(paths, like)
+    paths.record.write_text("{")
+    assert not is_finished(paths, like)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path, result):
+    paths = OutputPaths(tmp_path / "m.nii.gz")
+    paths.areas.write_text("old")
+    old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old_limit[1]))
+    try:
+        with pytest.raises(InputError, match=r"writing failed \(File too large\); free space"):
+            write_outputs(result, paths)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+        signal.signal(signal.SIGXFSZ, old_handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["m_area.csv"]
+    assert paths.areas.read_text() == "old"
+
+
+def test_no_space_left_is_said_so(tmp_path, result, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(keras_scgm.outputs, "write_areas", full)
+    with pytest.raises(InputError, match=r"writing failed \(No space left on device\)"):
+        write_outputs(result, OutputPaths(tmp_path / "m.nii.gz"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_that_take_no_files_are_found_before_the_work(tmp_path, result):
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "below"):
+        with pytest.raises(InputError, match="cannot write there"):
+            check_writable(folder)
+    with pytest.raises(InputError, match="writing failed"):
+        write_outputs(result, OutputPaths(file / "m.nii.gz"))
+    check_writable(tmp_path / "not" / "yet" / "there")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_hash_is_of_the_bytes(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea")

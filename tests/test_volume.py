@@ -1,0 +1,328 @@
+import gzip
+import itertools
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, inv_ornt_aff
+
+import keras_scgm.volume
+from keras_scgm.errors import InputError
+from keras_scgm.volume import DiskArray, axis_codes, read_volume, volume_from_image
+
+SHAPE = (5, 4, 3)
+ALL_ORIENTATIONS = [
+    "".join(codes)
+    for order in itertools.permutations(["LR", "AP", "SI"])
+    for codes in itertools.product(*order)
+]
+INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+def las_data() -> np.ndarray:
+    return np.arange(np.prod(SHAPE)).reshape(SHAPE)
+
+
+def save(path, data, affine=None, image_class=nib.Nifti1Image, byte_order="<"):
+    header = image_class.header_class(endianness=byte_order)
+    image = image_class(data, np.diag([-0.5, 0.5, 5, 1]) if affine is None else affine, header)
+    image.header.set_data_dtype(data.dtype)
+    image.to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("dtype", [*INTEGERS, "float32", "float64"])
+def test_every_voxel_type_reads_the_same(tmp_path, dtype, image_class, byte_order, suffix):
+    data = las_data().astype(dtype)
+    volume = read_volume(save(tmp_path / f"v{suffix}", data, None, image_class, byte_order))
+    slices, replaced = volume.read_slices(0, 3)
+    np.testing.assert_array_equal(slices, np.moveaxis(las_data(), 2, 0))
+    assert replaced == 0
+
+
+def test_slope_and_intercept_are_applied(tmp_path):
+    path = save(tmp_path / "v.nii", las_data().astype("int16"))
+    raw = bytearray(path.read_bytes())
+    raw[112:120] = struct.pack("<ff", 2.0, -7.0)
+    path.write_bytes(raw)
+    slices, _ = read_volume(path).read_slices(1, 2)
+    np.testing.assert_allclose(slices[0], las_data()[:, :, 1] * 2.0 - 7.0)
+
+
+def reoriented(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
+    transform = nib.orientations.ornt_transform(nib.io_orientation(image.affine), axcodes2ornt(codes))
+    return image.as_reoriented(transform)
+
+
+@pytest.mark.parametrize("codes", ALL_ORIENTATIONS)
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_slices_do_not_depend_on_storage_order(tmp_path, codes, on_disk, monkeypatch):
+    monkeypatch.setattr(keras_scgm.volume, "BLOCK_BYTES", 64)
+    image = reoriented(nib.Nifti1Image(las_data().astype("int16"), np.diag([-0.5, 0.6, 5, 1])), codes)
+    if on_disk:
+        image.to_filename(tmp_path / "v.nii")
+        volume = read_volume(tmp_path / "v.nii")
+        assert isinstance(volume.voxels, DiskArray)
+    else:
+        volume = volume_from_image(image)
+    assert volume.n_slices == 3
+    assert volume.in_plane_shape == (5, 4)
+    assert volume.in_plane_spacing_mm == pytest.approx((0.5, 0.6))
+    assert volume.slice_spacing_mm == pytest.approx(5)
+    assert volume.voxel_area_mm2 == pytest.approx(0.3)
+    slices, _ = volume.read_slices(1, 3)
+    np.testing.assert_array_equal(slices, np.moveaxis(las_data(), 2, 0)[1:])
+    k = volume.stored_slice_index(0)
+    stored = np.take(np.asarray(image.dataobj), k, axis=volume.axial_axis)
+    assert sorted(stored.ravel()) == sorted(las_data()[:, :, 0].ravel())
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("codes", ["LAS", "RPI", "SLA", "PSR"])
+def test_result_has_the_exact_grid_of_the_input(tmp_path, codes, byte_order, suffix):
+    affine = inv_ornt_aff(axcodes2ornt(codes), SHAPE) @ np.diag([0.5, 0.6, 5, 1.0])
+    affine[:3, 3] = [3.1, -80.7, 12.9]
+    header = nib.Nifti1Header(endianness=byte_order)
+    image = nib.Nifti1Image(las_data().astype("int16"), affine, header)
+    image.set_qform(affine, code=1)
+    image.set_sform(affine, code=4)
+    image.header["descrip"] = b"scanner 7"
+    image.to_filename(tmp_path / "v.nii")
+    volume = read_volume(tmp_path / "v.nii")
+    mask = (las_data() % 3 == 0).astype(np.uint8)
+    volume.write_result(tmp_path / f"mask{suffix}", mask)
+    written = nib.load(tmp_path / f"mask{suffix}")
+    source = nib.load(tmp_path / "v.nii")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), mask)
+    np.testing.assert_array_equal(written.affine, source.affine)
+    for field in (
+        "dim",
+        "pixdim",
+        "qform_code",
+        "sform_code",
+        "xyzt_units",
+        "descrip",
+        "quatern_b",
+        "srow_x",
+    ):
+        np.testing.assert_array_equal(written.header[field], source.header[field])
+    assert written.get_data_dtype() == np.uint8
+    in_memory = volume.result_image(mask)
+    np.testing.assert_array_equal(in_memory.affine, source.affine)
+    np.testing.assert_array_equal(np.asarray(in_memory.dataobj), mask)
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path):
+    volume = read_volume(save(tmp_path / "v.nii", las_data().astype("int16")))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        volume.write_result(tmp_path / name, np.ones(SHAPE, np.uint8))
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 3, 1), (5, 4, 3, 1, 1)])
+def test_results_keep_two_and_four_dimensions(tmp_path, shape):
+    data = np.arange(np.prod(shape)).reshape(shape).astype("float32")
+    path = save(tmp_path / "v.nii.gz", data)
+    for volume in (read_volume(path), volume_from_image(nib.load(path))):
+        assert volume.voxels.shape == (*shape[:2], shape[2] if len(shape) > 2 else 1)
+        slices, _ = volume.read_slices(0, 1)
+        np.testing.assert_array_equal(slices[0], data.reshape(5, 4, -1)[:, :, 0])
+        assert volume.result_image(np.zeros(volume.voxels.shape, np.uint8)).shape == shape
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_one_frame_of_many(tmp_path, suffix):
+    data = np.random.default_rng(0).normal(size=(*SHAPE, 6)).astype("float32")
+    path = save(tmp_path / f"v{suffix}", data)
+    for volume in (read_volume(path, frame=4), volume_from_image(nib.load(path), frame=4)):
+        slices, _ = volume.read_slices(0, 3)
+        np.testing.assert_array_equal(slices, np.moveaxis(data[..., 4].astype(float), 2, 0))
+        assert volume.result_image(np.zeros(SHAPE, np.uint8)).shape == SHAPE
+    with pytest.raises(
+        InputError, match=r"6 frames of 5 x 4 x 3 voxels; pick one with --frame 0 to --frame 5"
+    ):
+        read_volume(path)
+    with pytest.raises(InputError, match="frame 6 does not exist; the file has frames 0 to 5"):
+        read_volume(path, frame=6)
+
+
+def test_large_compressed_files_go_to_disk_and_read_the_same(tmp_path, monkeypatch):
+    path = save(tmp_path / "v.nii.gz", las_data().astype("int16"))
+    small, _ = read_volume(path).read_slices(0, 3)
+    monkeypatch.setattr(keras_scgm.volume, "IN_MEMORY_BYTES", 0)
+    volume = read_volume(path)
+    assert isinstance(volume.voxels, DiskArray)
+    np.testing.assert_array_equal(volume.read_slices(0, 3)[0], small)
+    scratch = keras_scgm.volume.zeros(np.dtype(np.uint8), SHAPE)
+    assert isinstance(scratch, DiskArray)
+    volume.axial_view(scratch)[1, 2, 0] = 1
+    assert scratch.map().sum() == 1
+
+
+def test_voxels_that_are_not_finite_take_the_mean_of_their_slice(tmp_path):
+    data = las_data().astype("float32")
+    data[0, 0, 1], data[1, 1, 1], data[:, :, 2] = np.nan, -np.inf, np.inf
+    slices, replaced = read_volume(save(tmp_path / "v.nii", data)).read_slices(0, 3)
+    assert replaced == 2 + 20
+    finite = data[:, :, 1][np.isfinite(data[:, :, 1])]
+    assert slices[1, 0, 0] == slices[1, 1, 1] == pytest.approx(finite.astype(float).mean())
+    assert np.all(slices[2] == 0)
+
+
+def test_reading_changes_neither_file_nor_array(tmp_path):
+    data = las_data().astype("float64")
+    data[0, 0, 0] = np.nan
+    before = data.copy()
+    volume_from_image(nib.Nifti1Image(data, np.eye(4))).read_slices(0, 3)
+    np.testing.assert_array_equal(data, before)
+
+
+@pytest.mark.parametrize(("tilt", "expected"), [(0, "LAS"), (40, "LAS"), (50, "LSP")])
+def test_axial_axis_is_the_closest_to_superior_inferior(tilt, expected):
+    angle = np.deg2rad(tilt)
+    rotation = np.eye(4)
+    rotation[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    affine = rotation @ np.diag([-0.5, 0.5, 0.5, 1])
+    volume = volume_from_image(nib.Nifti1Image(las_data().astype("int16"), affine))
+    assert volume.axial_axis == expected.index("S")
+
+
+def test_orientation_can_be_declared_for_a_file_without_one(tmp_path):
+    path = tmp_path / "v.nii"
+    path.write_bytes(patched(252, "<2h", 0, 0)(tmp_path))
+    with pytest.raises(InputError, match=r"v\.nii: no usable affine, .* codes are both 0.*--orientation LAS"):
+        read_volume(path)
+    volume = read_volume(path, orientation="SLA")
+    assert (volume.axial_axis, volume.n_slices, volume.slice_spacing_mm) == (0, 5, 0.5)
+    assert read_volume(path, orientation="las").axial_axis == 2
+
+
+@pytest.mark.parametrize("codes", ["LA", "LLS", "XAS", "LASR", ""])
+def test_orientation_codes_are_checked(codes):
+    with pytest.raises(InputError, match="is not three axis codes"):
+        axis_codes(codes)
+
+
+def good_bytes(tmp_path) -> bytearray:
+    return bytearray(save(tmp_path / "good.nii", las_data().astype("int16")).read_bytes())
+
+
+def patched(offset, fmt, *values):
+    def build(tmp_path):
+        raw = good_bytes(tmp_path)
+        struct.pack_into(fmt, raw, offset, *values)
+        return bytes(raw)
+
+    return build
+
+
+def rgb(tmp_path):
+    data = np.zeros(SHAPE, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+    return save(tmp_path / "rgb.nii", data).read_bytes()
+
+
+def dicom(tmp_path):
+    return b"\0" * 128 + b"DICM" + b"\0" * 600
+
+
+BAD_FILES = {
+    "empty": (lambda p: b"", "the file is empty"),
+    "truncated": (lambda p: bytes(good_bytes(p)[:-7]), "it is cut short or its header is damaged"),
+    "header only": (lambda p: bytes(good_bytes(p)[:200]), "not a NIfTI file"),
+    "text": (lambda p: b"hello " * 200, "not a NIfTI file"),
+    "dicom": (dicom, "a DICOM file, not NIfTI; convert it, for example with dcm2niix"),
+    "pair": (patched(344, "4s", b"ni1\0"), r"\.hdr/\.img pair"),
+    "damaged gzip": (
+        lambda p: (lambda z: z[:60] + bytes(b ^ 0x55 for b in z[60:75]) + z[75:])(
+            gzip.compress(good_bytes(p))
+        ),
+        "gzip data damaged or cut short",
+    ),
+    "truncated gzip": (lambda p: gzip.compress(good_bytes(p))[:-20], "gzip data damaged or cut short"),
+    "wrong checksum": (
+        lambda p: (lambda z: z[:-8] + b"\1\2\3\4" + z[-4:])(gzip.compress(good_bytes(p))),
+        "gzip data damaged or cut short",
+    ),
+    "gzip of a truncated file": (lambda p: gzip.compress(good_bytes(p)[:-7]), "it is cut short"),
+    "rgb": (rgb, "colour .RGB. voxels"),
+    "complex": (
+        lambda p: save(p / "c.nii", las_data().astype("complex64")).read_bytes(),
+        "complex voxels; save the magnitude",
+    ),
+    "unknown type": (patched(70, "<h", 999), "voxel type code 999 is not supported"),
+    "one bit": (patched(70, "<h", 1), "voxel type code 1 is not supported"),
+    "zero spacing": (patched(80, "<f", 0.0), "voxel spacing 0 x 0.5 x 5 mm is not positive"),
+    "negative spacing": (patched(84, "<f", -0.5), "voxel spacing 0.5 x -0.5 x 5 mm is not positive"),
+    "nan spacing": (patched(84, "<f", float("nan")), "is not positive"),
+    "zero slices": (patched(40, "<8h", 3, 5, 4, 0, 1, 1, 1, 1), "hold no slice"),
+    "negative size": (patched(40, "<8h", 3, 5, -4, 3, 1, 1, 1, 1), "hold no slice"),
+    "one dimension": (patched(40, "<8h", 1, 60, 1, 1, 1, 1, 1, 1), "hold no slice"),
+    "terabytes": (
+        patched(40, "<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1),
+        r"the header claims 70.4 TB of data, the file holds",
+    ),
+    "terabytes in gzip": (
+        lambda p: gzip.compress(patched(40, "<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1)(p)),
+        r"the header claims 70.4 TB of data, the file holds",
+    ),
+    "singular sform": (patched(280, "<12f", *[0.0] * 12), "no usable affine"),
+    "flat sform": (
+        patched(280, "<12f", -0.5, 0, 0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0),
+        "no usable affine, it maps the voxels onto a plane",
+    ),
+    "nan sform": (patched(280, "<f", float("nan")), "no usable affine"),
+    "bad scaling": (patched(112, "<2f", 2.0, float("nan")), "scale factor 2.0 and offset nan are unusable"),
+    "metres": (
+        patched(280, "<12f", -50, 0, 0, 0, 0, 50, 0, 0, 0, 0, 50, 0),
+        "axial voxels of 50 x 50 mm, outside 0.01 to 5 mm; check the units",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_files_are_refused_in_one_line(tmp_path, name):
+    build, message = BAD_FILES[name]
+    path = tmp_path / "bad.nii"
+    path.write_bytes(build(tmp_path))
+    with pytest.raises(InputError, match=message) as caught:
+        read_volume(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_volume(tmp_path / "none.nii.gz")
+    with pytest.raises(InputError, match="is a folder"):
+        read_volume(tmp_path)
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(keras_scgm.volume, "open", refuse, raising=False)
+    with pytest.raises(InputError, match="not readable; check its permissions"):
+        read_volume(tmp_path / "v.nii")
+
+
+def test_images_in_memory_are_checked_too():
+    with pytest.raises(InputError, match="complex voxels"):
+        volume_from_image(nib.Nifti1Image(las_data().astype("complex64"), np.eye(4)))
+    with pytest.raises(InputError, match="no usable affine"):
+        volume_from_image(nib.Nifti1Image(las_data().astype("int16"), None))
+    with pytest.raises(InputError, match="3 frames"):
+        volume_from_image(nib.Nifti1Image(np.zeros((4, 4, 4, 3), "int16"), np.eye(4)))
+
+
+def test_other_image_formats_become_nifti():
+    image = nib.MGHImage(las_data().astype("float32"), np.diag([-0.5, 0.5, 5, 1]))
+    volume = volume_from_image(image)
+    result = volume.result_image(np.ones(SHAPE, np.uint8))
+    assert isinstance(result, nib.Nifti1Image)
+    np.testing.assert_allclose(result.affine, image.affine)
