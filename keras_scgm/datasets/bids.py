@@ -1,0 +1,68 @@
+"""Data sets in folders like those of the Brain Imaging Data Structure, with masks among the derivatives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume
+from keras_scgm.errors import InputError
+
+
+def find_bids(
+    folder: str | Path,
+    image_pattern: str = "sub-*_T2star.nii.gz",
+    mask_pattern: str = "derivatives/labels/**/*_gmseg*.nii.gz",
+    label_value: int | None = None,
+) -> list[AnnotatedVolume]:
+    """Find images, and the masks whose names begin with those of the images.
+
+    `sub-01_T2star_gmseg.nii.gz` belongs to `sub-01_T2star.nii.gz`. Several masks of an image are taken as
+    several raters, in the order of their names.
+
+    Args:
+        folder: root of the data set.
+        image_pattern: of file names, anywhere in the folder except under `derivatives`.
+        mask_pattern: of paths from the folder.
+        label_value: what marks gray matter in the masks; None takes everything that is not zero.
+
+    Returns:
+        All images in the order of their names; those that are not labelled have no masks.
+
+    Raises:
+        InputError: no image, no mask, an image name twice, or a mask without an image.
+    """
+    folder = Path(folder)
+    images: dict[str, Path] = {}
+    for path in sorted(folder.rglob(image_pattern)):
+        if path.is_relative_to(folder / "derivatives"):
+            continue
+        stem = _stem(path)
+        if stem in images:
+            raise InputError(f"{path}: has the same name as {images[stem]}; keep one of them")
+        images[stem] = path
+    if not images:
+        raise InputError(f"{folder}: no image {image_pattern} in it; check the folder and image_pattern")
+    masks: dict[str, list[Path]] = {stem: [] for stem in images}
+    for path in sorted(folder.glob(mask_pattern)):
+        stems = [stem for stem in images if path.name.startswith(f"{stem}_")]
+        if not stems:
+            raise InputError(
+                f"{path}: no image {image_pattern} has the beginning of its name; "
+                "add the image, or narrow mask_pattern"
+            )
+        masks[max(stems, key=len)].append(path)
+    if not any(masks.values()):
+        raise InputError(f"{folder}: no mask {mask_pattern} in it; check mask_pattern")
+    return [
+        AnnotatedVolume(
+            image=path,
+            masks=tuple(masks[stem]),
+            subject_id=stem.split("_")[0],
+            label_value=label_value,
+        )
+        for stem, path in sorted(images.items())
+    ]
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -1,0 +1,113 @@
+"""The Spinal Cord Gray Matter Challenge (Prados et al., NeuroImage 2017), in its own layout.
+
+Four sites with 20 subjects each; 01 to 10 come with the masks of four raters, 11 to 20 without (paper 3.3.1).
+The data may be had from the organisers, and `write_challenge_dataset` draws phantoms in the same layout.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, Split
+from keras_scgm.errors import InputError
+
+IMAGE_NAME = re.compile(r"site(\d+)-sc(\d+)-image\.nii(?:\.gz)?")
+MASK_NAME = re.compile(r"site(\d+)-sc(\d+)-mask-r(\d+)\.nii(?:\.gz)?")
+
+
+def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[AnnotatedVolume]:
+    """Find `siteS-scNN-image.nii.gz` and `siteS-scNN-mask-rR.nii.gz` in a folder and below.
+
+    Args:
+        folder: one with all files, or with the challenge's training and test folders in it.
+        label_value: what marks gray matter in the masks; the challenge has 1, and 2 for white matter.
+
+    Returns:
+        All subjects by site and number; those that are not labelled have no masks.
+
+    Raises:
+        InputError: no image, a file twice, a mask without an image, or a subject without masks although its
+            number is labelled elsewhere.
+    """
+    folder = Path(folder)
+    images: dict[tuple[int, int], Path] = {}
+    masks: dict[tuple[int, int], dict[int, Path]] = {}
+    for path in sorted(folder.rglob("site*-sc*.nii*")):
+        if match := IMAGE_NAME.fullmatch(path.name):
+            site, number = map(int, match.groups())
+            _add(images, (site, number), path)
+        elif match := MASK_NAME.fullmatch(path.name):
+            site, number, rater = map(int, match.groups())
+            _add(masks.setdefault((site, number), {}), rater, path)
+    if not images:
+        raise InputError(
+            f"{folder}: no siteS-scNN-image.nii.gz in it; give the folder of the challenge's files"
+        )
+    for key, of_subject in masks.items():
+        if key not in images:
+            path = next(iter(of_subject.values()))
+            raise InputError(f"{path}: its image is missing; copy the image, or remove the mask")
+    last = max((number for _, number in masks), default=0)
+    for key, path in images.items():
+        if key not in masks and key[1] <= last:
+            raise InputError(
+                f"{path}: has no mask, though subjects up to {last:02d} are labelled; "
+                "copy its masks, or remove the image"
+            )
+    return [
+        AnnotatedVolume(
+            image=path,
+            masks=tuple(mask for _, mask in sorted(masks.get((site, number), {}).items())),
+            subject_id=f"site{site}-sc{number:02d}",
+            site_id=str(site),
+            label_value=label_value,
+        )
+        for (site, number), path in sorted(images.items())
+    ]
+
+
+def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_per_site: int = 2) -> Split:
+    """Two subjects of each site, eight in all, for validation and the rest for training (paper 3.4.1).
+
+    The paper does not say which; the seed draws them. Volumes without masks are left out.
+
+    Args:
+        volumes: any order gives the same split; volumes without a site count as one site.
+        seed: non-negative integer.
+        validation_per_site: subjects, at least 1.
+
+    Raises:
+        InputError: nothing is labelled, or a site has no subject left for training.
+        ValueError: `validation_per_site` is less than 1.
+    """
+    if validation_per_site < 1:
+        raise ValueError(f"validation_per_site must be at least 1, received {validation_per_site}")
+    labelled = sorted((volume for volume in volumes if volume.masks), key=lambda volume: volume.image)
+    if not labelled:
+        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")
+    validation: set[str] = set()
+    for index, site in enumerate(sorted({volume.site_id or "" for volume in labelled})):
+        subjects = sorted({volume.subject_id for volume in labelled if (volume.site_id or "") == site})
+        if len(subjects) <= validation_per_site:
+            raise InputError(
+                f"{labelled[0].image.parent}: {len(subjects)} labelled subjects{' of site ' if site else ''}"
+                f"{site}, {validation_per_site} of them for validation leave none for training; "
+                "lower validation_per_site"
+            )
+        drawn = np.random.default_rng((seed, index)).choice(len(subjects), validation_per_site, replace=False)
+        validation.update(subjects[i] for i in drawn)
+    return Split(
+        train=tuple(volume for volume in labelled if volume.subject_id not in validation),
+        validation=tuple(volume for volume in labelled if volume.subject_id in validation),
+    )
+
+
+def _add(found: dict[Any, Path], key: Any, path: Path) -> None:
+    if key in found:
+        raise InputError(f"{path}: the same as {found[key]}; keep one of them")
+    found[key] = path
