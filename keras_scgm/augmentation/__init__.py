@@ -1,0 +1,27 @@
+"""Random deformations and intensity changes of slices and their masks.
+
+`spec` holds the settings and presets, `transforms` draws the parameters of each sample once and applies them,
+from the random numbers of `counters`. On top of them `pipeline` serves training and `preview` the eye.
+"""
+
+from keras_scgm.augmentation.pipeline import AugmentationLayer, augment
+from keras_scgm.augmentation.preview import preview
+from keras_scgm.augmentation.spec import PRESETS, AugmentationSpec
+from keras_scgm.augmentation.transforms import (
+    Parameters,
+    apply_geometric,
+    apply_intensity,
+    sample_parameters,
+)
+
+__all__ = [
+    "PRESETS",
+    "AugmentationLayer",
+    "AugmentationSpec",
+    "Parameters",
+    "apply_geometric",
+    "apply_intensity",
+    "augment",
+    "preview",
+    "sample_parameters",
+]

@@ -1,0 +1,129 @@
+"""The augmentation where training needs it: as a step of a tf.data pipeline, or as a layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_scgm.augmentation.spec import AugmentationSpec
+from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
+
+
+def augment(
+    dataset: tf.data.Dataset, spec: AugmentationSpec, seed: int, first_step: int = 0
+) -> tf.data.Dataset:
+    """Adds the augmentation to a pipeline of batches.
+
+    What happens to a sample depends on the seed, the number of its batch and its place there alone, so the
+    result is the same however many batches are computed at once. Repeat the dataset before: batches are
+    counted over its whole length, and another pass gets other changes.
+
+    Args:
+        dataset: of pairs (images, masks), (sample, height, width, channels) and (sample, height, width,
+            classes); height and width must be known.
+        spec: the settings.
+        seed: 0 to 2**32 - 1.
+        first_step: number of the first batch; a resumed training passes the batches it has used.
+
+    Returns:
+        A dataset of pairs of the same shapes.
+
+    Raises:
+        ValueError: an argument breaks its rule, or Keras does not run on TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "augment runs inside tf.data, which needs Keras's TensorFlow backend, "
+            f"received {keras.backend.backend()!r}; use AugmentationLayer"
+        )
+    _check_seed(seed)
+    if first_step < 0:
+        raise ValueError(f"first_step must be at least 0, received {first_step}")
+    elements = dataset.element_spec
+    if not isinstance(elements, tuple) or len(elements) != 2:
+        raise ValueError(f"dataset must hold pairs (images, masks), received {elements}")
+    shapes = [element.shape for element in elements]
+    _check_shapes(*shapes)
+    if spec == AugmentationSpec():
+        return dataset
+
+    def change(step: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        images, masks = _change(*pair, spec, seed, step)
+        return tf.ensure_shape(images, shapes[0]), tf.ensure_shape(masks, shapes[1])
+
+    return dataset.enumerate(start=first_step).map(
+        change, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+
+
+@keras.saving.register_keras_serializable(package="keras_scgm")
+class AugmentationLayer(keras.layers.Layer):
+    """The augmentation on the accelerator, with any Keras backend.
+
+    Call it with a pair (images, masks), as `augment` takes them; it returns a pair. It changes nothing
+    unless `training` is true. A weight counts the calls in training in place of the batches, so another call
+    gets other changes and a restored layer goes on where it was. On TensorFlow without XLA the random
+    numbers are computed on the CPU, which has the integer arithmetic that the GPU lacks: compile with
+    `jit_compile=True`.
+
+    Args:
+        spec: the settings.
+        seed: 0 to 2**32 - 1; the same parameters as those of `augment` follow from it.
+        name: of the layer.
+
+    Raises:
+        ValueError: an argument breaks its rule; on calls, if the shapes do not fit.
+    """
+
+    def __init__(self, spec: AugmentationSpec, seed: int = 0, name: str = "augmentation") -> None:
+        # The maths is float32 whatever the policy, and masks must keep their dtype.
+        super().__init__(name=name, autocast=False)
+        _check_seed(seed)
+        self.spec = spec
+        self.seed = seed
+
+    def build(self, input_shape: Any) -> None:
+        _check_shapes(*input_shape)
+        self.step = self.add_weight(
+            name="step", shape=(), dtype="int32", initializer="zeros", trainable=False
+        )
+
+    def call(self, inputs: tuple[Any, Any], training: bool = False) -> tuple[Any, Any]:
+        images, masks = inputs
+        if not training:
+            return images, masks
+        step = self.step + 0
+        self.step.assign(step + 1)
+        return _change(images, masks, self.spec, self.seed, step)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"spec": asdict(self.spec), "seed": self.seed, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> AugmentationLayer:
+        return cls(**{**config, "spec": AugmentationSpec(**config["spec"])})
+
+
+def _change(images: Any, masks: Any, spec: AugmentationSpec, seed: int, step: Any) -> tuple[Any, Any]:
+    shape = (keras.ops.shape(images)[0], *images.shape[1:])
+    parameters = sample_parameters(spec, shape, seed, step)
+    images, masks = apply_geometric(images, masks, parameters, mask_interpolation=spec.mask_interpolation)
+    return apply_intensity(images, parameters), masks
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be from 0 to 2**32 - 1, received {seed}")
+
+
+def _check_shapes(images: Any, masks: Any) -> None:
+    images, masks = tuple(images), tuple(masks)
+    fit = len(images) == len(masks) == 4 and None not in images[1:3] and images[1:3] == masks[1:3]
+    if not fit:
+        raise ValueError(
+            "images and masks must be (sample, height, width, channels) of one known height and width, "
+            f"received {images} and {masks}"
+        )

@@ -1,0 +1,79 @@
+"""A picture of what an augmentation does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_scgm.augmentation.spec import AugmentationSpec
+from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
+
+ROWS = 4
+VARIATIONS = 6
+CONTOUR = "#ff4d5a"
+
+
+def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed: int, path: Path) -> None:
+    """Draws slices with the contours of their masks, and beside each what the augmentation makes of it.
+
+    At most 4 slices, evenly spaced, in 6 variations: those of the first 6 batches of a training that has
+    these slices in each. Anterior is up. All pictures of a row share the original's window of brightness, so
+    that changes of brightness show.
+
+    Args:
+        images: (slice, height, width, channels), right-left and posterior-anterior; the first channel is
+            drawn.
+        masks: (slice, height, width, classes), in [0, 1]; the first class is drawn.
+        spec: the settings.
+        seed: 0 to 2**32 - 1.
+        path: PNG file to write.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    if images.ndim != 4 or masks.ndim != 4 or images.shape[:3] != masks.shape[:3] or not len(images):
+        raise ValueError(
+            "images and masks must be (slice, height, width, channels) of at least one slice, "
+            f"received {images.shape} and {masks.shape}"
+        )
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(ROWS, len(images))).round().astype(int))
+    images, masks = images[chosen], masks[chosen]
+    pairs = [(images, masks), *(_variation(images, masks, spec, seed, step) for step in range(VARIATIONS))]
+
+    figure = Figure(figsize=(1.8 * len(pairs), 1.8 * len(chosen) + 0.3), facecolor="black")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(chosen), len(pairs), squeeze=False)
+    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.3 / (1.8 * len(chosen) + 0.3), 0.02, 0.02)
+    for column, (changed_images, changed_masks) in enumerate(pairs):
+        title = f"variation {column}" if column else "original"
+        grid[0, column].set_title(title, color="white", fontsize=8, pad=3)
+        for row, original in enumerate(images):
+            window = np.percentile(original[..., 0], (0.5, 99.5))
+            _draw(grid[row, column], changed_images[row, ..., 0], changed_masks[row, ..., 0], window)
+    figure.savefig(path, dpi=120, facecolor="black", metadata={"Software": None})
+
+
+def _variation(
+    images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed: int, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    parameters = sample_parameters(spec, images.shape, seed, step)
+    changed, changed_masks = apply_geometric(
+        ops.convert_to_tensor(images),
+        ops.convert_to_tensor(masks),
+        parameters,
+        "linear",
+        spec.mask_interpolation,
+    )
+    return ops.convert_to_numpy(apply_intensity(changed, parameters)), ops.convert_to_numpy(changed_masks)
+
+
+def _draw(axes: Axes, image: np.ndarray, mask: np.ndarray, window: np.ndarray) -> None:
+    axes.imshow(image.T, origin="lower", cmap="gray", vmin=window[0], vmax=window[1])
+    if mask.any() and not mask.all():
+        axes.contour(mask.T.astype(float), levels=[0.5], colors=[CONTOUR], linewidths=0.8)
+    axes.set_axis_off()

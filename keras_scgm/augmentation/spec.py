@@ -1,0 +1,191 @@
+"""Settings of the augmentation and the named ones."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+
+INTERPOLATIONS = ("nearest", "linear")
+
+
+@dataclass(frozen=True)
+class AugmentationSpec:
+    """How far slices are changed at most; the defaults change nothing.
+
+    Each sample draws each change once. Magnitudes are uniform between the two signs of their field, factors
+    log-uniform between 1 / (1 + field) and 1 + field, except where said otherwise. Intensities are counted
+    in standard deviations of the z-scored volume.
+
+    Args:
+        rotation_degrees: turn in the slice.
+        shift_px: shift along each axis, in pixels.
+        scaling: factor of magnification, less 1.
+        flip_left_right: chance of a flip of the right-left axis.
+        flip_front_back: chance of a flip of the posterior-anterior axis.
+        elastic_px: standard deviation of each component of the elastic displacement, in pixels; at most half
+            its smoothness, beyond which the field folds. Simard et al. 2003 smooth uniform noise with a
+            Gaussian and multiply by alpha: that is alpha / (2 * smoothness * sqrt(3 * pi)) here.
+        elastic_smoothness_px: standard deviation of that Gaussian, in pixels.
+        elastic_probability: chance that a sample is deformed elastically.
+        channel_shift: constant added to each channel.
+        noise: standard deviation of Gaussian noise, uniform from 0.
+        bias_field: standard deviation of the natural logarithm of a smooth multiplicative field, uniform
+            from 0.
+        bias_field_smoothness_px: standard deviation of the Gaussian that smooths it, in pixels.
+        gamma: exponent of the intensities, less 1; mean and standard deviation of the slice are kept.
+        contrast: factor of the distance to the slice's mean, less 1.
+        blur_px: standard deviation of a Gaussian blur, in pixels, uniform from 0.
+        low_resolution: pixels of a simulated coarser acquisition in pixels of the slice, uniform from 1.
+        inversion_probability: chance that dark and bright are exchanged.
+        intensity_probability: chance of each change from `channel_shift` to `low_resolution`.
+        mask_interpolation: "nearest" keeps hard masks hard, "linear" gives soft ones.
+
+    Raises:
+        ValueError: a field breaks its rule.
+
+    Example:
+
+    >>> spec = AugmentationSpec(rotation_degrees=10.0, flip_left_right=0.5)
+    >>> AugmentationSpec.from_json(spec.to_json()) == spec
+    True
+    """
+
+    rotation_degrees: float = 0.0
+    shift_px: float = 0.0
+    scaling: float = 0.0
+    flip_left_right: float = 0.0
+    flip_front_back: float = 0.0
+    elastic_px: float = 0.0
+    elastic_smoothness_px: float = 8.0
+    elastic_probability: float = 1.0
+    channel_shift: float = 0.0
+    noise: float = 0.0
+    bias_field: float = 0.0
+    bias_field_smoothness_px: float = 60.0
+    gamma: float = 0.0
+    contrast: float = 0.0
+    blur_px: float = 0.0
+    low_resolution: float = 1.0
+    inversion_probability: float = 0.0
+    intensity_probability: float = 1.0
+    mask_interpolation: str = "nearest"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name != "mask_interpolation":
+                low, high = _LIMITS.get(field.name, (0.0, math.inf))
+                _check_number(field.name, getattr(self, field.name), low, high)
+        if self.elastic_px > self.elastic_smoothness_px / 2:
+            raise ValueError(
+                "elastic_px must be at most half of elastic_smoothness_px, or the field folds, "
+                f"received {self.elastic_px} and {self.elastic_smoothness_px}"
+            )
+        if self.mask_interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"mask_interpolation must be one of {', '.join(INTERPOLATIONS)}, "
+                f"received {self.mask_interpolation!r}"
+            )
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> AugmentationSpec:
+        """Reads what `to_json` wrote; fields left out take their defaults.
+
+        Raises:
+            ValueError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"an augmentation spec must be a JSON object, received {type(values).__name__}")
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(
+                f"unknown fields of an augmentation spec: {', '.join(unknown)}; known: {', '.join(known)}"
+            )
+        return cls(**values)
+
+
+_LIMITS = {
+    "rotation_degrees": (0.0, 180.0),
+    "elastic_smoothness_px": (1.0, math.inf),
+    "bias_field_smoothness_px": (1.0, math.inf),
+    "low_resolution": (1.0, math.inf),
+    "flip_left_right": (0.0, 1.0),
+    "flip_front_back": (0.0, 1.0),
+    "elastic_probability": (0.0, 1.0),
+    "inversion_probability": (0.0, 1.0),
+    "intensity_probability": (0.0, 1.0),
+}
+
+
+def _check_number(name: str, value: object, low: float, high: float) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not low <= value <= high:  # type: ignore[operator]
+        rule = f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to {high:g}"
+        raise ValueError(f"{name} must be {rule}, received {value!r}")
+
+
+PRESETS: dict[str, AugmentationSpec] = {
+    "none": AugmentationSpec(),
+    "paper_challenge": AugmentationSpec(
+        rotation_degrees=4.6,
+        shift_px=6.0,
+        scaling=0.02,
+        flip_left_right=0.5,
+        elastic_px=1.26,
+        elastic_smoothness_px=3.75,
+        elastic_probability=0.3,
+        channel_shift=0.1,
+    ),
+    "paper_exvivo": AugmentationSpec(
+        rotation_degrees=10.0,
+        shift_px=10.0,
+        scaling=0.1,
+        flip_left_right=0.5,
+        elastic_px=2.0,
+        elastic_smoothness_px=8.0,
+        elastic_probability=0.5,
+        channel_shift=0.1,
+    ),
+    "unet_aggressive": AugmentationSpec(
+        rotation_degrees=10.0,
+        shift_px=24.0,
+        scaling=0.1,
+        flip_left_right=0.5,
+        elastic_px=2.0,
+        elastic_smoothness_px=8.0,
+        elastic_probability=0.5,
+        channel_shift=0.2,
+    ),
+    "strong": AugmentationSpec(
+        rotation_degrees=20.0,
+        shift_px=12.0,
+        scaling=0.25,
+        flip_left_right=0.5,
+        elastic_px=2.5,
+        elastic_smoothness_px=12.0,
+        elastic_probability=0.5,
+        channel_shift=0.3,
+        noise=0.2,
+        bias_field=0.3,
+        gamma=0.5,
+        contrast=0.3,
+        blur_px=1.5,
+        low_resolution=3.0,
+        inversion_probability=0.1,
+        intensity_probability=0.3,
+    ),
+}
+"""Settings by name.
+
+The paper lists the changes (3.4.1, 3.4.3: rotation, shift, scaling, channel shift, flipping, elastic) but no
+magnitudes. Those of "paper_challenge" are in the gray matter example of medicaltorch, a later library of the
+paper's first author. "paper_exvivo", "unet_aggressive" (paper 4.2.2: larger, above all in the shift) and
+"strong", which adds what the paper has not, are our choice. Flips exchange left and right only: no cord has
+its dorsal horns in front.
+"""

@@ -1,0 +1,145 @@
+"""The paper's learning rate schedule, and an early end for trainings that have died."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class PolyLearningRate(keras.callbacks.Callback):
+    """Sets the "poly" learning rate, `initial_learning_rate * (1 - n / total) ** power`.
+
+    Reference: Perone et al. 2017, equation 4, where n is the epoch. From `total` on, the rate is 0. The
+    callback keeps no state: n is the epoch's number, or the optimizer's own count of steps, so a training
+    that resumes with `initial_epoch` and its optimizer goes on as if it had never stopped. The rate appears
+    as "learning_rate" in the logs of each epoch.
+
+    Args:
+        initial_learning_rate: rate at n = 0, positive.
+        total: number of epochs or of steps after which the rate is 0, at least 1.
+        power: the paper's p, positive.
+        per: "epoch" or "step", what n and `total` count.
+
+    Raises:
+        ValueError: an argument breaks its rule.
+
+    Example:
+
+    >>> schedule = PolyLearningRate(0.001, total=1000)
+    >>> schedule.rate(0), round(schedule.rate(500), 8), schedule.rate(1001)
+    (0.001, 0.00053589, 0.0)
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        total: int,
+        power: float = 0.9,
+        per: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        if not initial_learning_rate > 0:
+            raise ValueError(f"initial_learning_rate must be positive, received {initial_learning_rate}")
+        if total < 1:
+            raise ValueError(f"total must be at least 1, received {total}")
+        if not power > 0:
+            raise ValueError(f"power must be positive, received {power}")
+        if per not in ("epoch", "step"):
+            raise ValueError(f"per must be 'epoch' or 'step', received {per!r}")
+        self.initial_learning_rate = initial_learning_rate
+        self.total = total
+        self.power = power
+        self.per = per
+
+    def rate(self, n: int) -> float:
+        """The learning rate in epoch or step n, counted from 0."""
+        return self.initial_learning_rate * max(0.0, 1 - n / self.total) ** self.power
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.per == "epoch":
+            self.model.optimizer.learning_rate = self.rate(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.per == "step":
+            optimizer = self.model.optimizer
+            optimizer.learning_rate = self.rate(int(ops.convert_to_numpy(optimizer.iterations)))
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+
+class StopOnDeadNetwork(keras.callbacks.Callback):
+    """Stops a training that cannot recover, with one warning that says what died, when and where.
+
+    Dead is a loss that is not finite, found after each batch, or a network that finds nothing anywhere in
+    slices that do hold gray matter, found after each epoch. The Dice loss makes the second case likely: once
+    all probabilities saturate at 0, hardly any gradient is left.
+
+    Args:
+        images: (slice, height, width, channels), a few slices known to hold gray matter.
+        floor: a network whose probabilities all lie below it finds nothing.
+        patience: epochs in a row that must find nothing before the training stops, at least 1.
+
+    Attributes:
+        reason: the warning, or None while the network lives.
+
+    Raises:
+        ValueError: an argument breaks its rule.
+    """
+
+    def __init__(self, images: np.ndarray, floor: float = 1e-3, patience: int = 3) -> None:
+        super().__init__()
+        if images.ndim != 4 or not len(images):
+            raise ValueError(
+                f"images must be (slice, height, width, channels), at least one, received {images.shape}"
+            )
+        if not 0 < floor < 1:
+            raise ValueError(f"floor must be between 0 and 1, received {floor}")
+        if patience < 1:
+            raise ValueError(f"patience must be at least 1, received {patience}")
+        self.images = images
+        self.floor = floor
+        self.patience = patience
+        self.reason: str | None = None
+        self._epoch = 0
+        self._silent_epochs = 0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.reason = None
+        self._silent_epochs = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is None or self.reason or np.isfinite(loss):
+            return
+        broken = [
+            weight.path
+            for weight in self.model.weights
+            if not np.isfinite(ops.convert_to_numpy(weight)).all()
+        ]
+        where = f"{len(broken)} weights are not finite, first {broken[0]}" if broken else "weights are finite"
+        self._stop(f"the loss is {loss} in epoch {self._epoch + 1}, batch {batch + 1}; {where}")
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.reason:
+            return
+        highest = float(np.max(self.model.predict(self.images, verbose=0)))
+        self._silent_epochs = self._silent_epochs + 1 if highest < self.floor else 0
+        if self._silent_epochs == self.patience:
+            self._stop(
+                f"no probability reached {self.floor:g} in the last {self.patience} epochs up to epoch "
+                f"{epoch + 1} (highest {highest:.2g}) in {len(self.images)} slices that hold gray matter"
+            )
+
+    def _stop(self, reason: str) -> None:
+        self.reason = reason
+        self.model.stop_training = True
+        warnings.warn(f"training stopped, the network is dead: {reason}", RuntimeWarning, stacklevel=2)

@@ -1,0 +1,171 @@
+"""The paper's Dice loss, alone and with cross-entropy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_scgm")
+class DiceLoss(keras.losses.Loss):
+    """Negative soft Dice coefficient of probabilities and masks.
+
+    Reference: Perone et al. 2017, equation 3, with its sign and both epsilons:
+    `-(2 * sum(p * r) + epsilon) / (sum(p) + sum(r) + epsilon)`. Values lie in [-1, 0]; -1 is a perfect
+    prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in float32
+    whatever the network's precision, because float16 ends at 65504 and a batch has more pixels.
+
+    As published the sums run over the whole batch, so that slices without gray matter only count through
+    what is wrongly predicted in them. Such a loss is one number, with no samples to weigh: sample weights
+    (and class weights, which Keras turns into them) are refused. With `per_sample` each slice has its own
+    loss, and Keras weighs and reduces them as usual.
+
+    Args:
+        epsilon: positive; smooths the loss and decides the empty case. The published training used 1.
+        per_sample: whether to take the Dice of each sample instead of the whole batch.
+        reduction: of the per-sample losses: "sum_over_batch_size", "sum", "mean",
+            "mean_with_sample_weight", "none" or None. It does not change the loss of a batch.
+        name: of the loss.
+
+    Raises:
+        ValueError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+
+    Example:
+
+    >>> import numpy as np
+    >>> mask = np.array([[[[1.0], [0.0]]]])
+    >>> float(DiceLoss()(mask, np.array([[[[1.0], [1.0]]]])))
+    -0.75
+    """
+
+    def __init__(
+        self,
+        epsilon: float = 1.0,
+        per_sample: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "dice_loss",
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype="float32")
+        _check_positive("epsilon", epsilon)
+        self.epsilon = epsilon
+        self.per_sample = per_sample
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of masks and probabilities, both (batch, height, width, classes)."""
+        _check_weights(self, sample_weight)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        _check_shapes(y_true, y_pred)
+        return _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "epsilon": self.epsilon, "per_sample": self.per_sample}
+
+
+@keras.saving.register_keras_serializable(package="keras_scgm")
+class DiceCrossEntropyLoss(keras.losses.Loss):
+    """Weighted sum of `DiceLoss` and the binary cross-entropy averaged over pixels and classes.
+
+    Not in the paper, which trains on Dice alone; the cross-entropy keeps a gradient where Dice saturates.
+    Sample weights follow the rule of `DiceLoss`.
+
+    Args:
+        dice_weight: of the Dice loss, at least 0.
+        cross_entropy_weight: of the cross-entropy, at least 0; not both may be 0.
+        epsilon: of the Dice loss.
+        per_sample: whether to take both losses of each sample instead of the whole batch.
+        reduction: of the per-sample losses, as in `DiceLoss`.
+        name: of the loss.
+
+    Raises:
+        ValueError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+
+    Example:
+
+    >>> import numpy as np
+    >>> pixel = np.array([[[[1.0]]]])
+    >>> round(float(DiceCrossEntropyLoss(cross_entropy_weight=0.5)(pixel, pixel / 2)), 4)
+    -0.4534
+    """
+
+    def __init__(
+        self,
+        dice_weight: float = 1.0,
+        cross_entropy_weight: float = 1.0,
+        epsilon: float = 1.0,
+        per_sample: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str = "dice_cross_entropy_loss",
+    ) -> None:
+        super().__init__(name=name, reduction=reduction, dtype="float32")
+        _check_positive("epsilon", epsilon)
+        weights = (dice_weight, cross_entropy_weight)
+        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+            raise ValueError(
+                "dice_weight and cross_entropy_weight must be at least 0 and not both 0, "
+                f"received {dice_weight} and {cross_entropy_weight}"
+            )
+        self.dice_weight = dice_weight
+        self.cross_entropy_weight = cross_entropy_weight
+        self.epsilon = epsilon
+        self.per_sample = per_sample
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The loss of masks and probabilities, both (batch, height, width, classes)."""
+        _check_weights(self, sample_weight)
+        return super().__call__(y_true, y_pred, sample_weight)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        _check_shapes(y_true, y_pred)
+        dice = _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
+        cross_entropy = ops.mean(ops.binary_crossentropy(y_true, y_pred), axis=_axes(y_true, self.per_sample))
+        return self.dice_weight * dice + self.cross_entropy_weight * cross_entropy
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "dice_weight": self.dice_weight,
+            "cross_entropy_weight": self.cross_entropy_weight,
+            "epsilon": self.epsilon,
+            "per_sample": self.per_sample,
+        }
+
+
+def _negative_dice(y_true: Any, y_pred: Any, epsilon: float, per_sample: bool) -> Any:
+    axes = _axes(y_true, per_sample)
+    overlap = ops.sum(y_true * y_pred, axis=axes)
+    total = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
+    return -(2 * overlap + epsilon) / (total + epsilon)
+
+
+def _axes(y_true: Any, per_sample: bool) -> tuple[int, ...]:
+    return tuple(range(int(per_sample), len(y_true.shape)))
+
+
+def _check_positive(argument: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{argument} must be positive, received {value}")
+
+
+def _check_weights(loss: DiceLoss | DiceCrossEntropyLoss, sample_weight: Any) -> None:
+    if sample_weight is not None and not loss.per_sample:
+        raise ValueError(
+            f"{loss.name} over a whole batch is one number that sample_weight cannot weigh; "
+            "use per_sample=True or leave sample_weight and class_weight out"
+        )
+
+
+def _check_shapes(y_true: Any, y_pred: Any) -> None:
+    """Refuses shapes that would broadcast, such as four raters' masks against one prediction."""
+    known = len(y_true.shape) == len(y_pred.shape) and all(
+        a is None or b is None or a == b for a, b in zip(y_true.shape, y_pred.shape, strict=True)
+    )
+    if not known:
+        raise ValueError(
+            "y_true and y_pred must have the same shape, "
+            f"received {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
+        )

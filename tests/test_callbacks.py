@@ -1,0 +1,168 @@
+"""The learning rates of equation 4, resumed trainings, and networks that die."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
+from keras_scgm.losses import DiceLoss
+
+
+class Rates(keras.callbacks.Callback):
+    def __init__(self):
+        super().__init__()
+        self.rates = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.rates.append(float(self.model.optimizer.learning_rate))
+
+
+def network(bias="zeros"):
+    layer = keras.layers.Conv2D(1, 1, activation="sigmoid", bias_initializer=bias, name="only")
+    model = keras.Sequential([keras.Input((4, 4, 1)), layer])
+    model.compile(keras.optimizers.SGD(0.5), loss=DiceLoss())
+    return model
+
+
+SLICES = np.ones((6, 4, 4, 1), "float32")
+
+
+def fit(model, *callbacks, slices=SLICES, **arguments):
+    return model.fit(slices, SLICES, batch_size=2, verbose=0, shuffle=False, callbacks=callbacks, **arguments)
+
+
+def test_rates_are_those_of_equation_4():
+    schedule = PolyLearningRate(0.001, total=1000)
+    assert schedule.rate(0) == 0.001
+    assert schedule.rate(500) == pytest.approx(0.001 * 0.5**0.9)
+    assert schedule.rate(999) == pytest.approx(0.001 * 0.001**0.9)
+    assert schedule.rate(1000) == schedule.rate(1001) == schedule.rate(5000) == 0.0
+    assert PolyLearningRate(1.0, total=4, power=2.0).rate(3) == 1 / 16
+
+
+@pytest.mark.parametrize(("per", "total"), [("epoch", 4), ("step", 12)])
+def test_resumed_training_has_the_rates_of_an_uninterrupted_one(per, total):
+    def schedule():
+        return PolyLearningRate(0.1, total, per=per)
+
+    whole, first, second = Rates(), Rates(), Rates()
+    history = fit(network(), schedule(), whole, epochs=5).history
+    model = network()
+    fit(model, schedule(), first, epochs=2)
+    fit(model, schedule(), second, epochs=5, initial_epoch=2)
+    n = [step if per == "step" else step // 3 for step in range(15)]
+    expected = [schedule().rate(i) for i in n]
+    np.testing.assert_allclose(whole.rates, expected, rtol=1e-6)
+    np.testing.assert_array_equal(first.rates + second.rates, whole.rates)
+    assert whole.rates[-1] == 0
+    np.testing.assert_allclose(history["learning_rate"], expected[2::3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"initial_learning_rate": 0.0}, "initial_learning_rate must be positive, received 0.0"),
+        ({"total": 0}, "total must be at least 1, received 0"),
+        ({"power": math.nan}, "power must be positive, received nan"),
+        ({"per": "batch"}, "per must be 'epoch' or 'step', received 'batch'"),
+    ],
+)
+def test_schedule_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PolyLearningRate(**{"initial_learning_rate": 0.1, "total": 3, **arguments})
+
+
+def test_living_network_is_left_alone():
+    watch = StopOnDeadNetwork(SLICES, patience=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        history = fit(network(), watch, epochs=3)
+    assert len(history.epoch) == 3
+    assert watch.reason is None
+
+
+def test_loss_that_is_not_a_number_stops_and_names_the_weights():
+    slices = SLICES.copy()
+    slices[2:4] = np.nan
+    watch = StopOnDeadNetwork(SLICES)
+    message = r"dead: the loss is nan in epoch 1, batch 2; 2 weights are not finite, first .*only/kernel"
+    with pytest.warns(RuntimeWarning, match=message) as caught:
+        history = fit(network(), watch, slices=slices, epochs=3)
+    (warning,) = (each for each in caught if each.category is RuntimeWarning)
+    assert watch.reason in str(warning.message)
+    assert len(history.epoch) == 1
+
+
+def test_network_that_finds_nothing_stops_after_its_patience():
+    watch = StopOnDeadNetwork(SLICES, patience=2)
+    model = network(bias=keras.initializers.Constant(-50.0))
+    message = (
+        r"dead: no probability reached 0.001 in the last 2 epochs up to epoch 3 \(highest .*\) in 6 slices"
+    )
+    with pytest.warns(RuntimeWarning, match=message):
+        history = fit(model, watch, epochs=9, initial_epoch=1)
+    assert history.epoch == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images": SLICES[0]}, r"at least one, received \(4, 4, 1\)"),
+        ({"images": SLICES[:0]}, r"at least one, received \(0, 4, 4, 1\)"),
+        ({"floor": 1.0}, "floor must be between 0 and 1, received 1.0"),
+        ({"patience": 0}, "patience must be at least 1, received 0"),
+    ],
+)
+def test_watch_errors(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        StopOnDeadNetwork(**{"images": SLICES, **arguments})
+
+
+BACKEND = """
+import json, keras, numpy
+from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
+from keras_scgm.losses import DiceCrossEntropyLoss
+from keras_scgm.metrics import HardDice, SoftDice
+
+layer = keras.layers.Conv2D(1, 1, activation="sigmoid", kernel_initializer="zeros", name="only")
+model = keras.Sequential([keras.Input((4, 4, 1)), layer])
+model.compile(keras.optimizers.SGD(0.5), DiceCrossEntropyLoss(), metrics=[SoftDice(), HardDice()])
+slices = numpy.linspace(-1, 1, 96, dtype="float32").reshape(6, 4, 4, 1)
+arguments = dict(batch_size=2, shuffle=False, verbose=0)
+masks = (slices > 0).astype("float32")
+for first, last in ((0, 2), (2, 4)):
+    schedule, watch = PolyLearningRate(0.9, 15, per="step"), StopOnDeadNetwork(slices)
+    history = model.fit(
+        slices, masks, epochs=last, initial_epoch=first, callbacks=[schedule, watch], **arguments
+    ).history
+print(json.dumps(history))
+"""
+
+
+def test_every_backend_trains_alike():
+    histories = {}
+    for backend in ("tensorflow", "jax", "torch"):
+        environment = os.environ | {
+            "KERAS_BACKEND": backend,
+            "JAX_PLATFORMS": "cpu",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
+        process = subprocess.run(
+            [sys.executable, "-c", BACKEND], env=environment, capture_output=True, text=True
+        )
+        if f"No module named '{backend}'" in process.stderr:
+            continue
+        assert process.returncode == 0, process.stderr
+        histories[backend] = json.loads(process.stdout.splitlines()[-1])
+    rates = histories["tensorflow"]["learning_rate"]
+    np.testing.assert_allclose(rates, [PolyLearningRate(0.9, 15).rate(step) for step in (8, 11)], rtol=1e-6)
+    for backend, history in histories.items():
+        for name, values in histories["tensorflow"].items():
+            np.testing.assert_allclose(history[name], values, rtol=1e-4, err_msg=f"{backend} {name}")

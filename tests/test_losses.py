@@ -1,0 +1,144 @@
+"""The losses against values worked out by hand."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import ops
+
+from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
+
+LOSSES = [DiceLoss, DiceCrossEntropyLoss]
+
+
+def column(*values):
+    """One sample of so many pixels, (1, pixels, 1, 1)."""
+    return np.array(values, "float32").reshape(1, -1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("mask", "probabilities", "expected"),
+    [
+        ((1, 0, 0, 0), (1, 0, 0, 0), -1),
+        ((0, 0, 0, 0), (0, 0, 0, 0), -1),
+        ((0, 0, 0, 0), (1, 1, 1, 0), -1 / 4),
+        ((1, 1, 1, 0), (0, 0, 0, 0), -1 / 4),
+        ((1, 1, 0, 0), (0, 1, 1, 0), -3 / 5),
+        ((1, 0.5, 0, 0), (0.5, 0.5, 0, 0), -2.5 / 3.5),
+    ],
+)
+def test_dice_by_hand(mask, probabilities, expected):
+    assert float(DiceLoss()(column(*mask), column(*probabilities))) == pytest.approx(expected)
+
+
+def test_epsilon_is_in_numerator_and_denominator():
+    loss = DiceLoss(epsilon=3.0)
+    assert float(loss(column(1, 1), column(1, 0))) == pytest.approx(-(2 + 3) / (3 + 3))
+
+
+def test_batch_and_samples_differ_as_documented():
+    mask = np.concatenate([column(1, 1, 1), column(0, 0, 0)])
+    probabilities = np.concatenate([column(1, 1, 1), column(1, 0, 0)])
+    assert float(DiceLoss()(mask, probabilities)) == pytest.approx(-7 / 8)
+    each = DiceLoss(per_sample=True, reduction="none")(mask, probabilities)
+    np.testing.assert_allclose(ops.convert_to_numpy(each), [-1, -1 / 2])
+    assert float(DiceLoss(per_sample=True)(mask, probabilities)) == pytest.approx(-3 / 4)
+
+
+def test_reduction_leaves_the_loss_of_a_batch():
+    mask, probabilities = column(1, 1, 0), column(0, 1, 1)
+    losses = [DiceLoss(reduction=r)(mask, probabilities) for r in ("sum_over_batch_size", "sum", "none")]
+    assert {float(loss) for loss in losses} == {float(losses[0])}
+
+
+def test_cross_entropy_by_hand():
+    mask, probabilities = column(1, 0), column(0.5, 0.25)
+    dice = -(2 * 0.5 + 1) / (1 + 0.75 + 1)
+    cross_entropy = -(math.log(0.5) + math.log(0.75)) / 2
+    loss = DiceCrossEntropyLoss(dice_weight=2.0, cross_entropy_weight=0.5)
+    assert float(loss(mask, probabilities)) == pytest.approx(2 * dice + 0.5 * cross_entropy, rel=1e-6)
+    only = DiceCrossEntropyLoss(dice_weight=0.0, per_sample=True, reduction=None)
+    both = only(np.concatenate([mask, mask]), np.concatenate([probabilities, mask]))
+    np.testing.assert_allclose(ops.convert_to_numpy(both), [cross_entropy, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_weights_are_refused_for_a_batch_and_honoured_per_sample(loss):
+    mask = np.concatenate([column(1, 1, 1), column(1, 0, 0)])
+    probabilities = np.concatenate([column(1, 1, 0), column(1, 1, 1)])
+    weight = np.array([1.0, 3.0], "float32")
+    with pytest.raises(ValueError, match=r"one number that sample_weight cannot weigh; use per_sample=True"):
+        loss()(mask, probabilities, weight)
+    each = ops.convert_to_numpy(loss(per_sample=True, reduction=None)(mask, probabilities))
+    weighed = loss(per_sample=True)(mask, probabilities, weight)
+    assert float(weighed) == pytest.approx((each * weight).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_float16_is_summed_in_float32(loss, per_sample):
+    mask = np.ones((2, 300, 300, 1), "float16")
+    value = loss(per_sample=per_sample)(mask, mask)
+    assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    assert float(value) == pytest.approx(-1, abs=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradient_is_finite_where_masks_or_predictions_are_empty(loss):
+    for mask in (0.0, 1.0):
+        for probability in (0.0, 0.5, 1.0):
+            probabilities = tf.fill((2, 4, 4, 1), probability)
+            with tf.GradientTape() as tape:
+                tape.watch(probabilities)
+                value = loss()(tf.fill((2, 4, 4, 1), mask), probabilities)
+            assert np.isfinite(tape.gradient(value, probabilities)).all()
+
+
+def test_more_of_the_mask_is_always_better():
+    values = [float(DiceLoss()(column(1, 1, 0, 0), column(p, p, 0, 0))) for p in np.linspace(0, 1, 11)]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == -1
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments"),
+    [
+        (DiceLoss, {"epsilon": 0.5, "per_sample": True, "reduction": "sum", "name": "mine"}),
+        (
+            DiceCrossEntropyLoss,
+            {
+                "dice_weight": 2.0,
+                "cross_entropy_weight": 0.0,
+                "epsilon": 0.5,
+                "per_sample": True,
+                "reduction": None,
+                "name": "mine",
+            },
+        ),
+    ],
+)
+def test_configuration_round_trip(loss, arguments):
+    original = loss(**arguments)
+    assert original.get_config() == arguments
+    copy = keras.losses.deserialize(keras.losses.serialize(original))
+    assert type(copy) is loss
+    assert copy.get_config() == arguments
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_argument_errors(loss):
+    for epsilon in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match=rf"epsilon must be positive, received {epsilon}"):
+            loss(epsilon=epsilon)
+    with pytest.raises(ValueError, match=r"same shape, received \(1, 4, 1, 1\) and \(1, 4, 1, 2\)"):
+        loss()(column(1, 1, 1, 1), np.zeros((1, 4, 1, 2)))
+    with pytest.raises(ValueError, match=r"same shape, received \(1, 4\) and \(1, 4, 1, 1\)"):
+        loss()(np.zeros((1, 4)), column(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("weights", [(0.0, 0.0), (-1.0, 1.0), (1.0, math.nan)])
+def test_weight_errors(weights):
+    with pytest.raises(ValueError, match="must be at least 0 and not both 0, received"):
+        DiceCrossEntropyLoss(*weights)
