@@ -149,8 +149,12 @@ def segment(
     """Segment the spinal cord gray matter of an image.
 
     Example:
-        >>> result = segment("t2s.nii.gz", weights="challenge", mirror=True)  # doctest: +SKIP
-        >>> result.mask.to_filename("t2s_gmseg.nii.gz")  # doctest: +SKIP
+        >>> from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+        >>> from keras_scgm.models import DilatedGMNet
+        >>> image = draw_subject(PhantomSpec(matrix_size=64, n_slices=2), seed=1).image
+        >>> untrained = DilatedGMNet(filters=2)
+        >>> segment(image, weights=untrained, mirror=True).mask.shape
+        (64, 64, 2)
 
     Args:
         image: NIfTI file or nibabel image, any orientation; axial slices are found from its affine.
