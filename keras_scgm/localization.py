@@ -64,7 +64,8 @@ def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[
     """Windows that hold the cord.
 
     They stay in the middle of the field of view, as in the paper, while the cord lies in their inner half,
-    and otherwise move onto the cord. The whole field is searched only if the middle shows no cord.
+    and otherwise move onto the cord. The whole field is searched only if the middle does not show it in every
+    probe.
 
     Args:
         volume: the image.
@@ -77,7 +78,7 @@ def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[
     centered = SliceGeometry.centered(volume, spec)
     probes = _probes(volume)
     track = track_cord(volume, centered, probes, predict)
-    if not track.is_convincing and max(centered.resampled_shape) > spec.size:
+    if len(track.slices) < track.n_probes and max(centered.resampled_shape) > spec.size:
         track = track_cord(volume, _whole_field(centered), probes, predict)
     if not track.is_convincing:
         return centered, False

@@ -17,6 +17,7 @@ from scipy.ndimage import binary_dilation
 from keras_scgm.errors import InputError
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.morphometry import SliceArea
+from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import default_weights, sha256_of
 from keras_scgm.slices import (
@@ -27,7 +28,7 @@ from keras_scgm.slices import (
     measure_intensities,
     read_windows,
 )
-from keras_scgm.volume import Volume, Voxels, axis_codes, read_volume, volume_from_image, zeros
+from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
 

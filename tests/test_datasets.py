@@ -23,8 +23,9 @@ from keras_scgm.datasets import (
 )
 from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
 from keras_scgm.errors import InputError
+from keras_scgm.nifti import read_volume
 from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
-from keras_scgm.volume import Volume, read_volume
+from keras_scgm.volume import Volume
 
 SPEC = SliceSpec(size=112)
 AFFINE = np.diag([-0.5, 0.5, 5, 1.0])
@@ -330,7 +331,7 @@ def test_missing_file_is_refused(tmp_path, kind):
 def test_unreadable_file_is_refused(tmp_path):
     volume = annotated(tmp_path, blob())
     volume.masks[0].write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"mask-r1.nii.gz: cannot be read as NIfTI; copy it again"):
+    with pytest.raises(InputError, match=r"mask-r1.nii.gz: not a NIfTI file"):
         check_volumes([volume])
     nib.save(nib.MGHImage(blob(), AFFINE), tmp_path / "mask.mgz")
     with pytest.raises(InputError, match=r"mask.mgz: not a NIfTI file; convert it"):

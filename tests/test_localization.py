@@ -4,8 +4,8 @@ import pytest
 
 import keras_scgm.localization
 from keras_scgm.localization import track_cord, windows_on_cord
+from keras_scgm.nifti import volume_from_image
 from keras_scgm.slices import SliceGeometry, SliceSpec
-from keras_scgm.volume import volume_from_image
 
 
 def predict(slices):

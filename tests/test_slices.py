@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
+from keras_scgm.nifti import volume_from_image
 from keras_scgm.slices import (
     IntensityStatistics,
     SliceGeometry,
@@ -13,7 +14,6 @@ from keras_scgm.slices import (
     measure_intensities,
     read_windows,
 )
-from keras_scgm.volume import volume_from_image
 
 
 def volume_of(data, spacing_mm=(0.5, 0.5, 5.0)):

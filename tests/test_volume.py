@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
+import keras_scgm.nifti
 import keras_scgm.volume
 from keras_scgm.errors import InputError
-from keras_scgm.volume import DiskArray, axis_codes, read_volume, volume_from_image
+from keras_scgm.nifti import axis_codes, read_layout, read_volume, volume_from_image
+from keras_scgm.volume import DiskArray
 
 SHAPE = (5, 4, 3)
 ALL_ORIENTATIONS = [
@@ -276,6 +278,7 @@ BAD_FILES = {
         "no usable affine, it maps the voxels onto a plane",
     ),
     "nan sform": (patched(280, "<f", float("nan")), "no usable affine"),
+    "bad offset": (patched(108, "<f", float("nan")), "vox_offset nan is unusable"),
     "bad scaling": (patched(112, "<2f", 2.0, float("nan")), "scale factor 2.0 and offset nan are unusable"),
     "metres": (
         patched(280, "<12f", -50, 0, 0, 0, 0, 50, 0, 0, 0, 0, 50, 0),
@@ -295,6 +298,35 @@ def test_bad_files_are_refused_in_one_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def test_random_damage_to_a_header_is_refused_or_harmless(tmp_path):
+    rng = np.random.default_rng(0)
+    good = good_bytes(tmp_path)
+    path = tmp_path / "bad.nii"
+    messages = []
+    for _ in range(400):
+        raw = good.copy()
+        for position in rng.integers(0, 348, rng.integers(1, 5)):
+            raw[position] = rng.integers(0, 256)
+        path.write_bytes(raw)
+        try:
+            read_volume(path).read_slices(0, 1)
+        except InputError as error:
+            messages.append(str(error))
+    assert len(messages) > 40
+    assert all(message.startswith(str(path)) and "\n" not in message for message in messages)
+
+
+def test_layout_is_read_without_the_voxels(tmp_path):
+    path = tmp_path / "v.nii.gz"
+    noise = np.random.default_rng(0).bytes(100_000)
+    path.write_bytes(gzip.compress(bytes(good_bytes(tmp_path)) + noise)[:-20])
+    layout = read_layout(path)
+    assert layout.grid_shape == SHAPE
+    np.testing.assert_allclose(layout.affine, np.diag([-0.5, 0.5, 5, 1]))
+    with pytest.raises(InputError, match="cut short"):
+        read_volume(path)
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         read_volume(tmp_path / "none.nii.gz")
@@ -306,7 +338,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(keras_scgm.volume, "open", refuse, raising=False)
+    monkeypatch.setattr(keras_scgm.nifti, "open", refuse, raising=False)
     with pytest.raises(InputError, match="not readable; check its permissions"):
         read_volume(tmp_path / "v.nii")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,16 +16,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import aff2axcodes, io_orientation
-from nibabel.spatialimages import HeaderDataError
 
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
+from keras_scgm.nifti import Layout, read_layout, read_volume
 from keras_scgm.slices import EDGE_MM, SliceGeometry, SliceSpec, chunks, measure_intensities, read_windows
-from keras_scgm.volume import Volume, read_volume
+from keras_scgm.volume import Volume
 
 GRID_TOLERANCE_VOXELS = 0.1
 """How far apart, in the smallest voxel edge, the corners of an image and its mask may lie."""
@@ -412,14 +409,6 @@ def _runs(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:
         first += len(run)
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """What the header of a file says about its voxels; no affine if it has no orientation."""
-
-    shape: tuple[int, ...]
-    affine: np.ndarray | None
-
-
 def _labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
     """Check the headers of one volume; returns how many slices are labelled."""
     if not annotated.masks:
@@ -433,10 +422,8 @@ def _labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
             "mend the header"
         )
     for path in annotated.masks:
-        _check_mask(path, annotated.image, _read_grid(path), grid.shape, grid.affine, notes)
-    axial = np.flatnonzero(io_orientation(grid.affine)[:, 0] == 2)
-    # A 2-D image may have no third direction, and has one slice.
-    n_slices = grid.shape[int(axial[0])] if len(axial) else grid.shape[2]
+        _check_mask(path, annotated.image, _read_grid(path), grid.grid_shape, grid.affine, notes)
+    n_slices = grid.grid_shape[int(np.flatnonzero(io_orientation(grid.affine)[:, 0] == 2)[0])]
     if annotated.labelled_slices is None:
         return n_slices
     if max(annotated.labelled_slices) >= n_slices:
@@ -448,11 +435,11 @@ def _labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
 
 
 def _check_mask(
-    path: Path, image: Path, mask: _Grid, shape: tuple[int, ...], affine: np.ndarray, notes: Notes
+    path: Path, image: Path, mask: Layout, shape: tuple[int, ...], affine: np.ndarray, notes: Notes
 ) -> None:
-    if mask.shape != shape:
+    if mask.grid_shape != shape:
         raise InputError(
-            f"{path}: {_by(mask.shape)} voxels, its image {image.name} has {_by(shape)}; "
+            f"{path}: {_by(mask.grid_shape)} voxels, its image {image.name} has {_by(shape)}; "
             "bring the mask to the image's grid"
         )
     if mask.affine is None:
@@ -467,23 +454,11 @@ def _check_mask(
         )
 
 
-def _read_grid(path: Path) -> _Grid:
-    try:
-        image = nib.load(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: cannot be read as NIfTI; copy it again or convert it") from error
-    if not isinstance(image, nib.Nifti1Image):
-        raise InputError(f"{path}: not a NIfTI file; convert it to .nii.gz")
-    if math.prod(image.shape[3:]) > 1:
-        raise InputError(f"{path}: {_by(image.shape)} voxels; keep one frame of it, or average them")
-    shape = (*image.shape, 1)[:3]
-    header = image.header
-    oriented = header["sform_code"] > 0 or header["qform_code"] > 0
-    if not np.all(np.isfinite(image.affine)):
-        raise InputError(f"{path}: no usable affine; mend the header's qform or sform")
-    return _Grid(shape, np.asarray(image.affine) if oriented else None)
+def _read_grid(path: Path) -> Layout:
+    layout = read_layout(path)
+    if math.prod(layout.shape[3:]) > 1:
+        raise InputError(f"{path}: {_by(layout.shape)} voxels; keep one frame of it, or average them")
+    return layout
 
 
 def _compare_raters(volumes: Sequence[AnnotatedVolume], notes: Notes) -> None:

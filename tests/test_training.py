@@ -1,0 +1,252 @@
+"""Training: settings, order of the data, checkpoints, and going on after a kill."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_scgm.datasets import AnnotatedSlices, find_challenge, load_slices
+from keras_scgm.datasets.phantom import PhantomSpec, draw_slices, write_challenge_dataset
+from keras_scgm.errors import InputError
+from keras_scgm.models import DilatedGMNet, load_network
+from keras_scgm.slices import SliceSpec
+from keras_scgm.training import PRESETS, DrawnBatches, SliceBatches, TrainingSpec, train
+from keras_scgm.training.network import training_copy
+
+TINY = TrainingSpec(
+    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
+    epochs=3,
+    steps_per_epoch=4,
+    batch_size=2,
+    average=0.9,
+    rate_per="step",
+    cross_entropy_weight=1.0,
+)
+
+
+@pytest.fixture(scope="module")
+def slices() -> AnnotatedSlices:
+    images, masks = draw_slices(5, seed=1, size=48)
+    images = (images - images.mean()) / images.std()
+    numbers = np.arange(5)
+    return AnnotatedSlices(
+        images[..., None],
+        masks[..., None],
+        0 * numbers,
+        0 * numbers,
+        numbers,
+        raters="all",
+        seed=0,
+        warnings=(),
+    )
+
+
+def _weights(path: Path) -> list[np.ndarray]:
+    return load_network(path)[0].get_weights()
+
+
+def test_presets_are_the_papers_protocol() -> None:
+    challenge, exvivo = PRESETS["challenge"], PRESETS["exvivo"]
+    assert (challenge.epochs, challenge.steps_per_epoch, challenge.batch_size) == (1000, 32, 11)
+    assert (challenge.learning_rate, challenge.power, challenge.cross_entropy_weight) == (0.001, 0.9, 0)
+    assert exvivo.epochs == 600
+    network = DilatedGMNet(**challenge.arguments)
+    assert network.get_layer("dropout_1").rate == 0.4
+    assert network.get_layer("batch_normalization_1").momentum == 0.1
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_spec_survives_json(name: str) -> None:
+    spec = replace(PRESETS[name], frozen_layers=("conv2d_1",), arguments={"dilation_rates": (6, 12)})
+    assert TrainingSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("architecture", "ResNet", "architecture must be one of DilatedGMNet, UNet"),
+        ("epochs", 0, "epochs must be an integer of at least 1, received 0"),
+        ("batch_size", 1.5, "batch_size must be an integer of at least 1, received 1.5"),
+        ("learning_rate", -1.0, "learning_rate must be positive, received -1.0"),
+        ("rate_per", "day", "rate_per must be 'epoch' or 'step', received 'day'"),
+        ("cross_entropy_weight", -1.0, "cross_entropy_weight must be 0 or more, received -1.0"),
+        ("average", 1.0, "average must be at least 0 and below 1, received 1.0"),
+        ("seed", -1, r"seed must be from 0 to 2\*\*32 - 1, received -1"),
+    ],
+)
+def test_spec_refuses_bad_values(field: str, value: object, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        TrainingSpec(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"), [("[]", "must be a JSON object"), ('{"epoch": 3}', "unknown fields .*: epoch; known")]
+)
+def test_spec_refuses_other_json(text: str, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        TrainingSpec.from_json(text)
+
+
+def test_every_slice_is_shown_once_before_any_returns(slices: AnnotatedSlices) -> None:
+    batches = SliceBatches(slices)
+    shown = [index for step in range(5) for index in batches.indices(TINY, step)]
+    assert sorted(shown[:5]) == sorted(shown[5:]) == list(range(5))
+    assert shown != [index for step in range(5) for index in batches.indices(replace(TINY, seed=1), step)]
+
+
+@pytest.mark.parametrize("kind", ["slices", "drawn"])
+def test_batches_depend_on_their_step_alone(slices: AnnotatedSlices, kind: str) -> None:
+    batches = SliceBatches(slices) if kind == "slices" else DrawnBatches(size=40, small_windows=((24, 1.0),))
+    whole, rest = (list(batches.dataset(TINY, first_step=step).as_numpy_iterator()) for step in (0, 10))
+    assert len(whole) == 12
+    assert len(rest) == 2
+    for (image, mask), (image_again, mask_again) in zip(whole[10:], rest, strict=True):
+        np.testing.assert_array_equal(image, image_again)
+        np.testing.assert_array_equal(mask, mask_again)
+
+
+def test_drawn_batches_end_with_whole_windows() -> None:
+    batches = DrawnBatches(size=40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
+    shapes = [batches.batch(TINY, step)[0].shape for step in range(TINY.steps)]
+    assert shapes == [(8, 20, 20, 1)] * 9 + [(2, 40, 40, 1)] * 3
+
+
+def test_training_copy_computes_the_same() -> None:
+    network = DilatedGMNet(filters=2, dropout=0.0)
+    copy = training_copy(network, TrainingSpec())
+    image = np.random.default_rng(0).normal(size=(1, 50, 40, 1)).astype(np.float32)
+    np.testing.assert_allclose(copy(image), network(image), atol=1e-5)
+    mixed = training_copy(network, TrainingSpec(mixed_precision=True))
+    np.testing.assert_allclose(mixed(image), network(image), atol=0.05)
+    assert keras.backend.standardize_dtype(mixed(image).dtype) == "float32"
+    assert mixed.get_layer("rate6_1").compute_dtype == "bfloat16"
+
+
+def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    result = train(TINY, SliceBatches(slices, what="drawings"), tmp_path, tensorboard=True)
+    assert result.stopped is None
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[1]["learning_rate"]) == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    assert list((tmp_path / "tensorboard").rglob("events*"))
+    network, card = load_network(result.best)
+    assert card.data == "drawings"
+    assert network.get_layer("dropout_1").rate == 0.2
+    assert not list(tmp_path.glob(".new-*"))
+
+
+def test_weights_are_averaged(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    spec = replace(TINY, epochs=1, steps_per_epoch=2)
+    averaged = train(spec, SliceBatches(slices), tmp_path / "averaged")
+    one = train(replace(spec, average=0.0), SliceBatches(slices), tmp_path / "one")
+    assert not np.array_equal(_weights(averaged.last)[0], _weights(one.last)[0])
+
+
+def test_resumed_training_ends_the_same(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    batches = SliceBatches(slices)
+    whole = train(TINY, batches, tmp_path / "whole")
+
+    class Interrupted(SliceBatches):
+        def indices(self, spec: TrainingSpec, step: int) -> list[int]:
+            if step == 10:
+                raise KeyboardInterrupt
+            return super().indices(spec, step)
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever TensorFlow makes of the interruption
+        train(TINY, Interrupted(slices), tmp_path / "parts")
+    parts = train(TINY, batches, tmp_path / "parts", resume=True)
+    for a, b in zip(_weights(whole.last), _weights(parts.last), strict=True):
+        np.testing.assert_array_equal(a, b)
+    names = [name for name in whole.history[0] if name != "seconds"]
+    assert [[row[name] for name in names] for row in whole.history] == [
+        [row[name] for name in names] for row in parts.history
+    ]
+    again = train(TINY, batches, tmp_path / "parts", resume=True)
+    assert again.history == parts.history
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from keras_scgm.training import DrawnBatches, TrainingSpec, train
+spec = TrainingSpec.from_json(Path(sys.argv[1]).read_text())
+batches = DrawnBatches(size=48, small_windows=((32, 1.0),))
+train(spec, batches, sys.argv[2], resume=True)
+"""
+
+
+def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    spec = replace(TINY, epochs=12, steps_per_epoch=10)
+    (tmp_path / "wanted.json").write_text(spec.to_json())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "wanted.json")]
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(folder)])
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "state.npz").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.05)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len((folder / "log.csv").read_text().splitlines()) < 1 + spec.epochs
+    for path in (folder, tmp_path / "whole"):
+        subprocess.run([*command, str(path)], check=True)
+    for a, b in zip(
+        _weights(folder / "last.weights.h5"), _weights(tmp_path / "whole" / "last.weights.h5"), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
+    sites = {1: PhantomSpec(spacing_mm=0.5, matrix_size=80, n_slices=2)}
+    write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites=sites)
+    volumes = find_challenge(tmp_path / "data")
+    slices = load_slices(volumes, SliceSpec(size=64))
+    result = train(replace(TINY, epochs=1), SliceBatches(slices), tmp_path / "out", volumes)
+    assert 0 <= result.history[0]["val_dsc"] <= 1
+
+
+def test_frozen_layers_stay(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    first = train(replace(TINY, epochs=1, average=0.0), SliceBatches(slices), tmp_path / "first")
+    spec = replace(TINY, epochs=1, average=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",))
+    second = train(spec, SliceBatches(slices), tmp_path / "second")
+    before, after = _weights(first.last), _weights(second.last)
+    np.testing.assert_array_equal(before[0], after[0])
+    assert not np.array_equal(before[-2], after[-2])
+
+
+def test_dead_training_keeps_its_state(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    broken = replace(slices, images=np.where(np.arange(5)[:, None, None, None] == 3, np.nan, slices.images))
+    with pytest.warns(RuntimeWarning, match="the network is dead: the loss is nan in epoch 1"):
+        result = train(TINY, SliceBatches(broken), tmp_path)
+    assert result.stopped is not None
+    assert not (tmp_path / "state.npz").exists()
+
+
+def test_folder_is_checked(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(TINY.to_json())
+    with pytest.raises(InputError, match="holds a training; go on with --resume"):
+        train(TINY, SliceBatches(slices), tmp_path)
+    with pytest.raises(InputError, match="another training than this one"):
+        train(replace(TINY, seed=5), SliceBatches(slices), tmp_path, resume=True)
+    (tmp_path / "state.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="damaged"):
+        train(TINY, SliceBatches(slices), tmp_path, resume=True)
+    with pytest.raises(InputError, match="has no layer conv9"):
+        train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(slices), tmp_path / "new")
+    assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3
