@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
@@ -55,9 +56,10 @@ class CordTrack:
         return 2 * len(self.slices) >= self.n_probes > 0
 
     def centers_of_all(self, n_slices: int) -> np.ndarray:
-        """(n_slices, 2): linear between the probes, constant past the first and the last."""
-        indices = np.arange(n_slices)
-        return np.stack([np.interp(indices, self.slices, self.centers[:, axis]) for axis in (0, 1)], axis=1)
+        """(n_slices, 2): straight from probe to probe, and on past the first and the last."""
+        if len(self.slices) == 1:
+            return np.tile(self.centers, (n_slices, 1))
+        return make_interp_spline(self.slices, self.centers, k=1)(np.arange(n_slices))
 
 
 def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[SliceGeometry, bool]:
@@ -84,7 +86,8 @@ def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[
         return centered, False
     if _in_inner_half(track, centered):
         return centered, True
-    return centered.recentered(track.centers_of_all(volume.n_slices)), True
+    last_pixel = np.subtract(centered.resampled_shape, 1)
+    return centered.recentered(np.clip(track.centers_of_all(volume.n_slices), 0, last_pixel)), True
 
 
 def track_cord(volume: Volume, geometry: SliceGeometry, probes: np.ndarray, predict: Predict) -> CordTrack:

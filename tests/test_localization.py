@@ -42,7 +42,7 @@ def test_windows_follow_an_oblique_cord():
     geometry, found = windows_on_cord(volume, SliceSpec(), predict)
     assert found
     centers_mm = (geometry.starts[:, 0] + 99.5) * 0.25
-    assert np.abs(centers_mm - path_mm).max() < 6
+    assert np.abs(centers_mm - path_mm).max() < 0.5
 
 
 def test_an_image_without_cord_says_so(blob_image):
