@@ -5,7 +5,9 @@ import sys
 
 import typer
 
+from keras_scgm_cli.augment_preview import augment_preview
 from keras_scgm_cli.demo import demo
+from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
 from keras_scgm_cli.weights import weights
 
@@ -20,6 +22,8 @@ app = typer.Typer(
 app.command()(segment)
 app.command()(weights)
 app.command()(demo)
+app.command()(phantom)
+app.command()(augment_preview)
 
 
 @app.callback(invoke_without_command=True)

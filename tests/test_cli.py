@@ -204,6 +204,31 @@ def test_demo(run, tmp_path):
     )
 
 
+def test_phantom_writes_the_challenge_layout(run, tmp_path):
+    code, out, _ = run("phantom", tmp_path / "drawn", "--subjects", 1, "--raters", 2, "--seed", 4)
+    assert code == 0
+    assert "4 subjects, 2 raters, seed 4" in out
+    assert {"site1-sc01-image.nii.gz", "site4-sc01-mask-r2.nii.gz"} <= set(names(tmp_path / "drawn"))
+    code, _, err = run("phantom", tmp_path / "drawn", "--subjects", 0)
+    assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_augmentation_preview(run, tmp_path, reference):
+    assert run("augment-preview", tmp_path / "a.png", "--augmentation", "strong")[0] == 0
+    invivo = reference / "invivo"
+    code, *_ = run(
+        "augment-preview",
+        tmp_path / "b.png",
+        *("--image", invivo / "t2s_uncropped.nii.gz"),
+        *("--mask", invivo / "t2s_uncropped_gmseg_manual.nii.gz"),
+    )
+    assert code == 0
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    code, _, err = run("augment-preview", tmp_path / "c.png", "--augmentation", "none.json")
+    assert code == 2
+    assert "augmentation 'none.json' is neither a file nor one of" in err
+
+
 def test_version(run):
     code, out, _ = run("--version")
     assert code == 0

@@ -1,0 +1,49 @@
+"""`keras-scgm augment-preview`: what an augmentation does to slices and masks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+
+def augment_preview(
+    picture: Annotated[Path, typer.Argument(help="PNG file to write.")] = Path("augmentation.png"),
+    augmentation: Annotated[
+        str, typer.Option(help="Name of a preset, or a JSON file of settings.")
+    ] = "paper_challenge",
+    image: Annotated[Path | None, typer.Option(help="NIfTI image; a drawn cord if not given.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Its gray matter mask.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed draws the same variations.")] = 0,
+) -> None:
+    """Draw slices beside what the augmentation makes of them."""
+    if (image is None) != (mask is None):
+        typer.echo("error: --image and --mask go together", err=True)
+        raise typer.Exit(2)
+    import_keras_scgm()
+    import numpy as np
+
+    from keras_scgm.augmentation import PRESETS, AugmentationSpec, preview
+    from keras_scgm.datasets import AnnotatedVolume, load_slices
+    from keras_scgm.datasets.phantom import draw_slices
+    from keras_scgm.errors import InputError
+    from keras_scgm.slices import SliceSpec
+
+    if augmentation in PRESETS:
+        spec = PRESETS[augmentation]
+    elif Path(augmentation).is_file():
+        spec = AugmentationSpec.from_json(Path(augmentation).read_text(encoding="utf-8"))
+    else:
+        raise InputError(f"augmentation {augmentation!r} is neither a file nor one of {', '.join(PRESETS)}")
+    if image is not None and mask is not None:
+        annotated = AnnotatedVolume(image, (mask,), subject_id=image.name)
+        slices = load_slices([annotated], SliceSpec())
+        images, masks = slices.images, slices.masks
+    else:
+        drawn, fractions = draw_slices(4, seed=seed)
+        images = drawn - drawn.mean(axis=(1, 2), keepdims=True)
+        images = (images / images.std(axis=(1, 2), keepdims=True))[..., np.newaxis]
+        masks = fractions[..., np.newaxis]
+    preview(images, masks, spec, seed, picture)
+    typer.echo(f"{picture}: {augmentation}, seed {seed}")
