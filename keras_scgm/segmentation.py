@@ -32,6 +32,9 @@ from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
 
+COARSE_MM = 1.25
+"""In-plane spacing above which gray matter, some 2 mm wide in the horns, is not resolved."""
+
 RIM_MM = 1.0
 """Width of the rim around the gray matter whose brightness stands for white matter."""
 
@@ -267,6 +270,12 @@ class _Run:
 
     def result(self, progress: Progress | None) -> Segmentation:
         volume = self.volume
+        right_left_mm, anterior_posterior_mm = volume.in_plane_spacing_mm
+        if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
+            self.warnings.append(
+                f"axial voxels of {right_left_mm:.2g} x {anterior_posterior_mm:.2g} mm are too coarse for "
+                "gray matter; is this an axial acquisition?"
+            )
         geometry = self._windows()
         statistics = measure_intensities(volume, geometry)
         if statistics.n_not_finite:

@@ -275,6 +275,14 @@ def test_darker_gray_matter_warns(blob_image, bright_network):
     assert any("darker than its surroundings" in text for text in result.warnings)
 
 
+def test_coarse_axial_voxels_warn(blob_image, bright_network):
+    sagittal = blob_image(shape=(30, 160, 5), spacing_mm=(3.3, 0.5, 0.5))
+    assert any(
+        "axial voxels of 3.3 x 0.5 mm are too coarse" in w for w in segment(sagittal, bright_network).warnings
+    )
+    assert not segment(blob_image(spacing_mm=(1.0, 1.0, 5.0)), bright_network).warnings
+
+
 def test_missing_slices_between_others_are_named(blob_image, bright_network):
     image = blob_image(shape=(120, 120, 7))
     data = voxels(image).copy()
