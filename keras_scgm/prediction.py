@@ -105,7 +105,10 @@ class DropoutSampler:
         layers = list(_leaves(copy))
         self._dropouts = [layer for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
         if not self._dropouts:
-            raise InputError(f"network {model.name} has no dropout; an uncertainty map needs it")
+            raise InputError(
+                f"network {model.name} has no dropout, which an uncertainty map needs; "
+                "choose weights trained with it, such as challenge"
+            )
         for layer in layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 # A frozen BatchNormalization keeps its moving statistics even with training=True.

@@ -20,6 +20,9 @@ import numpy as np
 
 from keras_scgm.errors import InputError
 
+DEFAULT_WEIGHTS = "synthetic"
+"""Used when none are named: they come with the package."""
+
 SUFFIXES = (".weights.h5", ".keras", ".hdf5")
 _SUFFIXES_TEXT = ".weights.h5, .keras or .hdf5"
 _UNSTATED = "not stated"
@@ -180,15 +183,6 @@ def weights_status(card: WeightsCard) -> Literal["bundled", "cached", "download"
     if (weights_folder() / card.file).is_file():
         return "bundled"
     return "cached" if (cache_folder() / card.file).is_file() else "download"
-
-
-def default_weights() -> str:
-    """The name used when none is given: bundled weights, else cached ones, else the paper's."""
-    cards = list_weights()
-    for status in ("bundled", "cached"):
-        if names := [card.name for card in cards if weights_status(card) == status]:
-            return names[0]
-    return "challenge"
 
 
 def find_card(name_or_path: str | Path) -> WeightsCard | None:

@@ -19,7 +19,7 @@ from keras_scgm.localization import windows_on_cord
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble, Weights
-from keras_scgm.pretrained import default_weights, sha256_of
+from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
 from keras_scgm.slices import (
     EDGE_MM,
     IntensityStatistics,
@@ -163,7 +163,7 @@ def segment(
     Args:
         image: NIfTI file or nibabel image, any orientation; axial slices are found from its affine.
         weights: known name, file, or model; several make an ensemble, whose probabilities are averaged.
-            The default is the best that comes with the package.
+            The default comes with the package.
         progress: called with (slices done, slices in all).
         settings: the fields of `SegmentationSettings`.
 
@@ -192,7 +192,7 @@ class Segmenter:
     ) -> None:
         self.settings = settings or SegmentationSettings()
         self.networks = Ensemble(
-            default_weights() if weights is None else weights,
+            DEFAULT_WEIGHTS if weights is None else weights,
             mirror=self.settings.mirror,
             dropout_passes=self.settings.dropout_passes,
             seed=self.settings.seed,

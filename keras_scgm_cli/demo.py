@@ -27,7 +27,7 @@ def demo(
 
     from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
     from keras_scgm.outputs import OutputPaths, check_writable, write_outputs
-    from keras_scgm.pretrained import default_weights, read_card, weights_status
+    from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.segmentation import Segmenter
 
     check_writable(folder)
@@ -38,10 +38,7 @@ def demo(
     nib.save(subject.mask, folder / "phantom_t2s_truth.nii.gz")
     typer.echo(f"drew  {image}  (a synthetic cord, 10 slices of 0.5 x 0.5 x 5 mm)")
 
-    weights = default_weights()
-    if weights_status(read_card(weights)) != "bundled":
-        typer.echo(f"no weights come with this version yet; using {weights!r}, see keras-scgm weights")
-    result = Segmenter(weights).segment(image)
+    result = Segmenter(DEFAULT_WEIGHTS).segment(image)
     paths = OutputPaths.for_input(image)
     write_outputs(result, paths)
     truth = np.asarray(subject.mask.dataobj) > 0
@@ -54,7 +51,9 @@ def demo(
         ("look at", paths.picture),
     ):
         typer.echo(f"{title:8}{path}")
-    typer.echo(f"weights {weights!r}: DSC {dice:.2f} with the drawn truth, {result.record['seconds']:.1f} s")
+    typer.echo(
+        f"weights {DEFAULT_WEIGHTS!r}: DSC {dice:.2f} with the drawn truth, {result.record['seconds']:.1f} s"
+    )
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if show and sys.stdout.isatty():

@@ -9,6 +9,7 @@ from keras_scgm_cli.augment_preview import augment_preview
 from keras_scgm_cli.demo import demo
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
+from keras_scgm_cli.train import train
 from keras_scgm_cli.weights import weights
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app.command()(segment)
 app.command()(weights)
 app.command()(demo)
 app.command()(phantom)
+app.command()(train)
 app.command()(augment_preview)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
@@ -132,7 +133,7 @@ def test_training_copy_computes_the_same() -> None:
 
 
 def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_path: Path) -> None:
-    result = train(TINY, SliceBatches(slices, what="drawings"), tmp_path, tensorboard=True)
+    result = train(TINY, SliceBatches(slices, what="drawings"), tmp_path)
     assert result.stopped is None
     assert result.history[-1]["loss"] < result.history[0]["loss"]
     with (tmp_path / "log.csv").open() as file:
@@ -140,7 +141,6 @@ def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_pat
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert float(rows[1]["learning_rate"]) == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
     assert (tmp_path / "curves.png").stat().st_size > 5000
-    assert list((tmp_path / "tensorboard").rglob("events*"))
     network, card = load_network(result.best)
     assert card.data == "drawings"
     assert network.get_layer("dropout_1").rate == 0.2
@@ -230,12 +230,23 @@ def test_frozen_layers_stay(slices: AnnotatedSlices, tmp_path: Path) -> None:
     assert not np.array_equal(before[-2], after[-2])
 
 
-def test_dead_training_keeps_its_state(slices: AnnotatedSlices, tmp_path: Path) -> None:
-    broken = replace(slices, images=np.where(np.arange(5)[:, None, None, None] == 3, np.nan, slices.images))
+def test_tensorboard_is_optional(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    if find_spec("tensorboard") is None:
+        with pytest.raises(InputError, match="pip install tensorboard"):
+            train(TINY, SliceBatches(slices), tmp_path, tensorboard=True)
+    else:
+        train(replace(TINY, epochs=1), SliceBatches(slices), tmp_path, tensorboard=True)
+        assert list((tmp_path / "tensorboard").rglob("events*"))
+
+
+def test_dead_training_keeps_what_was_saved(slices: AnnotatedSlices, tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="the network is dead: the loss is nan in epoch 1"):
-        result = train(TINY, SliceBatches(broken), tmp_path)
+        result = train(TINY, SliceBatches(replace(slices, masks=slices.masks * np.nan)), tmp_path / "loss")
     assert result.stopped is not None
-    assert not (tmp_path / "state.npz").exists()
+    assert not result.last.exists()
+    result = train(TINY, SliceBatches(replace(slices, images=slices.images * np.nan)), tmp_path / "weights")
+    assert "not finite" in (result.stopped or "")
+    assert not result.last.exists()
 
 
 def test_folder_is_checked(slices: AnnotatedSlices, tmp_path: Path) -> None:

@@ -363,7 +363,8 @@ def _draw_soft_tissue(
         step_u, step_v = np.gradient(phase, canvas.spacing_mm)
         line = np.abs(phase - np.round(phase)) / np.sqrt(step_u**2 + step_v**2 + 1e-3)
         width = dials.log_uniform(0.1, 0.7) * np.clip(1 + 0.7 * shown, 0.0, 2.5)
-        there = np.clip(dials.uniform(0.2, 1.2) + 0.5 * fields.fold, 0.0, 1.0)
+        broken = dials.uniform(0.0, 0.7)
+        there = np.clip(dials.uniform(0.0, 1.1) + 0.4 * fields.fold + broken * texture, 0.0, 1.0)
         if dials.chance(0.5):
             canvas.paint(line - width - 0.4, tissues["ligament"], soft_mm=0.8, opacity=0.6 * there)
         value = tissues["ligament"] if dials.chance(0.35) else tissues["septum"]
@@ -645,6 +646,6 @@ def _draw_cord(
     canal = (0.0, section.nodes[0, 1] - 0.05, dials.uniform(0.05, 0.3))
     canvas.capsule(canal, canal, tissues["csf"], opacity=dials.uniform(0.0, 0.6))
     for place in ((surface[0], section.front_mm + 0.25), (dials.normal(0.0, 0.3), -section.back_mm - 0.2)):
-        r = dials.uniform(0.1, 0.5)
+        r = dials.uniform(0.1, 0.35)
         value = tissues["vein"] if dials.chance(0.4) else tissues["dura"]
-        canvas.capsule((*place, r), (*place, r), value, soft_mm=0.3, opacity=dials.uniform(0.0, 0.8))
+        canvas.capsule((*place, r), (*place, r), value, soft_mm=0.3, opacity=dials.uniform(0.0, 0.6))

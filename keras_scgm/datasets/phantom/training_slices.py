@@ -187,6 +187,6 @@ def _draw_one(
     if small:
         lost = round(0.5 * size * (1 - field_of_view))
         image, gray_matter = (
-            np.pad(a[lost:-lost, lost:-lost], lost, "reflect") for a in (image, gray_matter)
+            np.pad(a[lost : size - lost, lost : size - lost], lost, "reflect") for a in (image, gray_matter)
         )
     return image * np.float32(dials.log_uniform(20.0, 1000.0)), gray_matter

@@ -1,0 +1,141 @@
+"""Where the batches of a training come from, as functions of the seed and the number of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from keras_scgm.augmentation import augment
+from keras_scgm.datasets import AnnotatedSlices
+from keras_scgm.datasets.phantom import DomainSpec, draw_slices
+from keras_scgm.training.spec import TrainingSpec
+
+PREFETCH = 8
+
+
+class Batches(Protocol):
+    """A source of training data."""
+
+    @property
+    def what(self) -> str:
+        """The data in words, for the card of the weights."""
+
+    def dataset(self, spec: TrainingSpec, first_step: int) -> tf.data.Dataset:
+        """Pairs (images, masks), float32 (sample, height, width, 1), from step `first_step` on."""
+
+    def examples(self, spec: TrainingSpec) -> np.ndarray:
+        """A few images that hold gray matter, (sample, height, width, 1)."""
+
+
+class SliceBatches:
+    """Batches of slices in memory, shuffled anew each time all have been shown, and augmented.
+
+    Args:
+        slices: what `load_slices` returned.
+        what: the data in words.
+    """
+
+    def __init__(self, slices: AnnotatedSlices, what: str = "annotated slices") -> None:
+        self.slices = slices
+        self.what = what
+        self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, seed: int, turn: int) -> np.ndarray:
+        return np.random.default_rng((seed, turn)).permutation(self.slices.samples_of_epoch(turn))
+
+    def indices(self, spec: TrainingSpec, step: int) -> list[int]:
+        """The slices of a batch."""
+        per_turn = len(self.slices.samples_of_epoch(0))
+        places = range(step * spec.batch_size, (step + 1) * spec.batch_size)
+        return [int(self._order(spec.seed, place // per_turn)[place % per_turn]) for place in places]
+
+    def dataset(self, spec: TrainingSpec, first_step: int) -> tf.data.Dataset:
+        def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for step in range(first_step, spec.steps):
+                chosen = self.indices(spec, step)
+                yield self.slices.images[chosen], self.slices.masks[chosen]
+
+        signature = tuple(
+            tf.TensorSpec((spec.batch_size, *array.shape[1:]), tf.float32)
+            for array in (self.slices.images, self.slices.masks)
+        )
+        dataset = tf.data.Dataset.from_generator(pairs, output_signature=signature)
+        return augment(dataset, spec.augmentation, spec.seed, first_step).prefetch(PREFETCH)
+
+    def examples(self, spec: TrainingSpec) -> np.ndarray:
+        held = np.flatnonzero(self.slices.masks.any(axis=(1, 2, 3)))
+        return self.slices.images[held[:: max(1, len(held) // 4)][:4]]
+
+
+@dataclass(frozen=True)
+class DrawnBatches:
+    """Batches drawn as they are needed, no slice twice.
+
+    Most batches are small windows around the cord, which cost less; the last part of the training sees only
+    the windows of inference, because the pooled features and the z-score depend on all of a window. A batch
+    holds about as many pixels as `TrainingSpec.batch_size` windows of inference, whatever its window.
+
+    Args:
+        domain: what is drawn; the default leans towards the neck and T2*-weighted images.
+        size: pixels along each side of the windows of inference.
+        small_windows: (pixels along each side, `DomainSpec.off_centre_mm` in it) of the others.
+        full_share: share of batches with windows of inference before the last part.
+        full_from: where in the training the last part begins, 0 to 1.
+        inverted: share of slices whose dark and bright are exchanged.
+    """
+
+    domain: DomainSpec = field(
+        default_factory=lambda: DomainSpec(
+            contrast_weights=(0.52, 0.12, 0.1, 0.05, 0.21), region_weights=(0.84, 0.08, 0.08)
+        )
+    )
+    size: int = 200
+    small_windows: tuple[tuple[int, float], ...] = ((112, 4.0), (128, 6.0), (144, 8.0))
+    full_share: float = 0.12
+    full_from: float = 0.82
+    inverted: float = 0.06
+    what: str = "drawn anatomy only, no patient data"
+
+    def batch(self, spec: TrainingSpec, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of a step."""
+        rng = np.random.default_rng((spec.seed, 1, step))
+        size, domain = self.size, self.domain
+        if not (rng.random() < self.full_share or step >= self.full_from * spec.steps):
+            size, off_centre_mm = self.small_windows[rng.integers(len(self.small_windows))]
+            domain = replace(domain, off_centre_mm=off_centre_mm)
+        n = max(1, round(spec.batch_size * (self.size / size) ** 2))
+        most = max(round(spec.batch_size * (self.size / small) ** 2) for small, _ in self.small_windows)
+        images, masks = draw_slices(n, spec.seed, size=size, spec=domain, start=step * max(most, n))
+        images = _normalize(images, rng)
+        flipped = rng.random(n) < 0.5
+        images[flipped], masks[flipped] = images[flipped, ::-1], masks[flipped, ::-1]
+        images[rng.random(n) < self.inverted] *= -1
+        return images[..., np.newaxis], masks[..., np.newaxis]
+
+    def dataset(self, spec: TrainingSpec, first_step: int) -> tf.data.Dataset:
+        def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pair = tf.numpy_function(lambda n: self.batch(spec, int(n)), [step], (tf.float32, tf.float32))
+            return tuple(tf.ensure_shape(array, (None, None, None, 1)) for array in pair)
+
+        steps = tf.data.Dataset.range(first_step, spec.steps)
+        return steps.map(draw, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
+
+    def examples(self, spec: TrainingSpec) -> np.ndarray:
+        domain = replace(self.domain, empty=0.0)
+        images, _ = draw_slices(4, spec.seed + 1, size=self.size, spec=domain)
+        return _normalize(images, None)[..., np.newaxis]
+
+
+def _normalize(images: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+    """Z-score of each slice, off by as much as the other slices of a volume would move it."""
+    mean = images.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+    std = images.std(axis=(1, 2), keepdims=True, dtype=np.float64) + 1e-9
+    if rng is not None:
+        mean += 0.15 * std * rng.standard_normal(mean.shape)
+        std *= np.exp(0.12 * rng.standard_normal(std.shape))
+    return ((images - mean) / std).astype(np.float32)

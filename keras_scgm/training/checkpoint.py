@@ -1,0 +1,122 @@
+"""What a training leaves in its folder, and how it goes on from there.
+
+Files are replaced whole, so that a kill at any moment leaves those of the last finished epoch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_scgm.errors import InputError
+from keras_scgm.pretrained import WeightsCard, sha256_of
+from keras_scgm.training.spec import TrainingSpec
+
+SPEC, STATE, LOG, CURVES = "spec.json", "state.npz", "log.csv", "curves.png"
+
+Row = dict[str, float]
+"""What was measured in an epoch, by name."""
+
+
+def open_folder(folder: Path, spec: TrainingSpec, resume: bool) -> None:
+    """Makes the folder of a new training, or checks that it is the one to go on with.
+
+    Raises:
+        InputError: it holds another training, or one that was not to be resumed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SPEC
+    if not path.exists():
+        with replaced(path) as temporary:
+            temporary.write_text(spec.to_json(), encoding="utf-8")
+        return
+    if not resume:
+        raise InputError(f"{folder}: holds a training; go on with --resume, or choose another folder")
+    if TrainingSpec.from_json(path.read_text(encoding="utf-8")) != spec:
+        raise InputError(f"{path}: another training than this one; choose another folder")
+
+
+def save_state(folder: Path, model: keras.Model, history: list[Row]) -> None:
+    """Writes all that the rest of the training depends on."""
+    arrays = [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
+    with replaced(folder / STATE) as temporary, temporary.open("wb") as file:
+        np.savez(file, *arrays, history=np.array(json.dumps(history)))
+
+
+def load_state(folder: Path, model: keras.Model) -> list[Row]:
+    """Puts a model where `save_state` found it; returns the epochs so far, none in a new folder.
+
+    Raises:
+        InputError: the file is damaged, or of another network.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return []
+    variables = _variables(model)
+    try:
+        with np.load(path) as file:
+            arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 1)]
+            history = json.loads(str(file["history"]))
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: damaged ({error}); train again in another folder") from error
+    if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+        raise InputError(f"{path}: the state of another network; train in another folder")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return history
+
+
+def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
+    """Writes weights and the card that `segment` finds beside them."""
+    with replaced(path) as temporary:
+        network.save_weights(temporary)
+    card = WeightsCard(**{**vars(card), "file": path.name, "sha256": sha256_of(path)})
+    with replaced(path.with_name(path.name.removesuffix(".weights.h5") + ".json")) as temporary:
+        temporary.write_text(card.to_json(), encoding="utf-8")
+
+
+def write_log(folder: Path, history: list[Row]) -> None:
+    """The epochs as a table and as curves."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]))
+    writer.writeheader()
+    writer.writerows(history)
+    with replaced(folder / LOG) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+    names = [name for name in history[0] if name not in ("epoch", "seconds")]
+    figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
+    FigureCanvasAgg(figure)
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axes.plot(epochs, [row[name] for row in history], ".-", color="#2563eb")
+        axes.set(title=name.replace("_", " "), xlabel="epoch")
+        axes.grid(alpha=0.3)
+    with replaced(folder / CURVES) as temporary:
+        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary path whose file takes the place of `path` once it is whole."""
+    temporary = path.with_name(f".new-{path.name}")
+    yield temporary
+    os.replace(temporary, path)
+
+
+def _variables(model: keras.Model) -> list[Any]:
+    """Weights, optimizer (its averages and count of steps) and the states of the dropout."""
+    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    states = [layer.seed_generator.state for layer in dropouts]
+    return [*model.weights, *states, *model.optimizer.variables]

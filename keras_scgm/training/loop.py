@@ -1,0 +1,184 @@
+"""One training, from its spec to the weights in its folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
+from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.errors import InputError
+from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
+from keras_scgm.pretrained import WeightsCard
+from keras_scgm.training.batches import Batches
+from keras_scgm.training.checkpoint import Row, load_state, open_folder, save_state, save_weights, write_log
+from keras_scgm.training.network import build_network, training_copy
+from keras_scgm.training.spec import TrainingSpec
+from keras_scgm.training.validation import mean_volume_dice
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training reached.
+
+    Args:
+        best: weights of the epoch with the highest validation DSC, or lowest loss without validation.
+        last: weights of the last epoch.
+        history: what was measured, one row per epoch.
+        stopped: why the training ended early, or None.
+    """
+
+    best: Path
+    last: Path
+    history: tuple[Row, ...]
+    stopped: str | None
+
+
+def train(
+    spec: TrainingSpec,
+    batches: Batches,
+    folder: str | Path,
+    validation: Sequence[AnnotatedVolume] = (),
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int = 0,
+) -> TrainingResult:
+    """Train a network and keep its best and last weights, a log and curves in a folder.
+
+    A training that was killed or interrupted goes on from its last finished epoch with `resume`. On the CPU
+    it ends with the same weights as one that ran through.
+
+    Args:
+        spec: the settings.
+        batches: the data, `SliceBatches` or `DrawnBatches`.
+        folder: where the results go; it is made if missing.
+        validation: volumes that are segmented whole after every epoch.
+        resume: go on with the training in the folder, or start it if there is none.
+        tensorboard: write logs for TensorBoard, too.
+        callbacks: called after the package's own, which have then written the epoch's files.
+        verbose: as in `keras.Model.fit`.
+
+    Raises:
+        keras_scgm.errors.InputError: the folder, the weights or the volumes cannot be used.
+    """
+    if tensorboard and find_spec("tensorboard") is None:
+        raise InputError("logs for TensorBoard need it; install it with pip install tensorboard")
+    folder = Path(folder)
+    open_folder(folder, spec, resume)
+    keras.utils.set_random_seed(spec.seed)
+    network = build_network(spec)
+    model = training_copy(network, spec)
+    optimizer = keras.optimizers.Adam(
+        spec.learning_rate, use_ema=spec.average > 0, ema_momentum=spec.average or 0.99
+    )
+    weight = spec.cross_entropy_weight
+    loss = DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
+    model.compile(optimizer, loss, jit_compile=spec.xla)
+    optimizer.build(model.trainable_variables)
+    history = load_state(folder, model)
+
+    total = spec.steps if spec.rate_per == "step" else spec.epochs
+    life = StopOnDeadNetwork(batches.examples(spec))
+    end = EndOfEpoch(spec, network, folder, validation, batches.what, history)
+    rate = PolyLearningRate(spec.learning_rate, total, spec.power, spec.rate_per)
+    own: list[keras.callbacks.Callback] = [rate, life, end]
+    if tensorboard:
+        own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
+    if len(history) < spec.epochs:
+        model.fit(
+            batches.dataset(spec, first_step=len(history) * spec.steps_per_epoch),
+            initial_epoch=len(history),
+            epochs=spec.epochs,
+            steps_per_epoch=spec.steps_per_epoch,
+            callbacks=[*own, *callbacks],
+            shuffle=False,
+            verbose=verbose,
+        )
+    best, last = folder / "best.weights.h5", folder / "last.weights.h5"
+    return TrainingResult(best, last, tuple(history), life.reason or end.stopped)
+
+
+class EndOfEpoch(keras.callbacks.Callback):
+    """Validates the network and writes all that a later run needs.
+
+    Args:
+        spec: the settings.
+        network: takes the weights that are judged and saved.
+        folder: of the training.
+        validation: volumes to segment.
+        what: the data in words.
+        history: rows so far; each epoch adds its own.
+
+    Attributes:
+        stopped: why the training was ended here, or None.
+    """
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        network: keras.Model,
+        folder: Path,
+        validation: Sequence[AnnotatedVolume],
+        what: str,
+        history: list[Row],
+    ) -> None:
+        super().__init__()
+        self.spec, self.network, self.folder = spec, network, folder
+        self.validation, self.history = validation, history
+        self.card = WeightsCard(
+            name=folder.name or "trained",
+            architecture=spec.architecture,
+            arguments=dict(spec.arguments),
+            file="last.weights.h5",
+            sha256="0" * 64,
+            data=what,
+        )
+        self.stopped: str | None = None
+        self._started = time.monotonic()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = {} if logs is None else logs
+        if not (np.isfinite(logs["loss"]) and all(np.isfinite(w).all() for w in self.model.get_weights())):
+            # ReLU turns NaN into 0 on some processors, so the loss may look well. What was saved before is
+            # what a user wants to go back to.
+            self.stopped = f"weights or loss were not finite at the end of epoch {epoch + 1}"
+            self.model.stop_training = True
+            return
+        row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
+        self.network.set_weights(self._judged_weights())
+        if self.validation:
+            row["val_dsc"] = logs["val_dsc"] = mean_volume_dice(self.network, self.validation)
+        row["seconds"] = round(time.monotonic() - self._started, 1)
+        self.history.append(row)
+        if self._is_best():
+            save_weights(self.folder / "best.weights.h5", self.network, self.card)
+        save_weights(self.folder / "last.weights.h5", self.network, self.card)
+        write_log(self.folder, self.history)
+        save_state(self.folder, self.model, self.history)
+
+    def _judged_weights(self) -> list[np.ndarray]:
+        """The averaged weights, if the spec asks for them; the model is left as it is."""
+        weights = self.model.get_weights()
+        if not self.spec.average:
+            return weights
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        averaged = self.model.get_weights()
+        self.model.set_weights(weights)
+        return averaged
+
+    def _is_best(self) -> bool:
+        name, sign = ("val_dsc", 1) if self.validation else ("loss", -1)
+        scores = np.nan_to_num([sign * row[name] for row in self.history], nan=-np.inf)
+        return bool(scores[-1] >= scores.max())

@@ -1,0 +1,154 @@
+"""Settings of a training and the named ones."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Literal
+
+from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
+from keras_scgm.augmentation import AugmentationSpec
+from keras_scgm.models import BUILDERS
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How a network is trained; with its data, everything that the weights depend on.
+
+    The defaults are the paper's protocol for the challenge (3.4).
+
+    Args:
+        architecture: name of the builder, one of `keras_scgm.models.BUILDERS`.
+        arguments: of the builder.
+        initial_weights: known name or file to start from; None starts from random weights.
+        frozen_layers: names of layers whose weights stay as they are.
+        epochs: how many; each ends with a validation and a checkpoint.
+        steps_per_epoch: batches of an epoch.
+        batch_size: slices of a batch.
+        learning_rate: of Adam, at the start.
+        power: p of the poly schedule (equation 4).
+        rate_per: whether the schedule counts epochs, as in the paper, or steps.
+        cross_entropy_weight: of the cross-entropy added to the Dice loss (equation 3), which is all the
+            paper has.
+        average: momentum of the running average of the weights, which is then what is validated and saved;
+            0 takes the weights as they are.
+        augmentation: of the slices; drawn slices need none.
+        seed: of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
+        mixed_precision: compute in bfloat16, which is faster on GPUs that have it.
+        xla: compile the step with XLA, which is faster on GPUs and slower on CPUs.
+
+    Raises:
+        ValueError: a field breaks its rule.
+
+    Example:
+
+    >>> spec = TrainingSpec(epochs=10, seed=1)
+    >>> TrainingSpec.from_json(spec.to_json()) == spec
+    True
+    """
+
+    architecture: str = "DilatedGMNet"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    initial_weights: str | None = None
+    frozen_layers: tuple[str, ...] = ()
+    epochs: int = 1000
+    steps_per_epoch: int = 32
+    batch_size: int = 11
+    learning_rate: float = 0.001
+    power: float = 0.9
+    rate_per: Literal["epoch", "step"] = "epoch"
+    cross_entropy_weight: float = 0.0
+    average: float = 0.0
+    augmentation: AugmentationSpec = AUGMENTATIONS["paper_challenge"]
+    seed: int = 0
+    mixed_precision: bool = False
+    xla: bool = False
+
+    def __post_init__(self) -> None:
+        if self.architecture not in BUILDERS:
+            raise ValueError(
+                f"architecture must be one of {', '.join(BUILDERS)}, received {self.architecture!r}"
+            )
+        for name in ("epochs", "steps_per_epoch", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, received {value!r}")
+        for name in ("learning_rate", "power"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be positive, received {value!r}")
+        if self.rate_per not in ("epoch", "step"):
+            raise ValueError(f"rate_per must be 'epoch' or 'step', received {self.rate_per!r}")
+        if not 0 <= self.cross_entropy_weight < math.inf:
+            raise ValueError(
+                f"cross_entropy_weight must be 0 or more, received {self.cross_entropy_weight!r}"
+            )
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average must be at least 0 and below 1, received {self.average!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed must be from 0 to 2**32 - 1, received {self.seed!r}")
+        object.__setattr__(self, "arguments", _without_lists(self.arguments))
+        object.__setattr__(self, "frozen_layers", tuple(self.frozen_layers))
+
+    @property
+    def steps(self) -> int:
+        """Batches of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainingSpec:
+        """Reads what `to_json` wrote; fields left out take their defaults.
+
+        Raises:
+            ValueError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(f"a training spec must be a JSON object, received {type(values).__name__}")
+        known = [item.name for item in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(
+                f"unknown fields of a training spec: {', '.join(unknown)}; known: {', '.join(known)}"
+            )
+        if "augmentation" in values:
+            values["augmentation"] = AugmentationSpec.from_json(json.dumps(values["augmentation"]))
+        return cls(**values)
+
+
+def _without_lists(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples, which builders take and specs compare by."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+
+
+PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
+    {
+        "challenge": TrainingSpec(),
+        "exvivo": TrainingSpec(epochs=600, augmentation=AUGMENTATIONS["paper_exvivo"]),
+        "synthetic": TrainingSpec(
+            arguments={"dropout": 0.0, "batch_norm_momentum": 0.99},
+            epochs=30,
+            steps_per_epoch=50,
+            batch_size=3,
+            learning_rate=0.003,
+            rate_per="step",
+            cross_entropy_weight=10.0,
+            average=0.99,
+            augmentation=AUGMENTATIONS["none"],
+            seed=20171,
+        ),
+    }
+)
+"""Settings by name.
+
+"challenge" and "exvivo" are the paper's two protocols (3.4.1 to 3.4.3). "synthetic" made the bundled weights
+from drawn slices, which never repeat: it needs neither augmentation nor dropout. Its batch normalization
+averages longer than the paper's, whose moving statistics follow the last batch.
+"""

@@ -1,0 +1,107 @@
+"""`keras-scgm train`: a network trained by the paper's protocol, on annotated or drawn slices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+if TYPE_CHECKING:
+    from keras_scgm.training import TrainingSpec
+
+
+def train(
+    output: Annotated[Path, typer.Argument(help="Folder for the weights, the log and the curves.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", "-d", help="Folder in the challenge's or the BIDS layout; without it slices are drawn."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="challenge, exvivo or synthetic; by default challenge with data, synthetic without."
+        ),
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", "-w", help="Known name or file to start from.")
+    ] = None,
+    freeze: Annotated[
+        list[str] | None, typer.Option(help="Layer whose weights stay as they are; repeat for several.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="JSON file of the split by subject; written if it does not exist.")
+    ] = None,
+    raters: Annotated[str, typer.Option(help="all, random, majority, staple or mean.")] = "all",
+    mixed_precision: Annotated[
+        bool, typer.Option("--mixed-precision", help="Compute in bfloat16 (GPU).")
+    ] = False,
+    xla: Annotated[bool, typer.Option("--xla", help="Compile with XLA (GPU).")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training in the folder, if there is one.")
+    ] = False,
+) -> None:
+    """Train a network.
+
+    The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, spec.json and
+    state.npz, from which --resume goes on after a kill. Interrupt it at any time: the epochs that were
+    finished are kept.
+    """
+    import_keras_scgm()
+    from keras_scgm.errors import InputError
+    from keras_scgm.training import Batches, annotated_source, drawn_source
+    from keras_scgm.training import train as train_network
+
+    chosen = _chosen_spec(preset or ("synthetic" if data is None else "challenge"), spec)
+    changes: dict[str, Any] = {
+        "initial_weights": weights,
+        "frozen_layers": tuple(freeze) if freeze else None,
+        "epochs": epochs,
+        "steps_per_epoch": steps,
+        "seed": seed,
+        "mixed_precision": mixed_precision or None,
+        "xla": xla or None,
+    }
+    try:
+        chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    batches: Batches
+    if data is None:
+        batches, validation = drawn_source(output / "validation", chosen.seed)
+    else:
+        batches, validation = annotated_source(data, split or output / "split.json", raters, chosen.seed)
+        for warning in batches.slices.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+    result = train_network(
+        chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
+    )
+    if result.stopped:
+        typer.echo(f"error: training stopped: {result.stopped}", err=True)
+        raise typer.Exit(2)
+    score = max((row["val_dsc"] for row in result.history if "val_dsc" in row), default=None)
+    typer.echo(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
+
+
+def _chosen_spec(preset: str, path: Path | None) -> TrainingSpec:
+    from keras_scgm.errors import InputError
+    from keras_scgm.training import PRESETS, TrainingSpec
+
+    if path is None:
+        if preset not in PRESETS:
+            raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        return PRESETS[preset]
+    try:
+        return TrainingSpec.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: {error}") from error
