@@ -10,6 +10,7 @@ from keras_scgm_cli.demo import demo
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
 from keras_scgm_cli.train import train
+from keras_scgm_cli.tune import tune
 from keras_scgm_cli.weights import weights
 
 app = typer.Typer(
@@ -25,6 +26,7 @@ app.command()(weights)
 app.command()(demo)
 app.command()(phantom)
 app.command()(train)
+app.command()(tune)
 app.command()(augment_preview)
 
 

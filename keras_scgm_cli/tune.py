@@ -1,0 +1,103 @@
+"""`keras-scgm tune`: a search for a better augmentation by whole trainings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+if TYPE_CHECKING:
+    from keras_scgm.training import TrainingSpec
+    from keras_scgm.tuning import TuningSpec
+
+
+def tune(
+    output: Annotated[Path, typer.Argument(help="Folder for the table, the picture and the best settings.")],
+    data: Annotated[Path, typer.Option("--data", "-d", help="Folder in the challenge's or the BIDS layout.")],
+    strategy: Annotated[str, typer.Option(help="random, hyperband or bayesian.")] = "random",
+    trials: Annotated[int, typer.Option(help="Trainings at most; the first has the given settings.")] = 30,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="Search this, too: threshold, dropout, filters or dilation_rates; repeatable."),
+    ] = None,
+    ranges: Annotated[
+        Path | None, typer.Option(help="JSON file of a whole search, in place of the options above.")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="Training that every trial starts from.")] = "challenge",
+    spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the search; the training's is in its settings.")] = 0,
+    split: Annotated[
+        Path | None, typer.Option(help="JSON file of the split by subject; written if it does not exist.")
+    ] = None,
+    raters: Annotated[str, typer.Option(help="all, random, majority, staple or mean.")] = "all",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the search in the folder, if there is one.")
+    ] = False,
+) -> None:
+    """Search for a better augmentation, judged by the Dice coefficient of whole validation volumes.
+
+    The folder gets trials.csv, trials.png, best.weights.h5 and best_training.json, which `keras-scgm train
+    --spec` takes. To share the trials among processes, start the same command in each with KERASTUNER_ORACLE_IP
+    and KERASTUNER_ORACLE_PORT set alike, and KERASTUNER_TUNER_ID set to chief for the one that hands out the
+    trials and to another name for each that trains.
+    """
+    import_keras_scgm()
+    from keras_scgm.errors import InputError
+    from keras_scgm.training import annotated_source
+    from keras_scgm.tuning import tune as run_trials
+
+    changes: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps}
+    try:
+        training = replace(
+            _training(preset, spec), **{name: value for name, value in changes.items() if value is not None}
+        )
+        tuning = _tuning(strategy, trials, also or [], seed, ranges)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    batches, validation = annotated_source(data, split or output / "split.json", raters, training.seed)
+    for warning in batches.slices.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    result = run_trials(tuning, training, batches, output, validation, resume=resume)
+    if result is None:
+        typer.echo("no trial is left for this worker")
+        return
+    given = result.trials[0].val_dsc
+    typer.echo(
+        f"{output / 'trials.csv'}: {len(result.trials)} trials; validation DSC {result.best.val_dsc:.4f} in "
+        f"{result.best.name}" + ("" if given is None else f", {given:.4f} with the given settings")
+    )
+
+
+def _training(preset: str, path: Path | None) -> TrainingSpec:
+    from keras_scgm.training import PRESETS, TrainingSpec
+
+    if path is not None:
+        return TrainingSpec.from_json(_read(path))
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def _tuning(strategy: Any, trials: int, also: list[str], seed: int, path: Path | None) -> TuningSpec:
+    from keras_scgm.tuning import OPTIONAL_RANGES, TuningSpec
+
+    if path is not None:
+        return TuningSpec.from_json(_read(path))
+    if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
+        raise ValueError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
+    return TuningSpec(strategy, trials, seed, **{name: OPTIONAL_RANGES[name] for name in also})
+
+
+def _read(path: Path) -> str:
+    from keras_scgm.errors import InputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error

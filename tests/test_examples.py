@@ -1,0 +1,35 @@
+"""Every example runs from end to end on drawn cords."""
+
+import runpy
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SAYS = {
+    "train_on_challenge": "validation DSC",
+    "fine_tune": "fine-tuned: validation DSC",
+    "few_labels": "from scratch, mean of 1:",
+    "tune_augmentation": "best: trial_",
+}
+
+
+def test_all_examples_are_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+# KerasTuner 1.4 locks its oracle by the name of the thread.
+@pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
+@pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")
+def test_example_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if name == "tune_augmentation" and find_spec("keras_tuner") is None:
+        pytest.skip("KerasTuner is not installed")
+    monkeypatch.setattr(sys, "argv", [name, "--quick", "--output", str(tmp_path / "out")])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert SAYS[name] in capsys.readouterr().out
+    assert list((tmp_path / "out").rglob("*.weights.h5"))

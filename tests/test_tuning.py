@@ -1,0 +1,367 @@
+"""Tuning: settings, the table of trials, going on after a kill, and several processes."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("keras_tuner")
+
+from keras_scgm import tuning
+from keras_scgm.augmentation import AugmentationSpec
+from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
+from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.errors import InputError
+from keras_scgm.models import load_network
+from keras_scgm.slices import SliceSpec
+from keras_scgm.training import DrawnBatches, SliceBatches, TrainingSpec
+from keras_scgm.tuning import OPTIONAL_RANGES, Trial, TuningSpec, tune
+
+# KerasTuner 1.4 locks its oracle by the name of the thread.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner"),
+    pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner"),
+]
+
+TRAINING = TrainingSpec(
+    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
+    epochs=1,
+    steps_per_epoch=2,
+    batch_size=2,
+)
+SEARCH = TuningSpec(trials=2, augmentation={"rotation_degrees": (0.0, 30.0), "noise": (0.0, 0.3)})
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Sequence[AnnotatedVolume]:
+    folder = tmp_path_factory.mktemp("data")
+    sites = {1: PhantomSpec(spacing_mm=0.5, matrix_size=80, n_slices=2)}
+    write_challenge_dataset(folder, subjects_per_site=1, raters=1, sites=sites)
+    return find_challenge(folder)
+
+
+@pytest.fixture(scope="module")
+def batches(volumes: Sequence[AnnotatedVolume]) -> SliceBatches:
+    return SliceBatches(load_slices(volumes, SliceSpec(size=64)))
+
+
+@pytest.fixture
+def drawn_scores(monkeypatch: pytest.MonkeyPatch) -> list[TrainingSpec]:
+    """Trainings are only noted; their score falls with the rotation."""
+    seen: list[TrainingSpec] = []
+
+    def train(spec: TrainingSpec, *_: Any, **__: Any) -> Any:
+        seen.append(spec)
+        score = 0.9 - spec.augmentation.rotation_degrees / 100
+        return tuning.TrainingResult(Path("best"), Path("last"), ({"epoch": 1, "val_dsc": score},), None)
+
+    monkeypatch.setattr(tuning, "train", train)
+    return seen
+
+
+def _rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("also", [{}, dict(OPTIONAL_RANGES)])
+def test_spec_survives_json(also: dict[str, Any]) -> None:
+    spec = TuningSpec("bayesian", 7, 3, **also)
+    assert TuningSpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("strategy", "grid", "strategy must be one of random, hyperband, bayesian, received 'grid'"),
+        ("trials", 0, "trials must be an integer of at least 1, received 0"),
+        ("seed", -1, r"seed must be from 0 to 2\*\*31 - 1, received -1"),
+        (
+            "augmentation",
+            {},
+            "augmentation must name at least one field of AugmentationSpec .* received none",
+        ),
+        ("augmentation", {"zoom": (0, 1)}, "augmentation must name .* received zoom"),
+        (
+            "augmentation",
+            {"noise": (1, 0)},
+            r"noise must be a lower and a higher number .* received \(1, 0\)",
+        ),
+        ("augmentation", {"flip_left_right": (0, 2)}, "what is not allowed: flip_left_right must be"),
+        ("threshold", (0.0, 0.5), "threshold must be a lower and a higher number from 0.001 to 0.999"),
+        ("dropout", (0.1,), "dropout must be a lower and a higher number from 0 to 0.99"),
+        ("filters", (0,), "filters and dilation_rates must be positive integers, received 0"),
+        ("dilation_rates", ((6, "a"),), "must be positive integers, received 'a'"),
+    ],
+)
+def test_spec_refuses_bad_values(field: str, value: Any, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        TuningSpec(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"), [("[]", "must be a JSON object"), ('{"trial": 3}', "unknown fields .*: trial; known")]
+)
+def test_spec_refuses_other_json(text: str, rule: str) -> None:
+    with pytest.raises(ValueError, match=rule):
+        TuningSpec.from_json(text)
+
+
+def test_search_is_checked_before_it_starts(
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(InputError, match="drawn slices are not augmented"):
+        tune(SEARCH, TRAINING, DrawnBatches(), tmp_path, volumes)
+    with pytest.raises(InputError, match="a search needs volumes for validation"):
+        tune(SEARCH, TRAINING, batches, tmp_path, ())
+    folding = replace(SEARCH, augmentation={"elastic_px": (0.0, 3.0)})
+    stiff = replace(TRAINING, augmentation=AugmentationSpec(elastic_smoothness_px=4.0))
+    with pytest.raises(ValueError, match="elastic_px must be at most half of elastic_smoothness_px"):
+        tune(folding, stiff, batches, tmp_path, volumes)
+    with pytest.raises(InputError, match="dilation_rates cannot be searched: UNet has none"):
+        tune(
+            replace(SEARCH, dilation_rates=((6, 12),)),
+            TrainingSpec(architecture="UNet"),
+            batches,
+            tmp_path,
+            volumes,
+        )
+    with pytest.raises(InputError, match="cannot be searched: the weights challenge fix them"):
+        tune(
+            replace(SEARCH, filters=(16,)),
+            TrainingSpec(initial_weights="challenge"),
+            batches,
+            tmp_path,
+            volumes,
+        )
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    with pytest.raises(InputError, match="set KERASTUNER_ORACLE_PORT and KERASTUNER_TUNER_ID, too"):
+        tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+    monkeypatch.delenv("KERASTUNER_ORACLE_IP")
+    monkeypatch.setattr(tuning, "find_spec", lambda name: None)
+    with pytest.raises(
+        InputError, match=r"needs KerasTuner; install it with pip install keras-scgm\[tuner\]"
+    ):
+        tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_search_leaves_table_picture_and_best(
+    batches: SliceBatches, volumes: Sequence[AnnotatedVolume], tmp_path: Path
+) -> None:
+    spec = replace(SEARCH, threshold=(0.2, 0.4), dropout=(0.0, 0.5), filters=(3,), dilation_rates=((6, 12),))
+    result = tune(spec, TRAINING, batches, tmp_path / "search", volumes)
+    assert result is not None
+    given, other = result.trials
+    assert given.values == {
+        "rotation_degrees": 4.6,
+        "noise": 0.0,
+        "threshold": 0.5,
+        "dropout": 0.2,
+        "filters": 2,
+        "dilation_rates": "6",
+    }
+    assert 0.2 <= other.values["threshold"] <= 0.4
+    rows = _rows(tmp_path / "search")
+    assert [row["name"] for row in rows] == ["trial_0", "trial_1"]
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 2
+    assert [row["epochs"] for row in rows] == ["1", "1"]
+    assert float(rows[1]["noise"]) == other.values["noise"]
+    assert result.best.val_dsc == max(given.val_dsc or 0, other.val_dsc or 0)
+    assert (tmp_path / "search" / "trials.png").stat().st_size > 5000
+
+    best = json.loads((tmp_path / "search" / "best_augmentation.json").read_text())
+    assert best["rotation_degrees"] == result.best.values["rotation_degrees"]
+    assert best["shift_px"] == TRAINING.augmentation.shift_px
+    assert TrainingSpec.from_json((tmp_path / "search" / "best_training.json").read_text()) == result.spec
+    network, card = load_network(result.weights)
+    assert card.threshold == result.best.values["threshold"]
+    assert network.get_layer("conv2d_1").filters == result.best.values["filters"]
+
+
+# scikit-learn on the few points that the test gives to KerasTuner's Gaussian process.
+@pytest.mark.filterwarnings("ignore:The optimal value found for dimension:UserWarning")
+@pytest.mark.parametrize("strategy", ["random", "hyperband", "bayesian"])
+def test_strategies_propose_within_the_ranges(
+    strategy: Any,
+    drawn_scores: list[TrainingSpec],
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+) -> None:
+    if strategy == "bayesian":
+        pytest.importorskip("sklearn")
+    training = replace(TRAINING, epochs=9)
+    result = tune(replace(SEARCH, strategy=strategy, trials=8), training, batches, tmp_path, volumes)
+    assert result is not None
+    assert len(result.trials) == len(drawn_scores) == 8
+    assert drawn_scores[0] == training
+    rotations = [spec.augmentation.rotation_degrees for spec in drawn_scores]
+    assert all(0 <= rotation <= 30 for rotation in rotations)
+    assert result.spec.augmentation.rotation_degrees == min(rotations)
+    assert result.spec.epochs == 9
+    epochs = {spec.epochs for spec in drawn_scores}
+    assert epochs == ({1, 9} if strategy == "hyperband" else {9})
+
+
+def test_seed_decides_the_trials(
+    drawn_scores: list[TrainingSpec],
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        tune(replace(SEARCH, seed=seed), TRAINING, batches, tmp_path / name, volumes)
+    assert drawn_scores[:2] == drawn_scores[2:4] != drawn_scores[4:]
+
+
+def test_dead_network_scores_zero(tmp_path: Path) -> None:
+    dead = tuning.TrainingResult(tmp_path, tmp_path, ({"val_dsc": float("nan")},), "dead")
+    assert tuning._score(dead, 0.5, ()) == 0.0
+
+
+def test_search_goes_on_with_more_trials(
+    drawn_scores: list[TrainingSpec],
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+) -> None:
+    tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+    with pytest.raises(InputError, match="holds a search; go on with --resume"):
+        tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+    with pytest.raises(InputError, match="another search than this one"):
+        tune(replace(SEARCH, seed=5), TRAINING, batches, tmp_path, volumes, resume=True)
+    again = tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
+    assert len(drawn_scores) == 2
+    more = tune(replace(SEARCH, trials=12), TRAINING, batches, tmp_path, volumes, resume=True)
+    assert again is not None
+    assert more is not None
+    assert more.trials[:2] == again.trials
+    assert len(drawn_scores) == len(more.trials) == len({trial.name for trial in more.trials}) == 12
+
+
+def test_damaged_account_is_played_again(
+    drawn_scores: list[TrainingSpec],
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+) -> None:
+    whole = tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+    path = tmp_path / "trials" / "oracle.json"
+    path.write_text(path.read_text()[:100])
+    again = tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
+    assert again == whole
+    assert drawn_scores[:2] == drawn_scores[2:]
+
+
+def test_failed_trial_is_listed_and_bad_settings_end_the_search(
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def out_of_memory(*_: Any, **__: Any) -> None:
+        raise MemoryError("too large")
+
+    monkeypatch.setattr(tuning, "train", out_of_memory)
+    with pytest.raises(RuntimeError, match="no trial of 1 was completed"):
+        tune(replace(SEARCH, trials=1), TRAINING, batches, tmp_path / "failed", volumes)
+    assert _rows(tmp_path / "failed")[0]["status"] == "FAILED"
+    monkeypatch.undo()
+    frozen = replace(TRAINING, frozen_layers=("conv9",))
+    with pytest.raises(InputError, match="has no layer conv9"):
+        tune(SEARCH, frozen, batches, tmp_path / "bad", volumes)
+
+
+WORK = """
+import sys
+from pathlib import Path
+from keras_scgm.datasets import find_challenge, load_slices
+from keras_scgm.slices import SliceSpec
+from keras_scgm.training import SliceBatches, TrainingSpec
+from keras_scgm.tuning import TuningSpec, tune
+data, folder = map(Path, sys.argv[1:3])
+volumes = find_challenge(data)
+tuning, training = (
+    spec.from_json((folder.parent / name).read_text())
+    for spec, name in ((TuningSpec, "tuning.json"), (TrainingSpec, "training.json"))
+)
+tune(tuning, training, SliceBatches(load_slices(volumes, SliceSpec(size=64))), folder, volumes, resume=True)
+"""
+
+
+def _start(data: Path, folder: Path, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WORK, str(data), str(folder)], env={**os.environ, **environment}
+    )
+
+
+def test_killed_search_goes_on(volumes: Sequence[AnnotatedVolume], tmp_path: Path) -> None:
+    training = replace(TRAINING, epochs=6, steps_per_epoch=8)
+    (tmp_path / "tuning.json").write_text(SEARCH.to_json())
+    (tmp_path / "training.json").write_text(training.to_json())
+    data, killed = volumes[0].image.parent, tmp_path / "killed"
+    process = _start(data, killed)
+    try:
+        deadline = time.monotonic() + 120
+        # In the second trial: the first is to be kept, the second to go on.
+        while not (killed / "trials" / "trial_1" / "state.npz").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    table = _rows(killed)
+    assert [row["status"] for row in table] == ["COMPLETED"]
+    assert _start(data, killed).wait(120) == 0
+    first, second = _rows(killed)
+    assert first == table[0]
+    assert (second["status"], second["epochs"]) == ("COMPLETED", "6")
+
+
+def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Path) -> None:
+    (tmp_path / "tuning.json").write_text(replace(SEARCH, trials=4).to_json())
+    (tmp_path / "training.json").write_text(TRAINING.to_json())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+    processes = [
+        _start(volumes[0].image.parent, tmp_path / "search", KERASTUNER_TUNER_ID=name, **environment)
+        for name in ("chief", "worker-1", "worker-2")
+    ]
+    try:
+        assert [process.wait(240) for process in processes] == [0, 0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+    rows = _rows(tmp_path / "search")
+    assert [row["status"] for row in rows] == ["COMPLETED"] * 4
+    specs = [
+        TrainingSpec.from_json(path.read_text())
+        for path in sorted((tmp_path / "search" / "trials").glob("trial_*/spec.json"))
+    ]
+    assert specs[0] == TRAINING
+    np.testing.assert_array_equal(
+        [float(row["rotation_degrees"]) for row in rows],
+        [spec.augmentation.rotation_degrees for spec in specs],
+    )
+
+
+def test_trial_is_numbered_by_its_name() -> None:
+    assert Trial("trial_07", "COMPLETED", 0.5, 1, 1.0, {}).number == 7
