@@ -60,7 +60,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--slices", type=int, nargs="+", default=[100, 400, 4676])
-    parser.add_argument("--weights", default="challenge")
+    parser.add_argument("--weights", default="synthetic")
     arguments = parser.parse_args()
     print(f"{'slices':>8} {'file GiB':>9} {'peak GiB':>9} {'seconds':>8} {'slices/s':>9}")
     for n_slices in arguments.slices:
