@@ -66,11 +66,6 @@ def nifti_stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def is_output(path: Path) -> bool:
-    """Whether a NIfTI file is named like one of ours, and so is no input."""
-    return nifti_stem(path).endswith((SUFFIX, f"{SUFFIX}_uncertainty"))
-
-
 def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) -> None:
     """Write every file of a result.
 

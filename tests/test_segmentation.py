@@ -66,6 +66,10 @@ def test_default_mode_is_at_least_as_good_as_the_spinal_cord_toolbox(reference, 
     assert min(np.subtract(scores, toolbox)) >= -0.003
 
 
+def test_bundled_weights_segment_a_real_volume(t2s, manual):
+    assert dsc(segment(t2s).mask, manual) >= 0.85
+
+
 @pytest.mark.parametrize("codes", ORIENTATIONS, ids="".join)
 def test_all_storage_orders_give_the_same_mask(challenge, t2s, segmented, codes):
     transform = nib.orientations.ornt_transform(
