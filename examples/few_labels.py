@@ -37,6 +37,9 @@ COOLING = 10.0
 """The known networks are so sure, with logits of hundreds, that small steps hardly move their contours.
 Dividing the last layer by this leaves their mask as it is and gives the loss something to hold on to."""
 
+TRAINED_LAYERS = ("amort", "predictions")
+"""Where the network weighs what its branches found (paper, Figure 3)."""
+
 FINE_TUNING = TrainingSpec(
     epochs=4,
     steps_per_epoch=15,
@@ -90,8 +93,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         initial_weights=cooled(network, folder),
         # Without the statistics of its own batches, dropout would shift what the later layers see.
         arguments={**card.arguments, "dropout": 0.0},
-        # The statistics of four alike slices would replace those of the many the weights were made from.
-        frozen_layers=tuple(layer.name for layer in network.layers if "normalization" in layer.name),
+        # Four slices cannot teach features, and would spoil those of the many the weights were made from.
+        frozen_layers=tuple(layer.name for layer in network.layers if layer.name not in TRAINED_LAYERS),
     )
 
     n_slices = read_volume(image).n_slices

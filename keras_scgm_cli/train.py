@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,10 +26,13 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="challenge, exvivo or synthetic; by default challenge with data, synthetic without."
+            help="challenge, exvivo, quick or synthetic; by default challenge with data, synthetic without."
         ),
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="DilatedGMNet or UNet, in place of the preset's.")
+    ] = None,
     weights: Annotated[
         str | None, typer.Option("--weights", "-w", help="Known name or file to start from.")
     ] = None,
@@ -46,6 +50,9 @@ def train(
         bool, typer.Option("--mixed-precision", help="Compute in bfloat16 (GPU).")
     ] = False,
     xla: Annotated[bool, typer.Option("--xla", help="Compile with XLA (GPU).")] = False,
+    everywhere: Annotated[
+        bool, typer.Option("--all-devices", help="Share every batch among all GPUs of the machine.")
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the training in the folder, if there is one.")
@@ -59,11 +66,12 @@ def train(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.training import Batches, annotated_source, drawn_source
+    from keras_scgm.training import Batches, all_devices, annotated_source, drawn_source
     from keras_scgm.training import train as train_network
 
     chosen = _chosen_spec(preset or ("synthetic" if data is None else "challenge"), spec)
     changes: dict[str, Any] = {
+        "architecture": architecture,
         "initial_weights": weights,
         "frozen_layers": tuple(freeze) if freeze else None,
         "epochs": epochs,
@@ -83,9 +91,10 @@ def train(
         batches, validation = annotated_source(data, split or output / "split.json", raters, chosen.seed)
         for warning in batches.slices.warnings:
             typer.echo(f"warning: {warning}", err=True)
-    result = train_network(
-        chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
-    )
+    with all_devices() if everywhere else nullcontext():
+        result = train_network(
+            chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
+        )
     if result.stopped:
         typer.echo(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)

@@ -4,7 +4,7 @@
 from the random numbers of `counters`. On top of them `pipeline` serves training and `preview` the eye.
 """
 
-from keras_scgm.augmentation.pipeline import AugmentationLayer, augment
+from keras_scgm.augmentation.pipeline import AugmentationLayer, augment, augment_batch
 from keras_scgm.augmentation.preview import preview
 from keras_scgm.augmentation.spec import PRESETS, AugmentationSpec
 from keras_scgm.augmentation.transforms import (
@@ -22,6 +22,7 @@ __all__ = [
     "apply_geometric",
     "apply_intensity",
     "augment",
+    "augment_batch",
     "preview",
     "sample_parameters",
 ]

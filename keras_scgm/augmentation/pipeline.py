@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
-import tensorflow as tf
 
 from keras_scgm.augmentation.spec import AugmentationSpec
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 def augment(
@@ -37,8 +39,11 @@ def augment(
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             "augment runs inside tf.data, which needs Keras's TensorFlow backend, "
-            f"received {keras.backend.backend()!r}; use AugmentationLayer"
+            f"received {keras.backend.backend()!r}; use augment_batch or AugmentationLayer"
         )
+    # The other backends do without it.
+    import tensorflow as tf
+
     _check_seed(seed)
     if first_step < 0:
         raise ValueError(f"first_step must be at least 0, received {first_step}")
@@ -51,7 +56,7 @@ def augment(
         return dataset
 
     def change(step: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        images, masks = _change(*pair, spec, seed, step)
+        images, masks = augment_batch(*pair, spec, seed, step)
         return tf.ensure_shape(images, shapes[0]), tf.ensure_shape(masks, shapes[1])
 
     return dataset.enumerate(start=first_step).map(
@@ -97,7 +102,7 @@ class AugmentationLayer(keras.layers.Layer):
             return images, masks
         step = self.step + 0
         self.step.assign(step + 1)
-        return _change(images, masks, self.spec, self.seed, step)
+        return augment_batch(images, masks, self.spec, self.seed, step)
 
     def get_config(self) -> dict[str, Any]:
         return {"spec": asdict(self.spec), "seed": self.seed, "name": self.name}
@@ -107,7 +112,23 @@ class AugmentationLayer(keras.layers.Layer):
         return cls(**{**config, "spec": AugmentationSpec(**config["spec"])})
 
 
-def _change(images: Any, masks: Any, spec: AugmentationSpec, seed: int, step: Any) -> tuple[Any, Any]:
+def augment_batch(
+    images: Any, masks: Any, spec: AugmentationSpec, seed: int, step: Any = 0
+) -> tuple[Any, Any]:
+    """The augmentation of one batch, with any Keras backend.
+
+    Args:
+        images: float32 (sample, height, width, channels).
+        masks: (sample, height, width, classes).
+        spec: the settings.
+        seed: 0 to 2**32 - 1.
+        step: number of the batch; with the seed and the place in the batch it determines what happens.
+
+    Returns:
+        Tensors of the same shapes.
+    """
+    if spec == AugmentationSpec():
+        return images, masks
     shape = (keras.ops.shape(images)[0], *images.shape[1:])
     parameters = sample_parameters(spec, shape, seed, step)
     images, masks = apply_geometric(images, masks, parameters, mask_interpolation=spec.mask_interpolation)

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
+import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_scgm.augmentation import augment
+from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import DomainSpec, draw_slices
+from keras_scgm.training.devices import device_count
 from keras_scgm.training.spec import TrainingSpec
 
 PREFETCH = 8
+
+Dataset: TypeAlias = Any
+"""What `keras.Model.fit` takes: a tf.data.Dataset, or with the other backends a generator."""
 
 
 class Batches(Protocol):
@@ -25,7 +29,7 @@ class Batches(Protocol):
     def what(self) -> str:
         """The data in words, for the card of the weights."""
 
-    def dataset(self, spec: TrainingSpec, first_step: int) -> tf.data.Dataset:
+    def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
         """Pairs (images, masks), float32 (sample, height, width, 1), from step `first_step` on."""
 
     def examples(self, spec: TrainingSpec) -> np.ndarray:
@@ -54,11 +58,21 @@ class SliceBatches:
         places = range(step * spec.batch_size, (step + 1) * spec.batch_size)
         return [int(self._order(spec.seed, place // per_turn)[place % per_turn]) for place in places]
 
-    def dataset(self, spec: TrainingSpec, first_step: int) -> tf.data.Dataset:
+    def batch(self, spec: TrainingSpec, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of a step, before the augmentation."""
+        chosen = self.indices(spec, step)
+        return self.slices.images[chosen], self.slices.masks[chosen]
+
+    def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
+        steps = range(first_step, spec.steps)
+        if keras.backend.backend() != "tensorflow":
+            return (
+                augment_batch(*self.batch(spec, step), spec.augmentation, spec.seed, step) for step in steps
+            )
+        import tensorflow as tf
+
         def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            for step in range(first_step, spec.steps):
-                chosen = self.indices(spec, step)
-                yield self.slices.images[chosen], self.slices.masks[chosen]
+            return (self.batch(spec, step) for step in steps)
 
         signature = tuple(
             tf.TensorSpec((spec.batch_size, *array.shape[1:]), tf.float32)
@@ -101,8 +115,8 @@ class DrawnBatches:
     inverted: float = 0.06
     what: str = "drawn anatomy only, no patient data"
 
-    def batch(self, spec: TrainingSpec, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step."""
+    def batch(self, spec: TrainingSpec, step: int, shares: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The batch of a step, its slices a multiple of `shares`."""
         rng = np.random.default_rng((spec.seed, 1, step))
         size, domain = self.size, self.domain
         if not (rng.random() < self.full_share or step >= self.full_from * spec.steps):
@@ -110,16 +124,25 @@ class DrawnBatches:
             domain = replace(domain, off_centre_mm=off_centre_mm)
         n = max(1, round(spec.batch_size * (self.size / size) ** 2))
         most = max(round(spec.batch_size * (self.size / small) ** 2) for small, _ in self.small_windows)
-        images, masks = draw_slices(n, spec.seed, size=size, spec=domain, start=step * max(most, n))
+        first = step * max(most, n)
+        n += -n % shares
+        images, masks = draw_slices(n, spec.seed, size=size, spec=domain, start=first)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
         images[flipped], masks[flipped] = images[flipped, ::-1], masks[flipped, ::-1]
         images[rng.random(n) < self.inverted] *= -1
         return images[..., np.newaxis], masks[..., np.newaxis]
 
-    def dataset(self, spec: TrainingSpec, first_step: int) -> tf.data.Dataset:
+    def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
+        shares = device_count()
+        if keras.backend.backend() != "tensorflow":
+            return (self.batch(spec, step, shares) for step in range(first_step, spec.steps))
+        import tensorflow as tf
+
         def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            pair = tf.numpy_function(lambda n: self.batch(spec, int(n)), [step], (tf.float32, tf.float32))
+            pair = tf.numpy_function(
+                lambda n: self.batch(spec, int(n), shares), [step], (tf.float32, tf.float32)
+            )
             return tuple(tf.ensure_shape(array, (None, None, None, 1)) for array in pair)
 
         steps = tf.data.Dataset.range(first_step, spec.steps)

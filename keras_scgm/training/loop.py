@@ -19,6 +19,7 @@ from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.training.batches import Batches
 from keras_scgm.training.checkpoint import Row, load_state, open_folder, save_state, save_weights, write_log
+from keras_scgm.training.devices import device_count
 from keras_scgm.training.network import build_network, training_copy
 from keras_scgm.training.spec import TrainingSpec
 from keras_scgm.training.validation import mean_volume_dice
@@ -73,6 +74,8 @@ def train(
     if tensorboard and find_spec("tensorboard") is None:
         raise InputError("logs for TensorBoard need it; install it with pip install tensorboard")
     folder = Path(folder)
+    if spec.batch_size % device_count():
+        raise InputError(f"batch_size {spec.batch_size} cannot be shared by {device_count()} devices")
     open_folder(folder, spec, resume)
     keras.utils.set_random_seed(spec.seed)
     network = build_network(spec)
