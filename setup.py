@@ -5,5 +5,9 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["keras_scgm", "keras_scgm.*", "keras_scgm_cli"]), "keras_scgm.weights"],
     package_dir={"keras_scgm.weights": "weights"},
-    package_data={"keras_scgm": ["py.typed"], "keras_scgm.weights": ["*.json", "*.weights.h5"]},
+    package_data={
+        "keras_scgm": ["py.typed"],
+        "keras_scgm.evaluation": ["published.json", "report.html"],
+        "keras_scgm.weights": ["*.json", "*.weights.h5"],
+    },
 )

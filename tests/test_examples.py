@@ -13,6 +13,7 @@ SAYS = {
     "fine_tune": "fine-tuned: validation DSC",
     "few_labels": "from scratch, mean of 1:",
     "tune_augmentation": "best: trial_",
+    "compare_with_published": "Proposed (published)",
 }
 
 

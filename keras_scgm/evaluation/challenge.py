@@ -1,0 +1,267 @@
+"""The ten metrics of the Spinal Cord Gray Matter Challenge (Table 2) and the seven of Table 3, of a pair of masks.
+
+The article that defines the challenge's distances could not be read, so theirs are stated choices: HSD and
+MSD between 3-D contours, SHD and SMD between the skeletons of slices as the Spinal Cord Toolbox measures them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from keras_scgm.evaluation.overlap import Counts, overlap_metrics, table3_metrics
+from keras_scgm.evaluation.skeleton import slice_skeletons
+from keras_scgm.evaluation.surface import DirectedDistances, contour
+
+CHALLENGE_METRICS = ("DSC", "MSD", "HSD", "SHD", "SMD", "TPR", "TNR", "PPV", "JI", "CC")
+"""In the order of Table 2."""
+
+FCN_METRICS = ("dice", "mean_accuracy", "pixel_accuracy", "recall", "precision", "fw_iu", "mean_iu")
+"""In the order of Table 3."""
+
+LOWER_IS_BETTER = ("MSD", "HSD", "SHD", "SMD")
+
+
+class MeasuredMask:
+    """A mask, and its contours and skeletons once they are asked for, to compare with any number of others.
+
+    Args:
+        voxels: boolean or 0 and 1, (rows, columns, slice), or (rows, columns) for a single slice whose
+            contour is its outline in the plane.
+        spacing_mm: of the voxels, one number per axis of `voxels`.
+
+    Raises:
+        ValueError: another shape, values other than 0 and 1, or spacing that is not positive.
+    """
+
+    def __init__(self, voxels: np.ndarray, spacing_mm: Sequence[float]) -> None:
+        voxels = _as_mask(voxels)
+        if voxels.ndim not in (2, 3) or not voxels.size:
+            raise ValueError(f"a mask must have 2 or 3 axes and some voxels, received shape {voxels.shape}")
+        self.spacing_mm = np.asarray(spacing_mm, float)
+        if self.spacing_mm.shape != (voxels.ndim,) or not np.all(self.spacing_mm > 0):
+            raise ValueError(
+                f"spacing_mm must be {voxels.ndim} positive numbers in the order of the axes, "
+                f"received {spacing_mm}"
+            )
+        self._is_3d = voxels.ndim == 3
+        self.voxels = voxels if self._is_3d else voxels[:, :, np.newaxis]
+
+    @cached_property
+    def box(self) -> tuple[slice, slice, slice]:
+        """The part of the grid that holds the mask; empty slices for an empty mask."""
+        bounds = []
+        for axis in range(3):
+            others = tuple(other for other in range(3) if other != axis)
+            present = np.flatnonzero(self.voxels.any(axis=others))
+            bounds.append(slice(int(present[0]), int(present[-1]) + 1) if present.size else slice(0, 0))
+        return bounds[0], bounds[1], bounds[2]
+
+    @cached_property
+    def contour_points(self) -> np.ndarray:
+        """Centres of the contour's voxels (point, axis) in mm; of the slices' outlines for a 2-D mask."""
+        if not self._is_3d:
+            return self.slice_contours[0]
+        return self._points(contour(self.voxels[self.box]), [part.start for part in self.box])
+
+    @cached_property
+    def slice_contours(self) -> list[np.ndarray]:
+        """Centres of the pixels on the outline of each slice (point, 2) in mm."""
+        rows, columns, _ = self.box
+        return [
+            self._points(contour(self.voxels[rows, columns, k]), [rows.start, columns.start])
+            for k in range(self.voxels.shape[2])
+        ]
+
+    @cached_property
+    def slice_skeletons(self) -> list[np.ndarray]:
+        """Skeleton of each slice, see `slice_skeletons`."""
+        return slice_skeletons(self.voxels, (float(self.spacing_mm[0]), float(self.spacing_mm[1])))
+
+    def _points(self, mask: np.ndarray, start: Sequence[int]) -> np.ndarray:
+        return (np.argwhere(mask) + start) * self.spacing_mm[: mask.ndim]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A prediction against one reference: counts and distances, from which every metric derives.
+
+    Args:
+        slice_counts: voxels of each slice, over the whole field.
+        surface: distances between the contours in 3-D.
+        slice_surfaces: distances between the outlines of each slice, in the plane.
+        slice_skeletons: distances between the skeletons of each slice, in the plane.
+    """
+
+    slice_counts: Counts
+    surface: DirectedDistances
+    slice_surfaces: tuple[DirectedDistances, ...]
+    slice_skeletons: tuple[DirectedDistances, ...]
+
+    @classmethod
+    def of(cls, prediction: MeasuredMask, reference: MeasuredMask) -> Comparison:
+        """Compare two masks on the same grid.
+
+        Raises:
+            ValueError: the grids differ.
+        """
+        _check_equal("shape", prediction.voxels.shape, reference.voxels.shape)
+        _check_equal("spacing in mm", prediction.spacing_mm, reference.spacing_mm)
+
+        def of_slices(found: list[np.ndarray], wanted: list[np.ndarray]) -> tuple[DirectedDistances, ...]:
+            return tuple(DirectedDistances.between(*pair) for pair in zip(found, wanted, strict=True))
+
+        return cls(
+            slice_counts=Counts.of_slices(prediction.voxels, reference.voxels),
+            surface=DirectedDistances.between(prediction.contour_points, reference.contour_points),
+            slice_surfaces=of_slices(prediction.slice_contours, reference.slice_contours),
+            slice_skeletons=of_slices(prediction.slice_skeletons, reference.slice_skeletons),
+        )
+
+    def challenge_metrics(self) -> dict[str, float]:
+        """The ten of Table 2; see the function of this name."""
+        values = overlap_metrics(self.slice_counts.total) | {
+            "MSD": self.surface.mean,
+            "HSD": self.surface.maximum,
+            "SHD": _mean([distances.maximum for distances in self.slice_skeletons]),
+            "SMD": _mean([distances.larger_median for distances in self.slice_skeletons]),
+        }
+        return {name: float(values[name]) for name in CHALLENGE_METRICS}
+
+    def fcn_metrics(self) -> dict[str, float]:
+        """The seven of Table 3 over all voxels; see the function of this name."""
+        return {name: float(value) for name, value in table3_metrics(self.slice_counts.total).items()}
+
+    def details(self) -> dict[str, float]:
+        """What other conventions can be derived from.
+
+        Returns:
+            The counts TP, FP, FN and TN; HSD_2d and MSD_2d, the means over slices of the distances between
+            outlines in the plane; the directed means and maxima of the 3-D contours; the slices in which
+            only one mask has something (surface) or either skeleton vanished (skeleton), which the means
+            over slices leave out.
+        """
+        counts = self.slice_counts.total
+        mean_to_reference, mean_to_prediction = self.surface.directed_means
+        max_to_reference, max_to_prediction = self.surface.directed_maxima
+        slice_counts = self.slice_counts
+        filled = np.asarray(slice_counts.TP + slice_counts.FP + slice_counts.FN > 0)
+        return {
+            "TP": counts.TP,
+            "FP": counts.FP,
+            "FN": counts.FN,
+            "TN": counts.TN,
+            "HSD_2d": _mean([distances.maximum for distances in self.slice_surfaces]),
+            "MSD_2d": _mean([distances.mean for distances in self.slice_surfaces]),
+            "MSD_prediction_to_reference": mean_to_reference,
+            "MSD_reference_to_prediction": mean_to_prediction,
+            "HSD_prediction_to_reference": max_to_reference,
+            "HSD_reference_to_prediction": max_to_prediction,
+            "n_slices": int(filled.sum()),
+            "n_slices_without_surface_distance": _n_undefined(filled, self.slice_surfaces),
+            "n_slices_without_skeleton_distance": _n_undefined(filled, self.slice_skeletons),
+        }
+
+    def slices(self) -> list[dict[str, float]]:
+        """All metrics of each slice: overlap, in-plane HSD and MSD, SHD, SMD, Table 3 and the counts."""
+        counts = self.slice_counts
+        columns: dict[str, Any] = overlap_metrics(counts) | {
+            "MSD": [distances.mean for distances in self.slice_surfaces],
+            "HSD": [distances.maximum for distances in self.slice_surfaces],
+            "SHD": [distances.maximum for distances in self.slice_skeletons],
+            "SMD": [distances.larger_median for distances in self.slice_skeletons],
+        }
+        columns = {name: columns[name] for name in CHALLENGE_METRICS} | table3_metrics(counts)
+        rows = [
+            dict(zip(columns, map(float, values), strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+        for k, row in enumerate(rows):
+            row |= {name: int(getattr(counts, name)[k]) for name in ("TP", "FP", "FN", "TN")}
+        return rows
+
+
+def challenge_metrics(
+    prediction: np.ndarray, reference: np.ndarray, spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """The ten metrics of Table 2 for a prediction against one rater's mask.
+
+    Args:
+        prediction: boolean (rows, columns, slice), over the whole field of view, which TNR depends on.
+        reference: boolean, same shape.
+        spacing_mm: of the voxels, in the order of the axes.
+
+    Returns:
+        DSC and JI (fractions); TPR, TNR, PPV and CC (percent, CC may be negative); in mm HSD and MSD (largest
+        and mean distance between the 3-D contours, both directions pooled), SHD and SMD (largest, and larger
+        directed median non-zero, distance between the skeletons of a slice at 0.1 mm, mean over slices). What
+        is undefined, such as a distance from an empty mask, is NaN.
+
+    Raises:
+        ValueError: shapes differ, values other than 0 and 1, or spacing that is not positive.
+
+    Example:
+
+    >>> import numpy as np
+    >>> prediction, reference = np.zeros((2, 12, 12, 3), bool)
+    >>> prediction[2:7, 2:7], reference[3:8, 2:7] = True, True
+    >>> values = challenge_metrics(prediction, reference, spacing_mm=(0.5, 0.5, 5.0))
+    >>> round(values["DSC"], 6), round(values["HSD"], 6)
+    (0.8, 0.5)
+    """
+    return Comparison.of(
+        MeasuredMask(prediction, spacing_mm), MeasuredMask(reference, spacing_mm)
+    ).challenge_metrics()
+
+
+def fcn_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """The metrics of Table 3, of a slice or of all voxels of a volume together.
+
+    The paper gives the mean over slices: measure slice by slice for that.
+
+    Args:
+        prediction: boolean, any shape.
+        reference: boolean, same shape.
+
+    Returns:
+        dice, mean_accuracy, pixel_accuracy, recall, precision, fw_iu (frequency weighted intersection over
+        union) and mean_iu, as fractions; NaN where undefined.
+
+    Raises:
+        ValueError: shapes differ, or values other than 0 and 1.
+    """
+    found, wanted = _as_mask(prediction), _as_mask(reference)
+    _check_equal("shape", found.shape, wanted.shape)
+    counts = Counts.of_slices(found.reshape(-1, 1), wanted.reshape(-1, 1)).total
+    return {name: float(value) for name, value in table3_metrics(counts).items()}
+
+
+def _as_mask(voxels: np.ndarray) -> np.ndarray:
+    voxels = np.asarray(voxels)
+    if voxels.dtype == bool:
+        return voxels
+    if not np.isin(voxels, (0, 1)).all():
+        raise ValueError("a mask must hold 0 and 1 only")
+    return voxels == 1
+
+
+def _check_equal(
+    what: str, prediction: Sequence[float] | np.ndarray, reference: Sequence[float] | np.ndarray
+) -> None:
+    if len(prediction) != len(reference) or not np.allclose(prediction, reference, rtol=1e-4):
+        raise ValueError(
+            f"prediction and reference must have the same {what}, received {prediction} and {reference}"
+        )
+
+
+def _mean(values: list[float]) -> float:
+    defined = [value for value in values if not np.isnan(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def _n_undefined(filled: np.ndarray, distances: tuple[DirectedDistances, ...]) -> int:
+    return sum(bool(some) and not pair.is_defined for some, pair in zip(filled, distances, strict=True))

@@ -1,0 +1,233 @@
+"""Scores of models against raters, case by case, and of raters against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+from keras_scgm.errors import InputError
+from keras_scgm.evaluation.cases import CanonicalMask, Case, MaskReader, find_cases, grid_difference
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One mask against one rater's, with all metrics.
+
+    Args:
+        maker: the model, or the rater whose mask takes a model's place.
+        case_id: which volume.
+        site_id: where it was acquired, None if unknown.
+        rater: whose mask is the reference.
+        challenge: the ten metrics of Table 2.
+        fcn: the seven of Table 3 over the whole volume.
+        details: counts, directed distances, slices left out; see `Comparison.details`.
+        slices: all metrics of each slice from the inferior end; empty for raters against each other.
+    """
+
+    maker: str
+    case_id: str
+    site_id: str | None
+    rater: str
+    challenge: Mapping[str, float]
+    fcn: Mapping[str, float]
+    details: Mapping[str, float]
+    slices: Sequence[Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Args:
+        models: their names, in the order given.
+        cases: what was compared.
+        scores: every model against every rater.
+        rater_scores: every rater against every other rater of the same case.
+        errors: cases and files that could not be used, one line each.
+        warnings: what has no partner or is undefined, one line each.
+        parameters: of a model, where it was given.
+        reader: how the masks were read.
+    """
+
+    models: tuple[str, ...]
+    cases: tuple[Case, ...]
+    scores: tuple[Score, ...]
+    rater_scores: tuple[Score, ...]
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    parameters: Mapping[str, int]
+    reader: MaskReader
+
+    @property
+    def raters(self) -> tuple[str, ...]:
+        """Names of all raters."""
+        return tuple(sorted({score.rater for score in self.scores}))
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of all sites, empty if they are unknown."""
+        return tuple(sorted({score.site_id for score in self.scores if score.site_id is not None}))
+
+    def of_model(self, model: str) -> list[Score]:
+        """All scores of a model."""
+        return [score for score in self.scores if score.maker == model]
+
+
+def evaluate(
+    predictions: str | Path | Mapping[str, str | Path],
+    references: str | Path | Sequence[str | Path],
+    *,
+    images: str | Path | None = None,
+    label: int | None = None,
+    resample_reference: bool = False,
+    parameters: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score masks against those of one or several raters, on the native grid and over the whole field.
+
+    A case that cannot be used does not stop the others; `Evaluation.errors` says why.
+
+    Args:
+        predictions: a mask or a folder of masks; a mapping of such by name for several models.
+        references: a mask or a folder for each rater, or one folder in the challenge's layout.
+        images: file or folder of the volumes, for the report; the challenge's are found beside the masks.
+        label: value that marks gray matter, for masks with several labels; 1 in the challenge's.
+        resample_reference: bring references on another grid to the prediction's, nearest neighbour.
+        parameters: number of parameters of the models, for Table 3.
+        progress: called with (cases done, cases in all).
+
+    Raises:
+        InputError: a path does not exist, or nothing could be compared.
+
+    Example:
+
+    >>> import numpy as np, nibabel as nib, tempfile
+    >>> voxels = np.zeros((20, 20, 2), np.uint8)
+    >>> voxels[5:10, 5:10] = 1
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nib.Nifti1Image(voxels, np.diag([-0.5, 0.5, 5.0, 1.0])).to_filename(f"{folder}/mask.nii")
+    ...     result = evaluate(f"{folder}/mask.nii", f"{folder}/mask.nii")
+    >>> result.scores[0].challenge["DSC"]
+    1.0
+    """
+    if not isinstance(predictions, Mapping):
+        predictions = {_model_name(Path(predictions)): predictions}
+    if isinstance(references, (str, Path)):
+        references = [references]
+    models = {name: Path(path) for name, path in predictions.items()}
+    if not models:
+        raise InputError("no prediction; give at least one file or folder")
+    unknown = sorted(set(parameters or {}) - set(models))
+    if unknown:
+        raise InputError(f"parameters of {', '.join(unknown)}: no such model; there are {', '.join(models)}")
+    places = [Path(path) for path in references]
+    cases, warnings = find_cases(models, places, Path(images) if images else None)
+    run = _Run(MaskReader(label, resample_reference))
+    for done, case in enumerate(cases, start=1):
+        run.add(case)
+        if progress:
+            progress(done, len(cases))
+    if not run.scores:
+        raise InputError(run.errors[0])
+    return Evaluation(
+        models=tuple(models),
+        cases=tuple(cases),
+        scores=tuple(run.scores),
+        rater_scores=tuple(run.rater_scores),
+        errors=tuple(run.errors),
+        warnings=(*warnings, *_undefined(run.scores)),
+        parameters=dict(parameters or {}),
+        reader=run.reader,
+    )
+
+
+class _Run:
+    """Scores while they accumulate."""
+
+    def __init__(self, reader: MaskReader) -> None:
+        self.reader = reader
+        self.scores: list[Score] = []
+        self.rater_scores: list[Score] = []
+        self.errors: list[str] = []
+
+    def add(self, case: Case) -> None:
+        grid: CanonicalMask | None = None
+        raters: dict[str, MeasuredMask] = {}
+        for model, path in case.predictions.items():
+            try:
+                mask = self.reader.prediction(path, list(case.references.values()))
+            except InputError as error:
+                self.errors.append(str(error))
+                continue
+            if grid is None or grid_difference(mask, grid):
+                first, grid = grid is None, mask
+                raters = self._raters(case, grid)
+                if first:
+                    self._compare_raters(case, raters)
+            measured = mask.measured()
+            for rater, reference in raters.items():
+                comparison = Comparison.of(measured, reference)
+                self.scores.append(_score(model, case, rater, comparison, comparison.slices()))
+
+    def _raters(self, case: Case, grid: CanonicalMask) -> dict[str, MeasuredMask]:
+        raters = {}
+        for rater, path in case.references.items():
+            try:
+                raters[rater] = self.reader.reference(path, grid).measured()
+            except InputError as error:
+                self.errors.append(str(error))
+        return raters
+
+    def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
+        for one, other in permutations(raters, 2):
+            comparison = Comparison.of(raters[one], raters[other])
+            self.rater_scores.append(_score(one, case, other, comparison))
+
+
+def _score(
+    maker: str, case: Case, rater: str, comparison: Comparison, slices: Sequence[Mapping[str, float]] = ()
+) -> Score:
+    return Score(
+        maker=maker,
+        case_id=case.case_id,
+        site_id=case.site_id,
+        rater=rater,
+        challenge=comparison.challenge_metrics(),
+        fcn=comparison.fcn_metrics(),
+        details=comparison.details(),
+        slices=slices,
+    )
+
+
+def _model_name(path: Path) -> str:
+    return path.resolve().name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _undefined(scores: Sequence[Score]) -> list[str]:
+    """Which cases have undefined metrics, one line for each kind."""
+    lines: dict[str, list[str]] = {}
+    for score in scores:
+        missing = [name for name in CHALLENGE_METRICS if score.challenge[name] != score.challenge[name]]
+        if missing:
+            counts = score.details
+            empty = [
+                name
+                for name, n_voxels in (
+                    ("prediction", counts["TP"] + counts["FP"]),
+                    ("reference", counts["TP"] + counts["FN"]),
+                )
+                if not n_voxels
+            ]
+            reason = " and ".join(empty) + " empty" if empty else "no overlap or no skeleton"
+            what = f"{reason}, {', '.join(missing)} undefined and left out of the means"
+            lines.setdefault(what, []).append(f"{score.maker} {score.case_id} {score.rater}")
+    return [f"{what}: {len(names)} comparisons, {_first(names)}" for what, names in lines.items()]
+
+
+def _first(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,111 @@
+"""`keras-scgm evaluate`: masks against raters, the paper's tables, and a report to look at."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+
+def evaluate(
+    prediction: Annotated[
+        str, typer.Argument(metavar="PRED", help="Mask or folder of masks; NAME=PATH to name the model.")
+    ],
+    references: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="REF...",
+            help="Mask or folder for each rater, or one folder in the challenge's layout.",
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="NAME=PATH of a further model to set beside the first; repeat."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for the tables (CSV, LaTeX, text, JSON).")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file with tables, plots and pictures.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="The volumes, for the report; the challenge's are found by themselves."),
+    ] = None,
+    label: Annotated[
+        int | None, typer.Option(help="Value of gray matter in masks with several labels (challenge: 1).")
+    ] = None,
+    resample_reference: Annotated[
+        bool,
+        typer.Option("--resample-reference", help="Bring references on another grid to the prediction's."),
+    ] = False,
+    parameters: Annotated[
+        list[str] | None, typer.Option(help="MODEL=NUMBER, the parameter count for Table 3; repeat.")
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Show the paper's values beside, marked as published.")
+    ] = False,
+) -> None:
+    """Score masks by the ten metrics of the gray matter challenge (Table 2) and those of Table 3.
+
+    Prints the tables; --output writes them with one row per case and rater, and per slice. Files in folders
+    belong together by name. A bad file does not stop the others; the exit code is 2 if any failed.
+    """
+    models = dict([_named(prediction), *map(_named, model or [])])
+    if len(models) < 1 + len(model or []):
+        _fail("two models have the same name; give them others with NAME=PATH")
+    counts = {}
+    for text in parameters or []:
+        name, _, digits = text.partition("=")
+        if not digits.isdigit():
+            _fail(f"--parameters {text}: give MODEL=NUMBER, such as DilatedGMNet=124769")
+        counts[name] = int(digits)
+    if report:
+        try:
+            from keras_scgm.evaluation.report import write_report
+        except ImportError as missing:
+            _fail(f"--report needs {missing.name}; install it with pip install 'keras-scgm[report]'")
+    from tqdm import tqdm
+
+    from keras_scgm.evaluation import evaluate as evaluate_masks
+    from keras_scgm.evaluation import summary_text, write_evaluation
+
+    with tqdm(unit="case", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        result = evaluate_masks(
+            models,
+            references,
+            images=images,
+            label=label,
+            resample_reference=resample_reference,
+            parameters=counts,
+            progress=progress,
+        )
+    typer.echo(summary_text(result, published), nl=False)
+    if output:
+        write_evaluation(result, output, published)
+    if report:
+        write_report(result, report, published)
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    for error in result.errors:
+        typer.echo(f"error: {error}", err=True)
+    if result.errors:
+        raise typer.Exit(2)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, separator, path = text.partition("=")
+    if separator and name and not Path(text).exists():
+        return name, path
+    stem = Path(text).resolve().name.removesuffix(".gz").removesuffix(".nii")
+    return stem, text
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(2)
