@@ -1,0 +1,82 @@
+"""`keras-scgm areas`: cross-sectional areas of a mask, by slice and by vertebral level."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+
+def areas(
+    mask: Annotated[Path, typer.Argument(help="Gray matter: a mask, or probabilities.")],
+    cord: Annotated[
+        Path | None,
+        typer.Option(help="Mask of the whole cord, for its angle to the slices and for white matter."),
+    ] = None,
+    centreline: Annotated[
+        Path | None, typer.Option(help="Marks the middle of the cord; for the angle, before the cord mask.")
+    ] = None,
+    levels: Annotated[
+        Path | None, typer.Option(help="Vertebral level of every voxel, for means per level.")
+    ] = None,
+    sample: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="The same gray matter by another rater, network or pass, for an interval; repeat, 2 at least."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="CSV file, by default NAME_sections.csv beside the mask."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace tables that exist.")] = False,
+) -> None:
+    """Measure cross-sectional areas in mm2.
+
+    Writes one row per axial slice, and with --levels a second table, named *_levels.csv, with one row per
+    vertebral level. All volumes must lie on the mask's grid. With a cord mask or a centreline, areas are
+    perpendicular to the cord.
+    """
+    import_keras_scgm()
+    from keras_scgm.errors import InputError
+    from keras_scgm.morphometry import cross_sections, level_sections, write_table
+    from keras_scgm.nifti import read_volume
+    from keras_scgm.outputs import nifti_stem
+    from keras_scgm.volume import Volume
+
+    table = output or mask.with_name(f"{nifti_stem(mask)}_sections.csv")
+    if table.suffix != ".csv":
+        raise InputError(f"{table}: the tables are CSV; give a name ending in .csv")
+    level_table = table.with_name(f"{table.stem}_levels.csv")
+    for path in (table, level_table) if levels else (table,):
+        if path.exists() and not force:
+            raise InputError(f"{path}: exists; replace it with --force")
+
+    def read(path: Path | None) -> Volume | None:
+        return None if path is None else read_volume(path)
+
+    rows = cross_sections(
+        read_volume(mask),
+        read(cord),
+        read(centreline),
+        read(levels),
+        [read_volume(path) for path in sample or ()],
+    )
+    write_table(table, rows)
+    with_some = [row for row in rows if row.gray_matter_mm2 > 0]
+    mean = sum(row.gray_matter_mm2 for row in with_some) / len(with_some) if with_some else 0.0
+    typer.echo(f"{table}: {len(with_some)} of {len(rows)} slices, mean gray matter {mean:.1f} mm2")
+    outside = sum(row.gray_matter_outside_cord_mm2 > 0 for row in rows)
+    if outside:
+        typer.echo(
+            f"warning: {mask}: gray matter outside the cord mask in {outside} slices, left out", err=True
+        )
+    if levels:
+        per_level = level_sections(rows)
+        if not per_level:
+            typer.echo(f"warning: {levels}: no level in any slice with gray matter", err=True)
+        write_table(level_table, per_level)
+        typer.echo(f"{level_table}: {len(per_level)} levels")

@@ -1,0 +1,68 @@
+"""`keras-scgm calibrate`: the threshold of a network, chosen on validation volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+
+def calibrate(
+    output: Annotated[Path, typer.Argument(help="Folder for the figure and the curve.")],
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", "-d", help="Validation volumes, in the challenge's or the BIDS layout."),
+    ] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="JSON file of a split; its validation part is taken, and no --data.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option("--weights", "-w", help="Known name or file.")] = None,
+    objective: Annotated[
+        str,
+        typer.Option(help="dsc: best DSC; balance: equal precision and recall; area: no bias of the area."),
+    ] = "dsc",
+    force: Annotated[bool, typer.Option("--force", help="Replace a calibration that exists.")] = False,
+) -> None:
+    """Choose the threshold of a network on volumes it was not trained on.
+
+    The folder gets calibration.png (curve, reliability, Bland-Altman plot of the areas) and calibration.csv.
+    The choice goes into the card beside a weights file of your own. Weights known by name stay as they are:
+    a copy of them goes into the folder, with its card; segment with that file.
+    """
+    import_keras_scgm()
+    from keras_scgm.calibration import calibrate as choose
+    from keras_scgm.calibration import write_calibration
+    from keras_scgm.datasets import Split, find_bids, find_challenge
+    from keras_scgm.errors import InputError
+    from keras_scgm.outputs import check_writable
+    from keras_scgm.pretrained import DEFAULT_WEIGHTS
+
+    if (data is None) == (split is None):
+        raise InputError("the validation volumes come from --data or from --split; give one of the two")
+    if (output / "calibration.png").exists() and not force:
+        raise InputError(f"{output / 'calibration.png'}: exists; replace it with --force")
+    check_writable(output)
+    if data is None:
+        volumes = Split.read(split).validation  # type: ignore[arg-type]
+    else:
+        in_challenge_layout = next(data.rglob("site*-image.nii*"), None) is not None
+        volumes = tuple(find_challenge(data) if in_challenge_layout else find_bids(data))
+    chosen = weights or DEFAULT_WEIGHTS
+    result = choose(chosen, volumes, objective)  # type: ignore[arg-type]
+    path = write_calibration(result, chosen, output)
+    for index, title in ((result.used, "before"), (result.chosen, "chosen")):
+        typer.echo(
+            f"{title}: threshold {result.thresholds[index]:.5g}, DSC {result.dsc[index]:.4f}, "
+            f"precision {result.precision[index]:.4f}, recall {result.recall[index]:.4f}, "
+            f"area bias {result.area_bias_mm2[index]:+.2f} mm2"
+        )
+    if result.is_at_end:
+        typer.echo(
+            f"warning: {chosen}: the best threshold is the last that was tried; the network hardly knows such "
+            "images, look at the figure",
+            err=True,
+        )
+    typer.echo(f"{output / 'calibration.png'}; segment with --weights {path}")

@@ -1,0 +1,194 @@
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import keras
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.special import logit
+from typer.testing import CliRunner
+
+from keras_scgm import DilatedGMNet, InputError, Segmenter
+from keras_scgm.calibration import calibrate, write_calibration
+from keras_scgm.datasets import AnnotatedVolume, Split
+from keras_scgm.pretrained import WeightsCard, sha256_of
+from keras_scgm_cli.main import app
+
+AFFINE = np.diag([-0.25, 0.25, 4.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def ramp():
+    """A network whose probability is the logistic function of twice the normalised intensity."""
+    slices = keras.Input((None, None, 1), name="slices")
+    probabilities = keras.layers.Conv2D(1, 1, activation="sigmoid", name="predictions")(slices)
+    model = keras.Model(slices, probabilities, name="ramp")
+    model.set_weights([np.full((1, 1, 1, 1), 2.0), np.zeros(1)])
+    return model
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """Noise in a dark field, of which two raters marked the brightest pixels."""
+    made = []
+    for number in range(2):
+        rng = np.random.default_rng(number)
+        middle = np.hypot(*(np.indices((200, 200)) - 99.5)) < 40
+        image = np.where(middle[..., np.newaxis], rng.normal(size=(200, 200, 3)), -4).astype(np.float32)
+        masks = [image > 1.0, image > 1.4]
+        paths = [tmp_path / f"{number}.nii.gz", *(tmp_path / f"{number}_{rater}.nii.gz" for rater in (1, 2))]
+        for path, data in zip(paths, (image, *masks), strict=True):
+            nib.save(nib.Nifti1Image(data.astype(np.float32), AFFINE), path)
+        made.append(AnnotatedVolume(paths[0], tuple(paths[1:]), subject_id=str(number)))
+    return made
+
+
+def loaded(volume):
+    image, *masks = (np.asarray(nib.load(path).dataobj) for path in (volume.image, *volume.masks))
+    return image, [mask > 0 for mask in masks]
+
+
+def test_curves_equal_a_direct_count(ramp, volumes):
+    result = calibrate(ramp, volumes)
+    segmenter = Segmenter(ramp)
+    probabilities = [np.asarray(segmenter.segment(volume.image).probabilities.dataobj) for volume in volumes]
+    for index in (60, 100, 148, 155):
+        rows, biases = [], []
+        for volume, values in zip(volumes, probabilities, strict=True):
+            found = values > result.thresholds[index]
+            masks = loaded(volume)[1]
+            for mask in masks:
+                hits = (found & mask).sum()
+                rows.append((2 * hits / (found.sum() + mask.sum()), hits / found.sum(), hits / mask.sum()))
+            reference = np.mean([mask.sum(axis=(0, 1)) for mask in masks], axis=0)
+            biases.extend((found.sum(axis=(0, 1)) - reference) * 0.0625)
+        assert [result.dsc[index], result.precision[index], result.recall[index]] == pytest.approx(
+            np.mean(rows, axis=0)
+        )
+        assert result.area_bias_mm2[index] == pytest.approx(np.mean(biases))
+    assert result.dsc[result.chosen] == pytest.approx(np.nanmax(result.dsc))
+    assert result.thresholds[result.used] == pytest.approx(0.5)
+
+
+def test_objectives(ramp, volumes):
+    one_rater = [replace(volume, masks=volume.masks[:1]) for volume in volumes]
+    for objective in ("dsc", "balance", "area"):
+        result = calibrate(ramp, one_rater, objective)
+        # The rater cut the image at 1.
+        cuts = [2 * (1 - image.mean()) / image.std() for image, _ in map(loaded, volumes)]
+        assert logit(result.threshold) == pytest.approx(np.mean(cuts), abs=0.15)
+        assert result.dsc[result.chosen] > 0.9
+    both = {name: calibrate(ramp, volumes, name) for name in ("dsc", "balance", "area")}
+    assert abs(both["area"].area_bias_mm2[both["area"].chosen]) == np.abs(both["area"].area_bias_mm2).min()
+    gaps = np.abs(both["balance"].precision - both["balance"].recall)
+    assert gaps[both["balance"].chosen] == np.nanmin(gaps)
+    assert both["area"].areas_mm2.shape == (6, 2)
+    difference = both["area"].areas_mm2[:, 0] - both["area"].areas_mm2[:, 1]
+    assert difference.mean() == pytest.approx(both["area"].area_bias_mm2[both["area"].chosen])
+
+
+def test_reliability_is_the_share_that_raters_marked(ramp, volumes):
+    result = calibrate(ramp, volumes)
+    segmenter = Segmenter(ramp)
+    values, shares = [], []
+    for volume in volumes:
+        values.append(np.asarray(segmenter.segment(volume.image).probabilities.dataobj).ravel())
+        shares.append(np.mean(loaded(volume)[1], axis=0).ravel())
+    values, shares = np.concatenate(values), np.concatenate(shares)
+    for k in range(10):
+        inside = (values >= k / 10) & (values < (k + 1) / 10)
+        if not inside.any():
+            assert np.isnan(result.confidence[k])
+            continue
+        assert result.confidence[k] == pytest.approx(values[inside].mean(), rel=1e-4)
+        assert result.frequency[k] == pytest.approx(shares[inside].mean(), abs=1e-4)
+
+
+def test_only_labelled_slices_count_whatever_the_orientation(tmp_path, ramp, volumes):
+    volume = volumes[0]
+    image, masks = loaded(volume)
+    masks[0][..., 0] = image[..., 0] < 0
+    flip = nib.orientations.ornt_transform(
+        nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(("A", "L", "I"))
+    )
+    turned = replace(volume, image=tmp_path / "turned.nii", masks=(tmp_path / "turned_1.nii",))
+    for data, path in ((image, turned.image), (masks[0].astype(np.float32), turned.masks[0])):
+        nib.save(nib.Nifti1Image(data, AFFINE).as_reoriented(flip), path)
+    # Slice 0 comes last in the turned file.
+    result = calibrate(ramp, [replace(turned, labelled_slices=(0, 1))])
+    expected = calibrate(ramp, [replace(volume, masks=volume.masks[:1], labelled_slices=(1, 2))])
+    np.testing.assert_allclose(result.dsc, expected.dsc, atol=1e-6)
+    assert calibrate(ramp, [turned]).dsc.max() < 0.9
+
+
+def test_bad_input_is_one_line(tmp_path, ramp, volumes):
+    with pytest.raises(InputError, match="objective must be one of dsc, balance, area, received 'best'"):
+        calibrate(ramp, volumes, "best")
+    with pytest.raises(InputError, match="no annotated volume"):
+        calibrate(ramp, [replace(volumes[0], masks=())])
+    nib.save(nib.Nifti1Image(np.zeros((200, 200, 3), np.uint8), AFFINE), tmp_path / "empty.nii")
+    with pytest.raises(InputError, match="no gray matter in it"):
+        calibrate(ramp, [replace(volumes[0], masks=(tmp_path / "empty.nii",))])
+
+
+@pytest.fixture
+def own_weights(tmp_path):
+    """A tiny network with a card, and the same file without."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    keras.utils.set_random_seed(0)
+    DilatedGMNet(filters=2).save_weights(folder / "mine.weights.h5")
+    shutil.copy(folder / "mine.weights.h5", folder / "bare.weights.h5")
+    card = WeightsCard(
+        name="mine",
+        architecture="DilatedGMNet",
+        arguments={"filters": 2},
+        file="mine.weights.h5",
+        sha256=sha256_of(folder / "mine.weights.h5"),
+        threshold=0.3,
+    )
+    (folder / "mine.json").write_text(card.to_json())
+    return folder
+
+
+def test_the_choice_goes_into_the_card(tmp_path, own_weights, volumes):
+    weights, out = own_weights / "mine.weights.h5", tmp_path / "out"
+    Split(train=(), validation=tuple(volumes)).write(tmp_path / "split.json")
+    command = ["calibrate", str(out), "--split", str(tmp_path / "split.json"), "--weights", str(weights)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    card = json.loads((own_weights / "mine.json").read_text())
+    assert card["name"] == "mine"
+    assert f"chosen: threshold {card['threshold']:.5g}," in result.output
+    assert Segmenter(weights).threshold == card["threshold"] != 0.3
+    assert sorted(path.name for path in out.iterdir()) == ["calibration.csv", "calibration.png"]
+    assert (out / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    with open(out / "calibration.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    best = max(float(row["dsc"]) for row in rows)
+    assert f"DSC {best:.4f}" in result.output.splitlines()[1]
+    assert isinstance(CliRunner().invoke(app, command).exception, InputError)
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    assert len(json.loads((own_weights / "mine.json").read_text())["scores"]) == 1
+
+
+def test_weights_without_a_card_are_copied_with_one(tmp_path, own_weights, volumes):
+    bare = own_weights / "bare.weights.h5"
+    result = calibrate(bare, volumes[:1])
+    copy = write_calibration(result, bare, tmp_path / "out")
+    assert copy == tmp_path / "out" / "bare.weights.h5"
+    assert Segmenter(copy).threshold == result.threshold
+    assert not (own_weights / "bare.json").exists()
+    with pytest.raises(InputError, match="choose another folder"):
+        write_calibration(result, bare, own_weights)
+
+
+def test_known_weights_stay_as_they_are(tmp_path, ramp, volumes, reference, published_weights):
+    calibration = calibrate(ramp, volumes[:1])
+    known = replace(calibration, card=Segmenter("challenge").networks.cards[0])
+    copy = write_calibration(known, "challenge", tmp_path / "out")
+    assert Segmenter(copy).threshold == calibration.threshold
+    assert Segmenter(copy).networks.cards[0].name == "challenge-calibrated"
+    assert Segmenter("challenge").threshold == 0.5

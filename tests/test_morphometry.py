@@ -1,0 +1,189 @@
+import csv
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from keras_scgm import InputError
+from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.morphometry import cross_sections, level_sections, write_table
+from keras_scgm.nifti import volume_from_image
+from keras_scgm_cli.main import app
+
+SPACING_MM = (0.25, 0.25, 2.0)
+
+
+def volume(data, affine=None):
+    affine = np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1.0]) if affine is None else affine
+    return volume_from_image(nib.Nifti1Image(np.asarray(data), affine))
+
+
+def cylinder(radius_mm, tilt_deg=0.0, shape=(120, 120, 9)):
+    """A straight cord, tilted to the front."""
+    x, y, z = np.meshgrid(
+        *(np.arange(n) * mm for n, mm in zip(shape, SPACING_MM, strict=True)), indexing="ij"
+    )
+    x, y, z = (a - a.mean() for a in (x, y, z))
+    tilt = np.deg2rad(tilt_deg)
+    across = y * np.cos(tilt) - z * np.sin(tilt)
+    return (np.hypot(x, across) < radius_mm).astype(np.uint8)
+
+
+@pytest.mark.parametrize("tilt_deg", [0, 15, 30])
+@pytest.mark.parametrize("by", ["cord", "centreline"])
+def test_areas_are_perpendicular_to_the_cord(tilt_deg, by):
+    gray, cord = cylinder(2.5, tilt_deg), cylinder(5.0, tilt_deg)
+    rows = cross_sections(volume(gray), **{by: volume(cord)})
+    assert [row.angle_deg for row in rows] == pytest.approx([tilt_deg] * 9, abs=1.0)
+    assert [row.gray_matter_mm2 for row in rows] == pytest.approx([math.pi * 2.5**2] * 9, rel=0.03)
+    plain = cross_sections(volume(gray))
+    assert [row.gray_matter_mm2 * math.cos(math.radians(tilt_deg)) for row in plain] == pytest.approx(
+        [row.gray_matter_mm2 for row in rows], rel=0.01
+    )
+    assert all(math.isnan(row.angle_deg) for row in plain)
+
+
+def test_the_angle_does_not_depend_on_how_the_file_is_stored():
+    image = nib.Nifti1Image(cylinder(4.0, 20), np.diag([-0.25, 0.25, 2.0, 1.0]))
+    turned = image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
+    one, other = (cross_sections(volume_from_image(i), cord=volume_from_image(i)) for i in (image, turned))
+    assert [row.angle_deg for row in one] == pytest.approx([row.angle_deg for row in other[::-1]])
+    assert [row.gray_matter_mm2 for row in one] == pytest.approx([row.gray_matter_mm2 for row in other[::-1]])
+
+
+def test_the_angle_follows_the_affine_of_sheared_slices():
+    """Upright in voxels, but every slice lies 1 mm further to the front than the one below."""
+    affine = np.diag([-0.25, 0.25, 2.0, 1.0])
+    affine[1, 2] = 1.0
+    cord = volume(cylinder(4.0), affine)
+    rows = cross_sections(cord, cord=cord)
+    assert rows[4].angle_deg == pytest.approx(math.degrees(math.atan2(1.0, 2.0)), abs=1e-4)
+
+
+def test_parts_sum_to_the_whole_and_what_sticks_out_is_told():
+    rng = np.random.default_rng(0)
+    gray, cord = rng.random((2, 12, 10, 5)).astype(np.float32)
+    rows = cross_sections(volume(gray), cord=volume(cord))
+    for k, row in enumerate(rows):
+        cosine = math.cos(math.radians(row.angle_deg))
+        voxel_mm2 = 0.0625 * cosine
+        assert row.cord_mm2 == pytest.approx(cord[..., k].sum(dtype=float) * voxel_mm2)
+        assert row.gray_matter_mm2 + row.white_matter_mm2 == pytest.approx(row.cord_mm2)
+        assert row.gray_matter_mm2 + row.gray_matter_outside_cord_mm2 == pytest.approx(
+            gray[..., k].sum(dtype=float) * voxel_mm2
+        )
+        assert row.white_matter_mm2 >= 0
+
+
+def test_drawn_subject_by_level():
+    subject = draw_subject(PhantomSpec(matrix_size=64, n_slices=6, levels=(5.0, 3.0)), seed=2)
+    levels = np.zeros(subject.mask.shape, np.uint8)
+    levels[:] = subject.levels
+    rows = cross_sections(
+        volume_from_image(subject.gray_matter),
+        cord=volume_from_image(subject.cord),
+        levels=volume_from_image(nib.Nifti1Image(levels, subject.mask.affine)),
+    )
+    assert [row.level for row in rows] == list(subject.levels)
+    voxel_mm2 = subject.spec.spacing_mm**2
+    fractions = np.asarray(subject.gray_matter.dataobj)
+    for section in level_sections(rows):
+        members = [k for k, level in enumerate(subject.levels) if level == section.level]
+        assert section.n_slices == len(members)
+        cosines = [math.cos(math.radians(rows[k].angle_deg)) for k in members]
+        areas = [
+            fractions[..., k].sum(dtype=float) * voxel_mm2 * c for k, c in zip(members, cosines, strict=True)
+        ]
+        assert section.gray_matter_mm2 == pytest.approx(np.mean(areas), rel=1e-3)
+        assert section.gray_matter_sd_mm2 == pytest.approx(np.std(areas, ddof=1), rel=1e-2)
+        assert section.gray_matter_mm2 + section.white_matter_mm2 == pytest.approx(section.cord_mm2)
+    assert {section.level for section in level_sections(rows)} == set(subject.levels)
+
+
+def test_interval_of_raters():
+    sizes = np.array([[20, 24, 22], [30, 30, 30]])
+    samples = np.zeros((3, 10, 10, 2), np.uint8)
+    for number, counts in enumerate(sizes.T):
+        for k, count in enumerate(counts):
+            samples[number, ..., k].flat[:count] = 1
+    rows = cross_sections(volume(samples[0]), samples=[volume(sample) for sample in samples])
+    # Student's t at 97.5 % with 2 degrees of freedom is 4.3027; the three areas have a deviation of 2 voxels.
+    reach = 4.3027 * 2 * math.sqrt(4 / 3) * 0.0625
+    assert (rows[0].low_mm2, rows[0].high_mm2) == pytest.approx(
+        (22 * 0.0625 - reach, 22 * 0.0625 + reach), rel=1e-4
+    )
+    assert rows[1].low_mm2 == rows[1].high_mm2 == pytest.approx(30 * 0.0625)
+    with pytest.raises(InputError, match="at least 2 samples"):
+        cross_sections(volume(samples[0]), samples=[volume(samples[1])])
+
+
+def test_interval_of_raters_holds_another_rater():
+    subject = draw_subject(PhantomSpec(matrix_size=64, n_slices=8), seed=4)
+    *four, fifth = [volume_from_image(mask) for mask in subject.raters(5)]
+    rows = cross_sections(four[0], samples=four)
+    areas = [row.gray_matter_mm2 for row in cross_sections(fifth)]
+    held = [row.low_mm2 <= area <= row.high_mm2 for row, area in zip(rows, areas, strict=True)]
+    assert sum(held) >= 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cord": np.ones((4, 4, 3), np.uint8)}, "not on the grid of"),
+        ({"cord": np.full((4, 4, 2), 2, np.uint8)}, "holds values from 2 to 2"),
+        ({"cord": np.full((4, 4, 2), np.nan, np.float32)}, "32 voxels are NaN"),
+        ({"cord": np.zeros((4, 4, 2), np.uint8)}, "fewer than 2 slices"),
+        ({"levels": np.full((4, 4, 2), 2.5, np.float32)}, "whole numbers"),
+    ],
+)
+def test_bad_volumes_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        cross_sections(volume(np.ones((4, 4, 2), np.uint8)), **{k: volume(v) for k, v in changes.items()})
+
+
+def test_shifted_affine_is_refused():
+    moved = np.diag([-0.25, 0.25, 2.0, 1.0])
+    moved[0, 3] = 5.0
+    ones = np.ones((4, 4, 2), np.uint8)
+    with pytest.raises(InputError, match="affine differ"):
+        cross_sections(volume(ones), cord=volume(ones, moved))
+
+
+def test_tables(tmp_path):
+    subject = draw_subject(PhantomSpec(matrix_size=48, n_slices=3, levels=(5.0, 4.0)), seed=2)
+    levels = np.zeros(subject.mask.shape, np.uint8)
+    levels[:] = subject.levels
+    paths = [tmp_path / f"{name}.nii.gz" for name in ("gm", "cord", "levels")]
+    images = (subject.mask, subject.cord, nib.Nifti1Image(levels, subject.mask.affine))
+    for image, path in zip(images, paths, strict=True):
+        nib.save(image, path)
+    command = ["areas", str(paths[0]), "--cord", str(paths[1]), "--levels", str(paths[2])]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    with open(tmp_path / "gm_sections.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    with open(tmp_path / "gm_sections_levels.csv", newline="") as file:
+        by_level = list(csv.DictReader(file))
+    assert [int(row["level"]) for row in rows] == list(subject.levels)
+    assert rows[0]["low_mm2"] == ""
+    voxels = np.asarray(subject.mask.dataobj).sum(axis=(0, 1))
+    assert [
+        (float(row["gray_matter_mm2"]) + float(row["gray_matter_outside_cord_mm2"]))
+        / math.cos(math.radians(float(row["angle_deg"])))
+        for row in rows
+    ] == pytest.approx(voxels * 0.25, abs=2e-3)
+    assert {int(row["level"]) for row in by_level} == set(subject.levels)
+    assert isinstance(CliRunner().invoke(app, command).exception, InputError)
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [*(path.name for path in paths), "gm_sections.csv", "gm_sections_levels.csv"]
+    )
+
+
+def test_a_table_that_cannot_be_written_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    rows = cross_sections(volume(np.ones((4, 4, 2), np.uint8)))
+    with pytest.raises(InputError, match="writing failed"):
+        write_table(tmp_path / "file" / "a.csv", rows)
