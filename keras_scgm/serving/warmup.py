@@ -1,0 +1,136 @@
+"""Warm-up requests: what TensorFlow Serving runs when it loads a version, before it answers anyone.
+
+The first run of a graph is slower than the others (memory, kernels, on a GPU the choice of algorithms). The
+server replays the records of one file, and refuses the version if a record fails.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from numpy.typing import NDArray
+from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
+MAX_RECORDS = 1000
+"""The server refuses a file with more."""
+
+
+@dataclass(frozen=True)
+class WarmupRequest:
+    """One predict request.
+
+    Args:
+        inputs: array of each input; object arrays of bytes for strings.
+        signature: name of the signature.
+    """
+
+    inputs: Mapping[str, NDArray[Any]] = field(repr=False)
+    signature: str = "serving_default"
+
+
+def write_warmup(version_folder: str | Path, model_name: str, requests: Sequence[WarmupRequest]) -> Path:
+    """Put warm-up requests into an exported SavedModel.
+
+    Args:
+        version_folder: folder with the `saved_model.pb`, such as `models/gm_nifti/1`.
+        model_name: name under which the model is served, such as `gm_nifti`.
+        requests: at least one, each of which the model answers.
+
+    Returns:
+        The file written, `assets.extra/tf_serving_warmup_requests` in the folder.
+
+    Raises:
+        ValueError: no request, or more than the server takes.
+    """
+    if not 1 <= len(requests) <= MAX_RECORDS:
+        raise ValueError(f"requests must be 1 to {MAX_RECORDS}, received {len(requests)}")
+    path = Path(version_folder) / WARMUP_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=".warmup_", dir=path.parent)
+    os.close(handle)
+    try:
+        with tf.io.TFRecordWriter(temporary) as writer:
+            for request in requests:
+                writer.write(_record(model_name, request))
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def read_warmup(version_folder: str | Path) -> list[WarmupRequest]:
+    """The warm-up requests of an exported SavedModel; none if it has no such file."""
+    path = Path(version_folder) / WARMUP_FILE
+    if not path.is_file():
+        return []
+    requests = []
+    for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        request = _message_class("PredictionLog").FromString(serialized).predict_log.request
+        inputs = {
+            name: tf.make_ndarray(TensorProto.FromString(tensor)) for name, tensor in request.inputs.items()
+        }
+        requests.append(WarmupRequest(inputs, request.model_spec.signature_name or "serving_default"))
+    return requests
+
+
+def _record(model_name: str, request: WarmupRequest) -> bytes:
+    log = _message_class("PredictionLog")()
+    predict = log.predict_log.request
+    predict.model_spec.name = model_name
+    predict.model_spec.signature_name = request.signature
+    for name, array in request.inputs.items():
+        predict.inputs[name] = _tensor(array).SerializeToString()
+    serialized: bytes = log.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _tensor(array: NDArray[Any]) -> Any:
+    """TensorProto; of an array that is one number throughout, the number is written once."""
+    if array.dtype.kind != "O" and array.size and np.all(array == array.flat[0]):
+        return tf.make_tensor_proto(array.flat[0], array.dtype, array.shape)
+    return tf.make_tensor_proto(array)
+
+
+@functools.cache
+def _message_class(name: str) -> Any:
+    """The few fields of the server's messages that a warm-up request uses.
+
+    The official classes are in `tensorflow-serving-api`, which an export should not need. Tensors are bytes
+    here: on the wire, a message within a message is its own serialization.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="keras_scgm/warmup.proto", package="keras_scgm.warmup")
+    kinds = descriptor_pb2.FieldDescriptorProto
+
+    def message(message_name: str, **fields: tuple[int, int | str]) -> Any:
+        descriptor = file.message_type.add(name=message_name)
+        for field_name, (number, kind) in fields.items():
+            made = descriptor.field.add(name=field_name, number=number, label=kinds.LABEL_OPTIONAL)
+            if isinstance(kind, str):
+                made.type, made.type_name = kinds.TYPE_MESSAGE, f".keras_scgm.warmup.{kind}"
+            else:
+                made.type = kind
+        return descriptor
+
+    message("ModelSpec", name=(1, kinds.TYPE_STRING), signature_name=(3, kinds.TYPE_STRING))
+    request = message("PredictRequest", model_spec=(1, "ModelSpec"), inputs=(2, "PredictRequest.InputsEntry"))
+    request.field[1].label = kinds.LABEL_REPEATED
+    entry = request.nested_type.add(name="InputsEntry")
+    entry.options.map_entry = True
+    for number, (field_name, kind) in enumerate((("key", kinds.TYPE_STRING), ("value", kinds.TYPE_BYTES)), 1):
+        entry.field.add(name=field_name, number=number, type=kind, label=kinds.LABEL_OPTIONAL)
+    message("PredictLog", request=(1, "PredictRequest"))
+    message("PredictionLog", predict_log=(6, "PredictLog"))
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"keras_scgm.warmup.{name}"))

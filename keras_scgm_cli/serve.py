@@ -1,0 +1,48 @@
+"""`keras-scgm serve`: exported models behind TensorFlow Serving's interfaces, for development."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+
+def serve(
+    folder: Annotated[Path, typer.Argument(help="What keras-scgm export made, or one model in it.")],
+    config: Annotated[
+        Path | None, typer.Option(help="A models.config with version policies and labels.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; nothing guards it.")] = "127.0.0.1",
+    rest_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8500,
+) -> None:
+    """Development stand-in for TensorFlow Serving: REST and gRPC on this machine.
+
+    For trying exports and clients without the server. For use by others see serving/README.md.
+    """
+    import_keras_scgm()
+    import tensorflow as tf
+
+    from keras_scgm.errors import InputError
+
+    try:
+        from keras_scgm.serving import standin
+    except ImportError as error:
+        if not (error.name or "").startswith(("grpc", "tensorflow_serving")):
+            raise
+        raise InputError(f"{error.name} is not installed; pip install 'keras-scgm[serving]'") from error
+
+    tf.get_logger().setLevel("ERROR")
+    catalogue = standin.Catalogue.load(folder, config)
+    stop = threading.Event()
+    for received in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(received, lambda *_: stop.set())
+    with standin.serve(catalogue, host, rest_port, grpc_port) as address:
+        for name, model in catalogue.models.items():
+            labels = "".join(f", {label} is {number}" for label, number in model.labels.items())
+            typer.echo(f"{name}: version {', '.join(map(str, sorted(model.versions)))}{labels}")
+        typer.echo(f"{standin.NAME}; REST {address.rest_url}, gRPC {address.grpc}; stop with Ctrl-C")
+        stop.wait()

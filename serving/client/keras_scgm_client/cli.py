@@ -1,0 +1,198 @@
+"""`scgm-client`: status of a server, and images to masks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client
+from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.outputs import OutputPaths, is_result
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; exit code 0 if all went well, 2 if anything failed, 130 if interrupted."""
+    options = _parser().parse_args(arguments)
+    # Connection trouble is told in one line, not in the log of the gRPC library.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        sys.exit(options.run(options))
+    except ClientError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; finished images are kept, run the same command again to go on", file=sys.stderr)
+        # Threads may be waiting for the server; they write nothing.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    server = argparse.ArgumentParser(add_help=False)
+    default = os.environ.get("SCGM_SERVER", "http://localhost:8501")
+    server.add_argument(
+        "--server", default=default, metavar="URL", help="http, https, grpc or grpcs (default %(default)s)"
+    )
+    server.add_argument("--model", default="gm_nifti", help="name of the model (default %(default)s)")
+    server.add_argument("--label", default="", help="version label, such as canary")
+    server.add_argument(
+        "--token-file",
+        type=Path,
+        default=os.environ.get("SCGM_TOKEN_FILE"),
+        metavar="FILE",
+        help="bearer token; over TLS only",
+    )
+    server.add_argument("--ca", type=Path, metavar="FILE", help="certificate authority to trust")
+    server.add_argument("--cert", type=Path, metavar="FILE", help="client certificate")
+    server.add_argument("--key", type=Path, metavar="FILE", help="key of the client certificate")
+    server.add_argument(
+        "--timeout", type=_positive, default=120.0, metavar="S", help="for one try (default %(default)g s)"
+    )
+
+    parser = argparse.ArgumentParser(
+        prog="scgm-client", description="Gray matter masks from a TensorFlow Serving server."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    segment = commands.add_parser("segment", parents=[server], help="images to masks")
+    segment.add_argument("inputs", nargs="+", type=Path, help=".nii or .nii.gz files, or folders of them")
+    segment.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder of the results (default: beside the images)"
+    )
+    segment.add_argument(
+        "--jobs", type=_count, default=4, metavar="N", help="images under way at a time (default %(default)s)"
+    )
+    segment.add_argument("--soft", action="store_true", help="probabilities in place of the mask")
+    segment.add_argument("--force", action="store_true", help="replace masks that are there")
+    segment.add_argument(
+        "--deadline",
+        type=_positive,
+        default=600.0,
+        metavar="S",
+        help="for one image with all retries (default %(default)g s)",
+    )
+    segment.add_argument(
+        "--max-mb",
+        type=_positive,
+        default=MAX_UPLOAD_BYTES / 1e6,
+        help="larger files are not sent (default %(default)g)",
+    )
+    segment.set_defaults(run=_segment)
+    status = commands.add_parser("status", parents=[server], help="versions on the server")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _segment(options: argparse.Namespace) -> int:
+    images = _expand(options.inputs, options.output)
+    _refuse_collisions(images)
+    failed = skipped = 0
+    with _client(
+        options,
+        soft=options.soft,
+        deadline=options.deadline,
+        connections=options.jobs,
+        max_upload_bytes=int(options.max_mb * 1e6),
+        on_retry=_tell_once(),
+    ) as client:
+        jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
+        for n_done, job in enumerate(jobs, 1):
+            place = f"[{n_done}/{len(images)}]"
+            failed += job.error is not None
+            skipped += job.skipped
+            if job.error is not None:
+                named = isinstance(job.error, ImageError)
+                print(
+                    f"error: {job.error if named else f'{job.image}: {job.error}'}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            else:
+                print(f"{place} {job.mask}{' (was there, skipped)' if job.skipped else ''}", flush=True)
+            for warning in job.warnings:
+                print(f"warning: {job.image}: {warning}", file=sys.stderr, flush=True)
+    print(f"{len(images) - failed - skipped} segmented, {skipped} skipped, {failed} failed")
+    return 2 if failed else 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    with _client(options, deadline=options.timeout) as client:
+        versions = client.status()
+    for version in versions:
+        print(f"{options.model} version {version.version}: {version.state} {version.message}".rstrip())
+    return 0 if any(version.state == "AVAILABLE" for version in versions) else 2
+
+
+def _client(options: argparse.Namespace, **settings: object) -> Client:
+    token = None
+    if options.token_file:
+        try:
+            token = Path(options.token_file).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ClientError(f"{options.token_file}: cannot be read; check --token-file") from error
+    return Client(
+        options.server,
+        token=token,
+        ca=options.ca,
+        certificate=options.cert,
+        key=options.key,
+        model=options.model,
+        label=options.label,
+        timeout=options.timeout,
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def _tell_once() -> Callable[[str], None]:
+    """Prints what a request waits for, but not again and again."""
+    told: set[str] = set()
+
+    def tell(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            sys.stderr.write(f"waiting: {line}\n")
+
+    return tell
+
+
+def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | None]]:
+    """Each image with the folder of its results; folders keep their structure under --output."""
+    images: list[tuple[Path, Path | None]] = []
+    for path in inputs:
+        if not path.is_dir():
+            images.append((path, output))
+            continue
+        found = sorted(file for file in path.rglob("*") if file.name.endswith((".nii", ".nii.gz")))
+        images.extend(
+            (file, output and output / file.parent.relative_to(path)) for file in found if not is_result(file)
+        )
+    if not images:
+        raise ClientError(f"{inputs[0]}: holds no .nii or .nii.gz file; check the path")
+    return images
+
+
+def _refuse_collisions(images: list[tuple[Path, Path | None]]) -> None:
+    owners: dict[Path, Path] = {}
+    for image, folder in images:
+        mask = OutputPaths.for_input(image, folder).mask
+        if owners.setdefault(mask, image) != image:
+            raise ClientError(f"{owners[mask]} and {image} would both become {mask}; segment them one by one")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("must be over 0")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 64:
+        raise argparse.ArgumentTypeError("must be 1 to 64")
+    return value

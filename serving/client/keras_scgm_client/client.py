@@ -1,0 +1,263 @@
+"""The client: one image or many, with retries, until a deadline."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_before_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from keras_scgm_client.errors import ClientError, ImageError, ServerUnavailable, SettingsError
+from keras_scgm_client.nifti import check_answer, read_image
+from keras_scgm_client.outputs import OutputPaths, check_writable, write_outputs
+from keras_scgm_client.transport import Access, Answer, Model, Transport, VersionStatus
+
+MAX_UPLOAD_BYTES = 100_000_000
+"""The request limit of the reverse proxy in `serving/`, less the third that base64 adds, rounded down."""
+
+GZIP_LEVEL = 6
+LONGEST_PAUSE_SECONDS = 10.0
+SHORTEST_TRY_SECONDS = 1.0
+"""A try that starts just before the deadline gets so much, or it would end as "no answer", whatever is wrong."""
+
+_BYTES_PER_VOXEL = {"serving_default": 1, "soft": 4}
+_HEADER_AND_EXTENSIONS_BYTES = 2**20
+
+_Reply = TypeVar("_Reply")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What became of one image of many: a mask or an error.
+
+    Args:
+        image: the input.
+        mask: the file written, or found from an earlier run.
+        warnings: what may be wrong with the result.
+        error: why there is none.
+        skipped: the mask was there before.
+    """
+
+    image: Path
+    mask: Path | None = None
+    warnings: tuple[str, ...] = ()
+    error: ClientError | None = None
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A finished image, not yet written."""
+
+    image: Path
+    paths: OutputPaths
+    compressed: bytes
+    answer: Answer
+    record: dict[str, Any]
+
+    def write(self) -> None:
+        write_outputs(self.paths, self.compressed, self.answer.areas_mm2, self.record)
+
+
+def _written(job: Job | _Result) -> Job:
+    if isinstance(job, Job):
+        return job
+    try:
+        job.write()
+    except ImageError as error:
+        return Job(job.image, error=error)
+    return Job(job.image, job.paths.mask, job.answer.warnings)
+
+
+class Client:
+    """A connection to a server; safe to use from several threads.
+
+    Args:
+        url: `http://host:8501`, or `https`, `grpc` and `grpcs`.
+        token: bearer token; over TLS, or to this machine.
+        ca: file with the certificate authority to trust instead of the system's.
+        certificate: file with a client certificate.
+        key: file with its key.
+        model: name under which the model is served.
+        label: version label, such as "canary"; the latest version if empty.
+        soft: ask for probabilities in place of masks.
+        timeout: seconds for one try.
+        deadline: seconds for one image, with all its retries.
+        connections: requests at a time.
+        max_upload_bytes: larger files are not sent.
+        on_retry: called with a line of text before each further try.
+
+    Raises:
+        SettingsError: the address or the TLS files cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        ca: str | Path | None = None,
+        certificate: str | Path | None = None,
+        key: str | Path | None = None,
+        model: str = "gm_nifti",
+        label: str = "",
+        soft: bool = False,
+        timeout: float = 120.0,
+        deadline: float = 600.0,
+        connections: int = 4,
+        max_upload_bytes: int = MAX_UPLOAD_BYTES,
+        on_retry: Callable[[str], None] | None = None,
+    ) -> None:
+        ca, certificate, key = (Path(path) if path else None for path in (ca, certificate, key))
+        self.access = Access(url, token, ca, certificate, key, connections)
+        self.model = Model(model, label, "soft" if soft else "serving_default")
+        self.timeout = timeout
+        self.deadline = deadline
+        self.max_upload_bytes = max_upload_bytes
+        self._on_retry = on_retry
+        self._transport = _connect(self.access, self.model)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def status(self) -> list[VersionStatus]:
+        """The versions of the model on the server, latest first.
+
+        Raises:
+            ServerError: no answer until the deadline, or no such model.
+        """
+        return self._until_deadline(self._transport.status)
+
+    def segment(self, image: str | Path, folder: str | Path | None = None) -> Path:
+        """Segment one image and write its mask, areas and record.
+
+        Args:
+            image: .nii or .nii.gz file.
+            folder: where the results go; beside the image if None. Files that exist are replaced.
+
+        Returns:
+            The mask, `NAME_gmseg.nii.gz`.
+
+        Raises:
+            ImageError: the image is refused, here or by the server, or the results cannot be written.
+            ServerError: the server gave no mask until the deadline.
+        """
+        paths = OutputPaths.for_input(Path(image), Path(folder) if folder else None)
+        self._segment(Path(image), paths).write()
+        return paths.mask
+
+    def segment_all(
+        self,
+        images: Iterable[tuple[Path, Path | None]] | Iterable[Path],
+        *,
+        jobs: int = 4,
+        force: bool = False,
+    ) -> Iterator[Job]:
+        """Segment many images, some at a time.
+
+        Args:
+            images: files, or pairs of a file and the folder for its results.
+            jobs: images under way at a time, which bounds the memory too.
+            force: replace masks that are there; otherwise those images are skipped.
+
+        Yields:
+            What became of each image, in the order in which they finish.
+
+        Raises:
+            SettingsError: something is wrong for all images; those written are kept.
+        """
+        queue = (entry if isinstance(entry, tuple) else (entry, None) for entry in images)
+        pool = ThreadPoolExecutor(jobs)
+        running: set[Future[Job | _Result]] = set()
+        try:
+            while True:
+                for image, folder in islice(queue, jobs - len(running)):
+                    running.add(pool.submit(self._job, image, folder, force))
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield _written(future.result())
+        finally:
+            # Whoever stops here should not wait for the server; only this thread writes files.
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _job(self, image: Path, folder: Path | None, force: bool) -> Job | _Result:
+        paths = OutputPaths.for_input(image, folder)
+        if paths.mask.exists() and not force:
+            return Job(image, paths.mask, skipped=True)
+        try:
+            return self._segment(image, paths)
+        except SettingsError:
+            raise
+        except ClientError as error:
+            return Job(image, error=error)
+
+    def _segment(self, image: Path, paths: OutputPaths) -> _Result:
+        data, grid = read_image(image, self.max_upload_bytes)
+        check_writable(paths.mask.parent)
+        limit = grid.n_voxels * _BYTES_PER_VOXEL[self.model.signature] + _HEADER_AND_EXTENSIONS_BYTES
+        try:
+            answer = self._until_deadline(lambda seconds: self._transport.predict(data, seconds, limit))
+        except ImageError as error:
+            raise ImageError(f"{image}: {error}") from error
+        check_answer(answer.file, grid)
+        record = {
+            "input": str(image),
+            "input_sha256": hashlib.sha256(data).hexdigest(),
+            "server": self.access.url,
+            "model": self.model.name,
+            "label": self.model.label or None,
+            "version": answer.version,
+            "signature": self.model.signature,
+            "warnings": list(answer.warnings),
+        }
+        return _Result(image, paths, gzip.compress(answer.file, GZIP_LEVEL, mtime=0), answer, record)
+
+    def _until_deadline(self, request: Callable[[float], _Reply]) -> _Reply:
+        ends = time.monotonic() + self.deadline
+        tries = Retrying(
+            retry=retry_if_exception_type(ServerUnavailable),
+            wait=wait_exponential(multiplier=0.3, max=LONGEST_PAUSE_SECONDS) + wait_random(0, 0.3),
+            stop=stop_before_delay(self.deadline),
+            before_sleep=self._tell,
+            reraise=True,
+        )
+        return tries(lambda: request(min(self.timeout, max(SHORTEST_TRY_SECONDS, ends - time.monotonic()))))
+
+    def _tell(self, state: RetryCallState) -> None:
+        if self._on_retry and state.outcome:
+            self._on_retry(f"{state.outcome.exception()}; trying again")
+
+
+def _connect(access: Access, model: Model) -> Transport:
+    if access.scheme in ("http", "https"):
+        from keras_scgm_client.rest import RestTransport
+
+        return RestTransport(access, model)
+    try:
+        from keras_scgm_client.rpc import GrpcTransport
+    except ImportError as error:
+        raise ClientError(f"{error.name} is not installed; pip install 'keras-scgm-client[grpc]'") from error
+    return GrpcTransport(access, model)

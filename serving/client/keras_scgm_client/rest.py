@@ -1,0 +1,163 @@
+"""The REST interface of TensorFlow Serving."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import ssl
+from time import monotonic
+from typing import Any
+
+import urllib3
+
+from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
+from keras_scgm_client.transport import (
+    CONNECT_SECONDS,
+    INPUT,
+    REQUEST_SLACK_BYTES,
+    Access,
+    Answer,
+    Model,
+    VersionStatus,
+    answer_from,
+    refused,
+)
+
+_CHUNK_BYTES = 2**20
+_WORTH_ANOTHER_TRY = (408, 425, 429, 502, 503, 504)
+
+
+class RestTransport:
+    """Keeps its connections open between requests; may be used by several threads.
+
+    Args:
+        access: the server.
+        model: the model.
+    """
+
+    def __init__(self, access: Access, model: Model) -> None:
+        tls: dict[str, Any] = {}
+        if access.is_encrypted:
+            try:
+                context = ssl.create_default_context(cafile=access.ca)
+                if access.certificate:
+                    context.load_cert_chain(access.certificate, access.key)
+            except (OSError, ssl.SSLError) as error:
+                raise SettingsError(f"the TLS files cannot be used ({error}); check them") from error
+            tls["ssl_context"] = context
+        self._pool = urllib3.PoolManager(maxsize=access.connections, block=True, retries=False, **tls)
+        self._headers = {**access.headers, "content-type": "application/json"}
+        self._url = f"{access.url.rstrip('/')}/v1/models/{model.name}"
+        if model.label:
+            self._url += f"/labels/{model.label}"
+        self._model = model
+
+    def predict(self, nifti: bytes, seconds: float, max_answer_bytes: int) -> Answer:
+        # By hand, because the encoder would make two more copies of a long string.
+        start = f'{{"signature_name": "{self._model.signature}", "inputs": {{"{INPUT}": [{{"b64": "'
+        body = b"".join((start.encode(), base64.b64encode(nifti), b'"}]}}'))
+        limit = max_answer_bytes * 4 // 3 + REQUEST_SLACK_BYTES
+        reply = self._request("POST", f"{self._url}:predict", seconds, limit, body)
+        try:
+            outputs = reply["outputs"]
+            first = {name: _first(value) for name, value in outputs.items()}
+        except (KeyError, IndexError, AttributeError, TypeError, binascii.Error) as error:
+            raise SettingsError("the server's answer is not a model's outputs; check --server") from error
+        return answer_from(first)
+
+    def status(self, seconds: float) -> list[VersionStatus]:
+        reply = self._request("GET", self._url, seconds, REQUEST_SLACK_BYTES)
+        try:
+            return [
+                VersionStatus(
+                    int(entry["version"]), entry["state"], entry.get("status", {}).get("error_message", "")
+                )
+                for entry in reply["model_version_status"]
+            ]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError("the server's answer is not a model's status; check --server") from error
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def _request(self, method: str, url: str, seconds: float, limit: int, body: bytes | None = None) -> Any:
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
+        ends = monotonic() + seconds
+        try:
+            response = self._pool.request(
+                method,
+                url,
+                body,
+                headers=self._headers,
+                timeout=timeout,
+                redirect=False,
+                preload_content=False,
+            )
+            try:
+                content = bytearray()
+                for chunk in response.stream(_CHUNK_BYTES):
+                    content += chunk
+                    if len(content) > limit:
+                        raise ServerError(
+                            f"the server's answer is over {limit / 1e6:.0f} MB; check the model"
+                        )
+                    if monotonic() > ends:
+                        raise ServerUnavailable(f"no answer within {seconds:.0f} s")
+            except ClientError:
+                response.close()
+                raise
+            response.release_conn()
+        except urllib3.exceptions.SSLError as error:
+            raise SettingsError(f"no TLS connection ({error}); check --ca and the server's name") from error
+        except urllib3.exceptions.NewConnectionError as error:
+            raise ServerUnavailable(f"no connection ({_reason(error)})") from error
+        except urllib3.exceptions.TimeoutError as error:
+            raise ServerUnavailable(f"no answer within {seconds:.0f} s") from error
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ServerUnavailable(f"no connection ({_reason(error)})") from error
+        if response.status != 200:
+            raise _error(response.status, bytes(content), response.headers.get("location"))
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise SettingsError(
+                "the answer is not JSON, so not from TensorFlow Serving; check --server"
+            ) from error
+
+
+def _first(value: Any) -> Any:
+    """Of a batch of one image: a decoded file, a list of numbers, or a list of texts."""
+    first = value[0]
+    if isinstance(first, dict):
+        return base64.b64decode(first["b64"], validate=True)
+    return first if isinstance(first, list) else [first]
+
+
+def _error(status: int, content: bytes, location: str | None) -> ClientError:
+    try:
+        message = str(json.loads(content)["error"])
+    except (ValueError, KeyError, TypeError):
+        message = ""
+    said = f": {message.splitlines()[0]}" if message else ""
+    if status in _WORTH_ANOTHER_TRY:
+        return ServerUnavailable(f"the server is busy or away (HTTP {status}){said}")
+    if status == 400 and message:
+        return refused(message)
+    if status in (401, 403):
+        return SettingsError(f"the server denies access (HTTP {status}); check the token or the certificate")
+    if status == 404:
+        return SettingsError(
+            f"the server has no such model (HTTP 404){said}; check --server, --model and --label"
+        )
+    if status == 413:
+        return ImageError("the image is larger than the server accepts (HTTP 413); crop or compress it")
+    if location:
+        return SettingsError(f"the server has moved to {location}; give that address")
+    return ServerError(f"the server failed (HTTP {status}){said}; its log tells more")
+
+
+def _reason(error: BaseException) -> str:
+    if "BadStatusLine" in str(error):
+        return "an answer that is not HTTP; is this the gRPC port?"
+    return str(error).rsplit(": ", 1)[-1].strip("()'\"")

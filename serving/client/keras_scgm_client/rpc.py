@@ -1,0 +1,153 @@
+"""The gRPC interface of TensorFlow Serving; needs the extra `grpc`."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+
+from keras_scgm_client import messages
+from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
+from keras_scgm_client.transport import (
+    INPUT,
+    REQUEST_SLACK_BYTES,
+    Access,
+    Answer,
+    Model,
+    VersionStatus,
+    answer_from,
+    refused,
+)
+
+MAX_ANSWER_BYTES = 2**31 - 1
+_DEFAULT_PORTS = {"grpc": 8500, "grpcs": 443}
+
+
+class GrpcTransport:
+    """One channel for all requests; may be used by several threads.
+
+    Args:
+        access: the server.
+        model: the model.
+    """
+
+    def __init__(self, access: Access, model: Model) -> None:
+        parts = urlsplit(access.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        target = f"{host}:{parts.port or _DEFAULT_PORTS[access.scheme]}"
+        options = [
+            ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+            ("grpc.max_send_message_length", -1),
+            # Retries are the client's, with its own pauses: a channel that waits up to two minutes before it
+            # connects again would miss the server's return.
+            ("grpc.enable_retries", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+            # A channel of its own: channels to one address share a connection otherwise.
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        if access.is_encrypted:
+            credentials = grpc.ssl_channel_credentials(
+                root_certificates=access.ca.read_bytes() if access.ca else None,
+                private_key=access.key.read_bytes() if access.key else None,
+                certificate_chain=access.certificate.read_bytes() if access.certificate else None,
+            )
+            self._channel = grpc.secure_channel(target, credentials, options)
+        else:
+            self._channel = grpc.insecure_channel(target, options)
+        self._metadata = tuple(access.headers.items())
+        self._model = model
+        self._predict = self._channel.unary_unary(
+            messages.PREDICT,
+            request_serializer=messages.PredictRequest.SerializeToString,
+            response_deserializer=messages.PredictResponse.FromString,
+        )
+        self._status = self._channel.unary_unary(
+            messages.GET_MODEL_STATUS,
+            request_serializer=messages.GetModelStatusRequest.SerializeToString,
+            response_deserializer=messages.GetModelStatusResponse.FromString,
+        )
+
+    def predict(self, nifti: bytes, seconds: float, max_answer_bytes: int) -> Answer:
+        request = messages.PredictRequest()
+        self._name_model(request.model_spec)
+        request.model_spec.signature_name = self._model.signature
+        image = request.inputs.add(key=INPUT).value
+        image.dtype = messages.DT_STRING
+        image.tensor_shape.dim.add(size=1)
+        image.string_val.append(nifti)
+        response = self._call(self._predict, request, seconds)
+        if response.ByteSize() > max_answer_bytes + REQUEST_SLACK_BYTES:
+            raise ServerError(f"the server's answer is over {max_answer_bytes / 1e6:.0f} MB; check the model")
+        outputs = {named.key: _values(named.key, named.value) for named in response.outputs}
+        version = response.model_spec.version.value if response.model_spec.HasField("version") else None
+        return answer_from(outputs, version)
+
+    def status(self, seconds: float) -> list[VersionStatus]:
+        request = messages.GetModelStatusRequest()
+        self._name_model(request.model_spec)
+        response = self._call(self._status, request, seconds)
+        return [
+            VersionStatus(
+                entry.version, messages.STATES.get(entry.state, str(entry.state)), entry.status.error_message
+            )
+            for entry in response.model_version_status
+        ]
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _name_model(self, model_spec: Any) -> None:
+        model_spec.name = self._model.name
+        model_spec.version_label = self._model.label
+
+    def _call(self, method: Any, request: Any, seconds: float) -> Any:
+        try:
+            return method(request, timeout=seconds, metadata=self._metadata)
+        except grpc.RpcError as error:
+            raise _error(error.code(), error.details() or "", seconds) from error
+        except ValueError as error:
+            raise ServerError(f"the gRPC request cannot be sent ({error})") from error
+
+
+def _values(name: str, tensor: Any) -> Any:
+    if tensor.dtype == messages.DT_STRING:
+        texts = list(tensor.string_val)
+        if name.endswith("_bytes"):
+            return texts[0] if len(texts) == 1 else None
+        return [text.decode(errors="replace") for text in texts]
+    if tensor.tensor_content:
+        return list(struct.unpack(f"<{len(tensor.tensor_content) // 4}f", tensor.tensor_content))
+    return list(tensor.float_val)
+
+
+def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
+    first_line = details.splitlines()[0] if details else ""
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return refused(details)
+    if "status: 413" in details or (
+        code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details
+    ):
+        return ImageError(
+            f"the image or its result is larger than the way to the server allows: {first_line}"
+        )
+    if code is grpc.StatusCode.UNAVAILABLE and ("ertificate" in details or "handshake" in details.lower()):
+        return SettingsError(f"no TLS connection ({first_line}); check --ca and the server's name")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServerUnavailable(f"no answer within {seconds:.0f} s")
+    if code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.CANCELLED,
+    ):
+        return ServerUnavailable(f"the server is busy or away ({code.name}): {first_line}")
+    if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return SettingsError(f"the server denies access ({code.name}); check the token or the certificate")
+    if code is grpc.StatusCode.NOT_FOUND:
+        return SettingsError(f"the server has no such model: {first_line}; check --model and --label")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return SettingsError("this is no TensorFlow Serving gRPC port; check --server")
+    return ServerError(f"the server failed ({code.name}): {first_line}; its log tells more")

@@ -1,0 +1,593 @@
+"""The thin client: against the server's interfaces over real sockets, and against every way they can fail."""
+
+import base64
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent import futures
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import grpc
+import keras_scgm_client
+import nibabel as nib
+import numpy as np
+import pytest
+from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
+from keras_scgm_client.cli import main
+from keras_scgm_client.nifti import check_answer, parse_grid, read_image
+from keras_scgm_client.rest import RestTransport
+from keras_scgm_client.rpc import GrpcTransport
+from keras_scgm_client.transport import Access, Model
+from tiny_serving import THRESHOLD, nifti_bytes, random_voxels, save_tiny_models
+
+from keras_scgm.serving import standin
+
+SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
+SIZE = (60, 60, 10)
+NOTHING_LISTENS = "127.0.0.1:9"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    return save_tiny_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="module")
+def address(models):
+    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
+        yield started
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def url(request, address):
+    return address.rest_url if request.param == "rest" else f"grpc://{address.grpc}"
+
+
+@pytest.fixture
+def images(tmp_path):
+    """in/0.nii.gz to in/deep/3.nii.gz."""
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    for k in range(4):
+        path = folder / "deep" / f"{k}.nii.gz" if k % 2 else folder / f"{k}.nii.gz"
+        path.write_bytes(nifti_bytes(random_voxels(k), compress=True))
+    return folder
+
+
+@pytest.fixture
+def image(images):
+    return images / "0.nii.gz"
+
+
+def check_mask(path, voxels):
+    np.testing.assert_array_equal(np.asarray(nib.load(path).dataobj), voxels > THRESHOLD)
+
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_one_image(url, image):
+    with Client(url) as client:
+        mask = client.segment(image)
+    assert mask == image.parent / "0_gmseg.nii.gz"
+    voxels = random_voxels(0)
+    check_mask(mask, voxels)
+    table = (image.parent / "0_gmseg_area.csv").read_text().splitlines()
+    assert table == [
+        "slice,area_mm2",
+        *(f"{k},{n:.3f}" for k, n in enumerate((voxels > THRESHOLD).sum((0, 1)))),
+    ]
+    record = json.loads((image.parent / "0_gmseg.json").read_text())
+    assert record["server"] == url
+    assert record["version"] == (1 if url.startswith("grpc") else None)
+    assert not [name for name in names(image.parent) if "/." in name or name.startswith(".")]
+
+
+def test_uncompressed_images_and_warnings(url, tmp_path):
+    (tmp_path / "dark.nii").write_bytes(nifti_bytes(np.zeros((4, 4, 2), np.uint8)))
+    with Client(url) as client:
+        (job,) = client.segment_all([tmp_path / "dark.nii"])
+    assert job.warnings == ("no gray matter found",)
+    assert json.loads((tmp_path / "dark_gmseg.json").read_text())["warnings"] == ["no gray matter found"]
+
+
+def test_answers_over_4_mib(url, tmp_path):
+    (tmp_path / "large.nii.gz").write_bytes(
+        nifti_bytes(np.full((1700, 1700, 2), 255, np.uint8), compress=True)
+    )
+    with Client(url) as client:
+        assert nib.load(client.segment(tmp_path / "large.nii.gz")).shape == (1700, 1700, 2)
+
+
+def test_status(url):
+    with Client(url) as client:
+        (version,) = client.status()
+    assert (version.version, version.state) == (1, "AVAILABLE")
+
+
+def test_many_clients_at_a_time(address, tmp_path):
+    """Eight, half of them REST; every mask is the one expected, and no image is sent twice at once."""
+    for k in range(40):
+        (tmp_path / f"{k}.nii.gz").write_bytes(nifti_bytes(random_voxels(k), compress=True))
+
+    def run(number):
+        url = address.rest_url if number % 2 else f"grpc://{address.grpc}"
+        mine = [(tmp_path / f"{k}.nii.gz", tmp_path / "out") for k in range(40) if k % 8 == number]
+        with Client(url) as client:
+            return list(client.segment_all(mine, jobs=2))
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        jobs = [job for done in pool.map(run, range(8)) for job in done]
+    assert len(jobs) == 40
+    assert not [job.error for job in jobs if job.error]
+    for k in range(40):
+        check_mask(tmp_path / "out" / f"{k}_gmseg.nii.gz", random_voxels(k))
+
+
+# --- a server that is killed ------------------------------------------------------------------------------
+
+SERVE = """
+import sys, threading
+from keras_scgm.serving import standin
+folder, rest_port, grpc_port = sys.argv[1:]
+with standin.serve(standin.Catalogue.load(folder), rest_port=int(rest_port), grpc_port=int(grpc_port)) as address:
+    print(address.rest_url, address.grpc, flush=True)
+    threading.Event().wait()
+"""
+
+
+@contextmanager
+def server_process(models, rest_port=0, grpc_port=0):
+    command = [sys.executable, "-c", SERVE, models, rest_port, grpc_port]
+    with subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            rest_url, grpc_address = process.stdout.readline().split()
+            yield process, rest_url, grpc_address
+        finally:
+            process.kill()
+
+
+def resident_bytes(process):
+    pages = Path(f"/proc/{process.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="memory is read from /proc")
+def test_a_killed_server_loses_nothing_and_memory_stays_flat(models, tmp_path):
+    n_images = 40
+    for k in range(n_images):
+        voxels = random_voxels(k, SIZE)
+        (tmp_path / f"{k}.nii.gz").write_bytes(nifti_bytes(voxels, compress=True))
+    jobs, waited = {"rest": [], "grpc": []}, threading.Event()
+
+    def run(way, url):
+        mine = [(tmp_path / f"{k}.nii.gz", tmp_path / way) for k in range(n_images)]
+        with Client(url, deadline=300, on_retry=lambda line: waited.set()) as client:
+            jobs[way].extend(client.segment_all(mine, jobs=4))
+
+    with server_process(models) as (process, rest_url, grpc_address):
+        threads = [
+            threading.Thread(target=run, args=("rest", rest_url)),
+            threading.Thread(target=run, args=("grpc", f"grpc://{grpc_address}")),
+        ]
+        for thread in threads:
+            thread.start()
+        while len(list(tmp_path.glob("*/*_gmseg.nii.gz"))) < 10:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    done_before = len(list(tmp_path.glob("*/*_gmseg.nii.gz")))
+    assert done_before < 2 * n_images, "killed too late to prove anything"
+    assert waited.wait(60)
+    ports = rest_url.rsplit(":", 1)[1], grpc_address.rsplit(":", 1)[1]
+    with server_process(models, *ports) as (process, *_):
+        for thread in threads:
+            thread.join(300)
+        for way, done in jobs.items():
+            assert len(done) == n_images
+            assert not [job.error for job in done if job.error]
+            for k in range(n_images):
+                check_mask(tmp_path / way / f"{k}_gmseg.nii.gz", random_voxels(k, SIZE))
+        assert not list(tmp_path.rglob(".scgm_*"))
+
+        data = nifti_bytes(random_voxels(0, SIZE), compress=True)
+        ways = Access(rest_url, connections=8), Access(f"grpc://{grpc_address}")
+        transports = [RestTransport(ways[0], Model()), GrpcTransport(ways[1], Model())]
+        sizes = []
+        with futures.ThreadPoolExecutor(8) as pool:
+            for _ in range(2):
+                list(pool.map(lambda k: transports[k % 2].predict(data, 60, 2**24), range(300)))
+                sizes.append(resident_bytes(process))
+        for transport in transports:
+            transport.close()
+    assert sizes[1] - sizes[0] < 20e6
+
+
+# --- servers that fail ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def rest_answers(*answers):
+    """A server that gives these answers one after the other, the last for ever: (status, body, headers)."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            status, content, headers = answers[min(len(seen), len(answers) - 1)]
+            seen.append((self.path, dict(self.headers), body))
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(content)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, *_):
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def good_answer(voxels=None):
+    mask = nifti_bytes(((random_voxels(0) if voxels is None else voxels) > THRESHOLD).astype(np.uint8))
+    outputs = {
+        "mask_bytes": [{"b64": base64.b64encode(mask).decode()}],
+        "area_mm2": [[1.0]],
+        "warnings": [""],
+    }
+    return 200, json.dumps({"outputs": outputs}).encode(), {}
+
+
+def error(status, message="", **headers):
+    return status, json.dumps({"error": message}).encode() if message else b"<html>", headers
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "message"),
+    [
+        (error(400, "assertion failed: [4-D; split]\n\t [[{{node x}}]]"), ImageError, r"image: 4-D; split$"),
+        (error(400, "Unrecognized servable version label: x"), SettingsError, "--label"),
+        (error(400), ServerError, "HTTP 400"),
+        (error(401), SettingsError, "token"),
+        (error(403), SettingsError, "token"),
+        (error(404, "Servable not found for request: Latest(x)"), SettingsError, r"Latest\(x\); check --server"),
+        (error(413), ImageError, "larger than the server accepts"),
+        (error(301, Location="https://elsewhere"), SettingsError, "moved to https://elsewhere"),
+        (error(500, "Data loss: corrupt"), ServerError, "Data loss: corrupt"),
+        (error(503, "queue is full"), ServerUnavailable, "queue is full"),
+        ((200, b"<html>", {}), SettingsError, "not JSON"),
+        ((200, b"{}", {}), SettingsError, "not a model's outputs"),
+        ((200, b'{"outputs": {"probabilities": [[1.0]]}}', {}), SettingsError, "check --model"),
+        ((200, b'{"outputs": {"mask_bytes": [{"b64": "AA"}]}}', {}), SettingsError, "not a model's outputs"),
+        ((200, b'{"outputs": {"mask_bytes": [{"b64": "AAAA"}]}}', {}), ServerError, "no image"),
+        ((200, b" " * 3_000_000, {}), ServerError, "over 2 MB"),
+        (good_answer(random_voxels(0, (4, 4, 4))), ServerError, "not on the grid"),
+        ((*good_answer()[:2], {"Content-Length": "100000"}), ServerUnavailable, "no connection"),
+    ],
+)  # fmt: skip
+def test_rest_answers_that_are_errors(image, answer, kind, message):
+    with rest_answers(answer) as (url, _), Client(url, deadline=0.5) as client:
+        with pytest.raises(kind, match=message) as caught:
+            client.segment(image)
+        assert type(caught.value) is kind
+    assert names(image.parent) == ["0.nii.gz", "2.nii.gz", "deep/1.nii.gz", "deep/3.nii.gz"]
+
+
+def test_busy_servers_are_tried_again_and_errors_of_the_image_are_not(image):
+    told = []
+    answers = error(429), error(503), error(502), good_answer()
+    with rest_answers(*answers) as (url, seen), Client(url, on_retry=told.append) as client:
+        check_mask(client.segment(image), random_voxels(0))
+    assert len(seen) == 4
+    assert [line.split(" (")[1][:8] for line in told] == ["HTTP 429", "HTTP 503", "HTTP 502"]
+    with (
+        rest_answers(error(400, "bad"), good_answer()) as (url, seen),
+        Client(url) as client,
+        pytest.raises(ImageError),
+    ):
+        client.segment(image)
+    assert len(seen) == 1
+
+
+def test_what_is_sent(image):
+    with rest_answers(good_answer()) as (url, seen), Client(url, token="sesame", label="canary") as client:
+        client.segment(image)
+    ((path, headers, body),) = seen
+    assert path == "/v1/models/gm_nifti/labels/canary:predict"
+    assert headers["authorization"] == "Bearer sesame"
+    document = json.loads(body)
+    assert document["signature_name"] == "serving_default"
+    assert base64.b64decode(document["inputs"]["nifti_bytes"][0]["b64"]) == image.read_bytes()
+
+
+@contextmanager
+def grpc_answer(code, details):
+    class Refuses(grpc.GenericRpcHandler):
+        def service(self, call):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: context.abort(code, details))
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Refuses()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "kind", "message"),
+    [
+        ("INVALID_ARGUMENT", "a.nii: 4-D; give a frame\n\t [[{{node x}}]]", ImageError, "give a frame$"),
+        ("UNAUTHENTICATED", "", SettingsError, "token"),
+        ("PERMISSION_DENIED", "", SettingsError, "token"),
+        ("NOT_FOUND", "Servable not found", SettingsError, "--model"),
+        ("UNIMPLEMENTED", "", SettingsError, "no TensorFlow Serving"),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (5 vs. 4)", ImageError, "larger than"),
+        ("RESOURCE_EXHAUSTED", "queue is full", ServerUnavailable, "queue is full"),
+        ("UNKNOWN", "Received http2 header with status: 413", ImageError, "larger than"),
+        ("UNAVAILABLE", "restarting", ServerUnavailable, "restarting"),
+        ("DATA_LOSS", "corrupt", ServerError, "corrupt"),
+        ("INTERNAL", "", ServerError, "INTERNAL"),
+    ],
+)
+def test_grpc_answers_that_are_errors(image, code, details, kind, message):
+    with grpc_answer(grpc.StatusCode[code], details) as url, Client(url, deadline=0.5) as client:
+        with pytest.raises(kind, match=message) as caught:
+            client.segment(image)
+        assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_nothing_listens(image, scheme):
+    started = time.monotonic()
+    with Client(f"{scheme}://{NOTHING_LISTENS}", deadline=1) as client, pytest.raises(ServerUnavailable):
+        client.segment(image)
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_does_not_answer(image, scheme):
+    with ThreadingHTTPServer(("127.0.0.1", 0), None, bind_and_activate=True) as silent:
+        port = silent.server_address[1]
+        url = f"{scheme}://127.0.0.1:{port}"
+        with (
+            Client(url, timeout=0.3, deadline=0.6) as client,
+            pytest.raises(ServerUnavailable, match="no answer"),
+        ):
+            client.segment(image)
+
+
+# --- images, addresses, files -----------------------------------------------------------------------------
+
+
+def header_with(offset, content):
+    data = bytearray(nifti_bytes(random_voxels(0)))
+    data[offset : offset + len(content)] = content
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.nii", None, "cannot be read"),
+        ("a.txt", b"x", "not a .nii or .nii.gz file"),
+        ("a.nii", b"", "too short"),
+        ("a.nii", b"x" * 400, "not a single-file NIfTI-1 image"),
+        ("a.nii", header_with(344, b"ni1\0"), "not a single-file NIfTI-1 image"),
+        ("a.nii", header_with(40, b"\2\0"), "not a 3-D image"),
+        ("a.nii", header_with(40, b"\4\0\2\0\2\0\2\0\5\0"), "not a 3-D image"),
+        ("a.nii", header_with(42, b"\0\0"), "claims"),
+        ("a.nii", header_with(42, b"\xff\x7f\xff\x7f\xff\x7f"), r"claims \d+\.\d GB"),
+        ("a.nii", nifti_bytes(random_voxels(0))[:-1], "cut off"),
+        ("a.nii.gz", gzip.compress(nifti_bytes(random_voxels(0)))[:-40], "cut off|too short"),
+        ("a.nii.gz", gzip.compress(nifti_bytes(random_voxels(0))[:-1]), "cut off"),
+        ("a.nii.gz", b"\x1f\x8bnonsense", "convert it again"),
+        ("a.nii", b"x" * 3_000_000, "over the limit of 2 MB"),
+    ],
+)
+def test_images_that_are_not_sent(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    client = Client(f"http://{NOTHING_LISTENS}", max_upload_bytes=2_000_000)
+    with client, pytest.raises(ImageError, match=message):
+        client.segment(tmp_path / name)
+
+
+def test_both_byte_orders_and_trailing_singletons_are_read(tmp_path):
+    for order in "<>":
+        data = np.zeros((3, 4, 5, 1), f"{order}i2")
+        image = nib.Nifti1Image(
+            data, np.diag([1, 2, 3, 1]), nib.Nifti1Header(endianness=order), dtype="int16"
+        )
+        (tmp_path / "a.nii").write_bytes(image.to_bytes())
+        grid = read_image(tmp_path / "a.nii", 10_000)[1]
+        assert (grid.shape, grid.spacing_mm, grid.n_bytes) == ((3, 4, 5), (1, 2, 3), 352 + 120)
+
+
+def test_answers_cut_off_or_too_long_are_not_written():
+    data = nifti_bytes(random_voxels(0))
+    grid = parse_grid(data)
+    check_answer(data, grid)
+    for wrong in (data[:-1], data + b"\0"):
+        with pytest.raises(ServerError, match="bytes; check the connection"):
+            check_answer(wrong, grid)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"url": "localhost:8501"}, "not a server"),
+        ({"url": "ftp://localhost"}, "not a server"),
+        ({"url": "http://host:port"}, "not a server"),
+        ({"url": "http://user:word@host"}, "use a token"),
+        ({"url": "http://elsewhere.org", "token": "x"}, "over TLS only"),
+        ({"url": "http://localhost", "ca": Path(__file__)}, "certificates are for TLS"),
+        ({"url": "https://localhost", "certificate": Path(__file__)}, "go together"),
+        ({"url": "https://localhost", "ca": Path("none.pem")}, "none.pem: no such file"),
+    ],
+)
+def test_addresses_that_are_refused(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        Access(**settings)
+
+
+def test_tokens_do_not_show():
+    access = Access("https://localhost", "sesame")
+    assert "sesame" not in repr(access)
+    assert access.headers == {"authorization": "Bearer sesame"}
+
+
+def test_results_that_cannot_be_written(url, image, tmp_path):
+    (tmp_path / "file").write_text("")
+    with Client(url) as client:
+        with pytest.raises(ImageError, match="cannot write there"):
+            client.segment(image, tmp_path / "file" / "out")
+        (image.parent / "0_gmseg.nii.gz").mkdir()
+        with pytest.raises(ImageError, match="writing failed"):
+            client.segment(image)
+    assert not list(image.parent.glob(".scgm_*"))
+
+
+def test_the_client_needs_no_tensorflow(url, image):
+    script = (
+        "import sys; from keras_scgm_client.cli import main\ntry: main()\nexcept SystemExit as stop: pass\n"
+    )
+    script += "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
+    arguments = ["segment", str(image), "--server", url]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-2:] == ["1 segmented, 0 skipped, 0 failed", "[]"]
+
+
+# --- the command ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(capsys):
+    """Calls the command: (exit code, standard output, standard error)."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def test_folders_keep_their_places_and_finished_images_are_skipped(run, url, images, tmp_path):
+    (images / "bad.nii").write_bytes(b"")
+    (images / "notes.txt").write_text("hello")
+    code, out, err = run("segment", images, "-o", tmp_path / "out", "--server", url)
+    assert code == 2
+    assert out.splitlines()[-1] == "4 segmented, 0 skipped, 1 failed"
+    assert err == f"error: {images}/bad.nii: too short for a NIfTI file; copy or convert it again\n"
+    masks = [name for name in names(tmp_path / "out") if name.endswith(".nii.gz")]
+    assert masks == ["0_gmseg.nii.gz", "2_gmseg.nii.gz", "deep/1_gmseg.nii.gz", "deep/3_gmseg.nii.gz"]
+    (images / "bad.nii").unlink()
+    code, out, err = run("segment", images, "-o", tmp_path / "out", "--server", url)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "0 segmented, 4 skipped, 0 failed"
+
+
+def test_settings_that_are_wrong_for_all_images_are_told_once(run, url, images):
+    code, out, err = run("segment", images, "--server", url, "--soft")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert '"soft" not found' in err
+
+
+def test_status_command(run, url):
+    assert run("status", "--server", url) == (0, "gm_nifti version 1: AVAILABLE\n", "")
+    code, _, err = run("status", "--server", url, "--model", "none")
+    assert code == 2
+    assert "no such model" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("segment", "{images}/empty", "--server", "http://localhost"), "holds no .nii"),
+        (
+            ("segment", "{images}/0.nii.gz", "{images}/0.nii", "--server", "http://localhost"),
+            "would both become",
+        ),
+        (("status", "--server", "here"), "not a server"),
+        (("status", "--token-file", "{images}/none"), "cannot be read; check --token-file"),
+        (("segment", "x.nii", "--jobs", "0"), "must be 1 to 64"),
+        (("segment", "x.nii", "--deadline", "0"), "must be over 0"),
+    ],
+)
+def test_command_lines_that_are_refused(run, images, arguments, message):
+    (images / "empty").mkdir()
+    code, _, err = run(*(part.format(images=images) for part in arguments))
+    assert code == 2
+    assert message in err
+
+
+def test_an_interrupt_ends_the_command_and_leaves_nothing_half(images, tmp_path):
+    with rest_answers((200, b"", {"Content-Length": "10"})) as (url, seen):
+        script = "from keras_scgm_client.cli import main; main()"
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            "segment",
+            str(images),
+            "-o",
+            str(tmp_path / "out"),
+            "--server",
+            url,
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while not seen:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 130
+            assert "interrupted; finished images are kept" in process.stderr.read()
+    assert names(tmp_path / "out") == []
+
+
+def test_the_smoke_script(address, image, tmp_path):
+    scripts = Path(sys.executable).parent
+    if not (scripts / "scgm-client").exists():
+        pytest.skip("the command is not installed beside this Python")
+    with Client(address.rest_url) as client:
+        expected = client.segment(image, tmp_path / "expected")
+    environment = {**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"}
+    environment |= {"REST": address.rest_url, "GRPC": f"grpc://{address.grpc}"}
+    command = ["bash", str(SMOKE), str(image)]
+    done = subprocess.run(
+        [*command, str(expected)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" ok\n") == 10
+    wrong = tmp_path / "wrong.nii.gz"
+    wrong.write_bytes(gzip.compress(nifti_bytes(random_voxels(1))))
+    done = subprocess.run(
+        [*command, str(wrong)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout.splitlines()[-1]
+
+
+def test_public_names():
+    assert all(hasattr(keras_scgm_client, name) for name in keras_scgm_client.__all__)
