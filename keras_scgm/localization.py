@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
@@ -24,6 +23,9 @@ PROBE_DISTANCE_MM = 20.0
 MIN_PROBES, MAX_PROBES = 5, 33
 # Gray matter is 10 to 15 mm wide: a Gaussian of this width gathers all of it into one peak.
 GRAY_MATTER_SIGMA_MM = 4.0
+GAUSSIAN_TRUNCATE = 3.0
+# The peaks of a symmetric cord are equal up to rounding errors, which must not choose between them.
+EVIDENCE_DECIMALS = 4
 # The thinnest gray matter, at mid-thoracic levels, is about 4 mm2 in section.
 MIN_AREA_MM2 = 2.0
 CANDIDATES = 3
@@ -59,6 +61,9 @@ class CordTrack:
         """(n_slices, 2): straight from probe to probe, and on past the first and the last."""
         if len(self.slices) == 1:
             return np.tile(self.centers, (n_slices, 1))
+        # Slow to import, and most cords are where the centred windows see them.
+        from scipy.interpolate import make_interp_spline
+
         return make_interp_spline(self.slices, self.centers, k=1)(np.arange(n_slices))
 
 
@@ -152,11 +157,13 @@ def _tiles(length: int) -> list[slice]:
 def _peaks(probabilities: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """The strongest peaks of the smoothed map, and the gray matter each gathers in mm2."""
     sigma = GRAY_MATTER_SIGMA_MM / spacing_mm
-    evidence = gaussian_filter(probabilities, sigma, mode="constant", truncate=3.0)
-    evidence *= 2 * np.pi * GRAY_MATTER_SIGMA_MM**2
+    smooth = gaussian_filter(
+        probabilities.astype(np.float64), sigma, mode="constant", truncate=GAUSSIAN_TRUNCATE
+    )
+    evidence = np.round(smooth * (2 * np.pi * GRAY_MATTER_SIGMA_MM**2), EVIDENCE_DECIMALS)
     summits = evidence == maximum_filter(evidence, size=2 * round(2 * sigma) + 1)
     rows, columns = np.nonzero(summits & (evidence > 0))
-    strongest = np.argsort(evidence[rows, columns])[::-1][:CANDIDATES]
+    strongest = np.argsort(-evidence[rows, columns], kind="stable")[:CANDIDATES]
     centers, areas_mm2 = np.zeros((CANDIDATES, 2)), np.zeros(CANDIDATES)
     centers[: len(strongest)] = np.stack([rows, columns], axis=1)[strongest]
     areas_mm2[: len(strongest)] = evidence[rows, columns][strongest]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from keras_scgm.errors import InputError
 from keras_scgm.volume import CANONICAL_AXES, Volume
@@ -313,7 +313,7 @@ def _axial_steps_mm(volume: Volume) -> np.ndarray:
 def _interval(areas_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where one more sample's area is to be expected; Student's t, since the samples are few."""
     n = len(areas_mm2)
-    reach = student_t.ppf(0.5 + INTERVAL / 2, n - 1) * np.std(areas_mm2, axis=0, ddof=1)
+    reach = stdtrit(n - 1, 0.5 + INTERVAL / 2) * np.std(areas_mm2, axis=0, ddof=1)
     reach *= math.sqrt(1 + 1 / n)
     mean = areas_mm2.mean(axis=0)
     return np.maximum(mean - reach, 0), mean + reach

@@ -243,7 +243,7 @@ def _read_header(stream: Any, path: Path) -> nib.Nifti1Header:
 def _checked_shape(header: nib.Nifti1Header, source: str | Path) -> tuple[int, ...]:
     n_dims = int(header["dim"][0])
     shape = tuple(int(size) for size in header["dim"][1 : n_dims + 1])
-    if not 2 <= n_dims <= 7 or min(shape) < 1:
+    if not 2 <= n_dims <= 7 or min(shape) < 1 or math.prod(shape) == 1:
         raise InputError(f"{source}: dimensions {shape} hold no slice; the header is damaged")
     spacing_mm = header["pixdim"][1 : min(n_dims, 3) + 1]
     if not np.all(np.isfinite(spacing_mm)) or min(spacing_mm) <= 0:
@@ -302,7 +302,8 @@ def _frame_index(shape: tuple[int, ...], frame: int | None, source: str | Path) 
 def _header_affine(header: nib.Nifti1Header, source: str | Path) -> np.ndarray:
     try:
         return header.get_best_affine()
-    except HeaderDataError as error:
+    # A quaternion longer than 1 is a bare ValueError.
+    except (HeaderDataError, ValueError) as error:
         raise InputError(f"{source}: no usable affine ({error}); mend the header's qform or sform") from error
 
 

@@ -80,7 +80,7 @@ def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) 
     voxels = result.probability_voxels if soft else result.mask_voxels
     if voxels is None:
         raise ValueError("soft output needs a segmentation with keep_probabilities=True")
-    with _all_or_nothing(paths.mask.parent) as staging:
+    with staged(paths.mask.parent) as staging:
         result.volume.write_result(staging / paths.mask.name, voxels)
         if result.uncertainty_voxels is not None:
             result.volume.write_result(staging / paths.uncertainty.name, result.uncertainty_voxels)
@@ -105,10 +105,14 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                 "mean_probability",
                 "equivalent_diameter_mm",
                 "warning",
+                "contrast",
+                "noise",
+                "predicted_dsc",
+                "verdict",
+                "area_sd_mm2",
             ]
         )
         for row in areas:
-            mean_probability = "" if math.isnan(row.mean_probability) else f"{row.mean_probability:.4f}"
             table.writerow(
                 [
                     row.slice,
@@ -116,11 +120,20 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                     f"{row.area_mm2:.3f}",
                     f"{row.soft_area_mm2:.3f}",
                     row.n_voxels,
-                    mean_probability,
+                    _known(row.mean_probability, ".4f"),
                     f"{row.equivalent_diameter_mm:.3f}",
                     row.warning,
+                    _known(row.contrast, ".6g"),
+                    _known(row.noise, ".6g"),
+                    _known(row.predicted_dsc, ".3f"),
+                    row.verdict,
+                    _known(row.area_sd_mm2, ".3f"),
                 ]
             )
+
+
+def _known(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
 
 
 def output_kind(soft: bool) -> str:
@@ -154,7 +167,7 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[Path]:
+def staged(folder: Path) -> Iterator[Path]:
     """A staging folder beside the final files, whose content moves there at the end, the record last."""
     staging = None
     try:

@@ -1,21 +1,26 @@
-"""Probabilities from networks: compiled once, mirrored, sampled with dropout, averaged over an ensemble."""
+"""Probabilities from networks: compiled once, mirrored, sampled with dropout, averaged over an ensemble.
+
+Keras is imported only for networks that a runtime cannot compute without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
-import keras
 import numpy as np
 
 from keras_scgm.errors import InputError
-from keras_scgm.localization import Predict
-from keras_scgm.models import load_network
-from keras_scgm.pretrained import WeightsCard
+from keras_scgm.pretrained import WeightsCard, read_layers, resolve_weights
+from keras_scgm.runtimes import Network, check_choice, open_runtime
+from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model
 from keras_scgm.slices import SliceSpec
 
-Weights: TypeAlias = str | Path | keras.Model
+if TYPE_CHECKING:
+    import keras
+
+Weights: TypeAlias = Union[str, Path, "keras.Model"]
 
 
 class Ensemble:
@@ -26,9 +31,11 @@ class Ensemble:
         mirror: average with the prediction of the left-right mirrored slices.
         dropout_passes: Monte-Carlo dropout passes of each network for `spread`.
         seed: of the dropout noise.
+        runtime: what computes them, see `keras_scgm.runtimes.open_runtime`.
+        precision: of the computation, see `keras_scgm.runtimes.open_runtime`.
 
     Raises:
-        InputError: the weights cannot be used, or not together.
+        InputError: the weights cannot be used, or not together, or the runtime cannot run them.
         ValueError: no weights at all.
     """
 
@@ -38,8 +45,12 @@ class Ensemble:
         mirror: bool = False,
         dropout_passes: int = 0,
         seed: int = 0,
+        runtime: str | None = None,
+        precision: str = "float32",
     ) -> None:
-        chosen = [weights] if isinstance(weights, (str, Path, keras.Model)) else list(weights)
+        check_choice(runtime, precision)
+        several = isinstance(weights, Sequence) and not isinstance(weights, str)
+        chosen: list[Weights] = [*weights] if several else [weights]  # type: ignore[misc]
         if not chosen:
             raise ValueError("weights must name at least one network, received an empty sequence")
         networks = [_load(item) for item in chosen]
@@ -52,8 +63,10 @@ class Ensemble:
         self._mirror = mirror
         self._dropout_passes = dropout_passes
         self._seed = seed
-        self._predictors = [_compiled(model) for model, _ in networks]
-        self._samplers = [DropoutSampler(model) for model, _ in networks] if dropout_passes else []
+        runtimes = [open_runtime(network, runtime, precision) for network, _ in networks]
+        self.runtime = str(runtimes[0])
+        self._predictors = [runtime.predict for runtime in runtimes]
+        self._samplers = [DropoutSampler(network.model) for network, _ in networks] if dropout_passes else []
 
     def predict(self, slices: np.ndarray) -> np.ndarray:
         """Mean gray matter probability.
@@ -100,6 +113,10 @@ class DropoutSampler:
     """
 
     def __init__(self, model: keras.Model) -> None:
+        import keras
+
+        from keras_scgm.runtimes.keras_network import predictor
+
         copy = keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
         layers = list(_leaves(copy))
@@ -113,7 +130,7 @@ class DropoutSampler:
             if isinstance(layer, keras.layers.BatchNormalization):
                 # A frozen BatchNormalization keeps its moving statistics even with training=True.
                 layer.trainable = False
-        self._predict = _compiled(copy, training=True)
+        self._predict = predictor(copy, training=True)
 
     def reset(self, seed: int) -> None:
         for number, layer in enumerate(self._dropouts):
@@ -124,36 +141,55 @@ class DropoutSampler:
         return self._predict(slices)
 
 
-def _load(weights: Weights) -> tuple[keras.Model, WeightsCard]:
-    if isinstance(weights, keras.Model):
+def _load(weights: Weights) -> tuple[Network, WeightsCard]:
+    if not isinstance(weights, (str, Path)):
         card = WeightsCard(
             name=weights.name, architecture=weights.name, arguments={}, file="model.keras", sha256="0" * 64
         )
-        model = weights
-    else:
-        model, card = load_network(weights)
+        return _from_model(weights, card)
+    path, described = resolve_weights(weights)
+    folded = _folded(path, described) if described else None
+    if described and folded:
+        return Network(folded, lambda: _load_model(weights)[0], described.name), described
+    return _from_model(*_load_model(weights))
+
+
+def _folded(path: Path, card: WeightsCard) -> FoldedNetwork | None:
+    """The network of a file that holds just what its card says, and no wiring of its own."""
+    if card.architecture != "DilatedGMNet" or path.suffix == ".keras":
+        return None
+    folded = fold(read_layers(path))
+    if folded is None:
+        return None
+    filters, rates = folded.filters, list(folded.dilation_rates)
+    as_described = (
+        card.arguments.get("filters") == filters
+        and list(card.arguments.get("dilation_rates", rates)) == rates
+    )
+    return folded if as_described else None
+
+
+def _from_model(model: keras.Model, card: WeightsCard) -> tuple[Network, WeightsCard]:
     channels_in, classes = model.input_shape[-1], model.output_shape[-1]
     if (channels_in, classes) != (1, 1):
         raise InputError(
             f"weights {card.name}: {channels_in} input channels and {classes} classes; "
             "segmentation needs one channel and one class"
         )
-    return model, card
+    return Network(fold_model(model), lambda: model, card.name), card
 
 
-def _compiled(model: keras.Model, training: bool = False) -> Predict:
-    """Prediction without the per-call overhead and the retracing of `Model.predict`."""
-    if keras.backend.backend() != "tensorflow":
-        return lambda slices: keras.ops.convert_to_numpy(model(slices, training=training))[..., 0]
-    # Not needed, and perhaps not installed, beside the other backends.
-    import tensorflow as tf
+def _load_model(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
+    # A whole model may hold layers of this package, which their import registers.
+    from keras_scgm import augmentation, losses, metrics  # noqa: F401
+    from keras_scgm.models import load_network
 
-    signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
-    function = tf.function(lambda slices: model(slices, training=training)[..., 0], input_signature=signature)
-    return lambda slices: function(tf.constant(slices)).numpy()
+    return load_network(weights)
 
 
 def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
+    import keras
+
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _leaves(layer)

@@ -12,13 +12,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
-import keras
 import numpy as np
 
 from keras_scgm.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
 
 DEFAULT_WEIGHTS = "synthetic"
 """Used when none are named: they come with the package."""
@@ -250,7 +252,7 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
     return resolve_weights(name_or_path)[0]
 
 
-def load_weights_into(model: keras.Model, path: str | Path) -> None:
+def load_weights_into(model: "keras.Model", path: str | Path) -> None:
     """Reads a weights file into a network, matching layers by name.
 
     The network is changed only if all of it fits. The file may hold the layer "predictions" that a network
@@ -397,6 +399,9 @@ def _download(card: WeightsCard, path: Path) -> None:
             f"weights {card.name!r}: cannot write to {path.parent} ({_one_line(error)}); "
             "set KERAS_SCGM_HOME to a folder that can be written"
         ) from error
+    # Only a download needs Keras here; reading weights should not wait for it.
+    import keras
+
     try:
         keras.utils.get_file(card.file, card.url, cache_dir=str(temporary), cache_subdir="")
         _verify(temporary / card.file, card)

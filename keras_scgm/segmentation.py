@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import keras
 import nibabel as nib
 import numpy as np
 from scipy.ndimage import binary_dilation
@@ -20,23 +21,23 @@ from keras_scgm.morphometry import SliceArea
 from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
-from keras_scgm.slices import (
-    EDGE_MM,
-    IntensityStatistics,
-    SliceGeometry,
-    chunks,
-    measure_intensities,
-    read_windows,
+from keras_scgm.quality import (
+    RIM_MM,
+    Quality,
+    SliceEvidence,
+    compare_with_neighbours,
+    examine,
+    judge,
+    noise_level,
 )
+from keras_scgm.runtimes import check_choice
+from keras_scgm.slices import EDGE_MM, IntensityStatistics, SliceGeometry, chunks, measure_intensities
 from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
 
 COARSE_MM = 1.25
 """In-plane spacing above which gray matter, some 2 mm wide in the horns, is not resolved."""
-
-RIM_MM = 1.0
-"""Width of the rim around the gray matter whose brightness stands for white matter."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,9 @@ class SegmentationSettings:
         frame: which frame of a 4-D image, from 0.
         orientation: axis codes, such as "LAS", for an image whose header has no orientation.
         keep_probabilities: keep the probabilities on the image's grid beside the mask.
+        runtime: what computes the network, one of `keras_scgm.runtimes.NAMES`; None takes TensorFlow, or
+            Keras if its backend is another.
+        precision: "float32", or "bfloat16" for less time and probabilities that differ by about 0.002.
 
     Raises:
         InputError: a value outside its range.
@@ -72,6 +76,8 @@ class SegmentationSettings:
     frame: int | None = None
     orientation: str | None = None
     keep_probabilities: bool = True
+    runtime: str | None = None
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.binarize not in ("native", "paper"):
@@ -89,6 +95,7 @@ class SegmentationSettings:
             raise InputError(f"dropout_passes must be 0 or at least 2, received {self.dropout_passes}")
         if self.orientation is not None:
             axis_codes(self.orientation)
+        check_choice(self.runtime, self.precision)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class Segmentation:
         probability_voxels: float32 in [0, 1] on the same grid, if they were kept.
         uncertainty_voxels: float32 standard deviation of the dropout passes, if there were any.
         areas: one per slice, in the order of the file.
+        quality: how far the result can be trusted, with one judgement per slice from the inferior end.
         warnings: what may be wrong with the result, one line each.
         record: how the result was made, ready for JSON.
     """
@@ -110,6 +118,7 @@ class Segmentation:
     probability_voxels: Voxels | None
     uncertainty_voxels: Voxels | None
     areas: tuple[SliceArea, ...]
+    quality: Quality
     warnings: tuple[str, ...]
     record: dict[str, Any]
 
@@ -196,6 +205,8 @@ class Segmenter:
             mirror=self.settings.mirror,
             dropout_passes=self.settings.dropout_passes,
             seed=self.settings.seed,
+            runtime=self.settings.runtime,
+            precision=self.settings.precision,
         )
 
     @property
@@ -211,7 +222,7 @@ class Segmenter:
         """What any result of this segmenter depends on besides its image, ready for JSON."""
         return {
             "program": f"keras_scgm {version('keras_scgm')}",
-            "backend": f"keras {keras.__version__}, {keras.backend.backend()}",
+            "runtime": self.networks.runtime,
             "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
             "settings": asdict(self.settings),
             "threshold": self.threshold,
@@ -245,6 +256,17 @@ class Segmenter:
         return _Run(self, volume, record).result(progress)
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Slices [start, stop) on the native grid and in their windows, and what the networks will say of them."""
+
+    start: int
+    stop: int
+    native_slices: np.ndarray
+    slices: np.ndarray
+    computed: Future[tuple[np.ndarray, np.ndarray | None]]
+
+
 class _Run:
     """One image going through: what is accumulated slice by slice."""
 
@@ -265,6 +287,8 @@ class _Run:
         self.mask_probability = np.zeros(volume.n_slices)
         self.probability_sum = np.zeros(volume.n_slices)
         self.near_edge = np.zeros(volume.n_slices, bool)
+        self.uncertainty_sum = np.zeros(volume.n_slices)
+        self.evidence = [SliceEvidence(area_mm2=0.0)] * volume.n_slices
         self.inside, self.rim = _Mean(), _Mean()
         self.warnings: list[str] = []
 
@@ -286,19 +310,23 @@ class _Run:
             self.warnings.append("the image is constant inside the window; the mask is empty")
         else:
             self.networks.reset_dropout()
-            for start, stop in chunks(volume.n_slices):
-                self._segment_chunk(geometry, statistics, start, stop)
+            for chunk in self._chunks(geometry, statistics):
+                self._segment_chunk(geometry, statistics, chunk)
                 if progress:
-                    progress(stop, volume.n_slices)
-            self._judge()
+                    progress(chunk.stop, volume.n_slices)
+            self._warn()
+        quality = judge(self.evidence)
+        if not statistics.is_constant:
+            self._warn_of_quality(quality)
         return Segmentation(
             volume=volume,
             mask_voxels=self.mask,
             probability_voxels=self.probabilities,
             uncertainty_voxels=self.uncertainty,
-            areas=self._areas(),
+            areas=self._areas(quality),
+            quality=quality,
             warnings=tuple(self.warnings),
-            record=self._record(geometry, statistics),
+            record=self._record(geometry, statistics, quality),
         )
 
     def _windows(self) -> SliceGeometry:
@@ -320,13 +348,28 @@ class _Run:
         center = np.divide(window, centered.pixel_spacing_mm)
         return centered.recentered(np.tile(center, (self.volume.n_slices, 1)))
 
-    def _segment_chunk(
-        self, geometry: SliceGeometry, statistics: IntensityStatistics, start: int, stop: int
-    ) -> None:
-        slices = read_windows(self.volume, geometry, statistics, start, stop)
-        probabilities = self.networks.predict(slices)
-        if self.uncertainty is not None:
-            self._store(self.uncertainty, geometry, self.networks.spread(slices), start)
+    def _chunks(self, geometry: SliceGeometry, statistics: IntensityStatistics) -> Iterator[_Chunk]:
+        """Chunks in their order; the networks compute the next one while one is read or used."""
+        ahead: deque[_Chunk] = deque()
+        with ThreadPoolExecutor(max_workers=1) as computing:
+            for start, stop in chunks(self.volume.n_slices):
+                native_slices, _ = self.volume.read_slices(start, stop)
+                slices = statistics.normalize(geometry.to_windows(native_slices, start))[..., np.newaxis]
+                computed = computing.submit(self._compute, slices)
+                ahead.append(_Chunk(start, stop, native_slices, slices, computed))
+                if len(ahead) > 1:
+                    yield ahead.popleft()
+            yield from ahead
+
+    def _compute(self, slices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        spread = self.networks.spread(slices) if self.settings.dropout_passes else None
+        return self.networks.predict(slices), spread
+
+    def _segment_chunk(self, geometry: SliceGeometry, statistics: IntensityStatistics, chunk: _Chunk) -> None:
+        start, stop, slices, native_slices = chunk.start, chunk.stop, chunk.slices, chunk.native_slices
+        probabilities, spread = chunk.computed.result()
+        if spread is not None:
+            self._store_uncertainty(geometry, spread, start)
         paper = self.settings.binarize == "paper"
         to_cut = (probabilities > self.threshold).astype(np.float32) if paper else probabilities
         for (members, region, native), (_, _, native_to_cut) in zip(
@@ -341,11 +384,25 @@ class _Run:
             self.mask_probability[indices] = np.where(mask, native, 0).sum(axis=(1, 2))
             self.probability_sum[indices] = native.sum(axis=(1, 2))
             self.near_edge[indices] = self._is_near_edge(mask)
+            for member, section in zip(members, mask, strict=True):
+                self.evidence[start + member] = examine(
+                    slices[member, ..., 0],
+                    probabilities[member],
+                    self.networks.spec.spacing_mm,
+                    origin=geometry.starts[start + member],
+                    unit=statistics.std,
+                    near_edge=bool(self.near_edge[start + member]),
+                    noise=noise_level(
+                        native_slices[member][region], section, self.volume.in_plane_spacing_mm
+                    ),
+                )
+        compare_with_neighbours(self.evidence, start, stop, self.networks.spec.spacing_mm)
         self._compare_brightness(slices[..., 0], probabilities > 0.5)
 
-    def _store(self, target: Voxels, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
+    def _store_uncertainty(self, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
         for members, region, native in geometry.to_native(windows, start):
-            self._write(target, region, start + members, native)
+            self._write(_kept(self.uncertainty, "dropout passes"), region, start + members, native)
+            self.uncertainty_sum[start + members] = native.sum(axis=(1, 2))
 
     def _write(
         self, target: Voxels, region: tuple[slice, slice], indices: np.ndarray, values: np.ndarray
@@ -368,7 +425,7 @@ class _Run:
                 self.inside.add(image[gray_matter])
                 self.rim.add(image[binary_dilation(gray_matter, iterations=pixels) & ~gray_matter])
 
-    def _judge(self) -> None:
+    def _warn(self) -> None:
         present = np.flatnonzero(self.n_voxels)
         if not len(present):
             self.warnings.append("no gray matter was found; the mask is empty")
@@ -387,12 +444,22 @@ class _Run:
                 "(PSIR, T1-weighted), which these weights may not know"
             )
 
+    def _warn_of_quality(self, quality: Quality) -> None:
+        suspects = [k for k, one in enumerate(quality.slices) if one.verdict != "pass" and self.n_voxels[k]]
+        if quality.verdict == "pass" or not suspects:
+            return
+        reasons = Counter(quality.slices[k].reason for k in suspects)
+        self.warnings.append(
+            f"predicted DSC {quality.predicted_dsc:.2f}, {quality.verdict}: {reasons.most_common(1)[0][0]}; "
+            f"look at {self._name(suspects)}"
+        )
+
     def _name(self, indices: Sequence[int] | np.ndarray) -> str:
         stored = sorted(self.volume.stored_slice_index(int(index)) for index in indices)
         shown = ", ".join(map(str, stored[:10])) + (", ..." if len(stored) > 10 else "")
         return f"slice {shown}" if len(stored) == 1 else f"slices {shown}"
 
-    def _areas(self) -> tuple[SliceArea, ...]:
+    def _areas(self, quality: Quality) -> tuple[SliceArea, ...]:
         volume = self.volume
         rows = [
             SliceArea(
@@ -405,8 +472,15 @@ class _Run:
                 if self.n_voxels[k]
                 else float("nan"),
                 warning=self._slice_warning(k),
+                contrast=one.evidence.contrast,
+                noise=one.evidence.noise,
+                predicted_dsc=one.predicted_dsc,
+                verdict=one.verdict,
+                area_sd_mm2=float(self.uncertainty_sum[k] * volume.voxel_area_mm2)
+                if self.uncertainty is not None
+                else float("nan"),
             )
-            for k in range(volume.n_slices)
+            for k, one in enumerate(quality.slices)
         ]
         return tuple(sorted(rows, key=lambda row: row.slice))
 
@@ -415,7 +489,9 @@ class _Run:
             return "no gray matter"
         return "near the edge" if self.near_edge[k] else ""
 
-    def _record(self, geometry: SliceGeometry, statistics: IntensityStatistics) -> dict[str, Any]:
+    def _record(
+        self, geometry: SliceGeometry, statistics: IntensityStatistics, quality: Quality
+    ) -> dict[str, Any]:
         volume = self.volume
         centered = SliceGeometry.centered(volume, self.networks.spec)
         return self.record | {
@@ -430,6 +506,7 @@ class _Run:
             "gray_matter_volume_mm3": float(
                 self.n_voxels.sum() * volume.voxel_area_mm2 * volume.slice_spacing_mm
             ),
+            "quality": quality.as_record(volume.stored_slice_index),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "seconds": round(time.time() - self.started, 3),
             "warnings": list(self.warnings),

@@ -16,6 +16,9 @@ from keras_scgm.volume import Volume
 CHUNK_SLICES = 4
 """Slices read at a time, which bounds memory whatever their number."""
 
+ROUNDING_TOLERANCE = 1e-6
+"""Of a pixel. Centres often lie exactly between two pixels, where rounding errors must not choose."""
+
 EDGE_MM = 2.0
 """Gray matter this close to the end of what the network saw may be cut off: white matter surrounds it."""
 
@@ -80,7 +83,8 @@ class SliceGeometry:
         Args:
             centers: (slice, 2) resampled pixel coordinates (right-left, posterior-anterior).
         """
-        starts = np.rint(centers - (np.array(self.window_shape) - 1) / 2).astype(int)
+        first = centers - (np.array(self.window_shape) - 1) / 2
+        starts = np.rint(first + ROUNDING_TOLERANCE).astype(int)
         return replace(self, starts=starts)
 
     @property

@@ -134,7 +134,7 @@ class Volume:
     @property
     def in_plane_spacing_mm(self) -> tuple[float, float]:
         """Voxel spacing in the axial plane, (right-left, anterior-posterior)."""
-        spacing_mm = np.linalg.norm(self.affine[:3, :3], axis=0)
+        spacing_mm = _to_nanometre(np.linalg.norm(self.affine[:3, :3], axis=0))
         right_left, anterior_posterior, _ = self._canonical_axes
         return float(spacing_mm[right_left]), float(spacing_mm[anterior_posterior])
 
@@ -148,7 +148,7 @@ class Volume:
     @property
     def slice_spacing_mm(self) -> float:
         """Distance between the planes of neighbouring slices."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])) / self.voxel_area_mm2)
+        return float(_to_nanometre(abs(np.linalg.det(self.affine[:3, :3])) / self.voxel_area_mm2))
 
     def stored_slice_index(self, k: int) -> int:
         """Index along `axial_axis` of the k-th slice from the inferior end."""
@@ -217,6 +217,12 @@ class Volume:
             n_bytes = math.prod(voxels.shape) * dtype.itemsize
             for block in _blocks(voxels.shape[2], n_bytes):
                 file.write(as_array(voxels)[:, :, block].astype(dtype).tobytes(order="F"))
+
+
+def _to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
+    # A header holds 0.375 mm as a rotation of it in float32; what is left of the rotation must not decide
+    # how many pixels the resampled grid has.
+    return np.round(spacing_mm, 6)
 
 
 def _compressed(raw: IO[bytes], path: Path) -> Any:

@@ -5,10 +5,15 @@ import sys
 
 import typer
 
+from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
+from keras_scgm_cli.calibrate import calibrate
 from keras_scgm_cli.demo import demo
+from keras_scgm_cli.evaluate import evaluate
+from keras_scgm_cli.export import export
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
+from keras_scgm_cli.serve import serve
 from keras_scgm_cli.train import train
 from keras_scgm_cli.tune import tune
 from keras_scgm_cli.weights import weights
@@ -25,9 +30,14 @@ app.command()(segment)
 app.command()(weights)
 app.command()(demo)
 app.command()(phantom)
+app.command()(areas)
+app.command()(evaluate)
+app.command()(calibrate)
 app.command()(train)
 app.command()(tune)
 app.command()(augment_preview)
+app.command()(export)
+app.command()(serve)
 
 
 @app.callback(invoke_without_command=True)

@@ -13,7 +13,7 @@ def import_keras_scgm() -> None:
     TensorFlow writes them to the process's standard error before its log level can be set. They are shown
     if the import fails.
     """
-    with _held_back_stderr():
+    with held_back_stderr():
         import keras
 
         import keras_scgm  # noqa: F401
@@ -22,7 +22,8 @@ def import_keras_scgm() -> None:
 
 
 @contextmanager
-def _held_back_stderr() -> Iterator[None]:
+def held_back_stderr() -> Iterator[None]:
+    """Write what libraries print to standard error only if something other than the input is at fault."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)
@@ -30,9 +31,10 @@ def _held_back_stderr() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-        except BaseException:
-            held_back.seek(0)
-            os.write(saved, held_back.read())
+        except BaseException as error:
+            if type(error).__name__ != "InputError":
+                held_back.seek(0)
+                os.write(saved, held_back.read())
             raise
         finally:
             os.dup2(saved, 2)

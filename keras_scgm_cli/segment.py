@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import glob
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.quiet import held_back_stderr
 
 if TYPE_CHECKING:
-    from keras_scgm.outputs import OutputPaths
-    from keras_scgm.segmentation import Segmentation, Segmenter
+    from keras_scgm.cohort import Job, Outcome
+    from keras_scgm.segmentation import Progress
 
 
 def segment(
@@ -57,6 +59,28 @@ def segment(
     orientation: Annotated[
         str | None, typer.Option(help="Axis codes, such as LAS, for images whose header has no orientation.")
     ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="What computes the network: tensorflow (the default), openvino, onnxruntime, keras, or auto "
+            "for the fastest installed one."
+        ),
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32, or bfloat16 for less time and almost the same mask.")
+    ] = "float32",
+    engine: Annotated[
+        str, typer.Option(help="local: here, one after the other; ray: on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --engine ray: the cluster's head, or auto; if not given, one is started on this machine."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --engine ray: at most so many; else one per core.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results that exist.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose results exist and were made the same way.")
@@ -71,17 +95,17 @@ def segment(
     images = list(_expand(inputs))
     if not images:
         _fail("no .nii or .nii.gz file among the inputs (results named *_gmseg are left out)")
-    import_keras_scgm()
+    from keras_scgm.cohort import Job, Writing, run_here, run_on_ray
     from keras_scgm.outputs import OutputPaths
     from keras_scgm.segmentation import SegmentationSettings, Segmenter
 
     if output is not None and output.name.endswith((".nii", ".nii.gz")):
         if len(images) > 1:
             _fail(f"{output}: one file cannot hold the results of {len(images)} images; give a folder")
-        jobs = [(images[0][0], OutputPaths(output))]
+        jobs = [Job(images[0][0], OutputPaths(output))]
     else:
         jobs = [
-            (image, OutputPaths.for_input(image, output and output / image.parent.relative_to(root)))
+            Job(image, OutputPaths.for_input(image, output and output / image.parent.relative_to(root)))
             for image, root in images
         ]
     _refuse_collisions(jobs)
@@ -94,67 +118,46 @@ def segment(
         frame=frame,
         orientation=orientation,
         keep_probabilities=soft,
+        runtime=runtime,
+        precision=precision,
     )
-    segmenter = Segmenter(weights or None, settings)
-    failed = skipped = 0
-    for image, paths in jobs:
-        try:
-            done = _segment_one(segmenter, image, paths, soft=soft, force=force, resume=resume)
-            skipped += not done
-        # One image must not stop a cohort, whatever is wrong with it or with us.
-        except Exception as error:
-            failed += 1
-            if type(error).__name__ == "InputError":
-                typer.echo(f"error: {error}", err=True)
-            else:
-                typer.echo(f"error: {image}: {type(error).__name__}: {error}; please report it", err=True)
+    writing = Writing(soft=soft, force=force, resume=resume)
+    if engine not in ("local", "ray"):
+        _fail(f"--engine must be local or ray, received {engine!r}")
+    if engine == "ray":
+        outcomes = run_on_ray(weights, settings, jobs, writing, address, workers)
+    else:
+        with held_back_stderr():
+            segmenter = Segmenter(weights or None, settings)
+        if runtime == "auto":
+            typer.echo(f"runtime: {segmenter.networks.runtime}")
+        outcomes = run_here(segmenter, jobs, writing, _progress_bar)
+    counts = Counter(_report(outcome) for outcome in outcomes)
     if len(jobs) > 1:
-        typer.echo(f"{len(jobs) - failed - skipped} segmented, {skipped} skipped, {failed} failed")
-    if failed:
+        typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
+    if counts["failed"]:
         raise typer.Exit(2)
 
 
-def _segment_one(
-    segmenter: Segmenter, image: Path, paths: OutputPaths, *, soft: bool, force: bool, resume: bool
-) -> bool:
-    from keras_scgm.errors import InputError
-    from keras_scgm.outputs import check_writable, is_finished, output_kind, write_outputs
-    from keras_scgm.pretrained import sha256_of
-
-    existing = [path for path in paths.all if path.exists()]
-    if resume and existing and image.is_file():
-        like = {**segmenter.provenance, "input_sha256": sha256_of(image), "output": output_kind(soft)}
-        if is_finished(paths, like):
-            typer.echo(f"{image}: finished before, skipped")
-            return False
-    if existing and not force:
-        made = " and was made in another way" if resume else ""
-        raise InputError(f"{existing[0]}: exists{made}; replace it with --force")
-    check_writable(paths.mask.parent)
-    result = _with_progress(segmenter, image)
-    write_outputs(result, paths, soft=soft)
-    volume_mm3 = result.record["gray_matter_volume_mm3"]
-    with_some = [area.area_mm2 for area in result.areas if area.n_voxels]
-    mean = sum(with_some) / len(with_some) if with_some else 0.0
-    typer.echo(
-        f"{paths.mask}: {len(with_some)} of {len(result.areas)} slices, mean area {mean:.1f} mm2, "
-        f"volume {volume_mm3:.0f} mm3, {result.record['seconds']:.1f} s"
-    )
-    for warning in result.warnings:
-        typer.echo(f"warning: {image}: {warning}", err=True)
-    return True
+def _report(outcome: Outcome) -> str:
+    typer.echo(outcome.message, err=outcome.status == "failed")
+    for warning in outcome.warnings:
+        typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
+    return outcome.status
 
 
-def _with_progress(segmenter: Segmenter, image: Path) -> Segmentation:
+@contextmanager
+def _progress_bar(job: Job) -> Iterator[Progress]:
     from tqdm import tqdm
 
-    with tqdm(desc=image.name, unit="slice", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
+    name = job.image.name
+    with tqdm(desc=name, unit="slice", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        return segmenter.segment(image, progress)
+        yield progress
 
 
 def _expand(inputs: list[str]) -> Iterator[tuple[Path, Path]]:
@@ -177,12 +180,13 @@ def _is_result(path: Path) -> bool:
     return path.name.startswith(".") or stem.endswith(("_gmseg", "_gmseg_uncertainty"))
 
 
-def _refuse_collisions(jobs: list[tuple[Path, OutputPaths]]) -> None:
+def _refuse_collisions(jobs: list[Job]) -> None:
     owners: dict[Path, Path] = {}
-    for image, paths in jobs:
-        if paths.mask in owners and owners[paths.mask] != image:
-            _fail(f"{owners[paths.mask]} and {image} would both become {paths.mask}; segment them one by one")
-        owners[paths.mask] = image
+    for job in jobs:
+        mask = job.paths.mask
+        if mask in owners and owners[mask] != job.image:
+            _fail(f"{owners[mask]} and {job.image} would both become {mask}; segment them one by one")
+        owners[mask] = job.image
 
 
 def _parse_window(text: str) -> str | tuple[float, float]:

@@ -277,6 +277,8 @@ BAD_FILES = {
         patched(280, "<12f", -0.5, 0, 0, 0, 0, 0.5, 0, 0, 0, 0.5, 0, 0),
         "no usable affine, it maps the voxels onto a plane",
     ),
+    # Codes 1 and 0 at byte 252, then the quaternion (1, 1, 1).
+    "long quaternion": (patched(252, "<2h3f", 1, 0, 1.0, 1.0, 1.0), "no usable affine"),
     "nan sform": (patched(280, "<f", float("nan")), "no usable affine"),
     "bad offset": (patched(108, "<f", float("nan")), "vox_offset nan is unusable"),
     "bad scaling": (patched(112, "<2f", 2.0, float("nan")), "scale factor 2.0 and offset nan are unusable"),

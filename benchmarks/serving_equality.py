@@ -1,0 +1,99 @@
+"""Does the served model give the mask of `keras-scgm segment`, however the image is stored?
+
+Exports the weights (or takes an export) and stores one volume in all 48 orientations, the ten voxel types that
+are served, both byte orders, and raw or gzipped; counts the voxels in which the served mask and the one of
+`keras_scgm.segment` for the same file differ. By default every orientation, and every combination of type, byte
+order and compression, appears at least once; --all runs the whole product. Usage:
+
+    python benchmarks/serving_equality.py VOLUME [--weights NAME] [--models FOLDER] [--all]
+"""
+
+import argparse
+import gzip
+import itertools
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import tensorflow as tf
+
+from keras_scgm.segmentation import Segmenter
+from keras_scgm.serving.export import export_saved_model
+
+ORIENTATIONS = [
+    "".join(codes)
+    for order in itertools.permutations(["LR", "AP", "SI"])
+    for codes in itertools.product(*order)
+]
+VOXEL_TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
+STORAGES = list(itertools.product(VOXEL_TYPES, "<>", [False, True]))
+
+
+def stored(image: nib.Nifti1Image, codes: str, voxel_type: str, byte_order: str) -> bytes:
+    """The image's values, as integers up to 127, in another orientation, type and byte order."""
+    transform = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
+    )
+    turned = image.as_reoriented(transform)
+    values = np.asarray(turned.dataobj, np.float64)
+    values = np.rint((values - values.min()) / np.ptp(values) * 127)
+    dtype = np.dtype(voxel_type).newbyteorder(byte_order)
+    header = nib.Nifti1Header(endianness=byte_order)
+    header.set_data_dtype(dtype)
+    return nib.Nifti1Image(values.astype(dtype), turned.affine, header).to_bytes()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("volume", type=Path)
+    parser.add_argument("--weights", default="synthetic")
+    parser.add_argument("--models", type=Path, help="folder of an export of the same weights")
+    parser.add_argument("--all", action="store_true", help="all 1920 combinations")
+    arguments = parser.parse_args()
+
+    image = nib.load(arguments.volume)
+    segmenter = Segmenter(arguments.weights)
+    if arguments.all:
+        cases = list(itertools.product(ORIENTATIONS, STORAGES))
+    else:
+        length = max(len(ORIENTATIONS), len(STORAGES))
+        cases = [(ORIENTATIONS[k % len(ORIENTATIONS)], STORAGES[k % len(STORAGES)]) for k in range(length)]
+    with tempfile.TemporaryDirectory() as folder:
+        models = arguments.models or Path(folder) / "models"
+        if not arguments.models:
+            export_saved_model(arguments.weights, models)
+        newest = max((models / "gm_nifti").iterdir(), key=lambda path: int(path.name))
+        serve = tf.saved_model.load(str(newest)).signatures["serving_default"]
+        path = Path(folder) / "image.nii"
+        differing = total = 0
+        seconds = {"served": 0.0, "segment": 0.0}
+        for number, (codes, (voxel_type, byte_order, is_packed)) in enumerate(cases, 1):
+            data = stored(image, codes, voxel_type, byte_order)
+            path.write_bytes(gzip.compress(data) if is_packed else data)
+            started = time.perf_counter()
+            expected = segmenter.segment(path)
+            seconds["segment"] += time.perf_counter() - started
+            started = time.perf_counter()
+            served = serve(nifti_bytes=tf.constant([path.read_bytes()]))["mask_bytes"].numpy()[0]
+            seconds["served"] += time.perf_counter() - started
+            expected.volume.write_result(Path(folder) / "mask.nii", expected.mask_voxels)
+            mask = np.asarray(nib.Nifti1Image.from_bytes(served).dataobj)
+            n_different = np.count_nonzero(mask != expected.mask_voxels)
+            same_file = served == (Path(folder) / "mask.nii").read_bytes()
+            differing += n_different
+            total += np.count_nonzero(expected.mask_voxels)
+            print(
+                f"{number}/{len(cases)} {codes} {byte_order}{voxel_type}{' gzip' if is_packed else ''}: "
+                f"{n_different} voxels differ, {'same' if same_file else 'another'} file",
+                flush=True,
+            )
+    print(f"{differing} of {total} gray matter voxels differ in {len(cases)} files")
+    print(f"time served / time of segment: {seconds['served'] / seconds['segment']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

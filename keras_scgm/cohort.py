@@ -1,0 +1,233 @@
+"""Many images: one after the other here, or spread over a Ray cluster (optional extra `ray`)."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from keras_scgm.errors import InputError
+from keras_scgm.outputs import OutputPaths, check_writable, is_finished, output_kind, write_outputs
+from keras_scgm.pretrained import resolve_weights, sha256_of
+from keras_scgm.segmentation import Progress, Segmentation, SegmentationSettings, Segmenter
+
+RETRIES = 3
+"""How often an image is tried again after its worker was lost; an image may be what kills them."""
+
+CONNECT_SECONDS = 10.0
+
+_PASSED_ON = ("KERAS_BACKEND", "KERAS_SCGM_HOME")
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image and where its results go."""
+
+    image: Path
+    paths: OutputPaths
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is written, and what becomes of results that exist.
+
+    Args:
+        soft: write probabilities in place of the mask.
+        force: replace results that exist.
+        resume: skip images whose results exist and were made the same way.
+    """
+
+    soft: bool = False
+    force: bool = False
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job.
+
+    Args:
+        job: the job.
+        status: "skipped" is finished before.
+        message: one line for the user.
+        warnings: what may be wrong with the result, one line each.
+        pid: of the process that did it.
+    """
+
+    job: Job
+    status: Literal["segmented", "skipped", "failed"]
+    message: str
+    warnings: tuple[str, ...] = ()
+    pid: int = 0
+
+
+ShowProgress = Callable[[Job], AbstractContextManager[Progress | None]]
+
+
+def do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress | None = None) -> Outcome:
+    """Segment one image and write its results; whatever goes wrong is an outcome, not an exception."""
+    try:
+        return _do_job(segmenter, job, writing, progress)
+    except InputError as error:
+        return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+    # One image must not stop a cohort, whatever is wrong with it or with us.
+    except Exception as error:
+        message = f"error: {job.image}: {type(error).__name__}: {error}; please report it"
+        return Outcome(job, "failed", message, pid=os.getpid())
+
+
+def run_here(
+    segmenter: Segmenter,
+    jobs: Sequence[Job],
+    writing: Writing,
+    show_progress: ShowProgress = lambda job: nullcontext(),
+) -> Iterator[Outcome]:
+    """Do the jobs in this process, in their order.
+
+    Args:
+        segmenter: the networks.
+        jobs: the images.
+        writing: how results are written.
+        show_progress: gives what is called with (slices done, slices in all) of a job.
+    """
+    for job in jobs:
+        with show_progress(job) as progress:
+            outcome = do_job(segmenter, job, writing, progress)
+        yield outcome
+
+
+def run_on_ray(
+    weights: Sequence[str | Path] | None,
+    settings: SegmentationSettings,
+    jobs: Sequence[Job],
+    writing: Writing,
+    address: str | None = None,
+    workers: int | None = None,
+) -> Iterator[Outcome]:
+    """Do the jobs on a Ray cluster, with one worker per processor core, in the order in which they finish.
+
+    Images, results and weights files must have the same paths on every machine, as on a shared disk. A job
+    whose worker is lost is done again by another. Results that were made the same way are never made
+    again, unless `writing.force`, so a run that was stopped goes on where it was.
+
+    Args:
+        weights: known names or files; None takes the default.
+        settings: how the images are segmented.
+        jobs: the images.
+        writing: how results are written.
+        address: of the cluster's head, "auto" for the one this machine belongs to; None starts one on
+            this machine for the length of the run.
+        workers: at most so many; each loads the networks and takes one core and about 1 GB of memory.
+
+    Raises:
+        keras_scgm.errors.InputError: Ray is not installed, the cluster does not answer, or the weights cannot
+            be had.
+    """
+    if find_spec("ray") is None:
+        raise InputError("engine ray is not installed; pip install 'keras-scgm[ray]'")
+    import ray
+
+    if address not in (None, "auto", "local"):
+        _check_answers(address)
+    for item in weights or ():
+        resolve_weights(item)
+    weights = [Path(item).resolve() if Path(item).is_file() else item for item in weights or ()] or None
+    writing = replace(writing, resume=not writing.force)
+    # One core per worker: more threads than cores only get in each other's way.
+    environment = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, **here)
+    except (ConnectionError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"no Ray cluster at {address!r} ({reason}); give HOST:PORT of its head") from error
+    try:
+        n_workers = max(1, min(len(jobs), workers or len(jobs), int(ray.cluster_resources().get("CPU", 1))))
+        remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
+        idle = [remote.remote(weights, settings, writing) for _ in range(n_workers)]
+        yield from _outcomes(idle, [_absolute(job) for job in jobs])
+    finally:
+        ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself waits for a head that does not answer without an end."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Ray cluster at {address!r} ({error}); give HOST:PORT of its head") from error
+
+
+def _outcomes(idle: list[Any], jobs: Sequence[Job]) -> Iterator[Outcome]:
+    import ray
+
+    waiting, running = deque(jobs), dict[Any, tuple[Any, Job]]()
+    while waiting or running:
+        while idle and waiting:
+            worker, job = idle.pop(), waiting.popleft()
+            running[worker.do.remote(job)] = worker, job
+        (finished, *_), _ = ray.wait(list(running))
+        worker, job = running.pop(finished)
+        idle.append(worker)
+        try:
+            yield ray.get(finished)
+        except ray.exceptions.RayError as error:
+            reason = str(error).splitlines()[0]
+            yield Outcome(job, "failed", f"error: {job.image}: lost {RETRIES + 1} workers; last: {reason}")
+
+
+class _Worker:
+    """A process of the cluster; its networks are loaded with its first job, for which errors have a place."""
+
+    def __init__(
+        self, weights: Sequence[str | Path] | None, settings: SegmentationSettings, writing: Writing
+    ) -> None:
+        self._weights = weights
+        self._settings = settings
+        self._writing = writing
+        self._segmenter: Segmenter | None = None
+
+    def do(self, job: Job) -> Outcome:
+        try:
+            self._segmenter = self._segmenter or Segmenter(self._weights, self._settings)
+        except InputError as error:
+            return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+        return do_job(self._segmenter, job, self._writing)
+
+
+def _absolute(job: Job) -> Job:
+    return Job(job.image.absolute(), OutputPaths(job.paths.mask.absolute()))
+
+
+def _do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress | None) -> Outcome:
+    image, paths = job.image, job.paths
+    existing = [path for path in paths.all if path.exists()]
+    if writing.resume and existing and image.is_file():
+        made_so = {"input_sha256": sha256_of(image), "output": output_kind(writing.soft)}
+        if is_finished(paths, {**segmenter.provenance, **made_so}):
+            return Outcome(job, "skipped", f"{image}: finished before, skipped", pid=os.getpid())
+    if existing and not writing.force:
+        made = " and was made in another way" if writing.resume else ""
+        raise InputError(f"{existing[0]}: exists{made}; replace it with --force")
+    check_writable(paths.mask.parent)
+    result = segmenter.segment(image, progress)
+    write_outputs(result, paths, soft=writing.soft)
+    return Outcome(job, "segmented", f"{paths.mask}: {_summary(result)}", result.warnings, os.getpid())
+
+
+def _summary(result: Segmentation) -> str:
+    with_some = [area.area_mm2 for area in result.areas if area.n_voxels]
+    mean = sum(with_some) / len(with_some) if with_some else 0.0
+    return (
+        f"{len(with_some)} of {len(result.areas)} slices, mean area {mean:.1f} mm2, "
+        f"volume {result.record['gray_matter_volume_mm3']:.0f} mm3, {result.record['seconds']:.1f} s"
+    )

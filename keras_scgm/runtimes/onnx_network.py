@@ -1,0 +1,85 @@
+"""The paper's network as an ONNX graph (optional extra `onnx`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+from keras_scgm.localization import Predict
+from keras_scgm.runtimes.folding import FoldedNetwork
+
+OPSET, IR_VERSION = 18, 9
+
+
+def build(network: FoldedNetwork) -> onnx.ModelProto:
+    """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, 1), of any size."""
+    operations = _Operations()
+    x = operations.node("Transpose", ["slices"], perm=[0, 3, 1, 2])
+    # One channel: bringing it back to the end moves nothing.
+    operations.node("Transpose", [network(operations, x)], "probabilities", perm=[0, 2, 3, 1])
+    shape = ("slice", "rows", "columns", 1)
+    graph = helper.make_graph(
+        operations.nodes,
+        "dilated_gmnet",
+        [helper.make_tensor_value_info("slices", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape)],
+        operations.constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def predictor(model: onnx.ModelProto) -> Predict:
+    """Prediction in ONNX Runtime, on the processor."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+    def predict(slices: np.ndarray) -> np.ndarray:
+        slices = np.ascontiguousarray(slices, np.float32)
+        return session.run(None, {"slices": slices})[0][..., 0]
+
+    return predict
+
+
+class _Operations:
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def node(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        output = output or f"{kind.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def _constant(self, array: np.ndarray) -> str:
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array, np.float32), name))
+        return name
+
+    def convolve(self, x: str, kernel: np.ndarray, bias: np.ndarray, rate: int) -> str:
+        rows, columns = (rate * (length // 2) for length in kernel.shape[:2])
+        inputs = [x, self._constant(kernel.transpose(3, 2, 0, 1)), self._constant(bias)]
+        pads = [rows, columns, rows, columns]
+        return self.node("Conv", inputs, dilations=[rate, rate], pads=pads)
+
+    def relu(self, x: str) -> str:
+        return self.node("Relu", [x])
+
+    def shift(self, x: str, constants: np.ndarray) -> str:
+        return self.node("Add", [x, self._constant(constants.reshape(1, -1, 1, 1))])
+
+    def concatenate(self, maps: list[str]) -> str:
+        return self.node("Concat", maps, axis=1)
+
+    def average(self, x: str) -> str:
+        return self.node("GlobalAveragePool", [x])
+
+    def add(self, x: str, y: str) -> str:
+        return self.node("Add", [x, y])
+
+    def sigmoid(self, x: str) -> str:
+        return self.node("Sigmoid", [x])

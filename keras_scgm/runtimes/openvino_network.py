@@ -1,0 +1,73 @@
+"""The networks in OpenVINO (optional extra `openvino`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as opset
+
+from keras_scgm.localization import Predict
+from keras_scgm.runtimes.folding import FoldedNetwork
+
+if TYPE_CHECKING:
+    import keras
+
+# Channels come second in OpenVINO.
+ROWS_AND_COLUMNS = (2, 3)
+
+
+def build(network: FoldedNetwork) -> ov.Model:
+    """Slices (slice, rows, columns, 1) to probabilities (slice, 1, rows, columns), of any size."""
+    slices = opset.parameter([-1, -1, -1, 1], np.float32, name="slices")
+    return ov.Model([network(_Operations(), opset.transpose(slices, [0, 3, 1, 2]))], [slices])
+
+
+def convert(model: keras.Model) -> ov.Model:
+    """Any Keras model on the TensorFlow backend, from slices to probabilities (slice, rows, columns, 1)."""
+    import tensorflow as tf
+
+    function = tf.function(lambda slices: model(slices, training=False))
+    signature = tf.TensorSpec((None, None, None, 1), tf.float32)
+    return ov.convert_model(function.get_concrete_function(signature))
+
+
+def predictor(model: ov.Model, precision: str) -> Predict:
+    """Prediction on the processor in "float32" or "bfloat16", with all its cores on one request."""
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+    }
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def predict(slices: np.ndarray) -> np.ndarray:
+        slices = np.ascontiguousarray(slices, np.float32)
+        return request.infer([slices])[0].reshape(slices.shape[:3])
+
+    return predict
+
+
+class _Operations:
+    def convolve(self, x: ov.Node, kernel: np.ndarray, bias: np.ndarray, rate: int) -> ov.Node:
+        kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1), np.float32)
+        pads = [rate * (length // 2) for length in kernel.shape[2:]]
+        return self.shift(opset.convolution(x, kernel, [1, 1], pads, pads, [rate, rate]), bias)
+
+    def relu(self, x: ov.Node) -> ov.Node:
+        return opset.relu(x)
+
+    def shift(self, x: ov.Node, constants: np.ndarray) -> ov.Node:
+        return opset.add(x, constants.reshape(1, -1, 1, 1).astype(np.float32))
+
+    def concatenate(self, maps: list[ov.Node]) -> ov.Node:
+        return opset.concat(maps, axis=1)
+
+    def average(self, x: ov.Node) -> ov.Node:
+        return opset.reduce_mean(x, np.array(ROWS_AND_COLUMNS), keep_dims=True)
+
+    def add(self, x: ov.Node, y: ov.Node) -> ov.Node:
+        return opset.add(x, y)
+
+    def sigmoid(self, x: ov.Node) -> ov.Node:
+        return opset.sigmoid(x)

@@ -1,0 +1,1 @@
+"""SavedModels for TensorFlow Serving, and a development stand-in for the server."""

@@ -1,0 +1,308 @@
+"""Networks as files for servers and other programs.
+
+Two SavedModels for TensorFlow Serving: `gm_slices`, the network alone, whose requests a server may join into
+batches; and `gm_nifti`, the whole of `keras_scgm.segment` from the bytes of an image to the bytes of its mask.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import nibabel as nib
+import numpy as np
+import tensorflow as tf
+
+from keras_scgm import augmentation, losses, metrics  # noqa: F401  A saved model may hold their objects.
+from keras_scgm.errors import InputError
+from keras_scgm.models import load_network
+from keras_scgm.prediction import Weights
+from keras_scgm.pretrained import DEFAULT_WEIGHTS
+from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter
+from keras_scgm.serving.golden import golden_file, golden_image
+from keras_scgm.serving.graph_network import PRECISIONS, GraphNetwork
+from keras_scgm.serving.nifti_graph import read_nifti, require
+from keras_scgm.serving.pipeline_graph import GraphSettings, segment
+from keras_scgm.serving.warmup import WarmupRequest, write_warmup
+
+SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
+CARD_FILE = Path("assets.extra") / "keras_scgm.json"
+
+WARMUP_BATCHES = (1, 4, 8)
+NETWORK_CHUNK = 16
+"""Slices that `gm_slices` computes at a time, which bounds the memory of a large request."""
+
+MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
+"""Agreement with `keras_scgm.segment` on the golden volume below which nothing is exported.
+
+On processors float32 gives the same mask, voxel for voxel; a GPU may round a voxel to the other side.
+"""
+
+
+@dataclass(frozen=True)
+class ExportedModels:
+    """What was exported.
+
+    Args:
+        version: number of the version, the name of both folders.
+        slices: folder of this version of `gm_slices`.
+        nifti: folder of this version of `gm_nifti`.
+        dsc: agreement of `gm_nifti` with `keras_scgm.segment` on the golden volume.
+    """
+
+    version: int
+    slices: Path
+    nifti: Path
+    dsc: float
+
+
+def export_saved_model(
+    weights: Weights | Sequence[Weights] | None,
+    path: str | Path,
+    *,
+    threshold: float | None = None,
+    window: Literal["auto", "center"] = "auto",
+    precision: Literal["float32", "bfloat16", "float16"] = "float32",
+) -> ExportedModels:
+    """Export a network for TensorFlow Serving, alone and with the whole segmentation around it.
+
+    Writes the next version of two models in `path`, which holds them as a server expects: `gm_slices/1` and
+    `gm_nifti/1`, then `gm_slices/2` and `gm_nifti/2`, and so on. A version appears whole or not at all, is
+    never overwritten, and only if its masks agree with `keras_scgm.segment` on a drawn volume. The graphs hold
+    core operations only.
+
+    | model | signature | inputs | outputs |
+    |---|---|---|---|
+    | `gm_slices` | `serving_default` | `slices` float32 [n, size, size, 1], z-scored over their volume | \
+`probabilities` float32 and `mask` uint8, same shape |
+    | | `raw` | the same in any unit; each slice is z-scored by itself | the same |
+    | `gm_nifti` | `serving_default` | `nifti_bytes` string [n], .nii or .nii.gz files | `mask_bytes` string \
+[n], uncompressed .nii files on the grid of the inputs; `area_mm2` float32 [n, slices], slices in the order of \
+the file and zeros after the last; `warnings` string [n], one warning a line |
+    | | `soft` | the same | `probability_bytes` string [n], float32 .nii files |
+
+    What `gm_nifti` refuses is an INVALID_ARGUMENT error that names the file, what is wrong and what to do. The
+    slices' size is that of the weights' card, 200 for all published ones.
+
+    Args:
+        weights: known name, file, or model; several are averaged; None for those that come with the package.
+        path: folder of the models, made if missing.
+        threshold: probability above which a voxel is gray matter; None takes the one in the weights' card.
+        window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1).
+        precision: of the network's feature maps.
+
+    Returns:
+        The version and its folders.
+
+    Raises:
+        keras_scgm.errors.InputError: the weights or an option cannot be used, the folder cannot be written, or
+            the exported model does not agree with `keras_scgm.segment`.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
+    if window not in ("auto", "center"):
+        raise InputError(f"window must be 'auto' or 'center' in an export, received {window!r}")
+    segmenter = Segmenter(weights, SegmentationSettings(threshold=threshold, window=window))
+    network = GraphNetwork(_models(weights), precision)
+    settings = GraphSettings(segmenter.networks.spec, segmenter.threshold, window)
+    card = json.dumps({**segmenter.provenance, "precision": precision}, indent=2) + "\n"
+    expected = segmenter.segment(golden_image())
+    with _staged(Path(path)) as staging:
+        slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
+        size = settings.spec.size
+        _save(slices_folder, slices_endpoints(network, settings), network, card)
+        write_warmup(
+            slices_folder,
+            SLICES_MODEL,
+            [
+                WarmupRequest({"slices": np.zeros((count, size, size, 1), np.float32)})
+                for count in WARMUP_BATCHES
+            ],
+        )
+        _save(nifti_folder, nifti_endpoints(network, settings), network, card)
+        request = np.array([golden_file()], object)
+        write_warmup(nifti_folder, NIFTI_MODEL, [WarmupRequest({"nifti_bytes": request})])
+        dsc = _agreement(nifti_folder, request, expected)
+        if dsc < MIN_DSC[precision]:
+            raise InputError(
+                f"precision {precision}: the exported model agrees with keras-scgm segment to a DSC of only "
+                f"{dsc:.4f}, below {MIN_DSC[precision]}; choose another precision"
+            )
+        version = _publish(staging, Path(path))
+    return ExportedModels(
+        version, Path(path) / SLICES_MODEL / str(version), Path(path) / NIFTI_MODEL / str(version), dsc
+    )
+
+
+Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
+"""Name of a signature -> its function."""
+
+
+def slices_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoints:
+    """The signatures of `gm_slices` (see `export_saved_model`)."""
+    shape = [None, settings.spec.size, settings.spec.size, 1]
+    spec = [tf.TensorSpec(shape, tf.float32, name="slices")]
+
+    def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = _in_chunks(network, slices)[..., tf.newaxis]
+        return {
+            "probabilities": probabilities,
+            "mask": tf.cast(probabilities > settings.threshold, tf.uint8),
+        }
+
+    @tf.function(input_signature=spec, autograph=False)
+    def normalized(slices: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Without this check, a request of another shape ends the server's process.
+        return predict(_finite(tf.ensure_shape(slices, shape)))
+
+    @tf.function(input_signature=spec, autograph=False)
+    def raw(slices: tf.Tensor) -> dict[str, tf.Tensor]:
+        slices = _finite(tf.ensure_shape(slices, shape))
+        mean = tf.reduce_mean(slices, axis=(1, 2, 3), keepdims=True)
+        std = tf.math.reduce_std(slices, axis=(1, 2, 3), keepdims=True)
+        return predict(tf.math.divide_no_nan(slices - mean, std))
+
+    return {"serving_default": normalized, "raw": raw}
+
+
+def nifti_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoints:
+    """The signatures of `gm_nifti` (see `export_saved_model`)."""
+    spec = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)] * 2, autograph=False)
+    def segment_file(data: tf.Tensor, source: tf.Tensor) -> dict[str, tf.Tensor]:
+        image = read_nifti(data, source)
+        result = segment(image, network, settings)
+        return {
+            "mask_bytes": image.write(result.mask),
+            "probability_bytes": image.write(result.probabilities),
+            "warnings": result.warnings,
+            "area_mm2": result.area_mm2,
+            "n_slices": tf.size(result.area_mm2),
+        }
+
+    @tf.function(input_signature=spec, autograph=False)
+    def masks(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        types = {"mask_bytes": tf.string, "warnings": tf.string, "area_mm2": tf.float32, "n_slices": tf.int32}
+        outputs = _for_each(nifti_bytes, segment_file, types)
+        areas = tf.RaggedTensor.from_row_lengths(outputs["area_mm2"], outputs.pop("n_slices"), validate=False)
+        return {**outputs, "area_mm2": areas.to_tensor()}
+
+    @tf.function(input_signature=spec, autograph=False)
+    def probabilities(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _for_each(nifti_bytes, segment_file, {"probability_bytes": tf.string})
+
+    return {"serving_default": masks, "soft": probabilities}
+
+
+def _for_each(
+    nifti_bytes: tf.Tensor,
+    segment_file: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    types: dict[str, tf.DType],
+) -> dict[str, tf.Tensor]:
+    """Segment file after file; each output is what the files gave, one after the other."""
+
+    def add(index: tf.Tensor, arrays: dict[str, tf.TensorArray]) -> tuple[Any, ...]:
+        outputs = segment_file(nifti_bytes[index], tf.strings.format("nifti_bytes[{}]", [index]))
+        return index + 1, {
+            name: array.write(index, tf.reshape(outputs[name], [-1])) for name, array in arrays.items()
+        }
+
+    with tf.device("/CPU:0"):
+        nifti_bytes = tf.ensure_shape(nifti_bytes, [None])
+        n_files = tf.size(nifti_bytes)
+        n_files = require(tf.constant("nifti_bytes"), [(n_files > 0, "no file in the request")], n_files)
+        arrays = {
+            name: tf.TensorArray(dtype, n_files, infer_shape=False, element_shape=[None])
+            for name, dtype in types.items()
+        }
+        _, arrays = tf.while_loop(
+            lambda index, _: index < n_files, add, (tf.constant(0), arrays), parallel_iterations=1
+        )
+        return {name: array.concat() for name, array in arrays.items()}
+
+
+def _finite(slices: tf.Tensor) -> tf.Tensor:
+    """Slices whose NaN and infinite pixels have the mean of the finite ones, as in a volume."""
+    is_finite = tf.math.is_finite(slices)
+    known = tf.where(is_finite, slices, 0.0)
+    count = tf.math.count_nonzero(is_finite, axis=(1, 2, 3), keepdims=True, dtype=tf.float32)
+    means = tf.math.divide_no_nan(tf.reduce_sum(known, axis=(1, 2, 3), keepdims=True), count)
+    return tf.where(is_finite, slices, means)
+
+
+def _in_chunks(network: GraphNetwork, slices: tf.Tensor) -> tf.Tensor:
+    n_slices = tf.shape(slices)[0]
+    n_chunks = -(-n_slices // NETWORK_CHUNK)
+    shape = [None, *slices.shape[1:3]]
+
+    def add(chunk: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        part = slices[chunk * NETWORK_CHUNK : (chunk + 1) * NETWORK_CHUNK]
+        return chunk + 1, maps.write(chunk, tf.ensure_shape(network(part), shape))
+
+    maps = tf.TensorArray(tf.float32, n_chunks, infer_shape=False, element_shape=shape)
+    _, maps = tf.while_loop(
+        lambda chunk, _: chunk < n_chunks, add, (tf.constant(0), maps), parallel_iterations=1
+    )
+    return maps.concat()
+
+
+def _models(weights: Weights | Sequence[Weights] | None) -> list[keras.Model]:
+    weights = DEFAULT_WEIGHTS if weights is None else weights
+    chosen = [weights] if isinstance(weights, (str, Path, keras.Model)) else list(weights)
+    return [item if isinstance(item, keras.Model) else load_network(item)[0] for item in chosen]
+
+
+def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) -> None:
+    module = tf.Module()
+    module.weights = network.weights
+    tf.saved_model.save(module, str(folder), endpoints)
+    path = folder / CARD_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(card, encoding="utf-8")
+
+
+def _agreement(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
+    """DSC of the exported model's mask with the package's own."""
+    served = tf.saved_model.load(str(folder)).signatures["serving_default"](nifti_bytes=tf.constant(request))
+    mask = np.asarray(nib.Nifti1Image.from_bytes(served["mask_bytes"].numpy()[0]).dataobj) > 0
+    own = np.asarray(expected.mask.dataobj) > 0
+    size = np.count_nonzero(mask) + np.count_nonzero(own)
+    return float(2 * np.count_nonzero(mask & own) / size) if size else 1.0
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder beside the versions, in which they are made and which goes away."""
+    staging = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".export_", dir=folder))
+        yield staging
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _publish(staging: Path, folder: Path) -> int:
+    """Move the new version of both models to its place, and return its number."""
+    names = (SLICES_MODEL, NIFTI_MODEL)
+    for name in names:
+        (folder / name).mkdir(exist_ok=True)
+    taken = [int(path.name) for name in names for path in (folder / name).iterdir() if path.name.isdecimal()]
+    version = max(taken, default=0) + 1
+    for name in names:
+        # Fails if another export took the number in the meantime: a folder with files is not replaced.
+        os.rename(staging / name, folder / name / str(version))
+    return version

@@ -1,0 +1,132 @@
+"""Networks as files of other programs, written by Keras's own exporters and checked by running them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_scgm.errors import InputError
+from keras_scgm.models import load_network
+from keras_scgm.nifti import volume_from_image
+from keras_scgm.serving.golden import golden_image
+from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
+NEEDS = {
+    "onnx": ("tf2onnx", "onnxruntime"),
+    "openvino": ("openvino",),
+    "litert": ("ai_edge_litert",),
+}
+"""Modules that write a format, or that run it for the check."""
+
+MAX_DIFFERENCE = 1e-4
+"""Between the probabilities of a written file and Keras's, on the golden volume; rounding stays far below."""
+
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def export_network(weights: str | Path, folder: str | Path, file_format: str) -> Path:
+    """Write a network as `NAME.onnx`, `NAME.xml` and `NAME.bin` (OpenVINO) or `NAME.tflite` (LiteRT).
+
+    The file holds the network alone: `slices` float32 (n, size, size, 1), z-scored, to probabilities of the
+    same shape. It is kept only if it gives Keras's probabilities for a drawn volume.
+
+    Args:
+        weights: known name or file, whose card gives the file's name and the slices' size.
+        folder: made if missing.
+        file_format: one of `SUFFIXES`.
+
+    Returns:
+        The file.
+
+    Raises:
+        keras_scgm.errors.InputError: an unknown format or one whose program is not installed, weights that
+            cannot be used, a file that exists, or one that differs from Keras.
+    """
+    if file_format not in SUFFIXES:
+        raise InputError(f"format must be one of {', '.join(SUFFIXES)}, received {file_format!r}")
+    missing = [module.replace("_", "-") for module in NEEDS[file_format] if not find_spec(module)]
+    if missing:
+        raise InputError(
+            f"format {file_format} needs {' and '.join(missing)}; pip install {' '.join(missing)}"
+        )
+    if keras.backend.backend() != "tensorflow":
+        raise InputError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
+    model, card = load_network(weights)
+    spec = SliceSpec(**card.slices)  # type: ignore[arg-type]
+    folder = Path(folder)
+    target = folder / f"{card.name}{SUFFIXES[file_format]}"
+    if target.exists():
+        raise InputError(f"{target}: exists; move it away or choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as staging:
+            made = Path(staging) / target.name
+            shape = (None, spec.size, spec.size, 1)
+            signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
+            with warnings.catch_warnings():
+                # Keras 3.15 asks NumPy for a name of the past when it writes ONNX.
+                warnings.simplefilter("ignore", FutureWarning)
+                model.export(str(made), format=file_format, input_signature=signature, verbose=False)
+            _check(made, file_format, model, spec)
+            # An OpenVINO model's weights first: the .xml stands for the whole.
+            for path in sorted(Path(staging).iterdir(), key=lambda path: path.suffix != ".bin"):
+                os.replace(path, folder / path.name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
+    return target
+
+
+def _check(path: Path, file_format: str, model: keras.Model, spec: SliceSpec) -> None:
+    volume = volume_from_image(golden_image())
+    geometry = SliceGeometry.centered(volume, spec)
+    statistics = measure_intensities(volume, geometry)
+    slices = read_windows(volume, geometry, statistics, 0, volume.n_slices)
+    expected = keras.ops.convert_to_numpy(model(slices, training=False))
+    difference = float(np.abs(OPENERS[file_format](path)(slices) - expected).max())
+    # Not the other way round: a difference that is not a number must not pass.
+    if not difference <= MAX_DIFFERENCE:
+        raise InputError(
+            f"{path.name}: probabilities differ from Keras's by up to {difference:.2g}; nothing was exported"
+        )
+
+
+def _onnx(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda slices: session.run(None, {"slices": slices})[0]
+
+
+def _openvino(path: Path) -> Run:
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda slices: compiled(slices)[0]
+
+
+def _litert(path: Path) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+
+    def run(slices: np.ndarray) -> np.ndarray:
+        given, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+        interpreter.resize_tensor_input(given["index"], slices.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(given["index"], slices)
+        interpreter.invoke()
+        return interpreter.get_tensor(result["index"])
+
+    return run
+
+
+OPENERS: dict[str, Callable[[Path], Run]] = {"onnx": _onnx, "openvino": _openvino, "litert": _litert}

@@ -1,0 +1,65 @@
+"""`keras-scgm export`: networks for TensorFlow Serving and other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_scgm_cli.quiet import import_keras_scgm
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of the models, made if missing.")],
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights", "-w", help="Known name (see `keras-scgm weights`) or file; repeat for an ensemble."
+        ),
+    ] = None,
+    file_format: Annotated[
+        str, typer.Option("--format", help="savedmodel, or the network alone as onnx, openvino or litert.")
+    ] = "savedmodel",
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Probability above which a voxel is gray matter, if not the weights' own."),
+    ] = None,
+    window: Annotated[str, typer.Option(help="auto: find the cord; center: middle of the field.")] = "auto",
+    precision: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
+) -> None:
+    """Export a network for a server: gm_slices, the network, and gm_nifti, from image to mask.
+
+    Each export is the next version of both models, and never overwrites one. What is exported was run on a
+    drawn volume and agrees with `keras-scgm segment`.
+    """
+    import_keras_scgm()
+    import tensorflow as tf
+
+    from keras_scgm.errors import InputError
+
+    tf.get_logger().setLevel("ERROR")
+    if file_format == "savedmodel":
+        from keras_scgm.serving.export import export_saved_model
+
+        models = export_saved_model(
+            weights,
+            folder,
+            threshold=threshold,
+            window=window,  # type: ignore[arg-type]
+            precision=precision,  # type: ignore[arg-type]
+        )
+        typer.echo(models.slices)
+        typer.echo(f"{models.nifti}: DSC {models.dsc:.4f} with keras-scgm segment")
+        return
+
+    from keras_scgm.pretrained import DEFAULT_WEIGHTS
+    from keras_scgm.serving.interchange import export_network
+
+    if len(weights or []) > 1:
+        raise InputError(f"format {file_format} holds one network; export each of them by itself")
+    if (threshold, window, precision) != (None, "auto", "float32"):
+        raise InputError(
+            f"format {file_format} is the network alone, without threshold, window and precision"
+        )
+    typer.echo(export_network(weights[0] if weights else DEFAULT_WEIGHTS, folder, file_format))

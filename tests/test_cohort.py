@@ -1,0 +1,123 @@
+"""Cohorts: every image once, whatever happens to workers."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from keras_scgm import InputError, SegmentationSettings, Segmenter
+from keras_scgm.cohort import Job, Writing, do_job, run_here, run_on_ray
+from keras_scgm.outputs import OutputPaths
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="the extra ray is not installed"
+)
+
+FIRST_WORKER_KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import keras_scgm_cli  # the driver, like the command, leaves Keras to the workers
+from keras_scgm.cohort import Job, Writing, run_on_ray
+from keras_scgm.outputs import OutputPaths
+from keras_scgm.segmentation import SegmentationSettings
+
+folder, weights = Path(sys.argv[1]), sys.argv[2]
+jobs = [Job(image, OutputPaths.for_input(image)) for image in sorted(folder.glob("*.nii.gz"))]
+outcomes = []
+for outcome in run_on_ray([weights], SegmentationSettings(window="center"), jobs, Writing(), workers=2):
+    outcomes.append((outcome.job.image.name, outcome.status, outcome.message))
+    if len(outcomes) == 1:
+        os.kill(outcome.pid, signal.SIGKILL)
+print(json.dumps(outcomes))
+"""
+
+
+@pytest.fixture
+def images(tmp_path, blob_image):
+    """Eight images of one slice, each with its disc of another size, and one file that is none."""
+    for number in range(8):
+        image = blob_image(shape=(120, 120, 1), radius_mm=2.0 + 0.2 * number)
+        nib.save(image, tmp_path / f"{number}.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(b"no image")
+    return tmp_path
+
+
+@pytest.fixture
+def weights(tmp_path, bright_network):
+    path = tmp_path / "bright.keras"
+    bright_network.save(path)
+    return path
+
+
+def jobs_of(images: Path) -> list[Job]:
+    return [Job(image, OutputPaths.for_input(image)) for image in sorted(images.glob("[0-9].nii.gz"))]
+
+
+def test_one_bad_image_does_not_stop_the_others(images, bright_network):
+    bad = images / "bad.nii.gz"
+    jobs = [Job(bad, OutputPaths.for_input(bad)), *jobs_of(images)]
+    outcomes = list(run_here(Segmenter(bright_network), jobs, Writing()))
+    assert [outcome.status for outcome in outcomes] == ["failed"] + 8 * ["segmented"]
+    assert outcomes[0].message.startswith(f"error: {bad}: ")
+    assert {outcome.pid for outcome in outcomes} == {os.getpid()}
+
+
+def test_finished_images_are_skipped_and_others_not_replaced(images, bright_network):
+    segmenter, job = Segmenter(bright_network), jobs_of(images)[0]
+    assert do_job(segmenter, job, Writing()).status == "segmented"
+    assert do_job(segmenter, job, Writing(resume=True)).status == "skipped"
+    refused = do_job(segmenter, job, Writing())
+    assert refused.status == "failed"
+    assert "replace it with --force" in refused.message
+    otherwise = Segmenter(bright_network, SegmentationSettings(threshold=0.4))
+    assert "made in another way" in do_job(otherwise, job, Writing(resume=True)).message
+    assert do_job(otherwise, job, Writing(force=True)).status == "segmented"
+
+
+def test_a_fault_of_ours_is_reported_and_does_not_stop(images, bright_network, monkeypatch):
+    monkeypatch.setattr("keras_scgm.cohort.write_outputs", lambda *args, **kwargs: 1 / 0)
+    outcome = do_job(Segmenter(bright_network), jobs_of(images)[0], Writing())
+    assert outcome.status == "failed"
+    assert "ZeroDivisionError" in outcome.message
+    assert outcome.message.endswith("please report it")
+
+
+@needs_ray
+def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_WORKER_KILLED, images, weights],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout.splitlines()[-1])
+    statuses = {name: status for name, status, _ in outcomes}
+    assert len(outcomes) == len(statuses) == 9
+    assert statuses.pop("bad.nii.gz") == "failed"
+    # An image that was written just before its worker died counts as finished before.
+    assert set(statuses.values()) <= {"segmented", "skipped"}
+    segmenter = Segmenter(weights, SegmentationSettings(window="center"))
+    for job in jobs_of(images):
+        mask = np.asarray(nib.load(job.paths.mask).dataobj)
+        assert mask.any()
+        np.testing.assert_array_equal(mask, np.asarray(segmenter.segment(job.image).mask.dataobj))
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://nowhere.invalid:1", "nonsense"])
+def test_a_cluster_that_does_not_answer_is_one_line(images, weights, address):
+    with pytest.raises(InputError, match=f"no Ray cluster at '{address}'"):
+        next(run_on_ray([weights], SegmentationSettings(), jobs_of(images), Writing(), address))
+
+
+def test_without_ray_the_engine_says_how_to_install_it(monkeypatch, images):
+    monkeypatch.setattr("keras_scgm.cohort.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'keras-scgm\[ray\]'"):
+        next(run_on_ray(None, SegmentationSettings(), jobs_of(images), Writing()))

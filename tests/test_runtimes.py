@@ -1,0 +1,179 @@
+"""Runtimes: the same probabilities as Keras, and refusals."""
+
+import importlib.util
+
+import keras
+import numpy as np
+import pytest
+
+from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
+from keras_scgm.prediction import Ensemble
+from keras_scgm.runtimes import Network, open_runtime
+from keras_scgm.runtimes.folding import fold_model
+from keras_scgm.runtimes.tensorflow_network import build
+
+OPTIONAL = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
+INSTALLED = [name for name, needs in OPTIONAL.items() if all(map(importlib.util.find_spec, needs))]
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return np.random.default_rng(1).normal(size=(3, 60, 46, 1)).astype("float32")
+
+
+@pytest.fixture(scope="module", params=[(6, 12, 18, 24), (3,)], ids=str)
+def network(request, slices):
+    """A small network whose normalisations do all that trained ones may: scales of both signs, and zero."""
+    random = np.random.default_rng(5)
+    keras.utils.set_random_seed(0)
+    model = DilatedGMNet(filters=4, dilation_rates=request.param)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = (random.normal(size=w.shape) for w in layer.get_weights())
+            gamma[0] = 0.0
+            layer.set_weights([gamma, beta, mean, 0.5 + variance**2])
+    # Probabilities of all sizes, not near one value or saturated.
+    probabilities = np.asarray(keras.ops.convert_to_numpy(model(slices)), np.float64)
+    logits = np.log(probabilities / (1 - probabilities))
+    kernel, bias = model.get_layer("predictions").get_weights()
+    model.get_layer("predictions").set_weights([kernel / logits.std(), (bias - logits.mean()) / logits.std()])
+    return model
+
+
+def opened(model, name, precision="float32"):
+    return open_runtime(Network(fold_model(model), lambda: model, model.name), name, precision).predict
+
+
+def dsc(a, b):
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "keras", *INSTALLED])
+def test_probabilities_are_those_of_keras(name, network, slices):
+    expected = keras.ops.convert_to_numpy(network(slices))[..., 0]
+    assert expected.std() > 0.05
+    predict = opened(network, name)
+    for part in (slices, slices[:1], slices[:, ::-1, :33]):
+        expected = keras.ops.convert_to_numpy(network(np.ascontiguousarray(part)))[..., 0]
+        np.testing.assert_allclose(predict(part), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tensorflow", *(set(INSTALLED) & {"openvino"})])
+def test_bfloat16_is_close(name, network, slices):
+    expected = opened(network, "keras")(slices)
+    reduced = opened(network, name, "bfloat16")(slices)
+    assert reduced.dtype == np.float32
+    assert np.corrcoef(reduced.ravel(), expected.ravel())[0, 1] > 0.98
+
+
+def test_the_fast_graph_can_be_part_of_another_and_be_saved(network, slices, tmp_path):
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.network = build(network)
+    module.half = tf.function(
+        lambda slices: 0.5 * module.network(slices),
+        input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32)],
+    )
+    tf.saved_model.save(module, tmp_path / "saved")
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    expected = 0.5 * keras.ops.convert_to_numpy(network(slices))
+    np.testing.assert_allclose(loaded.half(tf.constant(slices)).numpy(), expected, atol=1e-4)
+    graph = module.network.__call__.get_concrete_function().graph
+    assert "SpaceToBatchND" not in {operation.type for operation in graph.get_operations()}
+
+
+def rewired(model):
+    """The same layers and weights with one branch left out of what it reads."""
+
+    def call(layer, *args, **kwargs):
+        if layer.name == "rate3_1":
+            return layer(shortcut[0])
+        result = layer(*args, **kwargs)
+        if layer.name == "dropout_2":
+            shortcut.append(result)
+        return result
+
+    shortcut = []
+    copy = keras.models.clone_model(model, call_function=call)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def test_a_network_with_the_same_layers_wired_otherwise_is_left_to_keras(slices):
+    model = DilatedGMNet(filters=2, dilation_rates=(3,))
+    other = rewired(model)
+    assert fold_model(model)
+    assert fold_model(other) is None
+    assert fold_model(DilatedGMNet(filters=2, classifier_activation="tanh")) is None
+    assert fold_model(DilatedGMNet(filters=2, classes=2)) is None
+    expected = keras.ops.convert_to_numpy(other(slices))[..., 0]
+    np.testing.assert_allclose(opened(other, "tensorflow")(slices), expected, atol=1e-6)
+
+
+@pytest.mark.skipif("openvino" not in INSTALLED, reason="the extra openvino is not installed")
+def test_openvino_runs_any_network(bright_network, slices):
+    expected = keras.ops.convert_to_numpy(bright_network(slices + 5))[..., 0]
+    np.testing.assert_allclose(opened(bright_network, "openvino")(slices + 5), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["challenge", "large"])
+@pytest.mark.parametrize("name", ["tensorflow", *INSTALLED])
+def test_published_weights_give_the_reference_mask(name, weights, published_weights, reference):
+    expected = np.load(reference / "expected" / "network_outputs.npz")
+    probabilities = Ensemble(weights, runtime=name).predict(expected["slices"])
+    mask = expected[weights][..., 0] > 0.5
+    assert dsc(probabilities > 0.5, mask) >= 0.9995
+    if name == "tensorflow":
+        np.testing.assert_array_equal(probabilities > 0.5, mask)
+        reduced = Ensemble(weights, runtime=name, precision="bfloat16").predict(expected["slices"])
+        assert dsc(reduced > 0.5, mask) >= 0.995
+
+
+def test_weights_files_need_no_keras_model(monkeypatch, published_weights, slices):
+    monkeypatch.setattr("keras_scgm.models.load_network", None)
+    assert Ensemble("challenge").predict(slices).shape == slices.shape[:3]
+
+
+def test_the_record_names_the_runtime(phantom):
+    model = DilatedGMNet(filters=2)
+    record = segment(phantom, model, precision="bfloat16").record
+    assert record["runtime"].startswith("tensorflow 2.")
+    assert record["runtime"].endswith(", bfloat16")
+    chosen = Segmenter(model, Segmenter(model).settings).provenance["runtime"]
+    assert chosen.startswith("tensorflow 2.")
+    auto = segment(phantom, model, runtime="auto").record["runtime"]
+    assert auto.split()[0] == ("openvino" if "openvino" in INSTALLED else "tensorflow")
+
+
+def test_auto_leaves_a_gpu_to_tensorflow(monkeypatch, tmp_path):
+    monkeypatch.setattr("keras_scgm.runtimes._NVIDIA_DRIVER", tmp_path)
+    assert Ensemble(DilatedGMNet(filters=2), runtime="auto").runtime.startswith("tensorflow")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"runtime": "theano"}, "runtime must be one of auto, tensorflow, .* received 'theano'"),
+        ({"precision": "int8"}, "precision must be one of float32, bfloat16, received 'int8'"),
+        ({"runtime": "keras", "precision": "bfloat16"}, "runtime keras computes in float32 only"),
+    ],
+)
+def test_refusals(settings, message, phantom):
+    with pytest.raises(InputError, match=message):
+        segment(phantom, DilatedGMNet(filters=2), **settings)
+
+
+def test_a_runtime_that_is_not_installed_says_how_to_install_it(monkeypatch, phantom):
+    monkeypatch.setattr("keras_scgm.runtimes.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'keras-scgm\[onnx\]'"):
+        segment(phantom, DilatedGMNet(filters=2), runtime="onnxruntime")
+    assert Ensemble(DilatedGMNet(filters=2), runtime="auto").runtime.startswith("tensorflow")
+
+
+def test_other_networks_are_refused_where_they_cannot_run(bright_network):
+    with pytest.raises(InputError, match="bright runs in float32 only with TensorFlow"):
+        Ensemble(bright_network, precision="bfloat16")
+    if "onnxruntime" in INSTALLED:
+        with pytest.raises(InputError, match="runtime onnxruntime cannot run the network bright"):
+            Ensemble(bright_network, runtime="onnxruntime")
