@@ -5,7 +5,7 @@
 2. A volume of 4676 slices as long as the paper's ex vivo cord, the whole command's work with the network loaded:
    reading, resampling, network, resampling back.
 3. Training steps of the paper's protocol (batches of 11 augmented slices of 200 x 200 pixels), and the time of its
-   1000 epochs of 32 steps extrapolated from them, in float32 and in bfloat16 with XLA.
+   1000 epochs of 32 steps extrapolated from them, in float32 and in bfloat16 with XLA (on a processor without).
 
     python benchmarks/gpu.py [--slices 4676] [--steps 500] [--seconds 20] [--batch 64]
 """
@@ -97,11 +97,15 @@ def long_volume(n_slices: int) -> None:
             )
 
 
-def training(steps: int) -> None:
+def training(device: str, steps: int) -> None:
     random = np.random.default_rng(0)
     images = random.normal(size=(8 * BATCH, SIZE, SIZE, 1)).astype("float32")
     masks = (images > 1.5).astype("float32")
-    for name, policy, xla in (("float32", "float32", False), ("bfloat16, XLA", "mixed_bfloat16", True)):
+    on_gpu = device == "GPU"
+    for name, policy, xla in (
+        ("float32", "float32", False),
+        ("bfloat16, XLA" if on_gpu else "bfloat16", "mixed_bfloat16", on_gpu),
+    ):
         keras.config.set_dtype_policy(policy)
         model = DilatedGMNet()
         model.compile(keras.optimizers.Adam(1e-3), loss=DiceLoss(), jit_compile=xla)
@@ -109,9 +113,9 @@ def training(steps: int) -> None:
             tf.data.Dataset.from_tensor_slices((images, masks)).repeat().batch(BATCH, drop_remainder=True)
         )
         dataset = augment(dataset, PRESETS["strong"], seed=0).prefetch(tf.data.AUTOTUNE)
-        model.fit(dataset, steps_per_epoch=2, verbose=0)
+        model.fit(dataset, steps_per_epoch=2, shuffle=False, verbose=0)
         started = time.perf_counter()
-        model.fit(dataset, steps_per_epoch=steps, verbose=0)
+        model.fit(dataset, steps_per_epoch=steps, shuffle=False, verbose=0)
         per_second = steps / (time.perf_counter() - started)
         minutes = EPOCHS * STEPS_PER_EPOCH / per_second / 60
         print(
@@ -137,7 +141,7 @@ def main() -> None:
     print(f"{name}, TensorFlow {tf.__version__}, Keras {keras.__version__}", flush=True)
     network_rates(device, arguments.batch, arguments.seconds)
     long_volume(arguments.slices)
-    training(arguments.steps)
+    training(device, arguments.steps)
 
 
 if __name__ == "__main__":

@@ -599,7 +599,7 @@ def test_call_errors(monkeypatch):
     ):
         apply_geometric(images, masks, Parameters(), "cubic")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ValueError, match="TensorFlow backend, received 'jax'; use AugmentationLayer"):
+    with pytest.raises(ValueError, match="TensorFlow backend, received 'jax'; use augment_batch or"):
         augment(dataset, spec, 0)
 
 
