@@ -311,6 +311,8 @@ def test_other_backends_and_several_devices(tmp_path: Path, backend: str, n_devi
     environment = {
         "KERAS_BACKEND": backend,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}",
+        # Two programs under way at once can take the threads that the devices of one wait for each other with.
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
     }
