@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -256,17 +255,6 @@ class Segmenter:
         return _Run(self, volume, record).result(progress)
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    """Slices [start, stop) on the native grid and in their windows, and what the networks will say of them."""
-
-    start: int
-    stop: int
-    native_slices: np.ndarray
-    slices: np.ndarray
-    computed: Future[tuple[np.ndarray, np.ndarray | None]]
-
-
 class _Run:
     """One image going through: what is accumulated slice by slice."""
 
@@ -310,10 +298,10 @@ class _Run:
             self.warnings.append("the image is constant inside the window; the mask is empty")
         else:
             self.networks.reset_dropout()
-            for chunk in self._chunks(geometry, statistics):
-                self._segment_chunk(geometry, statistics, chunk)
+            for start, stop in chunks(volume.n_slices):
+                self._segment_chunk(geometry, statistics, start, stop)
                 if progress:
-                    progress(chunk.stop, volume.n_slices)
+                    progress(stop, volume.n_slices)
             self._warn()
         quality = judge(self.evidence)
         if not statistics.is_constant:
@@ -348,28 +336,14 @@ class _Run:
         center = np.divide(window, centered.pixel_spacing_mm)
         return centered.recentered(np.tile(center, (self.volume.n_slices, 1)))
 
-    def _chunks(self, geometry: SliceGeometry, statistics: IntensityStatistics) -> Iterator[_Chunk]:
-        """Chunks in their order; the networks compute the next one while one is read or used."""
-        ahead: deque[_Chunk] = deque()
-        with ThreadPoolExecutor(max_workers=1) as computing:
-            for start, stop in chunks(self.volume.n_slices):
-                native_slices, _ = self.volume.read_slices(start, stop)
-                slices = statistics.normalize(geometry.to_windows(native_slices, start))[..., np.newaxis]
-                computed = computing.submit(self._compute, slices)
-                ahead.append(_Chunk(start, stop, native_slices, slices, computed))
-                if len(ahead) > 1:
-                    yield ahead.popleft()
-            yield from ahead
-
-    def _compute(self, slices: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        spread = self.networks.spread(slices) if self.settings.dropout_passes else None
-        return self.networks.predict(slices), spread
-
-    def _segment_chunk(self, geometry: SliceGeometry, statistics: IntensityStatistics, chunk: _Chunk) -> None:
-        start, stop, slices, native_slices = chunk.start, chunk.stop, chunk.slices, chunk.native_slices
-        probabilities, spread = chunk.computed.result()
-        if spread is not None:
-            self._store_uncertainty(geometry, spread, start)
+    def _segment_chunk(
+        self, geometry: SliceGeometry, statistics: IntensityStatistics, start: int, stop: int
+    ) -> None:
+        native_slices, _ = self.volume.read_slices(start, stop)
+        slices = statistics.normalize(geometry.to_windows(native_slices, start))[..., np.newaxis]
+        probabilities = self.networks.predict(slices)
+        if self.uncertainty is not None:
+            self._store_uncertainty(geometry, self.networks.spread(slices), start)
         paper = self.settings.binarize == "paper"
         to_cut = (probabilities > self.threshold).astype(np.float32) if paper else probabilities
         for (members, region, native), (_, _, native_to_cut) in zip(
