@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 from keras_scgm.augmentation import AugmentationSpec
 from keras_scgm.datasets import AnnotatedVolume, check_volumes
 from keras_scgm.errors import InputError
+from keras_scgm.json_spec import JsonSpec
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
@@ -75,7 +76,7 @@ _AGAINST = {"elastic_smoothness_px"}
 
 
 @dataclass(frozen=True)
-class TuningSpec:
+class TuningSpec(JsonSpec):
     """What is searched, and how.
 
     Args:
@@ -151,27 +152,6 @@ class TuningSpec:
                 replace(given, **corner)
             except ValueError as error:
                 raise ValueError(f"augmentation: a trial could draw what is not allowed: {error}") from error
-
-    def to_json(self) -> str:
-        """All fields as a JSON object."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> TuningSpec:
-        """Reads what `to_json` wrote; fields left out take their defaults.
-
-        Raises:
-            ValueError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
-        """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError(f"a tuning spec must be a JSON object, received {type(values).__name__}")
-        known = [item.name for item in fields(cls)]
-        if unknown := sorted(set(values) - set(known)):
-            raise ValueError(
-                f"unknown fields of a tuning spec: {', '.join(unknown)}; known: {', '.join(known)}"
-            )
-        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -348,7 +328,7 @@ class _Search:
     def _write_best(self) -> None:
         result = self.summarize()
         for name, text in (
-            ("best_augmentation.json", result.spec.augmentation.to_json() + "\n"),
+            ("best_augmentation.json", result.spec.augmentation.to_json()),
             ("best_training.json", result.spec.to_json()),
         ):
             with replaced(self.folder / name) as temporary:

@@ -569,7 +569,7 @@ def test_spec_errors(values, message):
 
 
 def test_json_errors():
-    with pytest.raises(ValueError, match="unknown fields of an augmentation spec: turn; known: rotation"):
+    with pytest.raises(ValueError, match="unknown fields of AugmentationSpec: turn; known: rotation"):
         AugmentationSpec.from_json('{"turn": 3}')
     with pytest.raises(ValueError, match="must be a JSON object, received list"):
         AugmentationSpec.from_json("[]")

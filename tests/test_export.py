@@ -2,6 +2,7 @@ import gzip
 import itertools
 import json
 import struct
+from operator import attrgetter
 
 import keras
 import nibabel as nib
@@ -441,8 +442,8 @@ def test_names_and_types_of_the_signatures(served):
 
 def nodes(folder):
     content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
-    library = content.meta_graphs[0].graph_def.library.function
-    return [node for function in library for node in function.node_def]
+    functions = attrgetter("library.function")(content.meta_graphs[0].graph_def)
+    return [node for function in functions for node in function.node_def]
 
 
 def test_graphs_hold_what_any_server_runs(two_networks):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
+
+from keras_scgm.json_spec import JsonSpec
 
 INTERPOLATIONS = ("nearest", "linear")
 
 
 @dataclass(frozen=True)
-class AugmentationSpec:
+class AugmentationSpec(JsonSpec):
     """How far slices are changed at most; the defaults change nothing.
 
     Each sample draws each change once. Magnitudes are uniform between the two signs of their field, factors
@@ -86,28 +87,6 @@ class AugmentationSpec:
                 f"mask_interpolation must be one of {', '.join(INTERPOLATIONS)}, "
                 f"received {self.mask_interpolation!r}"
             )
-
-    def to_json(self) -> str:
-        """All fields as a JSON object."""
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> AugmentationSpec:
-        """Reads what `to_json` wrote; fields left out take their defaults.
-
-        Raises:
-            ValueError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
-        """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError(f"an augmentation spec must be a JSON object, received {type(values).__name__}")
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ValueError(
-                f"unknown fields of an augmentation spec: {', '.join(unknown)}; known: {', '.join(known)}"
-            )
-        return cls(**values)
 
 
 _LIMITS = {

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.augmentation import AugmentationSpec
+from keras_scgm.json_spec import JsonSpec
 from keras_scgm.models import BUILDERS
 
 
 @dataclass(frozen=True)
-class TrainingSpec:
+class TrainingSpec(JsonSpec):
     """How a network is trained; with its data, everything that the weights depend on.
 
     The defaults are the paper's protocol for the challenge (3.4).
@@ -98,29 +98,11 @@ class TrainingSpec:
         """Batches of the whole training."""
         return self.epochs * self.steps_per_epoch
 
-    def to_json(self) -> str:
-        """All fields as a JSON object."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
     @classmethod
-    def from_json(cls, text: str) -> TrainingSpec:
-        """Reads what `to_json` wrote; fields left out take their defaults.
-
-        Raises:
-            ValueError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
-        """
-        values = json.loads(text)
-        if not isinstance(values, dict):
-            raise ValueError(f"a training spec must be a JSON object, received {type(values).__name__}")
-        known = [item.name for item in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise ValueError(
-                f"unknown fields of a training spec: {', '.join(unknown)}; known: {', '.join(known)}"
-            )
-        if "augmentation" in values:
-            values["augmentation"] = AugmentationSpec.from_json(json.dumps(values["augmentation"]))
-        return cls(**values)
+    def from_values(cls, values: Any) -> Self:
+        if isinstance(values, dict) and "augmentation" in values:
+            values = {**values, "augmentation": AugmentationSpec.from_values(values["augmentation"])}
+        return super().from_values(values)
 
 
 def _without_lists(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,7 +126,7 @@ PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
         ),
         "synthetic": TrainingSpec(
             arguments={"dropout": 0.0, "batch_norm_momentum": 0.99},
-            epochs=40,
+            epochs=24,
             steps_per_epoch=50,
             batch_size=3,
             learning_rate=0.003,

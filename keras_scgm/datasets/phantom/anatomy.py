@@ -10,7 +10,8 @@ Sources:
     2016; github.com/spinalcordtoolbox/template_AMU7T, MIT). Figures only, no images.
     T1 to the conus: outer diameters of Frostell et al., Front Neurol 2016 (C5 13.3 x 7.4, T8 8.3 x 6.3, L3
     9.4 x 7.5 mm), areas of Kameyama et al., Spine 1996 and Ko et al., Spinal Cord 2004; gray matter area of
-    Papinutto et al., NeuroImage 2015 (about 5 to 6 mm2 at T9); horns after textbook sections.
+    Papinutto et al., PLOS ONE 2015, doi 10.1371/journal.pone.0118576 (about 5 to 6 mm2 at T9); horns after
+    textbook sections.
     Spread between people: cord area C3 75 +- 9 mm2, gray matter 14 to 18 mm2 (Papinutto et al. 2015; Fradet
     et al., Clin Biomech 2014). People are drawn with thicker horns than the population average, whose thin
     parts are worn away by averaging: 15.4 mm2 of gray matter at C3 and 17.3 at C4 on average, against 12.1

@@ -7,9 +7,7 @@ SynthSeg's (Billot et al., Med Image Anal 2023); here the anatomy is drawn as we
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,18 +68,6 @@ class DomainSpec:
             )
         if not 0 <= self.empty <= 1:
             raise InputError(f"DomainSpec: empty must be between 0 and 1, received {self.empty!r}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DomainSpec:
-        """Inverse of `to_dict`; unknown names are refused."""
-        unknown = sorted(set(values) - set(cls.__dataclass_fields__))
-        if unknown:
-            raise InputError(f"DomainSpec: unknown settings {', '.join(unknown)}")
-        return cls(**values)
 
 
 def draw_slices(
