@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ COLUMNS = 5
 HALF_WIDTH_MM = 16.0
 CORD_RIM_MM = 1.0
 CONTOUR = "#ff4d5a"
+REFERENCE = "#3ddc84"
 WARNING = "#ffb000"
 
 
@@ -67,7 +69,7 @@ def save_mosaic(result: Segmentation, path: Path) -> None:
         if section.any():
             center = np.argwhere(section).mean(axis=0)
         image = volume.read_slices(k, k + 1)[0][0]
-        _draw(axes, image, section, center, volume.in_plane_spacing_mm)
+        draw_section(axes, image, ((section, CONTOUR),), center, volume.in_plane_spacing_mm)
         area = by_slice[volume.stored_slice_index(k)]
         colour = WARNING if area.warning else "white"
         label = f"slice {area.slice}  {area.area_mm2:.1f} mm²"
@@ -96,19 +98,29 @@ def _brightness_range(
     return float(darkest), float(max(brightest, darkest + np.finfo(np.float32).tiny))
 
 
-def _draw(
+def draw_section(
     axes: Axes,
     image: np.ndarray,
-    mask: np.ndarray,
+    contours: Sequence[tuple[np.ndarray, str]],
     center: np.ndarray | None,
     spacing_mm: tuple[float, float],
 ) -> None:
+    """Draw the cord in a slice with contours over it.
+
+    Args:
+        axes: to draw on.
+        image: (right to left, posterior to anterior).
+        contours: masks of the same shape with their colours; the last sets the brightness.
+        center: of the section in voxels; None takes the middle of the image.
+        spacing_mm: of the voxels.
+    """
     if center is None:
         center = (np.array(image.shape) - 1) / 2
     half = HALF_WIDTH_MM / np.array(spacing_mm)
     low = np.clip(np.floor(center - half), 0, np.array(image.shape) - 1).astype(int)
     high = np.clip(np.ceil(center + half) + 1, low + 1, image.shape).astype(int)
     crop = image[low[0] : high[0], low[1] : high[1]]
+    mask = contours[-1][0]
     darkest, brightest = _brightness_range(crop, mask[low[0] : high[0], low[1] : high[1]], spacing_mm)
     axes.imshow(
         crop.T,
@@ -120,9 +132,12 @@ def _draw(
         aspect=spacing_mm[1] / spacing_mm[0],
         interpolation="bilinear",
     )
-    if mask.any():
-        columns, rows = np.arange(mask.shape[0]), np.arange(mask.shape[1])
-        axes.contour(columns, rows, mask.T.astype(float), levels=[0.5], colors=[CONTOUR], linewidths=0.9)
+    columns, rows = (np.arange(length) for length in image.shape)
+    for section, colour in contours:
+        if section.any():
+            axes.contour(
+                columns, rows, section.T.astype(float), levels=[0.5], colors=[colour], linewidths=0.9
+            )
     axes.set_xlim(center[0] - half[0], center[0] + half[0])
     axes.set_ylim(center[1] - half[1], center[1] + half[1])
     axes.set_axis_off()

@@ -60,9 +60,9 @@ def train(
 ) -> None:
     """Train a network.
 
-    The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, spec.json and
-    state.npz, from which --resume goes on after a kill. Interrupt it at any time: the epochs that were
-    finished are kept.
+    The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, samples.png (what
+    the best weights find, beside the raters), spec.json and state.npz, from which --resume goes on after a
+    kill. Interrupt it at any time: the epochs that were finished are kept.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError

@@ -219,6 +219,7 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
     slices = load_slices(volumes, SliceSpec(size=64))
     result = train(replace(TINY, epochs=1), SliceBatches(slices), tmp_path / "out", volumes)
     assert 0 <= result.history[0]["val_dsc"] <= 1
+    assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
 
 
 def test_frozen_layers_stay(slices: AnnotatedSlices, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.pretrained import WeightsCard, sha256_of
 from keras_scgm.training.spec import TrainingSpec
 
-SPEC, STATE, LOG, CURVES = "spec.json", "state.npz", "log.csv", "curves.png"
+SPEC, STATE, LOG, CURVES, SAMPLES = "spec.json", "state.npz", "log.csv", "curves.png", "samples.png"
 
 Row = dict[str, float]
 """What was measured in an epoch, by name."""

@@ -17,10 +17,21 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
+from keras_scgm.segmentation import Segmenter
 from keras_scgm.training.batches import Batches
-from keras_scgm.training.checkpoint import Row, load_state, open_folder, save_state, save_weights, write_log
+from keras_scgm.training.checkpoint import (
+    SAMPLES,
+    Row,
+    load_state,
+    open_folder,
+    replaced,
+    save_state,
+    save_weights,
+    write_log,
+)
 from keras_scgm.training.devices import device_count
 from keras_scgm.training.network import build_network, training_copy
+from keras_scgm.training.samples import save_samples
 from keras_scgm.training.spec import TrainingSpec
 from keras_scgm.training.validation import mean_volume_dice
 
@@ -53,7 +64,7 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> TrainingResult:
-    """Train a network and keep its best and last weights, a log and curves in a folder.
+    """Train a network and keep its best and last weights, a log, curves and sample predictions in a folder.
 
     A training that was killed or interrupted goes on from its last finished epoch with `resume`. On the CPU
     it ends with the same weights as one that ran through.
@@ -107,6 +118,9 @@ def train(
             verbose=verbose,
         )
     best, last = folder / "best.weights.h5", folder / "last.weights.h5"
+    if validation and best.exists():
+        with replaced(folder / SAMPLES) as temporary:
+            save_samples(temporary, Segmenter(best), validation)
     return TrainingResult(best, last, tuple(history), life.reason or end.stopped)
 
 

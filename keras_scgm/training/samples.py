@@ -1,0 +1,53 @@
+"""A picture of what a trained network finds, beside what the raters drew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.nifti import read_volume
+from keras_scgm.picture import CONTOUR, REFERENCE, draw_section
+from keras_scgm.segmentation import Segmenter
+
+VOLUMES, SLICES = 6, 5
+
+
+def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVolume]) -> None:
+    """Draws slices of at most six volumes, evenly spaced over those and over their labelled slices, as PNG.
+
+    Args:
+        path: file to write.
+        segmenter: with the weights to show.
+        volumes: images with masks; the first rater's contour is drawn.
+    """
+    picks = np.unique(np.linspace(0, len(volumes) - 1, min(VOLUMES, len(volumes))).round().astype(int))
+    figure = Figure(figsize=(2.2 * SLICES, 2.2 * len(picks) + 0.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle("red: network, green: first rater; A is up, R on the left", fontsize=9)
+    grid = figure.subplots(len(picks), SLICES, squeeze=False)
+    for line, pick in zip(grid, picks, strict=True):
+        annotated = volumes[pick]
+        result = segmenter.segment(annotated.image)
+        volume, found = result.volume, result.volume.axial_view(result.mask_voxels)
+        rater, _ = read_volume(annotated.masks[0]).read_slices(0, volume.n_slices)
+        wanted = annotated.label_value
+        truth = rater != 0 if wanted is None else np.rint(rater) == wanted
+        stored = range(volume.n_slices) if annotated.labelled_slices is None else annotated.labelled_slices
+        labelled = sorted(volume.stored_slice_index(index) for index in stored)
+        shown = [labelled[round(place)] for place in np.linspace(0, len(labelled) - 1, SLICES)]
+        for axes, k in zip(line, shown, strict=True):
+            section, drawn = np.asarray(found[:, :, k]) > 0, truth[k]
+            marked = np.argwhere(section | drawn)
+            center = marked.mean(axis=0) if len(marked) else None
+            image = volume.read_slices(k, k + 1)[0][0]
+            draw_section(
+                axes, image, ((drawn, REFERENCE), (section, CONTOUR)), center, volume.in_plane_spacing_mm
+            )
+            axes.set_title(f"slice {volume.stored_slice_index(k)}", fontsize=7)
+        line[0].set_title(f"{annotated.subject_id}, slice {volume.stored_slice_index(shown[0])}", fontsize=7)
+    figure.savefig(path, dpi=110, metadata={"Software": None})
