@@ -17,7 +17,6 @@ import numpy as np
 from keras_scgm.datasets import find_challenge, load_slices
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.datasets.raters import RATER_MODES
-from keras_scgm.models import load_network
 from keras_scgm.slices import SliceSpec
 from keras_scgm.training import PRESETS, SliceBatches, train
 from keras_scgm.training.validation import mean_volume_dice
@@ -42,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     quick = PRESETS["quick"]
     print("raters    contour_mm  DSC_mean  DSC_std  seeds")
     for mode, width_mm in WAYS:
-        slices = load_slices(find_challenge(options.output / "train"), SliceSpec(), mode, width_mm)
+        slices = load_slices(
+            find_challenge(options.output / "train"), SliceSpec(size=quick.window_px), mode, width_mm
+        )
         scores = []
         for seed in range(options.seeds):
             spec = replace(
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
             place = options.output / f"{mode}_{width_mm}_{seed}"
             result = train(spec, SliceBatches(slices), place, resume=True)
-            scores.append(mean_volume_dice(load_network(result.last)[0], held_out))
+            scores.append(mean_volume_dice(result.last, held_out))
             keras.backend.clear_session()
         print(
             f"{mode:<9} {width_mm:10.1f}  {np.mean(scores):8.4f}  {np.std(scores):7.4f}  {len(scores):5d}",

@@ -86,9 +86,11 @@ def train(
         raise InputError(str(error)) from error
     batches: Batches
     if data is None:
-        batches, validation = drawn_source(output / "validation", chosen.seed)
+        batches, validation = drawn_source(output / "validation", chosen.seed, chosen.window_px)
     else:
-        batches, validation = annotated_source(data, split or output / "split.json", raters, chosen.seed)
+        batches, validation = annotated_source(
+            data, split or output / "split.json", raters, chosen.seed, chosen.window_px
+        )
         for warning in batches.slices.warnings:
             typer.echo(f"warning: {warning}", err=True)
     with all_devices() if everywhere else nullcontext():

@@ -60,7 +60,9 @@ def tune(
         tuning = _tuning(strategy, trials, also or [], seed, ranges)
     except ValueError as error:
         raise InputError(str(error)) from error
-    batches, validation = annotated_source(data, split or output / "split.json", raters, training.seed)
+    batches, validation = annotated_source(
+        data, split or output / "split.json", raters, training.seed, training.window_px
+    )
     for warning in batches.slices.warnings:
         typer.echo(f"warning: {warning}", err=True)
     result = run_trials(tuning, training, batches, output, validation, resume=resume)

@@ -25,6 +25,7 @@ from keras_scgm.training.network import training_copy
 
 TINY = TrainingSpec(
     arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
+    window_px=48,
     epochs=3,
     steps_per_epoch=4,
     batch_size=2,
@@ -76,6 +77,7 @@ def test_spec_survives_json(name: str) -> None:
     [
         ("architecture", "ResNet", "architecture must be one of DilatedGMNet, UNet"),
         ("epochs", 0, "epochs must be an integer of at least 1, received 0"),
+        ("window_px", 0, "window_px must be an integer of at least 1, received 0"),
         ("batch_size", 1.5, "batch_size must be an integer of at least 1, received 1.5"),
         ("learning_rate", -1.0, "learning_rate must be positive, received -1.0"),
         ("rate_per", "day", "rate_per must be 'epoch' or 'step', received 'day'"),
@@ -106,7 +108,7 @@ def test_every_slice_is_shown_once_before_any_returns(slices: AnnotatedSlices) -
 
 @pytest.mark.parametrize("kind", ["slices", "drawn"])
 def test_batches_depend_on_their_step_alone(slices: AnnotatedSlices, kind: str) -> None:
-    batches = SliceBatches(slices) if kind == "slices" else DrawnBatches(size=40, small_windows=((24, 1.0),))
+    batches = SliceBatches(slices) if kind == "slices" else DrawnBatches(40, small_windows=((24, 1.0),))
     whole, rest = (list(batches.dataset(TINY, first_step=step).as_numpy_iterator()) for step in (0, 10))
     assert len(whole) == 12
     assert len(rest) == 2
@@ -116,9 +118,10 @@ def test_batches_depend_on_their_step_alone(slices: AnnotatedSlices, kind: str) 
 
 
 def test_drawn_batches_end_with_whole_windows() -> None:
-    batches = DrawnBatches(size=40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
+    batches = DrawnBatches(40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
     shapes = [batches.batch(TINY, step)[0].shape for step in range(TINY.steps)]
     assert shapes == [(8, 20, 20, 1)] * 9 + [(2, 40, 40, 1)] * 3
+    assert DrawnBatches(16).batch(TINY, 0)[0].shape == (2, 16, 16, 1)
 
 
 def test_training_copy_computes_the_same() -> None:
@@ -182,7 +185,7 @@ import sys
 from pathlib import Path
 from keras_scgm.training import DrawnBatches, TrainingSpec, train
 spec = TrainingSpec.from_json(Path(sys.argv[1]).read_text())
-batches = DrawnBatches(size=48, small_windows=((32, 1.0),))
+batches = DrawnBatches(48, small_windows=((32, 1.0),))
 train(spec, batches, sys.argv[2], resume=True)
 """
 
@@ -217,8 +220,11 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
     write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites=sites)
     volumes = find_challenge(tmp_path / "data")
     slices = load_slices(volumes, SliceSpec(size=64))
-    result = train(replace(TINY, epochs=1), SliceBatches(slices), tmp_path / "out", volumes)
+    result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
     assert 0 <= result.history[0]["val_dsc"] <= 1
+    assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "size": 64}
+    with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
+        train(TINY, SliceBatches(slices), tmp_path / "other")
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
 
 
@@ -292,7 +298,7 @@ mask[:, 8:16, 8:16] = 1
 index = np.arange(4)
 slices = AnnotatedSlices(image, mask, 0 * index, 0 * index, index, raters="all", seed=0, warnings=())
 spec = TrainingSpec(
-    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.0},
+    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.0}, window_px=24,
     epochs=1, steps_per_epoch=3, batch_size=4, cross_entropy_weight=100.0, average=0.5,
     augmentation=PRESETS["none"] if n_devices > 1 else AugmentationSpec(rotation_degrees=10.0),
 )

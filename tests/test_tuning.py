@@ -36,6 +36,7 @@ pytestmark = [
 
 TRAINING = TrainingSpec(
     arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
+    window_px=64,
     epochs=1,
     steps_per_epoch=2,
     batch_size=2,

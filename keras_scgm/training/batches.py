@@ -29,6 +29,10 @@ class Batches(Protocol):
     def what(self) -> str:
         """The data in words, for the card of the weights."""
 
+    @property
+    def window_px(self) -> int:
+        """Pixels along each side of the windows of inference."""
+
     def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
         """Pairs (images, masks), float32 (sample, height, width, 1), from step `first_step` on."""
 
@@ -47,6 +51,7 @@ class SliceBatches:
     def __init__(self, slices: AnnotatedSlices, what: str = "annotated slices") -> None:
         self.slices = slices
         self.what = what
+        self.window_px: int = slices.images.shape[1]
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def _shuffled(self, seed: int, turn: int) -> np.ndarray:
@@ -95,20 +100,20 @@ class DrawnBatches:
     holds about as many pixels as `TrainingSpec.batch_size` windows of inference, whatever its window.
 
     Args:
+        window_px: pixels along each side of the windows of inference.
         domain: what is drawn; the default leans towards the neck and T2*-weighted images.
-        size: pixels along each side of the windows of inference.
         small_windows: (pixels along each side, `DomainSpec.off_centre_mm` in it) of the others.
         full_share: share of batches with windows of inference before the last part.
         full_from: where in the training the last part begins, 0 to 1.
         inverted: share of slices whose dark and bright are exchanged.
     """
 
+    window_px: int = 200
     domain: DomainSpec = field(
         default_factory=lambda: DomainSpec(
             contrast_weights=(0.52, 0.12, 0.1, 0.05, 0.21), region_weights=(0.84, 0.08, 0.08)
         )
     )
-    size: int = 200
     small_windows: tuple[tuple[int, float], ...] = ((112, 4.0), (128, 6.0), (144, 8.0))
     full_share: float = 0.12
     full_from: float = 0.82
@@ -118,12 +123,15 @@ class DrawnBatches:
     def batch(self, spec: TrainingSpec, step: int, shares: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The batch of a step, its slices a multiple of `shares`."""
         rng = np.random.default_rng((spec.seed, 1, step))
-        size, domain = self.size, self.domain
-        if not (rng.random() < self.full_share or step >= self.full_from * spec.steps):
-            size, off_centre_mm = self.small_windows[rng.integers(len(self.small_windows))]
+        size, domain = self.window_px, self.domain
+        small_windows = [window for window in self.small_windows if window[0] < size]
+        whole = rng.random() < self.full_share or step >= self.full_from * spec.steps
+        if small_windows and not whole:
+            size, off_centre_mm = small_windows[rng.integers(len(small_windows))]
             domain = replace(domain, off_centre_mm=off_centre_mm)
-        n = max(1, round(spec.batch_size * (self.size / size) ** 2))
-        most = max(round(spec.batch_size * (self.size / small) ** 2) for small, _ in self.small_windows)
+        n = max(1, round(spec.batch_size * (self.window_px / size) ** 2))
+        smallest = min([size for size, _ in small_windows], default=size)
+        most = round(spec.batch_size * (self.window_px / smallest) ** 2)
         first = step * max(most, n)
         n += -n % shares
         images, masks = draw_slices(n, spec.seed, size=size, spec=domain, start=first)
@@ -150,7 +158,7 @@ class DrawnBatches:
 
     def examples(self, spec: TrainingSpec) -> np.ndarray:
         domain = replace(self.domain, empty=0.0)
-        images, _ = draw_slices(4, spec.seed + 1, size=self.size, spec=domain)
+        images, _ = draw_slices(4, spec.seed + 1, size=self.window_px, spec=domain)
         return _normalize(images, None)[..., np.newaxis]
 
 

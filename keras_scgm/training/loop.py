@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
+from keras_scgm.slices import SliceSpec
 from keras_scgm.training.batches import Batches
 from keras_scgm.training.checkpoint import (
     SAMPLES,
@@ -87,6 +88,10 @@ def train(
     folder = Path(folder)
     if spec.batch_size % device_count():
         raise InputError(f"batch_size {spec.batch_size} cannot be shared by {device_count()} devices")
+    if spec.window_px != batches.window_px:
+        raise InputError(
+            f"window_px is {spec.window_px}, but the batches have windows of {batches.window_px}"
+        )
     open_folder(folder, spec, resume)
     keras.utils.set_random_seed(spec.seed)
     network = build_network(spec)
@@ -157,6 +162,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             arguments=dict(spec.arguments),
             file="last.weights.h5",
             sha256="0" * 64,
+            slices=asdict(SliceSpec(size=spec.window_px)),
             data=what,
         )
         self.stopped: str | None = None
@@ -175,13 +181,14 @@ class EndOfEpoch(keras.callbacks.Callback):
             return
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         self.network.set_weights(self._judged_weights())
+        last = self.folder / "last.weights.h5"
+        save_weights(last, self.network, self.card)
         if self.validation:
-            row["val_dsc"] = logs["val_dsc"] = mean_volume_dice(self.network, self.validation)
+            row["val_dsc"] = logs["val_dsc"] = mean_volume_dice(last, self.validation)
         row["seconds"] = round(time.monotonic() - self._started, 1)
         self.history.append(row)
         if self._is_best():
             save_weights(self.folder / "best.weights.h5", self.network, self.card)
-        save_weights(self.folder / "last.weights.h5", self.network, self.card)
         write_log(self.folder, self.history)
         save_state(self.folder, self.model, self.history)
 

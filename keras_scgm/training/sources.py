@@ -11,7 +11,7 @@ from keras_scgm.training.batches import DrawnBatches, SliceBatches
 
 
 def annotated_source(
-    folder: Path, split: Path, raters: str = "all", seed: int = 0
+    folder: Path, split: Path, raters: str = "all", seed: int = 0, window_px: int = 200
 ) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
     """Slices of a data set on disk.
 
@@ -20,6 +20,7 @@ def annotated_source(
         split: file of the split by subject; if it is missing, the paper's is drawn and written there.
         raters: how several raters' masks are used, as in `load_slices`.
         seed: of the split and of the draws of raters.
+        window_px: as in `TrainingSpec`.
 
     Returns:
         Batches of the training volumes, and the volumes for validation.
@@ -34,17 +35,20 @@ def annotated_source(
         parts = paper_split(find_challenge(folder) if in_challenge_layout else find_bids(folder), seed)
         split.parent.mkdir(parents=True, exist_ok=True)
         parts.write(split)
-    slices = load_slices(parts.train, SliceSpec(), raters, seed=seed)
+    slices = load_slices(parts.train, SliceSpec(size=window_px), raters, seed=seed)
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}"
     return SliceBatches(slices, what), parts.validation
 
 
-def drawn_source(folder: Path, seed: int = 0) -> tuple[DrawnBatches, tuple[AnnotatedVolume, ...]]:
+def drawn_source(
+    folder: Path, seed: int = 0, window_px: int = 200
+) -> tuple[DrawnBatches, tuple[AnnotatedVolume, ...]]:
     """Slices drawn while training, and one drawn subject of each site of the challenge for validation.
 
     Args:
         folder: where the subjects are written.
         seed: of the subjects.
+        window_px: as in `TrainingSpec`.
     """
     write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1)
-    return DrawnBatches(), tuple(find_challenge(folder))
+    return DrawnBatches(window_px), tuple(find_challenge(folder))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.nifti import read_volume
+from keras_scgm.prediction import Weights
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
 
 
@@ -32,9 +32,9 @@ def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
     return float(np.mean(scores))
 
 
-def mean_volume_dice(network: keras.Model, volumes: Sequence[AnnotatedVolume]) -> float:
+def mean_volume_dice(weights: Weights, volumes: Sequence[AnnotatedVolume]) -> float:
     """Mean of `volume_dice` over the volumes in which there is something to find."""
-    segmenter = Segmenter(network, SegmentationSettings(keep_probabilities=False))
+    segmenter = Segmenter(weights, SegmentationSettings(keep_probabilities=False))
     return float(np.nanmean([volume_dice(segmenter, annotated) for annotated in volumes]))
 
 
