@@ -8,6 +8,7 @@ setup(
     package_data={
         "keras_scgm": ["py.typed"],
         "keras_scgm.evaluation": ["published.json", "report.html"],
+        "keras_scgm.serving": ["batching_params.pbtxt"],
         "keras_scgm.weights": ["*.json", "*.weights.h5"],
     },
 )

@@ -479,6 +479,7 @@ def test_card_and_warm_up_are_in_the_folder(two_networks):
         card = json.loads((folder / export.CARD_FILE).read_text())
         assert (card["threshold"], card["precision"], len(card["weights"])) == (0.6, "float32", 2)
         assert read_warmup(folder)
+        assert (folder / "batching_params.pbtxt").exists() == (folder.parent.name == "gm_slices")
 
 
 @pytest.mark.parametrize(

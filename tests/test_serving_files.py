@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import crossplane
@@ -109,7 +110,8 @@ def test_models_config(name):
 
 
 def test_batching_parameters():
-    batching = parse("batching_params.pbtxt", described("BatchingParameters"))
+    text = files("keras_scgm.serving").joinpath("batching_params.pbtxt").read_text(encoding="utf-8")
+    batching = text_format.Parse(text, described("BatchingParameters")())
     sizes = list(batching.allowed_batch_sizes)
     assert sizes == sorted(set(sizes))
     assert sizes[-1] == batching.max_batch_size.value == 64

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +35,7 @@ from keras_scgm.serving.pipeline_graph import GraphSettings, segment
 from keras_scgm.serving.warmup import WarmupRequest, write_warmup
 
 SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
+BATCHING_FILE = "batching_params.pbtxt"
 CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 
 WARMUP_BATCHES = (1, 4, 8)
@@ -127,6 +129,9 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
                 for count in WARMUP_BATCHES
             ],
         )
+        # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
+        batching = files("keras_scgm.serving").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
+        (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
         _save(nifti_folder, nifti_endpoints(network, settings), network, card)
         request = np.array([golden_file()], object)
         write_warmup(nifti_folder, NIFTI_MODEL, [WarmupRequest({"nifti_bytes": request})])
