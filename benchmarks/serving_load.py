@@ -33,6 +33,8 @@ from keras_scgm.serving.standin import Catalogue
 
 SECONDS, MAX_ANSWER_BYTES = 600.0, 2**28
 WARM_UP_REQUESTS = 2
+FIRST_AGAINST = 20
+"""Requests that the first one of a new server is compared with."""
 
 SERVE = """
 import sys, threading
@@ -69,6 +71,12 @@ def resident_mib(process: subprocess.Popen | None) -> float:
         return float("nan")
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def latency(call: Callable[[bytes], bytes], volume: bytes) -> float:
+    started = time.perf_counter()
+    call(volume)
+    return time.perf_counter() - started
 
 
 def measure(
@@ -148,6 +156,10 @@ def main() -> None:
         def over(transport) -> Callable[[bytes], bytes]:
             return lambda data: transport.predict(data, SECONDS, MAX_ANSWER_BYTES).file
 
+        first, *later = (latency(over(transports["REST"]), volumes[0]) for _ in range(1 + FIRST_AGAINST))
+        print(
+            f"first request after warm-up {first:.3f} s, {first / statistics.median(later):.2f} x the median"
+        )
         for concurrency in arguments.concurrency:
             for name, transport in transports.items():
                 row(name, concurrency, *measure(over(transport), volumes, expected, concurrency, process))
@@ -159,8 +171,8 @@ def main() -> None:
             for _ in range(arguments.repeats):
                 # Turn about, so that a busy machine is as busy for each.
                 for name, call in ways.items():
-                    (latency,), *_ = measure(call, [data], [answer], 1, None)
-                    seconds[name].append(latency)
+                    (taken,), *_ = measure(call, [data], [answer], 1, None)
+                    seconds[name].append(taken)
             middle = {name: statistics.median(values) for name, values in seconds.items()}
             print(f"{arguments.image.name}, median of {arguments.repeats}:")
             for name, value in middle.items():

@@ -51,11 +51,12 @@ FINE_TUNING = TrainingSpec(
 """Few and small steps, on slices as sharp as they are: what turns or scales them also blurs them."""
 
 FROM_SCRATCH = TrainingSpec(
-    arguments={"batch_norm_momentum": 0.9},
+    arguments={"dropout": 0.0, "batch_norm_momentum": 0.95},
     window_px=128,
     epochs=5,
-    steps_per_epoch=40,
+    steps_per_epoch=60,
     batch_size=4,
+    learning_rate=0.003,
     rate_per="step",
     cross_entropy_weight=10.0,
     average=0.95,
