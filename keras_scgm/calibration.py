@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,7 +21,6 @@ from scipy.special import expit
 
 from keras_scgm.datasets import AnnotatedVolume, check_volumes
 from keras_scgm.errors import InputError
-from keras_scgm.nifti import read_volume
 from keras_scgm.outputs import staged
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import SUFFIXES, WeightsCard, resolve_weights, weights_stem
@@ -223,16 +221,10 @@ def _tally(segmenter: Segmenter, annotated: AnnotatedVolume) -> _Tally:
     probabilities = np.moveaxis(
         volume.axial_view(np.asarray(result.probabilities.dataobj).reshape(volume.voxels.shape)), 2, 0
     )
-    stored = range(volume.n_slices) if annotated.labelled_slices is None else annotated.labelled_slices
-    slices = sorted(volume.stored_slice_index(index) for index in stored)
-    codes = "".join(nib.aff2axcodes(volume.affine))
+    slices = annotated.slices_of(volume)
     truths = []
     for path in annotated.masks:
-        # The headers were found to agree; the image's own affine makes sure that both are cut alike.
-        mask = replace(read_volume(path, orientation=codes), affine=volume.affine)
-        values, _ = mask.read_slices(0, volume.n_slices)
-        wanted = annotated.label_value
-        truths.append((values != 0 if wanted is None else np.rint(values) == wanted)[slices])
+        truths.append(annotated.read_mask(path, volume)[slices])
         if not truths[-1].any():
             raise InputError(f"{path}: no gray matter in it; leave it out, or check its label")
     return _Tally(probabilities[slices], np.stack(truths), volume.voxel_area_mm2)

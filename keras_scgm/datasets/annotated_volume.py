@@ -64,6 +64,20 @@ class AnnotatedVolume:
         if slices is not None and (not slices or min(slices) < 0 or len(set(slices)) < len(slices)):
             raise ValueError(f"labelled_slices must be different indices from 0, received {slices}")
 
+    def slices_of(self, volume: Volume) -> list[int]:
+        """The slices with labels, in the order in which the image's volume is read."""
+        stored = range(volume.n_slices) if self.labelled_slices is None else self.labelled_slices
+        return sorted(volume.stored_slice_index(index) for index in stored)
+
+    def is_gray_matter(self, values: np.ndarray) -> np.ndarray:
+        """Where the values of a mask mean gray matter, bool of the same shape."""
+        return values != 0 if self.label_value is None else np.rint(values) == self.label_value
+
+    def read_mask(self, path: Path, volume: Volume) -> np.ndarray:
+        """Gray matter by one of the raters, bool (slice, right-left, posterior-anterior) in the image's order."""
+        values, _ = _mask_volume(path, volume).read_slices(0, volume.n_slices)
+        return self.is_gray_matter(values)
+
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedSlices:
@@ -295,8 +309,7 @@ def _load_volume(
 ) -> list[int]:
     """Fill the samples of one volume; returns the stored indices of its slices in their order."""
     volume = read_volume(annotated.image)
-    stored = range(volume.n_slices) if annotated.labelled_slices is None else annotated.labelled_slices
-    slices = np.array(sorted(volume.stored_slice_index(index) for index in stored))
+    slices = np.array(annotated.slices_of(volume))
     labels = _read_labels(annotated, volume, slices, notes)
     geometry = _windows(annotated, volume, spec, slices, labels, notes)
 
@@ -322,13 +335,17 @@ def _load_volume(
     return [volume.stored_slice_index(int(k)) for k in slices]
 
 
+def _mask_volume(path: Path, volume: Volume) -> Volume:
+    # The headers were found to agree; the image's own affine makes sure that both are cut alike.
+    codes = "".join(aff2axcodes(volume.affine))
+    return replace(read_volume(path, orientation=codes), affine=volume.affine)
+
+
 def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray, notes: Notes) -> np.ndarray:
     """Bool array (rater, slice, right-left, posterior-anterior)."""
     labels = np.empty((len(annotated.masks), len(slices), *volume.in_plane_shape), bool)
-    codes = "".join(aff2axcodes(volume.affine))
     for path, label in zip(annotated.masks, labels, strict=True):
-        # The headers were found to agree; the image's own affine makes sure that both are cut alike.
-        mask = replace(read_volume(path, orientation=codes), affine=volume.affine)
+        mask = _mask_volume(path, volume)
         found: set[int] = set()
         for first, start, stop in _runs(slices):
             values, _ = mask.read_slices(start, stop)
@@ -336,8 +353,7 @@ def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray,
             if np.any(np.abs(marked - np.rint(marked)) > 0.01):
                 raise InputError(f"{path}: holds fractions, not labels; cut it at 0.5 and save it again")
             found.update(int(value) for value in np.unique(np.rint(marked)))
-            wanted = annotated.label_value
-            label[first : first + stop - start] = values != 0 if wanted is None else np.rint(values) == wanted
+            label[first : first + stop - start] = annotated.is_gray_matter(values)
         if not label.any():
             where = "" if annotated.labelled_slices is None else " in the labelled slices"
             wanted_text = "not zero" if annotated.label_value is None else str(annotated.label_value)

@@ -10,7 +10,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.datasets import AnnotatedVolume
-from keras_scgm.nifti import read_volume
 from keras_scgm.picture import CONTOUR, REFERENCE, draw_section
 from keras_scgm.segmentation import Segmenter
 
@@ -34,11 +33,8 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
         annotated = volumes[pick]
         result = segmenter.segment(annotated.image)
         volume, found = result.volume, result.volume.axial_view(result.mask_voxels)
-        rater, _ = read_volume(annotated.masks[0]).read_slices(0, volume.n_slices)
-        wanted = annotated.label_value
-        truth = rater != 0 if wanted is None else np.rint(rater) == wanted
-        stored = range(volume.n_slices) if annotated.labelled_slices is None else annotated.labelled_slices
-        labelled = sorted(volume.stored_slice_index(index) for index in stored)
+        truth = annotated.read_mask(annotated.masks[0], volume)
+        labelled = annotated.slices_of(volume)
         shown = [labelled[round(place)] for place in np.linspace(0, len(labelled) - 1, SLICES)]
         for axes, k in zip(line, shown, strict=True):
             section, drawn = np.asarray(found[:, :, k]) > 0, truth[k]

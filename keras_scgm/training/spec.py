@@ -145,8 +145,8 @@ PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
 )
 """Settings by name.
 
-"challenge" and "exvivo" are the paper's two protocols (3.4.1 to 3.4.3). "quick" shows in some ten minutes on two
-CPU cores whether data can be learned from. "synthetic" made the bundled weights
-from drawn slices, which never repeat: it needs neither augmentation nor dropout. Its batch normalization
+"challenge" and "exvivo" are the paper's two protocols (3.4.1 to 3.4.3). "quick" shows in a quarter of an hour on one
+CPU core whether data can be learned from. "synthetic" learns from drawn slices, which never repeat: it needs
+neither augmentation nor dropout. Its batch normalization
 averages longer than the paper's, whose moving statistics follow the last batch.
 """

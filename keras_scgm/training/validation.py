@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_scgm.datasets import AnnotatedVolume
-from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Weights
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
 
@@ -21,14 +20,10 @@ def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
     """
     result = segmenter.segment(annotated.image)
     found = np.moveaxis(result.volume.axial_view(result.mask_voxels) > 0, 2, 0)
-    stored = range(result.volume.n_slices) if annotated.labelled_slices is None else annotated.labelled_slices
-    slices = sorted(result.volume.stored_slice_index(index) for index in stored)
-    scores = []
-    for path in annotated.masks:
-        values, _ = read_volume(path).read_slices(0, result.volume.n_slices)
-        wanted = annotated.label_value
-        truth = values != 0 if wanted is None else np.rint(values) == wanted
-        scores.append(_dice(found[slices], truth[slices]))
+    slices = annotated.slices_of(result.volume)
+    scores = [
+        _dice(found[slices], annotated.read_mask(path, result.volume)[slices]) for path in annotated.masks
+    ]
     return float(np.mean(scores))
 
 
