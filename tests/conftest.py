@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm_cli.main import main
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +31,23 @@ def reference() -> Path:
 def published_weights(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the published weights known by name without a download."""
     monkeypatch.setenv("KERAS_SCGM_HOME", str(reference / "weights"))
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Calls the command in this process: (exit code, standard output, standard error)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["keras-scgm", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        else:
+            code = 0
+        return code, *capfd.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -7,26 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm_cli.main import main
-
 CONSOLE_SCRIPT = "from keras_scgm_cli.main import main; main()"
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Calls the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-scgm", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        else:
-            code = 0
-        return code, *capfd.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import shutil
-import sys
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -35,7 +35,6 @@ from keras_scgm.evaluation import (
 from keras_scgm.evaluation.skeleton import thin
 from keras_scgm.evaluation.summary import bootstrap_interval
 from keras_scgm.evaluation.surface import DirectedDistances
-from keras_scgm_cli.main import main
 
 CASES = (
     "identical",
@@ -777,18 +776,8 @@ def test_paths_that_lead_nowhere(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capfd):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-scgm", "evaluate", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        else:
-            code = 0
-        return code, *capfd.readouterr()
-
-    return call
+def run(run):
+    return partial(run, "evaluate")
 
 
 def test_command(run, study):

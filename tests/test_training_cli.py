@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
 from keras_scgm.training import TrainingSpec
-from keras_scgm_cli.main import main
 
 TINY = TrainingSpec(arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
 
@@ -29,21 +27,6 @@ def spec(tmp_path) -> Path:
     path = tmp_path / "tiny.json"
     path.write_text(TINY.to_json())
     return path
-
-
-@pytest.fixture
-def run(monkeypatch, capfd):
-    """Calls the command in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-scgm", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            return stop.code or 0, *capfd.readouterr()
-        return 0, *capfd.readouterr()
-
-    return call
 
 
 def test_a_network_is_trained_on_a_folder(run, data, spec, tmp_path):
