@@ -167,18 +167,29 @@ def check_writable(folder: Path) -> None:
 
 
 @contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """A staging folder beside the final files, whose content moves there at the end, the record last."""
+def staging_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder in which results are made, inside the one they are for; it goes away in the end.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
     staging = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".keras_scgm_", dir=folder))
         yield staging
-        for path in sorted(staging.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-            os.replace(path, folder / path.name)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A staging folder whose content moves to the final files' place at the end, the record last."""
+    with staging_folder(folder) as staging:
+        yield staging
+        for path in sorted(staging.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
+            os.replace(path, folder / path.name)

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +22,7 @@ import tensorflow as tf
 from keras_scgm import augmentation, losses, metrics  # noqa: F401  A saved model may hold their objects.
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
+from keras_scgm.outputs import staging_folder
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter
@@ -117,7 +115,7 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
     settings = GraphSettings(segmenter.networks.spec, segmenter.threshold, window)
     card = json.dumps({**segmenter.provenance, "precision": precision}, indent=2) + "\n"
     expected = segmenter.segment(golden_image())
-    with _staged(Path(path)) as staging:
+    with staging_folder(Path(path)) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
         size = settings.spec.size
         _save(slices_folder, slices_endpoints(network, settings), network, card)
@@ -282,22 +280,6 @@ def _agreement(folder: Path, request: np.ndarray, expected: Segmentation) -> flo
     own = np.asarray(expected.mask.dataobj) > 0
     size = np.count_nonzero(mask) + np.count_nonzero(own)
     return float(2 * np.count_nonzero(mask & own) / size) if size else 1.0
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder beside the versions, in which they are made and which goes away."""
-    staging = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".export_", dir=folder))
-        yield staging
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _publish(staging: Path, folder: Path) -> int:
