@@ -7,13 +7,19 @@ matter is what it answers to. A few slices across the volume are enough, since t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 
-from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.slices import (
+    IntensityStatistics,
+    SliceGeometry,
+    SliceSpec,
+    measure_intensities,
+    read_windows,
+)
 from keras_scgm.volume import Volume
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -67,7 +73,26 @@ class CordTrack:
         return make_interp_spline(self.slices, self.centers, k=1)(np.arange(n_slices))
 
 
-def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[SliceGeometry, bool]:
+@dataclass(frozen=True)
+class Windows:
+    """What the network is to look at.
+
+    Args:
+        geometry: where the windows lie.
+        statistics: of the intensities in all of them.
+        probabilities: slice -> (rows, columns), what the network has already said of these windows.
+    """
+
+    geometry: SliceGeometry
+    statistics: IntensityStatistics
+    probabilities: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, volume: Volume, geometry: SliceGeometry) -> Windows:
+        return cls(geometry, measure_intensities(volume, geometry))
+
+
+def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[Windows, bool]:
     """Windows that hold the cord.
 
     They stay in the middle of the field of view, as in the paper, while the cord lies in their inner half,
@@ -82,42 +107,57 @@ def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[
     Returns:
         The windows, and whether a cord was found.
     """
-    centered = SliceGeometry.centered(volume, spec)
-    probes = _probes(volume)
-    track = track_cord(volume, centered, probes, predict)
+    middle = Windows.of(volume, SliceGeometry.centered(volume, spec))
+    centered, probes = middle.geometry, _probes(volume)
+    probabilities = dict(_look(volume, centered, middle.statistics, probes, predict))
+    track = track_cord(centered, probabilities.items())
     if len(track.slices) < track.n_probes and max(centered.resampled_shape) > spec.size:
-        track = track_cord(volume, _whole_field(centered), probes, predict)
-    if not track.is_convincing:
-        return centered, False
-    if _in_inner_half(track, centered):
-        return centered, True
+        field_of_view = _whole_field(centered)
+        statistics = measure_intensities(volume, field_of_view, probes)
+        track = track_cord(field_of_view, _look(volume, field_of_view, statistics, probes, predict))
+    if not track.is_convincing or _in_inner_half(track, centered):
+        return replace(middle, probabilities=probabilities), track.is_convincing
     last_pixel = np.subtract(centered.resampled_shape, 1)
-    return centered.recentered(np.clip(track.centers_of_all(volume.n_slices), 0, last_pixel)), True
+    centers = np.clip(track.centers_of_all(volume.n_slices), 0, last_pixel)
+    return Windows.of(volume, centered.recentered(centers)), True
 
 
-def track_cord(volume: Volume, geometry: SliceGeometry, probes: np.ndarray, predict: Predict) -> CordTrack:
-    """Follow the strongest continuous evidence of gray matter through the probed slices.
+def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) -> CordTrack:
+    """Follow the strongest continuous evidence of gray matter from slice to slice.
 
     Args:
-        volume: the image.
-        geometry: the area to search in each slice.
-        probes: indices of the slices to look at.
-        predict: the network.
+        geometry: the area seen in each slice.
+        maps: index of each probed slice, from the inferior end, and the probabilities in its window.
     """
-    statistics = measure_intensities(volume, geometry, probes)
-    if statistics.is_constant:
-        return CordTrack(np.empty(0, int), np.empty((0, 2)), np.empty(0), len(probes))
-    centers = np.zeros((len(probes), CANDIDATES, 2))
-    areas_mm2 = np.zeros((len(probes), CANDIDATES))
-    for row, index in enumerate(probes):
-        windows = read_windows(volume, geometry, statistics, int(index), int(index) + 1)
-        probabilities = _predict_in_tiles(windows, predict)[0]
-        peaks, areas_mm2[row] = _peaks(probabilities, geometry.pixel_spacing_mm)
-        centers[row] = peaks + geometry.starts[index]
-    chosen = _best_path(centers * geometry.pixel_spacing_mm, areas_mm2)
+    probes, centers, areas_mm2 = [], [], []
+    for index, probabilities in maps:
+        peaks, areas = _peaks(probabilities, geometry.pixel_spacing_mm)
+        probes.append(index)
+        centers.append(peaks + geometry.starts[index])
+        areas_mm2.append(areas)
+    places, areas_of_all, slices = np.array(centers), np.array(areas_mm2), np.array(probes)
+    chosen = _best_path(places * geometry.pixel_spacing_mm, areas_of_all)
     rows = np.arange(len(probes))
-    seen = areas_mm2[rows, chosen] >= MIN_AREA_MM2
-    return CordTrack(probes[seen], centers[rows, chosen][seen], areas_mm2[rows, chosen][seen], len(probes))
+    seen = areas_of_all[rows, chosen] >= MIN_AREA_MM2
+    return CordTrack(slices[seen], places[rows, chosen][seen], areas_of_all[rows, chosen][seen], len(probes))
+
+
+def _look(
+    volume: Volume,
+    geometry: SliceGeometry,
+    statistics: IntensityStatistics,
+    probes: np.ndarray,
+    predict: Predict,
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Probabilities in the windows of the probed slices, none where there is nothing to see."""
+    for index in map(int, probes):
+        if statistics.is_constant:
+            yield index, np.zeros(geometry.window_shape, np.float32)
+        else:
+            yield (
+                index,
+                _predict_in_tiles(read_windows(volume, geometry, statistics, index, index + 1), predict)[0],
+            )
 
 
 def _probes(volume: Volume) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 from keras_scgm.errors import InputError
-from keras_scgm.localization import windows_on_cord
+from keras_scgm.localization import Windows, windows_on_cord
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble, Weights
@@ -30,7 +30,7 @@ from keras_scgm.quality import (
     noise_level,
 )
 from keras_scgm.runtimes import check_choice
-from keras_scgm.slices import EDGE_MM, IntensityStatistics, SliceGeometry, chunks, measure_intensities
+from keras_scgm.slices import EDGE_MM, SliceGeometry, chunks
 from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
@@ -288,8 +288,8 @@ class _Run:
                 f"axial voxels of {right_left_mm:.2g} x {anterior_posterior_mm:.2g} mm are too coarse for "
                 "gray matter; is this an axial acquisition?"
             )
-        geometry = self._windows()
-        statistics = measure_intensities(volume, geometry)
+        windows = self._windows()
+        statistics = windows.statistics
         if statistics.n_not_finite:
             self.warnings.append(
                 f"{statistics.n_not_finite} voxels are NaN or infinite; each was given the mean of its slice"
@@ -299,7 +299,7 @@ class _Run:
         else:
             self.networks.reset_dropout()
             for start, stop in chunks(volume.n_slices):
-                self._segment_chunk(geometry, statistics, start, stop)
+                self._segment_chunk(windows, start, stop)
                 if progress:
                     progress(stop, volume.n_slices)
             self._warn()
@@ -314,19 +314,19 @@ class _Run:
             areas=self._areas(quality),
             quality=quality,
             warnings=tuple(self.warnings),
-            record=self._record(geometry, statistics, quality),
+            record=self._record(windows, quality),
         )
 
-    def _windows(self) -> SliceGeometry:
+    def _windows(self) -> Windows:
         centered = SliceGeometry.centered(self.volume, self.networks.spec)
         window = self.settings.window
         if window == "center":
-            return centered
+            return Windows.of(self.volume, centered)
         if window == "auto":
-            geometry, found = windows_on_cord(self.volume, self.networks.spec, self.networks.predict)
+            windows, found = windows_on_cord(self.volume, self.networks.spec, self.networks.predict)
             if not found:
                 self.warnings.append("no cord was found; the window stays in the middle of the field")
-            return geometry
+            return windows
         field_mm = np.multiply(self.volume.in_plane_shape, self.volume.in_plane_spacing_mm)
         if not np.all((np.array(window) >= 0) & (np.array(window) <= field_mm)):
             raise InputError(
@@ -334,14 +334,13 @@ class _Run:
                 f"of view of {field_mm[0]:g} x {field_mm[1]:g} mm"
             )
         center = np.divide(window, centered.pixel_spacing_mm)
-        return centered.recentered(np.tile(center, (self.volume.n_slices, 1)))
+        return Windows.of(self.volume, centered.recentered(np.tile(center, (self.volume.n_slices, 1))))
 
-    def _segment_chunk(
-        self, geometry: SliceGeometry, statistics: IntensityStatistics, start: int, stop: int
-    ) -> None:
+    def _segment_chunk(self, windows: Windows, start: int, stop: int) -> None:
+        geometry, statistics = windows.geometry, windows.statistics
         native_slices, _ = self.volume.read_slices(start, stop)
         slices = statistics.normalize(geometry.to_windows(native_slices, start))[..., np.newaxis]
-        probabilities = self.networks.predict(slices)
+        probabilities = self._predict(slices, windows.probabilities, start)
         if self.uncertainty is not None:
             self._store_uncertainty(geometry, self.networks.spread(slices), start)
         paper = self.settings.binarize == "paper"
@@ -372,6 +371,16 @@ class _Run:
                 )
         compare_with_neighbours(self.evidence, start, stop, self.networks.spec.spacing_mm)
         self._compare_brightness(slices[..., 0], probabilities > 0.5)
+
+    def _predict(self, slices: np.ndarray, known: Mapping[int, np.ndarray], start: int) -> np.ndarray:
+        """Probabilities of consecutive windows, computed where they are not known yet."""
+        probabilities = np.empty(slices.shape[:3], np.float32)
+        is_new = np.array([start + k not in known for k in range(len(slices))])
+        if is_new.any():
+            probabilities[is_new] = self.networks.predict(slices[is_new])
+        for k in np.flatnonzero(~is_new):
+            probabilities[k] = known[start + int(k)]
+        return probabilities
 
     def _store_uncertainty(self, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
         for members, region, native in geometry.to_native(windows, start):
@@ -463,10 +472,8 @@ class _Run:
             return "no gray matter"
         return "near the edge" if self.near_edge[k] else ""
 
-    def _record(
-        self, geometry: SliceGeometry, statistics: IntensityStatistics, quality: Quality
-    ) -> dict[str, Any]:
-        volume = self.volume
+    def _record(self, windows: Windows, quality: Quality) -> dict[str, Any]:
+        volume, geometry, statistics = self.volume, windows.geometry, windows.statistics
         centered = SliceGeometry.centered(volume, self.networks.spec)
         return self.record | {
             "input": volume.source,

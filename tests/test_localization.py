@@ -5,7 +5,8 @@ import pytest
 import keras_scgm.localization
 from keras_scgm.localization import track_cord, windows_on_cord
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.slices import SliceGeometry, SliceSpec
+from keras_scgm.segmentation import Segmenter
+from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
 
 
 def predict(slices):
@@ -18,17 +19,17 @@ def center_px(geometry, k=0):
 
 def test_a_cord_in_the_inner_half_leaves_the_windows_in_the_middle(blob_image):
     volume = volume_from_image(blob_image(center_mm=(45.0, 30.0)))
-    geometry, found = windows_on_cord(volume, SliceSpec(), predict)
+    windows, found = windows_on_cord(volume, SliceSpec(), predict)
     assert found
-    np.testing.assert_array_equal(geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
+    np.testing.assert_array_equal(windows.geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
 
 
 @pytest.mark.parametrize("center_mm", [(10.0, 12.0), (70.0, 60.0), (60.0, 35.0)])
 def test_windows_move_onto_a_cord_off_the_middle(blob_image, center_mm):
     volume = volume_from_image(blob_image(center_mm=center_mm))
-    geometry, found = windows_on_cord(volume, SliceSpec(), predict)
+    windows, found = windows_on_cord(volume, SliceSpec(), predict)
     assert found
-    np.testing.assert_allclose(center_px(geometry) * 0.25, center_mm, atol=0.5)
+    np.testing.assert_allclose(center_px(windows.geometry) * 0.25, center_mm, atol=0.5)
 
 
 def test_windows_follow_an_oblique_cord():
@@ -39,17 +40,17 @@ def test_windows_follow_an_oblique_cord():
         disc = np.hypot(x[:, None] - center, x[:120] - 30) < 3
         data[..., k] += 30 * disc
     volume = volume_from_image(nib.Nifti1Image(data, np.diag([-0.5, 0.5, 4, 1])))
-    geometry, found = windows_on_cord(volume, SliceSpec(), predict)
+    windows, found = windows_on_cord(volume, SliceSpec(), predict)
     assert found
-    centers_mm = (geometry.starts[:, 0] + 99.5) * 0.25
+    centers_mm = (windows.geometry.starts[:, 0] + 99.5) * 0.25
     assert np.abs(centers_mm - path_mm).max() < 0.5
 
 
 def test_an_image_without_cord_says_so(blob_image):
     volume = volume_from_image(blob_image(radius_mm=0))
-    geometry, found = windows_on_cord(volume, SliceSpec(), lambda slices: np.zeros(slices.shape[:3]))
+    windows, found = windows_on_cord(volume, SliceSpec(), lambda slices: np.zeros(slices.shape[:3]))
     assert not found
-    np.testing.assert_array_equal(geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
+    np.testing.assert_array_equal(windows.geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
 
 
 def test_a_constant_image_has_no_cord():
@@ -63,8 +64,10 @@ def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
     x, y = np.meshgrid(np.arange(160) * 0.5, np.arange(140) * 0.5, indexing="ij")
     data[..., 4] += 200 * (np.hypot(x - 65, y - 55) < 3.5)
     volume = volume_from_image(nib.Nifti1Image(data, image.affine))
-    spec = SliceSpec(size=280)
-    track = track_cord(volume, SliceGeometry.centered(volume, spec), np.arange(9), predict)
+    geometry = SliceGeometry.centered(volume, SliceSpec(size=280))
+    statistics = measure_intensities(volume, geometry)
+    slices = read_windows(volume, geometry, statistics, 0, 9)
+    track = track_cord(geometry, enumerate(predict(slices)))
     np.testing.assert_allclose(track.centers * 0.25, np.tile([20.0, 20.0], (9, 1)), atol=0.5)
     assert track.areas_mm2 == pytest.approx(np.pi * 9, rel=0.35)
 
@@ -79,9 +82,9 @@ def test_large_fields_are_searched_in_tiles(blob_image, monkeypatch):
         return predict(slices)
 
     volume = volume_from_image(blob_image(shape=(300, 260, 3), center_mm=(130.0, 20.0)))
-    geometry, found = windows_on_cord(volume, SliceSpec(), recording)
+    windows, found = windows_on_cord(volume, SliceSpec(), recording)
     assert found
-    np.testing.assert_allclose(center_px(geometry) * 0.25, (130.0, 20.0), atol=0.5)
+    np.testing.assert_allclose(center_px(windows.geometry) * 0.25, (130.0, 20.0), atol=0.5)
     searched = [size for size in sizes if size != (200, 200)]
     assert searched
     assert max(max(size) for size in searched) <= 160
@@ -98,3 +101,19 @@ def test_searched_fields_fit_networks_that_halve_three_times(blob_image):
         volume_from_image(blob_image(shape=(163, 141, 2), center_mm=(5.0, 5.0))), SliceSpec(), recording
     )
     assert all(length % 8 == 0 for size in sizes for length in size)
+
+
+@pytest.mark.parametrize(("center_mm", "n_looks"), [((40.0, 35.0), 5), ((10.0, 12.0), 3 + 3 + 5)])
+def test_windows_in_the_middle_are_looked_at_once(
+    blob_image, bright_network, monkeypatch, center_mm, n_looks
+):
+    segmenter = Segmenter(bright_network)
+    looks = []
+    predict = segmenter.networks.predict
+    monkeypatch.setattr(
+        segmenter.networks, "predict", lambda slices: looks.append(len(slices)) or predict(slices)
+    )
+    image = blob_image(center_mm=center_mm)
+    found = segmenter.segment(image)
+    assert sum(looks) == n_looks
+    assert 2 * np.count_nonzero(found.mask.dataobj) > np.count_nonzero(image.get_fdata() > 200)

@@ -354,16 +354,19 @@ def _starts_on_cord(image: StoredImage, grid: _Grid, network: Network) -> tuple[
     """First pixels of windows that hold the cord, and whether one was found."""
     probes = _probes(grid.n_slices, image.slice_spacing_mm)
     centered = grid.centered_starts
-    is_seen, centers = _track(image, grid, probes, grid.window, centered, network)
+    statistics = _measure(image, grid, grid.window, centered, tf.range(grid.n_slices), CHUNK_SLICES)
+    is_seen, centers = _track(image, grid, probes, grid.window, centered, statistics, network)
     look_further = tf.logical_and(
         tf.logical_not(tf.reduce_all(is_seen)), tf.reduce_max(grid.shape) > grid.spec.size
     )
     whole = -(-grid.shape // SIZE_DIVISOR) * SIZE_DIVISOR
-    is_seen, centers = tf.cond(
-        look_further,
-        lambda: _track(image, grid, probes, whole, tf.zeros_like(centered), network),
-        lambda: (is_seen, centers),
-    )
+
+    def in_whole_field() -> tuple[tf.Tensor, tf.Tensor]:
+        corners = tf.zeros_like(centered)
+        seen_there = _measure(image, grid, whole, corners, probes, at_once=1)
+        return _track(image, grid, probes, whole, corners, seen_there, network)
+
+    is_seen, centers = tf.cond(look_further, in_whole_field, lambda: (is_seen, centers))
     n_seen = tf.math.count_nonzero(is_seen, dtype=tf.int32)
     is_found = 2 * n_seen >= tf.size(probes)
     offsets = centers - tf.cast(tf.gather(centered, probes), tf.float64) - (grid.spec.size - 1) / 2
@@ -394,10 +397,10 @@ def _track(
     probes: tf.Tensor,
     window: tf.Tensor,
     starts: tf.Tensor,
+    statistics: _Statistics,
     network: Network,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Which probes show the cord, bool (probe,), and where, float64 (probe, 2) resampled pixels."""
-    statistics = _measure(image, grid, window, starts, probes, at_once=1)
 
     def look(row: tf.Tensor, all_centers: tf.TensorArray, all_areas: tf.TensorArray) -> tuple[Any, ...]:
         index = probes[row]
