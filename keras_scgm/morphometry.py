@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
-from scipy.special import stdtrit
 
 from keras_scgm.errors import InputError
 from keras_scgm.volume import CANONICAL_AXES, Volume
@@ -312,6 +311,9 @@ def _axial_steps_mm(volume: Volume) -> np.ndarray:
 
 def _interval(areas_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where one more sample's area is to be expected; Student's t, since the samples are few."""
+    # Slow to import, and only this needs it.
+    from scipy.special import stdtrit
+
     n = len(areas_mm2)
     reach = stdtrit(n - 1, 0.5 + INTERVAL / 2) * np.std(areas_mm2, axis=0, ddof=1)
     reach *= math.sqrt(1 + 1 / n)

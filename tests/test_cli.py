@@ -7,6 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from keras_scgm import segment
+from keras_scgm.runtimes.tensorflow_library import find_library
+
 CONSOLE_SCRIPT = "from keras_scgm_cli.main import main; main()"
 
 
@@ -236,6 +239,21 @@ def test_the_package_runs_as_a_module():
         [sys.executable, "-m", "keras_scgm", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("keras_scgm ")
+
+
+@pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
+def test_segmentation_does_not_wait_for_tensorflow_to_be_imported(phantom, tmp_path):
+    image, mask = tmp_path / "image.nii.gz", tmp_path / "mask.nii.gz"
+    phantom.to_filename(image)
+    code = (
+        "import sys\nfrom keras_scgm_cli.main import app\n"
+        f"app(['segment', {str(image)!r}, '-o', {str(mask)!r}], standalone_mode=False)\n"
+        "sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    expected = np.asarray(segment(image).mask.dataobj)
+    assert expected.any()
+    np.testing.assert_array_equal(np.asarray(nib.load(mask).dataobj), expected)
 
 
 def test_help_does_not_wait_for_tensorflow():

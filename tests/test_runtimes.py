@@ -8,7 +8,7 @@ import pytest
 
 from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
 from keras_scgm.prediction import Ensemble
-from keras_scgm.runtimes import Network, open_runtime
+from keras_scgm.runtimes import Network, open_runtime, tensorflow_library, tensorflow_network
 from keras_scgm.runtimes.folding import fold_model
 from keras_scgm.runtimes.tensorflow_network import build
 
@@ -64,6 +64,24 @@ def test_bfloat16_is_close(name, network, slices):
     reduced = opened(network, name, "bfloat16")(slices)
     assert reduced.dtype == np.float32
     assert np.corrcoef(reduced.ravel(), expected.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.skipif(not tensorflow_library.find_library(), reason="TensorFlow's library is packed otherwise")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, network, slices):
+    folded = fold_model(network)
+    predict = tensorflow_library.predictor(folded, precision)
+    for part in (slices, slices[::2], slices[:, ::-1, :33]):
+        expected = tensorflow_network.predictor(folded, precision)(part)
+        np.testing.assert_array_equal(predict(part), expected)
+
+
+@pytest.mark.skipif(not tensorflow_library.find_library(), reason="TensorFlow's library is packed otherwise")
+def test_a_failure_in_the_library_is_no_result(network):
+    predict = tensorflow_library.predictor(fold_model(network), "float32")
+    with pytest.raises(RuntimeError, match=r"^TensorFlow: .*depth"):
+        predict(np.zeros((1, 20, 20, 3), np.float32))
+    assert predict(np.zeros((1, 20, 20, 1), np.float32)).shape == (1, 20, 20)
 
 
 def test_the_fast_graph_can_be_part_of_another_and_be_saved(network, slices, tmp_path):

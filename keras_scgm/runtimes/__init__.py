@@ -2,7 +2,8 @@
 
 | name | computes |
 |---|---|
-| `tensorflow` | a `DilatedGMNet` as a plain graph, any other network as Keras' own graph |
+| `tensorflow` | a `DilatedGMNet` as a plain graph, any other network as Keras' own graph; on a processor it does \
+without TensorFlow's Python package unless that is imported already |
 | `keras` | the Keras model itself, on Keras' backend |
 | `openvino` | both in OpenVINO, the fastest on processors; optional extra `openvino` |
 | `onnxruntime` | a `DilatedGMNet` in ONNX Runtime; optional extra `onnx` |
@@ -126,6 +127,10 @@ def _tensorflow(network: Network, precision: str) -> Predict:
         from keras_scgm.runtimes.keras_network import predictor
 
         return predictor(network.model)
+    from keras_scgm.runtimes import tensorflow_library
+
+    if "tensorflow" not in sys.modules and not _NVIDIA_DRIVER.exists() and tensorflow_library.find_library():
+        return tensorflow_library.predictor(network.folded, precision)
     from keras_scgm.runtimes.tensorflow_network import predictor as fast_predictor
 
     return fast_predictor(network.folded, precision)
