@@ -1,7 +1,8 @@
-"""Does memory stay flat for a volume as long as the paper's ex vivo cord (4676 slices of 600 x 600)?
+"""Do memory and speed stay flat for a volume as long as the paper's ex vivo cord (4676 slices of 600 x 600)?
 
 Drawn slices are tiled to uncompressed NIfTI files of growing length; each is segmented in a process of its
-own, whose peak resident memory is printed. Usage:
+own, whose peak resident memory is printed, and its rate as a share of what the network alone does before and
+after it on slices that lie ready. Usage:
 
     python benchmarks/long_volume.py [--slices 100 400 4676] [--weights NAME]
 """
@@ -29,6 +30,22 @@ try:
     main()
 finally:
     print("PEAK_KIB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+NETWORK_ALONE = """
+import sys, time
+import keras_scgm_cli
+import numpy as np
+from keras_scgm.prediction import Ensemble
+from keras_scgm.slices import CHUNK_SLICES
+network = Ensemble(sys.argv[1])
+slices = np.random.default_rng(0).normal(size=(CHUNK_SLICES, 200, 200, 1)).astype("float32")
+network.predict(slices)
+started, done = time.perf_counter(), 0
+while time.perf_counter() - started < 20:
+    network.predict(slices)
+    done += CHUNK_SLICES
+print(done / (time.perf_counter() - started))
 """
 
 
@@ -62,7 +79,8 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[100, 400, 4676])
     parser.add_argument("--weights", default="synthetic")
     arguments = parser.parse_args()
-    print(f"{'slices':>8} {'file GiB':>9} {'peak GiB':>9} {'seconds':>8} {'slices/s':>9}")
+    print(f"{'slices':>8} {'file GiB':>9} {'peak GiB':>9} {'seconds':>8} {'slices/s':>9} {'of network':>11}")
+    alone = network_alone(arguments.weights)
     for n_slices in arguments.slices:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "cord.nii"
@@ -75,12 +93,21 @@ def main() -> None:
                 sys.exit(done.stderr)
             peak_gib = int(done.stdout.split("PEAK_KIB")[1]) / 2**20
             file_gib = path.stat().st_size / 2**30
+        before, alone = alone, network_alone(arguments.weights)
+        rate = n_slices / seconds
         print(
-            f"{n_slices:8d} {file_gib:9.2f} {peak_gib:9.2f} {seconds:8.1f} {n_slices / seconds:9.1f}",
+            f"{n_slices:8d} {file_gib:9.2f} {peak_gib:9.2f} {seconds:8.1f} {rate:9.2f} "
+            f"{2 * rate / (before + alone):11.1%}",
             flush=True,
         )
         if peak_gib > LIMIT_GIB:
             sys.exit(f"peak memory of {peak_gib:.2f} GiB is over the limit of {LIMIT_GIB:g} GiB")
+
+
+def network_alone(weights: str) -> float:
+    """Slices per second."""
+    command = [sys.executable, "-c", NETWORK_ALONE, weights]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 if __name__ == "__main__":

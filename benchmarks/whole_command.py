@@ -124,6 +124,7 @@ def compare(folder: Path, image: Path, weights: str, turns: int) -> None:
     masks = {"SCT-like, onnxruntime": peer_mask}
     for runtime, precision, window in (
         ("tensorflow", "float32", "auto"),
+        ("tensorflow", "bfloat16", "auto"),
         ("onnxruntime", "float32", "auto"),
         ("openvino", "float32", "auto"),
         ("openvino", "bfloat16", "auto"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -298,10 +299,7 @@ class _Run:
             self.warnings.append("the image is constant inside the window; the mask is empty")
         else:
             self.networks.reset_dropout()
-            for start, stop in chunks(volume.n_slices):
-                self._segment_chunk(windows, start, stop)
-                if progress:
-                    progress(stop, volume.n_slices)
+            self._segment(windows, progress)
             self._warn()
         quality = judge(self.evidence)
         if not statistics.is_constant:
@@ -336,13 +334,48 @@ class _Run:
         center = np.divide(window, centered.pixel_spacing_mm)
         return Windows.of(self.volume, centered.recentered(np.tile(center, (self.volume.n_slices, 1))))
 
-    def _segment_chunk(self, windows: Windows, start: int, stop: int) -> None:
-        geometry, statistics = windows.geometry, windows.statistics
+    def _segment(self, windows: Windows, progress: Progress | None) -> None:
+        """Reads the next chunk and takes in the last one on a thread of its own while the network computes."""
+        n_slices = self.volume.n_slices
+        parts = list(chunks(n_slices))
+        with ThreadPoolExecutor(1) as helper:
+            ahead = helper.submit(self._read, windows, *parts[0])
+            behind: Future[None] | None = None
+            for number, (start, stop) in enumerate(parts):
+                native_slices, slices = ahead.result()
+                if stop < n_slices:
+                    ahead = helper.submit(self._read, windows, *parts[number + 1])
+                probabilities = self._predict(slices, windows.probabilities, start)
+                spread = self.networks.spread(slices) if self.uncertainty is not None else None
+                if behind:
+                    behind.result()
+                behind = helper.submit(
+                    self._take_in, windows, start, native_slices, slices, probabilities, spread
+                )
+                if progress:
+                    progress(stop, n_slices)
+            if behind:
+                behind.result()
+
+    def _read(self, windows: Windows, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Slices [start, stop) of the image, and the network's input for them."""
         native_slices, _ = self.volume.read_slices(start, stop)
-        slices = statistics.normalize(geometry.to_windows(native_slices, start))[..., np.newaxis]
-        probabilities = self._predict(slices, windows.probabilities, start)
-        if self.uncertainty is not None:
-            self._store_uncertainty(geometry, self.networks.spread(slices), start)
+        resampled = windows.geometry.to_windows(native_slices, start)
+        return native_slices, windows.statistics.normalize(resampled)[..., np.newaxis]
+
+    def _take_in(
+        self,
+        windows: Windows,
+        start: int,
+        native_slices: np.ndarray,
+        slices: np.ndarray,
+        probabilities: np.ndarray,
+        spread: np.ndarray | None,
+    ) -> None:
+        """Brings what the network said of consecutive slices to the image's grid, and judges it."""
+        geometry, statistics = windows.geometry, windows.statistics
+        if spread is not None:
+            self._store_uncertainty(geometry, spread, start)
         paper = self.settings.binarize == "paper"
         to_cut = (probabilities > self.threshold).astype(np.float32) if paper else probabilities
         for (members, region, native), (_, _, native_to_cut) in zip(
@@ -369,7 +402,7 @@ class _Run:
                         native_slices[member][region], section, self.volume.in_plane_spacing_mm
                     ),
                 )
-        compare_with_neighbours(self.evidence, start, stop, self.networks.spec.spacing_mm)
+        compare_with_neighbours(self.evidence, start, start + len(slices), self.networks.spec.spacing_mm)
         self._compare_brightness(slices[..., 0], probabilities > 0.5)
 
     def _predict(self, slices: np.ndarray, known: Mapping[int, np.ndarray], start: int) -> np.ndarray:

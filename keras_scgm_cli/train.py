@@ -47,7 +47,11 @@ def train(
     ] = None,
     raters: Annotated[str, typer.Option(help="all, random, majority, staple or mean.")] = "all",
     mixed_precision: Annotated[
-        bool, typer.Option("--mixed-precision", help="Compute in bfloat16 (GPU).")
+        bool,
+        typer.Option(
+            "--mixed-precision",
+            help="Compute in bfloat16, for GPUs and processors that multiply it (avx512_bf16, amx_bf16).",
+        ),
     ] = False,
     xla: Annotated[bool, typer.Option("--xla", help="Compile with XLA (GPU).")] = False,
     everywhere: Annotated[

@@ -135,6 +135,19 @@ def test_training_copy_computes_the_same() -> None:
     assert mixed.get_layer("rate6_1").compute_dtype == "bfloat16"
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_training_copy_normalizes_batches_as_keras_does(mixed: bool) -> None:
+    network = DilatedGMNet(filters=2, dropout=0.0, batch_norm_momentum=0.0)
+    copy = training_copy(network, TrainingSpec(mixed_precision=mixed))
+    image = np.random.default_rng(0).normal(1.0, 3.0, size=(2, 50, 40, 1)).astype(np.float32)
+    tolerance = 0.03 if mixed else 1e-4
+    np.testing.assert_allclose(copy(image, training=True), network(image, training=True), atol=tolerance)
+    last = "batch_normalization_13"
+    for kept, expected in zip(copy.get_layer(last).weights, network.get_layer(last).weights, strict=True):
+        assert kept.dtype == "float32"
+        np.testing.assert_allclose(kept, expected, rtol=tolerance, atol=tolerance)
+
+
 def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_path: Path) -> None:
     result = train(TINY, SliceBatches(slices, what="drawings"), tmp_path)
     assert result.stopped is None

@@ -30,19 +30,28 @@ class NativeConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization whose training step is one TensorFlow kernel, in float32."""
+    """Batch normalization whose training step is one TensorFlow kernel, with statistics in float32."""
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if not training or not self.trainable:
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+        result = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=[],
+            variance=[],
+            epsilon=self.epsilon,
+            is_training=True,
         )
-        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+        for moving, now in (
+            (self.moving_mean, result.batch_mean),
+            (self.moving_variance, result.batch_variance),
+        ):
             moving.assign(moving * self.momentum + now * (1 - self.momentum))
-        return outputs
+        return result.y
 
 
 def build_network(spec: TrainingSpec) -> keras.Model:
@@ -70,7 +79,7 @@ def training_copy(network: keras.Model, spec: TrainingSpec) -> keras.Model:
             config["dtype"] = "mixed_bfloat16"
         if native and type(layer) is keras.layers.Conv2D:
             return NativeConv2D.from_config(config)
-        if native and type(layer) is keras.layers.BatchNormalization and not spec.mixed_precision:
+        if native and type(layer) is keras.layers.BatchNormalization:
             return FusedBatchNormalization.from_config(config)
         return type(layer).from_config(config)
 

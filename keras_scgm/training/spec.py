@@ -39,7 +39,8 @@ class TrainingSpec(JsonSpec):
             0 takes the weights as they are.
         augmentation: of the slices; drawn slices need none.
         seed: of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
-        mixed_precision: compute in bfloat16, which is faster on GPUs that have it.
+        mixed_precision: compute in bfloat16, which is faster on GPUs and processors that multiply it, and much
+            slower on others.
         xla: compile the step with XLA, which is faster on GPUs and slower on CPUs.
 
     Raises:
@@ -132,8 +133,8 @@ PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
         "synthetic": TrainingSpec(
             arguments={"dropout": 0.0, "batch_norm_momentum": 0.99},
             epochs=24,
-            steps_per_epoch=50,
-            batch_size=3,
+            steps_per_epoch=100,
+            batch_size=4,
             learning_rate=0.003,
             rate_per="step",
             cross_entropy_weight=10.0,

@@ -94,9 +94,9 @@ class PhantomSpec:
 _T2STAR = PhantomSpec(gray_over_white=(1.25, 1.5))
 
 SITES: Mapping[int, PhantomSpec] = {
-    1: replace(_T2STAR, spacing_mm=0.5, matrix_size=100, n_slices=8, contrast_to_noise=(5.0, 11.0)),
+    1: replace(_T2STAR, spacing_mm=0.5, matrix_size=100, n_slices=8, contrast_to_noise=(8.0, 14.0)),
     2: replace(
-        _T2STAR, spacing_mm=0.5, matrix_size=160, n_slices=10, contrast_to_noise=(4.0, 9.0), artefacts=0.8
+        _T2STAR, spacing_mm=0.5, matrix_size=160, n_slices=10, contrast_to_noise=(7.0, 12.0), artefacts=0.8
     ),
     3: replace(
         _T2STAR,
@@ -104,7 +104,7 @@ SITES: Mapping[int, PhantomSpec] = {
         slice_thickness_mm=2.5,
         matrix_size=200,
         n_slices=14,
-        contrast_to_noise=(2.0, 4.0),
+        contrast_to_noise=(8.0, 14.0),
         zero_filling=(1.8, 2.2),
     ),
     4: replace(
@@ -112,7 +112,7 @@ SITES: Mapping[int, PhantomSpec] = {
         spacing_mm=0.3,
         matrix_size=200,
         n_slices=10,
-        contrast_to_noise=(4.0, 9.0),
+        contrast_to_noise=(6.0, 12.0),
         zero_filling=(1.8, 2.2),
     ),
 }

@@ -39,7 +39,7 @@ class DomainSpec:
 
     spacing_mm: tuple[float, float] = (0.1, 0.9)
     slice_thickness_mm: tuple[float, float] = (1.0, 8.0)
-    contrast_to_noise: tuple[float, float] = (1.3, 12.0)
+    contrast_to_noise: tuple[float, float] = (1.8, 25.0)
     off_centre_mm: float = 12.0
     rotation_deg: float = 25.0
     empty: float = 0.07
