@@ -34,9 +34,10 @@ from keras_scgm.slices import SliceSpec
 from keras_scgm.training import SliceBatches, TrainingSpec, train
 from keras_scgm.training.validation import volume_dice
 
-COOLING = 10.0
-"""The known networks are so sure, with logits of hundreds, that small steps hardly move their contours.
-Dividing the last layer by this leaves their mask as it is and gives the loss something to hold on to."""
+SURE = 20.0
+"""The published networks are so sure, with logits of hundreds, that small steps hardly move their contours. Dividing
+their last layer until the usual logit in gray matter is this leaves their mask as it is and gives the loss something
+to hold on to."""
 
 FINE_TUNING = TrainingSpec(
     epochs=4,
@@ -87,11 +88,16 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         tiny = {"epochs": 1, "steps_per_epoch": 2}
         fine_tuning = replace(fine_tuning, **tiny)
         from_scratch = replace(from_scratch, arguments={"filters": 2}, **tiny)
+    n_slices = read_volume(image).n_slices
+    split = evenly_spaced_split(n_slices, options.labelled, 0, n_slices - options.labelled)
+    volume = AnnotatedVolume(image, (mask,), subject_id=image.name)
+    labelled, others = (replace(volume, labelled_slices=part) for part in (split.train, split.test))
+
     network, card = load_network(weights)
     fine_tuning = replace(
         fine_tuning,
         architecture=card.architecture,
-        initial_weights=cooled(network, folder),
+        initial_weights=cooled(network, load_slices([labelled], SliceSpec()).images, folder),
         # Without the statistics of its own batches, dropout would shift what the later layers see.
         arguments={**card.arguments, "dropout": 0.0},
         # Nor can four slices replace the statistics of all that the weights were made from.
@@ -99,11 +105,6 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
         ),
     )
-
-    n_slices = read_volume(image).n_slices
-    split = evenly_spaced_split(n_slices, options.labelled, 0, n_slices - options.labelled)
-    volume = AnnotatedVolume(image, (mask,), subject_id=image.name)
-    labelled, others = (replace(volume, labelled_slices=part) for part in (split.train, split.test))
     print(f"labelled slices {', '.join(map(str, split.train))} of {n_slices}; DSC on the other slices:")
     print(f"{weights}, as it is: {volume_dice(Segmenter(weights), others):.4f}")
 
@@ -129,9 +130,13 @@ def draw_cord(folder: Path) -> tuple[Path, Path]:
     return image, mask
 
 
-def cooled(network: keras.Model, folder: Path) -> str:
+def cooled(network: keras.Model, slices: np.ndarray, folder: Path) -> str:
     last = network.get_layer("predictions")
-    last.set_weights([array / COOLING for array in last.get_weights()])
+    last.activation = keras.activations.linear
+    logits = keras.ops.convert_to_numpy(network(slices))
+    in_gray_matter = logits[logits > 0]
+    usual = float(np.median(in_gray_matter)) if in_gray_matter.size else 0.0
+    last.set_weights([array / max(1.0, usual / SURE) for array in last.get_weights()])
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "cooled.weights.h5"
     network.save_weights(path)

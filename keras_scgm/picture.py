@@ -75,7 +75,9 @@ def save_mosaic(result: Segmentation, path: Path) -> None:
         label = f"slice {area.slice}  {area.area_mm2:.1f} mm²"
         axes.text(0.03, 0.97, label, color=colour, fontsize=7, va="top", transform=axes.transAxes)
         axes.text(0.03, 0.5, "R", color="#bbbbbb", fontsize=7, va="center", transform=axes.transAxes)
-    figure.savefig(path, dpi=150, facecolor="black", metadata={"Software": None})
+    figure.savefig(
+        path, dpi=150, facecolor="black", metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+    )
 
 
 def _chosen_slices(n_voxels: list[int]) -> list[int]:
