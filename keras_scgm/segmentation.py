@@ -377,10 +377,11 @@ class _Run:
         if spread is not None:
             self._store_uncertainty(geometry, spread, start)
         paper = self.settings.binarize == "paper"
-        to_cut = (probabilities > self.threshold).astype(np.float32) if paper else probabilities
-        for (members, region, native), (_, _, native_to_cut) in zip(
-            geometry.to_native(probabilities, start), geometry.to_native(to_cut, start), strict=True
-        ):
+        natives = list(geometry.to_native(probabilities, start))
+        to_cut = natives
+        if paper:
+            to_cut = list(geometry.to_native((probabilities > self.threshold).astype(np.float32), start))
+        for (members, region, native), (_, _, native_to_cut) in zip(natives, to_cut, strict=True):
             indices = start + members
             mask = native_to_cut > (0.5 if paper else self.threshold)
             self._write(self.mask, region, indices, mask)

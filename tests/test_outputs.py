@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import keras_scgm.outputs
+import keras_scgm.picture
 from keras_scgm import InputError, segment
 from keras_scgm.outputs import OutputPaths, check_writable, is_finished, write_outputs
 from keras_scgm.pretrained import sha256_of
@@ -69,8 +70,8 @@ def test_pictures_of_empty_and_of_many_slices(tmp_path, blob_image, bright_netwo
     data = np.asarray(image.dataobj) if present else np.zeros(image.shape)
     result = segment(nib.Nifti1Image(data, image.affine), bright_network)
     assert any(area.n_voxels for area in result.areas) == present
-    keras_scgm.outputs.save_mosaic(result, tmp_path / "a.png")
-    keras_scgm.outputs.save_mosaic(result, tmp_path / "b.png")
+    keras_scgm.picture.save_mosaic(result, tmp_path / "a.png")
+    keras_scgm.picture.save_mosaic(result, tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 

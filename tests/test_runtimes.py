@@ -11,6 +11,7 @@ from keras_scgm.prediction import Ensemble
 from keras_scgm.runtimes import Network, open_runtime, tensorflow_library, tensorflow_network
 from keras_scgm.runtimes.folding import fold_model
 from keras_scgm.runtimes.tensorflow_network import build
+from keras_scgm.tensorflow_files import find_library
 
 OPTIONAL = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
 INSTALLED = [name for name, needs in OPTIONAL.items() if all(map(importlib.util.find_spec, needs))]
@@ -66,7 +67,7 @@ def test_bfloat16_is_close(name, network, slices):
     assert np.corrcoef(reduced.ravel(), expected.ravel())[0, 1] > 0.98
 
 
-@pytest.mark.skipif(not tensorflow_library.find_library(), reason="TensorFlow's library is packed otherwise")
+@pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, network, slices):
     folded = fold_model(network)
@@ -76,7 +77,7 @@ def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, networ
         np.testing.assert_array_equal(predict(part), expected)
 
 
-@pytest.mark.skipif(not tensorflow_library.find_library(), reason="TensorFlow's library is packed otherwise")
+@pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
 def test_a_failure_in_the_library_is_no_result(network):
     predict = tensorflow_library.predictor(fold_model(network), "float32")
     with pytest.raises(RuntimeError, match=r"^TensorFlow: .*depth"):
@@ -165,7 +166,7 @@ def test_the_record_names_the_runtime(phantom):
 
 
 def test_auto_leaves_a_gpu_to_tensorflow(monkeypatch, tmp_path):
-    monkeypatch.setattr("keras_scgm.runtimes._NVIDIA_DRIVER", tmp_path)
+    monkeypatch.setattr("keras_scgm.runtimes.NVIDIA_DRIVER", tmp_path)
     assert Ensemble(DilatedGMNet(filters=2), runtime="auto").runtime.startswith("tensorflow")
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.tensorflow_files import NVIDIA_DRIVER, find_library
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +36,6 @@ PRECISIONS = ("float32", "bfloat16")
 _EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx"}
 _MODULES = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
 _REDUCED = ("tensorflow", "openvino")
-_NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def open_runtime(network: Network, name: str | None = None, precision: str = "fl
     """
     check_choice(name, precision)
     if name == "auto":
-        name = "openvino" if is_installed("openvino") and not _NVIDIA_DRIVER.exists() else "tensorflow"
+        name = "openvino" if is_installed("openvino") and not NVIDIA_DRIVER.exists() else "tensorflow"
     if name is None:
         name = "tensorflow" if _keras_backend() == "tensorflow" else "keras"
     if name == "keras":
@@ -127,10 +127,10 @@ def _tensorflow(network: Network, precision: str) -> Predict:
         from keras_scgm.runtimes.keras_network import predictor
 
         return predictor(network.model)
-    from keras_scgm.runtimes import tensorflow_library
+    if "tensorflow" not in sys.modules and not NVIDIA_DRIVER.exists() and find_library():
+        from keras_scgm.runtimes.tensorflow_library import predictor as c_predictor
 
-    if "tensorflow" not in sys.modules and not _NVIDIA_DRIVER.exists() and tensorflow_library.find_library():
-        return tensorflow_library.predictor(network.folded, precision)
+        return c_predictor(network.folded, precision)
     from keras_scgm.runtimes.tensorflow_network import predictor as fast_predictor
 
     return fast_predictor(network.folded, precision)

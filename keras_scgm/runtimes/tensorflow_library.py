@@ -9,16 +9,14 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.tensorflow_files import open_library
 
-_LIBRARIES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 _FLOAT, _INT32, _BFLOAT16 = 1, 3, 14
 _NUMBERS = {np.dtype(np.float32): _FLOAT, np.dtype(np.int32): _INT32}
 
@@ -66,16 +64,6 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
-def find_library() -> list[Path]:
-    """The files of TensorFlow's library in load order; none where it is packed in another way."""
-    package = find_spec("tensorflow")
-    for folder in (package.submodule_search_locations or []) if package else []:
-        paths = [Path(folder) / name for name in _LIBRARIES]
-        if all(path.exists() for path in paths):
-            return paths
-    return []
-
-
 def predictor(network: FoldedNetwork, precision: str) -> Predict:
     """Prediction on the processor, in "float32" or "bfloat16"."""
     graph = _Graph(_load())
@@ -88,8 +76,7 @@ def predictor(network: FoldedNetwork, precision: str) -> Predict:
 
 
 def _load() -> Any:
-    for path in find_library():
-        library = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
+    library = open_library()
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
