@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import numpy as np
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
+from keras_scgm.outputs import staging_folder
 from keras_scgm.serving.golden import golden_image
 from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
 
@@ -65,23 +65,18 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     target = folder / f"{card.name}{SUFFIXES[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export_", dir=folder) as staging:
-            made = Path(staging) / target.name
-            shape = (None, spec.size, spec.size, 1)
-            signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
-            with warnings.catch_warnings():
-                # Keras 3.15 asks NumPy for a name of the past when it writes ONNX.
-                warnings.simplefilter("ignore", FutureWarning)
-                model.export(str(made), format=file_format, input_signature=signature, verbose=False)
-            _check(made, file_format, model, spec)
-            # An OpenVINO model's weights first: the .xml stands for the whole.
-            for path in sorted(Path(staging).iterdir(), key=lambda path: path.suffix != ".bin"):
-                os.replace(path, folder / path.name)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
+    with staging_folder(folder) as staging:
+        made = staging / target.name
+        shape = (None, spec.size, spec.size, 1)
+        signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
+        with warnings.catch_warnings():
+            # Keras 3.15 asks NumPy for a name of the past when it writes ONNX.
+            warnings.simplefilter("ignore", FutureWarning)
+            model.export(str(made), format=file_format, input_signature=signature, verbose=False)
+        _check(made, file_format, model, spec)
+        # An OpenVINO model's weights first: the .xml stands for the whole.
+        for path in sorted(staging.iterdir(), key=lambda path: path.suffix != ".bin"):
+            os.replace(path, folder / path.name)
     return target
 
 

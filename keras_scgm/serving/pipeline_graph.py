@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -75,9 +75,9 @@ def segment(image: StoredImage, network: Network, settings: GraphSettings) -> Re
     """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
     grid = _Grid.of(image, settings.spec)
     starts, found = grid.centered_starts, tf.constant(True)
+    statistics = _measure_all(image, grid, starts)
     if settings.window == "auto":
-        starts, found = _starts_on_cord(image, grid, network)
-    statistics = _measure(image, grid, grid.window, starts, tf.range(image.shape[2]), CHUNK_SLICES)
+        starts, statistics, found = _windows_on_cord(image, grid, statistics, network)
     chunks = _segment_chunks(image, grid, starts, statistics, network, settings.threshold)
     something = tf.logical_not(statistics.is_constant)
     mask = tf.cast(tf.logical_and(chunks.mask, something), tf.uint8)
@@ -160,8 +160,7 @@ class _Grid:
         return tf.where(is_covered, values, 0.0), covered
 
 
-@dataclass(frozen=True)
-class _Statistics:
+class _Statistics(NamedTuple):
     """float64 mean and std of a volume's windows, and int64 voxels that were not finite."""
 
     mean: tf.Tensor
@@ -176,6 +175,11 @@ class _Statistics:
         """float32 (slice, rows, columns, 1); zeros for a constant volume."""
         normalized = tf.cast((windows - self.mean) / self.std, tf.float32)[..., tf.newaxis]
         return tf.where(self.is_constant, tf.zeros_like(normalized), normalized)
+
+
+def _measure_all(image: StoredImage, grid: _Grid, starts: tf.Tensor) -> _Statistics:
+    """Mean and standard deviation over the windows of all slices."""
+    return _measure(image, grid, grid.window, starts, tf.range(grid.n_slices), CHUNK_SLICES)
 
 
 def _measure(
@@ -350,11 +354,15 @@ def _names(image: StoredImage, is_named: tf.Tensor) -> tf.Tensor:
 # --- finding the cord: the search of `keras_scgm.localization` -----------------------------------------
 
 
-def _starts_on_cord(image: StoredImage, grid: _Grid, network: Network) -> tuple[tf.Tensor, tf.Tensor]:
-    """First pixels of windows that hold the cord, and whether one was found."""
+def _windows_on_cord(
+    image: StoredImage, grid: _Grid, statistics: _Statistics, network: Network
+) -> tuple[tf.Tensor, _Statistics, tf.Tensor]:
+    """First pixels of windows that hold the cord, their statistics, and whether a cord was found.
+
+    Given are the statistics of the centered windows.
+    """
     probes = _probes(grid.n_slices, image.slice_spacing_mm)
     centered = grid.centered_starts
-    statistics = _measure(image, grid, grid.window, centered, tf.range(grid.n_slices), CHUNK_SLICES)
     is_seen, centers = _track(image, grid, probes, grid.window, centered, statistics, network)
     look_further = tf.logical_and(
         tf.logical_not(tf.reduce_all(is_seen)), tf.reduce_max(grid.shape) > grid.spec.size
@@ -363,8 +371,8 @@ def _starts_on_cord(image: StoredImage, grid: _Grid, network: Network) -> tuple[
 
     def in_whole_field() -> tuple[tf.Tensor, tf.Tensor]:
         corners = tf.zeros_like(centered)
-        seen_there = _measure(image, grid, whole, corners, probes, at_once=1)
-        return _track(image, grid, probes, whole, corners, seen_there, network)
+        of_field = _measure(image, grid, whole, corners, probes, at_once=1)
+        return _track(image, grid, probes, whole, corners, of_field, network)
 
     is_seen, centers = tf.cond(look_further, in_whole_field, lambda: (is_seen, centers))
     n_seen = tf.math.count_nonzero(is_seen, dtype=tf.int32)
@@ -373,14 +381,15 @@ def _starts_on_cord(image: StoredImage, grid: _Grid, network: Network) -> tuple[
     is_off = tf.reduce_any(tf.abs(offsets) > grid.spec.size / 4, axis=1)
     must_move = tf.logical_and(is_found, tf.reduce_any(tf.logical_and(is_off, is_seen)))
 
-    def moved() -> tf.Tensor:
+    def moved() -> tuple[tf.Tensor, _Statistics]:
         along = _interpolated(
             tf.boolean_mask(probes, is_seen), tf.boolean_mask(centers, is_seen), grid.n_slices
         )
         along = _clip(along, 0.0, tf.cast(grid.shape - 1, tf.float64))
-        return tf.cast(tf.round(along - (grid.spec.size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
+        starts = tf.cast(tf.round(along - (grid.spec.size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
+        return starts, _measure_all(image, grid, starts)
 
-    return tf.cond(must_move, moved, lambda: centered), is_found
+    return *tf.cond(must_move, moved, lambda: (centered, statistics)), is_found
 
 
 def _probes(n_slices: tf.Tensor, slice_spacing_mm: tf.Tensor) -> tf.Tensor:
