@@ -16,6 +16,7 @@ from typing import Any
 
 from keras_scgm.errors import InputError
 from keras_scgm.morphometry import SliceArea
+from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
 
 SUFFIX = "_gmseg"
@@ -79,9 +80,6 @@ def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) 
     voxels = result.probability_voxels if soft else result.mask_voxels
     if voxels is None:
         raise ValueError("soft output needs a segmentation with keep_probabilities=True")
-    # Slow to import, so that the command does it while the network computes.
-    from keras_scgm.picture import save_mosaic
-
     with staged(paths.mask.parent) as staging:
         result.volume.write_result(staging / paths.mask.name, voxels)
         if result.uncertainty_voxels is not None:

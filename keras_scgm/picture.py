@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.ndimage import binary_dilation
 
 from keras_scgm.segmentation import Segmentation
@@ -21,6 +21,19 @@ CORD_RIM_MM = 1.0
 CONTOUR = "#ff4d5a"
 REFERENCE = "#3ddc84"
 WARNING = "#ffb000"
+TEXT, FAINT = "white", "#bbbbbb"
+
+TILE, GAP = 304, 12
+"""Pixels of a slice, and between two of them."""
+MIN_WIDTH = 3 * (TILE + GAP)
+MARGIN = 9
+TITLE, LINE, LABEL = 23, 17, 15
+"""Heights of letters in pixels."""
+LINE_STEP = 30
+LETTERS_PER_PIXEL = 1 / 9.3
+"""Of a line of text."""
+BLUR = 1.0
+"""Pixels; a contour is where the blurred mask is neither in nor out, some two pixels wide."""
 
 
 def save_mosaic(result: Segmentation, path: Path) -> None:
@@ -36,48 +49,51 @@ def save_mosaic(result: Segmentation, path: Path) -> None:
     mask = volume.axial_view(result.mask_voxels)
     by_slice = {area.slice: area for area in result.areas}
     shown = _chosen_slices([by_slice[volume.stored_slice_index(k)].n_voxels for k in range(volume.n_slices)])
+    width = max(min(COLUMNS, len(shown)) * (TILE + GAP), MIN_WIDTH)
+    head = _head(result, len(shown), width)
     rows = math.ceil(len(shown) / COLUMNS)
-    columns = min(COLUMNS, len(shown))
-    warnings = [f"warning: {text}" for text in result.warnings]
-    head_inches = 0.62 + 0.2 * len(warnings)
-    width, height = max(2.1 * columns, 6.3), 2.1 * rows + head_inches
-    figure = Figure(figsize=(width, height), facecolor="black")
-    FigureCanvasAgg(figure)
-    names = " + ".join(item["name"] for item in result.record["weights"])
-    figure.text(0.01, 1 - 0.24 / height, Path(volume.source).name, color="white", fontsize=11, weight="bold")
-    summary = (
-        f"weights {names}; gray matter {result.record['gray_matter_volume_mm3']:.0f} mm³; "
-        f"{len(shown)} of {volume.n_slices} slices; R: patient's right; for research, not for diagnosis"
-    )
-    figure.text(0.01, 1 - 0.46 / height, summary, color="#bbbbbb", fontsize=8)
-    for line, text in enumerate(warnings):
-        y = 1 - (0.68 + 0.2 * line) / height
-        figure.text(0.01, y, text, color=WARNING, fontsize=8)
-    top = 1 - head_inches / height
+    picture = Image.new("RGB", (width, head.height + rows * (TILE + GAP)), "black")
+    picture.paste(head)
+    small = _font(LABEL)
     center = None
     for tile, k in enumerate(shown):
         row, column = divmod(tile, COLUMNS)
-        axes = figure.add_axes(
-            (
-                (column + 0.02) * 2.1 / width,
-                top - (row + 0.98) * 2.1 / height,
-                0.96 * 2.1 / width,
-                0.96 * 2.1 / height,
-            )
-        )
         section = np.asarray(mask[:, :, k])
         if section.any():
             center = np.argwhere(section).mean(axis=0)
         image = volume.read_slices(k, k + 1)[0][0]
-        draw_section(axes, image, ((section, CONTOUR),), center, volume.in_plane_spacing_mm)
+        drawn = draw_section(image, ((section, CONTOUR),), center, volume.in_plane_spacing_mm)
         area = by_slice[volume.stored_slice_index(k)]
-        colour = WARNING if area.warning else "white"
+        pen = ImageDraw.Draw(drawn)
         label = f"slice {area.slice}  {area.area_mm2:.1f} mm²"
-        axes.text(0.03, 0.97, label, color=colour, fontsize=7, va="top", transform=axes.transAxes)
-        axes.text(0.03, 0.5, "R", color="#bbbbbb", fontsize=7, va="center", transform=axes.transAxes)
-    figure.savefig(
-        path, dpi=150, facecolor="black", metadata={"Software": None}, pil_kwargs={"compress_level": 3}
+        pen.text((MARGIN, MARGIN), label, WARNING if area.warning else TEXT, small, "la")
+        pen.text((MARGIN, TILE // 2), "R", FAINT, small, "lm")
+        picture.paste(drawn, (column * (TILE + GAP) + GAP // 2, head.height + row * (TILE + GAP) + GAP // 2))
+    picture.save(path, format="PNG", compress_level=2)
+
+
+def _head(result: Segmentation, n_shown: int, width: int) -> Image.Image:
+    names = " + ".join(item["name"] for item in result.record["weights"])
+    summary = (
+        f"weights {names}; gray matter {result.record['gray_matter_volume_mm3']:.0f} mm³; "
+        f"{n_shown} of {result.volume.n_slices} slices; R: patient's right; for research, not for diagnosis"
     )
+    lines = [(Path(result.volume.source).name, TEXT, _font(TITLE, bold=True))]
+    letters = int((width - 2 * MARGIN) * LETTERS_PER_PIXEL)
+    for text, colour in ((summary, FAINT), *((f"warning: {text}", WARNING) for text in result.warnings)):
+        lines += [(line, colour, _font(LINE)) for line in textwrap.wrap(text, letters)]
+    head = Image.new("RGB", (width, LINE_STEP * len(lines) + 2 * MARGIN), "black")
+    pen = ImageDraw.Draw(head)
+    for number, (line, colour, font) in enumerate(lines):
+        pen.text((MARGIN, MARGIN + LINE_STEP * (number + 0.5)), line, colour, font, "lm")
+    return head
+
+
+def _font(height: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Matplotlib's font, without the time that importing Matplotlib takes."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    file = distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{name}")
+    return ImageFont.truetype(str(file), height)
 
 
 def _chosen_slices(n_voxels: list[int]) -> list[int]:
@@ -101,45 +117,48 @@ def _brightness_range(
 
 
 def draw_section(
-    axes: Axes,
     image: np.ndarray,
     contours: Sequence[tuple[np.ndarray, str]],
     center: np.ndarray | None,
     spacing_mm: tuple[float, float],
-) -> None:
-    """Draw the cord in a slice with contours over it.
+) -> Image.Image:
+    """Draw the cord in a slice with contours over it, 32 mm wide.
 
     Args:
-        axes: to draw on.
         image: (right to left, posterior to anterior).
         contours: masks of the same shape with their colours; the last sets the brightness.
         center: of the section in voxels; None takes the middle of the image.
         spacing_mm: of the voxels.
+
+    Returns:
+        RGB, `TILE` pixels wide and high, anterior up and right on the left.
     """
     if center is None:
         center = (np.array(image.shape) - 1) / 2
     half = HALF_WIDTH_MM / np.array(spacing_mm)
     low = np.clip(np.floor(center - half), 0, np.array(image.shape) - 1).astype(int)
     high = np.clip(np.ceil(center + half) + 1, low + 1, image.shape).astype(int)
-    crop = image[low[0] : high[0], low[1] : high[1]]
-    mask = contours[-1][0]
-    darkest, brightest = _brightness_range(crop, mask[low[0] : high[0], low[1] : high[1]], spacing_mm)
-    axes.imshow(
-        crop.T,
-        origin="lower",
-        cmap="gray",
-        vmin=darkest,
-        vmax=brightest,
-        extent=(low[0] - 0.5, high[0] - 0.5, low[1] - 0.5, high[1] - 0.5),
-        aspect=spacing_mm[1] / spacing_mm[0],
-        interpolation="bilinear",
-    )
-    columns, rows = (np.arange(length) for length in image.shape)
+    region = (slice(low[0], high[0]), slice(low[1], high[1]))
+    # Pillow counts from the edge of the first pixel, rows first and downwards.
+    step = 2 * half / TILE
+    left, top = center[0] - half[0] - low[0] + 0.5, center[1] + half[1] - low[1] + 0.5
+    window = (step[0], 0.0, left, 0.0, -step[1], top)
+
+    def magnified(values: np.ndarray) -> Image.Image:
+        """Values of the region, from 0 to 255, on the picture's pixels."""
+        small = Image.fromarray(np.ascontiguousarray(values.T.astype(np.uint8)))
+        return small.transform(
+            (TILE, TILE), Image.Transform.AFFINE, window, resample=Image.Resampling.BILINEAR
+        )
+
+    crop = image[region]
+    darkest, brightest = _brightness_range(crop, contours[-1][0][region], spacing_mm)
+    gray = np.clip((crop - darkest) / (brightest - darkest), 0, 1)
+    drawn = magnified(np.rint(255 * gray)).convert("RGB")
     for section, colour in contours:
-        if section.any():
-            axes.contour(
-                columns, rows, section.T.astype(float), levels=[0.5], colors=[colour], linewidths=0.9
-            )
-    axes.set_xlim(center[0] - half[0], center[0] + half[0])
-    axes.set_ylim(center[1] - half[1], center[1] + half[1])
-    axes.set_axis_off()
+        inside = magnified(np.where(section[region], 255, 0)).point([0] * 128 + [255] * 128)
+        blurred = inside.filter(ImageFilter.GaussianBlur(BLUR))
+        drawn.paste(
+            colour, mask=blurred.point([min(255, 2 * (255 - abs(2 * level - 255))) for level in range(256)])
+        )
+    return drawn

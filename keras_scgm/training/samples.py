@@ -41,9 +41,9 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
             marked = np.argwhere(section | drawn)
             center = marked.mean(axis=0) if len(marked) else None
             image = volume.read_slices(k, k + 1)[0][0]
-            draw_section(
-                axes, image, ((drawn, REFERENCE), (section, CONTOUR)), center, volume.in_plane_spacing_mm
-            )
+            contours = ((drawn, REFERENCE), (section, CONTOUR))
+            axes.imshow(draw_section(image, contours, center, volume.in_plane_spacing_mm))
+            axes.set_axis_off()
             axes.set_title(f"slice {volume.stored_slice_index(k)}", fontsize=7)
         line[0].set_title(f"{annotated.subject_id}, slice {volume.stored_slice_index(shown[0])}", fontsize=7)
     figure.savefig(path, dpi=110, metadata={"Software": None})
