@@ -7,6 +7,7 @@ fork.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,9 @@ from keras_scgm.volume import Volume
 
 CHUNK_SLICES = 4
 """Slices read at a time, which bounds memory whatever their number."""
+
+READERS = 2
+"""Chunks that are measured at the same time."""
 
 ROUNDING_TOLERANCE = 1e-6
 """Of a pixel. Centres often lie exactly between two pixels, where rounding errors must not choose."""
@@ -194,18 +198,25 @@ def measure_intensities(
         geometry: its windows.
         indices: slices to use, from the inferior end; all if not given.
     """
+
+    def measure(run: tuple[int, int]) -> tuple[int, float, float, int]:
+        slices, n_replaced = volume.read_slices(*run)
+        windows = geometry.to_windows(slices, run[0])
+        mean = float(windows.mean())
+        windows -= mean
+        windows *= windows
+        return windows.size, mean, float(windows.sum()), n_replaced
+
     count, mean, squares, n_not_finite = 0, 0.0, 0.0, 0
-    for start, stop in _runs(volume.n_slices, indices):
-        slices, n_replaced = volume.read_slices(start, stop)
-        windows = geometry.to_windows(slices, start)
+    with ThreadPoolExecutor(READERS) as pool:
         # Chan's update: exact for intensities with a large offset, where sum(x^2) - mean^2 is not.
-        chunk_mean = float(windows.mean())
-        shift = chunk_mean - mean
-        total = count + windows.size
-        squares += float(((windows - chunk_mean) ** 2).sum()) + shift**2 * count * windows.size / total
-        mean += shift * windows.size / total
-        count = total
-        n_not_finite += n_replaced
+        for size, chunk_mean, chunk_squares, n_replaced in pool.map(measure, _runs(volume.n_slices, indices)):
+            shift = chunk_mean - mean
+            total = count + size
+            squares += chunk_squares + shift**2 * count * size / total
+            mean += shift * size / total
+            count = total
+            n_not_finite += n_replaced
     return IntensityStatistics(mean, float(np.sqrt(squares / count)), n_not_finite)
 
 
@@ -242,4 +253,8 @@ def _interpolate(array: np.ndarray, axis: int, coordinates: np.ndarray) -> np.nd
     low = np.minimum(coordinates.astype(int), max(array.shape[axis] - 2, 0))
     high = np.minimum(low + 1, array.shape[axis] - 1)
     weight = np.expand_dims(coordinates - low, tuple(range(1, array.ndim - axis)))
-    return array.take(low, axis) * (1 - weight) + array.take(high, axis) * weight
+    lower, upper = (array.take(near, axis).astype(np.float64, copy=False) for near in (low, high))
+    lower *= 1 - weight
+    upper *= weight
+    lower += upper
+    return lower

@@ -7,9 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -98,8 +96,6 @@ def segment(
     if not images:
         _fail("no .nii or .nii.gz file among the inputs (results named *_gmseg are left out)")
     with held_back_stderr():
-        if runtime in (None, "tensorflow"):
-            _open_library_meanwhile()
         from keras_scgm.cohort import Job, Writing, run_here, run_on_ray
         from keras_scgm.outputs import OutputPaths
         from keras_scgm.segmentation import SegmentationSettings, Segmenter
@@ -134,8 +130,6 @@ def segment(
     else:
         with held_back_stderr():
             segmenter = Segmenter(weights or None, settings)
-        # Used after the network, and slow to import.
-        Thread(target=import_module, args=("keras_scgm.picture",)).start()
         if runtime == "auto":
             typer.echo(f"runtime: {segmenter.networks.runtime}")
         outcomes = run_here(segmenter, jobs, writing, _progress_bar)
@@ -144,14 +138,6 @@ def segment(
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
     if counts["failed"]:
         raise typer.Exit(2)
-
-
-def _open_library_meanwhile() -> None:
-    """TensorFlow's library takes as long to open as all other imports together."""
-    from keras_scgm.tensorflow_files import NVIDIA_DRIVER, find_library, open_library
-
-    if find_library() and not NVIDIA_DRIVER.exists():
-        Thread(target=open_library).start()
 
 
 def _report(outcome: Outcome) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_scgm import segment
-from keras_scgm.tensorflow_files import find_library
+from keras_scgm.runtimes.tensorflow_library import find_library
 
 CONSOLE_SCRIPT = "from keras_scgm_cli.main import main; main()"
 

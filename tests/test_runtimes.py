@@ -10,8 +10,8 @@ from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
 from keras_scgm.prediction import Ensemble
 from keras_scgm.runtimes import Network, open_runtime, tensorflow_library, tensorflow_network
 from keras_scgm.runtimes.folding import fold_model
+from keras_scgm.runtimes.tensorflow_library import find_library
 from keras_scgm.runtimes.tensorflow_network import build
-from keras_scgm.tensorflow_files import find_library
 
 OPTIONAL = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
 INSTALLED = [name for name, needs in OPTIONAL.items() if all(map(importlib.util.find_spec, needs))]

@@ -3,7 +3,7 @@
 | name | computes |
 |---|---|
 | `tensorflow` | a `DilatedGMNet` as a plain graph, any other network as Keras' own graph; on a processor it does \
-without TensorFlow's Python package unless that is imported already |
+without TensorFlow's Python package |
 | `keras` | the Keras model itself, on Keras' backend |
 | `openvino` | both in OpenVINO, the fastest on processors; optional extra `openvino` |
 | `onnxruntime` | a `DilatedGMNet` in ONNX Runtime; optional extra `onnx` |
@@ -25,13 +25,16 @@ from typing import TYPE_CHECKING
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
-from keras_scgm.tensorflow_files import NVIDIA_DRIVER, find_library
+from keras_scgm.runtimes.tensorflow_library import find_library
+from keras_scgm.runtimes.tensorflow_library import predictor as library_predictor
 
 if TYPE_CHECKING:
     import keras
 
 NAMES = ("auto", "tensorflow", "keras", "openvino", "onnxruntime")
 PRECISIONS = ("float32", "bfloat16")
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 _EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx"}
 _MODULES = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
@@ -127,13 +130,11 @@ def _tensorflow(network: Network, precision: str) -> Predict:
         from keras_scgm.runtimes.keras_network import predictor
 
         return predictor(network.model)
-    if "tensorflow" not in sys.modules and not NVIDIA_DRIVER.exists() and find_library():
-        from keras_scgm.runtimes.tensorflow_library import predictor as c_predictor
+    if not NVIDIA_DRIVER.exists() and find_library():
+        return library_predictor(network.folded, precision)
+    from keras_scgm.runtimes.tensorflow_network import predictor as python_predictor
 
-        return c_predictor(network.folded, precision)
-    from keras_scgm.runtimes.tensorflow_network import predictor as fast_predictor
-
-    return fast_predictor(network.folded, precision)
+    return python_predictor(network.folded, precision)
 
 
 def _openvino(network: Network, precision: str) -> Predict:

@@ -7,15 +7,21 @@ those of `keras_scgm.runtimes.tensorflow_network`.
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
-from keras_scgm.tensorflow_files import open_library
+
+FILES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
+"""Of TensorFlow's package, in load order."""
 
 _FLOAT, _INT32, _BFLOAT16 = 1, 3, 14
 _NUMBERS = {np.dtype(np.float32): _FLOAT, np.dtype(np.int32): _INT32}
@@ -64,19 +70,36 @@ _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
 }
 
 
+def find_library() -> list[Path]:
+    """The files of the library; none where it is packed in another way."""
+    package = find_spec("tensorflow")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        paths = [Path(folder) / name for name in FILES]
+        if all(path.exists() for path in paths):
+            return paths
+    return []
+
+
 def predictor(network: FoldedNetwork, precision: str) -> Predict:
     """Prediction on the processor, in "float32" or "bfloat16"."""
-    graph = _Graph(_load())
+    graph = _Graph(_open_library())
     slices = graph.operation("Placeholder", types={"dtype": _FLOAT})
     dtype = {"float32": _FLOAT, "bfloat16": _BFLOAT16}[precision]
     operations = _Operations(graph, dtype)
     run = graph.compiled(slices, network(operations, operations.cast(slices, dtype)))
-    # The feature maps of one slice stay in the processor's cache, those of several do not.
-    return lambda slices: np.concatenate([run(slices[i : i + 1])[..., 0] for i in range(len(slices))])
+    # The feature maps of one slice stay in the processor's cache, those of many do not. Two at once keep every core
+    # busy where the parts of one wait for each other.
+    pool = ThreadPoolExecutor(2)
+    return lambda slices: np.concatenate([*pool.map(run, np.split(slices, len(slices)))])[..., 0]
 
 
-def _load() -> Any:
-    library = open_library()
+def _open_library() -> Any:
+    system = ctypes.CDLL(None)
+    system.dlopen.restype, system.dlopen.argtypes = _HANDLE, [_TEXT, _INT]
+    for path in find_library():
+        # Only what is called gets bound; ctypes would bind every name at once, which takes twice as long.
+        handle = system.dlopen(os.fsencode(path), os.RTLD_LAZY)
+        library = ctypes.CDLL(str(path), handle=handle)
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
