@@ -131,7 +131,8 @@ class StopOnDeadNetwork(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.reason:
             return
-        highest = float(np.max(self.model.predict(self.images, verbose=0)))
+        # Not `predict`, whose result is in several parts when several processes train together.
+        highest = float(ops.max(self.model(self.images, training=False)))
         self._silent_epochs = self._silent_epochs + 1 if highest < self.floor else 0
         if self._silent_epochs == self.patience:
             self._stop(

@@ -8,17 +8,18 @@ from contextlib import contextmanager
 
 
 def import_keras_scgm() -> None:
-    """Import the package and run one operation, with its backend's start-up messages held back.
+    """Import the package, with its backend's start-up messages held back.
 
-    TensorFlow writes them to the process's standard error before its log level can be set. They are shown
-    if the import fails.
+    TensorFlow writes them to the process's standard error before its log level can be set, the last ones in its
+    first operation. They are shown if the import fails.
     """
     with held_back_stderr():
         import keras
 
         import keras_scgm  # noqa: F401
 
-        keras.ops.zeros(1)
+        if keras.backend.backend() == "tensorflow":
+            keras.ops.zeros(1)
 
 
 @contextmanager

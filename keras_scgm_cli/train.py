@@ -55,7 +55,11 @@ def train(
     ] = False,
     xla: Annotated[bool, typer.Option("--xla", help="Compile with XLA (GPU).")] = False,
     everywhere: Annotated[
-        bool, typer.Option("--all-devices", help="Share every batch among all GPUs of the machine.")
+        bool,
+        typer.Option(
+            "--all-devices",
+            help="Share every batch among all GPUs of the machine, or on JAX of several (see the README).",
+        ),
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
     resume: Annotated[
@@ -88,16 +92,16 @@ def train(
         chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
     except ValueError as error:
         raise InputError(str(error)) from error
-    batches: Batches
-    if data is None:
-        batches, validation = drawn_source(output / "validation", chosen.seed, chosen.window_px)
-    else:
-        batches, validation = annotated_source(
-            data, split or output / "split.json", raters, chosen.seed, chosen.window_px
-        )
-        for warning in batches.slices.warnings:
-            typer.echo(f"warning: {warning}", err=True)
     with all_devices() if everywhere else nullcontext():
+        batches: Batches
+        if data is None:
+            batches, validation = drawn_source(output / "validation", chosen.seed, chosen.window_px)
+        else:
+            batches, validation = annotated_source(
+                data, split or output / "split.json", raters, chosen.seed, chosen.window_px
+            )
+            for warning in batches.slices.warnings:
+                typer.echo(f"warning: {warning}", err=True)
         result = train_network(
             chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
         )

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
-from keras_scgm.training import TrainingSpec
+from keras_scgm.errors import InputError
+from keras_scgm.pretrained import read_layers
+from keras_scgm.training import TrainingSpec, all_devices
 
 TINY = TrainingSpec(arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
 
@@ -40,6 +48,61 @@ def test_a_network_is_trained_on_a_folder(run, data, spec, tmp_path):
     code, _, err = run(*arguments)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "holds a training; go on with --resume, or choose another folder" in err
+
+
+def test_two_processes_train_as_one(data, tmp_path):
+    pytest.importorskip("jax")
+    (tmp_path / "spec.json").write_text(replace(TINY, batch_size=4, window_px=48, average=0.5).to_json())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = (sys.executable, "-m", "keras_scgm", "train")
+    common = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    shared = {"KERAS_DISTRIBUTION_JOB_ADDRESSES": address, "KERAS_DISTRIBUTION_NUM_PROCESSES": "2"}
+
+    def start(name, *options, **variables):
+        return subprocess.Popen(
+            [*command, tmp_path / name, "--data", data, "--spec", tmp_path / "spec.json", *options],
+            env=os.environ | common | variables,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    processes = [start("alone")] + [
+        start(name, "--all-devices", **shared, KERAS_DISTRIBUTION_PROCESS_ID=name[-1]) for name in ("0", "1")
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err[-2000:]
+
+    def results(name):
+        with (tmp_path / name / "log.csv").open() as file:
+            loss = float(next(csv.DictReader(file))["loss"])
+        layers = read_layers(tmp_path / name / "last.weights.h5")
+        return loss, np.concatenate([array.ravel() for arrays in layers.values() for array in arrays])
+
+    (loss, alone), (loss_0, first), (loss_1, second) = map(results, ("alone", "0", "1"))
+    assert loss_0 == loss_1 == pytest.approx(loss, rel=1e-4)
+    np.testing.assert_array_equal(first, second)
+    # Adam makes steps of one size even from gradients that are zero but for rounding.
+    assert np.mean(np.abs(first - alone) < 2e-4) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("backend", "message"),
+    [("jax", "KERAS_DISTRIBUTION_JOB_ADDRESSES, "), ("tensorflow", "train together on JAX only")],
+)
+def test_processes_that_cannot_train_together_say_so(monkeypatch, backend, message):
+    pytest.importorskip("jax")
+    monkeypatch.setenv("KERAS_DISTRIBUTION_JOB_ADDRESSES", "127.0.0.1:1")
+    monkeypatch.setattr("keras.backend.backend", lambda: backend)
+    monkeypatch.setattr("keras.distribution.initialize", _without_number)
+    with pytest.raises(InputError, match=message), all_devices():
+        pass
+
+
+def _without_number():
+    raise ValueError("Number of processes must be defined.")
 
 
 def test_a_network_is_trained_on_drawings(run, spec, tmp_path):

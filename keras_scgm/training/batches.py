@@ -13,7 +13,7 @@ import numpy as np
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import DomainSpec, draw_slices
-from keras_scgm.training.devices import device_count
+from keras_scgm.training.devices import device_count, own_share
 from keras_scgm.training.spec import TrainingSpec
 
 PREFETCH = 8
@@ -72,7 +72,8 @@ class SliceBatches:
         steps = range(first_step, spec.steps)
         if keras.backend.backend() != "tensorflow":
             return (
-                augment_batch(*self.batch(spec, step), spec.augmentation, spec.seed, step) for step in steps
+                own_share(augment_batch(*self.batch(spec, step), spec.augmentation, spec.seed, step))
+                for step in steps
             )
         import tensorflow as tf
 
@@ -144,7 +145,7 @@ class DrawnBatches:
     def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
         shares = device_count()
         if keras.backend.backend() != "tensorflow":
-            return (self.batch(spec, step, shares) for step in range(first_step, spec.steps))
+            return (own_share(self.batch(spec, step, shares)) for step in range(first_step, spec.steps))
         import tensorflow as tf
 
         def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

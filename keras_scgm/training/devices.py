@@ -1,13 +1,19 @@
-"""Training on all accelerators of a machine: each takes its share of every batch."""
+"""Training on all accelerators of one or several machines: each takes its share of every batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
+import numpy as np
 
 from keras_scgm.errors import InputError
+
+PROCESSES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
+"""Environment variables that `keras.distribution.initialize` reads."""
 
 
 @contextmanager
@@ -17,13 +23,19 @@ def all_devices() -> Iterator[int]:
     TensorFlow's `MirroredStrategy` or Keras's `DataParallel` for JAX. The statistics of batch normalization
     are those of a device's share on TensorFlow, and of the whole batch on JAX.
 
+    With JAX the devices may be those of several processes, on as many machines. Each runs the same training
+    with the variables in `PROCESSES` set to host and port of process 0, the number of processes, and its own
+    from 0. Each writes the same results to a folder of its own.
+
     Yields:
         How many devices there are; the batch size must be a multiple of it.
 
     Raises:
-        InputError: Keras runs on another backend.
+        InputError: Keras runs on another backend, or the variables are wrong.
     """
     backend = keras.backend.backend()
+    if os.environ.get(PROCESSES[0]):
+        _join_processes(backend)
     if backend == "tensorflow":
         import tensorflow as tf
 
@@ -33,7 +45,7 @@ def all_devices() -> Iterator[int]:
             yield len(devices)
     elif backend == "jax":
         before = keras.distribution.distribution()
-        # The batches are of one process: there is nothing to divide among several.
+        # `own_share` divides the batches.
         keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
         try:
             yield device_count()
@@ -41,6 +53,42 @@ def all_devices() -> Iterator[int]:
             keras.distribution.set_distribution(before)
     else:
         raise InputError(f"training on several devices needs TensorFlow or JAX, Keras runs on {backend}")
+
+
+def _join_processes(backend: str) -> None:
+    if backend != "jax":
+        raise InputError(
+            f"several processes train together on JAX only, Keras runs on {backend}; set KERAS_BACKEND"
+        )
+    try:
+        keras.distribution.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"{', '.join(PROCESSES)}: {error}") from error
+
+
+def own_share(arrays: Sequence[Any]) -> tuple[Any, ...]:
+    """What the devices of this process take of a batch, which is the same in every process."""
+    if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
+        return tuple(arrays)
+    import jax
+
+    return tuple(
+        np.split(array, jax.process_count())[jax.process_index()] for array in map(np.asarray, arrays)
+    )
+
+
+@contextmanager
+def without_sharing() -> Iterator[None]:
+    """For networks that this process runs on its own, such as those it validates."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    shared = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(shared)
 
 
 def device_count() -> int:

@@ -30,7 +30,7 @@ from keras_scgm.training.checkpoint import (
     save_weights,
     write_log,
 )
-from keras_scgm.training.devices import device_count
+from keras_scgm.training.devices import device_count, without_sharing
 from keras_scgm.training.network import build_network, training_copy
 from keras_scgm.training.samples import save_samples
 from keras_scgm.training.spec import TrainingSpec
@@ -124,7 +124,7 @@ def train(
         )
     best, last = folder / "best.weights.h5", folder / "last.weights.h5"
     if validation and best.exists():
-        with replaced(folder / SAMPLES) as temporary:
+        with replaced(folder / SAMPLES) as temporary, without_sharing():
             save_samples(temporary, Segmenter(best), validation)
     return TrainingResult(best, last, tuple(history), life.reason or end.stopped)
 
@@ -184,7 +184,8 @@ class EndOfEpoch(keras.callbacks.Callback):
         last = self.folder / "last.weights.h5"
         save_weights(last, self.network, self.card)
         if self.validation:
-            row["val_dsc"] = logs["val_dsc"] = mean_volume_dice(last, self.validation)
+            with without_sharing():
+                row["val_dsc"] = logs["val_dsc"] = mean_volume_dice(last, self.validation)
         row["seconds"] = round(time.monotonic() - self._started, 1)
         self.history.append(row)
         if self._is_best():
