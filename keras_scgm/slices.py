@@ -112,7 +112,7 @@ class SliceGeometry:
         """
         windows = np.empty((len(slices), *self.window_shape))
         for members, start in self._groups(first, len(slices)):
-            part = slices[members]
+            part = slices if len(members) == len(slices) else slices[members]
             for axis in (0, 1):
                 part = _interpolate(part, axis + 1, self._native_coordinates(axis, start[axis]))
             windows[members] = part

@@ -216,7 +216,7 @@ class Volume:
             header.write_to(file)
             n_bytes = math.prod(voxels.shape) * dtype.itemsize
             for block in _blocks(voxels.shape[2], n_bytes):
-                file.write(as_array(voxels)[:, :, block].astype(dtype).tobytes(order="F"))
+                file.write(np.asfortranarray(as_array(voxels)[:, :, block], dtype).T)
 
 
 def _to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
