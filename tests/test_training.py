@@ -142,7 +142,7 @@ def test_training_copy_normalizes_batches_as_keras_does(mixed: bool) -> None:
     network = DilatedGMNet(filters=2, dropout=0.0, batch_norm_momentum=0.0)
     copy = training_copy(network, TrainingSpec(mixed_precision=mixed))
     image = np.random.default_rng(0).normal(1.0, 3.0, size=(2, 50, 40, 1)).astype(np.float32)
-    tolerance = 0.03 if mixed else 1e-4
+    tolerance = 0.06 if mixed else 1e-4
     np.testing.assert_allclose(copy(image, training=True), network(image, training=True), atol=tolerance)
     last = "batch_normalization_13"
     for kept, expected in zip(copy.get_layer(last).weights, network.get_layer(last).weights, strict=True):
