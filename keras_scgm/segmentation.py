@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import binary_dilation
 
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Windows, windows_on_cord
@@ -22,7 +21,6 @@ from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
 from keras_scgm.quality import (
-    RIM_MM,
     Quality,
     SliceEvidence,
     compare_with_neighbours,
@@ -278,7 +276,6 @@ class _Run:
         self.near_edge = np.zeros(volume.n_slices, bool)
         self.uncertainty_sum = np.zeros(volume.n_slices)
         self.evidence = [SliceEvidence(area_mm2=0.0)] * volume.n_slices
-        self.inside, self.rim = _Mean(), _Mean()
         self.warnings: list[str] = []
 
     def result(self, progress: Progress | None) -> Segmentation:
@@ -300,9 +297,9 @@ class _Run:
         else:
             self.networks.reset_dropout()
             self._segment(windows, progress)
-            self._warn()
         quality = judge(self.evidence)
         if not statistics.is_constant:
+            self._warn(quality)
             self._warn_of_quality(quality)
         return Segmentation(
             volume=volume,
@@ -373,38 +370,32 @@ class _Run:
         spread: np.ndarray | None,
     ) -> None:
         """Brings what the network said of consecutive slices to the image's grid, and judges it."""
-        geometry, statistics = windows.geometry, windows.statistics
+        geometry = windows.geometry
         if spread is not None:
             self._store_uncertainty(geometry, spread, start)
-        paper = self.settings.binarize == "paper"
-        natives = list(geometry.to_native(probabilities, start))
-        to_cut = natives
-        if paper:
-            to_cut = list(geometry.to_native((probabilities > self.threshold).astype(np.float32), start))
-        for (members, region, native), (_, _, native_to_cut) in zip(natives, to_cut, strict=True):
-            indices = start + members
-            mask = native_to_cut > (0.5 if paper else self.threshold)
-            self._write(self.mask, region, indices, mask)
+        binary = None
+        if self.settings.binarize == "paper":
+            binary = geometry.to_native((probabilities > self.threshold).astype(np.float32), start)
+        for k, (region, native) in enumerate(geometry.to_native(probabilities, start)):
+            index = start + k
+            mask = next(binary)[1] > 0.5 if binary else native > self.threshold
+            self._write(self.mask, region, index, mask)
             if self.probabilities is not None:
-                self._write(self.probabilities, region, indices, native)
-            self.n_voxels[indices] = mask.sum(axis=(1, 2))
-            self.mask_probability[indices] = np.where(mask, native, 0).sum(axis=(1, 2))
-            self.probability_sum[indices] = native.sum(axis=(1, 2))
-            self.near_edge[indices] = self._is_near_edge(mask)
-            for member, section in zip(members, mask, strict=True):
-                self.evidence[start + member] = examine(
-                    slices[member, ..., 0],
-                    probabilities[member],
-                    self.networks.spec.spacing_mm,
-                    origin=geometry.starts[start + member],
-                    unit=statistics.std,
-                    near_edge=bool(self.near_edge[start + member]),
-                    noise=noise_level(
-                        native_slices[member][region], section, self.volume.in_plane_spacing_mm
-                    ),
-                )
+                self._write(self.probabilities, region, index, native)
+            self.n_voxels[index] = np.count_nonzero(mask)
+            self.mask_probability[index] = native[mask].sum()
+            self.probability_sum[index] = native.sum()
+            self.near_edge[index] = self._is_near_edge(mask)
+            self.evidence[index] = examine(
+                slices[k, ..., 0],
+                probabilities[k],
+                self.networks.spec.spacing_mm,
+                origin=geometry.starts[index],
+                unit=windows.statistics.std,
+                near_edge=bool(self.near_edge[index]),
+                noise=noise_level(native_slices[k][region], mask, self.volume.in_plane_spacing_mm),
+            )
         compare_with_neighbours(self.evidence, start, start + len(slices), self.networks.spec.spacing_mm)
-        self._compare_brightness(slices[..., 0], probabilities > 0.5)
 
     def _predict(self, slices: np.ndarray, known: Mapping[int, np.ndarray], start: int) -> np.ndarray:
         """Probabilities of consecutive windows, computed where they are not known yet."""
@@ -417,32 +408,22 @@ class _Run:
         return probabilities
 
     def _store_uncertainty(self, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
-        for members, region, native in geometry.to_native(windows, start):
-            self._write(_kept(self.uncertainty, "dropout passes"), region, start + members, native)
-            self.uncertainty_sum[start + members] = native.sum(axis=(1, 2))
+        for index, (region, native) in enumerate(geometry.to_native(windows, start), start):
+            self._write(_kept(self.uncertainty, "dropout passes"), region, index, native)
+            self.uncertainty_sum[index] = native.sum()
 
-    def _write(
-        self, target: Voxels, region: tuple[slice, slice], indices: np.ndarray, values: np.ndarray
-    ) -> None:
-        self.volume.axial_view(target)[(*region, indices)] = np.moveaxis(values, 0, 2)
+    def _write(self, target: Voxels, region: tuple[slice, slice], index: int, values: np.ndarray) -> None:
+        self.volume.axial_view(target)[(*region, index)] = values
 
-    def _is_near_edge(self, mask: np.ndarray) -> np.ndarray:
-        near = np.zeros(len(mask), bool)
+    def _is_near_edge(self, mask: np.ndarray) -> bool:
         for axis, spacing_mm in enumerate(self.volume.in_plane_spacing_mm):
-            margin = min(max(1, round(EDGE_MM / spacing_mm)), mask.shape[axis + 1])
-            along = np.asarray(mask.any(axis=2 - axis))
-            ends = np.concatenate([along[:, :margin], along[:, along.shape[1] - margin :]], axis=1)
-            near |= ends.any(axis=1)
-        return near
+            along = np.asarray(mask.any(axis=1 - axis))
+            margin = min(max(1, round(EDGE_MM / spacing_mm)), len(along))
+            if along[:margin].any() or along[len(along) - margin :].any():
+                return True
+        return False
 
-    def _compare_brightness(self, slices: np.ndarray, mask: np.ndarray) -> None:
-        pixels = max(1, round(RIM_MM / self.networks.spec.spacing_mm))
-        for image, gray_matter in zip(slices, mask, strict=True):
-            if gray_matter.any():
-                self.inside.add(image[gray_matter])
-                self.rim.add(image[binary_dilation(gray_matter, iterations=pixels) & ~gray_matter])
-
-    def _warn(self) -> None:
+    def _warn(self, quality: Quality) -> None:
         present = np.flatnonzero(self.n_voxels)
         if not len(present):
             self.warnings.append("no gray matter was found; the mask is empty")
@@ -455,7 +436,7 @@ class _Run:
                 f"gray matter within {EDGE_MM:g} mm of the edge of the window or the field of view, "
                 f"it may be cut off: {self._name(np.flatnonzero(self.near_edge))}"
             )
-        if self.inside.value < self.rim.value:
+        if quality.contrast < 0:
             self.warnings.append(
                 "gray matter is darker than its surroundings; the contrast may be inverted "
                 "(PSIR, T1-weighted), which these weights may not know"
@@ -526,18 +507,3 @@ class _Run:
             "seconds": round(time.time() - self.started, 3),
             "warnings": list(self.warnings),
         }
-
-
-class _Mean:
-    """Mean of values that arrive in pieces."""
-
-    def __init__(self) -> None:
-        self._sum, self._count = 0.0, 0
-
-    def add(self, values: np.ndarray) -> None:
-        self._sum += float(values.sum())
-        self._count += values.size
-
-    @property
-    def value(self) -> float:
-        return self._sum / self._count if self._count else float("nan")

@@ -111,16 +111,13 @@ class SliceGeometry:
             float64 array (slice, *window_shape).
         """
         windows = np.empty((len(slices), *self.window_shape))
-        for members, start in self._groups(first, len(slices)):
-            part = slices if len(members) == len(slices) else slices[members]
+        for window, part, start in zip(windows, slices, self.starts[first:], strict=False):
             for axis in (0, 1):
-                part = _interpolate(part, axis + 1, self._native_coordinates(axis, start[axis]))
-            windows[members] = part
+                part = _interpolate(part, axis, self._native_coordinates(axis, start[axis]))
+            window[:] = part
         return windows
 
-    def to_native(
-        self, windows: np.ndarray, first: int
-    ) -> Iterator[tuple[np.ndarray, tuple[slice, slice], np.ndarray]]:
+    def to_native(self, windows: np.ndarray, first: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
         """Sample windows at the native voxel centres, bilinearly: the inverse of `to_windows`.
 
         Args:
@@ -128,22 +125,16 @@ class SliceGeometry:
             first: index of the first of them in the volume.
 
         Yields:
-            Indices into `windows`, the native region (right-left, posterior-anterior) that their windows
-            cover, and its values (slice, *region).
+            For each window the native region (right-left, posterior-anterior) that it covers, and its float64
+            values there.
         """
-        for members, start in self._groups(first, len(windows)):
-            part = windows[members]
+        for part, start in zip(windows, self.starts[first:], strict=False):
             region = []
             for axis in (0, 1):
                 covered, coordinates = self._window_coordinates(axis, start[axis])
-                part = _interpolate(part, axis + 1, coordinates)
+                part = _interpolate(part, axis, coordinates)
                 region.append(covered)
-            yield members, (region[0], region[1]), part
-
-    def _groups(self, first: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        starts, group = np.unique(self.starts[first : first + count], axis=0, return_inverse=True)
-        for index, start in enumerate(starts):
-            yield np.flatnonzero(group.reshape(-1) == index), start
+            yield (region[0], region[1]), part
 
     def _step(self, axis: int) -> float:
         return self.pixel_spacing_mm / self.native_spacing_mm[axis]

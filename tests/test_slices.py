@@ -29,8 +29,8 @@ def smooth(shape, seed=0):
 
 def to_native(geometry, windows, shape):
     result = np.zeros((len(windows), *shape))
-    for members, region, values in geometry.to_native(windows, 0):
-        result[(members, *region)] = values
+    for one, (region, values) in zip(result, geometry.to_native(windows, 0), strict=True):
+        one[region] = values
     return result
 
 

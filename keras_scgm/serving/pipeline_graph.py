@@ -28,7 +28,8 @@ from keras_scgm.localization import (
     STEP_COST,
     TILE_OVERLAP,
 )
-from keras_scgm.segmentation import COARSE_MM, RIM_MM
+from keras_scgm.quality import RIM_MM
+from keras_scgm.segmentation import COARSE_MM
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.slices import CHUNK_SLICES, EDGE_MM, ROUNDING_TOLERANCE, SliceSpec
 
@@ -218,13 +219,13 @@ class _Chunks:
         mask: bool (slice, right-left, posterior-anterior).
         probabilities: float32, same shape.
         near_edge: bool (slice,), gray matter that may be cut off.
-        brightness: float64 (2,), mean normalised intensity inside the gray matter and around it.
+        contrast: float64, by how much gray matter is brighter than its rim, summed over its pixels.
     """
 
     mask: tf.Tensor
     probabilities: tf.Tensor
     near_edge: tf.Tensor
-    brightness: tf.Tensor
+    contrast: tf.Tensor
 
 
 def _segment_chunks(
@@ -238,7 +239,7 @@ def _segment_chunks(
     rim_pixels = max(1, round(RIM_MM / grid.spec.spacing_mm))
 
     def add(chunk: tf.Tensor, *gathered: Any) -> tuple[Any, ...]:
-        masks, maps, edges, sums, counts = gathered
+        masks, maps, edges, contrast = gathered
         first = chunk * CHUNK_SLICES
         last = tf.minimum(first + CHUNK_SLICES, grid.n_slices)
         slices, _ = image.read_slices(first, last)
@@ -250,15 +251,16 @@ def _segment_chunks(
         inside = probabilities > 0.5
         rim = tf.logical_and(_dilated(inside, rim_pixels), tf.logical_not(inside))
         parts = tf.cast(tf.stack([inside, rim]), tf.float64)
-        sums += tf.reduce_sum(parts * tf.cast(normalized[..., 0], tf.float64), axis=(1, 2, 3))
-        counts += tf.reduce_sum(parts, axis=(1, 2, 3))
+        sums = tf.reduce_sum(parts * tf.cast(normalized[..., 0], tf.float64), axis=(2, 3))
+        counts = tf.reduce_sum(parts, axis=(2, 3))
+        above = sums[0] - counts[0] * tf.math.divide_no_nan(sums[1], counts[1])
+        contrast += tf.reduce_sum(tf.where(counts[1] > 0, above, 0.0))
         return (
             chunk + 1,
             masks.write(chunk, mask),
             maps.write(chunk, tf.cast(native, tf.float32)),
             edges.write(chunk, _is_near_edge(image, mask, covered)),
-            sums,
-            counts,
+            contrast,
         )
 
     n_chunks = -(-grid.n_slices // CHUNK_SLICES)
@@ -266,14 +268,13 @@ def _segment_chunks(
         tf.TensorArray(dtype, size=n_chunks, infer_shape=False, element_shape=shape)
         for dtype, shape in ((tf.bool, [None] * 3), (tf.float32, [None] * 3), (tf.bool, [None]))
     ]
-    zeros = tf.zeros(2, tf.float64)
-    _, masks, maps, edges, sums, counts = tf.while_loop(
+    _, masks, maps, edges, contrast = tf.while_loop(
         lambda chunk, *_: chunk < n_chunks,
         add,
-        (tf.constant(0), *arrays, zeros, zeros),
+        (tf.constant(0), *arrays, tf.constant(0.0, tf.float64)),
         parallel_iterations=1,
     )
-    return _Chunks(masks.concat(), maps.concat(), edges.concat(), sums / counts)
+    return _Chunks(masks.concat(), maps.concat(), edges.concat(), contrast)
 
 
 def _is_near_edge(image: StoredImage, mask: tf.Tensor, covered: list[tf.Tensor]) -> tf.Tensor:
@@ -335,7 +336,7 @@ def _warnings(
             "it may be cut off: " + _names(image, chunks.near_edge),
         ),
         (
-            tf.logical_and(is_judged, chunks.brightness[0] < chunks.brightness[1]),
+            tf.logical_and(is_judged, chunks.contrast < 0),
             "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, "
             "T1-weighted), which these weights may not know",
         ),
