@@ -3,7 +3,10 @@
 The candidates take turns, a batch each, so that whatever else the machine does meets them alike. "best" is the
 fastest turn, "middle" the median, "processor" the processor time of all cores in the cheapest turn, which other
 programs disturb least. "times" compares with the network in ONNX Runtime as the Spinal Cord Toolbox runs it
-("as converted"; see `unfolded_onnx.py`), and the mask is compared with that of plain Keras.
+("as converted"; see `unfolded_onnx.py`), and the mask is compared with that of plain Keras. "around the cord" is what
+`keras-scgm segment` asks a network for (`keras_scgm.cores`), the other rows are whole windows. The last line is the
+limit of all direct convolution of whole windows in float32: the network's arithmetic at the rate of a large matrix
+product, which takes turns with the others.
 
     python benchmarks/network_speed.py [--weights challenge] [--image IMAGE] [--seconds 60] [--batch 4]
 
@@ -15,16 +18,25 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from keras_scgm.cores import predict_around
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble
 from keras_scgm.runtimes import is_installed
-from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.slices import read_windows
+
+GFLOP_PER_SLICE = 9.78
+"""Of the folded network, for a slice of 200 x 200 pixels; nearly all in its twelve 3x3 convolutions."""
+MATRIX = 2048
 
 ANCHOR = "onnxruntime, as converted, float32"
 CANDIDATES = [
@@ -37,15 +49,22 @@ CANDIDATES = [
 ]
 
 
-def read_slices(image: Path | None, batch: int) -> np.ndarray:
+def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.ndarray, np.ndarray]:
+    """Normalised slices, and where the cord is in them."""
     if image is None:
         volume = volume_from_image(draw_subject(PhantomSpec(n_slices=batch), seed=0).image)
     else:
         volume = read_volume(image)
-    geometry = SliceGeometry.centered(volume, SliceSpec())
-    statistics = measure_intensities(volume, geometry)
-    middle = max(0, (volume.n_slices - batch) // 2)
-    return read_windows(volume, geometry, statistics, middle, min(middle + batch, volume.n_slices))
+    windows, _ = windows_on_cord(volume, network.spec, network.predict)
+    if windows.cord is None:
+        sys.exit("no cord was found in the image; choose another")
+    start = max(0, (volume.n_slices - batch) // 2)
+    stop = min(start + batch, volume.n_slices)
+    return read_windows(volume, windows.geometry, windows.statistics, start, stop), windows.cord[start:stop]
+
+
+def _around(network: Ensemble, cord: np.ndarray, slices: np.ndarray) -> np.ndarray:
+    return predict_around(network.predict, slices, cord, network.spec.spacing_mm)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -62,20 +81,27 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--batch", type=int, default=4)
     arguments = parser.parse_args()
-    slices = read_slices(arguments.image, arguments.batch)
     networks = {
         candidate: Ensemble(arguments.weights, runtime=candidate[0], precision=candidate[1])
         for candidate in CANDIDATES
         if candidate[0] in ("keras", "tensorflow") or is_installed(candidate[0])
     }
-    predictors = {network.runtime: network.predict for network in networks.values()}
+    slices, cord = read_slices(arguments.image, arguments.batch, networks["tensorflow", "float32"])
+    predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+    for network in networks.values():
+        predictors[network.runtime] = network.predict
+        if network.takes_cores:
+            predictors[f"{network.runtime}, around the cord"] = partial(_around, network, cord)
     if is_installed("onnxruntime"):
         from unfolded_onnx import unfolded_onnx
 
-        from keras_scgm.runtimes.onnx_network import predictor
+        from keras_scgm.runtimes.onnx_network import open_session
 
-        predictors = {ANCHOR: predictor(unfolded_onnx(arguments.weights)), **predictors}
+        session = open_session(unfolded_onnx(arguments.weights))
+        predictors = {ANCHOR: lambda slices: session.run(None, {"slices": slices})[0][..., 0], **predictors}
     probabilities = {name: predict(slices) for name, predict in predictors.items()}
+    matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
+    products = []
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in predictors}
     end = time.perf_counter() + arguments.seconds
     while time.perf_counter() < end:
@@ -83,6 +109,9 @@ def main() -> None:
             started, processor = time.perf_counter(), time.process_time()
             predict(slices)
             seconds[name].append((time.perf_counter() - started, time.process_time() - processor))
+        started = time.perf_counter()
+        matrix @ matrix
+        products.append(time.perf_counter() - started)
 
     plain = networks["keras", "float32"].runtime
     expected = probabilities[plain]
@@ -100,6 +129,9 @@ def main() -> None:
             f"| {processor:.1f} | {anchor[0] / best:.2f} | {anchor[1] / processor:.2f} | {mask:.5f} "
             f"| {difference:.1e} |"
         )
+    rate = 2 * MATRIX**3 / 1e9 / min(products)
+    limit = 1e3 * GFLOP_PER_SLICE / rate
+    print(f"limit in float32: {limit:.1f} ms at {rate:.0f} GFLOP/s, {anchor[0] / limit:.2f} times")
 
 
 if __name__ == "__main__":

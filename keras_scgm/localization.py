@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 
 from keras_scgm.slices import (
+    CHUNK_SLICES,
     IntensityStatistics,
     SliceGeometry,
     SliceSpec,
@@ -67,10 +68,10 @@ class CordTrack:
         """(n_slices, 2): straight from probe to probe, and on past the first and the last."""
         if len(self.slices) == 1:
             return np.tile(self.centers, (n_slices, 1))
-        # Slow to import, and most cords are where the centred windows see them.
-        from scipy.interpolate import make_interp_spline
-
-        return make_interp_spline(self.slices, self.centers, k=1)(np.arange(n_slices))
+        wanted = np.arange(n_slices)
+        before = np.clip(np.searchsorted(self.slices, wanted, side="right") - 1, 0, len(self.slices) - 2)
+        steps = np.diff(self.centers, axis=0) / np.diff(self.slices)[:, np.newaxis]
+        return self.centers[before] + steps[before] * (wanted - self.slices[before])[:, np.newaxis]
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ class Windows:
         geometry: where the windows lie.
         statistics: of the intensities in all of them.
         probabilities: slice -> (rows, columns), what the network has already said of these windows.
+        cord: (slice, 2) pixels of the windows, where the cord is, if it was looked for and found.
     """
 
     geometry: SliceGeometry
     statistics: IntensityStatistics
     probabilities: Mapping[int, np.ndarray] = field(default_factory=dict)
+    cord: np.ndarray | None = None
 
     @classmethod
     def of(cls, volume: Volume, geometry: SliceGeometry) -> Windows:
@@ -109,17 +112,21 @@ def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[
     """
     middle = Windows.of(volume, SliceGeometry.centered(volume, spec))
     centered, probes = middle.geometry, _probes(volume)
-    probabilities = dict(_look(volume, centered, middle.statistics, probes, predict))
+    probabilities = dict(_look(volume, centered, middle.statistics, probes, predict, CHUNK_SLICES))
     track = track_cord(centered, probabilities.items())
     if len(track.slices) < track.n_probes and max(centered.resampled_shape) > spec.size:
         field_of_view = _whole_field(centered)
         statistics = measure_intensities(volume, field_of_view, probes)
-        track = track_cord(field_of_view, _look(volume, field_of_view, statistics, probes, predict))
-    if not track.is_convincing or _in_inner_half(track, centered):
-        return replace(middle, probabilities=probabilities), track.is_convincing
+        track = track_cord(field_of_view, _look(volume, field_of_view, statistics, probes, predict, 1))
+    if not track.is_convincing:
+        return replace(middle, probabilities=probabilities), False
     last_pixel = np.subtract(centered.resampled_shape, 1)
     centers = np.clip(track.centers_of_all(volume.n_slices), 0, last_pixel)
-    return Windows.of(volume, centered.recentered(centers)), True
+    if _in_inner_half(track, centered):
+        windows = replace(middle, probabilities=probabilities)
+    else:
+        windows = Windows.of(volume, centered.recentered(centers))
+    return replace(windows, cord=centers - windows.geometry.starts), True
 
 
 def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) -> CordTrack:
@@ -148,16 +155,17 @@ def _look(
     statistics: IntensityStatistics,
     probes: np.ndarray,
     predict: Predict,
+    at_once: int,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Probabilities in the windows of the probed slices, none where there is nothing to see."""
-    for index in map(int, probes):
+    for first in range(0, len(probes), at_once):
+        indices = [int(index) for index in probes[first : first + at_once]]
         if statistics.is_constant:
-            yield index, np.zeros(geometry.window_shape, np.float32)
+            found = np.zeros((len(indices), *geometry.window_shape), np.float32)
         else:
-            yield (
-                index,
-                _predict_in_tiles(read_windows(volume, geometry, statistics, index, index + 1), predict)[0],
-            )
+            windows = [read_windows(volume, geometry, statistics, index, index + 1) for index in indices]
+            found = _predict_in_tiles(np.concatenate(windows), predict)
+        yield from zip(indices, found, strict=True)
 
 
 def _probes(volume: Volume) -> np.ndarray:

@@ -34,6 +34,11 @@ class Ensemble:
         runtime: what computes them, see `keras_scgm.runtimes.open_runtime`.
         precision: of the computation, see `keras_scgm.runtimes.open_runtime`.
 
+    Attributes:
+        spec: the slices that the networks expect.
+        runtime: name, version and precision.
+        takes_cores: whether `predict` takes `cores`.
+
     Raises:
         InputError: the weights cannot be used, or not together, or the runtime cannot run them.
         ValueError: no weights at all.
@@ -66,22 +71,25 @@ class Ensemble:
         runtimes = [open_runtime(network, runtime, precision) for network, _ in networks]
         self.runtime = str(runtimes[0])
         self._predictors = [runtime.predict for runtime in runtimes]
+        self.takes_cores = all(runtime.takes_cores for runtime in runtimes)
         self._samplers = [DropoutSampler(network.model) for network, _ in networks] if dropout_passes else []
 
-    def predict(self, slices: np.ndarray) -> np.ndarray:
+    def predict(self, slices: np.ndarray, cores: np.ndarray | None = None) -> np.ndarray:
         """Mean gray matter probability.
 
         Args:
             slices: normalised, float32 (slice, rows, columns, 1).
+            cores: parts of them whose probabilities are wanted, for networks that take them.
 
         Returns:
-            float32 (slice, rows, columns) in [0, 1].
+            float32 (slice, rows, columns) in [0, 1], of the cores if given.
         """
+        given = [slices] if cores is None else [slices, cores]
         predictions = []
         for predict in self._predictors:
-            predictions.append(predict(slices))
+            predictions.append(predict(*given))
             if self._mirror:
-                predictions.append(predict(slices[:, ::-1])[:, ::-1])
+                predictions.append(predict(*(array[:, ::-1] for array in given))[:, ::-1])
         return np.mean(predictions, axis=0)
 
     def reset_dropout(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 
+from keras_scgm.cores import predict_around
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Windows, windows_on_cord
 from keras_scgm.morphometry import SliceArea
@@ -342,7 +343,7 @@ class _Run:
                 native_slices, slices = ahead.result()
                 if stop < n_slices:
                     ahead = helper.submit(self._read, windows, *parts[number + 1])
-                probabilities = self._predict(slices, windows.probabilities, start)
+                probabilities = self._predict(slices, windows, start)
                 spread = self.networks.spread(slices) if self.uncertainty is not None else None
                 if behind:
                     behind.result()
@@ -397,12 +398,18 @@ class _Run:
             )
         compare_with_neighbours(self.evidence, start, start + len(slices), self.networks.spec.spacing_mm)
 
-    def _predict(self, slices: np.ndarray, known: Mapping[int, np.ndarray], start: int) -> np.ndarray:
+    def _predict(self, slices: np.ndarray, windows: Windows, start: int) -> np.ndarray:
         """Probabilities of consecutive windows, computed where they are not known yet."""
+        networks, known = self.networks, windows.probabilities
         probabilities = np.empty(slices.shape[:3], np.float32)
         is_new = np.array([start + k not in known for k in range(len(slices))])
-        if is_new.any():
-            probabilities[is_new] = self.networks.predict(slices[is_new])
+        if is_new.any() and networks.takes_cores and windows.cord is not None:
+            centers = windows.cord[start : start + len(slices)]
+            probabilities[is_new] = predict_around(
+                networks.predict, slices[is_new], centers[is_new], networks.spec.spacing_mm
+            )
+        elif is_new.any():
+            probabilities[is_new] = networks.predict(slices[is_new])
         for k in np.flatnonzero(~is_new):
             probabilities[k] = known[start + int(k)]
         return probabilities

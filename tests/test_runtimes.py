@@ -59,6 +59,21 @@ def test_probabilities_are_those_of_keras(name, network, slices):
         np.testing.assert_allclose(predict(part), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["tensorflow", *sorted(set(INSTALLED) - {"keras"})])
+def test_parts_of_slices(name, network):
+    slices = np.random.default_rng(2).normal(size=(2, 150, 140, 1)).astype("float32")
+    slices[:, :8] += 50
+    predict = opened(network, name)
+    np.testing.assert_allclose(predict(slices, slices), predict(slices), atol=1e-6)
+    parts = slices[:, 10:140, 8:138]
+    found, alone, whole = predict(slices, parts), predict(parts), predict(slices)[:, 10:140, 8:138]
+    assert found.shape == parts.shape[:3]
+    # So far from the ends of the part only the pooled features can differ.
+    middle = np.s_[:, 60:70, 60:70]
+    np.testing.assert_allclose(found[middle], whole[middle], atol=2e-5)
+    assert np.abs(alone[middle] - whole[middle]).max() > 1e-3
+
+
 @pytest.mark.parametrize("name", ["tensorflow", *(set(INSTALLED) & {"openvino"})])
 def test_bfloat16_is_close(name, network, slices):
     expected = opened(network, "keras")(slices)
@@ -72,9 +87,9 @@ def test_bfloat16_is_close(name, network, slices):
 def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, network, slices):
     folded = fold_model(network)
     predict = tensorflow_library.predictor(folded, precision)
-    for part in (slices, slices[::2], slices[:, ::-1, :33]):
-        expected = tensorflow_network.predictor(folded, precision)(part)
-        np.testing.assert_array_equal(predict(part), expected)
+    expected = tensorflow_network.predictor(folded, precision)
+    for given in ((slices,), (slices[::2],), (slices[:, ::-1, :33],), (slices, slices[:, 3:30, 5:40])):
+        np.testing.assert_array_equal(predict(*given), expected(*given))
 
 
 @pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")

@@ -22,6 +22,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
@@ -70,12 +72,14 @@ class Runtime:
         precision: one of `PRECISIONS`, of the feature maps.
         predict: z-scored slices, float32 (slice, rows, columns, 1) of any size, to gray matter probabilities,
             float32 (slice, rows, columns).
+        takes_cores: `predict` is a `folding.PredictCores`.
     """
 
     name: str
     version: str
     precision: str
-    predict: Predict
+    predict: Callable[..., np.ndarray]
+    takes_cores: bool
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}, {self.precision}"
@@ -117,12 +121,13 @@ def open_runtime(network: Network, name: str | None = None, precision: str = "fl
     if name == "keras":
         from keras_scgm.runtimes.keras_network import backend_version, predictor
 
-        return Runtime(name, backend_version(), precision, predictor(network.model))
+        return Runtime(name, backend_version(), precision, predictor(network.model), takes_cores=False)
     if network.folded is None and _keras_backend() != "tensorflow":
         raise InputError(f"runtime {name} cannot run the network {network.name}; choose the runtime keras")
     if network.folded is None and name == "tensorflow" and precision != "float32":
         raise InputError(f"the network {network.name} runs in float32 only with TensorFlow")
-    return Runtime(name, version(name), precision, _OPENERS[name](network, precision))
+    predict = _OPENERS[name](network, precision)
+    return Runtime(name, version(name), precision, predict, takes_cores=network.folded is not None)
 
 
 def _tensorflow(network: Network, precision: str) -> Predict:
@@ -138,17 +143,21 @@ def _tensorflow(network: Network, precision: str) -> Predict:
 
 
 def _openvino(network: Network, precision: str) -> Predict:
-    from keras_scgm.runtimes.openvino_network import build, convert, predictor
+    from keras_scgm.runtimes.openvino_network import compiled, convert, predictor
 
-    return predictor(build(network.folded) if network.folded else convert(network.model), precision)
+    return (
+        predictor(network.folded, precision)
+        if network.folded
+        else compiled(convert(network.model), precision)
+    )
 
 
 def _onnxruntime(network: Network, precision: str) -> Predict:
-    from keras_scgm.runtimes.onnx_network import build, predictor
+    from keras_scgm.runtimes.onnx_network import predictor
 
     if network.folded is None:
         raise InputError(f"runtime onnxruntime cannot run the network {network.name}; choose another")
-    return predictor(build(network.folded))
+    return predictor(network.folded)
 
 
 _OPENERS = {"tensorflow": _tensorflow, "openvino": _openvino, "onnxruntime": _onnxruntime}

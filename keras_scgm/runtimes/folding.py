@@ -38,6 +38,13 @@ Layers = Mapping[str, Sequence[np.ndarray]]
 """Layer name -> its arrays, as `keras_scgm.pretrained.read_layers` gives them."""
 
 
+class PredictCores(Protocol):
+    """Prediction in whole windows, or in parts of them (see `FoldedNetwork`)."""
+
+    def __call__(self, slices: np.ndarray, cores: np.ndarray | None = None, /) -> np.ndarray:
+        """float32 (slice, rows, columns, 1) to probabilities (slice, rows, columns), those of `cores` if given."""
+
+
 class Operations(Protocol):
     """What a runtime offers to compute the network with; feature maps are of its own type and layout."""
 
@@ -118,12 +125,19 @@ class FoldedNetwork:
     def dilation_rates(self) -> tuple[int, ...]:
         return tuple(second.rate for _, second in self.branches[1:])
 
-    def __call__(self, ops: Operations, slices: Any) -> Any:
-        """Probabilities of z-scored slices, both (slice, rows, columns, 1) in the layout of `ops`."""
-        x = slices
-        for unit in self.local:
-            x = unit(ops, x)
+    def __call__(self, ops: Operations, slices: Any, cores: Any = None) -> Any:
+        """Probabilities of z-scored slices, both (slice, rows, columns, 1) in the layout of `ops`.
+
+        Args:
+            ops: what computes them.
+            slices: whole windows.
+            cores: parts of them; if given, the result is theirs. The pooled features are those of the whole
+                windows, without which a part would look like another image.
+        """
+        x = self._local_features(ops, slices)
         pooled = ops.convolve(ops.average(x), self.mix_pooled, self.mix_bias, 1)
+        if cores is not None:
+            x = self._local_features(ops, cores)
         for unit in self.trunk:
             x = unit(ops, x)
         features = []
@@ -134,6 +148,11 @@ class FoldedNetwork:
         mixed = ops.convolve(ops.concatenate(features), self.mix, np.zeros_like(self.mix_bias), 1)
         x = ops.relu(ops.add(mixed, pooled))
         return ops.sigmoid(ops.convolve(x, self.output, self.output_bias, 1))
+
+    def _local_features(self, ops: Operations, x: Any) -> Any:
+        for unit in self.local:
+            x = unit(ops, x)
+        return x
 
 
 def fold(layers: Layers) -> FoldedNetwork | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,33 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from keras_scgm.localization import Predict
-from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores
 
 OPSET, IR_VERSION = 18, 9
 
 
-def build(network: FoldedNetwork) -> onnx.ModelProto:
-    """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, 1), of any size."""
+def build(network: FoldedNetwork, in_cores: bool = False) -> onnx.ModelProto:
+    """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, 1), of any size.
+
+    Args:
+        network: the network.
+        in_cores: the probabilities are those of a second input, parts of the slices.
+    """
     operations = _Operations()
-    x = operations.node("Transpose", ["slices"], perm=[0, 3, 1, 2])
+    names = ["slices", "cores"] if in_cores else ["slices"]
+    inputs = [operations.node("Transpose", [name], perm=[0, 3, 1, 2]) for name in names]
     # One channel: bringing it back to the end moves nothing.
-    operations.node("Transpose", [network(operations, x)], "probabilities", perm=[0, 2, 3, 1])
-    shape = ("slice", "rows", "columns", 1)
+    operations.node("Transpose", [network(operations, *inputs)], "probabilities", perm=[0, 2, 3, 1])
+
+    def described(name: str, of: str) -> onnx.ValueInfoProto:
+        shape = ("slice", f"rows of {of}", f"columns of {of}", 1)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
     graph = helper.make_graph(
         operations.nodes,
         "dilated_gmnet",
-        [helper.make_tensor_value_info("slices", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, shape)],
+        [described(name, name) for name in names],
+        [described("probabilities", names[-1])],
         operations.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -34,15 +44,24 @@ def build(network: FoldedNetwork) -> onnx.ModelProto:
     return model
 
 
-def predictor(model: onnx.ModelProto) -> Predict:
+def predictor(network: FoldedNetwork) -> PredictCores:
     """Prediction in ONNX Runtime, on the processor."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
-    def predict(slices: np.ndarray) -> np.ndarray:
-        slices = np.ascontiguousarray(slices, np.float32)
-        return session.run(None, {"slices": slices})[0][..., 0]
+    @cache
+    def session(in_cores: bool) -> onnxruntime.InferenceSession:
+        return open_session(build(network, in_cores))
+
+    def predict(slices: np.ndarray, cores: np.ndarray | None = None) -> np.ndarray:
+        given = {"slices": slices} if cores is None else {"slices": slices, "cores": cores}
+        arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in given.items()}
+        return session(cores is not None).run(None, arrays)[0][..., 0]
 
     return predict
+
+
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """A model on the processor."""
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 class _Operations:

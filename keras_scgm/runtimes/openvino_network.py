@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 import openvino as ov
 import openvino.opset13 as opset
 
-from keras_scgm.localization import Predict
-from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores
 
 if TYPE_CHECKING:
     import keras
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
 ROWS_AND_COLUMNS = (2, 3)
 
 
-def build(network: FoldedNetwork) -> ov.Model:
-    """Slices (slice, rows, columns, 1) to probabilities (slice, 1, rows, columns), of any size."""
-    slices = opset.parameter([-1, -1, -1, 1], np.float32, name="slices")
-    return ov.Model([network(_Operations(), opset.transpose(slices, [0, 3, 1, 2]))], [slices])
+def build(network: FoldedNetwork, in_cores: bool = False) -> ov.Model:
+    """Slices (slice, rows, columns, 1) to probabilities (slice, 1, rows, columns), of any size.
+
+    Args:
+        network: the network.
+        in_cores: the probabilities are those of a second input, parts of the slices.
+    """
+    names = ["slices", "cores"] if in_cores else ["slices"]
+    inputs = [opset.parameter([-1, -1, -1, 1], np.float32, name=name) for name in names]
+    return ov.Model([network(_Operations(), *(opset.transpose(x, [0, 3, 1, 2]) for x in inputs))], inputs)
 
 
 def convert(model: keras.Model) -> ov.Model:
@@ -33,19 +40,31 @@ def convert(model: keras.Model) -> ov.Model:
     return ov.convert_model(function.get_concrete_function(signature))
 
 
-def predictor(model: ov.Model, precision: str) -> Predict:
+def predictor(network: FoldedNetwork, precision: str) -> PredictCores:
     """Prediction on the processor in "float32" or "bfloat16", with all its cores on one request."""
+
+    @cache
+    def request(in_cores: bool) -> Callable[..., np.ndarray]:
+        return compiled(build(network, in_cores), precision)
+
+    return lambda slices, cores=None: (
+        request(False)(slices) if cores is None else request(True)(slices, cores)
+    )
+
+
+def compiled(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
+    """The function of a model from its inputs to probabilities (slice, rows, columns) in the last of them."""
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
     }
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
-    def predict(slices: np.ndarray) -> np.ndarray:
-        slices = np.ascontiguousarray(slices, np.float32)
-        return request.infer([slices])[0].reshape(slices.shape[:3])
+    def compute(*inputs: np.ndarray) -> np.ndarray:
+        arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
+        return request.infer(arrays)[0].reshape(arrays[-1].shape[:3])
 
-    return predict
+    return compute
 
 
 class _Operations:

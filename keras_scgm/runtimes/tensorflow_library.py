@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_scgm.localization import Predict
-from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores
 
 FILES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 """Of TensorFlow's package, in load order."""
@@ -80,17 +79,26 @@ def find_library() -> list[Path]:
     return []
 
 
-def predictor(network: FoldedNetwork, precision: str) -> Predict:
+def predictor(network: FoldedNetwork, precision: str) -> PredictCores:
     """Prediction on the processor, in "float32" or "bfloat16"."""
     graph = _Graph(_open_library())
-    slices = graph.operation("Placeholder", types={"dtype": _FLOAT})
+    slices, cores = (graph.operation("Placeholder", types={"dtype": _FLOAT}) for _ in range(2))
     dtype = {"float32": _FLOAT, "bfloat16": _BFLOAT16}[precision]
     operations = _Operations(graph, dtype)
-    run = graph.compiled(slices, network(operations, operations.cast(slices, dtype)))
+    given = [operations.cast(each, dtype) for each in (slices, cores)]
+    in_slices, in_cores = network(operations, given[0]), network(operations, *given)
+    run = graph.compiled()
     # The feature maps of one slice stay in the processor's cache, those of many do not. Two at once keep every core
     # busy where the parts of one wait for each other.
     pool = ThreadPoolExecutor(2)
-    return lambda slices: np.concatenate([*pool.map(run, np.split(slices, len(slices)))])[..., 0]
+
+    def predict(all_slices: np.ndarray, all_cores: np.ndarray | None = None) -> np.ndarray:
+        one_by_one = [np.split(each, len(each)) for each in (all_slices, all_cores) if each is not None]
+        wanted = in_slices if all_cores is None else in_cores
+        maps = pool.map(lambda *one: run(zip((slices, cores), one, strict=False), wanted), *one_by_one)
+        return np.concatenate([*maps])[..., 0]
+
+    return predict
 
 
 def _open_library() -> Any:
@@ -150,28 +158,34 @@ class _Graph:
     def constant(self, value: np.ndarray) -> _Output:
         return self.operation("Const", types={"dtype": _NUMBERS[value.dtype]}, value=value)
 
-    def compiled(self, given: _Output, wanted: _Output) -> Predict:
-        """The function from the one to the other, float32 arrays of four axes."""
+    def compiled(self) -> Callable[[Iterable[tuple[_Output, np.ndarray]], _Output], np.ndarray]:
+        """A function of what is given and what is wanted, float32 arrays of four axes."""
         library = self._library
         options = library.TF_NewSessionOptions()
         session = _checked(library, library.TF_NewSession, self._handle, options)
         library.TF_DeleteSessionOptions(options)
 
-        def run(array: np.ndarray) -> np.ndarray:
-            tensor, result = self._tensor(array.astype(np.float32, copy=False)), _HANDLE()
+        def run(given: Iterable[tuple[_Output, np.ndarray]], wanted: _Output) -> np.ndarray:
+            places, arrays = zip(*given, strict=True)
+            tensors, result = (
+                [self._tensor(array.astype(np.float32, copy=False)) for array in arrays],
+                _HANDLE(),
+            )
+            n = len(tensors)
             try:
                 _checked(
                     library,
                     library.TF_SessionRun,
                     session,
                     None,
-                    *((_Output * 1)(given), (_HANDLE * 1)(tensor), 1),
+                    *((_Output * n)(*places), (_HANDLE * n)(*tensors), n),
                     *((_Output * 1)(wanted), ctypes.pointer(result), 1),
                     *(None, 0),
                     None,
                 )
             finally:
-                library.TF_DeleteTensor(tensor)
+                for tensor in tensors:
+                    library.TF_DeleteTensor(tensor)
             shape = [library.TF_Dim(result, axis) for axis in range(library.TF_NumDims(result))]
             numbers = ctypes.cast(library.TF_TensorData(result), ctypes.POINTER(ctypes.c_float))
             copy = np.ctypeslib.as_array(numbers, shape).copy()

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_scgm.localization import Predict
-from keras_scgm.runtimes.folding import FoldedNetwork, fold_model
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores, fold_model
 
 
 class TensorFlowNetwork(tf.Module):
@@ -43,6 +42,11 @@ class TensorFlowNetwork(tf.Module):
         """
         return self._network(self._operations, tf.cast(slices, self._dtype))
 
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")] * 2)
+    def in_cores(self, slices: tf.Tensor, cores: tf.Tensor) -> tf.Tensor:
+        """Gray matter probability in parts of slices, which are given both."""
+        return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, cores)))
+
 
 def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
     """The fast graph of a `DilatedGMNet`.
@@ -58,18 +62,24 @@ def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
     return None if network is None else TensorFlowNetwork(network, dtype)
 
 
-def predictor(network: FoldedNetwork, precision: str) -> Predict:
+def predictor(network: FoldedNetwork, precision: str) -> PredictCores:
     """Prediction in "float32" or "bfloat16"."""
     module = TensorFlowNetwork(network, tf.as_dtype(precision))
-    compute = module.__call__.get_concrete_function()
 
-    def predict(slices: np.ndarray) -> np.ndarray:
-        return compute(tf.constant(slices, tf.float32)).numpy()[..., 0]
+    def predict(*given: np.ndarray | None) -> np.ndarray:
+        arrays = [tf.constant(array, tf.float32) for array in given if array is not None]
+        compute = module.in_cores if len(arrays) == 2 else module.__call__
+        return compute(*arrays).numpy()[..., 0]
 
     if tf.config.list_physical_devices("GPU"):
         return predict
-    # The feature maps of one slice stay in the processor's cache, those of several do not.
-    return lambda slices: np.concatenate([predict(slices[i : i + 1]) for i in range(len(slices))])
+
+    def one_by_one(*given: np.ndarray | None) -> np.ndarray:
+        # The feature maps of one slice stay in the processor's cache, those of several do not.
+        arrays = [np.split(array, len(array)) for array in given if array is not None]
+        return np.concatenate([*map(predict, *arrays)])
+
+    return one_by_one
 
 
 class _Operations:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_scgm.errors import InputError
-from keras_scgm.runtimes.tensorflow_network import build
+from keras_scgm.runtimes.tensorflow_network import TensorFlowNetwork, build
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -25,6 +26,7 @@ class GraphNetwork(tf.Module):
 
     Attributes:
         weights: variables that a graph which uses the network must be saved with.
+        takes_cores: whether `in_cores` can be called.
 
     Raises:
         InputError: a network other than `DilatedGMNet` in another precision than float32, or on another
@@ -33,13 +35,14 @@ class GraphNetwork(tf.Module):
 
     def __init__(self, models: Sequence[keras.Model], precision: str = "float32") -> None:
         super().__init__(name="network")
-        self._parts: list[Callable[[tf.Tensor], tf.Tensor]] = []
+        self._parts: list[Any] = []
         # A tracked Keras model would be saved with a second copy of its weights, under names that a server
         # does not restore.
         self.weights: list[tf.Variable] = []
         for model in models:
             part = build(model, tf.as_dtype(precision))
             self._parts.append(part or self._keras_graph(model, precision))
+        self.takes_cores = all(isinstance(part, TensorFlowNetwork) for part in self._parts)
 
     def _keras_graph(self, model: keras.Model, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
         if precision != "float32":
@@ -64,4 +67,9 @@ class GraphNetwork(tf.Module):
             float32 (slice, rows, columns) in [0, 1].
         """
         maps = [part(slices)[..., 0] for part in self._parts]
+        return tf.add_n(maps) / len(maps)
+
+    def in_cores(self, slices: tf.Tensor, cores: tf.Tensor) -> tf.Tensor:
+        """Gray matter probability in parts of slices, which are given both."""
+        maps = [part.in_cores(slices, cores)[..., 0] for part in self._parts]
         return tf.add_n(maps) / len(maps)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from keras_scgm.cores import CORE_MM, MARGIN_MM
 from keras_scgm.localization import (
     CANDIDATES,
     EVIDENCE_DECIMALS,
@@ -33,8 +34,17 @@ from keras_scgm.segmentation import COARSE_MM
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.slices import CHUNK_SLICES, EDGE_MM, ROUNDING_TOLERANCE, SliceSpec
 
-Network = Callable[[tf.Tensor], tf.Tensor]
-"""Normalised slices, float32 (slice, rows, columns, 1) -> probabilities, float32 (slice, rows, columns)."""
+
+class Network(Protocol):
+    """Normalised slices, float32 (slice, rows, columns, 1) -> probabilities, float32 (slice, rows, columns)."""
+
+    takes_cores: bool
+
+    def __call__(self, slices: tf.Tensor) -> tf.Tensor: ...
+
+    def in_cores(self, slices: tf.Tensor, cores: tf.Tensor) -> tf.Tensor:
+        """Probabilities of parts of slices."""
+
 
 MAX_NAMED_SLICES = 10
 """A warning names this many slices, as `keras_scgm.segmentation` does."""
@@ -75,11 +85,11 @@ class Result:
 def segment(image: StoredImage, network: Network, settings: GraphSettings) -> Result:
     """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
     grid = _Grid.of(image, settings.spec)
-    starts, found = grid.centered_starts, tf.constant(True)
-    statistics = _measure_all(image, grid, starts)
+    windows = _Windows.centered(image, grid)
     if settings.window == "auto":
-        starts, statistics, found = _windows_on_cord(image, grid, statistics, network)
-    chunks = _segment_chunks(image, grid, starts, statistics, network, settings.threshold)
+        windows = _windows_on_cord(image, grid, windows.statistics, network)
+    chunks = _segment_chunks(image, grid, windows, network, settings)
+    statistics = windows.statistics
     something = tf.logical_not(statistics.is_constant)
     mask = tf.cast(tf.logical_and(chunks.mask, something), tf.uint8)
     n_voxels = tf.reduce_sum(tf.cast(mask, tf.int32), axis=(1, 2))
@@ -88,7 +98,7 @@ def segment(image: StoredImage, network: Network, settings: GraphSettings) -> Re
         mask=mask,
         probabilities=tf.where(something, chunks.probabilities, tf.zeros_like(chunks.probabilities)),
         area_mm2=image.in_file_order(tf.cast(area_mm2, tf.float32)),
-        warnings=_warnings(image, found, statistics, n_voxels, chunks),
+        warnings=_warnings(image, windows.is_found, statistics, n_voxels, chunks),
     )
 
 
@@ -178,6 +188,30 @@ class _Statistics(NamedTuple):
         return tf.where(self.is_constant, tf.zeros_like(normalized), normalized)
 
 
+class _Windows(NamedTuple):
+    """What the network is to look at.
+
+    starts: int32 (slice, 2), first pixels.
+    statistics: of the intensities in them.
+    is_found: whether a cord was found, true if it was not looked for.
+    cord: float64 (slice, 2) pixels of the windows, where the cord is if it was found.
+    is_seen: bool (slice,), windows that the search has looked at.
+    """
+
+    starts: tf.Tensor
+    statistics: _Statistics
+    is_found: tf.Tensor
+    cord: tf.Tensor
+    is_seen: tf.Tensor
+
+    @classmethod
+    def centered(cls, image: StoredImage, grid: _Grid) -> _Windows:
+        starts = grid.centered_starts
+        nowhere = tf.zeros(tf.shape(starts), tf.float64)
+        statistics = _measure_all(image, grid, starts)
+        return cls(starts, statistics, tf.constant(True), nowhere, tf.zeros(grid.n_slices, tf.bool))
+
+
 def _measure_all(image: StoredImage, grid: _Grid, starts: tf.Tensor) -> _Statistics:
     """Mean and standard deviation over the windows of all slices."""
     return _measure(image, grid, grid.window, starts, tf.range(grid.n_slices), CHUNK_SLICES)
@@ -231,11 +265,11 @@ class _Chunks:
 def _segment_chunks(
     image: StoredImage,
     grid: _Grid,
-    starts: tf.Tensor,
-    statistics: _Statistics,
+    windows: _Windows,
     network: Network,
-    threshold: float,
+    settings: GraphSettings,
 ) -> _Chunks:
+    statistics = windows.statistics
     rim_pixels = max(1, round(RIM_MM / grid.spec.spacing_mm))
 
     def add(chunk: tf.Tensor, *gathered: Any) -> tuple[Any, ...]:
@@ -243,11 +277,19 @@ def _segment_chunks(
         first = chunk * CHUNK_SLICES
         last = tf.minimum(first + CHUNK_SLICES, grid.n_slices)
         slices, _ = image.read_slices(first, last)
-        here = starts[first:last]
+        here = windows.starts[first:last]
         normalized = statistics.normalize(grid.to_windows(slices, grid.window, here))
-        probabilities = _off_cpu(network, normalized)
+        if settings.window == "auto" and network.takes_cores:
+            known = windows.cord[first:last], windows.is_seen[first:last]
+            probabilities = tf.cond(
+                windows.is_found,
+                lambda: _predict_around(normalized, *known, network, grid.spec),
+                lambda: _off_cpu(network, normalized),
+            )
+        else:
+            probabilities = _off_cpu(network, normalized)
         native, covered = grid.to_native(probabilities, here)
-        mask = native > threshold
+        mask = native > settings.threshold
         inside = probabilities > 0.5
         rim = tf.logical_and(_dilated(inside, rim_pixels), tf.logical_not(inside))
         parts = tf.cast(tf.stack([inside, rim]), tf.float64)
@@ -355,13 +397,8 @@ def _names(image: StoredImage, is_named: tf.Tensor) -> tf.Tensor:
 # --- finding the cord: the search of `keras_scgm.localization` -----------------------------------------
 
 
-def _windows_on_cord(
-    image: StoredImage, grid: _Grid, statistics: _Statistics, network: Network
-) -> tuple[tf.Tensor, _Statistics, tf.Tensor]:
-    """First pixels of windows that hold the cord, their statistics, and whether a cord was found.
-
-    Given are the statistics of the centered windows.
-    """
+def _windows_on_cord(image: StoredImage, grid: _Grid, statistics: _Statistics, network: Network) -> _Windows:
+    """Windows that hold the cord, from the statistics of the centered ones."""
     probes = _probes(grid.n_slices, image.slice_spacing_mm)
     centered = grid.centered_starts
     is_seen, centers = _track(image, grid, probes, grid.window, centered, statistics, network)
@@ -382,15 +419,73 @@ def _windows_on_cord(
     is_off = tf.reduce_any(tf.abs(offsets) > grid.spec.size / 4, axis=1)
     must_move = tf.logical_and(is_found, tf.reduce_any(tf.logical_and(is_off, is_seen)))
 
-    def moved() -> tuple[tf.Tensor, _Statistics]:
+    def of_all() -> tf.Tensor:
         along = _interpolated(
             tf.boolean_mask(probes, is_seen), tf.boolean_mask(centers, is_seen), grid.n_slices
         )
-        along = _clip(along, 0.0, tf.cast(grid.shape - 1, tf.float64))
+        return _clip(along, 0.0, tf.cast(grid.shape - 1, tf.float64))
+
+    along = tf.cond(is_found, of_all, lambda: tf.zeros(tf.shape(centered), tf.float64))
+
+    def moved() -> tuple[tf.Tensor, _Statistics]:
         starts = tf.cast(tf.round(along - (grid.spec.size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
         return starts, _measure_all(image, grid, starts)
 
-    return *tf.cond(must_move, moved, lambda: (centered, statistics)), is_found
+    starts, statistics = tf.cond(must_move, moved, lambda: (centered, statistics))
+    is_probe = tf.reduce_any(tf.range(grid.n_slices)[:, tf.newaxis] == probes, axis=1)
+    return _Windows(
+        starts,
+        statistics,
+        is_found,
+        along - tf.cast(starts, tf.float64),
+        tf.logical_and(is_probe, tf.logical_not(must_move)),
+    )
+
+
+def _predict_around(
+    slices: tf.Tensor, centers: tf.Tensor, is_whole: tf.Tensor, network: Network, spec: SliceSpec
+) -> tf.Tensor:
+    """Probabilities as `keras_scgm.cores` computes them; some slices are to be computed whole anyhow."""
+    size, margin = round(CORE_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)
+    latest = spec.size - size
+    if latest <= 0:
+        return _off_cpu(network, slices)
+    starts = tf.cast(tf.round(centers - (size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
+    index = tf.where(tf.logical_not(is_whole))
+    starts = tf.gather(_clip(starts, 0, latest), index[:, 0])
+    looked_at = tf.gather(slices, index[:, 0])
+
+    def cut(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        whole, (row, column) = case[0], tf.unstack(case[1])
+        return whole[row : row + size, column : column + size]
+
+    def put_back(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return tf.pad(case[0], tf.stack([case[1], latest - case[1]], axis=1))
+
+    signature = tf.TensorSpec((size, size, 1), tf.float32)
+    cores = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
+    found = tf.cond(
+        tf.size(index) > 0,
+        lambda: _off_cpu(network.in_cores, looked_at, cores),
+        lambda: tf.zeros((0, size, size)),
+    )
+    occupied = found > 0.5
+    is_unsure = tf.logical_not(tf.reduce_any(occupied, axis=(1, 2)))
+    for axis in (0, 1):
+        along = tf.reduce_any(occupied, axis=2 - axis)
+        low = tf.logical_and(starts[:, axis] > 0, tf.reduce_any(along[:, :margin], axis=1))
+        high = tf.logical_and(starts[:, axis] < latest, tf.reduce_any(along[:, size - margin :], axis=1))
+        is_unsure = tf.reduce_any([is_unsure, low, high], axis=0)
+    signature = tf.TensorSpec((spec.size, spec.size), tf.float32)
+    around = tf.map_fn(put_back, (found, starts), fn_output_signature=signature)
+    probabilities = tf.scatter_nd(index, around, tf.shape(slices, tf.int64)[:3])
+    is_whole = tf.tensor_scatter_nd_update(is_whole, index, is_unsure)
+    wholes = tf.cond(
+        tf.reduce_any(is_whole),
+        lambda: _off_cpu(network, tf.boolean_mask(slices, is_whole)),
+        lambda: tf.zeros((0, spec.size, spec.size)),
+    )
+    return tf.tensor_scatter_nd_update(probabilities, tf.where(is_whole), wholes)
 
 
 def _probes(n_slices: tf.Tensor, slice_spacing_mm: tf.Tensor) -> tf.Tensor:
@@ -569,10 +664,10 @@ def _interpolated(known: tf.Tensor, values: tf.Tensor, length: tf.Tensor) -> tf.
 # --- arrays ----------------------------------------------------------------------------------------------
 
 
-def _off_cpu(network: Network, slices: tf.Tensor) -> tf.Tensor:
+def _off_cpu(network: Callable[..., tf.Tensor], *slices: tf.Tensor) -> tf.Tensor:
     """The network wherever the server's fastest device is."""
     with tf.device(None):
-        return network(slices)
+        return network(*slices)
 
 
 def _clip(values: tf.Tensor, low: Any, high: Any) -> tf.Tensor:

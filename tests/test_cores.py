@@ -1,0 +1,112 @@
+"""Probabilities around the cord: which slices are computed whole, and that the mask stays the same."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_scgm.cores import CORE_MM, MARGIN_MM, predict_around
+from keras_scgm.localization import windows_on_cord
+from keras_scgm.nifti import read_volume
+from keras_scgm.prediction import Ensemble
+from keras_scgm.serving.pipeline_graph import _predict_around
+from keras_scgm.slices import SliceSpec, read_windows
+
+SPACING_MM, WINDOW = 0.5, 120
+CORE, MARGIN = round(CORE_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
+MIDDLE = WINDOW // 2
+IN_CORE, IN_WHOLE = 0.7, 0.9
+
+
+class Recorder:
+    """Finds what is bright, and says by the probability whether it was shown a part or the whole."""
+
+    takes_cores = True
+
+    def __init__(self):
+        self.shown = []
+
+    def __call__(self, slices, cores=None):
+        self.shown.append((len(slices), None if cores is None else cores.shape[1:3]))
+        return (
+            np.float32(IN_WHOLE if cores is None else IN_CORE) * (slices if cores is None else cores)[..., 0]
+        )
+
+    def in_cores(self, slices, cores):
+        return self(slices, cores)
+
+
+def bright(*pixels):
+    """A slice with bright spots."""
+    image = np.zeros((WINDOW, WINDOW, 1), np.float32)
+    for row, column in pixels:
+        image[row, column] = 1
+    return image
+
+
+first = (WINDOW - CORE) // 2
+CASES = {
+    "in the middle": (bright((MIDDLE, MIDDLE)), (MIDDLE, MIDDLE), IN_CORE),
+    "just inside the margin": (bright((first + MARGIN, MIDDLE)), (MIDDLE - 0.5, MIDDLE), IN_CORE),
+    "in the margin": (
+        bright((MIDDLE, MIDDLE), (first + MARGIN - 1, MIDDLE)),
+        (MIDDLE - 0.5, MIDDLE),
+        IN_WHOLE,
+    ),
+    "in the other margin": (bright((MIDDLE, first + CORE - MARGIN)), (MIDDLE, MIDDLE - 0.5), IN_WHOLE),
+    "nothing": (bright(), (MIDDLE, MIDDLE), 0),
+    "nothing in the part": (bright((1, 1)), (MIDDLE, MIDDLE), IN_WHOLE),
+    "at an end of the window": (bright((3, MIDDLE)), (5, MIDDLE), IN_CORE),
+    "at the other end": (bright((MIDDLE, WINDOW - 1)), (MIDDLE, WINDOW + 30), IN_CORE),
+}
+SLICES, CENTERS, EXPECTED = (np.array(column) for column in zip(*CASES.values(), strict=True))
+
+
+def test_what_is_not_well_inside_is_computed_whole():
+    network = Recorder()
+    probabilities = predict_around(network, SLICES, CENTERS, SPACING_MM)
+    assert probabilities.shape == (len(SLICES), WINDOW, WINDOW)
+    np.testing.assert_allclose(probabilities.max(axis=(1, 2)), EXPECTED, rtol=1e-6, err_msg=str(list(CASES)))
+    assert network.shown == [(8, (CORE, CORE)), (4, None)]
+    places = [np.argwhere(image[..., 0]).tolist() for image in SLICES]
+    assert [np.argwhere(found).tolist() for found in probabilities] == places
+
+
+def test_the_graph_of_an_export_does_the_same():
+    spec = SliceSpec(spacing_mm=SPACING_MM, size=WINDOW)
+    nothing_known = np.zeros(len(SLICES), bool)
+    in_graph = tf.function(lambda *given: _predict_around(*given, Recorder(), spec))
+    expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM)
+    np.testing.assert_array_equal(in_graph(SLICES, CENTERS, nothing_known), expected)
+    wholes = in_graph(SLICES, CENTERS, ~nothing_known)
+    np.testing.assert_array_equal(wholes, Recorder()(SLICES))
+    some = np.arange(len(SLICES)) < 2
+    np.testing.assert_array_equal(
+        in_graph(SLICES, CENTERS, some), np.where(some[:, None, None], wholes, expected)
+    )
+
+
+def test_small_windows_are_computed_whole():
+    network = Recorder()
+    predict_around(network, SLICES[:, :CORE, :CORE], CENTERS, SPACING_MM)
+    assert network.shown == [(8, None)]
+
+
+@pytest.mark.parametrize("weights", ["challenge", "large", "synthetic"])
+@pytest.mark.usefixtures("published_weights")
+def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
+    volume = read_volume(reference / "invivo" / "t2s_uncropped.nii.gz")
+    network = Ensemble(weights)
+    assert network.takes_cores
+    windows, found = windows_on_cord(volume, network.spec, network.predict)
+    assert found
+    slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
+    shown = []
+
+    def recording(slices, cores=None):
+        shown.append((len(slices), cores is None))
+        return network.predict(slices, cores)
+
+    around = predict_around(recording, slices, windows.cord, network.spec.spacing_mm) > 0.5
+    whole = network.predict(slices) > 0.5
+    assert shown == [(volume.n_slices, False)]
+    assert 2 * np.count_nonzero(around & whole) >= 0.9995 * (around.sum() + whole.sum())
