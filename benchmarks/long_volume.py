@@ -2,7 +2,7 @@
 
 Drawn slices are tiled to uncompressed NIfTI files of growing length; each is segmented in a process of its
 own, whose peak resident memory is printed, and its rate as a share of what the network alone does before and
-after it on slices that lie ready. Usage:
+after it on slices that lie ready: in whole windows, and around the cord as the command does. Usage:
 
     python benchmarks/long_volume.py [--slices 100 400 4676] [--weights NAME]
 """
@@ -36,16 +36,23 @@ NETWORK_ALONE = """
 import sys, time
 import keras_scgm_cli
 import numpy as np
+from keras_scgm.cores import predict_around
+from keras_scgm.localization import windows_on_cord
+from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
-from keras_scgm.slices import CHUNK_SLICES
+from keras_scgm.slices import CHUNK_SLICES, read_windows
 network = Ensemble(sys.argv[1])
-slices = np.random.default_rng(0).normal(size=(CHUNK_SLICES, 200, 200, 1)).astype("float32")
-network.predict(slices)
-started, done = time.perf_counter(), 0
-while time.perf_counter() - started < 20:
-    network.predict(slices)
-    done += CHUNK_SLICES
-print(done / (time.perf_counter() - started))
+volume = read_volume(sys.argv[2])
+windows, _ = windows_on_cord(volume, network.spec, network.predict)
+slices = read_windows(volume, windows.geometry, windows.statistics, 0, CHUNK_SLICES)
+around = lambda: predict_around(network.predict, slices, windows.cord[:CHUNK_SLICES], network.spec.spacing_mm)
+for compute in (lambda: network.predict(slices), around):
+    compute()
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < 20:
+        compute()
+        done += CHUNK_SLICES
+    print(done / (time.perf_counter() - started))
 """
 
 
@@ -79,7 +86,8 @@ def main() -> None:
     parser.add_argument("--slices", type=int, nargs="+", default=[100, 400, 4676])
     parser.add_argument("--weights", default="synthetic")
     arguments = parser.parse_args()
-    print(f"{'slices':>8} {'file GiB':>9} {'peak GiB':>9} {'seconds':>8} {'slices/s':>9} {'of network':>11}")
+    head = ("slices", "file GiB", "peak GiB", "seconds", "slices/s", "of whole windows", "of around the cord")
+    print(" | ".join(head))
     alone = network_alone(arguments.weights)
     for n_slices in arguments.slices:
         with tempfile.TemporaryDirectory() as folder:
@@ -95,19 +103,24 @@ def main() -> None:
             file_gib = path.stat().st_size / 2**30
         before, alone = alone, network_alone(arguments.weights)
         rate = n_slices / seconds
+        shares = 2 * rate / (before + alone)
         print(
-            f"{n_slices:8d} {file_gib:9.2f} {peak_gib:9.2f} {seconds:8.1f} {rate:9.2f} "
-            f"{2 * rate / (before + alone):11.1%}",
+            f"{n_slices} | {file_gib:.2f} | {peak_gib:.2f} | {seconds:.1f} | {rate:.2f} "
+            f"| {shares[0]:.1%} | {shares[1]:.1%}",
             flush=True,
         )
         if peak_gib > LIMIT_GIB:
             sys.exit(f"peak memory of {peak_gib:.2f} GiB is over the limit of {LIMIT_GIB:g} GiB")
 
 
-def network_alone(weights: str) -> float:
-    """Slices per second."""
-    command = [sys.executable, "-c", NETWORK_ALONE, weights]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def network_alone(weights: str) -> np.ndarray:
+    """Slices per second in whole windows, and around the cord."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cord.nii"
+        write_tiled_volume(path, TILE_SLICES)
+        command = [sys.executable, "-c", NETWORK_ALONE, weights, str(path)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return np.array(lines.split(), float)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,8 @@ class Segmentation:
     Args:
         volume: the image.
         mask_voxels: uint8, 1 is gray matter, on the stored grid of the image.
-        probability_voxels: float32 in [0, 1] on the same grid, if they were kept.
+        probability_voxels: float32 in [0, 1] on the same grid, if they were kept; 0 where nothing was computed,
+            outside the windows and far from the cord (`keras_scgm.cores`).
         uncertainty_voxels: float32 standard deviation of the dropout passes, if there were any.
         areas: one per slice, in the order of the file.
         quality: how far the result can be trusted, with one judgement per slice from the inferior end.
