@@ -113,7 +113,7 @@ def _brightness_range(
         cord = binary_dilation(mask, iterations=max(1, round(CORD_RIM_MM / max(spacing_mm))))
         low, high = np.percentile(crop[cord], (2, 98))
         darkest, brightest = low - 1.2 * (high - low), high + 0.3 * (high - low)
-    return float(darkest), float(max(brightest, darkest + np.finfo(np.float32).tiny))
+    return float(darkest), float(max(brightest, darkest + np.spacing(np.float32(abs(darkest)))))
 
 
 def draw_section(

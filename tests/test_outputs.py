@@ -13,6 +13,7 @@ import keras_scgm.outputs
 import keras_scgm.picture
 from keras_scgm import InputError, segment
 from keras_scgm.outputs import OutputPaths, check_writable, is_finished, write_outputs
+from keras_scgm.picture import CONTOUR, HALF_WIDTH_MM, TILE, draw_section
 from keras_scgm.pretrained import sha256_of
 
 
@@ -129,3 +130,18 @@ def test_folders_that_take_no_files_are_found_before_the_work(tmp_path, result):
 def test_hash_is_of_the_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea")
+
+
+def test_sections_are_drawn_anterior_up_and_right_on_the_left():
+    mask = np.zeros((80, 60), bool)
+    mask[44:50, 33:36] = True
+    image = 10.0 + 5 * mask + np.linspace(0, 1, 80)[:, np.newaxis]
+    half = HALF_WIDTH_MM / np.array((0.5, 1.0))
+    drawn = np.asarray(draw_section(image, ((mask, CONTOUR),), np.array((40.0, 30.0)), (0.5, 1.0)), float)
+    assert drawn.shape == (TILE, TILE, 3)
+    rows, columns = np.nonzero(drawn[..., 0] - drawn[..., 1] > 100)
+    middle = np.array((46.5 - 40, 30 - 34)) / (2 * half) + 0.5
+    np.testing.assert_allclose((columns.mean(), rows.mean()), middle * TILE - 0.5, atol=1)
+    extent = np.array((np.ptp(columns), np.ptp(rows)))
+    np.testing.assert_allclose(extent, np.array((6, 3)) / (2 * half) * TILE, atol=4)
+    assert drawn[rows[0] + 8, columns.mean().astype(int)].mean() > drawn[5, 150].mean()
