@@ -30,7 +30,7 @@ MARGIN = 9
 TITLE, LINE, LABEL = 23, 17, 15
 """Heights of letters in pixels."""
 LINE_STEP = 30
-LETTERS_PER_PIXEL = 1 / 9.3
+LETTERS_PER_PIXEL = 1 / 8.6
 """Of a line of text."""
 BLUR = 1.0
 """Pixels; a contour is where the blurred mask is neither in nor out, some two pixels wide."""
@@ -66,8 +66,12 @@ def save_mosaic(result: Segmentation, path: Path) -> None:
         area = by_slice[volume.stored_slice_index(k)]
         pen = ImageDraw.Draw(drawn)
         label = f"slice {area.slice}  {area.area_mm2:.1f} mm²"
-        pen.text((MARGIN, MARGIN), label, WARNING if area.warning else TEXT, small, "la")
-        pen.text((MARGIN, TILE // 2), "R", FAINT, small, "lm")
+        texts = (
+            (MARGIN, label, WARNING if area.warning else TEXT, "la"),
+            (TILE // 2, "R", FAINT, "lm"),
+        )
+        for top, text, colour, anchor in texts:
+            pen.text((MARGIN, top), text, colour, small, anchor, stroke_width=1, stroke_fill="black")
         picture.paste(drawn, (column * (TILE + GAP) + GAP // 2, head.height + row * (TILE + GAP) + GAP // 2))
     picture.save(path, format="PNG", compress_level=2)
 
