@@ -36,7 +36,7 @@ NETWORK_ALONE = """
 import sys, time
 import keras_scgm_cli
 import numpy as np
-from keras_scgm.cores import predict_around
+from keras_scgm.cropping import predict_around
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble

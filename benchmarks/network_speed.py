@@ -4,7 +4,7 @@ The candidates take turns, a batch each, so that whatever else the machine does 
 fastest turn, "middle" the median, "processor" the processor time of all cores in the cheapest turn, which other
 programs disturb least. "times" compares with the network in ONNX Runtime as the Spinal Cord Toolbox runs it
 ("as converted"; see `unfolded_onnx.py`), and the mask is compared with that of plain Keras. "around the cord" is what
-`keras-scgm segment` asks a network for (`keras_scgm.cores`), the other rows are whole windows. The last line is the
+`keras-scgm segment` asks a network for (`keras_scgm.cropping`), the other rows are whole windows. The last line is the
 limit of all direct convolution of whole windows in float32: the network's arithmetic at the rate of a large matrix
 product, which takes turns with the others.
 
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_scgm.cores import predict_around
+from keras_scgm.cropping import predict_around
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume, volume_from_image
@@ -90,7 +90,7 @@ def main() -> None:
     predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     for network in networks.values():
         predictors[network.runtime] = network.predict
-        if network.takes_cores:
+        if network.takes_crops:
             predictors[f"{network.runtime}, around the cord"] = partial(_around, network, cord)
     if is_installed("onnxruntime"):
         from unfolded_onnx import unfolded_onnx

@@ -2,7 +2,7 @@
 
 The network sees 50 x 50 mm, of which gray matter takes 15 mm. Slices are normalised in their whole windows and then
 cut down around the gray matter; outside there is none. In one half of the rows the network gets the part and nothing
-else, in the other the pooled features of the whole window, too, as in `keras_scgm.cores`.
+else, in the other the pooled features of the whole window, too, as in `keras_scgm.cropping`.
 
     python benchmarks/smaller_windows.py IMAGE [IMAGE ...] [--weights synthetic challenge large] [--subjects 4]
 

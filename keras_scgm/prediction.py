@@ -37,7 +37,7 @@ class Ensemble:
     Attributes:
         spec: the slices that the networks expect.
         runtime: name, version and precision.
-        takes_cores: whether `predict` takes `cores`.
+        takes_crops: whether `predict` takes `crops`.
 
     Raises:
         InputError: the weights cannot be used, or not together, or the runtime cannot run them.
@@ -71,20 +71,20 @@ class Ensemble:
         runtimes = [open_runtime(network, runtime, precision) for network, _ in networks]
         self.runtime = str(runtimes[0])
         self._predictors = [runtime.predict for runtime in runtimes]
-        self.takes_cores = all(runtime.takes_cores for runtime in runtimes)
+        self.takes_crops = all(runtime.takes_crops for runtime in runtimes)
         self._samplers = [DropoutSampler(network.model) for network, _ in networks] if dropout_passes else []
 
-    def predict(self, slices: np.ndarray, cores: np.ndarray | None = None) -> np.ndarray:
+    def predict(self, slices: np.ndarray, crops: np.ndarray | None = None) -> np.ndarray:
         """Mean gray matter probability.
 
         Args:
             slices: normalised, float32 (slice, rows, columns, 1).
-            cores: parts of them whose probabilities are wanted, for networks that take them.
+            crops: parts of them whose probabilities are wanted, for networks that take them.
 
         Returns:
-            float32 (slice, rows, columns) in [0, 1], of the cores if given.
+            float32 (slice, rows, columns) in [0, 1], of the crops if given.
         """
-        given = [slices] if cores is None else [slices, cores]
+        given = [slices] if crops is None else [slices, crops]
         predictions = []
         for predict in self._predictors:
             predictions.append(predict(*given))

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 
-from keras_scgm.cores import predict_around
+from keras_scgm.cropping import predict_around
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Windows, windows_on_cord
 from keras_scgm.morphometry import SliceArea
@@ -105,7 +105,7 @@ class Segmentation:
         volume: the image.
         mask_voxels: uint8, 1 is gray matter, on the stored grid of the image.
         probability_voxels: float32 in [0, 1] on the same grid, if they were kept; 0 where nothing was computed,
-            outside the windows and far from the cord (`keras_scgm.cores`).
+            outside the windows and far from the cord (`keras_scgm.cropping`).
         uncertainty_voxels: float32 standard deviation of the dropout passes, if there were any.
         areas: one per slice, in the order of the file.
         quality: how far the result can be trusted, with one judgement per slice from the inferior end.
@@ -404,7 +404,7 @@ class _Run:
         networks, known = self.networks, windows.probabilities
         probabilities = np.empty(slices.shape[:3], np.float32)
         is_new = np.array([start + k not in known for k in range(len(slices))])
-        if is_new.any() and networks.takes_cores and windows.cord is not None:
+        if is_new.any() and networks.takes_crops and windows.cord is not None:
             centers = windows.cord[start : start + len(slices)]
             probabilities[is_new] = predict_around(
                 networks.predict, slices[is_new], centers[is_new], networks.spec.spacing_mm

@@ -72,14 +72,14 @@ class Runtime:
         precision: one of `PRECISIONS`, of the feature maps.
         predict: z-scored slices, float32 (slice, rows, columns, 1) of any size, to gray matter probabilities,
             float32 (slice, rows, columns).
-        takes_cores: `predict` is a `folding.PredictCores`.
+        takes_crops: `predict` is a `folding.PredictCrops`.
     """
 
     name: str
     version: str
     precision: str
     predict: Callable[..., np.ndarray]
-    takes_cores: bool
+    takes_crops: bool
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}, {self.precision}"
@@ -121,13 +121,13 @@ def open_runtime(network: Network, name: str | None = None, precision: str = "fl
     if name == "keras":
         from keras_scgm.runtimes.keras_network import backend_version, predictor
 
-        return Runtime(name, backend_version(), precision, predictor(network.model), takes_cores=False)
+        return Runtime(name, backend_version(), precision, predictor(network.model), takes_crops=False)
     if network.folded is None and _keras_backend() != "tensorflow":
         raise InputError(f"runtime {name} cannot run the network {network.name}; choose the runtime keras")
     if network.folded is None and name == "tensorflow" and precision != "float32":
         raise InputError(f"the network {network.name} runs in float32 only with TensorFlow")
     predict = _OPENERS[name](network, precision)
-    return Runtime(name, version(name), precision, predict, takes_cores=network.folded is not None)
+    return Runtime(name, version(name), precision, predict, takes_crops=network.folded is not None)
 
 
 def _tensorflow(network: Network, precision: str) -> Predict:

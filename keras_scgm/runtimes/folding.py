@@ -38,11 +38,11 @@ Layers = Mapping[str, Sequence[np.ndarray]]
 """Layer name -> its arrays, as `keras_scgm.pretrained.read_layers` gives them."""
 
 
-class PredictCores(Protocol):
+class PredictCrops(Protocol):
     """Prediction in whole windows, or in parts of them (see `FoldedNetwork`)."""
 
-    def __call__(self, slices: np.ndarray, cores: np.ndarray | None = None, /) -> np.ndarray:
-        """float32 (slice, rows, columns, 1) to probabilities (slice, rows, columns), those of `cores` if given."""
+    def __call__(self, slices: np.ndarray, crops: np.ndarray | None = None, /) -> np.ndarray:
+        """float32 (slice, rows, columns, 1) to probabilities (slice, rows, columns), those of `crops` if given."""
 
 
 class Operations(Protocol):
@@ -125,19 +125,19 @@ class FoldedNetwork:
     def dilation_rates(self) -> tuple[int, ...]:
         return tuple(second.rate for _, second in self.branches[1:])
 
-    def __call__(self, ops: Operations, slices: Any, cores: Any = None) -> Any:
+    def __call__(self, ops: Operations, slices: Any, crops: Any = None) -> Any:
         """Probabilities of z-scored slices, both (slice, rows, columns, 1) in the layout of `ops`.
 
         Args:
             ops: what computes them.
             slices: whole windows.
-            cores: parts of them; if given, the result is theirs. The pooled features are those of the whole
+            crops: parts of them; if given, the result is theirs. The pooled features are those of the whole
                 windows, without which a part would look like another image.
         """
         x = self._local_features(ops, slices)
         pooled = ops.convolve(ops.average(x), self.mix_pooled, self.mix_bias, 1)
-        if cores is not None:
-            x = self._local_features(ops, cores)
+        if crops is not None:
+            x = self._local_features(ops, crops)
         for unit in self.trunk:
             x = unit(ops, x)
         features = []

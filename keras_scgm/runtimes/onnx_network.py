@@ -10,20 +10,20 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops
 
 OPSET, IR_VERSION = 18, 9
 
 
-def build(network: FoldedNetwork, in_cores: bool = False) -> onnx.ModelProto:
+def build(network: FoldedNetwork, in_crops: bool = False) -> onnx.ModelProto:
     """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, 1), of any size.
 
     Args:
         network: the network.
-        in_cores: the probabilities are those of a second input, parts of the slices.
+        in_crops: the probabilities are those of a second input, parts of the slices.
     """
     operations = _Operations()
-    names = ["slices", "cores"] if in_cores else ["slices"]
+    names = ["slices", "crops"] if in_crops else ["slices"]
     inputs = [operations.node("Transpose", [name], perm=[0, 3, 1, 2]) for name in names]
     # One channel: bringing it back to the end moves nothing.
     operations.node("Transpose", [network(operations, *inputs)], "probabilities", perm=[0, 2, 3, 1])
@@ -44,17 +44,17 @@ def build(network: FoldedNetwork, in_cores: bool = False) -> onnx.ModelProto:
     return model
 
 
-def predictor(network: FoldedNetwork) -> PredictCores:
+def predictor(network: FoldedNetwork) -> PredictCrops:
     """Prediction in ONNX Runtime, on the processor."""
 
     @cache
-    def session(in_cores: bool) -> onnxruntime.InferenceSession:
-        return open_session(build(network, in_cores))
+    def session(in_crops: bool) -> onnxruntime.InferenceSession:
+        return open_session(build(network, in_crops))
 
-    def predict(slices: np.ndarray, cores: np.ndarray | None = None) -> np.ndarray:
-        given = {"slices": slices} if cores is None else {"slices": slices, "cores": cores}
+    def predict(slices: np.ndarray, crops: np.ndarray | None = None) -> np.ndarray:
+        given = {"slices": slices} if crops is None else {"slices": slices, "crops": crops}
         arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in given.items()}
-        return session(cores is not None).run(None, arrays)[0][..., 0]
+        return session(crops is not None).run(None, arrays)[0][..., 0]
 
     return predict
 

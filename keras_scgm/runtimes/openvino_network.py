@@ -10,7 +10,7 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as opset
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops
 
 if TYPE_CHECKING:
     import keras
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 ROWS_AND_COLUMNS = (2, 3)
 
 
-def build(network: FoldedNetwork, in_cores: bool = False) -> ov.Model:
+def build(network: FoldedNetwork, in_crops: bool = False) -> ov.Model:
     """Slices (slice, rows, columns, 1) to probabilities (slice, 1, rows, columns), of any size.
 
     Args:
         network: the network.
-        in_cores: the probabilities are those of a second input, parts of the slices.
+        in_crops: the probabilities are those of a second input, parts of the slices.
     """
-    names = ["slices", "cores"] if in_cores else ["slices"]
+    names = ["slices", "crops"] if in_crops else ["slices"]
     inputs = [opset.parameter([-1, -1, -1, 1], np.float32, name=name) for name in names]
     return ov.Model([network(_Operations(), *(opset.transpose(x, [0, 3, 1, 2]) for x in inputs))], inputs)
 
@@ -40,15 +40,15 @@ def convert(model: keras.Model) -> ov.Model:
     return ov.convert_model(function.get_concrete_function(signature))
 
 
-def predictor(network: FoldedNetwork, precision: str) -> PredictCores:
+def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:
     """Prediction on the processor in "float32" or "bfloat16", with all its cores on one request."""
 
     @cache
-    def request(in_cores: bool) -> Callable[..., np.ndarray]:
-        return compiled(build(network, in_cores), precision)
+    def request(in_crops: bool) -> Callable[..., np.ndarray]:
+        return compiled(build(network, in_crops), precision)
 
-    return lambda slices, cores=None: (
-        request(False)(slices) if cores is None else request(True)(slices, cores)
+    return lambda slices, crops=None: (
+        request(False)(slices) if crops is None else request(True)(slices, crops)
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops
 
 FILES = ("libtensorflow_framework.so.2", "libtensorflow_cc.so.2")
 """Of TensorFlow's package, in load order."""
@@ -79,23 +79,23 @@ def find_library() -> list[Path]:
     return []
 
 
-def predictor(network: FoldedNetwork, precision: str) -> PredictCores:
+def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:
     """Prediction on the processor, in "float32" or "bfloat16"."""
     graph = _Graph(_open_library())
-    slices, cores = (graph.operation("Placeholder", types={"dtype": _FLOAT}) for _ in range(2))
+    slices, crops = (graph.operation("Placeholder", types={"dtype": _FLOAT}) for _ in range(2))
     dtype = {"float32": _FLOAT, "bfloat16": _BFLOAT16}[precision]
     operations = _Operations(graph, dtype)
-    given = [operations.cast(each, dtype) for each in (slices, cores)]
-    in_slices, in_cores = network(operations, given[0]), network(operations, *given)
+    given = [operations.cast(each, dtype) for each in (slices, crops)]
+    in_slices, in_crops = network(operations, given[0]), network(operations, *given)
     run = graph.compiled()
     # The feature maps of one slice stay in the processor's cache, those of many do not. Two at once keep every core
     # busy where the parts of one wait for each other.
     pool = ThreadPoolExecutor(2)
 
-    def predict(all_slices: np.ndarray, all_cores: np.ndarray | None = None) -> np.ndarray:
-        one_by_one = [np.split(each, len(each)) for each in (all_slices, all_cores) if each is not None]
-        wanted = in_slices if all_cores is None else in_cores
-        maps = pool.map(lambda *one: run(zip((slices, cores), one, strict=False), wanted), *one_by_one)
+    def predict(all_slices: np.ndarray, all_crops: np.ndarray | None = None) -> np.ndarray:
+        one_by_one = [np.split(each, len(each)) for each in (all_slices, all_crops) if each is not None]
+        wanted = in_slices if all_crops is None else in_crops
+        maps = pool.map(lambda *one: run(zip((slices, crops), one, strict=False), wanted), *one_by_one)
         return np.concatenate([*maps])[..., 0]
 
     return predict

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCores, fold_model
+from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops, fold_model
 
 
 class TensorFlowNetwork(tf.Module):
@@ -43,9 +43,9 @@ class TensorFlowNetwork(tf.Module):
         return self._network(self._operations, tf.cast(slices, self._dtype))
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")] * 2)
-    def in_cores(self, slices: tf.Tensor, cores: tf.Tensor) -> tf.Tensor:
+    def in_crops(self, slices: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
         """Gray matter probability in parts of slices, which are given both."""
-        return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, cores)))
+        return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, crops)))
 
 
 def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
@@ -62,13 +62,13 @@ def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
     return None if network is None else TensorFlowNetwork(network, dtype)
 
 
-def predictor(network: FoldedNetwork, precision: str) -> PredictCores:
+def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:
     """Prediction in "float32" or "bfloat16"."""
     module = TensorFlowNetwork(network, tf.as_dtype(precision))
 
     def predict(*given: np.ndarray | None) -> np.ndarray:
         arrays = [tf.constant(array, tf.float32) for array in given if array is not None]
-        compute = module.in_cores if len(arrays) == 2 else module.__call__
+        compute = module.in_crops if len(arrays) == 2 else module.__call__
         return compute(*arrays).numpy()[..., 0]
 
     if tf.config.list_physical_devices("GPU"):

@@ -26,7 +26,7 @@ class GraphNetwork(tf.Module):
 
     Attributes:
         weights: variables that a graph which uses the network must be saved with.
-        takes_cores: whether `in_cores` can be called.
+        takes_crops: whether `in_crops` can be called.
 
     Raises:
         InputError: a network other than `DilatedGMNet` in another precision than float32, or on another
@@ -42,7 +42,7 @@ class GraphNetwork(tf.Module):
         for model in models:
             part = build(model, tf.as_dtype(precision))
             self._parts.append(part or self._keras_graph(model, precision))
-        self.takes_cores = all(isinstance(part, TensorFlowNetwork) for part in self._parts)
+        self.takes_crops = all(isinstance(part, TensorFlowNetwork) for part in self._parts)
 
     def _keras_graph(self, model: keras.Model, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
         if precision != "float32":
@@ -69,7 +69,7 @@ class GraphNetwork(tf.Module):
         maps = [part(slices)[..., 0] for part in self._parts]
         return tf.add_n(maps) / len(maps)
 
-    def in_cores(self, slices: tf.Tensor, cores: tf.Tensor) -> tf.Tensor:
+    def in_crops(self, slices: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
         """Gray matter probability in parts of slices, which are given both."""
-        maps = [part.in_cores(slices, cores)[..., 0] for part in self._parts]
+        maps = [part.in_crops(slices, crops)[..., 0] for part in self._parts]
         return tf.add_n(maps) / len(maps)

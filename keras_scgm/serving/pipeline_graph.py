@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_scgm.cores import CORE_MM, MARGIN_MM
+from keras_scgm.cropping import CROP_MM, MARGIN_MM
 from keras_scgm.localization import (
     CANDIDATES,
     EVIDENCE_DECIMALS,
@@ -38,11 +38,11 @@ from keras_scgm.slices import CHUNK_SLICES, EDGE_MM, ROUNDING_TOLERANCE, SliceSp
 class Network(Protocol):
     """Normalised slices, float32 (slice, rows, columns, 1) -> probabilities, float32 (slice, rows, columns)."""
 
-    takes_cores: bool
+    takes_crops: bool
 
     def __call__(self, slices: tf.Tensor) -> tf.Tensor: ...
 
-    def in_cores(self, slices: tf.Tensor, cores: tf.Tensor) -> tf.Tensor:
+    def in_crops(self, slices: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
         """Probabilities of parts of slices."""
 
 
@@ -279,7 +279,7 @@ def _segment_chunks(
         slices, _ = image.read_slices(first, last)
         here = windows.starts[first:last]
         normalized = statistics.normalize(grid.to_windows(slices, grid.window, here))
-        if settings.window == "auto" and network.takes_cores:
+        if settings.window == "auto" and network.takes_crops:
             known = windows.cord[first:last], windows.is_seen[first:last]
             probabilities = tf.cond(
                 windows.is_found,
@@ -445,8 +445,8 @@ def _windows_on_cord(image: StoredImage, grid: _Grid, statistics: _Statistics, n
 def _predict_around(
     slices: tf.Tensor, centers: tf.Tensor, is_whole: tf.Tensor, network: Network, spec: SliceSpec
 ) -> tf.Tensor:
-    """Probabilities as `keras_scgm.cores` computes them; some slices are to be computed whole anyhow."""
-    size, margin = round(CORE_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)
+    """Probabilities as `keras_scgm.cropping` computes them; some slices are to be computed whole anyhow."""
+    size, margin = round(CROP_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)
     latest = spec.size - size
     if latest <= 0:
         return _off_cpu(network, slices)
@@ -463,10 +463,10 @@ def _predict_around(
         return tf.pad(case[0], tf.stack([case[1], latest - case[1]], axis=1))
 
     signature = tf.TensorSpec((size, size, 1), tf.float32)
-    cores = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
+    crops = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
     found = tf.cond(
         tf.size(index) > 0,
-        lambda: _off_cpu(network.in_cores, looked_at, cores),
+        lambda: _off_cpu(network.in_crops, looked_at, crops),
         lambda: tf.zeros((0, size, size)),
     )
     occupied = found > 0.5

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_scgm.cores import CORE_MM, MARGIN_MM, predict_around
+from keras_scgm.cropping import CROP_MM, MARGIN_MM, predict_around
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
@@ -12,27 +12,27 @@ from keras_scgm.serving.pipeline_graph import _predict_around
 from keras_scgm.slices import SliceSpec, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
-CORE, MARGIN = round(CORE_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
+CROP, MARGIN = round(CROP_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
 MIDDLE = WINDOW // 2
-IN_CORE, IN_WHOLE = 0.7, 0.9
+IN_CROP, IN_WHOLE = 0.7, 0.9
 
 
 class Recorder:
     """Finds what is bright, and says by the probability whether it was shown a part or the whole."""
 
-    takes_cores = True
+    takes_crops = True
 
     def __init__(self):
         self.shown = []
 
-    def __call__(self, slices, cores=None):
-        self.shown.append((len(slices), None if cores is None else cores.shape[1:3]))
+    def __call__(self, slices, crops=None):
+        self.shown.append((len(slices), None if crops is None else crops.shape[1:3]))
         return (
-            np.float32(IN_WHOLE if cores is None else IN_CORE) * (slices if cores is None else cores)[..., 0]
+            np.float32(IN_WHOLE if crops is None else IN_CROP) * (slices if crops is None else crops)[..., 0]
         )
 
-    def in_cores(self, slices, cores):
-        return self(slices, cores)
+    def in_crops(self, slices, crops):
+        return self(slices, crops)
 
 
 def bright(*pixels):
@@ -43,20 +43,20 @@ def bright(*pixels):
     return image
 
 
-first = (WINDOW - CORE) // 2
+first = (WINDOW - CROP) // 2
 CASES = {
-    "in the middle": (bright((MIDDLE, MIDDLE)), (MIDDLE, MIDDLE), IN_CORE),
-    "just inside the margin": (bright((first + MARGIN, MIDDLE)), (MIDDLE - 0.5, MIDDLE), IN_CORE),
+    "in the middle": (bright((MIDDLE, MIDDLE)), (MIDDLE, MIDDLE), IN_CROP),
+    "just inside the margin": (bright((first + MARGIN, MIDDLE)), (MIDDLE - 0.5, MIDDLE), IN_CROP),
     "in the margin": (
         bright((MIDDLE, MIDDLE), (first + MARGIN - 1, MIDDLE)),
         (MIDDLE - 0.5, MIDDLE),
         IN_WHOLE,
     ),
-    "in the other margin": (bright((MIDDLE, first + CORE - MARGIN)), (MIDDLE, MIDDLE - 0.5), IN_WHOLE),
+    "in the other margin": (bright((MIDDLE, first + CROP - MARGIN)), (MIDDLE, MIDDLE - 0.5), IN_WHOLE),
     "nothing": (bright(), (MIDDLE, MIDDLE), 0),
     "nothing in the part": (bright((1, 1)), (MIDDLE, MIDDLE), IN_WHOLE),
-    "at an end of the window": (bright((3, MIDDLE)), (5, MIDDLE), IN_CORE),
-    "at the other end": (bright((MIDDLE, WINDOW - 1)), (MIDDLE, WINDOW + 30), IN_CORE),
+    "at an end of the window": (bright((3, MIDDLE)), (5, MIDDLE), IN_CROP),
+    "at the other end": (bright((MIDDLE, WINDOW - 1)), (MIDDLE, WINDOW + 30), IN_CROP),
 }
 SLICES, CENTERS, EXPECTED = (np.array(column) for column in zip(*CASES.values(), strict=True))
 
@@ -66,7 +66,7 @@ def test_what_is_not_well_inside_is_computed_whole():
     probabilities = predict_around(network, SLICES, CENTERS, SPACING_MM)
     assert probabilities.shape == (len(SLICES), WINDOW, WINDOW)
     np.testing.assert_allclose(probabilities.max(axis=(1, 2)), EXPECTED, rtol=1e-6, err_msg=str(list(CASES)))
-    assert network.shown == [(8, (CORE, CORE)), (4, None)]
+    assert network.shown == [(8, (CROP, CROP)), (4, None)]
     places = [np.argwhere(image[..., 0]).tolist() for image in SLICES]
     assert [np.argwhere(found).tolist() for found in probabilities] == places
 
@@ -87,7 +87,7 @@ def test_the_graph_of_an_export_does_the_same():
 
 def test_small_windows_are_computed_whole():
     network = Recorder()
-    predict_around(network, SLICES[:, :CORE, :CORE], CENTERS, SPACING_MM)
+    predict_around(network, SLICES[:, :CROP, :CROP], CENTERS, SPACING_MM)
     assert network.shown == [(8, None)]
 
 
@@ -96,15 +96,15 @@ def test_small_windows_are_computed_whole():
 def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
     volume = read_volume(reference / "invivo" / "t2s_uncropped.nii.gz")
     network = Ensemble(weights)
-    assert network.takes_cores
+    assert network.takes_crops
     windows, found = windows_on_cord(volume, network.spec, network.predict)
     assert found
     slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
     shown = []
 
-    def recording(slices, cores=None):
-        shown.append((len(slices), cores is None))
-        return network.predict(slices, cores)
+    def recording(slices, crops=None):
+        shown.append((len(slices), crops is None))
+        return network.predict(slices, crops)
 
     around = predict_around(recording, slices, windows.cord, network.spec.spacing_mm) > 0.5
     whole = network.predict(slices) > 0.5

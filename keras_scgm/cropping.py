@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_scgm.runtimes.folding import PredictCores
+from keras_scgm.runtimes.folding import PredictCrops
 from keras_scgm.slices import ROUNDING_TOLERANCE
 
-CORE_MM = 38.0
+CROP_MM = 38.0
 """Side of the part."""
 MARGIN_MM = 10.0
 """Gray matter closer to the end of the part than this is computed again in the whole window."""
 
 
 def predict_around(
-    predict: PredictCores, slices: np.ndarray, centers: np.ndarray, spacing_mm: float
+    predict: PredictCrops, slices: np.ndarray, centers: np.ndarray, spacing_mm: float
 ) -> np.ndarray:
     """Probabilities in whole windows, 0 far from the cord.
 
@@ -33,7 +33,7 @@ def predict_around(
     Returns:
         float32 (slice, rows, columns).
     """
-    window, size = np.array(slices.shape[1:3]), round(CORE_MM / spacing_mm)
+    window, size = np.array(slices.shape[1:3]), round(CROP_MM / spacing_mm)
     if size >= window.min():
         return predict(slices)
     starts = np.clip(np.rint(centers - (size - 1) / 2 + ROUNDING_TOLERANCE).astype(int), 0, window - size)
