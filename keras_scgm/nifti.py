@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from nibabel.spatialimages import HeaderDataError
+from zlib_ng import gzip_ng, zlib_ng
 
 import keras_scgm.volume
 from keras_scgm.errors import InputError
@@ -156,7 +155,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path}: is a folder; give a .nii or .nii.gz file") from error
     except PermissionError as error:
         raise InputError(f"{path}: not readable; check its permissions") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip_ng.BadGzipFile, zlib_ng.error) as error:  # type: ignore[misc]
         raise InputError(f"{path}: gzip data damaged or cut short ({error}); copy the file again") from error
 
 
@@ -166,7 +165,7 @@ def _layout(file: IO[bytes], path: Path) -> Layout:
         raise InputError(f"{path}: the file is empty; copy it again")
     is_compressed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
-    header = _read_header(gzip.GzipFile(fileobj=file) if is_compressed else file, path)
+    header = _read_header(gzip_ng.GzipNGFile(fileobj=file) if is_compressed else file, path)
     shape = _checked_shape(header, path)
     dtype = _checked_dtype(header, path)
     affine = _checked_affine(header, shape, path)
@@ -203,7 +202,7 @@ def _cut_short(path: Path, layout: Layout, n_bytes: int) -> InputError:
 
 def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> Voxels:
     file.seek(0)
-    stream = gzip.GzipFile(fileobj=file)
+    stream = gzip_ng.GzipNGFile(fileobj=file)
     n_bytes = math.prod(layout.grid_shape) * layout.dtype.itemsize
     target: Any = bytearray()
     if n_bytes > keras_scgm.volume.IN_MEMORY_BYTES:

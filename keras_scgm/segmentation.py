@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -146,6 +146,17 @@ class Segmentation:
         return self.volume.result_image(_kept(self.uncertainty_voxels, "dropout_passes=10, for example"))
 
 
+def _placed(part: tuple[slice, slice], values: np.ndarray, region: tuple[slice, slice]) -> np.ndarray:
+    """Values of a part of a region in the whole of it, zero around them."""
+    placed = np.zeros([along.stop - along.start for along in region])
+    rows, columns = (
+        slice(inner.start - outer.start, inner.stop - outer.start)
+        for inner, outer in zip(part, region, strict=True)
+    )
+    placed[rows, columns] = values
+    return placed
+
+
 def _kept(voxels: Voxels | None, setting: str) -> Voxels:
     if voxels is None:
         raise ValueError(f"not computed; segment with {setting}")
@@ -242,25 +253,25 @@ class Segmenter:
             keras_scgm.errors.InputError: the image cannot be used.
         """
         settings = self.settings
-        record = self.provenance
         if isinstance(image, (str, Path)):
             volume = read_volume(image, settings.frame, settings.orientation)
-            record["input_sha256"] = sha256_of(Path(image))
-        elif isinstance(image, nib.spatialimages.SpatialImage):
-            volume = volume_from_image(image, settings.frame, settings.orientation)
-        else:
+            with ThreadPoolExecutor(1) as beside:
+                digest = beside.submit(sha256_of, Path(image))
+                result = _Run(self, volume).result(progress)
+            return replace(result, record={**result.record, "input_sha256": digest.result()})
+        if not isinstance(image, nib.spatialimages.SpatialImage):
             raise InputError(
                 f"image must be a NIfTI file or a nibabel image, received {type(image).__name__}; "
                 "wrap an array with its affine in nibabel.Nifti1Image"
             )
-        return _Run(self, volume, record).result(progress)
+        return _Run(self, volume_from_image(image, settings.frame, settings.orientation)).result(progress)
 
 
 class _Run:
     """One image going through: what is accumulated slice by slice."""
 
-    def __init__(self, segmenter: Segmenter, volume: Volume, record: dict[str, Any]) -> None:
-        self.record = record
+    def __init__(self, segmenter: Segmenter, volume: Volume) -> None:
+        self.provenance = segmenter.provenance
         self.networks = segmenter.networks
         self.settings = segmenter.settings
         self.threshold = segmenter.threshold
@@ -358,7 +369,7 @@ class _Run:
 
     def _read(self, windows: Windows, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Slices [start, stop) of the image, and the network's input for them."""
-        native_slices, _ = self.volume.read_slices(start, stop)
+        native_slices, _ = self.volume.view_slices(start, stop)
         resampled = windows.geometry.to_windows(native_slices, start)
         return native_slices, windows.statistics.normalize(resampled)[..., np.newaxis]
 
@@ -375,19 +386,19 @@ class _Run:
         geometry = windows.geometry
         if spread is not None:
             self._store_uncertainty(geometry, spread, start)
-        binary = None
+        cut = None
         if self.settings.binarize == "paper":
-            binary = geometry.to_native((probabilities > self.threshold).astype(np.float32), start)
+            cut = geometry.to_native((probabilities > self.threshold).astype(np.float32), start)
         for k, (region, native) in enumerate(geometry.to_native(probabilities, start)):
             index = start + k
-            mask = next(binary)[1] > 0.5 if binary else native > self.threshold
+            mask = native > self.threshold if cut is None else _placed(*next(cut), region) > 0.5
             self._write(self.mask, region, index, mask)
             if self.probabilities is not None:
                 self._write(self.probabilities, region, index, native)
             self.n_voxels[index] = np.count_nonzero(mask)
             self.mask_probability[index] = native[mask].sum()
             self.probability_sum[index] = native.sum()
-            self.near_edge[index] = self._is_near_edge(mask)
+            self.near_edge[index] = self._is_near_edge(mask, region, geometry.covered(index))
             self.evidence[index] = examine(
                 slices[k, ..., 0],
                 probabilities[k],
@@ -395,7 +406,7 @@ class _Run:
                 origin=geometry.starts[index],
                 unit=windows.statistics.std,
                 near_edge=bool(self.near_edge[index]),
-                noise=noise_level(native_slices[k][region], mask, self.volume.in_plane_spacing_mm),
+                noise=noise_level(native_slices[k], mask, region, self.volume.in_plane_spacing_mm),
             )
         compare_with_neighbours(self.evidence, start, start + len(slices), self.networks.spec.spacing_mm)
 
@@ -423,11 +434,14 @@ class _Run:
     def _write(self, target: Voxels, region: tuple[slice, slice], index: int, values: np.ndarray) -> None:
         self.volume.axial_view(target)[(*region, index)] = values
 
-    def _is_near_edge(self, mask: np.ndarray) -> bool:
+    def _is_near_edge(
+        self, mask: np.ndarray, region: tuple[slice, slice], covered: tuple[slice, slice]
+    ) -> bool:
         for axis, spacing_mm in enumerate(self.volume.in_plane_spacing_mm):
-            along = np.asarray(mask.any(axis=1 - axis))
-            margin = min(max(1, round(EDGE_MM / spacing_mm)), len(along))
-            if along[:margin].any() or along[len(along) - margin :].any():
+            marked = np.flatnonzero(mask.any(axis=1 - axis)) + region[axis].start
+            margin = max(1, round(EDGE_MM / spacing_mm))
+            seen = covered[axis]
+            if len(marked) and (marked[0] < seen.start + margin or marked[-1] >= seen.stop - margin):
                 return True
         return False
 
@@ -467,12 +481,13 @@ class _Run:
 
     def _areas(self, quality: Quality) -> tuple[SliceArea, ...]:
         volume = self.volume
+        voxel_area_mm2, slice_spacing_mm = volume.voxel_area_mm2, volume.slice_spacing_mm
         rows = [
             SliceArea(
                 slice=volume.stored_slice_index(k),
-                position_mm=k * volume.slice_spacing_mm,
-                area_mm2=float(self.n_voxels[k] * volume.voxel_area_mm2),
-                soft_area_mm2=float(self.probability_sum[k] * volume.voxel_area_mm2),
+                position_mm=k * slice_spacing_mm,
+                area_mm2=float(self.n_voxels[k] * voxel_area_mm2),
+                soft_area_mm2=float(self.probability_sum[k] * voxel_area_mm2),
                 n_voxels=int(self.n_voxels[k]),
                 mean_probability=float(self.mask_probability[k] / self.n_voxels[k])
                 if self.n_voxels[k]
@@ -482,7 +497,7 @@ class _Run:
                 noise=one.evidence.noise,
                 predicted_dsc=one.predicted_dsc,
                 verdict=one.verdict,
-                area_sd_mm2=float(self.uncertainty_sum[k] * volume.voxel_area_mm2)
+                area_sd_mm2=float(self.uncertainty_sum[k] * voxel_area_mm2)
                 if self.uncertainty is not None
                 else float("nan"),
             )
@@ -498,7 +513,7 @@ class _Run:
     def _record(self, windows: Windows, quality: Quality) -> dict[str, Any]:
         volume, geometry, statistics = self.volume, windows.geometry, windows.statistics
         centered = SliceGeometry.centered(volume, self.networks.spec)
-        return self.record | {
+        return self.provenance | {
             "input": volume.source,
             "shape": list(volume.shape),
             "spacing_mm": [float(x) for x in np.linalg.norm(volume.affine[:3, :3], axis=0)],

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_scgm.volume import Volume
 
-CHUNK_SLICES = 4
+CHUNK_SLICES = 8
 """Slices read at a time, which bounds memory whatever their number."""
 
 READERS = 2
@@ -112,9 +112,10 @@ class SliceGeometry:
         """
         windows = np.empty((len(slices), *self.window_shape))
         for window, part, start in zip(windows, slices, self.starts[first:], strict=False):
-            for axis in (0, 1):
-                part = _interpolate(part, axis, self._native_coordinates(axis, start[axis]))
-            window[:] = part
+            rows, columns = (self._native_coordinates(axis, start[axis]) for axis in (0, 1))
+            # Files hold an axial slice column by column.
+            part = _interpolate_rows(part[_reach(rows, len(part))].T, columns)
+            window[:] = _interpolate_rows(np.ascontiguousarray(part.T), rows - int(rows.min()))
         return windows
 
     def to_native(self, windows: np.ndarray, first: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
@@ -125,16 +126,29 @@ class SliceGeometry:
             first: index of the first of them in the volume.
 
         Yields:
-            For each window the native region (right-left, posterior-anterior) that it covers, and its float64
-            values there.
+            For each window a native region (right-left, posterior-anterior) outside which it gives zero, and
+            its float64 values there.
         """
         for part, start in zip(windows, self.starts[first:], strict=False):
-            region = []
+            occupied = part != 0
+            regions, coordinates = [], []
             for axis in (0, 1):
-                covered, coordinates = self._window_coordinates(axis, start[axis])
-                part = _interpolate(part, axis, coordinates)
-                region.append(covered)
-            yield (region[0], region[1]), part
+                covered, pixels = self._window_coordinates(axis, start[axis])
+                places = np.flatnonzero(occupied.any(axis=1 - axis))
+                low, high = (places[0], places[-1]) if len(places) else (0, -1)
+                # Bilinear interpolation reaches one pixel further.
+                near = np.flatnonzero((pixels > low - 1) & (pixels < high + 1))
+                begin, end = (near[0], near[-1] + 1) if len(near) else (0, 0)
+                regions.append(slice(covered.start + int(begin), covered.start + int(end)))
+                coordinates.append(pixels[begin:end])
+            values = _interpolate_rows(part, coordinates[0])
+            values = _interpolate_rows(np.ascontiguousarray(values.T), coordinates[1]).T
+            yield (regions[0], regions[1]), values
+
+    def covered(self, index: int) -> tuple[slice, slice]:
+        """Native region (right-left, posterior-anterior) that the window of a slice covers."""
+        rows, columns = (self._window_coordinates(axis, self.starts[index][axis])[0] for axis in (0, 1))
+        return rows, columns
 
     def _step(self, axis: int) -> float:
         return self.pixel_spacing_mm / self.native_spacing_mm[axis]
@@ -191,7 +205,7 @@ def measure_intensities(
     """
 
     def measure(run: tuple[int, int]) -> tuple[int, float, float, int]:
-        slices, n_replaced = volume.read_slices(*run)
+        slices, n_replaced = volume.view_slices(*run)
         windows = geometry.to_windows(slices, run[0])
         mean = float(windows.mean())
         windows -= mean
@@ -215,7 +229,7 @@ def read_windows(
     volume: Volume, geometry: SliceGeometry, statistics: IntensityStatistics, start: int, stop: int
 ) -> np.ndarray:
     """The network's input for slices [start, stop): float32 (slice, *window_shape, 1), z-scored."""
-    slices, _ = volume.read_slices(start, stop)
+    slices, _ = volume.view_slices(start, stop)
     return statistics.normalize(geometry.to_windows(slices, start))[..., np.newaxis]
 
 
@@ -240,11 +254,16 @@ def _mirror(pixels: np.ndarray, length: int) -> np.ndarray:
     return np.minimum(pixels, 2 * (length - 1) - pixels)
 
 
-def _interpolate(array: np.ndarray, axis: int, coordinates: np.ndarray) -> np.ndarray:
-    low = np.minimum(coordinates.astype(int), max(array.shape[axis] - 2, 0))
-    high = np.minimum(low + 1, array.shape[axis] - 1)
-    weight = np.expand_dims(coordinates - low, tuple(range(1, array.ndim - axis)))
-    lower, upper = (array.take(near, axis).astype(np.float64, copy=False) for near in (low, high))
+def _reach(coordinates: np.ndarray, length: int) -> slice:
+    """Samples that an interpolation at these coordinates reads."""
+    return slice(int(coordinates.min()), min(int(coordinates.max()) + 2, length))
+
+
+def _interpolate_rows(array: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    low = np.minimum(coordinates.astype(int), max(len(array) - 2, 0))
+    high = np.minimum(low + 1, len(array) - 1)
+    weight = (coordinates - low)[:, np.newaxis]
+    lower, upper = (array[near].astype(np.float64, copy=False) for near in (low, high))
     lower *= 1 - weight
     upper *= weight
     lower += upper

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 import tempfile
@@ -16,6 +15,7 @@ from typing import IO, Any
 import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from zlib_ng import gzip_ng
 
 CANONICAL_AXES = ("L", "A", "S")
 """Slices are indexed [right-to-left, posterior-to-anterior], from inferior to superior.
@@ -168,26 +168,41 @@ class Volume:
         Returns:
             float64 array (slice, right-left, posterior-anterior), and the number of voxels replaced.
         """
-        slices = np.empty((stop - start, *self.in_plane_shape))
-        if self.axial_axis == 2 or not isinstance(self.voxels, DiskArray):
-            slices[:] = np.moveaxis(self.axial_view(self.voxels)[:, :, start:stop], 2, 0)
-        else:
-            # Each slice is spread over the whole file; going through it in blocks bounds the mapped pages.
-            slowest = self._canonical_axes.index(2)
-            n_bytes = math.prod(self.voxels.shape) * self.voxels.dtype.itemsize
-            for block in _blocks(slices.shape[1 + slowest], n_bytes):
-                part = (block, slice(None)) if slowest == 0 else (slice(None), block)
-                view = self.axial_view(self.voxels)[(*part, slice(start, stop))]
-                slices[(slice(None), *part)] = np.moveaxis(view, 2, 0)
-        slices *= self.slope
-        slices += self.intercept
+        slices, n_replaced = self.view_slices(start, stop)
+        return np.array(slices, np.float64, order="C"), n_replaced
+
+    def view_slices(self, start: int, stop: int) -> tuple[np.ndarray, int]:
+        """What `read_slices` gives, in the type and the memory of the stored values where these are the intensities.
+
+        A view of a file holds the pages that were read until it is dropped.
+        """
+        slices = self._stored_slices(start, stop)
+        if (self.slope, self.intercept) != (1.0, 0.0):
+            slices = np.multiply(slices, self.slope, dtype=np.float64)
+            slices += self.intercept
+        if slices.dtype.kind != "f":
+            return slices, 0
         finite = np.isfinite(slices)
         n_replaced = int(slices.size - np.count_nonzero(finite))
         if n_replaced:
             n_finite = finite.sum(axis=(1, 2))
-            means = np.where(finite, slices, 0.0).sum(axis=(1, 2)) / np.maximum(n_finite, 1)
+            sums = np.where(finite, slices, 0.0).sum(axis=(1, 2), dtype=np.float64)
+            means = sums / np.maximum(n_finite, 1)
             slices = np.where(finite, slices, means[:, np.newaxis, np.newaxis])
         return slices, n_replaced
+
+    def _stored_slices(self, start: int, stop: int) -> np.ndarray:
+        if self.axial_axis == 2 or not isinstance(self.voxels, DiskArray):
+            return np.moveaxis(self.axial_view(self.voxels)[:, :, start:stop], 2, 0)
+        # Each slice is spread over the whole file; going through it in blocks bounds the mapped pages.
+        slices = np.empty((stop - start, *self.in_plane_shape), self.voxels.dtype)
+        slowest = self._canonical_axes.index(2)
+        n_bytes = math.prod(self.voxels.shape) * self.voxels.dtype.itemsize
+        for block in _blocks(slices.shape[1 + slowest], n_bytes):
+            part = (block, slice(None)) if slowest == 0 else (slice(None), block)
+            view = self.axial_view(self.voxels)[(*part, slice(start, stop))]
+            slices[(slice(None), *part)] = np.moveaxis(view, 2, 0)
+        return slices
 
     def result_header(self, dtype: np.dtype) -> nib.Nifti1Header:
         """Header of a result on this grid: everything geometric as in the source, unscaled `dtype` voxels."""
@@ -228,7 +243,7 @@ def _to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
 def _compressed(raw: IO[bytes], path: Path) -> Any:
     # No name and no time in the stream: the same mask is the same file.
     if path.suffix == ".gz":
-        return gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)
+        return gzip_ng.GzipNGFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)
     return raw
 
 

@@ -506,13 +506,13 @@ def test_only_the_needed_slices_of_a_long_volume_are_read(tmp_path, monkeypatch)
         tmp_path, blob(shape, (12, 12)), image=ramp, suffix=".nii", labelled_slices=(10, 500, 901)
     )
     read = []
-    read_slices = Volume.read_slices
+    view_slices = Volume.view_slices
 
     def recorded(self, start, stop):
         read.extend((Path(self.source).name, k) for k in range(start, stop))
-        return read_slices(self, start, stop)
+        return view_slices(self, start, stop)
 
-    monkeypatch.setattr(Volume, "read_slices", recorded)
+    monkeypatch.setattr(Volume, "view_slices", recorded)
     loaded = load_slices([volume], SliceSpec(size=40))
     assert loaded.slice_indices.tolist() == [10, 500, 901]
     assert sorted(k for name, k in read if name == "mask-r1.nii") == [10, 500, 901]

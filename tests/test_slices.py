@@ -89,6 +89,22 @@ def test_outside_the_window_nothing_comes_back():
     assert (rows[0], rows[-1]) == (100, 199)
 
 
+def test_zeros_around_the_gray_matter_are_left_out():
+    geometry = SliceGeometry.centered(volume_of(np.ones((300, 300, 1)), (0.3, 0.4, 5)), SliceSpec())
+    windows = np.zeros((1, 200, 200))
+    windows[0, 80:110, 70:95] = np.random.default_rng(4).random((30, 25))
+    ((region, _),) = geometry.to_native(windows, 0)
+    extent_mm = [(r.stop - r.start) * mm for r, mm in zip(region, (0.3, 0.4), strict=True)]
+    assert extent_mm == pytest.approx([30 * 0.25, 25 * 0.25], abs=0.8)
+    covered = geometry.covered(0)
+    expected = np.zeros((300, 300))
+    expected[covered] = to_native(geometry, windows + 1, (300, 300))[0][covered] - 1
+    np.testing.assert_allclose(to_native(geometry, windows, (300, 300))[0], expected, atol=1e-12)
+    ((region, values),) = geometry.to_native(np.zeros((1, 200, 200)), 0)
+    assert values.size == 0
+    assert np.ones((300, 300))[region].size == 0
+
+
 @pytest.mark.parametrize("size", [3, 40, 99])
 def test_small_fields_are_mirrored(size):
     data = np.random.default_rng(3).normal(size=(size, size, 1))

@@ -46,6 +46,21 @@ def test_every_voxel_type_reads_the_same(tmp_path, dtype, image_class, byte_orde
     assert replaced == 0
 
 
+@pytest.mark.parametrize("slope", [1.0, 2.0])
+@pytest.mark.parametrize("dtype", ["uint8", ">i2", "float32"])
+def test_a_view_holds_what_is_read(tmp_path, dtype, slope):
+    image = nib.Nifti1Image(las_data().astype(dtype), np.diag([-1.0, 1, 1, 1]))
+    image.header.set_slope_inter(slope, 0)
+    path = tmp_path / "v.nii"
+    nib.save(image, path)
+    volume = read_volume(path)
+    view, _ = volume.view_slices(1, 3)
+    read, _ = volume.read_slices(1, 3)
+    np.testing.assert_array_equal(view, read)
+    assert read.dtype == np.float64
+    assert view.dtype.itemsize == (volume.voxels.dtype.itemsize if slope == 1 else 8)
+
+
 def test_slope_and_intercept_are_applied(tmp_path):
     path = save(tmp_path / "v.nii", las_data().astype("int16"))
     raw = bytearray(path.read_bytes())
