@@ -82,6 +82,14 @@ def test_bfloat16_is_close(name, network, slices):
     assert np.corrcoef(reduced.ravel(), expected.ravel())[0, 1] > 0.98
 
 
+def test_the_settings_of_the_library_say_what_their_name_says():
+    from tensorflow.core.protobuf.config_pb2 import ConfigProto
+
+    expected = ConfigProto()
+    expected.graph_options.rewrite_options.disable_meta_optimizer = True
+    assert ConfigProto.FromString(tensorflow_library.AS_IT_STANDS) == expected
+
+
 @pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, network, slices):
@@ -89,7 +97,7 @@ def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, networ
     predict = tensorflow_library.predictor(folded, precision)
     expected = tensorflow_network.predictor(folded, precision)
     for given in ((slices,), (slices[::2],), (slices[:, ::-1, :33],), (slices, slices[:, 3:30, 5:40])):
-        np.testing.assert_array_equal(predict(*given), expected(*given))
+        np.testing.assert_allclose(predict(*given), expected(*given), atol=1e-5)
 
 
 @pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
