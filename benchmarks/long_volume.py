@@ -8,6 +8,7 @@ after it on slices that lie ready: in whole windows, and around the cord as the 
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -77,6 +78,9 @@ def write_tiled_volume(path: Path, n_slices: int) -> None:
         header.write_to(file)
         for k in range(n_slices):
             file.write(scaled[:, :, k % TILE_SLICES].tobytes(order="F"))
+        # Else the system is still writing it to the disk while it is segmented.
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def main() -> None:

@@ -131,17 +131,18 @@ class SliceGeometry:
         """
         for part, start in zip(windows, self.starts[first:], strict=False):
             occupied = part != 0
-            regions, coordinates = [], []
+            regions, boxes, coordinates = [], [], []
             for axis in (0, 1):
                 covered, pixels = self._window_coordinates(axis, start[axis])
                 places = np.flatnonzero(occupied.any(axis=1 - axis))
-                low, high = (places[0], places[-1]) if len(places) else (0, -1)
+                low, high = (int(places[0]), int(places[-1])) if len(places) else (0, -1)
                 # Bilinear interpolation reaches one pixel further.
                 near = np.flatnonzero((pixels > low - 1) & (pixels < high + 1))
-                begin, end = (near[0], near[-1] + 1) if len(near) else (0, 0)
-                regions.append(slice(covered.start + int(begin), covered.start + int(end)))
-                coordinates.append(pixels[begin:end])
-            values = _interpolate_rows(part, coordinates[0])
+                begin, end = (int(near[0]), int(near[-1]) + 1) if len(near) else (0, 0)
+                regions.append(slice(covered.start + begin, covered.start + end))
+                boxes.append(slice(max(low - 1, 0), high + 2))
+                coordinates.append(pixels[begin:end] - max(low - 1, 0))
+            values = _interpolate_rows(part[boxes[0], boxes[1]], coordinates[0])
             values = _interpolate_rows(np.ascontiguousarray(values.T), coordinates[1]).T
             yield (regions[0], regions[1]), values
 
