@@ -8,7 +8,7 @@ from keras_scgm.cropping import CROP_MM, MARGIN_MM, predict_around
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
-from keras_scgm.serving.pipeline_graph import _predict_around
+from keras_scgm.serving.cropping_graph import predict_around as predict_around_in_graph
 from keras_scgm.slices import SliceSpec, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
@@ -74,7 +74,7 @@ def test_what_is_not_well_inside_is_computed_whole():
 def test_the_graph_of_an_export_does_the_same():
     spec = SliceSpec(spacing_mm=SPACING_MM, size=WINDOW)
     nothing_known = np.zeros(len(SLICES), bool)
-    in_graph = tf.function(lambda *given: _predict_around(*given, Recorder(), spec))
+    in_graph = tf.function(lambda *given: predict_around_in_graph(*given, Recorder(), spec))
     expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM)
     np.testing.assert_array_equal(in_graph(SLICES, CENTERS, nothing_known), expected)
     wholes = in_graph(SLICES, CENTERS, ~nothing_known)

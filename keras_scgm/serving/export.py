@@ -29,7 +29,7 @@ from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmente
 from keras_scgm.serving.golden import golden_file, golden_image
 from keras_scgm.serving.graph_network import PRECISIONS, GraphNetwork
 from keras_scgm.serving.nifti_graph import read_nifti, require
-from keras_scgm.serving.pipeline_graph import GraphSettings, segment
+from keras_scgm.serving.segmentation_graph import GraphSettings, segment
 from keras_scgm.serving.warmup import WarmupRequest, write_warmup
 
 SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
