@@ -30,7 +30,7 @@ from keras_scgm.quality import (
     noise_level,
 )
 from keras_scgm.runtimes import check_choice
-from keras_scgm.slices import EDGE_MM, SliceGeometry, chunks
+from keras_scgm.slices import EDGE_MM, Region, SliceGeometry, chunks
 from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
@@ -146,7 +146,7 @@ class Segmentation:
         return self.volume.result_image(_kept(self.uncertainty_voxels, "dropout_passes=10, for example"))
 
 
-def _placed(part: tuple[slice, slice], values: np.ndarray, region: tuple[slice, slice]) -> np.ndarray:
+def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
     """Values of a part of a region in the whole of it, zero around them."""
     placed = np.zeros([along.stop - along.start for along in region])
     rows, columns = (
@@ -155,6 +155,24 @@ def _placed(part: tuple[slice, slice], values: np.ndarray, region: tuple[slice, 
     )
     placed[rows, columns] = values
     return placed
+
+
+def _extent(mask: np.ndarray) -> Region:
+    """The smallest box around what is in a mask, from its first voxel; of no size if there is nothing."""
+    box = []
+    for axis in (0, 1):
+        marked = np.flatnonzero(mask.any(axis=1 - axis))
+        box.append(slice(int(marked[0]), int(marked[-1]) + 1) if len(marked) else slice(0, 0))
+    return box[0], box[1]
+
+
+def _shifted(box: Region, region: Region) -> Region:
+    """A box of a region as a region of the slice."""
+    rows, columns = (
+        slice(outer.start + inner.start, outer.start + inner.stop)
+        for inner, outer in zip(box, region, strict=True)
+    )
+    return rows, columns
 
 
 def _kept(voxels: Voxels | None, setting: str) -> Voxels:
@@ -386,19 +404,24 @@ class _Run:
         geometry = windows.geometry
         if spread is not None:
             self._store_uncertainty(geometry, spread, start)
+        volume = self.volume
+        mask_view = volume.axial_view(self.mask)
+        probability_view = None if self.probabilities is None else volume.axial_view(self.probabilities)
         cut = None
         if self.settings.binarize == "paper":
             cut = geometry.to_native((probabilities > self.threshold).astype(np.float32), start)
         for k, (region, native) in enumerate(geometry.to_native(probabilities, start)):
             index = start + k
             mask = native > self.threshold if cut is None else _placed(*next(cut), region) > 0.5
-            self._write(self.mask, region, index, mask)
-            if self.probabilities is not None:
-                self._write(self.probabilities, region, index, native)
-            self.n_voxels[index] = np.count_nonzero(mask)
-            self.mask_probability[index] = native[mask].sum()
+            box = _extent(mask)
+            gray_matter, place = mask[box], _shifted(box, region)
+            mask_view[(*place, index)] = gray_matter
+            if probability_view is not None:
+                probability_view[(*region, index)] = native
+            self.n_voxels[index] = np.count_nonzero(gray_matter)
+            self.mask_probability[index] = native[box][gray_matter].sum()
             self.probability_sum[index] = native.sum()
-            self.near_edge[index] = self._is_near_edge(mask, region, geometry.covered(index))
+            self.near_edge[index] = self._is_near_edge(place, geometry.covered(index))
             self.evidence[index] = examine(
                 slices[k, ..., 0],
                 probabilities[k],
@@ -406,7 +429,7 @@ class _Run:
                 origin=geometry.starts[index],
                 unit=windows.statistics.std,
                 near_edge=bool(self.near_edge[index]),
-                noise=noise_level(native_slices[k], mask, region, self.volume.in_plane_spacing_mm),
+                noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
             )
         compare_with_neighbours(self.evidence, start, start + len(slices), self.networks.spec.spacing_mm)
 
@@ -427,21 +450,18 @@ class _Run:
         return probabilities
 
     def _store_uncertainty(self, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
+        view = self.volume.axial_view(_kept(self.uncertainty, "dropout passes"))
         for index, (region, native) in enumerate(geometry.to_native(windows, start), start):
-            self._write(_kept(self.uncertainty, "dropout passes"), region, index, native)
+            view[(*region, index)] = native
             self.uncertainty_sum[index] = native.sum()
 
-    def _write(self, target: Voxels, region: tuple[slice, slice], index: int, values: np.ndarray) -> None:
-        self.volume.axial_view(target)[(*region, index)] = values
-
-    def _is_near_edge(
-        self, mask: np.ndarray, region: tuple[slice, slice], covered: tuple[slice, slice]
-    ) -> bool:
-        for axis, spacing_mm in enumerate(self.volume.in_plane_spacing_mm):
-            marked = np.flatnonzero(mask.any(axis=1 - axis)) + region[axis].start
+    def _is_near_edge(self, place: Region, covered: Region) -> bool:
+        for part, seen, spacing_mm in zip(place, covered, self.volume.in_plane_spacing_mm, strict=True):
             margin = max(1, round(EDGE_MM / spacing_mm))
-            seen = covered[axis]
-            if len(marked) and (marked[0] < seen.start + margin or marked[-1] >= seen.stop - margin):
+            if (
+                part.start < part.stop
+                and not seen.start + margin <= part.start < part.stop <= seen.stop - margin
+            ):
                 return True
         return False
 

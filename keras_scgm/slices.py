@@ -23,6 +23,9 @@ READERS = 2
 ROUNDING_TOLERANCE = 1e-6
 """Of a pixel. Centres often lie exactly between two pixels, where rounding errors must not choose."""
 
+Region = tuple[slice, slice]
+"""Part of a slice, (right-left, posterior-anterior)."""
+
 EDGE_MM = 2.0
 """Gray matter this close to the end of what the network saw may be cut off: white matter surrounds it."""
 
@@ -118,7 +121,7 @@ class SliceGeometry:
             window[:] = _interpolate_rows(np.ascontiguousarray(part.T), rows - int(rows.min()))
         return windows
 
-    def to_native(self, windows: np.ndarray, first: int) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+    def to_native(self, windows: np.ndarray, first: int) -> Iterator[tuple[Region, np.ndarray]]:
         """Sample windows at the native voxel centres, bilinearly: the inverse of `to_windows`.
 
         Args:
@@ -126,8 +129,7 @@ class SliceGeometry:
             first: index of the first of them in the volume.
 
         Yields:
-            For each window a native region (right-left, posterior-anterior) outside which it gives zero, and
-            its float64 values there.
+            For each window a native region outside which it gives zero, and its float64 values there.
         """
         for part, start in zip(windows, self.starts[first:], strict=False):
             occupied = part != 0
@@ -146,8 +148,8 @@ class SliceGeometry:
             values = _interpolate_rows(np.ascontiguousarray(values.T), coordinates[1]).T
             yield (regions[0], regions[1]), values
 
-    def covered(self, index: int) -> tuple[slice, slice]:
-        """Native region (right-left, posterior-anterior) that the window of a slice covers."""
+    def covered(self, index: int) -> Region:
+        """Native region that the window of a slice covers."""
         rows, columns = (self._window_coordinates(axis, self.starts[index][axis])[0] for axis in (0, 1))
         return rows, columns
 

@@ -131,7 +131,7 @@ class Volume:
         right_left, anterior_posterior, _ = self._canonical_axes
         return self.voxels.shape[right_left], self.voxels.shape[anterior_posterior]
 
-    @property
+    @cached_property
     def in_plane_spacing_mm(self) -> tuple[float, float]:
         """Voxel spacing in the axial plane, (right-left, anterior-posterior)."""
         spacing_mm = _to_nanometre(np.linalg.norm(self.affine[:3, :3], axis=0))
