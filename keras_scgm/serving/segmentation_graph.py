@@ -13,7 +13,10 @@ from keras_scgm.serving.cropping_graph import predict_around
 from keras_scgm.serving.localization_graph import Network, Windows, off_cpu, windows_on_cord
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.serving.slices_graph import Grid, Statistics
-from keras_scgm.slices import CHUNK_SLICES, EDGE_MM, SliceSpec
+from keras_scgm.slices import EDGE_MM, SliceSpec
+
+NETWORK_SLICES = 4
+"""Slices that the network computes at a time, which bounds the memory of a request."""
 
 MAX_NAMED_SLICES = 10
 """A warning names this many slices, as `keras_scgm.segmentation` does."""
@@ -100,8 +103,8 @@ def _segment_chunks(
 
     def add(chunk: tf.Tensor, *gathered: Any) -> tuple[Any, ...]:
         masks, maps, edges, contrast = gathered
-        first = chunk * CHUNK_SLICES
-        last = tf.minimum(first + CHUNK_SLICES, grid.n_slices)
+        first = chunk * NETWORK_SLICES
+        last = tf.minimum(first + NETWORK_SLICES, grid.n_slices)
         slices, _ = image.read_slices(first, last)
         here = windows.starts[first:last]
         normalized = statistics.normalize(grid.to_windows(slices, grid.window, here))
@@ -131,7 +134,7 @@ def _segment_chunks(
             contrast,
         )
 
-    n_chunks = -(-grid.n_slices // CHUNK_SLICES)
+    n_chunks = -(-grid.n_slices // NETWORK_SLICES)
     arrays = [
         tf.TensorArray(dtype, size=n_chunks, infer_shape=False, element_shape=shape)
         for dtype, shape in ((tf.bool, [None] * 3), (tf.float32, [None] * 3), (tf.bool, [None]))
