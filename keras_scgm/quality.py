@@ -15,6 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.ndimage import binary_dilation, label
 
+from keras_scgm.slices import Region
+
 Verdict = Literal["pass", "review", "fail"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
@@ -221,7 +223,7 @@ def compare_with_neighbours(slices: list[SliceEvidence], start: int, stop: int, 
         slices[k - 1] = replace(lower, pixels=None)
 
 
-def noise_level(image: np.ndarray, region: tuple[slice, slice], spacing_mm: tuple[float, float]) -> float:
+def noise_level(image: np.ndarray, region: Region, spacing_mm: tuple[float, float]) -> float:
     """Standard deviation of the noise around the gray matter, whatever smooth structure there is.
 
     From the median absolute second difference along both axes, which edges hardly touch.

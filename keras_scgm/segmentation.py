@@ -146,35 +146,6 @@ class Segmentation:
         return self.volume.result_image(_kept(self.uncertainty_voxels, "dropout_passes=10, for example"))
 
 
-def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
-    """Values of a part of a region in the whole of it, zero around them."""
-    placed = np.zeros([along.stop - along.start for along in region])
-    rows, columns = (
-        slice(inner.start - outer.start, inner.stop - outer.start)
-        for inner, outer in zip(part, region, strict=True)
-    )
-    placed[rows, columns] = values
-    return placed
-
-
-def _extent(mask: np.ndarray) -> Region:
-    """The smallest box around what is in a mask, from its first voxel; of no size if there is nothing."""
-    box = []
-    for axis in (0, 1):
-        marked = np.flatnonzero(mask.any(axis=1 - axis))
-        box.append(slice(int(marked[0]), int(marked[-1]) + 1) if len(marked) else slice(0, 0))
-    return box[0], box[1]
-
-
-def _shifted(box: Region, region: Region) -> Region:
-    """A box of a region as a region of the slice."""
-    rows, columns = (
-        slice(outer.start + inner.start, outer.start + inner.stop)
-        for inner, outer in zip(box, region, strict=True)
-    )
-    return rows, columns
-
-
 def _kept(voxels: Voxels | None, setting: str) -> Voxels:
     if voxels is None:
         raise ValueError(f"not computed; segment with {setting}")
@@ -550,3 +521,32 @@ class _Run:
             "seconds": round(time.time() - self.started, 3),
             "warnings": list(self.warnings),
         }
+
+
+def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
+    """Values of a part of a region in the whole of it, zero around them."""
+    placed = np.zeros([along.stop - along.start for along in region])
+    rows, columns = (
+        slice(inner.start - outer.start, inner.stop - outer.start)
+        for inner, outer in zip(part, region, strict=True)
+    )
+    placed[rows, columns] = values
+    return placed
+
+
+def _extent(mask: np.ndarray) -> Region:
+    """The smallest box around what is in a mask, from its first voxel; of no size if there is nothing."""
+    box = []
+    for axis in (0, 1):
+        marked = np.flatnonzero(mask.any(axis=1 - axis))
+        box.append(slice(int(marked[0]), int(marked[-1]) + 1) if len(marked) else slice(0, 0))
+    return box[0], box[1]
+
+
+def _shifted(box: Region, region: Region) -> Region:
+    """A box of a region as a region of the slice."""
+    rows, columns = (
+        slice(outer.start + inner.start, outer.start + inner.stop)
+        for inner, outer in zip(box, region, strict=True)
+    )
+    return rows, columns

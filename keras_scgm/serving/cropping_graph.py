@@ -5,13 +5,13 @@ from __future__ import annotations
 import tensorflow as tf
 
 from keras_scgm.cropping import CROP_MM, MARGIN_MM
-from keras_scgm.serving.localization_graph import Network, off_cpu
+from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
 from keras_scgm.serving.slices_graph import clip
 from keras_scgm.slices import ROUNDING_TOLERANCE, SliceSpec
 
 
 def predict_around(
-    slices: tf.Tensor, centers: tf.Tensor, is_whole: tf.Tensor, network: Network, spec: SliceSpec
+    slices: tf.Tensor, centers: tf.Tensor, is_whole: tf.Tensor, network: GraphNetwork, spec: SliceSpec
 ) -> tf.Tensor:
     """Probabilities as `keras_scgm.cropping` computes them; some slices are to be computed whole anyhow."""
     size, margin = round(CROP_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,26 +21,10 @@ from keras_scgm.localization import (
     STEP_COST,
     TILE_OVERLAP,
 )
+from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.serving.slices_graph import Grid, Statistics, clip, measure, measure_all
 from keras_scgm.slices import ROUNDING_TOLERANCE
-
-
-class Network(Protocol):
-    """Normalised slices, float32 (slice, rows, columns, 1) -> probabilities, float32 (slice, rows, columns)."""
-
-    takes_crops: bool
-
-    def __call__(self, slices: tf.Tensor) -> tf.Tensor: ...
-
-    def in_crops(self, slices: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
-        """Probabilities of parts of slices."""
-
-
-def off_cpu(network: Callable[..., tf.Tensor], *slices: tf.Tensor) -> tf.Tensor:
-    """The network wherever the server's fastest device is."""
-    with tf.device(None):
-        return network(*slices)
 
 
 class Windows(NamedTuple):
@@ -68,7 +51,7 @@ class Windows(NamedTuple):
         return cls(starts, statistics, tf.constant(True), nowhere, tf.zeros(grid.n_slices, tf.bool))
 
 
-def windows_on_cord(image: StoredImage, grid: Grid, statistics: Statistics, network: Network) -> Windows:
+def windows_on_cord(image: StoredImage, grid: Grid, statistics: Statistics, network: GraphNetwork) -> Windows:
     """Windows that hold the cord, from the statistics of the centered ones."""
     probes = _probes(grid.n_slices, image.slice_spacing_mm)
     centered = grid.centered_starts
@@ -128,7 +111,7 @@ def _track(
     window: tf.Tensor,
     starts: tf.Tensor,
     statistics: Statistics,
-    network: Network,
+    network: GraphNetwork,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Which probes show the cord, bool (probe,), and where, float64 (probe, 2) resampled pixels."""
 
@@ -162,7 +145,7 @@ def _track(
     return is_seen, tf.gather(centers, chosen, batch_dims=1)
 
 
-def _predict_in_tiles(slices: tf.Tensor, network: Network) -> tf.Tensor:
+def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
     """float32 (rows, columns): the network on one slice of any size."""
     rows, columns = tf.shape(slices)[1], tf.shape(slices)[2]
     row_starts, column_starts = _tile_starts(rows), _tile_starts(columns)

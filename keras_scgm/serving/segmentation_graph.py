@@ -10,7 +10,8 @@ import tensorflow as tf
 from keras_scgm.quality import RIM_MM
 from keras_scgm.segmentation import COARSE_MM
 from keras_scgm.serving.cropping_graph import predict_around
-from keras_scgm.serving.localization_graph import Network, Windows, off_cpu, windows_on_cord
+from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
+from keras_scgm.serving.localization_graph import Windows, windows_on_cord
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.serving.slices_graph import Grid, Statistics
 from keras_scgm.slices import EDGE_MM, SliceSpec
@@ -54,7 +55,7 @@ class Result:
     warnings: tf.Tensor
 
 
-def segment(image: StoredImage, network: Network, settings: GraphSettings) -> Result:
+def segment(image: StoredImage, network: GraphNetwork, settings: GraphSettings) -> Result:
     """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
     grid = Grid.of(image, settings.spec)
     windows = Windows.centered(image, grid)
@@ -95,7 +96,7 @@ def _segment_chunks(
     image: StoredImage,
     grid: Grid,
     windows: Windows,
-    network: Network,
+    network: GraphNetwork,
     settings: GraphSettings,
 ) -> _Chunks:
     statistics = windows.statistics
