@@ -44,9 +44,9 @@ from keras_scgm.prediction import Ensemble
 from keras_scgm.slices import CHUNK_SLICES, read_windows
 network = Ensemble(sys.argv[1])
 volume = read_volume(sys.argv[2])
-windows, _ = windows_on_cord(volume, network.spec, network.predict)
+windows = windows_on_cord(volume, network.spec, network.predict)
 slices = read_windows(volume, windows.geometry, windows.statistics, 0, CHUNK_SLICES)
-around = lambda: predict_around(network.predict, slices, windows.cord[:CHUNK_SLICES], network.spec.spacing_mm)
+around = lambda: predict_around(network.predict, slices, windows.cord[:CHUNK_SLICES], network.spec.spacing_mm, 0.5)
 for compute in (lambda: network.predict(slices), around):
     compute()
     started, done = time.perf_counter(), 0

@@ -55,7 +55,7 @@ def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.n
         volume = volume_from_image(draw_subject(PhantomSpec(n_slices=batch), seed=0).image)
     else:
         volume = read_volume(image)
-    windows, _ = windows_on_cord(volume, network.spec, network.predict)
+    windows = windows_on_cord(volume, network.spec, network.predict)
     if windows.cord is None:
         sys.exit("no cord was found in the image; choose another")
     start = max(0, (volume.n_slices - batch) // 2)
@@ -64,7 +64,7 @@ def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.n
 
 
 def _around(network: Ensemble, cord: np.ndarray, slices: np.ndarray) -> np.ndarray:
-    return predict_around(network.predict, slices, cord, network.spec.spacing_mm)
+    return predict_around(network.predict, slices, cord, network.spec.spacing_mm, 0.5)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

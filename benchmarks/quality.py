@@ -1,279 +1,331 @@
-"""Does the predicted quality tell good masks from bad ones? AUC on cases that were not used to fit it.
+"""Does the predicted quality tell good masks from bad ones? Tables on cases that were not used to fit it.
 
-Cords with known truth are drawn, each is damaged in four ways (noise, motion, inverted contrast, half of the cord
-outside), and every copy is segmented. Half outside counts as bad even where the mask is right, because the area is
-not: its truth is the whole cord. Good is an undamaged image with a Dice coefficient of at least 0.7. Usage:
+Cords with known truth are drawn at many resolutions and sites, each is damaged in every way of `damages.py`, and every
+copy is segmented. Usage:
 
-    python benchmarks/quality.py [--weights synthetic challenge] [--mirror] [--image t2s.nii.gz --mask t2s_gm.nii.gz]
-    python benchmarks/quality.py --fit      # draws other subjects and prints the constants of keras_scgm/quality.py
+    python benchmarks/quality.py --fit TABLE.csv   # draws FIT_SUBJECTS, writes keras_scgm/quality.json
+    python benchmarks/quality.py --test TABLE.csv  # draws TEST_SUBJECTS, and damages the real volumes given by
+                                                   # --real IMAGE MASK (repeat); prints the tables
+
+The table is kept and added to, so that a run that was stopped goes on. Real volumes are for testing alone: nothing is
+fitted on them.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import binary_dilation
+from damages import KINDS, copies
 from scipy.optimize import minimize
-from scipy.stats import mannwhitneyu
+from scipy.stats import mannwhitneyu, spearmanr
 
-from keras_scgm import Segmentation, SegmentationSettings, Segmenter
+import keras_scgm
+from keras_scgm import SegmentationSettings, Segmenter
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
-from keras_scgm.quality import TERMS
+from keras_scgm.quality import REASONS, AdditiveModel, model_inputs
 
-FIT_SUBJECTS, TEST_SUBJECTS = range(48), range(48, 72)
-DAMAGES = ("noise", "motion", "inverted", "half")
-GOOD_DSC = 0.7
+FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)
+SOUND_SUBJECTS = range(100, 180)
+"""Further subjects of the fit, not damaged, as clean as those of `keras_scgm.datasets.phantom.SITES`."""
+SOUND_WEIGHT = 5
+"""Of a slice that is not damaged, in the fit: most images of users are sound."""
 N_SLICES = 5
-REAL_COPIES = 4
-SHRINKAGE = 1e-3
-"""Of the standardised weights towards 0."""
+WRONG_DSC, WRONG_AREA = 0.7, 0.2
+"""A slice or volume is wrong below this Dice coefficient, or with an area off by more than this share."""
 
-CONTRAST_TO_NOISE = {"fit": (0.25, 1.0), "test": (0.25, 0.5)}
-SHIFT_MM = {"fit": (0.6, 2.5), "test": (1.5, 2.5)}
-MOTION_SHOTS = 8
+N_KNOTS = 6
+BEND, SHRINKAGE = 0.003, 0.0003
+"""Penalties of the fit on changes of slope, and on the size of the functions."""
+FALLING = {
+    "detached_fraction",
+    "removed_mm2",
+    "log_area_ratio",
+    "centroid_shift_mm",
+    "voxel_mm",
+}
+RISING = {
+    "agreement",
+    "symmetry",
+    "sharpness",
+    "separation",
+    "contrast_to_noise",
+    "neighbour_dice",
+    "volume_separation",
+    "volume_sharpness",
+    "volume_neighbour_dice",
+    "volume_agreement",
+}
+"""Features whose functions may only fall or rise; the others have their best values in between."""
+
+Row = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--fit", type=Path, metavar="TABLE", help="fit, with this table of slices")
+    parser.add_argument("--test", type=Path, metavar="TABLE", help="test, with this table of slices")
     parser.add_argument("--weights", nargs="+", default=["synthetic", "challenge"])
-    parser.add_argument("--mirror", action="store_true", help="average with the mirrored slice")
-    parser.add_argument("--fit", action="store_true", help="fit the regression instead of testing it")
+    parser.add_argument("--real", nargs=2, type=Path, action="append", default=[], metavar=("IMAGE", "MASK"))
     parser.add_argument("--subjects", type=int, help="fewer of them, to try it out")
-    parser.add_argument("--image", type=Path, help="a real volume, damaged and tested beside the drawn ones")
-    parser.add_argument("--mask", type=Path, help="its gray matter")
-    parser.add_argument(
-        "--table", type=Path, help="CSV of all slices; read instead of segmenting if it exists"
-    )
     options = parser.parse_args()
-    if options.table and options.table.exists():
-        with open(options.table, newline="", encoding="utf-8") as file:
-            rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
-    else:
-        rows = list(segmented(options))
-        if options.table:
-            with open(options.table, "w", newline="", encoding="utf-8") as file:
-                table = csv.DictWriter(file, rows[0])
-                table.writeheader()
-                table.writerows(rows)
     if options.fit:
-        print_constants(rows)
-    else:
-        for source in dict.fromkeys(row["source"] for row in rows):
+        cases = drawn_cases([*FIT_SUBJECTS[: options.subjects], *SOUND_SUBJECTS[: options.subjects]])
+        rows = extended(options.fit, cases, options.weights)
+        model = fit(rows)
+        target = Path(keras_scgm.__file__).with_name("quality.json")
+        target.write_text(as_json(model), encoding="utf-8")
+        print(f"{target}: fitted on {sum(row['area_mm2'] > 0 for row in rows)} slices")
+    if options.test:
+        cases = [*drawn_cases(TEST_SUBJECTS[: options.subjects]), *real_cases(options.real)]
+        rows = extended(options.test, cases, options.weights)
+        for source in ("drawn", "real"):
             for weights in options.weights:
-                part = [row for row in rows if (row["source"], row["weights"]) == (source, weights)]
-                print_auc(part, f"{source}, {weights}")
+                part = [r for r in rows if r["source"] == source and r["weights"] == Path(weights).name]
+                if part:
+                    print_tables(part, f"{source}, {Path(weights).name}")
 
 
-def segmented(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One row per slice of every image, of every copy and by every network."""
-    use = "fit" if options.fit else "test"
-    subjects = FIT_SUBJECTS if options.fit else TEST_SUBJECTS
-    drawn, real = (
-        [
-            Segmenter(name, SegmentationSettings(window=window, mirror=options.mirror))
-            for name in options.weights
-        ]
-        for window in ("center", "auto")
-    )
-    for subject in subjects[: options.subjects]:
-        rng = np.random.default_rng((5, subject))
-        case = draw_case(subject, rng)
-        for damage, image, truth in copies(*case, rng, use):
-            labels = {"source": "drawn", "subject": subject, "damage": damage}
-            yield from _rows(drawn, image, truth, case[1], labels)
-        print(f"subject {subject}", flush=True)
-    if options.image:
-        image, whole = nib.load(options.image), np.asarray(nib.load(options.mask).dataobj) > 0
-        for copy in range(REAL_COPIES):
-            rng = np.random.default_rng((7, copy))
-            for damage, damaged, truth in copies(image, whole, rng, use):
-                if copy == 0 or damage in ("noise", "motion", "half"):
-                    labels = {"source": options.image.name, "subject": copy, "damage": damage}
-                    yield from _rows(real, damaged, truth, whole, labels)
+def drawn_cases(subjects: Sequence[int]) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    for subject in subjects:
+        yield "drawn", str(subject), lambda subject=subject: draw_case(subject)
 
 
-def draw_case(subject: int, rng: np.random.Generator) -> tuple[nib.Nifti1Image, np.ndarray]:
-    """A cord anywhere between C1 and T12, mostly cervical, as sharp and as clean as it comes."""
-    spacing_mm = float(rng.choice([0.3, 0.4, 0.5, 0.5]))
-    thickness_mm = float(rng.choice([2.5, 5, 5, 7.5]))
-    lower = float(rng.uniform(3.5, 9) if rng.random() < 0.8 else rng.uniform(9, 18))
+def real_cases(pairs: Sequence[Sequence[Path]]) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    for image, mask in pairs:
+        yield (
+            "real",
+            image.name,
+            lambda image=image, mask=mask: (nib.load(image), np.asarray(nib.load(mask).dataobj) > 0),
+        )
+
+
+def draw_case(subject: int) -> tuple[nib.Nifti1Image, np.ndarray]:
+    """A cord anywhere between C1 and L1, mostly cervical, as sharp and as clean as real ones come."""
+    rng = np.random.default_rng((5, subject))
+    spacing_mm = float(rng.choice([0.25, 0.35, 0.45, 0.5, 0.6, 0.7, 0.8]))
+    thickness_mm = float(rng.choice([2.5, 3, 5, 5, 7.5]))
+    lower = float(rng.uniform(3.5, 9) if rng.random() < 0.75 else rng.uniform(9, 20))
+    is_clean = subject in SOUND_SUBJECTS
     spec = PhantomSpec(
         spacing_mm=spacing_mm,
         slice_thickness_mm=thickness_mm,
-        matrix_size=round(52 / spacing_mm),
+        matrix_size=round(float(rng.uniform(52, 90)) / spacing_mm),
         n_slices=N_SLICES,
-        levels=(lower, max(1.5, lower - N_SLICES * thickness_mm / 15)),
-        contrast_to_noise=(1.2, 6.0),
+        levels=(lower, max(1.2, lower - N_SLICES * thickness_mm / 15)),
+        gray_over_white=(1.25, 1.6) if is_clean else (1.2, 1.6),
+        contrast_to_noise=(6.0, 14.0) if is_clean else (2.0, 12.0),
         zero_filling=(1.0, 1.8),
+        off_centre_mm=float(rng.uniform(0, 12)),
         artefacts=float(rng.uniform(0, 1)),
     )
     drawn = draw_subject(spec, 1000 + subject)
     return drawn.image, np.asarray(drawn.mask.dataobj) > 0
 
 
-def copies(
-    image: nib.Nifti1Image, truth: np.ndarray, rng: np.random.Generator, use: str
-) -> Iterator[tuple[str, nib.Nifti1Image, np.ndarray]]:
-    """The image as it is and damaged, each with its truth on its own grid, axes (x, y, slice)."""
-    values = np.asarray(image.dataobj, float)
-    affine = image.affine
-    spacing_mm = float(image.header.get_zooms()[0])
-    yield "none", _image(values, affine), truth
-    yield "noise", _image(noisy(values, truth, spacing_mm, rng, CONTRAST_TO_NOISE[use]), affine), truth
-    yield "motion", _image(moved(values, spacing_mm, rng.uniform(*SHIFT_MM[use]), rng), affine), truth
-    brightest = np.percentile(values, 99.5)
-    yield "inverted", _image(brightest - np.minimum(values, brightest), affine), truth
-    axis, upper = (int(rng.integers(2)) for _ in range(2))
-    middle = round(np.argwhere(truth)[:, axis].mean())
-    kept: list[slice] = [slice(None)] * 3
-    kept[axis] = slice(middle, None) if upper else slice(0, middle)
-    shifted = affine.copy()
-    shifted[:3, 3] += affine[:3, axis] * (middle if upper else 0)
-    yield "half", _image(values[tuple(kept)], shifted), truth[tuple(kept)]
+def extended(table: Path, cases: Sequence[Any] | Iterator[Any], weights: Sequence[str]) -> list[Row]:
+    """The rows of a table, with those of the cases that it lacks."""
+    rows = []
+    if table.exists():
+        with open(table, newline="", encoding="utf-8") as file:
+            rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
+    known = {(row["source"], _name(row["subject"]), row["weights"]) for row in rows}
+    segmenters = {Path(name).name: Segmenter(name, SegmentationSettings()) for name in weights}
+    for source, subject, load in cases:
+        missing = [name for name in segmenters if (source, subject, name) not in known]
+        if not missing:
+            continue
+        new = []
+        image, truth = load()
+        kinds = () if subject in map(str, SOUND_SUBJECTS) else KINDS
+        for damage, copy, copy_truth in copies(image, truth, (7, sum(map(ord, subject))), kinds):
+            for name in missing:
+                new += [
+                    {"source": source, "subject": subject, "damage": damage, "weights": name} | row
+                    for row in segmented(segmenters[name], copy, copy_truth, image, truth)
+                ]
+        with open(table, "a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, new[0])
+            if not rows:
+                writer.writeheader()
+            writer.writerows(new)
+        rows += [{key: _value(str(value)) for key, value in row.items()} for row in new]
+        print(f"{source} {subject}", flush=True)
+    return rows
 
 
-def noisy(
-    image: np.ndarray, truth: np.ndarray, spacing_mm: float, rng: np.random.Generator, ratios: Sequence[float]
-) -> np.ndarray:
-    """Rician noise that leaves a contrast of gray to white matter of some of these ratios to it."""
-    rim = binary_dilation(truth, np.ones((3, 3, 1), bool), iterations=max(1, round(1 / spacing_mm))) & ~truth
-    contrast = abs(np.median(image[truth]) - np.median(image[rim]))
-    sigma = contrast / np.exp(rng.uniform(*np.log(ratios)))
-    return np.hypot(image + rng.normal(0, sigma, image.shape), rng.normal(0, sigma, image.shape))
-
-
-def moved(image: np.ndarray, spacing_mm: float, shift_mm: float, rng: np.random.Generator) -> np.ndarray:
-    """Every shot of k-space lines from another place, with this standard deviation."""
-    result = np.empty_like(image)
-    across, along = np.fft.fftfreq(image.shape[0])[:, None], np.fft.fftfreq(image.shape[1])
-    for z in range(image.shape[2]):
-        spectrum = np.fft.fft2(image[..., z])
-        for lines in np.array_split(np.argsort(along), MOTION_SHOTS):
-            dx, dy = rng.normal(0, shift_mm, 2) / spacing_mm
-            spectrum[:, lines] *= np.exp(-2j * np.pi * (across * dx + along[lines] * dy))
-        result[..., z] = np.abs(np.fft.ifft2(spectrum))
-    return result
-
-
-def _image(values: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    return nib.Nifti1Image(values.astype(np.float32), affine)
-
-
-def _rows(
-    segmenters: Sequence[Segmenter],
+def segmented(
+    segmenter: Segmenter,
     image: nib.Nifti1Image,
     truth: np.ndarray,
+    whole_image: nib.Nifti1Image,
     whole: np.ndarray,
-    labels: dict[str, Any],
-) -> Iterator[dict[str, Any]]:
-    for segmenter in segmenters:
-        result = segmenter.segment(image)
-        (card,) = segmenter.networks.cards
-        for k, (dsc, judged) in enumerate(
-            zip(_dsc(result, truth, whole), result.quality.slices, strict=True)
-        ):
-            evidence = judged.evidence
-            known = evidence.features if evidence.area_mm2 else dict.fromkeys(TERMS, np.nan)
-            yield labels | {
-                "weights": card.name,
-                "slice": k,
-                "dsc": dsc,
-                "score": np.nan_to_num(judged.predicted_dsc),
-                "verdict": judged.verdict,
-                "area_mm2": evidence.area_mm2,
-                "contrast_to_noise": evidence.contrast_to_noise,
-                **known,
-            }
+) -> Iterator[Row]:
+    """One row per slice of an image, compared with the truth of the whole cord in the undamaged one."""
+    result = segmenter.segment(image)
+    volume = result.volume
+    found = np.asarray(result.mask_voxels) > 0
+    voxel_mm2, whole_voxel_mm2 = (
+        float(np.prod(np.linalg.norm(each.affine[:3, :2], axis=0))) for each in (image, whole_image)
+    )
+    of_half = truth.shape != whole.shape and np.isclose(voxel_mm2, whole_voxel_mm2)
+    inputs = model_inputs([one.features for one in result.quality.slices], segmenter.networks.knows_dark)
+    for k, judged in enumerate(result.quality.slices):
+        z = volume.stored_slice_index(k)
+        n_truth = np.count_nonzero(whole[..., z] if of_half else truth[..., z])
+        n_found, hits = np.count_nonzero(found[..., z]), np.count_nonzero(found[..., z] & truth[..., z])
+        truth_mm2 = np.count_nonzero(whole[..., z]) * whole_voxel_mm2
+        yield {
+            "slice": z,
+            "dsc": 2 * hits / (n_truth + n_found) if n_truth + n_found else np.nan,
+            "found_mm2": n_found * voxel_mm2,
+            "truth_mm2": truth_mm2,
+            "score": np.nan_to_num(judged.predicted_dsc),
+            "verdict": judged.verdict,
+            "volume_score": result.quality.predicted_dsc,
+            "volume_verdict": result.quality.verdict,
+            **inputs[k],
+        }
 
 
-def _dsc(result: Segmentation, truth: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Dice coefficient of every slice with the truth of the whole cord, from the inferior end."""
-    found, truth = (result.volume.axial_view(a.astype(bool)) for a in (result.mask_voxels, truth))
-    in_order = [result.volume.stored_slice_index(k) for k in range(result.volume.n_slices)]
-    totals = whole.sum(axis=(0, 1))[in_order]
-    hits = (found & truth).sum(axis=(0, 1))
-    return 2 * hits / np.maximum(found.sum(axis=(0, 1)) + totals, 1)
+# --- the fit -------------------------------------------------------------------------------------------
 
 
-def print_auc(rows: Sequence[dict[str, Any]], title: str) -> None:
-    """AUC of the predicted quality, by slice and by volume."""
-    good = [row for row in rows if row["damage"] == "none" and row["dsc"] >= GOOD_DSC]
-    print(f"\n{title}: {len(good)} good slices")
-    if not good:
-        return
-    by_volume: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        by_volume.setdefault((row["subject"], row["damage"]), []).append(row)
-    means = {
-        key: tuple(float(np.mean([row[name] for row in members])) for name in ("dsc", "score"))
-        for key, members in by_volume.items()
-    }
-    good_volumes = [
-        score for (_, damage), (dsc, score) in means.items() if damage == "none" and dsc >= GOOD_DSC
-    ]
-    print(f"{'damage':10}{'slices':>7}{'DSC':>6}{'AUC':>7}{'passed':>8}{'volumes':>9}{'AUC':>7}")
-    for damage in ("none", *DAMAGES, "any"):
-        bad = [
-            row for row in rows if row["damage"] == damage or (damage == "any" and row["damage"] != "none")
-        ]
-        bad_volumes = [
-            score
-            for (_, kind), (_, score) in means.items()
-            if kind == damage or (damage == "any" and kind != "none")
-        ]
-        passed = np.mean([row["verdict"] == "pass" for row in bad])
-        aucs = [
-            _auc([row["score"] for row in good], [row["score"] for row in bad]),
-            _auc(good_volumes, bad_volumes),
-        ]
-        print(
-            f"{damage:10}{len(bad):7d}{np.mean([row['dsc'] for row in bad]):6.2f}{_shown(aucs[0], damage)}"
-            f"{passed:8.0%}{len(bad_volumes):9d}{_shown(aucs[1], damage)}"
-        )
-    above = [row["score"] for row in rows if row["dsc"] >= GOOD_DSC and row["damage"] != "inverted"]
-    below = [row["score"] for row in rows if row["dsc"] < GOOD_DSC and row["damage"] != "inverted"]
-    print(f"DSC of at least {GOOD_DSC} against less, inverted images left out: AUC {_auc(above, below):.3f}")
-
-
-def _shown(auc: float, damage: str) -> str:
-    return f"{'':>7}" if damage == "none" else f"{auc:7.3f}"
-
-
-def _auc(higher: Sequence[float], lower: Sequence[float]) -> float:
-    if not higher or not lower:
-        return float("nan")
-    return float(mannwhitneyu(higher, lower).statistic) / (len(higher) * len(lower))
-
-
-def print_constants(rows: Sequence[dict[str, Any]]) -> None:
-    """Logistic regression of the Dice coefficient, centred on what good slices look like."""
-    rows = [row for row in rows if row["area_mm2"]]
-    features = np.array([[row[name] for name in TERMS] for row in rows], float)
+def fit(rows: Sequence[Row]) -> AdditiveModel:
+    """Penalised logistic regression of the Dice coefficient on piecewise linear functions of the features."""
+    rows = [row for row in rows if row["area_mm2"] > 0 and not np.isnan(row["dsc"])]
     dsc = np.array([row["dsc"] for row in rows], float)
-    good = (dsc >= GOOD_DSC) & np.array([row["damage"] == "none" for row in rows])
-    typical = np.nanmean(features[good], axis=0)
-    centered = np.nan_to_num(features - typical)
-    scale = centered.std(axis=0)
-    design = np.column_stack([np.ones(len(dsc)), centered / scale])
+    shares = np.array([float(SOUND_WEIGHT) if row["damage"] == "none" else 1.0 for row in rows])
+    shares /= shares.sum()
+    sound = np.array([row["damage"] == "none" and row["dsc"] >= WRONG_DSC for row in rows])
+    knots, blocks, bounds = {}, [], []
+    for name in REASONS:
+        values = np.array([row[name] for row in rows], float)
+        known = values[np.isfinite(values)]
+        places = np.unique(np.round(np.quantile(known, np.linspace(0.01, 0.99, N_KNOTS)), 6))
+        knots[name] = places
+        hats = np.stack(
+            [np.interp(values, places, np.eye(len(places))[i]) for i in range(len(places))], axis=1
+        )
+        hats[~np.isfinite(values)] = np.nan
+        center = np.nanmean(hats[sound], axis=0)
+        # Each function is a sum of steps from knot to knot, whose signs can be bounded.
+        steps = np.tril(np.ones((len(places), len(places))), -1)[:, :-1]
+        blocks.append(np.nan_to_num((hats - center) @ steps))
+        sign = (0, None) if name in RISING else (None, 0) if name in FALLING else (None, None)
+        bounds += [sign] * (len(places) - 1)
+    design = np.concatenate(blocks, axis=1)
+    sizes = [block.shape[1] for block in blocks]
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        logit = design @ weights
-        pull = np.r_[0.0, weights[1:]]
-        gradient = design.T @ (1 / (1 + np.exp(-logit)) - dsc) / len(dsc) + 2 * SHRINKAGE * pull
-        return float(np.mean(np.logaddexp(0, logit) - dsc * logit) + SHRINKAGE * pull @ pull), gradient
+        logit = weights[0] + design @ weights[1:]
+        error = shares * (1 / (1 + np.exp(-logit)) - dsc)
+        value = float(shares @ (np.logaddexp(0, logit) - dsc * logit))
+        gradient = np.r_[error.sum(), design.T @ error]
+        start = 1
+        for size in sizes:
+            part = weights[start : start + size]
+            value += SHRINKAGE * float(part @ part)
+            gradient[start : start + size] += 2 * SHRINKAGE * part
+            if size > 1:
+                bend = np.diff(part)
+                value += BEND * float(bend @ bend)
+                gradient[start : start + size - 1] -= 2 * BEND * bend
+                gradient[start + 1 : start + size] += 2 * BEND * bend
+            start += size
+        return value, gradient
 
-    weights = minimize(loss, np.zeros(design.shape[1]), jac=True).x
-    print(f"INTERCEPT = {weights[0]:.3f}")
-    for name, value, weight in zip(TERMS, typical, weights[1:] / scale, strict=True):
-        print(f'"{name}": ({value:.3f}, {weight:.3f}, "{TERMS[name][2]}"),')
+    found = minimize(
+        loss, np.zeros(1 + design.shape[1]), jac=True, method="L-BFGS-B", bounds=[(None, None), *bounds]
+    ).x
+    terms, start = {}, 1
+    for name, size in zip(REASONS, sizes, strict=True):
+        values = np.r_[0.0, np.cumsum(found[start : start + size])]
+        inputs = np.array([row[name] for row, good in zip(rows, sound, strict=True) if good], float)
+        values -= np.nanmean(np.interp(inputs, knots[name], values))
+        terms[name] = (knots[name].tolist(), np.round(values, 4).tolist())
+        start += size
+    return AdditiveModel(round(float(found[0]), 4), terms)
+
+
+def as_json(model: AdditiveModel) -> str:
+    terms = {name: {"knots": knots, "values": values} for name, (knots, values) in model.terms.items()}
+    lines = [f"    {json.dumps(name)}: {json.dumps(term)}" for name, term in terms.items()]
+    return f'{{\n  "intercept": {model.intercept},\n  "terms": {{\n' + ",\n".join(lines) + "\n  }\n}\n"
+
+
+# --- the tables ----------------------------------------------------------------------------------------
+
+
+def is_wrong(dsc: float, found_mm2: float, truth_mm2: float) -> bool:
+    return bool(dsc < WRONG_DSC or abs(found_mm2 / truth_mm2 - 1) > WRONG_AREA)
+
+
+def print_tables(rows: Sequence[Row], title: str) -> None:
+    """What passes of every kind of damage, and how well the prediction agrees with the Dice coefficient."""
+    rows = [row for row in rows if row["truth_mm2"] > 0]
+    print(f"\n{title}\n{'damage':24}{'slices':>7}{'DSC':>6}{'pred.':>6}{'wrong':>7}{'passed':>8}", end="")
+    print(f"{'wrong and passed':>18}{'volumes wrong':>15}{'passed':>8}{'wrong and passed':>18}")
+    totals = np.zeros(6, int)
+    for damage in dict.fromkeys(row["damage"] for row in rows):
+        part = [row for row in rows if row["damage"] == damage]
+        counts = np.array(_counts(part))
+        totals += counts if damage != "none" else 0
+        dsc, score = (np.nanmean([row[key] for row in part]) for key in ("dsc", "score"))
+        print(
+            f"{damage:24}{len(part):7d}{dsc:6.2f}{score:6.2f}{counts[0]:7d}{counts[1]:8d}{counts[2]:18d}",
+            end="",
+        )
+        print(f"{counts[3]:15d}{counts[4]:8d}{counts[5]:18d}")
+    n = sum(row["damage"] != "none" for row in rows)
+    print(f"{'all damage':24}{n:7d}{'':12}{totals[0]:7d}{totals[1]:8d}{totals[2]:18d}", end="")
+    print(f"{totals[3]:15d}{totals[4]:8d}{totals[5]:18d}")
+    known = [row for row in rows if row["score"] > 0]
+    dsc, score = (np.array([row[key] for row in known]) for key in ("dsc", "score"))
+    sound = np.array([row["damage"] == "none" for row in known])
+    for name, chosen in (("sound", sound), ("damaged", ~sound), ("all", np.ones_like(sound))):
+        good = dsc[chosen] >= WRONG_DSC
+        auc = np.nan
+        if good.any() and not good.all():
+            auc = mannwhitneyu(score[chosen][good], score[chosen][~good]).statistic
+            auc /= good.sum() * (~good).sum()
+        print(
+            f"{name}: bias {np.mean(score[chosen] - dsc[chosen]):+.3f}, "
+            f"Spearman {spearmanr(score[chosen], dsc[chosen]).statistic:.2f}, "
+            f"AUC (DSC of at least {WRONG_DSC}) {auc:.3f}"
+        )
+
+
+def _counts(rows: Sequence[Row]) -> tuple[int, ...]:
+    """Slices wrong, passed, both; volumes likewise."""
+    wrong = [is_wrong(np.nan_to_num(row["dsc"]), row["found_mm2"], row["truth_mm2"]) for row in rows]
+    passed = [row["verdict"] == "pass" and row["found_mm2"] > 0 for row in rows]
+    of_volumes = []
+    for subject in dict.fromkeys(row["subject"] for row in rows):
+        part = [row for row in rows if row["subject"] == subject]
+        found, truth = (sum(row[key] for row in part) for key in ("found_mm2", "truth_mm2"))
+        dsc = np.average(
+            [np.nan_to_num(row["dsc"]) for row in part], weights=[row["truth_mm2"] for row in part]
+        )
+        of_volumes.append((is_wrong(dsc, found, truth), part[0]["volume_verdict"] == "pass"))
+    pairs = [list(zip(wrong, passed, strict=True)), of_volumes]
+    return tuple(
+        n
+        for each in pairs
+        for n in (sum(w for w, _ in each), sum(p for _, p in each), sum(w and p for w, p in each))
+    )
+
+
+def _name(subject: Any) -> str:
+    return f"{subject:.0f}" if isinstance(subject, float) else subject
 
 
 def _value(text: str) -> Any:

@@ -229,5 +229,6 @@ def _summary(result: Segmentation) -> str:
     mean = sum(with_some) / len(with_some) if with_some else 0.0
     return (
         f"{len(with_some)} of {len(result.areas)} slices, mean area {mean:.1f} mm2, "
-        f"volume {result.record['gray_matter_volume_mm3']:.0f} mm3, {result.record['seconds']:.1f} s"
+        f"volume {result.record['gray_matter_volume_mm3']:.0f} mm3, predicted DSC "
+        f"{result.quality.predicted_dsc:.2f} ({result.quality.verdict}), {result.record['seconds']:.1f} s"
     )

@@ -20,7 +20,7 @@ MARGIN_MM = 10.0
 
 
 def predict_around(
-    predict: PredictCrops, slices: np.ndarray, centers: np.ndarray, spacing_mm: float
+    predict: PredictCrops, slices: np.ndarray, centers: np.ndarray, spacing_mm: float, threshold: float
 ) -> np.ndarray:
     """Probabilities in whole windows, 0 far from the cord.
 
@@ -29,6 +29,7 @@ def predict_around(
         slices: normalised, float32 (slice, rows, columns, 1).
         centers: of the cord, (slice, 2) pixels of the windows.
         spacing_mm: of the pixels.
+        threshold: probability above which a pixel is gray matter.
 
     Returns:
         float32 (slice, rows, columns).
@@ -45,7 +46,7 @@ def predict_around(
     for region, values in zip(regions, found, strict=True):
         probabilities[region] = values
     unsure = np.array(
-        [_is_unsure(*case, window, spacing_mm) for case in zip(found > 0.5, starts, strict=True)]
+        [_is_unsure(*case, window, spacing_mm) for case in zip(found > threshold, starts, strict=True)]
     )
     if unsure.any():
         probabilities[unsure] = predict(slices[unsure])

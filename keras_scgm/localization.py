@@ -1,7 +1,7 @@
 """Finds the cord in the field of view, so that the network's windows can be put around it.
 
-The network is its own detector: it is convolutional, so it can look at a field of view of any size, and gray
-matter is what it answers to. A few slices across the volume are enough, since the cord is continuous.
+The network is its own detector: it is convolutional, so it takes a field of view of any size, and gray matter is
+what it answers to. A few slices across the volume are enough, since the cord is continuous.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from keras_scgm.slices import (
     IntensityStatistics,
     SliceGeometry,
     SliceSpec,
+    is_varied,
     measure_intensities,
     read_windows,
 )
@@ -40,8 +41,13 @@ CANDIDATES = 3
 STEP_COST = 0.2
 # Feature maps of the network at this size still fit in a few hundred MB; a multiple of any size divisor.
 MAX_TILE = 640
-TILE_OVERLAP = 128
+# No less than the receptive field of the paper's network, 109 pixels.
+TILE_OVERLAP = 112
 SIZE_DIVISOR = 8
+# Pixels that the search outside the middle may show the network, as a share of those in all windows, and what it
+# may always: one slice of 160 x 160 mm.
+SEARCH_SHARE = 0.55
+MIN_SEARCH_PX = 640 * 640
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,7 @@ class CordTrack:
         slices: (n,) indices of the probed slices in which it was seen.
         centers: (n, 2) resampled pixel coordinates (right-left, posterior-anterior).
         areas_mm2: (n,) gray matter gathered around them.
-        n_probes: slices looked at.
+        n_probes: probed slices that are not empty.
     """
 
     slices: np.ndarray
@@ -76,13 +82,13 @@ class CordTrack:
 
 @dataclass(frozen=True)
 class Windows:
-    """What the network is to look at.
+    """The network's input windows of a volume.
 
     Args:
         geometry: where the windows lie.
         statistics: of the intensities in all of them.
-        probabilities: slice -> (rows, columns), what the network has already said of these windows.
-        cord: (slice, 2) pixels of the windows, where the cord is, if it was looked for and found.
+        probabilities: slice -> (rows, columns), predictions already computed for these windows.
+        cord: (slice, 2) pixels of the windows, where the cord is; None if it was not found.
     """
 
     geometry: SliceGeometry
@@ -90,43 +96,92 @@ class Windows:
     probabilities: Mapping[int, np.ndarray] = field(default_factory=dict)
     cord: np.ndarray | None = None
 
+    @property
+    def cord_steps(self) -> np.ndarray:
+        """(slice,) pixels from the cord to the cord in a neighbouring slice, the larger of two; it must be found."""
+        steps = np.linalg.norm(np.diff(self.cord + self.geometry.starts, axis=0), axis=1)
+        return np.maximum(np.append(steps, 0), np.append(0, steps))
+
     @classmethod
     def of(cls, volume: Volume, geometry: SliceGeometry) -> Windows:
         return cls(geometry, measure_intensities(volume, geometry))
 
 
-def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> tuple[Windows, bool]:
+def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> Windows:
     """Windows that hold the cord.
 
     They stay in the middle of the field of view, as in the paper, while the cord lies in their inner half,
-    and otherwise move onto the cord. The whole field is searched only if the middle does not show it in every
-    probe.
+    and otherwise move onto the cord. Only if most probes show no cord in the middle, the rest of the field is
+    searched, in as many slices as `SEARCH_SHARE` allows, and the windows around what was found there are tracked.
 
     Args:
         volume: the image.
         spec: the network's slices.
         predict: the network.
-
-    Returns:
-        The windows, and whether a cord was found.
     """
-    middle = Windows.of(volume, SliceGeometry.centered(volume, spec))
-    centered, probes = middle.geometry, _probes(volume)
-    probabilities = dict(_look(volume, centered, middle.statistics, probes, predict, CHUNK_SLICES))
-    track = track_cord(centered, probabilities.items())
-    if len(track.slices) < track.n_probes and max(centered.resampled_shape) > spec.size:
-        field_of_view = _whole_field(centered)
-        statistics = measure_intensities(volume, field_of_view, probes)
-        track = track_cord(field_of_view, _look(volume, field_of_view, statistics, probes, predict, 1))
+    middle = SliceGeometry.centered(volume, spec)
+    windows, track = _tracked(volume, middle, predict)
+    if not track.is_convincing and max(middle.resampled_shape) > spec.size:
+        elsewhere = _search(volume, middle, predict)
+        if len(elsewhere.slices):
+            around, track_there = _tracked(volume, _around(elsewhere, middle, volume.n_slices), predict)
+            if track_there.is_convincing:
+                windows, track = around, track_there
+            elif elsewhere.is_convincing and len(elsewhere.slices) > 1:
+                windows, track = around, elsewhere
     if not track.is_convincing:
-        return replace(middle, probabilities=probabilities), False
-    last_pixel = np.subtract(centered.resampled_shape, 1)
-    centers = np.clip(track.centers_of_all(volume.n_slices), 0, last_pixel)
-    if _in_inner_half(track, centered):
-        windows = replace(middle, probabilities=probabilities)
-    else:
-        windows = Windows.of(volume, centered.recentered(centers))
-    return replace(windows, cord=centers - windows.geometry.starts), True
+        return windows
+    if not _in_inner_half(track, windows.geometry):
+        windows, again = _tracked(volume, _around(track, middle, volume.n_slices), predict)
+        track = again if again.is_convincing else track
+    return _with_cord(windows, track)
+
+
+def fixed_windows(volume: Volume, geometry: SliceGeometry, predict: Predict) -> Windows:
+    """Windows that stay where they are, and the cord in them.
+
+    Args:
+        volume: the image.
+        geometry: where the windows lie.
+        predict: the network.
+    """
+    windows, track = _tracked(volume, geometry, predict)
+    return _with_cord(windows, track) if track.is_convincing else windows
+
+
+def _tracked(volume: Volume, geometry: SliceGeometry, predict: Predict) -> tuple[Windows, CordTrack]:
+    """Windows, the predictions for the probes among them, and the cord in these."""
+    windows = Windows.of(volume, geometry)
+    maps = _look(volume, geometry, windows.statistics, _probes(volume), predict, CHUNK_SLICES)
+    probabilities = {index: found for index, found in maps if found is not None}
+    return replace(windows, probabilities=probabilities), track_cord(geometry, probabilities.items())
+
+
+def _search(volume: Volume, middle: SliceGeometry, predict: Predict) -> CordTrack:
+    """The cord anywhere in the field of view, in a few probes."""
+    window_px = math.prod(middle.window_shape) * volume.n_slices
+    budget_px = max(round(SEARCH_SHARE * window_px), MIN_SEARCH_PX)
+    field = _field(middle, budget_px)
+    probes = _probes(volume)
+    count = min(max(budget_px // math.prod(field.window_shape), 1), len(probes))
+    probes = probes[(2 * np.arange(count) + 1) * len(probes) // (2 * count)]
+    statistics = measure_intensities(volume, field, probes)
+    maps = _look(volume, field, statistics, probes, predict, 1)
+    return track_cord(field, ((index, found) for index, found in maps if found is not None))
+
+
+def _around(track: CordTrack, geometry: SliceGeometry, n_slices: int) -> SliceGeometry:
+    """Windows around the cord in every slice."""
+    return geometry.recentered(_centers(track, geometry, n_slices))
+
+
+def _centers(track: CordTrack, geometry: SliceGeometry, n_slices: int) -> np.ndarray:
+    return np.clip(track.centers_of_all(n_slices), 0, np.subtract(geometry.resampled_shape, 1))
+
+
+def _with_cord(windows: Windows, track: CordTrack) -> Windows:
+    geometry = windows.geometry
+    return replace(windows, cord=_centers(track, geometry, len(geometry.starts)) - geometry.starts)
 
 
 def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) -> CordTrack:
@@ -138,10 +193,13 @@ def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) 
     """
     probes, centers, areas_mm2 = [], [], []
     for index, probabilities in maps:
-        peaks, areas = _peaks(probabilities, geometry.pixel_spacing_mm)
+        inside = _inside_field(probabilities, geometry.starts[index], geometry.resampled_shape)
+        peaks, areas = _peaks(inside, geometry.pixel_spacing_mm)
         probes.append(index)
         centers.append(peaks + geometry.starts[index])
         areas_mm2.append(areas)
+    if not probes:
+        return CordTrack(np.empty(0, int), np.empty((0, 2)), np.empty(0), 0)
     places, areas_of_all, slices = np.array(centers), np.array(areas_mm2), np.array(probes)
     chosen = _best_path(places * geometry.pixel_spacing_mm, areas_of_all)
     rows = np.arange(len(probes))
@@ -156,16 +214,18 @@ def _look(
     probes: np.ndarray,
     predict: Predict,
     at_once: int,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Probabilities in the windows of the probed slices, none where there is nothing to see."""
+) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Probabilities in the windows of the probed slices, None for empty windows."""
     for first in range(0, len(probes), at_once):
         indices = [int(index) for index in probes[first : first + at_once]]
-        if statistics.is_constant:
-            found = np.zeros((len(indices), *geometry.window_shape), np.float32)
-        else:
-            windows = [read_windows(volume, geometry, statistics, index, index + 1) for index in indices]
-            found = _predict_in_tiles(np.concatenate(windows), predict)
-        yield from zip(indices, found, strict=True)
+        windows = np.concatenate(
+            [read_windows(volume, geometry, statistics, index, index + 1) for index in indices]
+        )
+        shown = is_varied(windows)
+        found = iter(_predict_in_tiles(windows[shown], predict) if shown.any() else ())
+        yield from (
+            (index, next(found) if seen else None) for index, seen in zip(indices, shown, strict=True)
+        )
 
 
 def _probes(volume: Volume) -> np.ndarray:
@@ -180,9 +240,15 @@ def _in_inner_half(track: CordTrack, geometry: SliceGeometry) -> bool:
     return bool(np.all(np.abs(offsets) <= window / 4))
 
 
-def _whole_field(geometry: SliceGeometry) -> SliceGeometry:
-    rows, columns = (-(-length // SIZE_DIVISOR) * SIZE_DIVISOR for length in geometry.resampled_shape)
-    return replace(geometry, window_shape=(rows, columns), starts=np.zeros_like(geometry.starts))
+def _field(geometry: SliceGeometry, max_px: int) -> SliceGeometry:
+    """Windows of the whole field of view, or of as much in its middle as `max_px` pixels hold."""
+    whole = np.array([-(-length // SIZE_DIVISOR) * SIZE_DIVISOR for length in geometry.resampled_shape])
+    side = math.isqrt(max_px)
+    shape = np.minimum(whole, np.maximum(side, max_px // np.minimum(whole[::-1], side)))
+    shape -= shape % SIZE_DIVISOR
+    starts = np.maximum(np.subtract(geometry.resampled_shape, shape), 0) // 2
+    rows, columns = (int(length) for length in shape)
+    return replace(geometry, window_shape=(rows, columns), starts=np.tile(starts, (len(geometry.starts), 1)))
 
 
 def _predict_in_tiles(windows: np.ndarray, predict: Predict) -> np.ndarray:
@@ -195,11 +261,23 @@ def _predict_in_tiles(windows: np.ndarray, predict: Predict) -> np.ndarray:
 
 
 def _tiles(length: int) -> list[slice]:
+    """Equal parts of at most `MAX_TILE` pixels that overlap."""
     if length <= MAX_TILE:
         return [slice(0, length)]
     count = math.ceil((length - TILE_OVERLAP) / (MAX_TILE - TILE_OVERLAP))
-    starts = np.rint(np.linspace(0, length - MAX_TILE, count)).astype(int)
-    return [slice(start, start + MAX_TILE) for start in starts]
+    size = math.ceil((length + (count - 1) * TILE_OVERLAP) / count / SIZE_DIVISOR) * SIZE_DIVISOR
+    starts = np.rint(np.linspace(0, length - size, count)).astype(int)
+    return [slice(start, start + size) for start in starts]
+
+
+def _inside_field(probabilities: np.ndarray, start: np.ndarray, field: tuple[int, int]) -> np.ndarray:
+    """Probabilities in a window, 0 past the field of view, where the window shows its mirror image."""
+    inside = np.zeros_like(probabilities)
+    region = tuple(
+        slice(max(-first, 0), max(length - first, 0)) for first, length in zip(start, field, strict=True)
+    )
+    inside[region] = probabilities[region]
+    return inside
 
 
 def _peaks(probabilities: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:

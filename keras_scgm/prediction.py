@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 import numpy as np
 
 from keras_scgm.errors import InputError
-from keras_scgm.pretrained import WeightsCard, read_layers, resolve_weights
+from keras_scgm.pretrained import DARK, WeightsCard, read_layers, resolve_weights
 from keras_scgm.runtimes import Network, check_choice, open_runtime
 from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model
 from keras_scgm.slices import SliceSpec
@@ -38,6 +38,7 @@ class Ensemble:
         spec: the slices that the networks expect.
         runtime: name, version and precision.
         takes_crops: whether `predict` takes `crops`.
+        knows_dark: whether all of them know gray matter that is darker than white matter.
 
     Raises:
         InputError: the weights cannot be used, or not together, or the runtime cannot run them.
@@ -65,6 +66,7 @@ class Ensemble:
             names = ", ".join(card.name for card in self.cards)
             raise InputError(f"weights {names} expect different slices; they cannot form an ensemble")
         self.spec = specs.pop()
+        self.knows_dark = all(DARK in card.contrasts for card in self.cards)
         self._mirror = mirror
         self._dropout_passes = dropout_passes
         self._seed = seed

@@ -29,6 +29,10 @@ SUFFIXES = (".weights.h5", ".keras", ".hdf5")
 _SUFFIXES_TEXT = ".weights.h5, .keras or .hdf5"
 _UNSTATED = "not stated"
 
+BRIGHT, DARK = "bright gray matter", "dark gray matter"
+CONTRASTS = (BRIGHT, DARK)
+"""Gray matter brighter than white matter, as in T2*-weighted images, or darker, as in PSIR and T1-weighted ones."""
+
 
 @dataclass(frozen=True)
 class WeightsCard:
@@ -47,6 +51,7 @@ class WeightsCard:
         threshold: Probability from which a voxel is gray matter.
         threshold_space: Grid on which `threshold` applies, "native" (the image's own) or "slices".
         paper_threshold: Threshold on the slices' grid in the paper's order of steps.
+        contrasts: Contrasts that the network knows, of `CONTRASTS`.
         data: What the weights were trained on.
         licence: Terms of use of the file.
         scores: Measured results, each with "image", "metric", "value" and "pipeline".
@@ -65,6 +70,7 @@ class WeightsCard:
     threshold: float = 0.5
     threshold_space: str = "native"
     paper_threshold: float = 0.999
+    contrasts: list[str] = field(default_factory=lambda: [BRIGHT])
     data: str = _UNSTATED
     licence: str = _UNSTATED
     scores: list[dict[str, Any]] = field(default_factory=list)
@@ -103,6 +109,13 @@ class WeightsCard:
             value = getattr(self, key)
             self._require(key, isinstance(value, (int, float)) and 0 < value < 1, "between 0 and 1")
         self._require("threshold_space", self.threshold_space in ("native", "slices"), '"native" or "slices"')
+        self._require(
+            "contrasts",
+            isinstance(self.contrasts, list)
+            and bool(self.contrasts)
+            and set(self.contrasts) <= set(CONTRASTS),
+            f"a list of {' and '.join(map(repr, CONTRASTS))}",
+        )
         self._require(
             "scores",
             isinstance(self.scores, list) and all(isinstance(score, dict) for score in self.scores),

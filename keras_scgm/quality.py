@@ -1,30 +1,39 @@
 """How far a mask can be trusted, from the mask and the image alone.
 
-Every slice with gray matter gets a predicted Dice coefficient: a logistic regression on seven figures that cost
-next to nothing to compute, fitted on drawn cords whose truth is known, good images and damaged ones
-(`benchmarks/quality.py` fits it and holds it against cases it has not seen).
+Every slice with gray matter gets a predicted Dice coefficient: an additive logistic model of features that cost little
+to compute, fitted on synthetic subjects whose truth is known, sound images and damaged ones. `benchmarks/quality.py`
+fits `quality.json` and tests it on cases that it has not seen.
 """
 
 from __future__ import annotations
 
+import json
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation, binary_erosion, label
 
 from keras_scgm.slices import Region
 
 Verdict = Literal["pass", "review", "fail"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-PASS_DSC, FAIL_DSC = 0.6, 0.4
+PASS_DSC, FAIL_DSC = 0.82, 0.6
 """Predicted Dice coefficient from which a slice or volume passes, and below which it fails."""
+
+DARK_DSC = 0.3
+"""Most that is predicted of a slice whose contrast the network does not know."""
 
 RIM_MM = 1.0
 """Width of the rim around the gray matter whose brightness stands for white matter."""
+BORDER_MM = 0.5
+"""Width of the strips on both sides of the outline whose difference tells how sharp it is."""
 
 NOISE_LAG_MM = 0.5
 """Distance of the voxels compared for the noise: neighbours in a finer grid are often interpolated."""
@@ -33,69 +42,101 @@ NOISE_MARGIN_MM = 5.0
 NOISE_VOXELS = 2**13
 """Lines of so many voxels along each axis are enough for the noise to be within 1.5 %."""
 
-TINY_AREA_MM2, SMALL_AREA_MM2 = 0.5, 10.0
-MAX_STEP_MM = 4.0
-MAX_JUMP = 2.0
+MIN_CONTRAST = 1e-6
+"""In standard deviations of the volume: less is no contrast, and no ratio is formed with it."""
 
-INTERCEPT = 1.002
-TERMS = {
-    "agreement": (0.922, 0.558, "the outline is uncertain"),
-    "rest": (0.037, -0.663, "gray matter in several pieces"),
-    "near_edge": (0.000, -0.723, "gray matter near the edge"),
-    "small_area": (-0.039, 1.232, "little gray matter"),
-    "likeness": (0.742, 0.754, "unlike its neighbours"),
-    "jump": (0.089, -0.118, "the area jumps"),
-    "step_mm": (0.448, -0.405, "beside its neighbours"),
+MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
+"""Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
+23 mm2 at the cervical and lumbar enlargements of large cords."""
+MAX_WIDTH_MM = 11.8
+"""Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
+MAX_DEPTH_SKEWNESS = 0.1
+"""Likewise for `SliceFeatures.depth_skewness`: the ventral horns are broad and the dorsal horns thin, so that it is
+-0.7 to -0.1 from the first cervical to the last lumbar level, and positive in an image turned over."""
+
+REASONS = {
+    "agreement": "the outline is uncertain",
+    "detached_fraction": "gray matter in several pieces",
+    "removed_mm2": "gray matter was found away from the cord",
+    "area_mm2": "unusual area",
+    "width_mm": "unusual width",
+    "depth_mm": "unusual depth from front to back",
+    "compactness": "unusual shape",
+    "symmetry": "left and right differ",
+    "separation": "gray and white matter are hardly told apart",
+    "contrast_to_noise": "low contrast to noise",
+    "sharpness": "blurred outline",
+    "voxel_mm": "coarse voxels",
+    "neighbour_dice": "unlike its neighbours",
+    "log_area_ratio": "the area jumps",
+    "centroid_shift_mm": "beside its neighbours",
+    "volume_separation": "gray and white matter are hardly told apart in the volume",
+    "volume_sharpness": "the volume is blurred",
+    "volume_neighbour_dice": "slices of the volume are unlike each other",
+    "volume_agreement": "outlines in the volume are uncertain",
 }
-"""Per figure: its mean in good slices, its weight in the logit, and what it says where it speaks against one."""
+"""Feature -> what it says where it lowers the predicted Dice coefficient; those of the volume are medians of slices."""
+
+NEAR_EDGE = "gray matter near the edge of the window or the field of view"
+DARK = "gray matter darker than its surroundings, a contrast that these weights do not know"
+NOTHING = "no gray matter"
+EXCHANGED = (
+    "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
+)
 
 
 @dataclass(frozen=True)
-class SliceEvidence:
+class SliceFeatures:
     """What can be told of the mask of one slice without a reference.
 
     Args:
-        area_mm2: of the mask on the network's grid; the other figures are NaN where it is 0.
+        area_mm2: of the mask on the network's grid; the other features are NaN where it is 0.
+        near_edge: whether the mask comes close to the edge of the window or the field of view.
         agreement: Dice coefficient of the mask with the probabilities, which lie between 0 and 1 where the
             network is unsure or mirrored passes or the members of an ensemble disagree.
-        rest: share of the mask outside its largest piece.
-        near_edge: whether the mask comes close to the edge of the window or the field of view.
+        detached_fraction: share of the mask outside its largest piece.
+        removed_mm2: gray matter that was removed because it lies away from the cord.
+        width_mm: four standard deviations of the mask's pixels along the axis closest to right-left.
+        depth_mm: likewise perpendicular to it.
+        depth_skewness: skewness of the mask's pixels from posterior to anterior.
+        compactness: 4 pi times the area by the squared perimeter, 1 for a disc.
+        symmetry: share of the mask that its left-right mirror image covers.
         contrast: brightness of the gray matter minus that of its rim, in the image's unit.
         noise: standard deviation of the noise around the gray matter, in the image's unit.
-        likeness: Dice coefficient with the mask of a neighbouring slice once their centres are brought
+        separation: probability that a pixel of the gray matter is brighter than one of its rim.
+        sharpness: difference of brightness across the outline by the contrast of gray matter to its rim.
+        voxel_mm: square root of the voxel's area in the axial plane.
+        neighbour_dice: Dice coefficient with the mask of a neighbouring slice once their centres are brought
             together, the better of the two; NaN without neighbours that have gray matter.
-        jump: natural logarithm of the ratio of areas with a neighbour, without sign, the smaller of the two.
-        step_mm: from centre to centre of a neighbour in the slice plane, the smaller of the two.
+        log_area_ratio: natural logarithm of the ratio of areas with a neighbour, without sign, the smaller of
+            the two.
+        centroid_shift_mm: from centre to centre of a neighbour in the slice plane, the smaller of the two.
         pixels: (n, 2) pixels of the mask on the resampled grid, until it has been compared.
     """
 
     area_mm2: float
     near_edge: bool = False
     agreement: float = math.nan
-    rest: float = math.nan
+    detached_fraction: float = math.nan
+    removed_mm2: float = 0.0
+    width_mm: float = math.nan
+    depth_mm: float = math.nan
+    depth_skewness: float = math.nan
+    compactness: float = math.nan
+    symmetry: float = math.nan
     contrast: float = math.nan
     noise: float = math.nan
-    likeness: float = math.nan
-    jump: float = math.nan
-    step_mm: float = math.nan
+    separation: float = math.nan
+    sharpness: float = math.nan
+    voxel_mm: float = math.nan
+    neighbour_dice: float = math.nan
+    log_area_ratio: float = math.nan
+    centroid_shift_mm: float = math.nan
     pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def contrast_to_noise(self) -> float:
         return self.contrast / self.noise if self.noise else math.nan
-
-    @property
-    def features(self) -> dict[str, float]:
-        """The figures as the regression takes them, NaN where a slice has no neighbour."""
-        return {
-            "agreement": self.agreement,
-            "rest": self.rest,
-            "near_edge": float(self.near_edge),
-            "small_area": math.log(min(max(self.area_mm2, TINY_AREA_MM2) / SMALL_AREA_MM2, 1.0)),
-            "likeness": self.likeness,
-            "jump": min(self.jump, MAX_JUMP) if not math.isnan(self.jump) else self.jump,
-            "step_mm": min(self.step_mm, MAX_STEP_MM) if not math.isnan(self.step_mm) else self.step_mm,
-        }
 
 
 @dataclass(frozen=True)
@@ -105,14 +146,14 @@ class SliceQuality:
     Args:
         predicted_dsc: between 0 and 1; NaN without gray matter.
         verdict: what to do with the slice: use it, look at it, or leave it.
-        reason: what speaks most against the slice, empty if it passes.
-        evidence: what the judgement rests on.
+        reason: what lowers the predicted Dice coefficient most, empty if the slice passes.
+        features: what the judgement rests on.
     """
 
     predicted_dsc: float
     verdict: Verdict
     reason: str
-    evidence: SliceEvidence
+    features: SliceFeatures
 
 
 @dataclass(frozen=True)
@@ -122,7 +163,8 @@ class Quality:
     Args:
         predicted_dsc: mean over the slices from the first to the last with gray matter, one without it
             counting 0; 0 for an empty mask.
-        verdict: of the mean, and never "pass" when a slice fails.
+        verdict: of the mean; never "pass" when something speaks against the whole volume.
+        reason: why it does not pass, empty if it does.
         contrast: mean over the slices by area, in the image's unit; NaN for an empty mask.
         noise: likewise.
         slices: one for each slice, from the inferior end.
@@ -130,6 +172,7 @@ class Quality:
 
     predicted_dsc: float
     verdict: Verdict
+    reason: str
     contrast: float
     noise: float
     slices: tuple[SliceQuality, ...]
@@ -143,6 +186,7 @@ class Quality:
         return {
             "verdict": self.verdict,
             "predicted_dsc": self.predicted_dsc,
+            "reason": self.reason,
             "contrast": None if math.isnan(self.contrast) else self.contrast,
             "noise": None if math.isnan(self.noise) else self.noise,
             "slices": {
@@ -154,56 +198,118 @@ class Quality:
         }
 
 
-def examine(
+def slice_features(
     image: np.ndarray,
     probabilities: np.ndarray,
     spacing_mm: float,
     *,
+    threshold: float = 0.5,
     origin: Sequence[int] = (0, 0),
     unit: float = 1.0,
     near_edge: bool = False,
     noise: float = math.nan,
-) -> SliceEvidence:
-    """Evidence of one slice, as yet without its neighbours.
+    voxel_mm: float = math.nan,
+    removed_mm2: float = 0.0,
+) -> SliceFeatures:
+    """Features of one slice, as yet without its neighbours.
 
     Args:
         image: (rows, columns) the network's window.
-        probabilities: (rows, columns) of gray matter in [0, 1]; more than 0.5 is in the mask.
+        probabilities: (rows, columns) of gray matter in [0, 1].
         spacing_mm: pixel spacing of the window.
+        threshold: probability above which a pixel is in the mask.
         origin: first pixel of the window on a grid that all slices share.
         unit: of the image's brightness in the window's.
         near_edge: whether the mask is near an edge.
         noise: from `noise_level`.
+        voxel_mm: square root of the area of the image's own voxel.
+        removed_mm2: gray matter removed from the slice.
     """
-    mask = probabilities > 0.5
+    mask = probabilities > threshold
     n = int(np.count_nonzero(mask))
     if not n:
-        return SliceEvidence(area_mm2=0.0)
+        return SliceFeatures(area_mm2=0.0, removed_mm2=removed_mm2)
     pixels = np.argwhere(mask)
-    margin = max(1, round(RIM_MM / spacing_mm))
+    rim_px, border_px = (max(1, round(mm / spacing_mm)) for mm in (RIM_MM, BORDER_MM))
     box = tuple(
-        slice(max(low - margin, 0), high + margin + 1)
+        slice(max(low - rim_px, 0), high + rim_px + 1)
         for low, high in zip(pixels.min(axis=0), pixels.max(axis=0), strict=True)
     )
     gray_matter, crop = mask[box], image[box]
-    rim = binary_dilation(gray_matter, iterations=margin) & ~gray_matter
     pieces, _ = label(gray_matter, np.ones((3, 3)))
-    return SliceEvidence(
+    width_px, depth_px, symmetry = _shape(pixels)
+    outline = np.count_nonzero(np.diff(np.pad(gray_matter, 1).astype(np.int8), axis=0)) + np.count_nonzero(
+        np.diff(np.pad(gray_matter, 1).astype(np.int8), axis=1)
+    )
+    # An outline of pixel edges is 4 / pi times as long as the curve that it follows.
+    perimeter_px = math.pi / 4 * outline
+    contrast, separation, sharpness = _brightness(gray_matter, crop, rim_px, border_px)
+    return SliceFeatures(
         area_mm2=n * spacing_mm**2,
         near_edge=near_edge,
         agreement=float(2 * probabilities[mask].sum() / (probabilities.sum() + n)),
-        rest=1 - float(np.bincount(pieces.ravel())[1:].max()) / n,
-        contrast=unit * float(crop[gray_matter].mean() - crop[rim].mean()) if rim.any() else math.nan,
+        detached_fraction=1 - float(np.bincount(pieces.ravel())[1:].max()) / n,
+        removed_mm2=removed_mm2,
+        width_mm=width_px * spacing_mm,
+        depth_mm=depth_px * spacing_mm,
+        depth_skewness=_skewness(pixels[:, 1]),
+        compactness=4 * math.pi * n / perimeter_px**2,
+        symmetry=symmetry,
+        contrast=unit * contrast,
         noise=noise,
+        separation=separation,
+        sharpness=sharpness,
+        voxel_mm=voxel_mm,
         pixels=pixels + np.array(origin),
     )
 
 
-def compare_with_neighbours(slices: list[SliceEvidence], start: int, stop: int, spacing_mm: float) -> None:
-    """Complete the evidence of neighbours that both have gray matter; `slices` changes in place.
+def _shape(pixels: np.ndarray) -> tuple[float, float, float]:
+    """Width and depth of a mask, (n, 2) pixels, and its symmetry, along its own axes."""
+    centered = pixels - pixels.mean(axis=0)
+    variances, axes = np.linalg.eigh(centered.T @ centered / len(pixels))
+    across = int(np.argmax(np.abs(axes[0])))
+    direction = axes[:, across]
+    width, depth = 4 * np.sqrt(np.maximum(variances[[across, 1 - across]], 0))
+    mirrored = np.rint(pixels - 2 * np.outer(centered @ direction, direction)).astype(int)
+    lowest = np.minimum(pixels.min(axis=0), mirrored.min(axis=0))
+    mask = np.zeros(np.maximum(pixels.max(axis=0), mirrored.max(axis=0)) - lowest + 1, bool)
+    mask[tuple((pixels - lowest).T)] = True
+    return float(width), float(depth), float(mask[tuple((mirrored - lowest).T)].mean())
+
+
+def _skewness(values: np.ndarray) -> float:
+    deviations = values - values.mean()
+    variance = float(np.mean(deviations**2))
+    return float(np.mean(deviations**3)) / variance**1.5 if variance else 0.0
+
+
+def _brightness(
+    mask: np.ndarray, image: np.ndarray, rim_px: int, border_px: int
+) -> tuple[float, float, float]:
+    """Contrast, separation and sharpness of a mask."""
+    grown = binary_dilation(mask, iterations=border_px)
+    rim = binary_dilation(mask, iterations=rim_px) & ~mask
+    if not rim.any():
+        return math.nan, math.nan, math.nan
+    contrast = float(image[mask].mean() - image[rim].mean())
+    of_rim = np.sort(image[rim])
+    darker, not_brighter = (np.searchsorted(of_rim, image[mask], side) for side in ("left", "right"))
+    separation = float(np.mean(darker + not_brighter)) / (2 * len(of_rim))
+    inner, outer, beyond = mask & ~binary_erosion(mask, iterations=border_px), grown & ~mask, rim & ~grown
+    sharpness = math.nan
+    if beyond.any():
+        whole = float(image[mask].mean() - image[beyond].mean())
+        if abs(whole) > MIN_CONTRAST:
+            sharpness = float(image[inner].mean() - image[outer].mean()) / whole
+    return contrast, separation, sharpness
+
+
+def compare_with_neighbours(slices: list[SliceFeatures], start: int, stop: int, spacing_mm: float) -> None:
+    """Complete the features of neighbours that both have gray matter; `slices` changes in place.
 
     Args:
-        slices: from the inferior end, examined up to `stop`, and compared up to `start`.
+        slices: from the inferior end, measured up to `stop`, and compared up to `start`.
         start: first slice that has not been compared with the one below it.
         stop: one past the last such slice.
         spacing_mm: pixel spacing of the grid that the slices share.
@@ -212,10 +318,11 @@ def compare_with_neighbours(slices: list[SliceEvidence], start: int, stop: int, 
         lower, upper = slices[k - 1], slices[k]
         if lower.pixels is not None and upper.pixels is not None:
             step = upper.pixels.mean(axis=0) - lower.pixels.mean(axis=0)
+            points = [np.rint(each - each.mean(axis=0)).astype(int) for each in (lower.pixels, upper.pixels)]
             found = {
-                "likeness": _likeness(lower.pixels, upper.pixels),
-                "jump": abs(math.log(upper.area_mm2 / lower.area_mm2)),
-                "step_mm": float(np.linalg.norm(step)) * spacing_mm,
+                "neighbour_dice": _dice_of_pixels(*points),
+                "log_area_ratio": abs(math.log(upper.area_mm2 / lower.area_mm2)),
+                "centroid_shift_mm": float(np.linalg.norm(step)) * spacing_mm,
             }
             slices[k] = _better(upper, **found)
             lower = _better(lower, **found)
@@ -260,57 +367,88 @@ def noise_level(image: np.ndarray, region: Region, spacing_mm: tuple[float, floa
     return float(median / 0.6745 / math.sqrt(1.5))
 
 
-def predicted_dsc(evidence: SliceEvidence) -> float:
-    """Dice coefficient to be expected of a slice with gray matter, between 0 and 1."""
-    return 1 / (1 + math.exp(-INTERCEPT - sum(_contributions(evidence).values())))
+def model_inputs(slices: Sequence[SliceFeatures], knows_dark: bool = False) -> list[dict[str, float]]:
+    """What the additive model reads of every slice, NaN where it is not known.
+
+    Args:
+        slices: all of a volume, compared with their neighbours.
+        knows_dark: whether the network knows gray matter that is darker than white matter, which then counts as
+            bright gray matter does.
+    """
+    inputs = []
+    for one in slices:
+        separation, ratio = one.separation, one.contrast_to_noise
+        if knows_dark and one.contrast < 0:
+            separation, ratio = 1 - separation, -ratio
+        read = {name: float(getattr(one, name)) for name in REASONS if not name.startswith("volume_")}
+        inputs.append(read | {"separation": separation, "contrast_to_noise": ratio})
+    present = [read for read, one in zip(inputs, slices, strict=True) if one.area_mm2]
+    of_volume = {
+        name: _median_of_known([read[name.removeprefix("volume_")] for read in present])
+        for name in REASONS
+        if name.startswith("volume_")
+    }
+    return [read | of_volume for read in inputs]
 
 
-def judge(slices: Sequence[SliceEvidence]) -> Quality:
+def predict_quality(
+    slices: Sequence[SliceFeatures], doubts: Sequence[str] = (), knows_dark: bool = False
+) -> Quality:
     """Verdicts on all slices of a volume and on the volume.
 
-    Two kinds of slice are never passed, whatever else speaks for them, and their predicted Dice coefficient
-    is at most `FAIL_DSC`: gray matter near an edge, behind which there may be more of it, and gray matter
-    darker than its rim, which the networks for T2*-weighted images do not know.
+    Two kinds of slice are never passed, whatever else speaks for them: gray matter near an edge, behind which there
+    may be more of it, and, unless the network knows it, gray matter darker than its rim.
 
     Args:
         slices: from the inferior end, already compared with their neighbours.
+        doubts: what speaks against the whole volume, which then never passes.
+        knows_dark: as in `model_inputs`.
     """
-    present = [k for k, evidence in enumerate(slices) if evidence.area_mm2]
+    present = [k for k, one in enumerate(slices) if one.area_mm2]
     if not present:
-        return Quality(0.0, "fail", math.nan, math.nan, tuple(_without(one, "fail") for one in slices))
-    judged = [
-        _judge_slice(evidence)
-        if evidence.area_mm2
-        # Nothing tells whether a slice at the end of a volume should have gray matter.
-        else _without(evidence, "fail" if present[0] < k < present[-1] else "review")
-        for k, evidence in enumerate(slices)
-    ]
+        empty = tuple(SliceQuality(math.nan, "fail", NOTHING, one) for one in slices)
+        return Quality(0.0, "fail", "no gray matter was found", math.nan, math.nan, empty)
+    judged = []
+    for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
+        if one.area_mm2:
+            judged.append(_judge_slice(one, inputs, knows_dark))
+        else:
+            # Nothing tells whether a slice at the end of a volume should have gray matter.
+            is_between = present[0] < k < present[-1]
+            judged.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
     between = judged[present[0] : present[-1] + 1]
     mean = float(np.nan_to_num([one.predicted_dsc for one in between]).mean())
-    verdict = _verdict(mean)
-    if verdict == "pass" and any(one.verdict == "fail" for one in between):
-        verdict = "review"
+    verdict, reason = _verdict(mean), ""
+    if verdict == "pass" and doubts:
+        verdict, reason = "review", doubts[0]
+    elif verdict != "pass":
+        reason = Counter(one.reason for one in between if one.reason).most_common(1)[0][0]
     areas_mm2 = np.array([slices[k].area_mm2 for k in present])
     contrast, noise = (
         _weighted_mean(np.array([getattr(slices[k], name) for k in present]), areas_mm2)
         for name in ("contrast", "noise")
     )
-    return Quality(mean, verdict, contrast, noise, tuple(judged))
+    return Quality(mean, verdict, reason, contrast, noise, tuple(judged))
 
 
-def _judge_slice(evidence: SliceEvidence) -> SliceQuality:
-    score = predicted_dsc(evidence)
-    contributions = _contributions(evidence)
-    reason = TERMS[min(contributions, key=contributions.__getitem__)][2]
-    if evidence.near_edge or evidence.contrast < 0:
-        score = min(score, FAIL_DSC)
-        reason = TERMS["near_edge"][2] if evidence.near_edge else "gray matter darker than its surroundings"
-    verdict = _verdict(score)
-    return SliceQuality(score, verdict, "" if verdict == "pass" else reason, evidence)
-
-
-def _without(evidence: SliceEvidence, verdict: Verdict) -> SliceQuality:
-    return SliceQuality(math.nan, verdict, "no gray matter", evidence)
+def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
+    """What anatomy does not allow in a volume, one line each."""
+    present = [one for one in slices if one.area_mm2]
+    if not present:
+        return []
+    area_mm2, width_mm, skewness = (
+        float(np.median([getattr(one, name) for one in present]))
+        for name in ("area_mm2", "width_mm", "depth_skewness")
+    )
+    doubts = []
+    if not MIN_AREA_MM2 <= area_mm2 <= MAX_AREA_MM2 or width_mm > MAX_WIDTH_MM:
+        doubts.append(
+            f"gray matter of {area_mm2:.1f} mm2 and {width_mm:.1f} mm width (medians): anatomy allows "
+            f"{MIN_AREA_MM2:g} to {MAX_AREA_MM2:g} mm2 and up to {MAX_WIDTH_MM:g} mm; check the voxel spacing"
+        )
+    if skewness > MAX_DEPTH_SKEWNESS:
+        doubts.append(EXCHANGED)
+    return doubts
 
 
 def _verdict(score: float) -> Verdict:
@@ -319,33 +457,78 @@ def _verdict(score: float) -> Verdict:
     return "review" if score >= FAIL_DSC else "fail"
 
 
-def _contributions(evidence: SliceEvidence) -> dict[str, float]:
-    """What every figure adds to the logit, 0 for one that is as in a good slice or not known."""
-    features = evidence.features
-    return {
-        name: 0.0 if math.isnan(features[name]) else weight * (features[name] - typical)
-        for name, (typical, weight, _) in TERMS.items()
-    }
-
-
-def _better(evidence: SliceEvidence, likeness: float, jump: float, step_mm: float) -> SliceEvidence:
+def _better(
+    one: SliceFeatures, neighbour_dice: float, log_area_ratio: float, centroid_shift_mm: float
+) -> SliceFeatures:
     return replace(
-        evidence,
-        likeness=float(np.fmax(evidence.likeness, likeness)),
-        jump=float(np.fmin(evidence.jump, jump)),
-        step_mm=float(np.fmin(evidence.step_mm, step_mm)),
+        one,
+        neighbour_dice=float(np.fmax(one.neighbour_dice, neighbour_dice)),
+        log_area_ratio=float(np.fmin(one.log_area_ratio, log_area_ratio)),
+        centroid_shift_mm=float(np.fmin(one.centroid_shift_mm, centroid_shift_mm)),
     )
 
 
-def _likeness(one: np.ndarray, other: np.ndarray) -> float:
-    points = [np.rint(pixels - pixels.mean(axis=0)).astype(int) for pixels in (one, other)]
-    reach = max(int(np.abs(part).max()) for part in points)
+def _dice_of_pixels(one: np.ndarray, other: np.ndarray) -> float:
+    """Dice coefficient of two sets of pixels, (n, 2) integers around 0."""
+    reach = max(int(np.abs(points).max()) for points in (one, other))
     masks = np.zeros((2, 2 * reach + 1, 2 * reach + 1), bool)
-    for mask, part in zip(masks, points, strict=True):
-        mask[part[:, 0] + reach, part[:, 1] + reach] = True
-    return 2 * float(np.count_nonzero(masks[0] & masks[1])) / (len(one) + len(other))
+    for mask, points in zip(masks, (one, other), strict=True):
+        mask[points[:, 0] + reach, points[:, 1] + reach] = True
+    return 2 * float(np.count_nonzero(masks[0] & masks[1])) / float(np.count_nonzero(masks))
+
+
+def _median_of_known(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.median(known)) if known else math.nan
 
 
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     known = np.isfinite(values)
     return float(np.average(values[known], weights=weights[known])) if known.any() else math.nan
+
+
+@dataclass(frozen=True)
+class AdditiveModel:
+    """Logit of the Dice coefficient as a sum of piecewise linear functions, one of each feature.
+
+    Args:
+        intercept: logit of a slice whose features are all as in sound images.
+        terms: feature -> knots and the function's values there, 0 on average in sound images; constant beyond
+            the first and the last knot.
+    """
+
+    intercept: float
+    terms: dict[str, tuple[list[float], list[float]]]
+
+    def contributions(self, inputs: dict[str, float]) -> dict[str, float]:
+        """What each feature adds to the logit, 0 for one that is not known."""
+        return {
+            name: 0.0 if math.isnan(inputs[name]) else float(np.interp(inputs[name], knots, values))
+            for name, (knots, values) in self.terms.items()
+        }
+
+    def dsc(self, contributions: dict[str, float]) -> float:
+        return 1 / (1 + math.exp(-self.intercept - sum(contributions.values())))
+
+
+@cache
+def fitted_model() -> AdditiveModel:
+    """The model that `benchmarks/quality.py --fit` wrote."""
+    content = json.loads(files("keras_scgm").joinpath("quality.json").read_text(encoding="utf-8"))
+    return AdditiveModel(
+        content["intercept"],
+        {name: (term["knots"], term["values"]) for name, term in content["terms"].items()},
+    )
+
+
+def _judge_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
+    model = fitted_model()
+    contributions = model.contributions(inputs)
+    score = model.dsc(contributions)
+    reason = REASONS[min(contributions, key=contributions.__getitem__)]
+    if one.contrast < 0 and not knows_dark:
+        score, reason = min(score, DARK_DSC), DARK
+    elif one.near_edge:
+        score, reason = min(score, FAIL_DSC), NEAR_EDGE
+    verdict = _verdict(score)
+    return SliceQuality(score, verdict, "" if verdict == "pass" else reason, one)

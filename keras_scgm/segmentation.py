@@ -1,7 +1,8 @@
-"""From an image to its gray matter: the whole of paper Figure 4, and the way back to the image's grid."""
+"""From an image to its gray matter: the whole of paper Figure 4, and resampling of the result onto the image's grid."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,28 +16,33 @@ import nibabel as nib
 import numpy as np
 
 from keras_scgm.cropping import predict_around
+from keras_scgm.detached_pieces import remove_detached
 from keras_scgm.errors import InputError
-from keras_scgm.localization import Windows, windows_on_cord
+from keras_scgm.localization import Windows, fixed_windows, windows_on_cord
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
 from keras_scgm.quality import (
+    PASS_DSC,
     Quality,
-    SliceEvidence,
+    SliceFeatures,
+    anatomical_doubts,
     compare_with_neighbours,
-    examine,
-    judge,
     noise_level,
+    predict_quality,
+    slice_features,
 )
 from keras_scgm.runtimes import check_choice
-from keras_scgm.slices import EDGE_MM, Region, SliceGeometry, chunks
+from keras_scgm.slices import EDGE_MM, Region, SliceGeometry, chunks, is_varied
 from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
 
 COARSE_MM = 1.25
 """In-plane spacing above which gray matter, some 2 mm wide in the horns, is not resolved."""
+
+NO_CORD = "no cord was found; the windows stay where they are"
 
 
 @dataclass(frozen=True)
@@ -277,19 +283,22 @@ class _Run:
         self.probability_sum = np.zeros(volume.n_slices)
         self.near_edge = np.zeros(volume.n_slices, bool)
         self.uncertainty_sum = np.zeros(volume.n_slices)
-        self.evidence = [SliceEvidence(area_mm2=0.0)] * volume.n_slices
+        self.features = [SliceFeatures(area_mm2=0.0)] * volume.n_slices
         self.warnings: list[str] = []
+        self.doubts: list[str] = []
 
     def result(self, progress: Progress | None) -> Segmentation:
         volume = self.volume
         right_left_mm, anterior_posterior_mm = volume.in_plane_spacing_mm
         if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
-            self.warnings.append(
+            self._doubt(
                 f"axial voxels of {right_left_mm:.2g} x {anterior_posterior_mm:.2g} mm are too coarse for "
                 "gray matter; is this an axial acquisition?"
             )
         windows = self._windows()
         statistics = windows.statistics
+        if windows.cord is None:
+            self._doubt(NO_CORD)
         if statistics.n_not_finite:
             self.warnings.append(
                 f"{statistics.n_not_finite} voxels are NaN or infinite; each was given the mean of its slice"
@@ -299,7 +308,7 @@ class _Run:
         else:
             self.networks.reset_dropout()
             self._segment(windows, progress)
-        quality = judge(self.evidence)
+        quality = self._quality()
         if not statistics.is_constant:
             self._warn(quality)
             self._warn_of_quality(quality)
@@ -314,24 +323,32 @@ class _Run:
             record=self._record(windows, quality),
         )
 
+    def _doubt(self, warning: str) -> None:
+        """Warns of what speaks against the whole volume, which then does not pass."""
+        self.warnings.append(warning)
+        self.doubts.append(warning)
+
+    def _quality(self) -> Quality:
+        for doubt in anatomical_doubts(self.features):
+            self._doubt(doubt)
+        return predict_quality(self.features, self.doubts, self.networks.knows_dark)
+
     def _windows(self) -> Windows:
-        centered = SliceGeometry.centered(self.volume, self.networks.spec)
+        volume, spec, predict = self.volume, self.networks.spec, self.networks.predict
         window = self.settings.window
-        if window == "center":
-            return Windows.of(self.volume, centered)
         if window == "auto":
-            windows, found = windows_on_cord(self.volume, self.networks.spec, self.networks.predict)
-            if not found:
-                self.warnings.append("no cord was found; the window stays in the middle of the field")
-            return windows
-        field_mm = np.multiply(self.volume.in_plane_shape, self.volume.in_plane_spacing_mm)
+            return windows_on_cord(volume, spec, predict)
+        centered = SliceGeometry.centered(volume, spec)
+        if window == "center":
+            return fixed_windows(volume, centered, predict)
+        field_mm = np.multiply(volume.in_plane_shape, volume.in_plane_spacing_mm)
         if not np.all((np.array(window) >= 0) & (np.array(window) <= field_mm)):
             raise InputError(
-                f"{self.volume.source}: window centre {window[0]:g},{window[1]:g} mm is outside the field "
+                f"{volume.source}: window centre {window[0]:g},{window[1]:g} mm is outside the field "
                 f"of view of {field_mm[0]:g} x {field_mm[1]:g} mm"
             )
         center = np.divide(window, centered.pixel_spacing_mm)
-        return Windows.of(self.volume, centered.recentered(np.tile(center, (self.volume.n_slices, 1))))
+        return fixed_windows(volume, centered.recentered(np.tile(center, (volume.n_slices, 1))), predict)
 
     def _segment(self, windows: Windows, progress: Progress | None) -> None:
         """Reads the next chunk and takes in the last one on a thread of its own while the network computes."""
@@ -344,12 +361,12 @@ class _Run:
                 native_slices, slices = ahead.result()
                 if stop < n_slices:
                     ahead = helper.submit(self._read, windows, *parts[number + 1])
-                probabilities = self._predict(slices, windows, start)
+                probabilities, n_removed = self._predict(slices, windows, start)
                 spread = self.networks.spread(slices) if self.uncertainty is not None else None
                 if behind:
                     behind.result()
                 behind = helper.submit(
-                    self._take_in, windows, start, native_slices, slices, probabilities, spread
+                    self._take_in, windows, start, native_slices, slices, probabilities, n_removed, spread
                 )
                 if progress:
                     progress(stop, n_slices)
@@ -369,10 +386,11 @@ class _Run:
         native_slices: np.ndarray,
         slices: np.ndarray,
         probabilities: np.ndarray,
+        n_removed: np.ndarray,
         spread: np.ndarray | None,
     ) -> None:
-        """Brings what the network said of consecutive slices to the image's grid, and judges it."""
-        geometry = windows.geometry
+        """Resamples predictions to the native grid and computes the quality features."""
+        geometry, spacing_mm = windows.geometry, self.networks.spec.spacing_mm
         if spread is not None:
             self._store_uncertainty(geometry, spread, start)
         volume = self.volume
@@ -393,32 +411,40 @@ class _Run:
             self.mask_probability[index] = native[box][gray_matter].sum()
             self.probability_sum[index] = native.sum()
             self.near_edge[index] = self._is_near_edge(place, geometry.covered(index))
-            self.evidence[index] = examine(
-                slices[k, ..., 0],
-                probabilities[k],
-                self.networks.spec.spacing_mm,
-                origin=geometry.starts[index],
-                unit=windows.statistics.std,
-                near_edge=bool(self.near_edge[index]),
-                noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
-            )
-        compare_with_neighbours(self.evidence, start, start + len(slices), self.networks.spec.spacing_mm)
+            if self.n_voxels[index]:
+                self.features[index] = slice_features(
+                    slices[k, ..., 0],
+                    probabilities[k],
+                    spacing_mm,
+                    threshold=self.threshold,
+                    origin=geometry.starts[index],
+                    unit=windows.statistics.std,
+                    near_edge=bool(self.near_edge[index]),
+                    noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
+                    voxel_mm=math.sqrt(volume.voxel_area_mm2),
+                    removed_mm2=float(n_removed[k] * spacing_mm**2),
+                )
+        compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 
-    def _predict(self, slices: np.ndarray, windows: Windows, start: int) -> np.ndarray:
-        """Probabilities of consecutive windows, computed where they are not known yet."""
-        networks, known = self.networks, windows.probabilities
-        probabilities = np.empty(slices.shape[:3], np.float32)
-        is_new = np.array([start + k not in known for k in range(len(slices))])
-        if is_new.any() and networks.takes_crops and windows.cord is not None:
-            centers = windows.cord[start : start + len(slices)]
+    def _predict(self, slices: np.ndarray, windows: Windows, start: int) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities of consecutive windows, computed where they are not known yet, and pixels removed."""
+        networks, known, spacing_mm = self.networks, windows.probabilities, self.networks.spec.spacing_mm
+        here = slice(start, start + len(slices))
+        centers = None if windows.cord is None else windows.cord[here]
+        probabilities = np.zeros(slices.shape[:3], np.float32)
+        is_new = np.array([start + k not in known for k in range(len(slices))]) & is_varied(slices)
+        if is_new.any() and centers is not None and networks.takes_crops and self.settings.window == "auto":
             probabilities[is_new] = predict_around(
-                networks.predict, slices[is_new], centers[is_new], networks.spec.spacing_mm
+                networks.predict, slices[is_new], centers[is_new], spacing_mm, self.threshold
             )
         elif is_new.any():
             probabilities[is_new] = networks.predict(slices[is_new])
-        for k in np.flatnonzero(~is_new):
-            probabilities[k] = known[start + int(k)]
-        return probabilities
+        for k in range(len(slices)):
+            if start + k in known:
+                probabilities[k] = known[start + k]
+        if centers is None or self.settings.binarize == "paper":
+            return probabilities, np.zeros(len(slices), int)
+        return remove_detached(probabilities, centers, windows.cord_steps[here], self.threshold, spacing_mm)
 
     def _store_uncertainty(self, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
         view = self.volume.axial_view(_kept(self.uncertainty, "dropout passes"))
@@ -449,7 +475,7 @@ class _Run:
                 f"gray matter within {EDGE_MM:g} mm of the edge of the window or the field of view, "
                 f"it may be cut off: {self._name(np.flatnonzero(self.near_edge))}"
             )
-        if quality.contrast < 0:
+        if quality.contrast < 0 and not self.networks.knows_dark:
             self.warnings.append(
                 "gray matter is darker than its surroundings; the contrast may be inverted "
                 "(PSIR, T1-weighted), which these weights may not know"
@@ -457,13 +483,16 @@ class _Run:
 
     def _warn_of_quality(self, quality: Quality) -> None:
         suspects = [k for k, one in enumerate(quality.slices) if one.verdict != "pass" and self.n_voxels[k]]
-        if quality.verdict == "pass" or not suspects:
-            return
-        reasons = Counter(quality.slices[k].reason for k in suspects)
-        self.warnings.append(
-            f"predicted DSC {quality.predicted_dsc:.2f}, {quality.verdict}: {reasons.most_common(1)[0][0]}; "
-            f"look at {self._name(suspects)}"
-        )
+        look = f"; look at {self._name(suspects)}" if suspects else ""
+        if quality.verdict != "pass" and quality.reason not in self.warnings:
+            self.warnings.append(
+                f"predicted DSC {quality.predicted_dsc:.2f}, {quality.verdict}: {quality.reason}{look}"
+            )
+        elif quality.verdict == "pass" and suspects:
+            reasons = Counter(quality.slices[k].reason for k in suspects)
+            self.warnings.append(
+                f"predicted DSC below {PASS_DSC:g} in some slices: {reasons.most_common(1)[0][0]}{look}"
+            )
 
     def _name(self, indices: Sequence[int] | np.ndarray) -> str:
         stored = sorted(self.volume.stored_slice_index(int(index)) for index in indices)
@@ -483,9 +512,9 @@ class _Run:
                 mean_probability=float(self.mask_probability[k] / self.n_voxels[k])
                 if self.n_voxels[k]
                 else float("nan"),
-                warning=self._slice_warning(k),
-                contrast=one.evidence.contrast,
-                noise=one.evidence.noise,
+                warning=one.reason,
+                contrast=one.features.contrast,
+                noise=one.features.noise,
                 predicted_dsc=one.predicted_dsc,
                 verdict=one.verdict,
                 area_sd_mm2=float(self.uncertainty_sum[k] * voxel_area_mm2)
@@ -495,11 +524,6 @@ class _Run:
             for k, one in enumerate(quality.slices)
         ]
         return tuple(sorted(rows, key=lambda row: row.slice))
-
-    def _slice_warning(self, k: int) -> str:
-        if not self.n_voxels[k]:
-            return "no gray matter"
-        return "near the edge" if self.near_edge[k] else ""
 
     def _record(self, windows: Windows, quality: Quality) -> dict[str, Any]:
         volume, geometry, statistics = self.volume, windows.geometry, windows.statistics

@@ -23,6 +23,9 @@ READERS = 2
 ROUNDING_TOLERANCE = 1e-6
 """Of a pixel. Centres often lie exactly between two pixels, where rounding errors must not choose."""
 
+EMPTY_RANGE = 1e-5
+"""Range of a window's values, in standard deviations of the volume, below which the window is empty."""
+
 Region = tuple[slice, slice]
 """Part of a slice, (right-left, posterior-anterior)."""
 
@@ -176,7 +179,8 @@ class IntensityStatistics:
     """Mean and standard deviation of a volume's windows, for the z-score of paper 3.4.1.
 
     Args:
-        mean: of all pixels of all windows.
+        mean: of all pixels of all windows that are not constant: empty slices, which some scanners and tools add,
+            do not change what the network sees of the others.
         std: 0 for a constant volume.
         n_not_finite: voxels that were NaN or infinite and were replaced (see `Volume.read_slices`).
     """
@@ -210,6 +214,11 @@ def measure_intensities(
     def measure(run: tuple[int, int]) -> tuple[int, float, float, int]:
         slices, n_replaced = volume.view_slices(*run)
         windows = geometry.to_windows(slices, run[0])
+        varied = _is_not_constant(windows)
+        if not varied.any():
+            return 0, 0.0, 0.0, n_replaced
+        if not varied.all():
+            windows = windows[varied]
         mean = float(windows.mean())
         windows -= mean
         windows *= windows
@@ -219,13 +228,25 @@ def measure_intensities(
     with ThreadPoolExecutor(READERS) as pool:
         # Chan's update: exact for intensities with a large offset, where sum(x^2) - mean^2 is not.
         for size, chunk_mean, chunk_squares, n_replaced in pool.map(measure, _runs(volume.n_slices, indices)):
+            n_not_finite += n_replaced
+            if not size:
+                continue
             shift = chunk_mean - mean
             total = count + size
             squares += chunk_squares + shift**2 * count * size / total
             mean += shift * size / total
             count = total
-            n_not_finite += n_replaced
-    return IntensityStatistics(mean, float(np.sqrt(squares / count)), n_not_finite)
+    return IntensityStatistics(mean, float(np.sqrt(squares / max(count, 1))), n_not_finite)
+
+
+def is_varied(windows: np.ndarray) -> np.ndarray:
+    """Which z-scored windows, float32 (slice, rows, columns, 1), hold something: bool (slice,)."""
+    return np.ptp(windows, axis=(1, 2, 3)) > EMPTY_RANGE
+
+
+def _is_not_constant(windows: np.ndarray) -> np.ndarray:
+    low, high = windows.min(axis=(1, 2)), windows.max(axis=(1, 2))
+    return high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high))
 
 
 def read_windows(

@@ -63,7 +63,7 @@ SLICES, CENTERS, EXPECTED = (np.array(column) for column in zip(*CASES.values(),
 
 def test_what_is_not_well_inside_is_computed_whole():
     network = Recorder()
-    probabilities = predict_around(network, SLICES, CENTERS, SPACING_MM)
+    probabilities = predict_around(network, SLICES, CENTERS, SPACING_MM, 0.5)
     assert probabilities.shape == (len(SLICES), WINDOW, WINDOW)
     np.testing.assert_allclose(probabilities.max(axis=(1, 2)), EXPECTED, rtol=1e-6, err_msg=str(list(CASES)))
     assert network.shown == [(8, (CROP, CROP)), (4, None)]
@@ -74,8 +74,8 @@ def test_what_is_not_well_inside_is_computed_whole():
 def test_the_graph_of_an_export_does_the_same():
     spec = SliceSpec(spacing_mm=SPACING_MM, size=WINDOW)
     nothing_known = np.zeros(len(SLICES), bool)
-    in_graph = tf.function(lambda *given: predict_around_in_graph(*given, Recorder(), spec))
-    expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM)
+    in_graph = tf.function(lambda *given: predict_around_in_graph(*given, Recorder(), spec, 0.5))
+    expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM, 0.5)
     np.testing.assert_array_equal(in_graph(SLICES, CENTERS, nothing_known), expected)
     wholes = in_graph(SLICES, CENTERS, ~nothing_known)
     np.testing.assert_array_equal(wholes, Recorder()(SLICES))
@@ -87,7 +87,7 @@ def test_the_graph_of_an_export_does_the_same():
 
 def test_small_windows_are_computed_whole():
     network = Recorder()
-    predict_around(network, SLICES[:, :CROP, :CROP], CENTERS, SPACING_MM)
+    predict_around(network, SLICES[:, :CROP, :CROP], CENTERS, SPACING_MM, 0.5)
     assert network.shown == [(8, None)]
 
 
@@ -97,8 +97,8 @@ def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
     volume = read_volume(reference / "invivo" / "t2s_uncropped.nii.gz")
     network = Ensemble(weights)
     assert network.takes_crops
-    windows, found = windows_on_cord(volume, network.spec, network.predict)
-    assert found
+    windows = windows_on_cord(volume, network.spec, network.predict)
+    assert windows.cord is not None
     slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
     shown = []
 
@@ -106,7 +106,7 @@ def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
         shown.append((len(slices), crops is None))
         return network.predict(slices, crops)
 
-    around = predict_around(recording, slices, windows.cord, network.spec.spacing_mm) > 0.5
+    around = predict_around(recording, slices, windows.cord, network.spec.spacing_mm, 0.5) > 0.5
     whole = network.predict(slices) > 0.5
     assert shown == [(volume.n_slices, False)]
     assert 2 * np.count_nonzero(around & whole) >= 0.9995 * (around.sum() + whole.sum())

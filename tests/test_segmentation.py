@@ -9,6 +9,7 @@ from scipy.ndimage import binary_dilation, binary_erosion
 
 import keras_scgm.volume
 from keras_scgm import InputError, SegmentationSettings, Segmenter, segment
+from keras_scgm.quality import NEAR_EDGE
 from keras_scgm.volume import DiskArray
 
 ORIENTATIONS = [
@@ -110,7 +111,8 @@ def test_a_cord_half_outside_the_field_warns(challenge, t2s, manual, axis):
     cut = np.take(voxels(t2s), range(middle, t2s.shape[axis]), axis)
     result = challenge.segment(nib.Nifti1Image(cut, t2s.affine))
     assert any("edge of the window or the field of view" in warning for warning in result.warnings)
-    assert any(area.warning == "near the edge" for area in result.areas)
+    assert any(area.warning == NEAR_EDGE for area in result.areas)
+    assert result.quality.verdict != "pass"
 
 
 @pytest.mark.parametrize(("factor", "offset"), [(1e-4, 0), (1e6, 0), (1, 1e4), (1e-4, -7), (1e6, -3e7)])
@@ -284,7 +286,8 @@ def test_coarse_axial_voxels_warn(blob_image, bright_network):
     assert any(
         "axial voxels of 3.3 x 0.5 mm are too coarse" in w for w in segment(sagittal, bright_network).warnings
     )
-    assert not segment(blob_image(spacing_mm=(1.0, 1.0, 5.0)), bright_network).warnings
+    fine = blob_image(spacing_mm=(1.0, 1.0, 5.0), radius_mm=2.5)
+    assert not any("coarse" in warning for warning in segment(fine, bright_network).warnings)
 
 
 def test_missing_slices_between_others_are_named(blob_image, bright_network):

@@ -11,6 +11,7 @@ from keras_scgm.slices import (
     SliceGeometry,
     SliceSpec,
     chunks,
+    is_varied,
     measure_intensities,
     read_windows,
 )
@@ -177,10 +178,27 @@ def test_constant_volumes_are_recognised(value):
 
 
 def test_statistics_of_chosen_slices_only():
-    data = np.stack([np.full((210, 210), float(k)) for k in range(5)], axis=2)
+    ramp = np.indices((210, 210)).sum(axis=0) - 209.0
+    data = np.stack([k + ramp for k in range(5)], axis=2)
     volume = volume_of(data, (0.25, 0.25, 5))
     geometry = SliceGeometry.centered(volume, SliceSpec())
     assert measure_intensities(volume, geometry, np.array([1, 4])).mean == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("fill", [0.0, 0.1, 700.0])
+def test_empty_slices_do_not_change_what_the_network_sees_of_the_others(fill):
+    rng = np.random.default_rng(0)
+    data = rng.normal(100, 10, (90, 90, 12))
+    padded = np.concatenate([np.full((90, 90, 5), fill), data, np.full((90, 90, 6), fill)], axis=2)
+    alone, among = (volume_of(each, (0.7, 0.7, 5)) for each in (data, padded))
+    windows = []
+    for volume, start in ((alone, 0), (among, 5)):
+        geometry = SliceGeometry.centered(volume, SliceSpec())
+        statistics = measure_intensities(volume, geometry)
+        windows.append(read_windows(volume, geometry, statistics, start, start + 12))
+        assert is_varied(windows[-1]).all()
+    np.testing.assert_allclose(*windows, rtol=1e-5, atol=1e-6)
+    assert not is_varied(read_windows(volume, geometry, statistics, 0, 5)).any()
 
 
 def test_normalising_keeps_its_argument():

@@ -11,7 +11,12 @@ from keras_scgm.slices import ROUNDING_TOLERANCE, SliceSpec
 
 
 def predict_around(
-    slices: tf.Tensor, centers: tf.Tensor, is_whole: tf.Tensor, network: GraphNetwork, spec: SliceSpec
+    slices: tf.Tensor,
+    centers: tf.Tensor,
+    is_whole: tf.Tensor,
+    network: GraphNetwork,
+    spec: SliceSpec,
+    threshold: float,
 ) -> tf.Tensor:
     """Probabilities as `keras_scgm.cropping` computes them; some slices are to be computed whole anyhow."""
     size, margin = round(CROP_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)
@@ -37,7 +42,7 @@ def predict_around(
         lambda: off_cpu(network.in_crops, looked_at, crops),
         lambda: tf.zeros((0, size, size)),
     )
-    occupied = found > 0.5
+    occupied = found > threshold
     is_unsure = tf.logical_not(tf.reduce_any(occupied, axis=(1, 2)))
     for axis in (0, 1):
         along = tf.reduce_any(occupied, axis=2 - axis)

@@ -112,7 +112,9 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
         raise InputError(f"window must be 'auto' or 'center' in an export, received {window!r}")
     segmenter = Segmenter(weights, SegmentationSettings(threshold=threshold, window=window))
     network = GraphNetwork(_models(weights), precision)
-    settings = GraphSettings(segmenter.networks.spec, segmenter.threshold, window)
+    settings = GraphSettings(
+        segmenter.networks.spec, segmenter.threshold, window, segmenter.networks.knows_dark
+    )
     card = json.dumps({**segmenter.provenance, "precision": precision}, indent=2) + "\n"
     expected = segmenter.segment(golden_image())
     with staging_folder(Path(path)) as staging:

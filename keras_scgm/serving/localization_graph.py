@@ -16,23 +16,28 @@ from keras_scgm.localization import (
     MAX_TILE,
     MIN_AREA_MM2,
     MIN_PROBES,
+    MIN_SEARCH_PX,
     PROBE_DISTANCE_MM,
+    SEARCH_SHARE,
     SIZE_DIVISOR,
     STEP_COST,
     TILE_OVERLAP,
 )
 from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
 from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.serving.slices_graph import Grid, Statistics, clip, measure, measure_all
+from keras_scgm.serving.slices_graph import Grid, Statistics, clip, is_varied, measure, measure_all
 from keras_scgm.slices import ROUNDING_TOLERANCE
+
+MAX_BUDGET_PX = 2**31 - 1
+"""Pixels are counted in int32; no field of view has more."""
 
 
 class Windows(NamedTuple):
-    """What the network is to look at.
+    """The network's input windows of a volume.
 
     starts: int32 (slice, 2), first pixels.
     statistics: of the intensities in them.
-    is_found: whether a cord was found, true if it was not looked for.
+    is_found: whether a cord was found.
     cord: float64 (slice, 2) pixels of the windows, where the cord is if it was found.
     is_seen: bool (slice,), windows that the search has looked at.
     """
@@ -43,57 +48,126 @@ class Windows(NamedTuple):
     cord: tf.Tensor
     is_seen: tf.Tensor
 
-    @classmethod
-    def centered(cls, image: StoredImage, grid: Grid) -> Windows:
-        starts = grid.centered_starts
-        nowhere = tf.zeros(tf.shape(starts), tf.float64)
-        statistics = measure_all(image, grid, starts)
-        return cls(starts, statistics, tf.constant(True), nowhere, tf.zeros(grid.n_slices, tf.bool))
+    @property
+    def cord_steps(self) -> tf.Tensor:
+        """float64 (slice,): pixels from the cord to the cord in a neighbouring slice, the larger of two."""
+        places = self.cord + tf.cast(self.starts, tf.float64)
+        steps = tf.norm(places[1:] - places[:-1], axis=1)
+        return tf.maximum(tf.pad(steps, [[0, 1]]), tf.pad(steps, [[1, 0]]))
 
 
-def windows_on_cord(image: StoredImage, grid: Grid, statistics: Statistics, network: GraphNetwork) -> Windows:
-    """Windows that hold the cord, from the statistics of the centered ones."""
-    probes = _probes(grid.n_slices, image.slice_spacing_mm)
-    centered = grid.centered_starts
-    is_seen, centers = _track(image, grid, probes, grid.window, centered, statistics, network)
+class _Track(NamedTuple):
+    """Where the cord was seen in windows.
+
+    starts: int32 (slice, 2), first pixels of the windows.
+    statistics: of the intensities in them.
+    looked_at: int32 (probe,), slices whose windows the network has seen.
+    probes: int32 (probe,), probed slices that are not empty.
+    is_seen: bool (probe,), whether they show the cord.
+    centers: float64 (probe, 2) resampled pixels, where.
+    """
+
+    starts: tf.Tensor
+    statistics: Statistics
+    looked_at: tf.Tensor
+    probes: tf.Tensor
+    is_seen: tf.Tensor
+    centers: tf.Tensor
+
+    @property
+    def is_convincing(self) -> tf.Tensor:
+        n_seen = tf.math.count_nonzero(self.is_seen, dtype=tf.int32)
+        return tf.logical_and(n_seen > 0, 2 * n_seen >= tf.size(self.probes))
+
+    def in_windows_of(self, other: _Track) -> _Track:
+        """What was seen here, and the windows of another track."""
+        return self._replace(starts=other.starts, statistics=other.statistics, looked_at=other.looked_at)
+
+    def centers_of_all(self, grid: Grid) -> tf.Tensor:
+        """float64 (slice, 2) resampled pixels; some probe must show the cord."""
+        slices, centers = (tf.boolean_mask(values, self.is_seen) for values in (self.probes, self.centers))
+        last_pixel = tf.cast(grid.shape - 1, tf.float64)
+        return clip(_interpolated(slices, centers, grid.n_slices), 0.0, last_pixel)
+
+
+def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Windows:
+    """Windows that hold the cord."""
+    middle = _tracked(image, grid, grid.centered_starts, network)
     look_further = tf.logical_and(
-        tf.logical_not(tf.reduce_all(is_seen)), tf.reduce_max(grid.shape) > grid.spec.size
+        tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.spec.size
     )
-    whole = -(-grid.shape // SIZE_DIVISOR) * SIZE_DIVISOR
-
-    def in_whole_field() -> tuple[tf.Tensor, tf.Tensor]:
-        corners = tf.zeros_like(centered)
-        of_field = measure(image, grid, whole, corners, probes, at_once=1)
-        return _track(image, grid, probes, whole, corners, of_field, network)
-
-    is_seen, centers = tf.cond(look_further, in_whole_field, lambda: (is_seen, centers))
-    n_seen = tf.math.count_nonzero(is_seen, dtype=tf.int32)
-    is_found = 2 * n_seen >= tf.size(probes)
-    offsets = centers - tf.cast(tf.gather(centered, probes), tf.float64) - (grid.spec.size - 1) / 2
+    track = tf.cond(look_further, lambda: _searched(image, grid, middle, network), lambda: middle)
+    offsets = track.centers - tf.cast(tf.gather(track.starts, track.probes), tf.float64)
+    offsets -= (grid.spec.size - 1) / 2
     is_off = tf.reduce_any(tf.abs(offsets) > grid.spec.size / 4, axis=1)
-    must_move = tf.logical_and(is_found, tf.reduce_any(tf.logical_and(is_off, is_seen)))
+    must_move = tf.logical_and(track.is_convincing, tf.reduce_any(tf.logical_and(is_off, track.is_seen)))
 
-    def of_all() -> tf.Tensor:
-        along = _interpolated(
-            tf.boolean_mask(probes, is_seen), tf.boolean_mask(centers, is_seen), grid.n_slices
-        )
-        return clip(along, 0.0, tf.cast(grid.shape - 1, tf.float64))
+    def moved() -> _Track:
+        again = _tracked(image, grid, _around(track, grid), network)
+        return tf.cond(again.is_convincing, lambda: again, lambda: track.in_windows_of(again))
 
-    along = tf.cond(is_found, of_all, lambda: tf.zeros(tf.shape(centered), tf.float64))
+    return _with_cord(tf.cond(must_move, moved, lambda: track), grid)
 
-    def moved() -> tuple[tf.Tensor, Statistics]:
-        starts = tf.cast(tf.round(along - (grid.spec.size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
-        return starts, measure_all(image, grid, starts)
 
-    starts, statistics = tf.cond(must_move, moved, lambda: (centered, statistics))
-    is_probe = tf.reduce_any(tf.range(grid.n_slices)[:, tf.newaxis] == probes, axis=1)
-    return Windows(
-        starts,
-        statistics,
-        is_found,
-        along - tf.cast(starts, tf.float64),
-        tf.logical_and(is_probe, tf.logical_not(must_move)),
+def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> Windows:
+    """Windows that stay where they are, and the cord in them."""
+    return _with_cord(_tracked(image, grid, starts, network), grid)
+
+
+def _with_cord(track: _Track, grid: Grid) -> Windows:
+    starts = tf.cast(track.starts, tf.float64)
+    cord = tf.cond(
+        track.is_convincing, lambda: track.centers_of_all(grid) - starts, lambda: tf.zeros_like(starts)
     )
+    is_seen = tf.reduce_any(tf.range(grid.n_slices)[:, tf.newaxis] == track.looked_at, axis=1)
+    return Windows(track.starts, track.statistics, track.is_convincing, cord, is_seen)
+
+
+def _tracked(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> _Track:
+    """The cord in windows of the network's size."""
+    statistics = measure_all(image, grid, starts)
+    probes = _probes(grid.n_slices, image.slice_spacing_mm)
+    return _track(image, grid, probes, grid.window, starts, statistics, network)
+
+
+def _searched(image: StoredImage, grid: Grid, middle: _Track, network: GraphNetwork) -> _Track:
+    """The cord in windows around what a few probes show anywhere in the field of view."""
+    window_px = grid.spec.size**2 * tf.cast(grid.n_slices, tf.float64)
+    budget_px = tf.minimum(tf.maximum(tf.round(SEARCH_SHARE * window_px), MIN_SEARCH_PX), MAX_BUDGET_PX)
+    budget_px = tf.cast(budget_px, tf.int32)
+    field = _field_shape(grid, budget_px)
+    probes = _probes(grid.n_slices, image.slice_spacing_mm)
+    count = clip(budget_px // tf.reduce_prod(field), 1, tf.size(probes))
+    corners = tf.tile(tf.maximum(grid.shape - field, 0)[tf.newaxis] // 2, [grid.n_slices, 1])
+    some = tf.gather(probes, (2 * tf.range(count) + 1) * tf.size(probes) // (2 * count))
+    statistics = measure(image, grid, field, corners, some, at_once=1)
+    elsewhere = _track(image, grid, some, field, corners, statistics, network)
+    around = tf.cond(
+        tf.reduce_any(elsewhere.is_seen),
+        lambda: _tracked(image, grid, _around(elsewhere, grid), network),
+        lambda: middle,
+    )
+    several = tf.math.count_nonzero(elsewhere.is_seen) > 1
+    otherwise = tf.cond(
+        tf.logical_and(elsewhere.is_convincing, several),
+        lambda: elsewhere.in_windows_of(around),
+        lambda: middle,
+    )
+    return tf.cond(around.is_convincing, lambda: around, lambda: otherwise)
+
+
+def _around(track: _Track, grid: Grid) -> tf.Tensor:
+    """int32 (slice, 2): first pixels of windows around the cord."""
+    first = track.centers_of_all(grid) - (grid.spec.size - 1) / 2
+    return tf.cast(tf.round(first + ROUNDING_TOLERANCE), tf.int32)
+
+
+def _field_shape(grid: Grid, max_px: tf.Tensor) -> tf.Tensor:
+    """int32 (2,): pixels of the whole field of view, or of as much in its middle as `max_px` pixels hold."""
+    whole = -(-grid.shape // SIZE_DIVISOR) * SIZE_DIVISOR
+    side = tf.cast(tf.floor(tf.sqrt(tf.cast(max_px, tf.float64))), tf.int32)
+    shape = tf.minimum(whole, tf.maximum(side, max_px // tf.minimum(whole[::-1], side)))
+    return shape - shape % SIZE_DIVISOR
 
 
 def _probes(n_slices: tf.Tensor, slice_spacing_mm: tf.Tensor) -> tf.Tensor:
@@ -112,44 +186,59 @@ def _track(
     starts: tf.Tensor,
     statistics: Statistics,
     network: GraphNetwork,
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which probes show the cord, bool (probe,), and where, float64 (probe, 2) resampled pixels."""
+) -> _Track:
+    """The cord in some slices' windows of any size."""
 
-    def look(row: tf.Tensor, all_centers: tf.TensorArray, all_areas: tf.TensorArray) -> tuple[Any, ...]:
+    def look(row: tf.Tensor, shown: Any, all_centers: Any, all_areas: Any) -> tuple[Any, ...]:
         index = probes[row]
         slices, _ = image.read_slices(index, index + 1)
         here = starts[index : index + 1]
         normalized = statistics.normalize(grid.to_windows(slices, window, here))
-        peaks, areas_mm2 = _peaks(_predict_in_tiles(normalized, network), grid.spec.spacing_mm)
+        is_shown = is_varied(normalized)[0]
+        nothing = (tf.zeros((CANDIDATES, 2), tf.float64), tf.zeros(CANDIDATES, tf.float64))
+        peaks, areas_mm2 = tf.cond(
+            is_shown,
+            lambda: _peaks(
+                _inside_field(_predict_in_tiles(normalized, network), here[0], grid), grid.spec.spacing_mm
+            ),
+            lambda: nothing,
+        )
         return (
             row + 1,
+            shown.write(row, is_shown),
             all_centers.write(row, peaks + tf.cast(here, tf.float64)),
             all_areas.write(row, areas_mm2),
         )
 
     n_probes = tf.size(probes)
-    _, all_centers, all_areas = tf.while_loop(
+    _, shown, all_centers, all_areas = tf.while_loop(
         lambda row, *_: row < n_probes,
         look,
         (
             tf.constant(0),
+            tf.TensorArray(tf.bool, size=n_probes, element_shape=[]),
             tf.TensorArray(tf.float64, size=n_probes, element_shape=[CANDIDATES, 2]),
             tf.TensorArray(tf.float64, size=n_probes, element_shape=[CANDIDATES]),
         ),
         parallel_iterations=1,
     )
-    centers, areas_mm2 = all_centers.stack(), all_areas.stack()
-    chosen = _best_path(centers * grid.spec.spacing_mm, areas_mm2)
+    is_shown = shown.stack()
+    probes, centers, areas_mm2 = (
+        tf.boolean_mask(values, is_shown) for values in (probes, all_centers.stack(), all_areas.stack())
+    )
+    chosen = tf.cond(
+        tf.size(probes) > 0,
+        lambda: _best_path(centers * grid.spec.spacing_mm, areas_mm2),
+        lambda: tf.zeros(0, tf.int32),
+    )
     is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2
-    is_seen = tf.logical_and(is_seen, tf.logical_not(statistics.is_constant))
-    return is_seen, tf.gather(centers, chosen, batch_dims=1)
+    return _Track(starts, statistics, probes, probes, is_seen, tf.gather(centers, chosen, batch_dims=1))
 
 
 def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
     """float32 (rows, columns): the network on one slice of any size."""
     rows, columns = tf.shape(slices)[1], tf.shape(slices)[2]
-    row_starts, column_starts = _tile_starts(rows), _tile_starts(columns)
-    height, width = tf.minimum(rows, MAX_TILE), tf.minimum(columns, MAX_TILE)
+    (row_starts, height), (column_starts, width) = _tiles(rows), _tiles(columns)
 
     def add(number: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         top = row_starts[number // tf.size(column_starts)]
@@ -168,12 +257,23 @@ def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
     )[1]
 
 
-def _tile_starts(length: tf.Tensor) -> tf.Tensor:
-    beyond = tf.cast(length - MAX_TILE, tf.float64)
-    count = tf.math.ceil(tf.cast(length - TILE_OVERLAP, tf.float64) / (MAX_TILE - TILE_OVERLAP))
-    count = tf.maximum(count, 1.0)
-    step = tf.maximum(beyond, 0.0) / tf.maximum(count - 1, 1.0)
-    return tf.cast(tf.round(tf.range(count, dtype=tf.float64) * step), tf.int32)
+def _tiles(length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """First pixels of equal parts that overlap, int32 (tile,), and how long they are."""
+    pixels = tf.cast(length, tf.float64)
+    count = tf.maximum(tf.math.ceil((pixels - TILE_OVERLAP) / (MAX_TILE - TILE_OVERLAP)), 1.0)
+    size = tf.math.ceil((pixels + (count - 1) * TILE_OVERLAP) / count / SIZE_DIVISOR) * SIZE_DIVISOR
+    size = tf.minimum(size, pixels)
+    step = (pixels - size) / tf.maximum(count - 1, 1.0)
+    return tf.cast(tf.round(tf.range(count, dtype=tf.float64) * step), tf.int32), tf.cast(size, tf.int32)
+
+
+def _inside_field(probabilities: tf.Tensor, start: tf.Tensor, grid: Grid) -> tf.Tensor:
+    """Probabilities in a window, 0 past the field of view, where the window shows its mirror image."""
+    rows, columns = (start[axis] + tf.range(tf.shape(probabilities)[axis]) for axis in (0, 1))
+    is_row, is_column = (
+        tf.logical_and(pixels >= 0, pixels < grid.shape[axis]) for axis, pixels in enumerate((rows, columns))
+    )
+    return tf.where(tf.logical_and(is_row[:, tf.newaxis], is_column), probabilities, 0.0)
 
 
 def _peaks(probabilities: tf.Tensor, spacing_mm: float) -> tuple[tf.Tensor, tf.Tensor]:

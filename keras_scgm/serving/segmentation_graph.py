@@ -8,12 +8,13 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from keras_scgm.quality import RIM_MM
-from keras_scgm.segmentation import COARSE_MM
+from keras_scgm.segmentation import COARSE_MM, NO_CORD
 from keras_scgm.serving.cropping_graph import predict_around
+from keras_scgm.serving.detached_pieces_graph import remove_detached
 from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
-from keras_scgm.serving.localization_graph import Windows, windows_on_cord
+from keras_scgm.serving.localization_graph import Windows, fixed_windows, windows_on_cord
 from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.serving.slices_graph import Grid, Statistics
+from keras_scgm.serving.slices_graph import Grid, Statistics, is_varied
 from keras_scgm.slices import EDGE_MM, SliceSpec
 
 NETWORK_SLICES = 4
@@ -31,11 +32,13 @@ class GraphSettings:
         spec: the network's slices.
         threshold: probability above which a voxel of the image's grid is gray matter.
         window: "auto" finds the cord, "center" is the middle of the field of view.
+        knows_dark: whether the network knows gray matter that is darker than white matter.
     """
 
     spec: SliceSpec
     threshold: float
     window: Literal["auto", "center"] = "auto"
+    knows_dark: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ class Result:
 def segment(image: StoredImage, network: GraphNetwork, settings: GraphSettings) -> Result:
     """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
     grid = Grid.of(image, settings.spec)
-    windows = Windows.centered(image, grid)
     if settings.window == "auto":
-        windows = windows_on_cord(image, grid, windows.statistics, network)
+        windows = windows_on_cord(image, grid, network)
+    else:
+        windows = fixed_windows(image, grid, grid.centered_starts, network)
     chunks = _segment_chunks(image, grid, windows, network, settings)
     statistics = windows.statistics
     something = tf.logical_not(statistics.is_constant)
@@ -71,7 +75,7 @@ def segment(image: StoredImage, network: GraphNetwork, settings: GraphSettings) 
         mask=mask,
         probabilities=tf.where(something, chunks.probabilities, tf.zeros_like(chunks.probabilities)),
         area_mm2=image.in_file_order(tf.cast(area_mm2, tf.float32)),
-        warnings=_warnings(image, windows.is_found, statistics, n_voxels, chunks),
+        warnings=_warnings(image, windows.is_found, statistics, n_voxels, chunks, settings),
     )
 
 
@@ -101,6 +105,7 @@ def _segment_chunks(
 ) -> _Chunks:
     statistics = windows.statistics
     rim_pixels = max(1, round(RIM_MM / grid.spec.spacing_mm))
+    steps = windows.cord_steps
 
     def add(chunk: tf.Tensor, *gathered: Any) -> tuple[Any, ...]:
         masks, maps, edges, contrast = gathered
@@ -109,18 +114,19 @@ def _segment_chunks(
         slices, _ = image.read_slices(first, last)
         here = windows.starts[first:last]
         normalized = statistics.normalize(grid.to_windows(slices, grid.window, here))
-        if settings.window == "auto" and network.takes_crops:
-            known = windows.cord[first:last], windows.is_seen[first:last]
-            probabilities = tf.cond(
-                windows.is_found,
-                lambda: predict_around(normalized, *known, network, grid.spec),
-                lambda: off_cpu(network, normalized),
-            )
-        else:
-            probabilities = off_cpu(network, normalized)
+        cord = windows.cord[first:last]
+        probabilities = _predict(normalized, cord, windows.is_seen[first:last], windows, network, settings)
+        probabilities = tf.cond(
+            windows.is_found,
+            lambda: remove_detached(
+                probabilities, cord, steps[first:last], settings.threshold, grid.spec.spacing_mm
+            ),
+            lambda: probabilities,
+        )
         native, covered = grid.to_native(probabilities, here)
         mask = native > settings.threshold
-        inside = probabilities > 0.5
+        has_some = tf.reduce_any(mask, axis=(1, 2), keepdims=True)
+        inside = tf.logical_and(probabilities > settings.threshold, has_some)
         rim = tf.logical_and(_dilated(inside, rim_pixels), tf.logical_not(inside))
         parts = tf.cast(tf.stack([inside, rim]), tf.float64)
         sums = tf.reduce_sum(parts * tf.cast(normalized[..., 0], tf.float64), axis=(2, 3))
@@ -149,6 +155,34 @@ def _segment_chunks(
     return _Chunks(masks.concat(), maps.concat(), edges.concat(), contrast)
 
 
+def _predict(
+    slices: tf.Tensor,
+    cord: tf.Tensor,
+    is_seen: tf.Tensor,
+    windows: Windows,
+    network: GraphNetwork,
+    settings: GraphSettings,
+) -> tf.Tensor:
+    """float32 (slice, rows, columns): probabilities, 0 in empty windows."""
+    varied = is_varied(slices)
+    shown, cord, is_seen = (tf.boolean_mask(values, varied) for values in (slices, cord, is_seen))
+
+    def around() -> tf.Tensor:
+        return predict_around(shown, cord, is_seen, network, settings.spec, settings.threshold)
+
+    def whole() -> tf.Tensor:
+        return off_cpu(network, shown)
+
+    def predicted() -> tf.Tensor:
+        if settings.window == "auto" and network.takes_crops:
+            found = tf.cond(windows.is_found, around, whole)
+        else:
+            found = whole()
+        return tf.scatter_nd(tf.where(varied), found, tf.shape(slices, tf.int64)[:3])
+
+    return tf.cond(tf.reduce_any(varied), predicted, lambda: tf.zeros_like(slices[..., 0]))
+
+
 def _is_near_edge(image: StoredImage, mask: tf.Tensor, covered: list[tf.Tensor]) -> tf.Tensor:
     near = tf.zeros(tf.shape(mask)[:1], tf.bool)
     for axis in (0, 1):
@@ -163,7 +197,12 @@ def _is_near_edge(image: StoredImage, mask: tf.Tensor, covered: list[tf.Tensor])
 
 
 def _warnings(
-    image: StoredImage, found: tf.Tensor, statistics: Statistics, n_voxels: tf.Tensor, chunks: _Chunks
+    image: StoredImage,
+    found: tf.Tensor,
+    statistics: Statistics,
+    n_voxels: tf.Tensor,
+    chunks: _Chunks,
+    settings: GraphSettings,
 ) -> tf.Tensor:
     """The warnings of `keras_scgm.segmentation`, in its words and order."""
     is_coarse = tf.reduce_max(image.in_plane_spacing_mm) > COARSE_MM
@@ -187,7 +226,7 @@ def _warnings(
                 ]
             ),
         ),
-        (tf.logical_not(found), "no cord was found; the window stays in the middle of the field"),
+        (tf.logical_not(found), NO_CORD),
         (
             statistics.n_not_finite > 0,
             tf.strings.as_string(statistics.n_not_finite)
@@ -208,7 +247,7 @@ def _warnings(
             "it may be cut off: " + _names(image, chunks.near_edge),
         ),
         (
-            tf.logical_and(is_judged, chunks.contrast < 0),
+            tf.logical_and(is_judged, chunks.contrast < 0 if not settings.knows_dark else False),
             "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, "
             "T1-weighted), which these weights may not know",
         ),

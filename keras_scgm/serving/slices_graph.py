@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.slices import CHUNK_SLICES, SliceSpec
+from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceSpec
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,13 @@ def measure(
         chunk = indices[first : first + at_once]
         slices, n_replaced = image.read_slices(chunk[0], chunk[-1] + 1)
         windows = grid.to_windows(slices, window, tf.gather(starts, chunk))
-        chunk_mean = tf.reduce_mean(windows)
+        windows = tf.boolean_mask(windows, _is_not_constant(windows))
         size = tf.cast(tf.size(windows), tf.float64)
+        chunk_mean = tf.math.divide_no_nan(tf.reduce_sum(windows), size)
         shift, total = chunk_mean - mean, count + size
-        squares += tf.reduce_sum((windows - chunk_mean) ** 2) + shift**2 * count * size / total
-        mean += shift * size / total
+        share = tf.math.divide_no_nan(size, total)
+        squares += tf.reduce_sum((windows - chunk_mean) ** 2) + shift**2 * count * share
+        mean += shift * share
         return first + at_once, total, mean, squares, n_not_finite + n_replaced
 
     zero = tf.constant(0.0, tf.float64)
@@ -128,7 +130,17 @@ def measure(
         (tf.constant(0), zero, zero, zero, tf.constant(0, tf.int64)),
         parallel_iterations=1,
     )
-    return Statistics(mean, tf.sqrt(squares / count), n_not_finite)
+    return Statistics(mean, tf.sqrt(tf.math.divide_no_nan(squares, count)), n_not_finite)
+
+
+def is_varied(windows: tf.Tensor) -> tf.Tensor:
+    """Which z-scored windows, float32 (slice, rows, columns, 1), hold something: bool (slice,)."""
+    return tf.reduce_max(windows, axis=(1, 2, 3)) - tf.reduce_min(windows, axis=(1, 2, 3)) > EMPTY_RANGE
+
+
+def _is_not_constant(windows: tf.Tensor) -> tf.Tensor:
+    low, high = tf.reduce_min(windows, axis=(1, 2)), tf.reduce_max(windows, axis=(1, 2))
+    return high - low > 1e-12 * tf.maximum(tf.abs(low), tf.abs(high))
 
 
 def clip(values: tf.Tensor, low: Any, high: Any) -> tf.Tensor:

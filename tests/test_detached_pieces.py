@@ -1,0 +1,88 @@
+"""Gray matter away from the cord is removed, alike in the command and in an exported graph."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_scgm import Segmenter
+from keras_scgm.detached_pieces import NEAR_MM, REACH_MM, remove_detached
+from keras_scgm.serving.detached_pieces_graph import remove_detached as remove_in_graph
+
+SPACING_MM = 0.5
+CENTER = (60.0, 60.0)
+REACH, NEAR = REACH_MM / SPACING_MM, NEAR_MM / SPACING_MM
+
+
+def disc(row, column, radius=4):
+    rows, columns = np.indices((120, 120))
+    return np.hypot(rows - row, columns - column) <= radius
+
+
+CORD, HORN = disc(60, 60), disc(60, 60 + 10, 3)
+"""The horn reaches to 7 pixels from the centre, but does not touch the disc."""
+ISLAND = disc(60, 60 + 22, 3)
+BRIDGED = np.zeros((120, 120), bool)
+BRIDGED[60, 60:90] = True
+FAR = disc(60, 60 + 40, 3)
+
+CASES = {
+    "nothing": (np.zeros_like(CORD), np.zeros_like(CORD)),
+    "the cord alone": (CORD, CORD),
+    "a horn of its own": (CORD | HORN, CORD | HORN),
+    "an island": (CORD | HORN | ISLAND, CORD | HORN),
+    "an island on a bridge": (CORD | BRIDGED, CORD | BRIDGED),
+    "an island alone, far from the cord": (FAR, np.zeros_like(CORD)),
+    "the cord beside its line": (disc(60, 60 + 15), disc(60, 60 + 15)),
+}
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.7])
+def test_what_stays(threshold):
+    found, expected = (np.array(column) for column in zip(*CASES.values(), strict=True))
+    probabilities = np.where(found, np.float32(threshold + 0.1), np.float32(threshold - 0.1))
+    before = probabilities.copy()
+    centers, steps = np.tile(CENTER, (len(CASES), 1)), np.full(len(CASES), 0.5)
+    cleaned, removed = remove_detached(probabilities, centers, steps, threshold, SPACING_MM)
+    np.testing.assert_array_equal(probabilities, before)
+    np.testing.assert_array_equal(cleaned > threshold, expected)
+    np.testing.assert_array_equal(cleaned[~found], probabilities[~found])
+    np.testing.assert_array_equal(removed, (found & ~expected).sum(axis=(1, 2)))
+    graph = tf.function(lambda *given: remove_in_graph(*given, threshold, SPACING_MM))
+    np.testing.assert_array_equal(graph(probabilities, centers, steps), cleaned)
+
+
+def test_where_the_line_of_the_cord_is_steep_it_is_trusted_less():
+    probabilities = FAR[np.newaxis].astype(np.float32)
+    for step, n_removed in ((0.5, FAR.sum()), (25.0, 0)):
+        removed = remove_detached(probabilities, np.array([CENTER]), np.array([step]), 0.5, SPACING_MM)[1]
+        assert removed == [n_removed]
+
+
+def test_random_masks_are_cleaned_alike_in_the_graph():
+    rng = np.random.default_rng(0)
+    probabilities = (rng.random((12, 100, 90)) * (rng.random((12, 100, 90)) < 0.6)).astype(np.float32)
+    centers, steps = rng.uniform(20, 70, (12, 2)), rng.uniform(0, 8, 12)
+    cleaned, removed = remove_detached(probabilities, centers, steps, 0.3, SPACING_MM)
+    assert (removed > 0).any()
+    np.testing.assert_array_equal(remove_in_graph(probabilities, centers, steps, 0.3, SPACING_MM), cleaned)
+
+
+@pytest.mark.parametrize("name", ["10063", "9584", "9709"])
+def test_no_voxel_outside_the_cord(reference, name):
+    folder = reference / "multisite"
+    cord = np.asarray(nib.load(folder / f"{name}_cord.nii.gz").dataobj) > 0
+    mask = np.asarray(Segmenter().segment(folder / f"{name}_scan.nii.gz").mask_voxels) > 0
+    assert mask.any()
+    assert not (mask & ~cord).any()
+
+
+@pytest.mark.parametrize("weights", ["synthetic", "challenge", "large"])
+@pytest.mark.usefixtures("published_weights")
+def test_no_gray_matter_in_a_vertebral_body(reference, weights):
+    result = Segmenter(weights).segment(reference / "failing" / "9418_s7-9.nii.gz")
+    mask = result.volume.axial_view(result.mask_voxels) > 0
+    spacing_mm = np.array(result.volume.in_plane_spacing_mm)
+    for k in range(mask.shape[2]):
+        voxels_mm = np.argwhere(mask[:, :, k]) * spacing_mm
+        assert np.linalg.norm(voxels_mm - np.median(voxels_mm, axis=0), axis=1).max() < 8
