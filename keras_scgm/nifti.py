@@ -13,18 +13,39 @@ from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt2axcodes, ornt_transform
+from nibabel.quaternions import quat2mat
 from nibabel.spatialimages import HeaderDataError
 from zlib_ng import gzip_ng, zlib_ng
 
 import keras_scgm.volume
 from keras_scgm.errors import InputError
-from keras_scgm.volume import CANONICAL_AXES, DiskArray, Volume, Voxels
+from keras_scgm.volume import CANONICAL_AXES, DiskArray, Volume, Voxels, to_nanometre
 
 WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 # DEFLATE cannot compress better than 1032:1, so a larger claim in a header is false.
 MAX_GZIP_RATIO = 1032
 PLAUSIBLE_SPACING_MM = (0.01, 5.0)
+
+SPACING_TOLERANCE = 0.01
+"""Relative difference above which spacings disagree; headers rounded to float32 or to 0.001 mm stay below."""
+
+DIRECTION_TOLERANCE_DEG = 3.0
+"""Angle above which the axes of two forms disagree; rounding of a quaternion to float32 makes 0.1 degrees."""
+
+SPACING_WARNING = (
+    "the sform says voxels of {} mm, {} {} mm; the sform counts and areas follow it; "
+    "mend the header if that is wrong"
+)
+EXCHANGE_WARNING = (
+    "qform and sform exchange {} (qform: {}, sform: {}); the sform counts; mend the header if that is wrong"
+)
+DIRECTION_WARNING = (
+    "the axes of qform and sform differ in direction by {} degrees; the sform counts; "
+    "mend the header if that is wrong"
+)
+ENDS_OF_AXES = ("left and right", "anterior and posterior", "inferior and superior")
+"""Names of the world axes x, y and z in warnings."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +117,8 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
             voxels = _unpack(file, layout, offset, path)
         else:
             voxels = DiskArray(open(path, "rb"), layout.dtype, layout.grid_shape, offset)  # noqa: SIM115
-    return Volume(voxels, affine, layout.header, shape, layout.slope, layout.intercept, str(path))
+    warnings = () if layout.affine is None else _disagreements(layout.header, affine, len(shape))
+    return Volume(voxels, affine, layout.header, shape, layout.slope, layout.intercept, str(path), warnings)
 
 
 def volume_from_image(
@@ -117,9 +139,12 @@ def volume_from_image(
         image = nib.Nifti1Image.from_image(image)
     header = image.header.copy()
     if image.affine is not None and not np.allclose(image.affine, _header_affine(header, source)):
-        header.set_sform(image.affine)
+        # As nibabel does when it saves such an image: its affine counts, not what the header still holds.
+        header.set_sform(image.affine, code="aligned")
+        header.set_qform(image.affine, code="unknown")
     shape = _checked_shape(header, source)
     affine = _checked_affine(header, shape, source)
+    warnings = () if affine is None else _disagreements(header, affine, len(shape))
     if affine is None:
         affine = _declared_affine(header, orientation, source)
     voxels = np.asanyarray(image.dataobj)
@@ -127,7 +152,7 @@ def volume_from_image(
     index = _frame_index(shape, frame, source)
     shape = shape if index is None else shape[:3]
     voxels = voxels.reshape((*_three(shape), -1), order="F")[..., index or 0]
-    return Volume(voxels, affine, header, shape, slope=1.0, intercept=0.0, source=source)
+    return Volume(voxels, affine, header, shape, 1.0, 0.0, source, warnings)
 
 
 def axis_codes(orientation: str) -> tuple[str, ...]:
@@ -351,6 +376,59 @@ def _check_in_plane_spacing(affine: np.ndarray, source: str | Path) -> None:
             f"{source}: axial voxels of {in_plane_mm[0]:g} x {in_plane_mm[1]:g} mm, outside {low:g} to "
             f"{high:g} mm; check the units and the orientation in the header"
         )
+
+
+def _disagreements(header: nib.Nifti1Header, affine: np.ndarray, n_dims: int) -> tuple[str, ...]:
+    """Warnings where qform or pixdim contradict the sform, one line each; none if there is no sform."""
+    if header["sform_code"] == 0:
+        return ()
+    warnings = []
+    has_qform = header["qform_code"] > 0
+    stored = slice(min(n_dims, 3))
+    lengths_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    sform_mm = to_nanometre(lengths_mm[stored])
+    pixdim_mm = to_nanometre(header["pixdim"][1:4][stored].astype(np.float64))
+    if np.any(np.abs(sform_mm - pixdim_mm) > SPACING_TOLERANCE * pixdim_mm):
+        others = "qform and pixdim say" if has_qform else "pixdim says"
+        warnings.append(SPACING_WARNING.format(_by(sform_mm), others, _by(pixdim_mm)))
+    qform = np.eye(4)
+    qform[:3, :3] = _qform_directions(header)
+    if not has_qform or not np.all(np.isfinite(qform)):
+        return tuple(warnings)
+    # The closest rotation, because a qform cannot hold the shear of a sform.
+    left, _, right = np.linalg.svd(affine[:3, :3] / lengths_mm)
+    cosines = np.sum(qform[:3, :3] * (left @ right), axis=0)[stored]
+    angle_deg = to_nanometre(np.rad2deg(np.arccos(np.clip(cosines.min(), -1, 1))))
+    axes = [io_orientation(form)[stored] for form in (qform, affine)]
+    if angle_deg > DIRECTION_TOLERANCE_DEG:
+        if np.array_equal(*axes):
+            warnings.append(DIRECTION_WARNING.format(f"{angle_deg:.0f}"))
+        else:
+            codes = ["".join(ornt2axcodes(form)) for form in axes]
+            warnings.append(EXCHANGE_WARNING.format(_exchanged(*axes), *codes))
+    return tuple(warnings)
+
+
+def _qform_directions(header: nib.Nifti1Header) -> np.ndarray:
+    """Directions of the stored axes, one column each; NaN where the quaternion is not finite."""
+    # Not nibabel's `get_qform`, which refuses headers that other programs read: a quaternion a little longer
+    # than 1, or a pixdim[0] of 0.
+    quaternion = np.array([header[f"quatern_{name}"] for name in "bcd"], np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        real = np.sqrt(np.maximum(0.0, 1 - quaternion @ quaternion))
+        directions = quat2mat([real, *quaternion])
+    directions[:, 2] *= -1 if header["pixdim"][0] < 0 else 1
+    return directions
+
+
+def _exchanged(one: np.ndarray, other: np.ndarray) -> str:
+    if not np.array_equal(one[:, 0], other[:, 0]):
+        return "axes"
+    return ", ".join(ENDS_OF_AXES[int(axis)] for axis, _ in one[one[:, 1] != other[:, 1]])
+
+
+def _by(spacing_mm: np.ndarray) -> str:
+    return " x ".join(f"{value:.3g}" for value in spacing_mm)
 
 
 def _three(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -284,8 +284,8 @@ class _Run:
         self.near_edge = np.zeros(volume.n_slices, bool)
         self.uncertainty_sum = np.zeros(volume.n_slices)
         self.features = [SliceFeatures(area_mm2=0.0)] * volume.n_slices
-        self.warnings: list[str] = []
-        self.doubts: list[str] = []
+        self.warnings = [*volume.warnings]
+        self.doubts = [*volume.warnings]
 
     def result(self, progress: Progress | None) -> Segmentation:
         volume = self.volume

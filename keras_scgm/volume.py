@@ -96,6 +96,7 @@ class Volume:
         slope: multiplies the stored values.
         intercept: is added after the slope.
         source: what error messages call the volume, usually its path.
+        warnings: what may be wrong with the geometry in the header, one line each.
     """
 
     voxels: Voxels
@@ -105,6 +106,7 @@ class Volume:
     slope: float
     intercept: float
     source: str
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def _to_canonical(self) -> np.ndarray:
@@ -134,7 +136,7 @@ class Volume:
     @cached_property
     def in_plane_spacing_mm(self) -> tuple[float, float]:
         """Voxel spacing in the axial plane, (right-left, anterior-posterior)."""
-        spacing_mm = _to_nanometre(np.linalg.norm(self.affine[:3, :3], axis=0))
+        spacing_mm = to_nanometre(np.linalg.norm(self.affine[:3, :3], axis=0))
         right_left, anterior_posterior, _ = self._canonical_axes
         return float(spacing_mm[right_left]), float(spacing_mm[anterior_posterior])
 
@@ -148,7 +150,7 @@ class Volume:
     @property
     def slice_spacing_mm(self) -> float:
         """Distance between the planes of neighbouring slices."""
-        return float(_to_nanometre(abs(np.linalg.det(self.affine[:3, :3])) / self.voxel_area_mm2))
+        return float(to_nanometre(abs(np.linalg.det(self.affine[:3, :3])) / self.voxel_area_mm2))
 
     def stored_slice_index(self, k: int) -> int:
         """Index along `axial_axis` of the k-th slice from the inferior end."""
@@ -234,7 +236,8 @@ class Volume:
                 file.write(np.asfortranarray(as_array(voxels)[:, :, block], dtype).T)
 
 
-def _to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
+def to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
+    """Spacings without the rounding errors of the header they come from."""
     # A header holds 0.375 mm as a rotation of it in float32; what is left of the rotation must not decide
     # how many pixels the resampled grid has.
     return np.round(spacing_mm, 6)

@@ -58,8 +58,9 @@ def areas(
     def read(path: Path | None) -> Volume | None:
         return None if path is None else read_volume(path)
 
+    gray_matter = read_volume(mask)
     rows = cross_sections(
-        read_volume(mask),
+        gray_matter,
         read(cord),
         read(centreline),
         read(levels),
@@ -69,6 +70,8 @@ def areas(
     with_some = [row for row in rows if row.gray_matter_mm2 > 0]
     mean = sum(row.gray_matter_mm2 for row in with_some) / len(with_some) if with_some else 0.0
     typer.echo(f"{table}: {len(with_some)} of {len(rows)} slices, mean gray matter {mean:.1f} mm2")
+    for warning in gray_matter.warnings:
+        typer.echo(f"warning: {mask}: {warning}", err=True)
     outside = sum(row.gray_matter_outside_cord_mm2 > 0 for row in rows)
     if outside:
         typer.echo(

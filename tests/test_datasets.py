@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from header_forms import FORMS
 
 from keras_scgm.datasets import (
     AnnotatedVolume,
@@ -552,6 +553,15 @@ def test_gray_matter_wider_than_the_window_is_a_warning(tmp_path):
     assert loaded.warnings[-1].startswith(
         "slices with gray matter wider than the window of 16 pixels: 1 in 1"
     )
+
+
+def test_volumes_whose_header_contradicts_itself_are_named(tmp_path):
+    volume = annotated(tmp_path, blob())
+    build, (warning,) = FORMS["5 degrees"]
+    noise = np.random.default_rng(0).normal(100, 10, (60, 60, 4))
+    volume = replace(volume, image=tmp_path / "image.nii")
+    volume.image.write_bytes(build(noise))
+    assert load_slices([volume], SPEC).warnings == (f"{warning}: 1 in 1 volumes, image.nii",)
 
 
 def test_bad_intensities_are_counted_warnings(tmp_path):

@@ -9,10 +9,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
+from header_forms import FORMS
 from tensorflow.core.protobuf import saved_model_pb2
 from typer.testing import CliRunner
 
 from keras_scgm import DilatedGMNet, InputError, UNet, segment
+from keras_scgm.nifti import read_volume
 from keras_scgm.serving import export, interchange, nifti_graph
 from keras_scgm.serving.graph_network import GraphNetwork
 from keras_scgm.serving.warmup import read_warmup
@@ -266,6 +268,37 @@ def test_averaged_networks_settings_and_inverted_contrast(two_networks, blob_ima
     np.testing.assert_allclose(
         np.asarray(nib.Nifti1Image.from_bytes(soft).dataobj), expected.probability_voxels, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_qform_and_sform_that_disagree(same_as_segment, small, name):
+    build, warnings = FORMS[name]
+    data = build(np.asarray(small.dataobj))
+    assert list(same_as_segment(small, data).warnings[: len(warnings)]) == warnings
+
+
+def test_spacings_are_rounded_as_in_the_package(tmp_path):
+    read = tf.function(
+        lambda data: nifti_graph.read_nifti(data, tf.constant("file")).in_plane_spacing_mm,
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,
+    )
+    for spacing_mm in np.random.default_rng(0).uniform(0.2, 1.2, (30, 2)):
+        image = nib.Nifti1Image(
+            np.ones((4, 5, 3), np.float32), np.diag([-spacing_mm[0], spacing_mm[1], 5, 1])
+        )
+        image.to_filename(tmp_path / "v.nii")
+        expected = read_volume(tmp_path / "v.nii").in_plane_spacing_mm
+        assert tuple(read((tmp_path / "v.nii").read_bytes()).numpy()) == expected
+
+
+@pytest.mark.parametrize("name", ["base", "sform_scaled", "qsform_lrflip", "inplane_x1.4"])
+def test_real_headers_that_disagree(same_as_segment, reference, name):
+    data = gzip.decompress((reference / f"failing/{name}.nii.gz").read_bytes())
+    expected = same_as_segment(None, data)
+    disagreements = [text for text in expected.warnings if "the sform counts" in text]
+    assert len(disagreements) == (name in ("sform_scaled", "qsform_lrflip"))
+    assert disagreements == list(expected.volume.warnings)
 
 
 # --- what is refused -------------------------------------------------------------------------------------

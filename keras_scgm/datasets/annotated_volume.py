@@ -309,6 +309,8 @@ def _load_volume(
 ) -> list[int]:
     """Fill the samples of one volume; returns the stored indices of its slices in their order."""
     volume = read_volume(annotated.image)
+    for warning in volume.warnings:
+        notes[warning].append(annotated.image.name)
     slices = np.array(annotated.slices_of(volume))
     labels = _read_labels(annotated, volume, slices, notes)
     geometry = _windows(annotated, volume, spec, slices, labels, notes)

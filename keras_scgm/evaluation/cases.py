@@ -159,7 +159,7 @@ class MaskReader:
             )
         source = nib.Nifti1Image(mask.voxels.astype(np.uint8), mask.affine)
         moved = resample_from_to(source, (like.voxels.shape, like.affine), order=0)
-        return CanonicalMask(path, np.asarray(moved.dataobj) > 0, like.affine)
+        return CanonicalMask(path, np.asarray(moved.dataobj) > 0, like.affine, mask.warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +170,13 @@ class CanonicalMask:
         path: of its file.
         voxels: boolean (right-left, posterior-anterior, inferior-superior).
         affine: 4x4 of these axes, to millimetres in RAS+ world coordinates.
+        warnings: what may be wrong with the geometry in its header, one line each.
     """
 
     path: Path
     voxels: np.ndarray
     affine: np.ndarray
+    warnings: tuple[str, ...] = ()
 
     @property
     def spacing_mm(self) -> np.ndarray:
@@ -220,7 +222,7 @@ def _read(path: Path, label: int | None, partners: Sequence[Path], is_reference:
         slices, _ = volume.read_slices(start, stop)
         chosen = slices != 0 if wanted is None else slices == wanted
         voxels[:, :, start:stop] = np.moveaxis(chosen, 0, 2)
-    return CanonicalMask(path, voxels, _canonical_affine(volume))
+    return CanonicalMask(path, voxels, _canonical_affine(volume), volume.warnings)
 
 
 def _marked_values(volume: Volume) -> set[float]:

@@ -49,7 +49,7 @@ class Evaluation:
         scores: every model against every rater.
         rater_scores: every rater against every other rater of the same case.
         errors: cases and files that could not be used, one line each.
-        warnings: what has no partner or is undefined, one line each.
+        warnings: what has no partner, a doubtful header or undefined metrics, one line each.
         parameters: of a model, where it was given.
         reader: how the masks were read.
     """
@@ -140,7 +140,7 @@ def evaluate(
         scores=tuple(run.scores),
         rater_scores=tuple(run.rater_scores),
         errors=tuple(run.errors),
-        warnings=(*warnings, *_undefined(run.scores)),
+        warnings=(*warnings, *run.warnings, *_undefined(run.scores)),
         parameters=dict(parameters or {}),
         reader=run.reader,
     )
@@ -154,6 +154,7 @@ class _Run:
         self.scores: list[Score] = []
         self.rater_scores: list[Score] = []
         self.errors: list[str] = []
+        self.warnings: list[str] = []
 
     def add(self, case: Case) -> None:
         grid: CanonicalMask | None = None
@@ -164,6 +165,7 @@ class _Run:
             except InputError as error:
                 self.errors.append(str(error))
                 continue
+            self._warn_of(mask)
             if grid is None or grid_difference(mask, grid):
                 first, grid = grid is None, mask
                 raters = self._raters(case, grid)
@@ -178,10 +180,18 @@ class _Run:
         raters = {}
         for rater, path in case.references.items():
             try:
-                raters[rater] = self.reader.reference(path, grid).measured()
+                mask = self.reader.reference(path, grid)
             except InputError as error:
                 self.errors.append(str(error))
+                continue
+            self._warn_of(mask)
+            raters[rater] = mask.measured()
         return raters
+
+    def _warn_of(self, mask: CanonicalMask) -> None:
+        # A reference is read once for each grid of its predictions.
+        lines = [f"{mask.path}: {text}" for text in mask.warnings]
+        self.warnings += [line for line in lines if line not in self.warnings]
 
     def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
         for one, other in permutations(raters, 2):

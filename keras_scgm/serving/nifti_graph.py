@@ -8,11 +8,20 @@ which file of the request, and what to do.
 from __future__ import annotations
 
 import gzip
+import math
 from collections.abc import Sequence
 
 import tensorflow as tf
 
-from keras_scgm.nifti import PLAUSIBLE_SPACING_MM
+from keras_scgm.nifti import (
+    DIRECTION_TOLERANCE_DEG,
+    DIRECTION_WARNING,
+    ENDS_OF_AXES,
+    EXCHANGE_WARNING,
+    PLAUSIBLE_SPACING_MM,
+    SPACING_TOLERANCE,
+    SPACING_WARNING,
+)
 
 VOXEL_TYPES = {
     2: tf.uint8,
@@ -65,10 +74,13 @@ class StoredImage:
         in_plane_spacing_mm: float64 (2,), right-left and posterior-anterior.
         voxel_area_mm2: float64 (), of a voxel in the axial plane.
         slice_spacing_mm: float64 (), distance between the planes of neighbouring slices.
+        warnings: what may be wrong with the geometry in the header, as pairs of a bool () tensor, whether it
+            is so, and a string () tensor.
     """
 
     def __init__(self, header: _Header, voxels: tf.Tensor, affine: tf.Tensor) -> None:
         self._header, self._voxels = header, voxels
+        self.warnings = header.disagreements(affine)
         # Stored axis behind each canonical axis, and whether it runs the other way in the file.
         self._axes, self._is_flipped = orientation(affine)
         self.shape = tf.gather(header.shape, self._axes)
@@ -183,6 +195,7 @@ class _Header:
         self.is_scaled = tf.logical_and(slope != 0, tf.math.is_finite(slope))
         self.slope = tf.where(self.is_scaled, slope, 1.0)
         self.intercept = tf.where(self.is_scaled, intercept, 0.0)
+        self.quaternion = tf.cast(self._field(256, 3, tf.float32), tf.float64)
         self.qform_code, self.sform_code = tf.unstack(tf.cast(self._field(252, 2, tf.int16), tf.int32))
         sizes = tf.constant([dtype.size for dtype in VOXEL_TYPES.values()])
         self.voxel_bytes = tf.gather(sizes, self.type_index)
@@ -220,16 +233,15 @@ class _Header:
         return _flip(tf.bitcast(tf.constant(value, dtype), tf.uint8), 0, self.is_swapped)
 
     def image(self, data: tf.Tensor) -> StoredImage:
-        quaternion = tf.cast(self._field(256, 3, tf.float32), tf.float64)
         # Sizes are compared in floating point: what a damaged header claims can overflow an integer.
         offset = tf.maximum(tf.floor(self.offset), VOXEL_OFFSET)
         claimed = offset + tf.reduce_prod(tf.cast(self.shape, tf.float64)) * tf.cast(
             self.voxel_bytes, tf.float64
         )
         n_bytes = tf.strings.length(data)
-        affine = self._affine(quaternion)
+        affine = self._affine()
         checks = self._shape_and_type_checks()
-        checks += self._affine_checks(affine, quaternion)
+        checks += self._affine_checks(affine)
         checks += [
             (tf.math.is_finite(self.intercept), "scl_inter is not finite; mend scl_inter in the header"),
             (
@@ -304,9 +316,9 @@ class _Header:
             ),
         ]
 
-    def _affine(self, quaternion: tf.Tensor) -> tf.Tensor:
+    def _affine(self) -> tf.Tensor:
         sform = tf.reshape(tf.cast(self._field(280, 12, tf.float32), tf.float64), [3, 4])[:, :3]
-        affine = tf.where(self.sform_code != 0, sform, self._qform(quaternion))
+        affine = tf.where(self.sform_code != 0, sform, self._qform())
         # A 2-D file may leave out its normal.
         normal = tf.linalg.cross(affine[:, 0], affine[:, 1])
         length = tf.norm(normal)
@@ -314,30 +326,78 @@ class _Header:
         is_left_out = tf.logical_and(self.n_dims == 2, tf.reduce_all(affine[:, 2] == 0))
         return tf.concat([affine[:, :2], tf.where(is_left_out, normal, affine[:, 2])[:, tf.newaxis]], 1)
 
-    def _qform(self, quaternion: tf.Tensor) -> tf.Tensor:
-        squared = 1 - tf.reduce_sum(quaternion**2)
+    def _qform(self) -> tf.Tensor:
+        qfac = self.qfac_and_spacing[0]
+        return self._rotation() * self.spacing_mm * tf.stack([tf.ones_like(qfac), tf.ones_like(qfac), qfac])
+
+    def _rotation(self) -> tf.Tensor:
+        squared = 1 - tf.reduce_sum(self.quaternion**2)
         a = tf.sqrt(tf.where(squared < QUATERNION_TOLERANCE, tf.zeros_like(squared), squared))
-        b, c, d = tf.unstack(quaternion)
+        b, c, d = tf.unstack(self.quaternion)
         scale = 2 / (a * a + b * b + c * c + d * d)
-        rotation = tf.stack(
+        return tf.stack(
             [
                 tf.stack([1 - scale * (c * c + d * d), scale * (b * c - a * d), scale * (b * d + a * c)]),
                 tf.stack([scale * (b * c + a * d), 1 - scale * (b * b + d * d), scale * (c * d - a * b)]),
                 tf.stack([scale * (b * d - a * c), scale * (c * d + a * b), 1 - scale * (b * b + c * c)]),
             ]
         )
-        qfac = self.qfac_and_spacing[0]
-        return rotation * self.spacing_mm * tf.stack([tf.ones_like(qfac), tf.ones_like(qfac), qfac])
 
-    def _affine_checks(
-        self, affine: tf.Tensor, quaternion: tf.Tensor
-    ) -> list[tuple[tf.Tensor, str | tf.Tensor]]:
+    def disagreements(self, affine: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Where qform or pixdim contradict the sform, as in `keras_scgm.nifti`: conditions and warnings."""
+        is_stored = self.is_used[:3]
+
+        def per_axis(values: tf.Tensor, separator: str) -> tf.Tensor:
+            return tf.strings.reduce_join(tf.boolean_mask(values, is_stored), separator=separator)
+
+        def any_axis(is_so: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_any(tf.logical_and(is_so, is_stored))
+
+        def by(spacing_mm: tf.Tensor) -> tf.Tensor:
+            return per_axis(tf.strings.as_string(spacing_mm, precision=3, shortest=True), " x ")
+
+        has_sform = self.sform_code != 0
+        has_qform = tf.logical_and(self.qform_code > 0, tf.reduce_all(tf.math.is_finite(self.quaternion)))
+        sform_mm, pixdim_mm = _to_nanometre(_column_lengths(affine)), _to_nanometre(self.spacing_mm)
+        is_scaled = any_axis(tf.abs(sform_mm - pixdim_mm) > SPACING_TOLERANCE * pixdim_mm)
+        others = tf.where(self.qform_code > 0, "qform and pixdim say", "pixdim says")
+
+        qfac = tf.where(self.qfac_and_spacing[0] < 0, tf.constant(-1.0, tf.float64), 1.0)
+        qform = self._rotation() * tf.stack([tf.ones_like(qfac), tf.ones_like(qfac), qfac])
+        qform = tf.where(has_qform, qform, tf.eye(3, dtype=tf.float64))
+        cosines = tf.reduce_sum(qform * _closest_rotation(affine), axis=0)
+        smallest = tf.reduce_min(tf.where(is_stored, cosines, 1.0))
+        angle_deg = _to_nanometre(tf.acos(tf.clip_by_value(smallest, -1.0, 1.0)) * (180 / math.pi))
+        differs = tf.reduce_all(tf.stack([has_sform, has_qform, angle_deg > DIRECTION_TOLERANCE_DEG]))
+        (q_axes, q_signs), (s_axes, s_signs) = _stored_axes(qform), _stored_axes(affine)
+        is_permuted = any_axis(q_axes != s_axes)
+        is_flipped = q_signs != s_signs
+        is_exchange = tf.logical_or(is_permuted, any_axis(is_flipped))
+        flipped = tf.boolean_mask(
+            tf.gather(tf.constant(ENDS_OF_AXES), s_axes), tf.logical_and(is_flipped, is_stored)
+        )
+        exchanged = tf.where(is_permuted, "axes", tf.strings.reduce_join(flipped, separator=", "))
+        codes = [
+            per_axis(tf.gather(tf.constant(list("LRPAIS")), 2 * axes + tf.cast(signs > 0, tf.int32)), "")
+            for axes, signs in ((q_axes, q_signs), (s_axes, s_signs))
+        ]
+        angle = tf.strings.as_string(angle_deg, precision=0)
+        return [
+            (
+                tf.logical_and(has_sform, is_scaled),
+                _filled(SPACING_WARNING, by(sform_mm), others, by(pixdim_mm)),
+            ),
+            (tf.logical_and(differs, is_exchange), _filled(EXCHANGE_WARNING, exchanged, *codes)),
+            (tf.logical_and(differs, tf.logical_not(is_exchange)), _filled(DIRECTION_WARNING, angle)),
+        ]
+
+    def _affine_checks(self, affine: tf.Tensor) -> list[tuple[tf.Tensor, str | tf.Tensor]]:
         qform_is_usable = tf.reduce_all(
             tf.stack(
                 [
                     tf.reduce_all(self.spacing_mm >= 0),
                     tf.abs(self.qfac_and_spacing[0]) == 1,
-                    1 - tf.reduce_sum(quaternion**2) > -QUATERNION_TOLERANCE,
+                    1 - tf.reduce_sum(self.quaternion**2) > -QUATERNION_TOLERANCE,
                 ]
             )
         )
@@ -381,9 +441,16 @@ def require(
         return tf.identity(value)
 
 
+def _filled(template: str, *texts: tf.Tensor) -> tf.Tensor:
+    """`template.format(*texts)` for string () tensors."""
+    first, *others = template.split("{}")
+    return tf.strings.join([first, *(part for pair in zip(texts, others, strict=True) for part in pair)])
+
+
 def _to_nanometre(spacing_mm: tf.Tensor) -> tf.Tensor:
     """Spacings without the rounding errors of the header they come from, as in `keras_scgm.volume`."""
-    return tf.round(spacing_mm * 1e6) / 1e6
+    # TensorFlow makes a plain division by a constant a product with its inverse, which rounds otherwise.
+    return tf.math.divide_no_nan(tf.round(spacing_mm * 1e6), tf.constant(1e6, tf.float64))
 
 
 def _unpacked(data: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
@@ -442,8 +509,14 @@ def orientation(affine: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     Returns:
         int32 (3,) stored axis behind each canonical axis, and bool (3,) whether it runs the other way.
     """
-    _, left, right = tf.linalg.svd(affine / _column_lengths(affine))
-    rotation = tf.linalg.matmul(left, right, transpose_b=True)
+    world_of_stored, sign_of_stored = _stored_axes(affine)
+    axes = tf.argsort(world_of_stored, stable=True)
+    return axes, tf.gather(sign_of_stored, axes) != tf.constant(CANONICAL_SIGNS, tf.float64)
+
+
+def _stored_axes(affine: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """int32 (3,) world axis behind each stored axis, and float64 (3,) its sign, -1 or 1."""
+    rotation = _closest_rotation(affine)
     strength = tf.reduce_max(rotation**2, axis=0)
     world_of_stored = tf.zeros(3, tf.int32)
     sign_of_stored = tf.zeros(3, tf.float64)
@@ -454,8 +527,12 @@ def orientation(affine: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         world_of_stored = tf.where(here, world, world_of_stored)
         sign_of_stored = tf.where(here, tf.sign(tf.gather(column, world)), sign_of_stored)
         rotation = tf.where((tf.range(3) == world)[:, tf.newaxis], tf.zeros_like(rotation), rotation)
-    axes = tf.argsort(world_of_stored, stable=True)
-    return axes, tf.gather(sign_of_stored, axes) != tf.constant(CANONICAL_SIGNS, tf.float64)
+    return world_of_stored, sign_of_stored
+
+
+def _closest_rotation(affine: tf.Tensor) -> tf.Tensor:
+    _, left, right = tf.linalg.svd(affine / _column_lengths(affine))
+    return tf.linalg.matmul(left, right, transpose_b=True)
 
 
 def _column_lengths(affine: tf.Tensor) -> tf.Tensor:

@@ -214,6 +214,7 @@ def _warnings(
     is_empty = tf.logical_not(tf.reduce_any(is_present))
     is_judged = tf.logical_not(tf.logical_or(statistics.is_constant, is_empty))
     cases: list[tuple[tf.Tensor, str | tf.Tensor]] = [
+        *image.warnings,
         (
             is_coarse,
             tf.strings.join(
