@@ -71,6 +71,12 @@ def test_what_is_not_well_inside_is_computed_whole():
     assert [np.argwhere(found).tolist() for found in probabilities] == places
 
 
+def test_the_threshold_decides_what_is_computed_whole():
+    network = Recorder()
+    predict_around(network, SLICES, CENTERS, SPACING_MM, (IN_CROP + IN_WHOLE) / 2)
+    assert network.shown == [(8, (CROP, CROP)), (8, None)]
+
+
 def test_the_graph_of_an_export_does_the_same():
     spec = SliceSpec(spacing_mm=SPACING_MM, size=WINDOW)
     nothing_known = np.zeros(len(SLICES), bool)

@@ -3,7 +3,13 @@ import numpy as np
 import pytest
 
 import keras_scgm.localization
-from keras_scgm.localization import track_cord, windows_on_cord
+from keras_scgm.localization import (
+    MIN_SEARCH_PX,
+    SEARCH_SHARE,
+    fixed_windows,
+    track_cord,
+    windows_on_cord,
+)
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
@@ -119,3 +125,67 @@ def test_windows_in_the_middle_are_looked_at_once(
     found = segmenter.segment(image)
     assert sum(looks) == n_looks
     assert 2 * np.count_nonzero(found.mask.dataobj) > np.count_nonzero(image.get_fdata() > 200)
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [
+        ((320, 320, 20), 0.5),
+        ((300, 40, 3), 0.9),
+        ((160, 160, 1), 4.9),
+        ((90, 90, 60), 1.0),
+        ((700, 650, 2), 0.3),
+    ],
+)
+def test_the_search_is_bounded_where_there_is_no_cord(shape, spacing_mm):
+    shown = []
+
+    def nothing(slices):
+        shown.append(slices.shape[:3])
+        return np.zeros(slices.shape[:3], np.float32)
+
+    data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    volume = volume_from_image(nib.Nifti1Image(data, np.diag([-spacing_mm, spacing_mm, 4, 1])))
+    assert windows_on_cord(volume, SliceSpec(), nothing).cord is None
+    in_the_middle = (200, 200)
+    searched = sum(int(np.prod(size)) for size in shown if size[1:] != in_the_middle)
+    budget = max(SEARCH_SHARE * shape[2] * 200**2, MIN_SEARCH_PX)
+    # Tiles overlap, by less than half of what they show.
+    assert 0 < searched <= 1.5 * budget
+    assert sum(size[0] for size in shown if size[1:] == in_the_middle) <= 33
+
+
+def test_empty_slices_are_no_reason_to_search(blob_image):
+    image = blob_image()
+    padded = np.concatenate([np.asarray(image.dataobj), np.zeros((160, 140, 12), np.float32)], axis=2)
+    sizes = []
+
+    def recording(slices):
+        sizes.append(slices.shape[1:3])
+        return predict(slices)
+
+    windows = windows_on_cord(
+        volume_from_image(nib.Nifti1Image(padded, image.affine)), SliceSpec(), recording
+    )
+    assert windows.cord is not None
+    assert set(sizes) == {(200, 200)}
+
+
+def test_fixed_windows_know_the_cord_in_them(blob_image):
+    volume = volume_from_image(blob_image(center_mm=(45.0, 30.0)))
+    geometry = SliceGeometry.centered(volume, SliceSpec())
+    windows = fixed_windows(volume, geometry, predict)
+    assert windows.geometry is geometry
+    np.testing.assert_allclose(
+        (windows.cord + geometry.starts) * 0.25, np.tile([45.0, 30.0], (5, 1)), atol=0.5
+    )
+    assert fixed_windows(volume, geometry, lambda slices: np.zeros(slices.shape[:3])).cord is None
+
+
+def test_mirror_images_past_the_field_are_no_cord(blob_image):
+    volume = volume_from_image(blob_image(center_mm=(6.0, 35.0)))
+    geometry = SliceGeometry.centered(volume, SliceSpec()).recentered(np.tile((4.0, 140.0), (5, 1)))
+    windows = fixed_windows(volume, geometry, lambda slices: (slices[..., 0] > 3).astype(np.float32))
+    np.testing.assert_allclose(
+        (windows.cord + geometry.starts) * 0.25, np.tile([6.0, 35.0], (5, 1)), atol=0.5
+    )

@@ -387,3 +387,21 @@ def test_settings_are_checked(settings, message):
 def test_unknown_settings_are_refused(blob_image, bright_network):
     with pytest.raises(TypeError, match="treshold"):
         segment(blob_image(), bright_network, treshold=0.5)
+
+
+def test_a_threshold_that_leaves_nothing_fails(reference):
+    result = segment(reference / "failing" / "base.nii.gz", threshold=0.99999999)
+    assert not np.any(result.mask_voxels)
+    assert (result.quality.verdict, result.quality.predicted_dsc) == ("fail", 0.0)
+    assert {area.verdict for area in result.areas} == {"fail"}
+    assert any("no gray matter was found" in text for text in result.warnings)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.9])
+def test_the_part_around_the_cord_holds_what_the_threshold_takes(reference, threshold):
+    path = reference / "multisite" / "9584_scan.nii.gz"
+    parts, wholes = (
+        np.asarray(segment(path, threshold=threshold, window=window).mask_voxels) > 0
+        for window in ("auto", "center")
+    )
+    assert 2 * np.count_nonzero(parts & wholes) >= 0.998 * (parts.sum() + wholes.sum())
