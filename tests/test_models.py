@@ -64,7 +64,8 @@ def test_unet_has_fourteen_layers_and_an_output():
 def test_published_outputs(name, reference, monkeypatch):
     expected = np.load(reference / "expected/network_outputs.npz")
     by_path = DilatedGMNet(weights=reference / f"weights/{name}_model.hdf5", filters=PUBLISHED[name])
-    np.testing.assert_allclose(by_path.predict(expected["slices"], verbose=0), expected[name], atol=1e-5)
+    # Outputs of `large` differ by 3e-5 between AVX2, AVX-512 and AMX.
+    np.testing.assert_allclose(by_path.predict(expected["slices"], verbose=0), expected[name], atol=1e-4)
 
     monkeypatch.setenv("KERAS_SCGM_HOME", str(reference / "weights"))
     by_name = DilatedGMNet(weights=name, filters=PUBLISHED[name])

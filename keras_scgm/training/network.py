@@ -1,7 +1,13 @@
-"""The network as it is trained: the same layers and weights, computed faster."""
+"""The network as it is trained: the same layers and weights, computed faster.
+
+The layers are Keras' own. Only the function that computes a layer is replaced, so what is saved of a training, by this
+package or by a callback, is always the plain network.
+"""
 
 from __future__ import annotations
 
+from functools import cache
+from types import MethodType
 from typing import Any
 
 import keras
@@ -10,48 +16,6 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import load_weights_into, resolve_weights
 from keras_scgm.training.spec import TrainingSpec
-
-
-@keras.saving.register_keras_serializable(package="keras_scgm")
-class NativeConv2D(keras.layers.Conv2D):
-    """A convolution that leaves its dilation to TensorFlow's kernel.
-
-    Keras rearranges the image into blocks before and after a dilated convolution, which takes up to twice as
-    long and gives the same result.
-    """
-
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        import tensorflow as tf
-
-        return tf.nn.conv2d(
-            inputs, kernel, strides=1, padding=self.padding.upper(), dilations=list(self.dilation_rate)
-        )
-
-
-@keras.saving.register_keras_serializable(package="keras_scgm")
-class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalization whose training step is one TensorFlow kernel, with statistics in float32."""
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not training or not self.trainable:
-            return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf
-
-        result = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self.beta),
-            mean=[],
-            variance=[],
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        for moving, now in (
-            (self.moving_mean, result.batch_mean),
-            (self.moving_variance, result.batch_variance),
-        ):
-            moving.assign(moving * self.momentum + now * (1 - self.momentum))
-        return result.y
 
 
 def build_network(spec: TrainingSpec) -> keras.Model:
@@ -70,18 +34,16 @@ def build_network(spec: TrainingSpec) -> keras.Model:
 
 def training_copy(network: keras.Model, spec: TrainingSpec) -> keras.Model:
     """A copy with the same layer names and weights, faster kernels, and the precision of the spec."""
-    native = keras.backend.backend() == "tensorflow"
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
         # Probabilities saturate at 1 in bfloat16, and the losses read them.
         if spec.mixed_precision and layer.name != "predictions":
             config["dtype"] = "mixed_bfloat16"
-        if native and type(layer) is keras.layers.Conv2D:
-            return NativeConv2D.from_config(config)
-        if native and type(layer) is keras.layers.BatchNormalization:
-            return FusedBatchNormalization.from_config(config)
-        return type(layer).from_config(config)
+        own = type(layer).from_config(config)
+        if keras.backend.backend() == "tensorflow":
+            _use_single_kernel(own)
+        return own
 
     copy = keras.models.clone_model(network, clone_function=clone)
     copy.set_weights(network.get_weights())
@@ -91,3 +53,79 @@ def training_copy(network: keras.Model, spec: TrainingSpec) -> keras.Model:
     for name in spec.frozen_layers:
         copy.get_layer(name).trainable = False
     return copy
+
+
+def _use_single_kernel(layer: keras.Layer) -> None:
+    """Let one TensorFlow kernel compute a layer for which Keras takes several, where there is such a kernel."""
+    import tensorflow as tf
+
+    if type(layer) is keras.layers.Conv2D:
+        device = tf.zeros(()).device
+        if max(layer.dilation_rate) > 1 and _has_dilated_gradient(layer.compute_dtype, device):
+            layer.convolution_op = MethodType(_dilated_convolution, layer)
+    elif type(layer) is keras.layers.BatchNormalization:
+        layer.call = MethodType(_fused_normalization, layer)
+
+
+@cache
+def _has_dilated_gradient(dtype: str, device: str) -> bool:
+    """Whether TensorFlow computes the gradient of a dilated convolution in this type on this device.
+
+    On a processor only oneDNN does. TensorFlow uses it by default where there is AVX-512, and its packages for macOS
+    do not contain it.
+    """
+    import tensorflow as tf
+
+    @tf.function
+    def gradients(image: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([image, kernel])
+            result = tf.nn.conv2d(image, kernel, 1, "SAME", dilations=2)
+        return tape.gradient(result, [image, kernel])
+
+    with tf.device(device):
+        try:
+            gradients(tf.ones((1, 5, 5, 1), dtype), tf.ones((3, 3, 1, 1), dtype))
+        except tf.errors.OpError:
+            return False
+    return True
+
+
+def _dilated_convolution(layer: keras.layers.Conv2D, inputs: Any, kernel: Any) -> Any:
+    """`Conv2D.convolution_op` by the dilation of TensorFlow's kernel.
+
+    Keras rearranges the image into blocks before and after a dilated convolution, which takes up to twice as
+    long and gives the same result.
+    """
+    import tensorflow as tf
+
+    return tf.nn.conv2d(
+        inputs, kernel, strides=1, padding=layer.padding.upper(), dilations=list(layer.dilation_rate)
+    )
+
+
+def _fused_normalization(
+    layer: keras.layers.BatchNormalization, inputs: Any, training: bool | None = None, mask: Any = None
+) -> Any:
+    """`BatchNormalization.call` whose training step is one TensorFlow kernel, with statistics in float32."""
+    if not training or not layer.trainable:
+        return type(layer).call(layer, inputs, training=training, mask=mask)
+    import tensorflow as tf
+
+    result = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=tf.convert_to_tensor(layer.gamma),
+        offset=tf.convert_to_tensor(layer.beta),
+        mean=[],
+        variance=[],
+        epsilon=layer.epsilon,
+        is_training=True,
+    )
+    # The kernel gives the unbiased variance, Keras keeps that of the batch itself.
+    n = tf.cast(tf.size(inputs) // inputs.shape[-1], tf.float32)
+    for moving, now in (
+        (layer.moving_mean, result.batch_mean),
+        (layer.moving_variance, result.batch_variance * (n - 1) / n),
+    ):
+        moving.assign(moving * layer.momentum + now * (1 - layer.momentum))
+    return result.y

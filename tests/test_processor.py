@@ -1,0 +1,99 @@
+"""What a user runs, from training to the served graph, on any processor.
+
+Where there is no AVX-512, and on Macs, TensorFlow computes without oneDNN. The tox environment `onednn_off` runs this
+file so, the environment `wheel` with oneDNN.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.serving.export import export_saved_model
+from keras_scgm.training import TrainingSpec
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("challenge")
+    site = PhantomSpec(spacing_mm=0.4, matrix_size=110, n_slices=2)
+    write_challenge_dataset(folder, subjects_per_site=3, raters=1, sites={1: site, 2: site})
+    return folder
+
+
+@pytest.fixture
+def capi_check(reference: Path) -> Path:
+    """The program that runs a SavedModel from C, as a server does."""
+    path = reference.parent / "tools" / "capi_check.py"
+    if not path.exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {path}")
+    return path
+
+
+def _voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj) > 0
+
+
+def _dsc(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_training_and_segmentation_with_its_weights(run, data, tmp_path, mixed):
+    small = TrainingSpec(arguments={"filters": 4}, window_px=64, batch_size=2)
+    (tmp_path / "small.json").write_text(small.to_json())
+    chosen = ("--spec", tmp_path / "small.json", "--mixed-precision") if mixed else ("--preset", "quick")
+    code, out, err = run("train", tmp_path / "run", "--data", data, *chosen, "--epochs", 1, "--steps", 3)
+    assert code == 0, err
+    assert "best.weights.h5: validation DSC 0." in out
+    image = data / "site1-sc01-image.nii.gz"
+    code, _, err = run("segment", image, "--weights", tmp_path / "run/best.weights.h5", "--output", tmp_path)
+    assert code == 0, err
+    assert (tmp_path / "site1-sc01-image_gmseg.nii.gz").exists()
+
+
+@pytest.mark.parametrize("runtime", ["tensorflow", "keras"])
+def test_segmentation(run, data, tmp_path, runtime):
+    image, truth = data / "site1-sc01-image.nii.gz", data / "site1-sc01-mask-r1.nii.gz"
+    precisions = ("float32", "bfloat16") if runtime == "tensorflow" else ("float32",)
+    masks = []
+    for precision in precisions:
+        folder = tmp_path / precision
+        code, _, err = run(
+            "segment", image, "--runtime", runtime, "--precision", precision, "--output", folder
+        )
+        assert code == 0, err
+        masks.append(_voxels(folder / "site1-sc01-image_gmseg.nii.gz"))
+    assert _dsc(masks[0], np.asarray(nib.load(truth).dataobj) == 1) > 0.7
+    assert _dsc(masks[0], masks[-1]) > 0.99
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_the_served_graph_from_c(run, data, tmp_path, capi_check, precision):
+    image = data / "site1-sc01-image.nii.gz"
+    code, _, err = run("segment", image, "--output", tmp_path)
+    assert code == 0, err
+    models = export_saved_model("synthetic", tmp_path / "models", precision=precision)
+    # Where a graph is exported says nothing about where it is served.
+    for onednn in ("0", "1"):
+        answer = tmp_path / onednn
+        command = [capi_check, models.nifti, f"nifti_bytes=bytes:{image}", "--runs", 1, "--save", answer]
+        process = subprocess.run(
+            [sys.executable, *map(str, command)],
+            env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": onednn},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == 0, process.stderr
+        served = nib.Nifti1Image.from_bytes((answer / "mask_bytes_0.bin").read_bytes())
+        expected = _voxels(tmp_path / "site1-sc01-image_gmseg.nii.gz")
+        least = 0.999 if precision == "float32" else 0.99
+        assert _dsc(np.asarray(served.dataobj) > 0, expected) >= least
