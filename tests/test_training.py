@@ -206,6 +206,8 @@ model = keras.saving.load_model(sys.argv[1], compile=False)
 assert "keras_scgm" not in sys.modules
 known = np.load(sys.argv[2])
 print(np.abs(np.asarray(model(known["images"])) - known["probabilities"]).max())
+import keras_scgm
+assert isinstance(keras.saving.load_model(sys.argv[1]).loss, keras_scgm.DiceCrossEntropyLoss)
 """
 
 
