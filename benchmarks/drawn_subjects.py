@@ -3,7 +3,7 @@
     python benchmarks/drawn_subjects.py --weights run/best.weights.h5 synthetic
 
 DSC of the volume on its own grid with default settings, mean over the subjects: with the drawn truth, with the majority
-of four drawn raters (half of them are enough) and with each rater. The last line is what the raters reach themselves.
+of four drawn raters (three at least) and with each rater. The last line is what the raters reach themselves.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from itertools import combinations
 import numpy as np
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
+from keras_scgm.datasets.raters import majority
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
 
 
@@ -33,22 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
             subject = draw_subject(spec, seed)
             truth = np.asarray(subject.mask.dataobj) > 0
             raters = [np.asarray(mask.dataobj) == 1 for mask in subject.raters(4)]
-            majority = np.mean(raters, axis=0) >= 0.5
+            most = majority(np.stack(raters))
             for name, segmenter in networks.items():
                 found = np.asarray(segmenter.segment(subject.image).mask.dataobj) > 0
                 each = np.mean([dice(found, rater) for rater in raters])
-                scores[name].append((dice(found, truth), dice(found, majority), float(each)))
+                scores[name].append((dice(found, truth), dice(found, most), float(each)))
             scores["raters"].append(
                 (
                     float(np.mean([dice(rater, truth) for rater in raters])),
-                    float(np.mean([dice(rater, majority) for rater in raters])),
+                    float(np.mean([dice(rater, most) for rater in raters])),
                     float(np.mean([dice(*pair) for pair in combinations(raters, 2)])),
                 )
             )
     print(f"{'DSC with':<40}{'truth':>10}{'majority':>10}{'each rater':>12}")
     for name, rows in scores.items():
-        truth, majority, each = np.mean(rows, axis=0)
-        print(f"{name:<40}{truth:10.4f}{majority:10.4f}{each:12.4f}")
+        print(f"{name:<40}" + "{:10.4f}{:10.4f}{:12.4f}".format(*np.mean(rows, axis=0)))
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:

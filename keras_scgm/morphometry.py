@@ -11,17 +11,20 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
 from keras_scgm.errors import InputError
-from keras_scgm.volume import CANONICAL_AXES, Volume
+from keras_scgm.grids import canonical_grid, grid_difference
+from keras_scgm.volume import Volume
 
 DIRECTION_SIGMA_MM = 10.0
 """Reach of the local line fit to the centreline; neighbouring slices always count."""
+
+LISTED_SLICES = 10
 
 INTERVAL = 0.95
 """Share of further raters or passes that an interval is to hold."""
@@ -78,10 +81,11 @@ class CrossSection:
         level: vertebral level, None without one.
         angle_deg: between the slice normal and the cord; areas are multiplied by its cosine.
         gray_matter_mm2: inside the cord if a cord mask is given.
-        white_matter_mm2: cord without gray matter.
+        white_matter_mm2: cord without gray matter; NaN in a slice without gray matter, where it was not found.
         cord_mm2: gray plus white matter.
         gray_matter_outside_cord_mm2: left out of the other areas.
-        low_mm2: lower end of the interval of the gray matter area over raters or passes.
+        low_mm2: lower end of the interval in which a further rater's or pass's gray matter area is expected,
+            widened to hold `gray_matter_mm2`.
         high_mm2: its upper end.
     """
 
@@ -168,6 +172,7 @@ def cross_sections(
             for sample in samples
         ]
         low_mm2, high_mm2 = _interval(np.array(per_sample) * unit_mm2)
+        low_mm2, high_mm2 = np.minimum(low_mm2, gray_mm2), np.maximum(high_mm2, gray_mm2)
     level_of = [None] * len(gray) if levels is None else _levels(levels, whole)
     known_angle = middle is not None
     rows = [
@@ -177,7 +182,7 @@ def cross_sections(
             level=level_of[k],
             angle_deg=math.degrees(math.acos(cosines[k])) if known_angle else math.nan,
             gray_matter_mm2=float(gray_mm2[k]),
-            white_matter_mm2=float(cord_mm2[k] - gray_mm2[k]),
+            white_matter_mm2=float(cord_mm2[k] - gray_mm2[k]) if gray_mm2[k] else math.nan,
             cord_mm2=float(cord_mm2[k]),
             gray_matter_outside_cord_mm2=float(outside_mm2[k]),
             low_mm2=float(low_mm2[k]),
@@ -186,6 +191,27 @@ def cross_sections(
         for k in range(len(gray))
     ]
     return tuple(sorted(rows, key=lambda row: row.slice))
+
+
+def outside_cord(rows: Sequence[CrossSection]) -> str:
+    """What was left out because it lies outside the cord, in one line; empty if nothing was.
+
+    >>> row = CrossSection(4, 0.0, None, 0.0, 15.0, 55.0, 70.0, 5.0, math.nan, math.nan)
+    >>> outside_cord([row])
+    'gray matter outside the cord mask, left out: 25.0 % (5.0 of 20.0 mm2, summed over slices), in slices 4'
+    """
+    left_out = [row for row in rows if row.gray_matter_outside_cord_mm2 > 0]
+    if not left_out:
+        return ""
+    outside_mm2 = sum(row.gray_matter_outside_cord_mm2 for row in left_out)
+    all_mm2 = outside_mm2 + sum(row.gray_matter_mm2 for row in rows)
+    listed = ", ".join(str(row.slice) for row in left_out[:LISTED_SLICES])
+    more = ", ..." if len(left_out) > LISTED_SLICES else ""
+    return (
+        f"gray matter outside the cord mask, left out: {100 * outside_mm2 / all_mm2:.1f} % "
+        f"({outside_mm2:.1f} of {all_mm2:.1f} mm2, summed over slices), "
+        f"in slices {listed}{more}"
+    )
 
 
 def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
@@ -215,8 +241,16 @@ def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
     )
 
 
-def write_table(path: Path, rows: Sequence[CrossSection] | Sequence[LevelSection]) -> None:
+Row = TypeVar("Row", CrossSection, LevelSection)
+
+
+def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     """CSV table with units in the column names; what is not known stays empty.
+
+    Args:
+        path: of the file.
+        kind: of the rows, whose fields are the columns, with or without rows.
+        rows: in their order.
 
     Raises:
         InputError: the file cannot be written.
@@ -227,7 +261,7 @@ def write_table(path: Path, rows: Sequence[CrossSection] | Sequence[LevelSection
             staged = Path(staging) / path.name
             with open(staged, "w", newline="", encoding="utf-8") as file:
                 table = csv.writer(file)
-                table.writerow(asdict(rows[0]) if rows else [])
+                table.writerow(item.name for item in fields(kind))
                 table.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
             os.replace(staged, path)
     except OSError as error:
@@ -246,10 +280,10 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _check_same_grid(volume: Volume, other: Volume) -> None:
-    if other.voxels.shape != volume.voxels.shape or not np.allclose(other.affine, volume.affine, atol=1e-2):
+    difference = grid_difference(other.voxels.shape, other.affine, volume.voxels.shape, volume.affine)
+    if difference:
         raise InputError(
-            f"{other.source}: not on the grid of {volume.source}, its voxels or its affine differ; "
-            "resample it to that grid"
+            f"{other.source}: not on the grid of {volume.source}, {difference}; resample it to that grid"
         )
 
 
@@ -305,8 +339,8 @@ def _cosines(volume: Volume, middle: np.ndarray) -> np.ndarray:
 
 def _axial_steps_mm(volume: Volume) -> np.ndarray:
     """(3, 3): world vector of one step along each axis of the axial view."""
-    to_axial = ornt_transform(io_orientation(volume.affine), axcodes2ornt(CANONICAL_AXES))
-    return (volume.affine @ inv_ornt_aff(to_axial, volume.voxels.shape))[:3, :3].T
+    _, affine = canonical_grid(volume.voxels.shape, volume.affine)
+    return affine[:3, :3].T
 
 
 def _interval(areas_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

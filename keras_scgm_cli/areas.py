@@ -42,7 +42,14 @@ def areas(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.morphometry import cross_sections, level_sections, write_table
+    from keras_scgm.morphometry import (
+        CrossSection,
+        LevelSection,
+        cross_sections,
+        level_sections,
+        outside_cord,
+        write_table,
+    )
     from keras_scgm.nifti import read_volume
     from keras_scgm.outputs import nifti_stem
     from keras_scgm.volume import Volume
@@ -66,20 +73,15 @@ def areas(
         read(levels),
         [read_volume(path) for path in sample or ()],
     )
-    write_table(table, rows)
+    write_table(table, CrossSection, rows)
     with_some = [row for row in rows if row.gray_matter_mm2 > 0]
     mean = sum(row.gray_matter_mm2 for row in with_some) / len(with_some) if with_some else 0.0
     typer.echo(f"{table}: {len(with_some)} of {len(rows)} slices, mean gray matter {mean:.1f} mm2")
-    for warning in gray_matter.warnings:
+    for warning in filter(None, (*gray_matter.warnings, outside_cord(rows))):
         typer.echo(f"warning: {mask}: {warning}", err=True)
-    outside = sum(row.gray_matter_outside_cord_mm2 > 0 for row in rows)
-    if outside:
-        typer.echo(
-            f"warning: {mask}: gray matter outside the cord mask in {outside} slices, left out", err=True
-        )
     if levels:
         per_level = level_sections(rows)
         if not per_level:
             typer.echo(f"warning: {levels}: no level in any slice with gray matter", err=True)
-        write_table(level_table, per_level)
+        write_table(level_table, LevelSection, per_level)
         typer.echo(f"{level_table}: {len(per_level)} levels")

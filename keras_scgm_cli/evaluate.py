@@ -39,6 +39,13 @@ def evaluate(
         bool,
         typer.Option("--resample-reference", help="Bring references on another grid to the prediction's."),
     ] = False,
+    annotated_slices: Annotated[
+        bool,
+        typer.Option(
+            "--annotated-slices",
+            help="Leave out slices in which the reference marks nothing, and say how many.",
+        ),
+    ] = False,
     parameters: Annotated[
         list[str] | None, typer.Option(help="MODEL=NUMBER, the parameter count for Table 3; repeat.")
     ] = None,
@@ -68,7 +75,7 @@ def evaluate(
     from tqdm import tqdm
 
     from keras_scgm.evaluation import evaluate as evaluate_masks
-    from keras_scgm.evaluation import summary_text, write_evaluation
+    from keras_scgm.evaluation import tables_text, write_evaluation
 
     with tqdm(unit="case", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
 
@@ -82,10 +89,11 @@ def evaluate(
             images=images,
             label=label,
             resample_reference=resample_reference,
+            annotated_only=annotated_slices,
             parameters=counts,
             progress=progress,
         )
-    typer.echo(summary_text(result, published), nl=False)
+    typer.echo(tables_text(result, published), nl=False)
     if output:
         write_evaluation(result, output, published)
     if report:

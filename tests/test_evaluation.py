@@ -35,6 +35,7 @@ from keras_scgm.evaluation import (
 from keras_scgm.evaluation.skeleton import thin
 from keras_scgm.evaluation.summary import bootstrap_interval
 from keras_scgm.evaluation.surface import DirectedDistances
+from keras_scgm.evaluation.tables import all_tables
 
 CASES = (
     "identical",
@@ -482,6 +483,11 @@ def drawn_study(tmp_path_factory):
 
 
 @pytest.fixture
+def run(run):
+    return partial(run, "evaluate")
+
+
+@pytest.fixture
 def study(drawn_study, tmp_path):
     """A copy to change."""
     return Path(shutil.copytree(drawn_study, tmp_path / "study"))
@@ -600,6 +606,130 @@ def test_bootstrap_interval_covers_the_mean():
     assert np.isnan(bootstrap_interval(np.ones(1))).all()
 
 
+def test_fewer_than_six_values_give_no_interval():
+    assert np.isnan(bootstrap_interval(np.arange(5.0))).all()
+    low, high = bootstrap_interval(np.arange(6.0))
+    assert 0 < low < 2.5 < high < 5
+
+
+def test_tables_of_few_cases_show_no_interval(tmp_path):
+    for number in range(3):
+        for model, radius in (("one", 4), ("two", 5)):
+            save(tmp_path / model / f"c{number}.nii", disc(radius))
+        save(tmp_path / "manual" / f"c{number}.nii", disc(4.5 + 0.1 * number))
+    result = evaluate({name: tmp_path / name for name in ("one", "two")}, tmp_path / "manual")
+    tables = {table.name: table for table in all_tables(result)}
+    assert all("[" not in row[4] for row in tables["models"].rows)
+    assert "fewer than 6 cases have none" in tables["models"].notes[0]
+
+
+def test_areas_and_volumes(result, tmp_path):
+    write_evaluation(result, tmp_path)
+    with open(tmp_path / "cases.csv", newline="") as file:
+        row = next(
+            row
+            for row in csv.DictReader(file)
+            if (row["model"], row["case"], row["rater"]) == ("good", "site2-sc01", "r2")
+        )
+    for name, mask in (("prediction", disc(5.1)), ("reference", disc(5.5))):
+        assert float(row[f"volume_{name}_mm3"]) == pytest.approx(mask.sum())
+        filled = mask.any(axis=(0, 1)).sum()
+        assert float(row[f"mean_area_{name}_mm2"]) == pytest.approx(mask.sum() * 0.25 / filled)
+
+    # By hand: the raters' mean is 0.1 of a rater's spread away, the model 0.1 mm of radius.
+    def areas(radius):
+        return disc(radius).sum(axis=(0, 1)) * 0.25
+
+    pairs = []
+    for site, number in ((site, number) for site in (1, 2, 3) for number in (1, 2)):
+        radius = 4 + 0.4 * site + 0.2 * number
+        raters = np.mean([areas(radius + wider) for wider in (0.0, 0.5, -0.4)], axis=0)
+        pairs += [pair for pair in zip(areas(radius + 0.1), raters, strict=True) if any(pair)]
+    differences = -np.diff(pairs, axis=1)
+    bias, reach = differences.mean(), 1.96 * differences.std(ddof=1)
+    tables = {table.name: table for table in all_tables(result)}
+    first = tables["agreement"].rows[0]
+    assert first[:3] == ("good", "slice area (mm2)", str(len(pairs)))
+    assert first[4:] == (f"{bias:.2f}", f"[{bias - reach:.2f}, {bias + reach:.2f}]")
+    assert [row[:3] for row in tables["agreement"].rows[1:3]] == [
+        ("good", "volume (mm3)", "6"),
+        ("poor", "slice area (mm2)", str(len(pairs))),
+    ]
+
+
+def partly(mask, slices):
+    return mask * np.isin(np.arange(mask.shape[2]), slices)
+
+
+def full_disc(radius):
+    return np.repeat(disc(radius)[:, :, 1:2], 5, axis=2)
+
+
+def test_annotated_slices_only(tmp_path, run):
+    found = save(tmp_path / "found.nii", full_disc(5))
+    wanted = save(tmp_path / "wanted.nii", partly(full_disc(4), [1, 3]))
+    plain = evaluate(found, wanted)
+    assert plain.warnings == (
+        "empty slices between annotated ones, taken as free of gray matter (to leave them out, "
+        "--annotated-slices): 1 references, wanted.nii (1)",
+    )
+    result = evaluate(found, wanted, annotated_only=True)
+    assert result.warnings == ()
+    (score,) = result.scores
+    section = disc(5)[:, :, 1], disc(4)[:, :, 1]
+    dice = 2 * (section[0] & section[1]).sum() / (section[0].sum() + section[1].sum())
+    assert score.challenge["DSC"] == pytest.approx(dice)
+    assert plain.scores[0].challenge["DSC"] < 0.65 * dice
+    assert [row["slice_from_inferior"] for row in score.slices] == [1, 3]
+    assert [row["dice"] for row in score.slices] == pytest.approx([dice, dice])
+    assert score.details["TN"] == 2 * (section[0].size - (section[0] | section[1]).sum())
+    assert score.details["volume_reference_mm3"] == 2 * section[1].sum()
+    code, out, err = run(found, wanted, "--annotated-slices")
+    assert (code, err) == (0, "")
+    assert "annotated slices only: 2 compared, 3 without annotation left out" in out
+
+
+def test_raters_are_compared_where_both_annotated(tmp_path):
+    found = save(tmp_path / "found.nii", full_disc(5))
+    raters = [
+        save(tmp_path / f"{name}.nii", partly(full_disc(4), slices))
+        for name, slices in (("one", [0, 1, 2]), ("two", [2, 3]))
+    ]
+    result = evaluate(found, raters, annotated_only=True)
+    assert [score.details["n_slices_compared"] for score in result.scores] == [3, 2]
+    assert [score.challenge["DSC"] for score in result.rater_scores] == [1, 1]
+
+
+def test_a_reference_without_annotation_has_no_slice_to_compare(tmp_path):
+    found = save(tmp_path / "found.nii", full_disc(5))
+    result = evaluate(found, save(tmp_path / "empty.nii", 0 * full_disc(5)), annotated_only=True)
+    assert math.isnan(result.scores[0].challenge["DSC"])
+    write_evaluation(result, tmp_path / "out")
+    header = (tmp_path / "out" / "slices.csv").read_text().splitlines()
+    assert len(header) == 1
+    assert header[0].startswith("model,case,site,rater,slice_from_inferior,DSC,MSD_mm,")
+
+
+def test_a_bad_rater_is_reported_once(tmp_path):
+    one, two = save(tmp_path / "one.nii", disc(5)), save(tmp_path / "two.nii", disc(5)[:-1])
+    good, bad = (
+        save(tmp_path / "good.nii", disc(4)),
+        save(tmp_path / "bad.nii", 0.5 * disc(4), dtype=np.float32),
+    )
+    result = evaluate({"one": one, "two": two}, [good, bad])
+    assert [error for error in result.errors if error.startswith(str(bad))] == [
+        f"{bad}: holds 0, 0.5, probabilities and not labels; cut it at 0.5 first"
+    ]
+
+
+def test_a_grid_within_the_tolerance_is_the_same_grid(tmp_path):
+    """Spacing off by 0.1 % moves the last of 40 voxels by 0.02 mm."""
+    found = save(tmp_path / "found.nii", disc(5))
+    wanted = save(tmp_path / "wanted.nii", disc(4), AFFINE * [1.001, 1, 1, 1])
+    result = evaluate(found, wanted)
+    assert result.scores[0].challenge == pytest.approx(challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0)))
+
+
 def test_inter_rater_ceiling(result, drawn_study):
     ceiling = next(ceiling for ceiling in inter_rater_ceiling(result) if ceiling.metric == "DSC")
     means = {
@@ -689,12 +819,12 @@ BAD = {
     "grid": (
         disc(4)[:-1],
         AFFINE,
-        "another grid, 39 x 36 x 4 voxels against 40 x 36 x 4, than .*resample-ref",
+        "not on the grid of .*b.nii, 39 x 36 x 4 voxels, not 40 x 36 x 4; .*--resample-ref",
     ),
     "affine": (
         disc(4),
         AFFINE + np.array([[0, 0, 0, 2.0], *np.zeros((3, 4))]),
-        "another affine, lies up to 2 mm elsewhere, than .*--resample-reference",
+        "not on the grid of .*b.nii, lies up to 2 mm elsewhere; .*--resample-reference",
     ),
     "labels": (disc(4) + 2 * disc(2), AFFINE, "holds 0, 1, 3, not a binary mask; choose one with --label"),
     "fractions": (disc(4) * 0.7, AFFINE, r"holds 0, 0.7, probabilities and not labels"),
@@ -775,11 +905,6 @@ def test_paths_that_lead_nowhere(tmp_path):
             evaluate(predictions, references)
 
 
-@pytest.fixture
-def run(run):
-    return partial(run, "evaluate")
-
-
 def test_command(run, study):
     code, out, err = run(
         study / "good",
@@ -815,7 +940,8 @@ def test_command_goes_on_and_fails(run, study):
     assert "Table 2: mean (std) over pairs of case and rater (good: 14)" in out
     assert "warning: no prediction for 3 files: site1-sc02-mask-r1.nii.gz" in err
     assert "error: " in err
-    assert "another grid" in err
+    assert "not on the grid of" in err
+    assert "not on the grid of" not in out
     assert "Traceback" not in err
 
 

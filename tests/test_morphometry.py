@@ -8,7 +8,13 @@ from typer.testing import CliRunner
 
 from keras_scgm import InputError
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
-from keras_scgm.morphometry import cross_sections, level_sections, write_table
+from keras_scgm.morphometry import (
+    CrossSection,
+    LevelSection,
+    cross_sections,
+    level_sections,
+    write_table,
+)
 from keras_scgm.nifti import volume_from_image
 from keras_scgm_cli.main import app
 
@@ -147,7 +153,7 @@ def test_shifted_affine_is_refused():
     moved = np.diag([-0.25, 0.25, 2.0, 1.0])
     moved[0, 3] = 5.0
     ones = np.ones((4, 4, 2), np.uint8)
-    with pytest.raises(InputError, match="affine differ"):
+    with pytest.raises(InputError, match="lies up to 5 mm elsewhere"):
         cross_sections(volume(ones), cord=volume(ones, moved))
 
 
@@ -186,4 +192,52 @@ def test_a_table_that_cannot_be_written_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     rows = cross_sections(volume(np.ones((4, 4, 2), np.uint8)))
     with pytest.raises(InputError, match="writing failed"):
-        write_table(tmp_path / "file" / "a.csv", rows)
+        write_table(tmp_path / "file" / "a.csv", CrossSection, rows)
+
+
+def test_a_slice_without_gray_matter_has_no_white_matter_area():
+    gray = np.zeros((40, 40, 3), np.uint8)
+    gray[18:22, 18:22, :2] = 1
+    cord = np.zeros_like(gray)
+    cord[10:30, 10:30] = 1
+    rows = cross_sections(volume(gray), volume(cord))
+    assert [row.cord_mm2 for row in rows] == pytest.approx([25.0] * 3)
+    assert [row.white_matter_mm2 for row in rows[:2]] == pytest.approx([24.0] * 2)
+    assert rows[2].gray_matter_mm2 == 0
+    assert math.isnan(rows[2].white_matter_mm2)
+
+
+def test_an_interval_holds_its_own_area():
+    def square(width):
+        mask = np.zeros((40, 40, 2), np.uint8)
+        mask[:width, :width] = 1
+        return volume(mask)
+
+    # Two samples that agree, and a mask that is larger than both.
+    rows = cross_sections(square(12), samples=[square(10), square(10)])
+    for row in rows:
+        assert (row.low_mm2, row.high_mm2) == pytest.approx((100 / 16, 144 / 16))
+        assert row.low_mm2 <= row.gray_matter_mm2 <= row.high_mm2
+
+
+def test_the_table_of_no_level_has_a_header(tmp_path):
+    write_table(tmp_path / "levels.csv", LevelSection, [])
+    header = (tmp_path / "levels.csv").read_text()
+    assert header.split(",")[:3] == ["level", "n_slices", "gray_matter_mm2"]
+    assert header.count("\n") == 1
+
+
+def test_the_command_says_how_much_lies_outside_the_cord(run, tmp_path):
+    gray, cord = np.zeros((2, 40, 40, 4), np.uint8)
+    cord[10:30, 10:30] = 1
+    gray[18:22, 18:22] = 1
+    gray[30:34, 18:20, 1:3] = 1
+    affine = np.diag([-0.5, 0.5, 2.0, 1.0])
+    for name, mask in (("gray", gray), ("cord", cord)):
+        nib.Nifti1Image(mask, affine).to_filename(tmp_path / f"{name}.nii")
+    code, _, err = run("areas", tmp_path / "gray.nii", "--cord", tmp_path / "cord.nii")
+    assert code == 0
+    assert err == (
+        f"warning: {tmp_path / 'gray.nii'}: gray matter outside the cord mask, left out: "
+        "20.0 % (4.0 of 20.0 mm2, summed over slices), in slices 1, 2\n"
+    )

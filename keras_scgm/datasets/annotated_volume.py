@@ -21,12 +21,10 @@ from nibabel.orientations import aff2axcodes, io_orientation
 
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
+from keras_scgm.grids import grid_difference, shape_text
 from keras_scgm.nifti import Layout, read_layout, read_volume
 from keras_scgm.slices import EDGE_MM, SliceGeometry, SliceSpec, chunks, measure_intensities, read_windows
 from keras_scgm.volume import Volume
-
-GRID_TOLERANCE_VOXELS = 0.1
-"""How far apart, in the smallest voxel edge, the corners of an image and its mask may lie."""
 
 STATISTICS_SLICES = 64
 """Of a volume with few labelled slices, this many evenly spaced ones stand for its intensities."""
@@ -338,9 +336,10 @@ def _load_volume(
 
 
 def _mask_volume(path: Path, volume: Volume) -> Volume:
-    # The headers were found to agree; the image's own affine makes sure that both are cut alike.
-    codes = "".join(aff2axcodes(volume.affine))
-    return replace(read_volume(path, orientation=codes), affine=volume.affine)
+    # The headers were found to agree. A mask that is stored like its image takes its affine, and so its slices.
+    mask = read_volume(path, orientation="".join(aff2axcodes(volume.affine)))
+    stored_alike = aff2axcodes(mask.affine) == aff2axcodes(volume.affine)
+    return replace(mask, affine=volume.affine) if stored_alike else mask
 
 
 def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray, notes: Notes) -> np.ndarray:
@@ -455,19 +454,13 @@ def _labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
 def _check_mask(
     path: Path, image: Path, mask: Layout, shape: tuple[int, ...], affine: np.ndarray, notes: Notes
 ) -> None:
-    if mask.grid_shape != shape:
-        raise InputError(
-            f"{path}: {_by(mask.grid_shape)} voxels, its image {image.name} has {_by(shape)}; "
-            "bring the mask to the image's grid"
-        )
     if mask.affine is None:
         notes["mask without orientation, taken as stored like its image"].append(path.name)
-        return
-    corners = np.array([[*index, 1] for index in np.ndindex(2, 2, 2)]) * [*np.subtract(shape, 1), 1]
-    apart_mm = np.linalg.norm((corners @ (mask.affine - affine).T)[:, :3], axis=1).max()
-    if not apart_mm <= GRID_TOLERANCE_VOXELS * np.linalg.norm(affine[:3, :3], axis=0).min():
+    own_affine = affine if mask.affine is None else mask.affine
+    difference = grid_difference(mask.grid_shape, own_affine, shape, affine)
+    if difference:
         raise InputError(
-            f"{path}: lies up to {apart_mm:.3g} mm away from its image {image.name}, their affines differ; "
+            f"{path}: not on the grid of its image {image.name}, {difference}; "
             "bring the mask to the image's grid, or mend its header"
         )
 
@@ -475,7 +468,7 @@ def _check_mask(
 def _read_grid(path: Path) -> Layout:
     layout = read_layout(path)
     if math.prod(layout.shape[3:]) > 1:
-        raise InputError(f"{path}: {_by(layout.shape)} voxels; keep one frame of it, or average them")
+        raise InputError(f"{path}: {shape_text(layout.shape)} voxels; keep one frame of it, or average them")
     return layout
 
 
@@ -493,10 +486,6 @@ def _in_lines(notes: Notes, total: int) -> tuple[str, ...]:
         f"{what}: {len(names)} in {total} volumes, {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
         for what, names in notes.items()
     )
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _overlap(one: AnnotatedVolume, other: AnnotatedVolume) -> bool:

@@ -24,6 +24,7 @@ from keras_scgm.evaluation.tables import (
     table1,
     table2,
     table3,
+    tables_text,
     write_evaluation,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "table1",
     "table2",
     "table3",
+    "tables_text",
     "write_evaluation",
 ]

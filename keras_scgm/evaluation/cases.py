@@ -11,16 +11,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import aff2axcodes, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import aff2axcodes
 from nibabel.processing import resample_from_to
 
-from keras_scgm.datasets.annotated_volume import GRID_TOLERANCE_VOXELS
 from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, MASK_NAME
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.challenge import MeasuredMask
+from keras_scgm.grids import canonical_grid, grid_difference, shape_text
 from keras_scgm.nifti import read_layout, read_volume
 from keras_scgm.slices import chunks
-from keras_scgm.volume import CANONICAL_AXES, Volume
+from keras_scgm.volume import Volume
 
 PREDICTION_SUFFIX = "_gmseg"
 CHALLENGE_CASE = re.compile(r"(site(\d+)-sc\d+)(?:\D|$)")
@@ -149,12 +149,12 @@ class MaskReader:
         """
         label = CHALLENGE_LABEL if self.label is None and MASK_NAME.fullmatch(path.name) else self.label
         mask = _read(path, label, partners=[like.path], is_reference=True)
-        difference = grid_difference(mask, like)
+        difference = mask.difference(like)
         if not difference:
-            return mask
+            return CanonicalMask(path, mask.voxels, like.affine, mask.warnings)
         if not self.resample_reference:
             raise InputError(
-                f"{path}: {difference} than {like.path}; evaluate on one grid, "
+                f"{path}: not on the grid of {like.path}, {difference}; evaluate on one grid, "
                 "or add --resample-reference (nearest neighbour)"
             )
         source = nib.Nifti1Image(mask.voxels.astype(np.uint8), mask.affine)
@@ -183,6 +183,10 @@ class CanonicalMask:
         """Of the three axes."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
+    def difference(self, like: CanonicalMask) -> str:
+        """How its grid differs from another mask's, see `grid_difference`."""
+        return grid_difference(self.voxels.shape, self.affine, like.voxels.shape, like.affine)
+
     def measured(self) -> MeasuredMask:
         """To compare it with others."""
         return MeasuredMask(self.voxels, self.spacing_mm.tolist())
@@ -193,17 +197,15 @@ def read_image(path: Path, like: CanonicalMask) -> np.ndarray | None:
     volume = read_volume(path, orientation="".join(aff2axcodes(like.affine)))
     slices, _ = volume.read_slices(0, volume.n_slices)
     image = np.moveaxis(slices, 0, 2)
-    placed = CanonicalMask(path, image, _canonical_affine(volume))
-    return None if grid_difference(placed, like) else image
+    placed = CanonicalMask(path, image, canonical_grid(volume.voxels.shape, volume.affine)[1])
+    return None if placed.difference(like) else image
 
 
 def _read(path: Path, label: int | None, partners: Sequence[Path], is_reference: bool) -> CanonicalMask:
     orientation = None
     layout = read_layout(path)
     if math.prod(layout.shape[3:]) > 1:
-        raise InputError(
-            f"{path}: {' x '.join(map(str, layout.shape))} voxels; a mask has one frame, keep one"
-        )
+        raise InputError(f"{path}: {shape_text(layout.shape)} voxels; a mask has one frame, keep one")
     if layout.affine is None:
         # A mask without orientation is taken to be stored like its partner.
         affines = [affine for partner in partners if (affine := read_layout(partner).affine) is not None]
@@ -222,7 +224,8 @@ def _read(path: Path, label: int | None, partners: Sequence[Path], is_reference:
         slices, _ = volume.read_slices(start, stop)
         chosen = slices != 0 if wanted is None else slices == wanted
         voxels[:, :, start:stop] = np.moveaxis(chosen, 0, 2)
-    return CanonicalMask(path, voxels, _canonical_affine(volume), volume.warnings)
+    affine = canonical_grid(volume.voxels.shape, volume.affine)[1]
+    return CanonicalMask(path, voxels, affine, volume.warnings)
 
 
 def _marked_values(volume: Volume) -> set[float]:
@@ -250,24 +253,6 @@ def _check_values(path: Path, marked: set[float], label: int | None, is_referenc
         raise InputError(f"{path}: holds {listed}{more}, not a binary mask; choose one with --label")
     if label is not None and marked and label not in marked and (is_reference or len(marked) > 1):
         raise InputError(f"{path}: holds {listed}{more}, no voxel is {label}; choose another --label")
-
-
-def _canonical_affine(volume: Volume) -> np.ndarray:
-    to_canonical = ornt_transform(io_orientation(volume.affine), axcodes2ornt(CANONICAL_AXES))
-    return volume.affine @ inv_ornt_aff(to_canonical, volume.voxels.shape)
-
-
-def grid_difference(mask: CanonicalMask, like: CanonicalMask) -> str:
-    """How two grids differ, empty if they do not."""
-    if mask.voxels.shape != like.voxels.shape:
-        shapes = (" x ".join(map(str, item.voxels.shape)) for item in (mask, like))
-        return "another grid, {} voxels against {},".format(*shapes)
-    corners = np.array([[*index, 1] for index in np.ndindex(2, 2, 2)])
-    corners[:, :3] *= np.subtract(like.voxels.shape, 1)
-    apart_mm = np.linalg.norm((corners @ (mask.affine - like.affine).T)[:, :3], axis=1).max()
-    if apart_mm <= GRID_TOLERANCE_VOXELS * like.spacing_mm.min():
-        return ""
-    return f"another affine, lies up to {apart_mm:.3g} mm elsewhere,"
 
 
 def _files(place: Path) -> list[Path]:

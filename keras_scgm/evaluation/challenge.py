@@ -6,6 +6,7 @@ MSD between 3-D contours, SHD and SMD between the skeletons of slices as the Spi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +25,17 @@ FCN_METRICS = ("dice", "mean_accuracy", "pixel_accuracy", "recall", "precision",
 """In the order of Table 3."""
 
 LOWER_IS_BETTER = ("MSD", "HSD", "SHD", "SMD")
+
+COUNTS = ("TP", "FP", "FN", "TN")
+SLICE_COLUMNS = (
+    "slice_from_inferior",
+    *CHALLENGE_METRICS,
+    *FCN_METRICS,
+    *COUNTS,
+    "area_prediction_mm2",
+    "area_reference_mm2",
+)
+"""What is measured of a slice; HSD and MSD are those of its outlines in the plane."""
 
 
 class MeasuredMask:
@@ -82,6 +94,13 @@ class MeasuredMask:
         """Skeleton of each slice, see `slice_skeletons`."""
         return slice_skeletons(self.voxels, (float(self.spacing_mm[0]), float(self.spacing_mm[1])))
 
+    def only(self, slices: np.ndarray) -> MeasuredMask:
+        """The mask with every slice empty but those given, bool (slice,)."""
+        if slices.all():
+            return self
+        voxels = self.voxels & slices
+        return MeasuredMask(voxels if self._is_3d else voxels[:, :, 0], self.spacing_mm.tolist())
+
     def _points(self, mask: np.ndarray, start: Sequence[int]) -> np.ndarray:
         return (np.argwhere(mask) + start) * self.spacing_mm[: mask.ndim]
 
@@ -95,31 +114,49 @@ class Comparison:
         surface: distances between the contours in 3-D.
         slice_surfaces: distances between the outlines of each slice, in the plane.
         slice_skeletons: distances between the skeletons of each slice, in the plane.
+        compared: bool (slice,), from the inferior end; the other attributes hold only these slices.
+        voxel_mm: edges of a voxel.
     """
 
     slice_counts: Counts
     surface: DirectedDistances
     slice_surfaces: tuple[DirectedDistances, ...]
     slice_skeletons: tuple[DirectedDistances, ...]
+    compared: np.ndarray
+    voxel_mm: tuple[float, ...]
 
     @classmethod
-    def of(cls, prediction: MeasuredMask, reference: MeasuredMask) -> Comparison:
+    def of(
+        cls, prediction: MeasuredMask, reference: MeasuredMask, compared: np.ndarray | None = None
+    ) -> Comparison:
         """Compare two masks on the same grid.
 
+        Args:
+            prediction: over the whole field of view.
+            reference: likewise.
+            compared: bool (slice,), the slices that count; None takes all.
+
         Raises:
-            ValueError: the grids differ.
+            InputError: the grids differ.
         """
         _check_equal("shape", prediction.voxels.shape, reference.voxels.shape)
         _check_equal("spacing in mm", prediction.spacing_mm, reference.spacing_mm)
 
+        if compared is None:
+            compared = np.ones(reference.voxels.shape[2], bool)
+        prediction, reference = prediction.only(compared), reference.only(compared)
+        slices = np.flatnonzero(compared)
+
         def of_slices(found: list[np.ndarray], wanted: list[np.ndarray]) -> tuple[DirectedDistances, ...]:
-            return tuple(DirectedDistances.between(*pair) for pair in zip(found, wanted, strict=True))
+            return tuple(DirectedDistances.between(found[k], wanted[k]) for k in slices)
 
         return cls(
-            slice_counts=Counts.of_slices(prediction.voxels, reference.voxels),
+            slice_counts=Counts.of_slices(prediction.voxels[..., slices], reference.voxels[..., slices]),
             surface=DirectedDistances.between(prediction.contour_points, reference.contour_points),
             slice_surfaces=of_slices(prediction.slice_contours, reference.slice_contours),
             slice_skeletons=of_slices(prediction.slice_skeletons, reference.slice_skeletons),
+            compared=compared,
+            voxel_mm=tuple(map(float, reference.spacing_mm)),
         )
 
     def challenge_metrics(self) -> dict[str, float]:
@@ -141,9 +178,10 @@ class Comparison:
 
         Returns:
             The counts TP, FP, FN and TN; HSD_2d and MSD_2d, the means over slices of the distances between
-            outlines in the plane; the directed means and maxima of the 3-D contours; the slices in which
-            only one mask has something (surface) or either skeleton vanished (skeleton), which the means
-            over slices leave out.
+            outlines in the plane; the directed means and maxima of the 3-D contours; the slices compared and
+            left out, those with gray matter in either mask, and those of them in which only one mask has
+            something (surface) or either skeleton vanished (skeleton), which the means over slices leave out;
+            volumes of both in mm3, and mean areas in mm2 over the slices in which each has something.
         """
         counts = self.slice_counts.total
         mean_to_reference, mean_to_prediction = self.surface.directed_means
@@ -161,28 +199,44 @@ class Comparison:
             "MSD_reference_to_prediction": mean_to_prediction,
             "HSD_prediction_to_reference": max_to_reference,
             "HSD_reference_to_prediction": max_to_prediction,
+            "n_slices_compared": int(self.compared.sum()),
+            "n_slices_left_out": int((~self.compared).sum()),
             "n_slices": int(filled.sum()),
             "n_slices_without_surface_distance": _n_undefined(filled, self.slice_surfaces),
             "n_slices_without_skeleton_distance": _n_undefined(filled, self.slice_skeletons),
+            "volume_prediction_mm3": (counts.TP + counts.FP) * math.prod(self.voxel_mm),
+            "volume_reference_mm3": (counts.TP + counts.FN) * math.prod(self.voxel_mm),
+            "mean_area_prediction_mm2": _mean([area for area in self.areas_mm2[:, 0].tolist() if area]),
+            "mean_area_reference_mm2": _mean([area for area in self.areas_mm2[:, 1].tolist() if area]),
         }
 
-    def slices(self) -> list[dict[str, float]]:
-        """All metrics of each slice: overlap, in-plane HSD and MSD, SHD, SMD, Table 3 and the counts."""
+    @property
+    def areas_mm2(self) -> np.ndarray:
+        """(slice, 2): areas of prediction and reference."""
         counts = self.slice_counts
-        columns: dict[str, Any] = overlap_metrics(counts) | {
+        n_voxels = np.stack([counts.TP + counts.FP, counts.TP + counts.FN], axis=1)
+        return n_voxels * math.prod(self.voxel_mm[:2])
+
+    def slices(self) -> list[dict[str, float]]:
+        """The `SLICE_COLUMNS` of each slice compared, from the inferior end."""
+        counts = self.slice_counts
+        columns: dict[str, Any] = {
+            "slice_from_inferior": np.flatnonzero(self.compared),
+            **overlap_metrics(counts),
+            **table3_metrics(counts),
+            **{name: getattr(counts, name) for name in COUNTS},
+            "area_prediction_mm2": self.areas_mm2[:, 0],
+            "area_reference_mm2": self.areas_mm2[:, 1],
             "MSD": [distances.mean for distances in self.slice_surfaces],
             "HSD": [distances.maximum for distances in self.slice_surfaces],
             "SHD": [distances.maximum for distances in self.slice_skeletons],
             "SMD": [distances.larger_median for distances in self.slice_skeletons],
         }
-        columns = {name: columns[name] for name in CHALLENGE_METRICS} | table3_metrics(counts)
-        rows = [
-            dict(zip(columns, map(float, values), strict=True))
-            for values in zip(*columns.values(), strict=True)
+        return [
+            {name: float(columns[name][k]) for name in SLICE_COLUMNS}
+            | {name: int(columns[name][k]) for name in ("slice_from_inferior", *COUNTS)}
+            for k in range(len(self.slice_surfaces))
         ]
-        for k, row in enumerate(rows):
-            row |= {name: int(getattr(counts, name)[k]) for name in ("TP", "FP", "FN", "TN")}
-        return rows
 
 
 def challenge_metrics(

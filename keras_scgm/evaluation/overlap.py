@@ -5,6 +5,7 @@ Every ratio without a denominator is NaN, never 0 or 1.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,7 @@ class Counts:
         overlap = np.count_nonzero(prediction & reference, axis=in_plane)
         predicted = np.count_nonzero(prediction, axis=in_plane)
         wanted = np.count_nonzero(reference, axis=in_plane)
-        n_voxels = prediction[..., 0].size
+        n_voxels = math.prod(prediction.shape[:-1])
         return cls(overlap, predicted - overlap, wanted - overlap, n_voxels - predicted - wanted + overlap)
 
     @property

@@ -27,7 +27,7 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 from skimage.measure import find_contours, marching_cubes
 
 from keras_scgm.errors import InputError
-from keras_scgm.evaluation.cases import CanonicalMask, Case, grid_difference, read_image
+from keras_scgm.evaluation.cases import CanonicalMask, Case, read_image
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
 from keras_scgm.evaluation.scores import Evaluation
 from keras_scgm.evaluation.summary import of_cases
@@ -196,7 +196,7 @@ def _picture(evaluation: Evaluation, case: Case) -> Picture | None:
     for rater, path in case.references.items():
         if rater in raters:
             masks[f"rater {rater}"] = evaluation.reader.reference(path, grid)
-    masks = {name: mask for name, mask in masks.items() if not grid_difference(mask, grid)}
+    masks = {name: mask for name, mask in masks.items() if not mask.difference(grid)}
     image = read_image(case.image, grid) if case.image is not None else None
     lines = []
     for model in evaluation.models:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
+import numpy as np
+
+from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.evaluation.cases import CanonicalMask, Case, MaskReader, find_cases, grid_difference
+from keras_scgm.evaluation.cases import CanonicalMask, Case, MaskReader, find_cases
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
 
 Progress = Callable[[int, int], None]
@@ -25,8 +28,8 @@ class Score:
         rater: whose mask is the reference.
         challenge: the ten metrics of Table 2.
         fcn: the seven of Table 3 over the whole volume.
-        details: counts, directed distances, slices left out; see `Comparison.details`.
-        slices: all metrics of each slice from the inferior end; empty for raters against each other.
+        details: counts, directed distances, slices left out, areas and volumes; see `Comparison.details`.
+        slices: all metrics of each compared slice, see `Comparison.slices`; empty for raters against each other.
     """
 
     maker: str
@@ -52,6 +55,7 @@ class Evaluation:
         warnings: what has no partner, a doubtful header or undefined metrics, one line each.
         parameters: of a model, where it was given.
         reader: how the masks were read.
+        annotated_only: whether slices in which a rater marked nothing were left out.
     """
 
     models: tuple[str, ...]
@@ -62,6 +66,7 @@ class Evaluation:
     warnings: tuple[str, ...]
     parameters: Mapping[str, int]
     reader: MaskReader
+    annotated_only: bool = False
 
     @property
     def raters(self) -> tuple[str, ...]:
@@ -85,6 +90,7 @@ def evaluate(
     images: str | Path | None = None,
     label: int | None = None,
     resample_reference: bool = False,
+    annotated_only: bool = False,
     parameters: Mapping[str, int] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -98,6 +104,9 @@ def evaluate(
         images: file or folder of the volumes, for the report; the challenge's are found beside the masks.
         label: value that marks gray matter, for masks with several labels; 1 in the challenge's.
         resample_reference: bring references on another grid to the prediction's, nearest neighbour.
+        annotated_only: compare only the slices in which the reference marks something (of two raters, both),
+            for volumes of which some slices were annotated; otherwise an empty slice says that there is no
+            gray matter.
         parameters: number of parameters of the models, for Table 3.
         progress: called with (cases done, cases in all).
 
@@ -116,18 +125,28 @@ def evaluate(
     1.0
     """
     if not isinstance(predictions, Mapping):
-        predictions = {_model_name(Path(predictions)): predictions}
-    if isinstance(references, (str, Path)):
-        references = [references]
-    models = {name: Path(path) for name, path in predictions.items()}
+        predictions = {_model_name(checks.path("predictions", predictions)): predictions}
+    models = {
+        checks.text("name of a model", name): checks.path("predictions", place)
+        for name, place in predictions.items()
+    }
     if not models:
         raise InputError("no prediction; give at least one file or folder")
-    unknown = sorted(set(parameters or {}) - set(models))
+    if isinstance(references, (str, Path)):
+        references = [references]
+    places = list(checks.several(checks.path, "a path or several")("references", references))
+    counts = {
+        checks.text("name of a model", name): checks.integer(0)("parameters", count)
+        for name, count in checks.instance(Mapping, "a number for each model")(
+            "parameters", parameters or {}
+        ).items()
+    }
+    unknown = sorted(set(counts) - set(models))
     if unknown:
         raise InputError(f"parameters of {', '.join(unknown)}: no such model; there are {', '.join(models)}")
-    places = [Path(path) for path in references]
-    cases, warnings = find_cases(models, places, Path(images) if images else None)
-    run = _Run(MaskReader(label, resample_reference))
+    reader = MaskReader(label, resample_reference)
+    cases, warnings = find_cases(models, places, checks.optional(checks.path)("images", images))
+    run = _Run(reader, checks.flag("annotated_only", annotated_only))
     for done, case in enumerate(cases, start=1):
         run.add(case)
         if progress:
@@ -140,17 +159,20 @@ def evaluate(
         scores=tuple(run.scores),
         rater_scores=tuple(run.rater_scores),
         errors=tuple(run.errors),
-        warnings=(*warnings, *run.warnings, *_undefined(run.scores)),
-        parameters=dict(parameters or {}),
-        reader=run.reader,
+        warnings=(*warnings, *run.warnings, *run.partly_annotated(), *_undefined(run.scores)),
+        parameters=counts,
+        reader=reader,
+        annotated_only=run.annotated_only,
     )
 
 
 class _Run:
     """Scores while they accumulate."""
 
-    def __init__(self, reader: MaskReader) -> None:
+    def __init__(self, reader: MaskReader, annotated_only: bool) -> None:
         self.reader = reader
+        self.annotated_only = annotated_only
+        self.with_gaps: dict[Path, int] = {}
         self.scores: list[Score] = []
         self.rater_scores: list[Score] = []
         self.errors: list[str] = []
@@ -163,17 +185,17 @@ class _Run:
             try:
                 mask = self.reader.prediction(path, list(case.references.values()))
             except InputError as error:
-                self.errors.append(str(error))
+                self._note_error(error)
                 continue
             self._warn_of(mask)
-            if grid is None or grid_difference(mask, grid):
+            if grid is None or mask.difference(grid):
                 first, grid = grid is None, mask
                 raters = self._raters(case, grid)
                 if first:
                     self._compare_raters(case, raters)
-            measured = mask.measured()
+            measured = replace(mask, affine=grid.affine).measured()
             for rater, reference in raters.items():
-                comparison = Comparison.of(measured, reference)
+                comparison = Comparison.of(measured, reference, self._compared(reference))
                 self.scores.append(_score(model, case, rater, comparison, comparison.slices()))
 
     def _raters(self, case: Case, grid: CanonicalMask) -> dict[str, MeasuredMask]:
@@ -182,20 +204,44 @@ class _Run:
             try:
                 mask = self.reader.reference(path, grid)
             except InputError as error:
-                self.errors.append(str(error))
+                self._note_error(error)
                 continue
             self._warn_of(mask)
             raters[rater] = mask.measured()
+            marked = np.flatnonzero(_annotated(raters[rater]))
+            if n_gaps := int(np.ptp(marked)) + 1 - len(marked) if len(marked) else 0:
+                self.with_gaps[path] = n_gaps
         return raters
 
+    # A reference is read once for each grid of its predictions, and what is to be said of it is said once.
+
     def _warn_of(self, mask: CanonicalMask) -> None:
-        # A reference is read once for each grid of its predictions.
         lines = [f"{mask.path}: {text}" for text in mask.warnings]
         self.warnings += [line for line in lines if line not in self.warnings]
 
+    def _note_error(self, error: InputError) -> None:
+        if str(error) not in self.errors:
+            self.errors.append(str(error))
+
+    def _compared(self, *references: MeasuredMask) -> np.ndarray | None:
+        if not self.annotated_only:
+            return None
+        return np.logical_and.reduce([_annotated(reference) for reference in references])
+
+    def partly_annotated(self) -> list[str]:
+        """One line on references with empty slices between annotated ones, if these were compared."""
+        if self.annotated_only or not self.with_gaps:
+            return []
+        names = [f"{path.name} ({count})" for path, count in sorted(self.with_gaps.items())]
+        return [
+            "empty slices between annotated ones, taken as free of gray matter (to leave them out, "
+            f"--annotated-slices): {len(names)} references, {_first(names)}"
+        ]
+
     def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
         for one, other in permutations(raters, 2):
-            comparison = Comparison.of(raters[one], raters[other])
+            compared = self._compared(raters[one], raters[other])
+            comparison = Comparison.of(raters[one], raters[other], compared)
             self.rater_scores.append(_score(one, case, other, comparison))
 
 
@@ -212,6 +258,11 @@ def _score(
         details=comparison.details(),
         slices=slices,
     )
+
+
+def _annotated(mask: MeasuredMask) -> np.ndarray:
+    """Bool (slice,): where a rater marked something."""
+    return mask.voxels.any(axis=(0, 1))
 
 
 def _model_name(path: Path) -> str:

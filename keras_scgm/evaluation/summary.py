@@ -12,6 +12,11 @@ from keras_scgm.evaluation.scores import Evaluation, Score
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
+MIN_RESAMPLED = 6
+"""Fewest values to draw anew from; intervals from fewer are far too narrow."""
+
+LIMIT_STDS = 1.96
+"""Standard deviations from the bias to the limits of agreement, between which 95 % of differences lie."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +70,74 @@ def of_cases(scores: Iterable[Score], metric: str) -> dict[str, float]:
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean, 95 %, by drawing the values anew; NaN below two values."""
-    if values.size < 2:
+    """Percentile interval of the mean, 95 %, by drawing the values anew; NaN below `MIN_RESAMPLED` values."""
+    if values.size < MIN_RESAMPLED:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     means = values[rng.integers(values.size, size=(RESAMPLES, values.size))].mean(axis=1)
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(means, (tail, 100 - tail))
     return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far measurements differ (Bland and Altman, Lancet 1986).
+
+    Args:
+        n: pairs.
+        reference: mean of the references, NaN without pairs.
+        bias: mean of prediction minus reference.
+        low: lower 95 % limit of agreement, NaN below two pairs.
+        high: upper limit.
+    """
+
+    n: int
+    reference: float
+    bias: float
+    low: float
+    high: float
+
+
+def agreement(pairs: Iterable[tuple[float, float]]) -> Agreement:
+    """Bias and limits of agreement of pairs (prediction, reference).
+
+    >>> agreement([(10.0, 9.0), (12.0, 13.0)]).bias
+    0.0
+    """
+    predictions, references = np.array([*pairs], float).reshape(-1, 2).T
+    difference = Summary.of(predictions - references)
+    reach = LIMIT_STDS * difference.std
+    bias = difference.mean
+    return Agreement(difference.n, Summary.of(references).mean, bias, bias - reach, bias + reach)
+
+
+def slice_areas(scores: Iterable[Score]) -> dict[tuple[str, int], tuple[float, float]]:
+    """(Case, slice from the inferior end) -> areas in mm2 by one model and by the mean of its raters.
+
+    Slices in which neither has anything are left out.
+    """
+    found: defaultdict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
+    for score in scores:
+        for row in score.slices:
+            areas_mm2 = row["area_prediction_mm2"], row["area_reference_mm2"]
+            found[score.case_id, int(row["slice_from_inferior"])].append(areas_mm2)
+    return {key: _mean_pair(pairs) for key, pairs in found.items() if np.any(pairs)}
+
+
+def volumes(scores: Iterable[Score]) -> dict[str, tuple[float, float]]:
+    """Case -> volumes in mm3 by one model and by the mean of its raters."""
+    found: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    for score in scores:
+        details = score.details
+        pair = details["volume_prediction_mm3"], details["volume_reference_mm3"]
+        found[score.case_id].append(pair)
+    return {case_id: _mean_pair(pairs) for case_id, pairs in found.items()}
+
+
+def _mean_pair(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    prediction, reference = np.mean(pairs, axis=0)
+    return float(prediction), float(reference)
 
 
 def by_site(evaluation: Evaluation, model: str) -> dict[str, list[Score]]:

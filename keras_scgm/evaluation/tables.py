@@ -15,10 +15,20 @@ from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
-from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS, SLICE_COLUMNS
 from keras_scgm.evaluation.comparison import compare_models, inter_rater_ceiling
 from keras_scgm.evaluation.scores import Evaluation, Score
-from keras_scgm.evaluation.summary import Summary, by_rater, by_site, challenge_summary, fcn_summary
+from keras_scgm.evaluation.summary import (
+    MIN_RESAMPLED,
+    Summary,
+    agreement,
+    by_rater,
+    by_site,
+    challenge_summary,
+    fcn_summary,
+    slice_areas,
+    volumes,
+)
 
 UNITS = {"MSD": "mm", "HSD": "mm", "SHD": "mm", "SMD": "mm", "TPR": "%", "TNR": "%", "PPV": "%", "CC": "%"}
 TABLE3_NAMES = {
@@ -117,7 +127,11 @@ def table2(evaluation: Evaluation, with_published: bool = False) -> Table:
         f"Table 2: mean (std) over pairs of case and rater ({n_pairs})",
         ("", *names),
         tuple(rows),
-        (*_undefined_note(columns), *([PUBLISHED_NOTE] if with_published else [])),
+        (
+            *_undefined_note(columns),
+            *_annotated_note(evaluation),
+            *([PUBLISHED_NOTE] if with_published else []),
+        ),
     )
 
 
@@ -154,7 +168,7 @@ def table3(evaluation: Evaluation, with_published: bool = False) -> Table:
         f"Table 3: mean (std) over slices ({n_slices})",
         ("Metric name", *columns, *_marked(theirs)),
         tuple(rows),
-        (*notes, *([PUBLISHED_NOTE] if with_published else [])),
+        (*notes, *_annotated_note(evaluation), *([PUBLISHED_NOTE] if with_published else [])),
     )
 
 
@@ -216,7 +230,8 @@ def rater_table(evaluation: Evaluation) -> Table | None:
         tuple(rows),
         (
             "raters reached: raters whose mean agreement with the others is not better than the model's with all; "
-            "within range: at least as good as the worst rater of that case; intervals: bootstrap over cases",
+            "within range: at least as good as the worst rater of that case; intervals: bootstrap over cases, "
+            f"none of fewer than {MIN_RESAMPLED}",
         ),
     )
 
@@ -244,8 +259,29 @@ def comparison_table(evaluation: Evaluation) -> Table | None:
         ),
         (
             f"p: Wilcoxon signed-rank, two-sided; Holm: corrected for the {len(tests)} tests; "
-            "interval: bootstrap over cases; fewer than 6 cases cannot reach p < 0.05",
+            f"interval: bootstrap over cases; fewer than {MIN_RESAMPLED} cases have none and cannot reach "
+            "p < 0.05",
         ),
+    )
+
+
+def agreement_table(evaluation: Evaluation) -> Table:
+    """Bland-Altman figures of slice areas and volumes, each model against the mean of the raters."""
+    rows = []
+    for model in evaluation.models:
+        scores = evaluation.of_model(model)
+        for name, pairs in (("slice area (mm2)", slice_areas(scores)), ("volume (mm3)", volumes(scores))):
+            found = agreement(pairs.values())
+            limits = ", ".join(number(limit) for limit in (found.low, found.high))
+            rows.append(
+                (model, name, str(found.n), number(found.reference), number(found.bias), f"[{limits}]")
+            )
+    return Table(
+        "agreement",
+        "Areas and volumes (Bland and Altman 1986): model minus the mean of its raters",
+        ("model", "", "n", "mean reference", "bias", "95 % limits of agreement"),
+        tuple(rows),
+        ("slices in which the model or a rater has something; limits: bias and 1.96 standard deviations",),
     )
 
 
@@ -257,14 +293,20 @@ def all_tables(evaluation: Evaluation, with_published: bool = False) -> list[Tab
         breakdown(evaluation),
         rater_table(evaluation),
         comparison_table(evaluation),
+        agreement_table(evaluation),
         table1() if with_published else None,
     ]
     return [table for table in tables if table is not None]
 
 
+def tables_text(evaluation: Evaluation, with_published: bool = False) -> str:
+    """All tables, one below the other."""
+    return "\n".join(table.text() for table in all_tables(evaluation, with_published))
+
+
 def summary_text(evaluation: Evaluation, with_published: bool = False) -> str:
     """All tables, and what was left out."""
-    parts = [table.text() for table in all_tables(evaluation, with_published)]
+    parts = [tables_text(evaluation, with_published)]
     for title, lines in (("Warnings", evaluation.warnings), ("Errors", evaluation.errors)):
         if lines:
             parts.append("\n".join([f"{title} ({len(lines)})", "", *lines]) + "\n")
@@ -288,12 +330,15 @@ def summary_json(evaluation: Evaluation) -> dict[str, Any]:
             "table3": {metric: asdict(fcn_summary(scores, metric)) for metric in FCN_METRICS},
             "sites": {name: of(part) for name, part in by_site(evaluation, model).items()},
             "raters": {name: of(part) for name, part in by_rater(evaluation, model).items()},
+            "areas_mm2": asdict(agreement(slice_areas(scores).values())),
+            "volumes_mm3": asdict(agreement(volumes(scores).values())),
         }
     content = {
         "models": models,
         "inter_rater": [asdict(ceiling) for ceiling in inter_rater_ceiling(evaluation)],
         "comparisons": [asdict(test) for test in compare_models(evaluation)],
         "published": published(),
+        "annotated_only": evaluation.annotated_only,
         "warnings": list(evaluation.warnings),
         "errors": list(evaluation.errors),
     }
@@ -352,6 +397,8 @@ def number(value: float, decimals: int = 2) -> str:
 
 
 def _interval(value: float, interval: tuple[float, float]) -> str:
+    if math.isnan(interval[0]):
+        return number(value, 3)
     low, high = (number(bound, 3) for bound in interval)
     return f"{number(value, 3)} [{low}, {high}]"
 
@@ -364,29 +411,22 @@ def _write_cases(path: Path, scores: Sequence[Score]) -> None:
         | {_detail_column(name): value for name, value in s.details.items()}
         for s in scores
     ]
-    _write_rows(path, rows)
+    _write_rows(path, list(rows[0]), rows)
 
 
 def _write_slices(path: Path, scores: Sequence[Score]) -> None:
     rows = [
-        {
-            "model": s.maker,
-            "case": s.case_id,
-            "site": s.site_id or "",
-            "rater": s.rater,
-            "slice_from_inferior": k,
-        }
-        | {_column(name): value for name, value in values.items()}
+        {"model": s.maker, "case": s.case_id, "site": s.site_id or "", "rater": s.rater} | values
         for s in scores
-        for k, values in enumerate(s.slices)
+        for values in s.slices
     ]
-    _write_rows(path, rows)
+    _write_rows(path, ["model", "case", "site", "rater", *map(_column, SLICE_COLUMNS)], rows)
 
 
-def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(rows[0])
+        writer.writerow(columns)
         writer.writerows([["" if value != value else value for value in row.values()] for row in rows])
 
 
@@ -417,6 +457,16 @@ def _undefined_note(columns: Mapping[str, Sequence[Score]]) -> list[str]:
         f"{metric} {model} {s.n_undefined}" for (model, metric), s in summaries.items() if s.n_undefined
     ]
     return [f"undefined and left out: {', '.join(counted)}"] if counted else []
+
+
+def _annotated_note(evaluation: Evaluation) -> list[str]:
+    if not evaluation.annotated_only:
+        return []
+    compared, left_out = (
+        int(sum(score.details[name] for score in evaluation.scores))
+        for name in ("n_slices_compared", "n_slices_left_out")
+    )
+    return [f"annotated slices only: {compared} compared, {left_out} without annotation left out"]
 
 
 def _latex_escape(text: str) -> str:

@@ -1,0 +1,184 @@
+"""Rules that arguments and settings obey; what breaks one is an `InputError` of one line.
+
+A rule takes the name of an argument and its value. It returns the value as plain Python has it (`int` for a
+NumPy integer), which is what goes into JSON files and Keras configurations.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
+from os import PathLike
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from keras_scgm.errors import InputError
+
+Rule = Callable[[str, Any], Any]
+
+SHOWN_CHARACTERS = 100
+"""Most characters of a refused value in a message."""
+
+
+def refuse(name: str, rule: str, value: object) -> NoReturn:
+    """Report a value that breaks its rule.
+
+    Raises:
+        InputError: always.
+    """
+    shown = " ".join(repr(value).split())
+    if len(shown) > SHOWN_CHARACTERS:
+        shown = f"{shown[:SHOWN_CHARACTERS]}..."
+    raise InputError(f"{name} must be {rule}, received {shown}")
+
+
+def check_fields(settings: object, **rules: Rule) -> None:
+    """Apply rules to fields of a frozen dataclass, in its `__post_init__`, and keep the plain values.
+
+    Raises:
+        InputError: the first field that breaks its rule.
+    """
+    for name, rule in rules.items():
+        object.__setattr__(settings, name, rule(name, getattr(settings, name)))
+
+
+def integer(low: int, high: int | None = None) -> Rule:
+    """Integers from `low` to `high`; True and False are none.
+
+    >>> integer(1)("filters", 8)
+    8
+    """
+    wanted = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+
+    def rule(name: str, value: Any) -> int:
+        if isinstance(value, (bool, np.bool_)):
+            refuse(name, wanted, value)
+        try:
+            plain = operator.index(value)
+        except TypeError:
+            refuse(name, wanted, value)
+        if plain < low or (high is not None and plain > high):
+            refuse(name, wanted, value)
+        return plain
+
+    return rule
+
+
+def number(
+    low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf, below: float = math.inf
+) -> Rule:
+    """Finite numbers from `low` to `high`, greater than `above` and less than `below`; True and False are none.
+
+    >>> number(0, below=1)("dropout", 0.4)
+    0.4
+    """
+    limits = {"above": above, "of at least": low, "below": below, "of at most": high}
+    wanted = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+    wanted = f"a number {wanted}" if wanted else "a finite number"
+
+    def rule(name: str, value: Any) -> int | float:
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not math.isfinite(value):
+            refuse(name, wanted, value)
+        plain = value if type(value) in (int, float) else float(value)
+        if not (low <= plain <= high and above < plain < below):
+            refuse(name, wanted, value)
+        return plain  # type: ignore[return-value]
+
+    return rule
+
+
+def flag(name: str, value: Any) -> bool:
+    """True and False."""
+    if not isinstance(value, (bool, np.bool_)):
+        refuse(name, "True or False", value)
+    return bool(value)
+
+
+def text(name: str, value: Any) -> str:
+    """Texts other than the empty one."""
+    if not isinstance(value, str) or not value:
+        refuse(name, "a text", value)
+    return value
+
+
+def one_of(choices: Iterable[str]) -> Rule:
+    """One of some texts."""
+    known = tuple(choices)
+
+    def rule(name: str, value: Any) -> str:
+        if not isinstance(value, str) or value not in known:
+            refuse(name, f"one of {', '.join(known)}", value)
+        return value
+
+    return rule
+
+
+def path(name: str, value: Any) -> Path:
+    """Paths, as texts or path objects."""
+    if not isinstance(value, (str, PathLike)) or not value:
+        refuse(name, "a path", value)
+    return Path(value)
+
+
+def instance(kind: type | tuple[type, ...], wanted: str) -> Rule:
+    """Objects of a class.
+
+    Args:
+        kind: the class, or several.
+        wanted: the objects in words.
+    """
+
+    def rule(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            refuse(name, wanted, value)
+        return value
+
+    return rule
+
+
+def optional(rule: Rule) -> Rule:
+    """None, and what another rule takes."""
+    return lambda name, value: None if value is None else rule(name, value)
+
+
+def several(rule: Rule, wanted: str, length: int | None = None) -> Rule:
+    """Sequences of what another rule takes, as tuples.
+
+    Args:
+        rule: for each item.
+        wanted: the sequence in words.
+        length: number of items; None takes any.
+    """
+
+    def whole(name: str, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+            refuse(name, wanted, value)
+        try:
+            items = tuple(rule(name, item) for item in value)
+        except (InputError, TypeError):
+            refuse(name, wanted, value)
+        if length not in (None, len(items)):
+            refuse(name, wanted, value)
+        return items
+
+    return whole
+
+
+def interval(low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf) -> Rule:
+    """Pairs of a lower and a higher number, or twice the same, within limits."""
+    limits = {"above": above, "of at least": low, "of at most": high}
+    bounds = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
+    wanted = f"a lower and a higher number{f' {bounds}' if bounds else ''}"
+    pair = several(number(low, high, above=above), wanted, length=2)
+
+    def rule(name: str, value: Any) -> tuple[float, float]:
+        first, last = pair(name, value)
+        if first > last:
+            refuse(name, wanted, value)
+        return float(first), float(last)
+
+    return rule
