@@ -1,63 +1,78 @@
 """Spinal cord gray matter segmentation with deep dilated convolutions (Perone et al. 2017)."""
 
-import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# The command imports what its verb needs, which may do without Keras. Everyone else gets the public names at
-# once, and with them the registration of every Keras object.
-if TYPE_CHECKING or "keras_scgm_cli" not in sys.modules:
-    from keras_scgm.augmentation import AugmentationLayer, AugmentationSpec, augment
-    from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
-    from keras_scgm.errors import InputError
-    from keras_scgm.evaluation import evaluate
-    from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
-    from keras_scgm.metrics import HardDice, SoftDice
-    from keras_scgm.models import DilatedGMNet, UNet
-    from keras_scgm.pretrained import list_weights
-    from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter, segment
+from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
-    from keras_scgm.serving.export import export_saved_model
+    from keras_scgm.augmentation import AugmentationLayer as AugmentationLayer
+    from keras_scgm.augmentation import AugmentationSpec as AugmentationSpec
+    from keras_scgm.augmentation import augment as augment
+    from keras_scgm.callbacks import PolyLearningRate as PolyLearningRate
+    from keras_scgm.callbacks import StopOnDeadNetwork as StopOnDeadNetwork
+    from keras_scgm.errors import InputError as InputError
+    from keras_scgm.evaluation import evaluate as evaluate
+    from keras_scgm.losses import DiceCrossEntropyLoss as DiceCrossEntropyLoss
+    from keras_scgm.losses import DiceLoss as DiceLoss
+    from keras_scgm.metrics import HardDice as HardDice
+    from keras_scgm.metrics import SoftDice as SoftDice
+    from keras_scgm.models import DilatedGMNet as DilatedGMNet
+    from keras_scgm.models import UNet as UNet
+    from keras_scgm.pretrained import list_weights as list_weights
+    from keras_scgm.segmentation import Segmentation as Segmentation
+    from keras_scgm.segmentation import SegmentationSettings as SegmentationSettings
+    from keras_scgm.segmentation import Segmenter as Segmenter
+    from keras_scgm.segmentation import segment as segment
+    from keras_scgm.serving.export import export_saved_model as export_saved_model
 
-__all__ = [
-    "AugmentationLayer",
-    "AugmentationSpec",
-    "DiceCrossEntropyLoss",
-    "DiceLoss",
-    "DilatedGMNet",
-    "HardDice",
-    "InputError",
-    "PolyLearningRate",
-    "Segmentation",
-    "SegmentationSettings",
-    "Segmenter",
-    "SoftDice",
-    "StopOnDeadNetwork",
-    "UNet",
-    "augment",
-    "evaluate",
-    "export_saved_model",
-    "list_weights",
-    "segment",
-]
+_MODULE_OF = {
+    "AugmentationLayer": "augmentation",
+    "AugmentationSpec": "augmentation",
+    "DiceCrossEntropyLoss": "losses",
+    "DiceLoss": "losses",
+    "DilatedGMNet": "models",
+    "HardDice": "metrics",
+    "InputError": "errors",
+    "PolyLearningRate": "callbacks",
+    "Segmentation": "segmentation",
+    "SegmentationSettings": "segmentation",
+    "Segmenter": "segmentation",
+    "SoftDice": "metrics",
+    "StopOnDeadNetwork": "callbacks",
+    "UNet": "models",
+    "augment": "augmentation",
+    "evaluate": "evaluation",
+    "export_saved_model": "serving.export",
+    "list_weights": "pretrained",
+    "segment": "segmentation",
+}
+_PACKAGES = ("augmentation", "datasets", "evaluation", "models", "serving", "training")
 
-_MODULES = [
-    "keras_scgm.augmentation",
-    "keras_scgm.callbacks",
-    "keras_scgm.errors",
-    "keras_scgm.evaluation",
-    "keras_scgm.losses",
-    "keras_scgm.metrics",
-    "keras_scgm.models",
-    "keras_scgm.pretrained",
-    "keras_scgm.segmentation",
-    "keras_scgm.serving.export",
-]
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    """A public name that has not been imported yet."""
-    if name not in __all__:
+    """Import a public name when it is first asked for: Keras, which most of them need, takes seconds."""
+    if name in _MODULE_OF:
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    elif name in _PACKAGES or name in _MODULE_OF.values():
+        value = import_module(f"{__name__}.{name}")
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return next(getattr(module, name) for module in map(import_module, _MODULES) if hasattr(module, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _register_keras_objects(_: Any) -> None:
+    """Import every module that registers an object of a saved model."""
+    for name in ("augmentation", "losses", "metrics"):
+        import_module(f"{__name__}.{name}")
+
+
+# A model that holds our objects loads after a bare `import keras_scgm`, whether Keras is imported before or after.
+register_post_import_hook(_register_keras_objects, "keras")

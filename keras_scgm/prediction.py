@@ -190,8 +190,6 @@ def _from_model(model: keras.Model, card: WeightsCard) -> tuple[Network, Weights
 
 
 def _load_model(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
-    # A whole model may hold layers of this package, which their import registers.
-    from keras_scgm import augmentation, losses, metrics  # noqa: F401
     from keras_scgm.models import load_network
 
     return load_network(weights)

@@ -1,5 +1,4 @@
-"""The `keras-scgm` command.
+"""The `keras-scgm` command: one module per verb.
 
-It stands outside `keras_scgm` because importing that package imports Keras and TensorFlow, which takes
-seconds and prints log lines: help and mistakes in the command line need not wait for it.
+Each verb imports what it needs when it runs, so that help and mistakes in the command line need not wait for it.
 """

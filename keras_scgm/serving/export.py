@@ -19,7 +19,6 @@ import nibabel as nib
 import numpy as np
 import tensorflow as tf
 
-from keras_scgm import augmentation, losses, metrics  # noqa: F401  A saved model may hold their objects.
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.outputs import staging_folder
