@@ -369,11 +369,15 @@ def _run(search: _Search, batches: Batches, validation: Sequence[AnnotatedVolume
 
     try:
         tuner = start()
-    except (ValueError, RuntimeError):
-        # KerasTuner was killed while it wrote its account. Without it the search is played again from its
-        # seed, and trainings that were finished are found so in their folders.
-        name = os.environ.get("KERASTUNER_TUNER_ID", "tuner0")
-        (search.folder / TRIALS / f"{name}.json").unlink()
+    except (json.JSONDecodeError, RuntimeError) as error:
+        # KerasTuner was killed while it wrote its account: a file is cut short, or the trials it names are not
+        # there, which is a KeyError inside. Without the account the search is played again from its seed, and
+        # trainings that were finished are found so in their folders.
+        account = search.folder / TRIALS / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.json"
+        is_damaged = isinstance(error, json.JSONDecodeError) or isinstance(error.__cause__, KeyError)
+        if not is_damaged or not account.exists():
+            raise
+        account.replace(account.with_suffix(".json.damaged"))
         tuner = start()
     oracle = tuner.oracle
     if role != "worker":

@@ -57,7 +57,7 @@ def test_names_do_not_depend_on_what_was_imported_before(first):
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'keras_scgm' has no attribute 'nothing'"):
-        keras_scgm.nothing
+        keras_scgm.nothing  # noqa: B018
 
 
 @pytest.mark.parametrize(

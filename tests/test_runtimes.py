@@ -1,5 +1,7 @@
 """Runtimes: the same probabilities as Keras, and refusals."""
 
+import importlib
+import importlib.metadata
 import importlib.util
 
 import keras
@@ -186,6 +188,23 @@ def test_the_record_names_the_runtime(phantom):
     assert chosen.startswith("tensorflow 2.")
     auto = segment(phantom, model, runtime="auto").record["runtime"]
     assert auto.split()[0] == ("openvino" if "openvino" in INSTALLED else "tensorflow")
+
+
+@pytest.mark.parametrize("name", ["tensorflow", *INSTALLED])
+def test_the_version_is_that_of_the_module_whatever_the_distribution_is_called(name, network, monkeypatch):
+    def not_found(distribution):
+        raise importlib.metadata.PackageNotFoundError(distribution)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_found)
+    monkeypatch.setattr(importlib.metadata, "distribution", not_found)
+    runtime = open_runtime(Network(fold_model(network), lambda: network, network.name), name)
+    assert runtime.version == importlib.import_module(name).__version__.partition("-")[0]
+
+
+def test_the_version_of_the_library_called_from_c():
+    import tensorflow as tf
+
+    assert tensorflow_library.library_version() == tf.__version__
 
 
 def test_auto_leaves_a_gpu_to_tensorflow(monkeypatch, tmp_path):

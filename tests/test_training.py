@@ -373,6 +373,24 @@ def test_folder_is_checked(slices: AnnotatedSlices, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3
 
 
+@pytest.mark.parametrize("shares", [1, 2, 3, 8])
+def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[range] = []
+
+    def note(n: int, seed: int, *, size: int, start: int, **_: object) -> tuple[np.ndarray, np.ndarray]:
+        drawn.append(range(start, start + n))
+        return np.zeros((n, size, size), np.float32), np.zeros((n, size, size), np.float32)
+
+    monkeypatch.setattr("keras_scgm.training.batches.draw_slices", note)
+    spec = TrainingSpec(epochs=1, steps_per_epoch=100, batch_size=4)
+    for step in range(spec.steps):
+        DrawnBatches().batch(spec, step, shares)
+    assert len({len(part) for part in drawn}) > 2
+    assert all(len(part) % shares == 0 for part in drawn)
+    numbers = [number for part in drawn for number in part]
+    assert len(set(numbers)) == len(numbers)
+
+
 ON_OTHER_HARDWARE = """
 import sys
 from pathlib import Path

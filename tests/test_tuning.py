@@ -269,6 +269,41 @@ def test_damaged_account_is_played_again(
     assert drawn_scores[:2] == drawn_scores[2:]
 
 
+def test_account_is_kept_when_something_else_is_wrong_at_the_start(
+    drawn_scores: list[TrainingSpec],
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+
+    def wrong(_: Any) -> None:
+        raise ValueError("a bad range")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tuning, "_oracle", wrong)
+        with pytest.raises(ValueError, match="a bad range"):
+            tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
+    assert (tmp_path / "trials" / "tuner0.json").exists()
+    assert tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True) == whole
+    assert len(drawn_scores) == 2
+
+
+def test_account_that_names_a_lost_trial_is_played_again(
+    drawn_scores: list[TrainingSpec],
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+) -> None:
+    whole = tune(SEARCH, TRAINING, batches, tmp_path, volumes)
+    account = tmp_path / "trials" / "oracle.json"
+    content = json.loads(account.read_text())
+    account.write_text(json.dumps({**content, "ongoing_trials": {"tuner0": "7"}}))
+    assert tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True) == whole
+    assert drawn_scores[:2] == drawn_scores[2:]
+
+
 def test_failed_trial_is_listed_and_bad_settings_end_the_search(
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +26,7 @@ import numpy as np
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
-from keras_scgm.runtimes.tensorflow_library import find_library
+from keras_scgm.runtimes.tensorflow_library import find_library, library_version
 from keras_scgm.runtimes.tensorflow_library import predictor as library_predictor
 
 if TYPE_CHECKING:
@@ -127,7 +126,13 @@ def open_runtime(network: Network, name: str | None = None, precision: str = "fl
     if network.folded is None and name == "tensorflow" and precision != "float32":
         raise InputError(f"the network {network.name} runs in float32 only with TensorFlow")
     predict = _OPENERS[name](network, precision)
-    return Runtime(name, version(name), precision, predict, takes_crops=network.folded is not None)
+    return Runtime(name, _version(name), precision, predict, takes_crops=network.folded is not None)
+
+
+def _version(module: str) -> str:
+    """Version of a program that runs here; distributions of one module have many names, such as onnxruntime-gpu."""
+    imported = sys.modules.get(module)
+    return str(imported.__version__).partition("-")[0] if imported else library_version()
 
 
 def _tensorflow(network: Network, precision: str) -> Predict:

@@ -42,6 +42,7 @@ _OUTPUTS, _HANDLES = ctypes.POINTER(_Output), ctypes.POINTER(_HANDLE)
 
 # Result and arguments, as in tensorflow/c/c_api.h.
 _FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
+    "TF_Version": (_TEXT, []),
     "TF_NewStatus": (_HANDLE, []),
     "TF_DeleteStatus": (None, [_HANDLE]),
     "TF_GetCode": (_INT, [_HANDLE]),
@@ -82,6 +83,11 @@ def find_library() -> list[Path]:
         if all(path.exists() for path in paths):
             return paths
     return []
+
+
+def library_version() -> str:
+    """Of TensorFlow."""
+    return str(_open_library().TF_Version().decode())
 
 
 def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:

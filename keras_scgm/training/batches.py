@@ -132,9 +132,10 @@ class DrawnBatches:
             domain = replace(domain, off_centre_mm=off_centre_mm)
         n = max(1, round(spec.batch_size * (self.window_px / size) ** 2))
         smallest = min([size for size, _ in small_windows], default=size)
-        most = round(spec.batch_size * (self.window_px / smallest) ** 2)
-        first = step * max(most, n)
-        n += -n % shares
+        most = max(1, round(spec.batch_size * (self.window_px / smallest) ** 2))
+        n, most = (count + -count % shares for count in (n, most))
+        # Every step has as many slices to itself as the largest batch needs, so that none is drawn twice.
+        first = step * most
         images, masks = draw_slices(n, spec.seed, size=size, spec=domain, start=first)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
