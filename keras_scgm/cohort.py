@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, log_traceback
 from keras_scgm.outputs import OutputPaths, check_writable, is_finished, output_kind, write_outputs
 from keras_scgm.pretrained import resolve_weights, sha256_of
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationSettings, Segmenter
@@ -78,8 +78,7 @@ def do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress 
         return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
     # One image must not stop a cohort, whatever is wrong with it or with us.
     except Exception as error:
-        message = f"error: {job.image}: {type(error).__name__}: {error}; please report it"
-        return Outcome(job, "failed", message, pid=os.getpid())
+        return Outcome(job, "failed", f"error: {log_traceback(str(job.image), error)}", pid=os.getpid())
 
 
 def run_here(

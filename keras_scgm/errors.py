@@ -1,4 +1,13 @@
-"""The one exception that means "the input is at fault, not the program"."""
+"""Whose fault an error is: `InputError` is the input's, anything else the program's and goes into a log."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import traceback
+from datetime import datetime
+from functools import cache
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -6,3 +15,31 @@ class InputError(ValueError):
 
     The command line prints it as one line and goes on with the next file.
     """
+
+
+def log_traceback(what: str, error: BaseException) -> str:
+    """Append an unexpected error to this process's log, a file in the folder for temporary files.
+
+    Args:
+        what: was being done, or to what.
+        error: the exception, with its traceback.
+
+    Returns:
+        One line for the user: the error, and the log.
+    """
+    line = f"{what}: {type(error).__name__}: {' '.join(str(error).split())}"
+    try:
+        path = _log()
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now().isoformat(timespec='seconds')} {what}\n")
+            file.writelines([*traceback.format_exception(error), "\n"])
+    except OSError as reason:
+        return f"{line}; please report it (its log cannot be written: {reason.strerror or reason})"
+    return f"{line}; please report it with {path}"
+
+
+@cache
+def _log() -> Path:
+    handle, name = tempfile.mkstemp(prefix="keras_scgm_", suffix=".log")
+    os.close(handle)
+    return Path(name)

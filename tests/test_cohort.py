@@ -22,7 +22,6 @@ needs_ray = pytest.mark.skipif(
 FIRST_WORKER_KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-import keras_scgm_cli  # the driver, like the command, leaves Keras to the workers
 from keras_scgm.cohort import Job, Writing, run_on_ray
 from keras_scgm.outputs import OutputPaths
 from keras_scgm.segmentation import SegmentationSettings
@@ -84,8 +83,13 @@ def test_a_fault_of_ours_is_reported_and_does_not_stop(images, bright_network, m
     monkeypatch.setattr("keras_scgm.cohort.write_outputs", lambda *args, **kwargs: 1 / 0)
     outcome = do_job(Segmenter(bright_network), jobs_of(images)[0], Writing())
     assert outcome.status == "failed"
-    assert "ZeroDivisionError" in outcome.message
-    assert outcome.message.endswith("please report it")
+    start, log = outcome.message.split("; please report it with ")
+    image = jobs_of(images)[0].image
+    assert start == f"error: {image}: ZeroDivisionError: division by zero"
+    text = Path(log).read_text()
+    assert "Traceback (most recent call last)" in text
+    assert "ZeroDivisionError: division by zero" in text
+    assert str(image) in text
 
 
 @needs_ray

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -246,6 +247,35 @@ def test_errors_over_rest_and_the_next_request_works(rest, path, body, status, m
     assert got == status
     assert message in answer["error"]
     assert rest(f"{NIFTI}:predict", {"inputs": [encoded(IMAGE)]})[0] == 200
+
+
+def test_a_fault_of_the_server_is_answered_and_logged(models, monkeypatch, capfd):
+    def broken(*_):
+        raise RuntimeError("a fault\nof ours")
+
+    catalogue = standin.Catalogue.load(models)
+    monkeypatch.setattr(standin.ModelVersion, "predict", broken)
+    body = json.dumps({"instances": [{"b64": base64.b64encode(b"x").decode()}]}).encode()
+    with standin.serve(catalogue, rest_port=0, grpc_port=0) as address:
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(urllib.request.Request(f"{address.rest_url}{NIFTI}:predict", body))
+        with grpc.insecure_channel(address.grpc) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "gm_nifti"
+            with pytest.raises(grpc.RpcError) as over_grpc:
+                stub.Predict(request, timeout=20)
+        with socket.create_connection(tuple(address.rest_url.removeprefix("http://").split(":"))) as gone:
+            gone.send(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
+    message = json.load(raised.value)["error"]
+    assert raised.value.code == 500
+    assert over_grpc.value.code() == grpc.StatusCode.INTERNAL
+    assert over_grpc.value.details() == message
+    start, log = message.split("; please report it with ")
+    assert start == "stand-in server: RuntimeError: a fault of ours"
+    assert Path(log).read_text().count("in broken") >= 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("I0", "E0", "W0"))]
+    assert lines == [f"error: {message}"] * 2
 
 
 @pytest.mark.parametrize(

@@ -385,7 +385,7 @@ def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: 
     spec = TrainingSpec(epochs=1, steps_per_epoch=100, batch_size=4)
     for step in range(spec.steps):
         DrawnBatches().batch(spec, step, shares)
-    assert len({len(part) for part in drawn}) > 2
+    assert len({len(part) for part in drawn}) > 1
     assert all(len(part) % shares == 0 for part in drawn)
     numbers = [number for part in drawn for number in part]
     assert len(set(numbers)) == len(numbers)

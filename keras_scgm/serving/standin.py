@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, log_traceback
 from keras_scgm.serving.rest_format import Arrays, FormatError, format_outputs, parse_document, parse_inputs
 from keras_scgm.serving.warmup import read_warmup
 
@@ -349,7 +350,10 @@ class _RestServer(ThreadingHTTPServer):
         self.gate = gate
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no error of the server."""
+        error = sys.exception()
+        # A client that went away is no error of the server.
+        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
+            _report(error)
 
 
 class _RestHandler(BaseHTTPRequestHandler):
@@ -374,11 +378,15 @@ class _RestHandler(BaseHTTPRequestHandler):
 
     def _answer(self, work: Any) -> None:
         try:
-            self._send(200, work())
+            status, body = 200, work()
         except ServerError as error:
-            self._send(error.http_status, _error_json(error.message))
+            status, body = error.http_status, _error_json(error.message)
         except FormatError as error:
-            self._send(400, _error_json(str(error)))
+            status, body = 400, _error_json(str(error))
+        # A client must get an answer, whatever is wrong with us.
+        except Exception as error:
+            status, body = 500, _error_json(_report(error))
+        self._send(status, body)
 
     def _send(self, status: int, body: bytes) -> None:
         self.send_response(status)
@@ -468,6 +476,15 @@ def _rpc_errors(context: grpc.ServicerContext) -> Iterator[None]:
         yield
     except ServerError as error:
         context.abort(error.code, error.message)
+    except Exception as error:
+        context.abort(grpc.StatusCode.INTERNAL, _report(error))
+
+
+def _report(error: BaseException) -> str:
+    """Log an unexpected error, and say so on the server's screen."""
+    message = log_traceback("stand-in server", error)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    return message
 
 
 def _spec(model_spec: Any) -> tuple[str, int | None, str]:
