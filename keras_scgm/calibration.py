@@ -19,7 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from keras_scgm.datasets import AnnotatedVolume, check_volumes
+from keras_scgm import checks
+from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
 from keras_scgm.outputs import staged
 from keras_scgm.prediction import Weights
@@ -125,9 +126,9 @@ def calibrate(
     Raises:
         InputError: a volume cannot be used, or nothing is labelled.
     """
-    if objective not in get_args(Objective):
-        raise InputError(f"objective must be one of {', '.join(get_args(Objective))}, received {objective!r}")
-    labelled = [volume for volume in volumes if volume.masks]
+    checks.one_of(get_args(Objective))("objective", objective)
+    checks.optional(checks.function)("progress", progress)
+    labelled = [volume for volume in annotated_volumes("volumes", volumes) if volume.masks]
     check_volumes(labelled)
     segmenter = Segmenter(weights, SegmentationSettings())
     tallies = []
@@ -178,6 +179,8 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
     Raises:
         InputError: the weights cannot be had, or something cannot be written.
     """
+    checks.instance(Calibration, "what calibrate returned")("calibration", calibration)
+    folder = checks.path("folder", folder)
     path, own_card = resolve_weights(weights)
     in_place = own_card is not None and str(weights).endswith(SUFFIXES)
     if not in_place and folder.resolve() == path.parent.resolve():

@@ -9,6 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+
 
 class PolyLearningRate(keras.callbacks.Callback):
     """Sets the "poly" learning rate, `initial_learning_rate * (1 - n / total) ** power`.
@@ -25,7 +28,7 @@ class PolyLearningRate(keras.callbacks.Callback):
         per: "epoch" or "step", what n and `total` count.
 
     Raises:
-        ValueError: an argument breaks its rule.
+        InputError: an argument breaks its rule.
 
     Example:
 
@@ -42,18 +45,10 @@ class PolyLearningRate(keras.callbacks.Callback):
         per: Literal["epoch", "step"] = "epoch",
     ) -> None:
         super().__init__()
-        if not initial_learning_rate > 0:
-            raise ValueError(f"initial_learning_rate must be positive, received {initial_learning_rate}")
-        if total < 1:
-            raise ValueError(f"total must be at least 1, received {total}")
-        if not power > 0:
-            raise ValueError(f"power must be positive, received {power}")
-        if per not in ("epoch", "step"):
-            raise ValueError(f"per must be 'epoch' or 'step', received {per!r}")
-        self.initial_learning_rate = initial_learning_rate
-        self.total = total
-        self.power = power
-        self.per = per
+        self.initial_learning_rate = checks.number(above=0)("initial_learning_rate", initial_learning_rate)
+        self.total = checks.integer(1)("total", total)
+        self.power = checks.number(above=0)("power", power)
+        self.per = checks.one_of(("epoch", "step"))("per", per)
 
     def rate(self, n: int) -> float:
         """The learning rate in epoch or step n, counted from 0."""
@@ -89,22 +84,19 @@ class StopOnDeadNetwork(keras.callbacks.Callback):
         reason: the warning, or None while the network lives.
 
     Raises:
-        ValueError: an argument breaks its rule.
+        InputError: an argument breaks its rule.
     """
 
     def __init__(self, images: np.ndarray, floor: float = 1e-3, patience: int = 3) -> None:
         super().__init__()
-        if images.ndim != 4 or not len(images):
-            raise ValueError(
-                f"images must be (slice, height, width, channels), at least one, received {images.shape}"
+        shape = np.shape(images)
+        if len(shape) != 4 or not shape[0]:
+            raise InputError(
+                f"images must be (slice, height, width, channels), at least one, received {shape}"
             )
-        if not 0 < floor < 1:
-            raise ValueError(f"floor must be between 0 and 1, received {floor}")
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1, received {patience}")
         self.images = images
-        self.floor = floor
-        self.patience = patience
+        self.floor = checks.number(above=0, below=1)("floor", floor)
+        self.patience = checks.integer(1)("patience", patience)
         self.reason: str | None = None
         self._epoch = 0
         self._silent_epochs = 0

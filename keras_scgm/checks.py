@@ -20,6 +20,8 @@ from keras_scgm.errors import InputError
 
 Rule = Callable[[str, Any], Any]
 
+MAX_SEED = 2**32 - 1
+
 SHOWN_CHARACTERS = 100
 """Most characters of a refused value in a message."""
 
@@ -76,17 +78,15 @@ def number(
     >>> number(0, below=1)("dropout", 0.4)
     0.4
     """
-    limits = {"above": above, "of at least": low, "below": below, "of at most": high}
-    wanted = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
-    wanted = f"a number {wanted}" if wanted else "a finite number"
+    wanted = " ".join(["a number", _limits(low, high, above, below)]).rstrip()
 
     def rule(name: str, value: Any) -> int | float:
         if isinstance(value, (bool, np.bool_)) or not isinstance(value, Real) or not math.isfinite(value):
             refuse(name, wanted, value)
-        plain = value if type(value) in (int, float) else float(value)
+        plain = int(value) if isinstance(value, int) else float(value)
         if not (low <= plain <= high and above < plain < below):
             refuse(name, wanted, value)
-        return plain  # type: ignore[return-value]
+        return plain
 
     return rule
 
@@ -170,9 +170,7 @@ def several(rule: Rule, wanted: str, length: int | None = None) -> Rule:
 
 def interval(low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf) -> Rule:
     """Pairs of a lower and a higher number, or twice the same, within limits."""
-    limits = {"above": above, "of at least": low, "of at most": high}
-    bounds = " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))
-    wanted = f"a lower and a higher number{f' {bounds}' if bounds else ''}"
+    wanted = " ".join(["a lower and a higher number", _limits(low, high, above, math.inf)]).rstrip()
     pair = several(number(low, high, above=above), wanted, length=2)
 
     def rule(name: str, value: Any) -> tuple[float, float]:
@@ -182,3 +180,22 @@ def interval(low: float = -math.inf, high: float = math.inf, *, above: float = -
         return float(first), float(last)
 
     return rule
+
+
+def seed(name: str, value: Any) -> int:
+    """Seeds of random numbers."""
+    return int(integer(0, MAX_SEED)(name, value))
+
+
+def function(name: str, value: Any) -> Any:
+    """Functions, and other objects that can be called."""
+    if not callable(value):
+        refuse(name, "a function", value)
+    return value
+
+
+def _limits(low: float, high: float, above: float, below: float) -> str:
+    if math.isfinite(low) and math.isfinite(high):
+        return f"from {low:g} to {high:g}"
+    limits = {"above": above, "of at least": low, "below": below, "of at most": high}
+    return " and ".join(f"{word} {limit:g}" for word, limit in limits.items() if math.isfinite(limit))

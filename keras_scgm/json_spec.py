@@ -6,6 +6,9 @@ import json
 from dataclasses import asdict, fields
 from typing import Any, Self
 
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+
 
 class JsonSpec:
     """Base of the frozen dataclasses that hold a user's settings."""
@@ -19,22 +22,26 @@ class JsonSpec:
         """Reads what `to_json` wrote; fields left out take their defaults.
 
         Raises:
-            ValueError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
+            InputError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
         """
-        return cls.from_values(json.loads(text))
+        try:
+            values = json.loads(checks.text(f"JSON of {cls.__name__}", text))
+        except json.JSONDecodeError as error:
+            raise InputError(f"{cls.__name__} is not JSON: {error}") from error
+        return cls.from_values(values)
 
     @classmethod
     def from_values(cls, values: Any) -> Self:
         """The same from parsed JSON.
 
         Raises:
-            ValueError: as `from_json`.
+            InputError: as `from_json`.
         """
         if not isinstance(values, dict):
-            raise ValueError(f"{cls.__name__} must be a JSON object, received {type(values).__name__}")
+            raise InputError(f"{cls.__name__} must be a JSON object, received {type(values).__name__}")
         known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
         if unknown := sorted(set(values) - set(known)):
-            raise ValueError(
+            raise InputError(
                 f"unknown fields of {cls.__name__}: {', '.join(unknown)}; known: {', '.join(known)}"
             )
         return cls(**values)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
 
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
@@ -31,7 +33,7 @@ class DiceLoss(keras.losses.Loss):
         name: of the loss.
 
     Raises:
-        ValueError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+        InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
 
     Example:
 
@@ -48,10 +50,10 @@ class DiceLoss(keras.losses.Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str = "dice_loss",
     ) -> None:
+        checks.optional(checks.text)("reduction", reduction)
         super().__init__(name=name, reduction=reduction, dtype="float32")
-        _check_positive("epsilon", epsilon)
-        self.epsilon = epsilon
-        self.per_sample = per_sample
+        self.epsilon = checks.number(above=0)("epsilon", epsilon)
+        self.per_sample = checks.flag("per_sample", per_sample)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of masks and probabilities, both (batch, height, width, classes)."""
@@ -82,7 +84,7 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
         name: of the loss.
 
     Raises:
-        ValueError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+        InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
 
     Example:
 
@@ -101,18 +103,14 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
         reduction: str | None = "sum_over_batch_size",
         name: str = "dice_cross_entropy_loss",
     ) -> None:
+        checks.optional(checks.text)("reduction", reduction)
         super().__init__(name=name, reduction=reduction, dtype="float32")
-        _check_positive("epsilon", epsilon)
-        weights = (dice_weight, cross_entropy_weight)
-        if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-            raise ValueError(
-                "dice_weight and cross_entropy_weight must be at least 0 and not both 0, "
-                f"received {dice_weight} and {cross_entropy_weight}"
-            )
-        self.dice_weight = dice_weight
-        self.cross_entropy_weight = cross_entropy_weight
-        self.epsilon = epsilon
-        self.per_sample = per_sample
+        self.dice_weight = checks.number(0)("dice_weight", dice_weight)
+        self.cross_entropy_weight = checks.number(0)("cross_entropy_weight", cross_entropy_weight)
+        if not (self.dice_weight or self.cross_entropy_weight):
+            raise InputError("dice_weight and cross_entropy_weight must not both be 0, received 0 and 0")
+        self.epsilon = checks.number(above=0)("epsilon", epsilon)
+        self.per_sample = checks.flag("per_sample", per_sample)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of masks and probabilities, both (batch, height, width, classes)."""
@@ -146,14 +144,9 @@ def _axes(y_true: Any, per_sample: bool) -> tuple[int, ...]:
     return tuple(range(int(per_sample), len(y_true.shape)))
 
 
-def _check_positive(argument: str, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{argument} must be positive, received {value}")
-
-
 def _check_weights(loss: DiceLoss | DiceCrossEntropyLoss, sample_weight: Any) -> None:
     if sample_weight is not None and not loss.per_sample:
-        raise ValueError(
+        raise InputError(
             f"{loss.name} over a whole batch is one number that sample_weight cannot weigh; "
             "use per_sample=True or leave sample_weight and class_weight out"
         )
@@ -165,7 +158,7 @@ def _check_shapes(y_true: Any, y_pred: Any) -> None:
         a is None or b is None or a == b for a, b in zip(y_true.shape, y_pred.shape, strict=True)
     )
     if not known:
-        raise ValueError(
+        raise InputError(
             "y_true and y_pred must have the same shape, "
             f"received {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
         )

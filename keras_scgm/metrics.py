@@ -11,6 +11,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
 class SoftDice(keras.metrics.Metric):
@@ -47,7 +50,7 @@ class SoftDice(keras.metrics.Metric):
         y_true = ops.cast(y_true, "float32")
         y_pred = ops.cast(y_pred, "float32")
         if tuple(y_true.shape[1:]) != tuple(y_pred.shape[1:]):
-            raise ValueError(
+            raise InputError(
                 "y_true and y_pred must have the same shape, "
                 f"received {tuple(y_true.shape)} and {tuple(y_pred.shape)}"
             )
@@ -87,10 +90,8 @@ class HardDice(SoftDice):
     """
 
     def __init__(self, threshold: float = 0.5, name: str = "hard_dice") -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold must be between 0 and 1, received {threshold}")
         super().__init__(name=name)
-        self.threshold = threshold
+        self.threshold = checks.number(above=0, below=1)("threshold", threshold)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch; arguments as in `SoftDice.update_state`."""

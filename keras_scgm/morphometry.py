@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.grids import canonical_grid, grid_difference
 from keras_scgm.volume import Volume
@@ -147,6 +148,11 @@ def cross_sections(
     Raises:
         InputError: volumes on different grids, values that no mask holds, or a single sample.
     """
+    given = checks.instance(Volume, "a Volume, as read_volume returns")
+    given("gray_matter", gray_matter)
+    for name, value in (("cord", cord), ("centreline", centreline), ("levels", levels)):
+        checks.optional(given)(name, value)
+    samples = checks.several(given, "Volume objects, as read_volume returns")("samples", samples)
     if len(samples) == 1:
         raise InputError(f"{samples[0].source}: an interval needs at least 2 samples; give more, or none")
     for other in (cord, centreline, levels, *samples):

@@ -79,7 +79,7 @@ def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) 
     """
     voxels = result.probability_voxels if soft else result.mask_voxels
     if voxels is None:
-        raise ValueError("soft output needs a segmentation with keep_probabilities=True")
+        raise InputError("soft output needs a segmentation with keep_probabilities=True")
     with staged(paths.mask.parent) as staging:
         result.volume.write_result(staging / paths.mask.name, voxels)
         if result.uncertainty_voxels is not None:

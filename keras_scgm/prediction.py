@@ -5,12 +5,14 @@ Keras is imported only for networks that a runtime cannot compute without it.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.pretrained import DARK, WeightsCard, read_layers, resolve_weights
 from keras_scgm.runtimes import Network, check_choice, open_runtime
@@ -41,8 +43,7 @@ class Ensemble:
         knows_dark: whether all of them know gray matter that is darker than white matter.
 
     Raises:
-        InputError: the weights cannot be used, or not together, or the runtime cannot run them.
-        ValueError: no weights at all.
+        InputError: the weights cannot be used, or not together, there are none, or the runtime cannot run them.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Ensemble:
         several = isinstance(weights, Sequence) and not isinstance(weights, str)
         chosen: list[Weights] = [*weights] if several else [weights]  # type: ignore[misc]
         if not chosen:
-            raise ValueError("weights must name at least one network, received an empty sequence")
+            checks.refuse("weights", "at least one network", weights)
         networks = [_load(item) for item in chosen]
         self.cards = [card for _, card in networks]
         specs = {SliceSpec(**card.slices) for card in self.cards}  # type: ignore[arg-type]
@@ -144,7 +145,7 @@ class DropoutSampler:
 
     def reset(self, seed: int) -> None:
         for number, layer in enumerate(self._dropouts):
-            state = np.array([seed * len(self._dropouts) + number, 0], dtype=np.uint32)
+            state = np.array([(seed * len(self._dropouts) + number) % 2**32, 0], dtype=np.uint32)
             layer.seed_generator.state.assign(state)
 
     def __call__(self, slices: np.ndarray) -> np.ndarray:
@@ -153,6 +154,8 @@ class DropoutSampler:
 
 def _load(weights: Weights) -> tuple[Network, WeightsCard]:
     if not isinstance(weights, (str, Path)):
+        if not ("keras" in sys.modules and isinstance(weights, sys.modules["keras"].Model)):
+            checks.refuse("weights", "a known name, a path or a Keras model", weights)
         card = WeightsCard(
             name=weights.name, architecture=weights.name, arguments={}, file="model.keras", sha256="0" * 64
         )

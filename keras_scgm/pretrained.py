@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import h5py
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class WeightsCard:
             self._require(key, isinstance(getattr(self, key), dict), "a mapping")
         self._require(
             "file",
-            Path(self.file).name == self.file and self.file.endswith(SUFFIXES),
+            isinstance(self.file, str) and Path(self.file).name == self.file and self.file.endswith(SUFFIXES),
             f"a file name ending in {_SUFFIXES_TEXT}, without a folder",
         )
         self._require(
@@ -124,7 +125,7 @@ class WeightsCard:
 
     def _require(self, key: str, holds: bool, rule: str) -> None:
         if not holds:
-            raise ValueError(f"weights card: {key} must be {rule}, got {getattr(self, key)!r}")
+            raise InputError(f"weights card: {key} must be {rule}, received {getattr(self, key)!r}")
 
     def to_json(self) -> str:
         """The card as JSON text, in the order of its fields."""
@@ -135,19 +136,23 @@ class WeightsCard:
         """The card written by `to_json`.
 
         Raises:
-            ValueError: The text is not JSON, lacks a field, has an unknown one, or breaks a field's rule.
+            keras_scgm.errors.InputError: The text is not JSON, lacks a field, has an unknown one, or breaks a
+                field's rule.
         """
-        content = json.loads(text)
+        try:
+            content = json.loads(checks.text("weights card", text))
+        except json.JSONDecodeError as error:
+            raise InputError(f"weights card: is not JSON ({error})") from error
         if not isinstance(content, dict):
-            raise ValueError(f"weights card: must be a JSON object, got {type(content).__name__}")
+            raise InputError(f"weights card: must be a JSON object, received {type(content).__name__}")
         known = {item.name: item for item in fields(cls)}
         required = {
             key for key, item in known.items() if item.default is MISSING and item.default_factory is MISSING
         }
         if missing := sorted(required - set(content)):
-            raise ValueError(f"weights card: lacks {', '.join(missing)}")
+            raise InputError(f"weights card: lacks {', '.join(missing)}")
         if unknown := sorted(set(content) - set(known)):
-            raise ValueError(f"weights card: has unknown fields {', '.join(unknown)}")
+            raise InputError(f"weights card: has unknown fields {', '.join(unknown)}")
         return cls(**content)
 
 
@@ -182,6 +187,7 @@ def read_card(name: str) -> WeightsCard:
     Raises:
         keras_scgm.errors.InputError: No weights have this name; the message lists those that exist.
     """
+    checks.text("name of weights", name)
     cards = {card.name: card for card in list_weights()}
     if name in cards:
         return cards[name]
@@ -248,20 +254,20 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
         arguments: Those of the builder's arguments that fix the shapes of its weights.
 
     Raises:
-        ValueError: The card names another architecture, or another value of an argument.
-        keras_scgm.errors.InputError: As `resolve_weights`.
+        keras_scgm.errors.InputError: The card names another architecture or another value of an argument, or
+            as `resolve_weights`.
     """
     card = find_card(name_or_path)
     if card is not None:
         if card.architecture != architecture:
-            raise ValueError(
-                f"weights={name_or_path!r} needs the architecture {card.architecture}, got {architecture}"
+            raise InputError(
+                f"weights={name_or_path!r} needs the architecture {card.architecture}, received {architecture}"
             )
         for argument, value in arguments.items():
             needed = card.arguments.get(argument, value)
             needed = tuple(needed) if isinstance(needed, list) else needed
             if needed != value:
-                raise ValueError(f"weights={name_or_path!r} needs {argument}={needed}, got {value}")
+                raise InputError(f"weights={name_or_path!r} needs {argument}={needed}, received {value}")
     return resolve_weights(name_or_path)[0]
 
 
@@ -368,7 +374,7 @@ def _as_path(name_or_path: str | Path) -> Path | None:
     if isinstance(name_or_path, Path):
         return name_or_path
     if not isinstance(name_or_path, str):
-        raise ValueError(f"weights must be a known name, a path or None, got {name_or_path!r}")
+        checks.refuse("weights", "a known name or a path", name_or_path)
     return Path(name_or_path).expanduser() if name_or_path.endswith(SUFFIXES) else None
 
 

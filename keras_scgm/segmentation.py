@@ -15,6 +15,7 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.cropping import predict_around
 from keras_scgm.detached_pieces import remove_detached
 from keras_scgm.errors import InputError
@@ -85,22 +86,32 @@ class SegmentationSettings:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.binarize not in ("native", "paper"):
-            raise InputError(f"binarize must be 'native' or 'paper', received {self.binarize!r}")
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise InputError(f"threshold must be between 0 and 1, received {self.threshold}")
-        if isinstance(self.window, str):
-            if self.window not in ("auto", "center"):
-                raise InputError(
-                    f"window must be 'auto', 'center' or two numbers in mm, received {self.window!r}"
-                )
-        elif len(self.window) != 2 or not np.all(np.isfinite(self.window)):
-            raise InputError(f"window must be two finite numbers in mm, received {self.window!r}")
-        if self.dropout_passes < 0 or self.dropout_passes == 1:
-            raise InputError(f"dropout_passes must be 0 or at least 2, received {self.dropout_passes}")
+        checks.check_fields(
+            self,
+            binarize=checks.one_of(("native", "paper")),
+            threshold=checks.optional(checks.number(above=0, below=1)),
+            window=_window,
+            mirror=checks.flag,
+            dropout_passes=checks.integer(0),
+            seed=checks.seed,
+            frame=checks.optional(checks.integer(0)),
+            orientation=checks.optional(checks.text),
+            keep_probabilities=checks.flag,
+        )
+        if self.dropout_passes == 1:
+            raise InputError("dropout_passes must be 0 or at least 2, received 1")
         if self.orientation is not None:
             axis_codes(self.orientation)
         check_choice(self.runtime, self.precision)
+
+
+def _window(name: str, value: Any) -> str | tuple[float, float]:
+    if isinstance(value, str):
+        return str(checks.one_of(("auto", "center"))(name, value))
+    x_mm, y_mm = checks.several(checks.number(), "'auto', 'center' or two numbers in mm", length=2)(
+        name, value
+    )
+    return x_mm, y_mm
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,7 @@ class Segmentation:
         """float32 image on the input grid, in [0, 1].
 
         Raises:
-            ValueError: the settings did not ask to keep them.
+            InputError: the settings did not ask to keep them.
         """
         return self.volume.result_image(_kept(self.probability_voxels, "keep_probabilities=True"))
 
@@ -147,14 +158,14 @@ class Segmentation:
         """float32 image on the input grid: standard deviation of the probability, in [0, 0.5].
 
         Raises:
-            ValueError: the settings asked for no dropout passes.
+            InputError: the settings asked for no dropout passes.
         """
         return self.volume.result_image(_kept(self.uncertainty_voxels, "dropout_passes=10, for example"))
 
 
 def _kept(voxels: Voxels | None, setting: str) -> Voxels:
     if voxels is None:
-        raise ValueError(f"not computed; segment with {setting}")
+        raise InputError(f"not computed; segment with {setting}")
     return voxels
 
 
@@ -205,7 +216,8 @@ class Segmenter:
         weights: Weights | Sequence[Weights] | None = None,
         settings: SegmentationSettings | None = None,
     ) -> None:
-        self.settings = settings or SegmentationSettings()
+        is_settings = checks.instance(SegmentationSettings, "SegmentationSettings")
+        self.settings = checks.optional(is_settings)("settings", settings) or SegmentationSettings()
         self.networks = Ensemble(
             DEFAULT_WEIGHTS if weights is None else weights,
             mirror=self.settings.mirror,
@@ -248,6 +260,7 @@ class Segmenter:
             keras_scgm.errors.InputError: the image cannot be used.
         """
         settings = self.settings
+        checks.optional(checks.function)("progress", progress)
         if isinstance(image, (str, Path)):
             volume = read_volume(image, settings.frame, settings.orientation)
             with ThreadPoolExecutor(1) as beside:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.volume import Volume
 
 CHUNK_SLICES = 8
@@ -40,16 +41,16 @@ class SliceSpec:
     Args:
         spacing_mm: pixel spacing, the same in both directions.
         size: pixels along each side of the square window.
+
+    Raises:
+        InputError: a number that is not positive.
     """
 
     spacing_mm: float = 0.25
     size: int = 200
 
     def __post_init__(self) -> None:
-        if not self.spacing_mm > 0:
-            raise ValueError(f"spacing_mm must be positive, received {self.spacing_mm}")
-        if self.size < 1:
-            raise ValueError(f"size must be at least 1 pixel, received {self.size}")
+        checks.check_fields(self, spacing_mm=checks.number(above=0), size=checks.integer(1))
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from keras_scgm import checks
 from keras_scgm.augmentation import AugmentationSpec
-from keras_scgm.datasets import AnnotatedVolume, check_volumes
+from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
 from keras_scgm.json_spec import JsonSpec
 from keras_scgm.models import BUILDERS
@@ -94,7 +95,7 @@ class TuningSpec(JsonSpec):
         dilation_rates: likewise, for `DilatedGMNet`.
 
     Raises:
-        ValueError: a field breaks its rule.
+        InputError: a field breaks its rule.
 
     Example:
 
@@ -113,17 +114,22 @@ class TuningSpec(JsonSpec):
     dilation_rates: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}, received {self.strategy!r}")
-        if not isinstance(self.trials, int) or self.trials < 1:
-            raise ValueError(f"trials must be an integer of at least 1, received {self.trials!r}")
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed must be from 0 to 2**31 - 1, received {self.seed!r}")
+        checks.check_fields(
+            self,
+            strategy=checks.one_of(STRATEGIES),
+            trials=checks.integer(1),
+            seed=checks.integer(0, 2**31 - 1),
+            augmentation=checks.instance(Mapping, "ranges of fields of AugmentationSpec"),
+            filters=checks.several(checks.integer(1), "positive integers"),
+            dilation_rates=checks.several(
+                checks.several(checks.integer(1), "positive integers"), "sequences of positive integers"
+            ),
+        )
         known = {item.name for item in fields(AugmentationSpec)} - {"mask_interpolation"}
         if not self.augmentation or not set(self.augmentation) <= known:
-            raise ValueError(
+            raise InputError(
                 "augmentation must name at least one field of AugmentationSpec and no other, "
-                f"received {', '.join(self.augmentation) or 'none'}"
+                f"received {', '.join(map(str, self.augmentation)) or 'none'}"
             )
         ranges = {name: _range(name, ends, 0.0, math.inf) for name, ends in self.augmentation.items()}
         object.__setattr__(self, "augmentation", ranges)
@@ -132,17 +138,12 @@ class TuningSpec(JsonSpec):
             object.__setattr__(self, "threshold", _range("threshold", self.threshold, 0.001, 0.999))
         if self.dropout is not None:
             object.__setattr__(self, "dropout", _range("dropout", self.dropout, 0.0, 0.99))
-        object.__setattr__(self, "filters", tuple(self.filters))
-        object.__setattr__(self, "dilation_rates", tuple(map(tuple, self.dilation_rates)))
-        for number in (*self.filters, *(rate for rates in self.dilation_rates for rate in rates)):
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"filters and dilation_rates must be positive integers, received {number!r}")
 
     def check_augmentation(self, given: AugmentationSpec) -> None:
         """Tries the ends of the ranges, with the fields that are not searched as given.
 
         Raises:
-            ValueError: a trial could break a rule of `AugmentationSpec`.
+            InputError: a trial could break a rule of `AugmentationSpec`.
         """
         for end in (0, 1):
             corner: dict[str, Any] = {
@@ -150,8 +151,8 @@ class TuningSpec(JsonSpec):
             }
             try:
                 replace(given, **corner)
-            except ValueError as error:
-                raise ValueError(f"augmentation: a trial could draw what is not allowed: {error}") from error
+            except InputError as error:
+                raise InputError(f"augmentation: a trial could draw what is not allowed: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -231,11 +232,14 @@ def tune(
         What was found, or None in a worker.
 
     Raises:
-        keras_scgm.errors.InputError: KerasTuner or the data are missing, the folder holds another search, or
-            the settings do not fit together.
-        ValueError: a trial could draw an augmentation that is not allowed.
+        keras_scgm.errors.InputError: KerasTuner or the data are missing, the folder holds another search,
+            the settings do not fit together, or a trial could draw an augmentation that is not allowed.
         RuntimeError: three trials in a row failed.
     """
+    checks.instance(TuningSpec, "a TuningSpec")("tuning", tuning)
+    checks.instance(TrainingSpec, "a TrainingSpec")("training", training)
+    folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
+    validation = annotated_volumes("validation", validation)
     role = _role()
     _check_packages(tuning)
     if isinstance(batches, DrawnBatches):
@@ -245,7 +249,6 @@ def tune(
     check_volumes(validation)
     tuning.check_augmentation(training.augmentation)
     _check_network(tuning, training)
-    folder = Path(folder)
     if role != "worker":
         _open_folder(folder, tuning, training, resume)
     search = _Search(tuning, training, folder)
@@ -527,12 +530,10 @@ def _draw(path: Path, trials: Sequence[Trial]) -> None:
 
 
 def _range(name: str, ends: Any, low: float, high: float) -> Range:
-    pair = tuple(ends) if isinstance(ends, (tuple, list)) else ()
-    numbers = len(pair) == 2 and all(isinstance(end, (int, float)) for end in pair)
-    if not numbers or not low <= pair[0] < pair[1] <= high or math.isinf(pair[1]):
-        limits = f"from {low:g}" + ("" if math.isinf(high) else f" to {high:g}")
-        raise ValueError(f"{name} must be a lower and a higher number {limits}, received {ends!r}")
-    return float(pair[0]), float(pair[1])
+    first, last = checks.interval(low, high)(name, ends)
+    if first == last:
+        raise InputError(f"{name} must be two different numbers, received {ends!r}")
+    return first, last
 
 
 def _rounded(value: Any) -> Any:

@@ -73,7 +73,6 @@ def train(
     kill. Interrupt it at any time: the epochs that were finished are kept.
     """
     import_keras_scgm()
-    from keras_scgm.errors import InputError
     from keras_scgm.training import Batches, all_devices, annotated_source, drawn_source
     from keras_scgm.training import train as train_network
 
@@ -88,10 +87,7 @@ def train(
         "mixed_precision": mixed_precision or None,
         "xla": xla or None,
     }
-    try:
-        chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
     with all_devices() if everywhere else nullcontext():
         batches: Batches
         if data is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,8 @@ from keras_scgm_cli.quiet import import_keras_scgm
 if TYPE_CHECKING:
     from keras_scgm.training import TrainingSpec
     from keras_scgm.tuning import TuningSpec
+
+    Spec = TypeVar("Spec", TrainingSpec, TuningSpec)
 
 
 def tune(
@@ -48,18 +50,14 @@ def tune(
     trials and to another name for each that trains.
     """
     import_keras_scgm()
-    from keras_scgm.errors import InputError
     from keras_scgm.training import annotated_source
     from keras_scgm.tuning import tune as run_trials
 
     changes: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps}
-    try:
-        training = replace(
-            _training(preset, spec), **{name: value for name, value in changes.items() if value is not None}
-        )
-        tuning = _tuning(strategy, trials, also or [], seed, ranges)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    training = replace(
+        _training(preset, spec), **{name: value for name, value in changes.items() if value is not None}
+    )
+    tuning = _tuning(strategy, trials, also or [], seed, ranges)
     batches, validation = annotated_source(
         data, split or output / "split.json", raters, training.seed, training.window_px
     )
@@ -77,29 +75,31 @@ def tune(
 
 
 def _training(preset: str, path: Path | None) -> TrainingSpec:
+    from keras_scgm.errors import InputError
     from keras_scgm.training import PRESETS, TrainingSpec
 
     if path is not None:
-        return TrainingSpec.from_json(_read(path))
+        return _read(TrainingSpec, path)
     if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+        raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     return PRESETS[preset]
 
 
 def _tuning(strategy: Any, trials: int, also: list[str], seed: int, path: Path | None) -> TuningSpec:
+    from keras_scgm.errors import InputError
     from keras_scgm.tuning import OPTIONAL_RANGES, TuningSpec
 
     if path is not None:
-        return TuningSpec.from_json(_read(path))
+        return _read(TuningSpec, path)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
-        raise ValueError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
+        raise InputError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
     return TuningSpec(strategy, trials, seed, **{name: OPTIONAL_RANGES[name] for name in also})
 
 
-def _read(path: Path) -> str:
+def _read(kind: type[Spec], path: Path) -> Spec:
     from keras_scgm.errors import InputError
 
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
+        return kind.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error

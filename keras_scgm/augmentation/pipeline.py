@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_scgm import checks
 from keras_scgm.augmentation.spec import AugmentationSpec
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
+from keras_scgm.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -34,22 +36,21 @@ def augment(
         A dataset of pairs of the same shapes.
 
     Raises:
-        ValueError: an argument breaks its rule, or Keras does not run on TensorFlow.
+        InputError: an argument breaks its rule, or Keras does not run on TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(
+        raise InputError(
             "augment runs inside tf.data, which needs Keras's TensorFlow backend, "
             f"received {keras.backend.backend()!r}; use augment_batch or AugmentationLayer"
         )
     # The other backends do without it.
     import tensorflow as tf
 
-    _check_seed(seed)
-    if first_step < 0:
-        raise ValueError(f"first_step must be at least 0, received {first_step}")
-    elements = dataset.element_spec
+    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    seed, first_step = checks.seed("seed", seed), checks.integer(0)("first_step", first_step)
+    elements = getattr(dataset, "element_spec", dataset)
     if not isinstance(elements, tuple) or len(elements) != 2:
-        raise ValueError(f"dataset must hold pairs (images, masks), received {elements}")
+        checks.refuse("dataset", "a tf.data.Dataset of pairs (images, masks)", elements)
     shapes = [element.shape for element in elements]
     _check_shapes(*shapes)
     if spec == AugmentationSpec():
@@ -80,15 +81,14 @@ class AugmentationLayer(keras.layers.Layer):
         name: of the layer.
 
     Raises:
-        ValueError: an argument breaks its rule; on calls, if the shapes do not fit.
+        InputError: an argument breaks its rule; on calls, if the shapes do not fit.
     """
 
     def __init__(self, spec: AugmentationSpec, seed: int = 0, name: str = "augmentation") -> None:
         # The maths is float32 whatever the policy, and masks must keep their dtype.
         super().__init__(name=name, autocast=False)
-        _check_seed(seed)
-        self.spec = spec
-        self.seed = seed
+        self.spec = checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+        self.seed = checks.seed("seed", seed)
 
     def build(self, input_shape: Any) -> None:
         _check_shapes(*input_shape)
@@ -127,6 +127,9 @@ def augment_batch(
     Returns:
         Tensors of the same shapes.
     """
+    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    seed = checks.seed("seed", seed)
+    _check_shapes(*(getattr(array, "shape", ()) for array in (images, masks)))
     if spec == AugmentationSpec():
         return images, masks
     shape = (keras.ops.shape(images)[0], *images.shape[1:])
@@ -135,16 +138,11 @@ def augment_batch(
     return apply_intensity(images, parameters), masks
 
 
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be from 0 to 2**32 - 1, received {seed}")
-
-
 def _check_shapes(images: Any, masks: Any) -> None:
     images, masks = tuple(images), tuple(masks)
     fit = len(images) == len(masks) == 4 and None not in images[1:3] and images[1:3] == masks[1:3]
     if not fit:
-        raise ValueError(
+        raise InputError(
             "images and masks must be (sample, height, width, channels) of one known height and width, "
             f"received {images} and {masks}"
         )

@@ -10,8 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from keras_scgm import checks
 from keras_scgm.augmentation.spec import AugmentationSpec
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
+from keras_scgm.errors import InputError
 
 ROWS = 4
 VARIATIONS = 6
@@ -36,11 +38,14 @@ def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed:
     Raises:
         ValueError: the shapes do not fit.
     """
-    if images.ndim != 4 or masks.ndim != 4 or images.shape[:3] != masks.shape[:3] or not len(images):
-        raise ValueError(
+    shapes = np.shape(images), np.shape(masks)
+    if [len(shape) for shape in shapes] != [4, 4] or shapes[0][:3] != shapes[1][:3] or not shapes[0][0]:
+        raise InputError(
             "images and masks must be (slice, height, width, channels) of at least one slice, "
-            f"received {images.shape} and {masks.shape}"
+            f"received {shapes[0]} and {shapes[1]}"
         )
+    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    seed = checks.seed("seed", seed)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(ROWS, len(images))).round().astype(int))
     images, masks = images[chosen], masks[chosen]
     pairs = [(images, masks), *(_variation(images, masks, spec, seed, step) for step in range(VARIATIONS))]

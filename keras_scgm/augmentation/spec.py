@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 
+from keras_scgm import checks
+from keras_scgm.errors import InputError
 from keras_scgm.json_spec import JsonSpec
 
 INTERPOLATIONS = ("nearest", "linear")
@@ -43,7 +44,7 @@ class AugmentationSpec(JsonSpec):
         mask_interpolation: "nearest" keeps hard masks hard, "linear" gives soft ones.
 
     Raises:
-        ValueError: a field breaks its rule.
+        InputError: a field breaks its rule.
 
     Example:
 
@@ -73,40 +74,30 @@ class AugmentationSpec(JsonSpec):
     mask_interpolation: str = "nearest"
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if field.name != "mask_interpolation":
-                low, high = _LIMITS.get(field.name, (0.0, math.inf))
-                _check_number(field.name, getattr(self, field.name), low, high)
+        magnitudes = [item.name for item in fields(self) if item.name != "mask_interpolation"]
+        checks.check_fields(
+            self,
+            **{name: checks.number(*_LIMITS.get(name, (0.0,))) for name in magnitudes},
+            mask_interpolation=checks.one_of(INTERPOLATIONS),
+        )
         if self.elastic_px > self.elastic_smoothness_px / 2:
-            raise ValueError(
+            raise InputError(
                 "elastic_px must be at most half of elastic_smoothness_px, or the field folds, "
                 f"received {self.elastic_px} and {self.elastic_smoothness_px}"
             )
-        if self.mask_interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"mask_interpolation must be one of {', '.join(INTERPOLATIONS)}, "
-                f"received {self.mask_interpolation!r}"
-            )
 
 
-_LIMITS = {
+_LIMITS: dict[str, tuple[float, ...]] = {
     "rotation_degrees": (0.0, 180.0),
-    "elastic_smoothness_px": (1.0, math.inf),
-    "bias_field_smoothness_px": (1.0, math.inf),
-    "low_resolution": (1.0, math.inf),
+    "elastic_smoothness_px": (1.0,),
+    "bias_field_smoothness_px": (1.0,),
+    "low_resolution": (1.0,),
     "flip_left_right": (0.0, 1.0),
     "flip_front_back": (0.0, 1.0),
     "elastic_probability": (0.0, 1.0),
     "inversion_probability": (0.0, 1.0),
     "intensity_probability": (0.0, 1.0),
 }
-
-
-def _check_number(name: str, value: object, low: float, high: float) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not low <= value <= high:  # type: ignore[operator]
-        rule = f"a number of at least {low:g}" if high == math.inf else f"a number from {low:g} to {high:g}"
-        raise ValueError(f"{name} must be {rule}, received {value!r}")
 
 
 PRESETS: dict[str, AugmentationSpec] = {

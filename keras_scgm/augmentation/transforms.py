@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 from keras.backend import standardize_dtype
 
+from keras_scgm import checks
 from keras_scgm.augmentation.counters import normal, sample_keys, uniform
 from keras_scgm.augmentation.spec import INTERPOLATIONS, AugmentationSpec
 
@@ -118,8 +119,7 @@ def apply_geometric(
         ("image_interpolation", image_interpolation),
         ("mask_interpolation", mask_interpolation),
     ):
-        if value not in INTERPOLATIONS:
-            raise ValueError(f"{name} must be one of {', '.join(INTERPOLATIONS)}, received {value!r}")
+        checks.one_of(INTERPOLATIONS)(name, value)
     if parameters.matrix is None and parameters.shift_px is None and parameters.elastic is None:
         return images, masks
     rows, columns = _source_coordinates(parameters, images.shape[1], images.shape[2])

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from nibabel.orientations import aff2axcodes, io_orientation
 
+from keras_scgm import checks
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
 from keras_scgm.grids import grid_difference, shape_text
@@ -47,7 +48,7 @@ class AnnotatedVolume:
             viewer shows); None means all of them.
 
     Raises:
-        ValueError: the labelled slices are none, negative or named twice.
+        InputError: a field breaks its rule, such as slices that are none or named twice.
     """
 
     image: Path
@@ -58,9 +59,19 @@ class AnnotatedVolume:
     labelled_slices: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        wanted = "different indices from 0"
+        checks.check_fields(
+            self,
+            image=checks.path,
+            masks=checks.several(checks.path, "paths of masks"),
+            subject_id=checks.text,
+            site_id=checks.optional(checks.text),
+            label_value=checks.optional(checks.integer(1)),
+            labelled_slices=checks.optional(checks.several(checks.integer(0), wanted)),
+        )
         slices = self.labelled_slices
-        if slices is not None and (not slices or min(slices) < 0 or len(set(slices)) < len(slices)):
-            raise ValueError(f"labelled_slices must be different indices from 0, received {slices}")
+        if slices is not None and (not slices or len(set(slices)) < len(slices)):
+            checks.refuse("labelled_slices", wanted, slices)
 
     def slices_of(self, volume: Volume) -> list[int]:
         """The slices with labels, in the order in which the image's volume is read."""
@@ -126,6 +137,7 @@ class Split:
     test: tuple[AnnotatedVolume, ...] = ()
 
     def __post_init__(self) -> None:
+        checks.check_fields(self, **dict.fromkeys(self._parts(), annotated_volumes))
         for (name, part), (other_name, other) in combinations(self._parts().items(), 2):
             for volume in part:
                 if any(_overlap(volume, candidate) for candidate in other):
@@ -160,8 +172,8 @@ class Split:
             )
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file; write it with Split.write") from error
-        except InputError:
-            raise
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path}: not a split ({error}); write it with Split.write") from error
 
@@ -189,25 +201,30 @@ def evenly_spaced_split(
         n_test: how many to test on.
 
     Raises:
-        ValueError: a negative number, or more slices than there are.
+        InputError: a negative number, or more slices than there are.
 
     >>> evenly_spaced_split(12, n_train=3, n_validation=1, n_test=2)
     SliceSplit(train=(1, 5, 11), validation=(7,), test=(3, 9))
     """
-    counts = (n_train, n_validation, n_test)
-    if n_train < 1 or min(counts) < 0:
-        raise ValueError(
-            "n_train must be at least 1, n_validation and n_test at least 0, received "
-            f"{n_train}, {n_validation} and {n_test}"
-        )
+    counts = (
+        checks.integer(1)("n_train", n_train),
+        checks.integer(0)("n_validation", n_validation),
+        checks.integer(0)("n_test", n_test),
+    )
     total = sum(counts)
-    if total > n_slices:
-        raise ValueError(f"n_slices must be at least the {total} asked for, received {n_slices}")
+    if total > checks.integer(1)("n_slices", n_slices):
+        raise InputError(f"n_slices must be at least the {total} asked for, received {n_slices}")
     turns = sorted(((i + 0.5) / count, part) for part, count in enumerate(counts) for i in range(count))
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for turn, (_, part) in enumerate(turns):
         parts[part].append((2 * turn + 1) * n_slices // (2 * total))
     return SliceSplit(*map(tuple, parts))
+
+
+def annotated_volumes(name: str, value: Any) -> tuple[AnnotatedVolume, ...]:
+    """Sequences of annotated volumes, a rule as in `keras_scgm.checks`."""
+    volume = checks.instance(AnnotatedVolume, "an AnnotatedVolume")
+    return tuple(checks.several(volume, "AnnotatedVolume objects")(name, value))
 
 
 def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
@@ -219,6 +236,7 @@ def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
     Raises:
         InputError: the first file that cannot be used, why, and what to do.
     """
+    volumes = annotated_volumes("volumes", volumes)
     notes: Notes = defaultdict(list)
     for volume in volumes:
         _labelled_count(volume, notes)
@@ -249,14 +267,14 @@ def load_slices(
         seed: of the draws of raters for "random", non-negative.
 
     Raises:
-        InputError: a file cannot be used; the message says which, why and what to do.
-        ValueError: a setting is out of its range.
+        InputError: a setting is out of its range, or a file cannot be used; the message says which, why and
+            what to do.
     """
     check_mode(raters)
-    if not 0 <= contour_smoothing_mm < math.inf:
-        raise ValueError(f"contour_smoothing_mm must be 0 or more, received {contour_smoothing_mm}")
-    if seed < 0:
-        raise ValueError(f"seed must be a non-negative integer, received {seed}")
+    volumes = annotated_volumes("volumes", volumes)
+    checks.instance(SliceSpec, "a SliceSpec")("spec", spec)
+    contour_smoothing_mm = checks.number(0)("contour_smoothing_mm", contour_smoothing_mm)
+    seed = checks.seed("seed", seed)
     notes: Notes = defaultdict(list)
     n_slices = [_labelled_count(volume, notes) for volume in volumes]
     _compare_raters(volumes, notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume
 from keras_scgm.errors import InputError
 
@@ -31,7 +32,11 @@ def find_bids(
     Raises:
         InputError: no image, no mask, an image name twice, or a mask without an image.
     """
-    folder = Path(folder)
+    folder = checks.path("folder", folder)
+    image_pattern, mask_pattern = (
+        _pattern(*given) for given in (("image_pattern", image_pattern), ("mask_pattern", mask_pattern))
+    )
+    label_value = checks.optional(checks.integer(1))("label_value", label_value)
     images: dict[str, Path] = {}
     for path in sorted(folder.rglob(image_pattern)):
         if path.is_relative_to(folder / "derivatives"):
@@ -62,6 +67,12 @@ def find_bids(
         )
         for stem, path in sorted(images.items())
     ]
+
+
+def _pattern(name: str, value: str) -> str:
+    if checks.text(name, value).startswith("/"):
+        checks.refuse(name, "a pattern of paths inside the folder", value)
+    return value
 
 
 def _stem(path: Path) -> str:

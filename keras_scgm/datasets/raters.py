@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt, find_objects
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 
 RATER_MODES = ("all", "random", "majority", "staple", "mean")
@@ -23,11 +24,9 @@ def check_mode(raters: str) -> None:
     """Refuse a mode that is unknown or cannot run here, before any file is read.
 
     Raises:
-        ValueError: the mode is not one of `RATER_MODES`.
-        InputError: SimpleITK is not installed.
+        InputError: the mode is not one of `RATER_MODES`, or SimpleITK is not installed.
     """
-    if raters not in RATER_MODES:
-        raise ValueError(f"raters must be one of {', '.join(RATER_MODES)}, received {raters!r}")
+    checks.one_of(RATER_MODES)("raters", raters)
     if raters == "staple":
         _simple_itk()
 
@@ -114,13 +113,18 @@ def smooth_contour(mask: np.ndarray, spacing_mm: tuple[float, float], width_mm: 
         float32 array in [0, 1] of the same shape.
 
     Raises:
-        ValueError: the width is negative.
+        InputError: the width is negative, or the mask another array.
 
     >>> smooth_contour(np.array([[False, False, True, True]]), (1.0, 1.0), width_mm=4.0).tolist()
     [[0.125, 0.375, 0.625, 0.875]]
     """
-    if not width_mm >= 0:
-        raise ValueError(f"width_mm must be 0 or more, received {width_mm}")
+    width_mm = checks.number(0)("width_mm", width_mm)
+    spacing_mm = checks.several(checks.number(above=0), "two positive numbers", length=2)(
+        "spacing_mm", spacing_mm
+    )
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 2:
+        raise InputError(f"mask must be bool (rows, columns), received {mask.dtype} {mask.shape}")
     soft = mask.astype(np.float32)
     found = find_objects(mask.astype(np.uint8))
     if width_mm == 0 or not found:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_scgm.datasets.annotated_volume import AnnotatedVolume, Split
+from keras_scgm import checks
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, Split, annotated_volumes
 from keras_scgm.errors import InputError
 
 IMAGE_NAME = re.compile(r"site(\d+)-sc(\d+)-image\.nii(?:\.gz)?")
@@ -34,7 +35,8 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
         InputError: no image, a file twice, a mask without an image, or a subject without masks although its
             number is labelled elsewhere.
     """
-    folder = Path(folder)
+    folder = checks.path("folder", folder)
+    label_value = checks.optional(checks.integer(1))("label_value", label_value)
     images: dict[tuple[int, int], Path] = {}
     masks: dict[tuple[int, int], dict[int, Path]] = {}
     for path in sorted(folder.rglob("site*-sc*.nii*")):
@@ -82,11 +84,10 @@ def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_pe
         validation_per_site: subjects, at least 1.
 
     Raises:
-        InputError: nothing is labelled, or a site has no subject left for training.
-        ValueError: `validation_per_site` is less than 1.
+        InputError: nothing is labelled, a site has no subject left for training, or an argument breaks its rule.
     """
-    if validation_per_site < 1:
-        raise ValueError(f"validation_per_site must be at least 1, received {validation_per_site}")
+    volumes, seed = annotated_volumes("volumes", volumes), checks.seed("seed", seed)
+    validation_per_site = checks.integer(1)("validation_per_site", validation_per_site)
     labelled = sorted((volume for volume in volumes if volume.masks), key=lambda volume: volume.image)
     if not labelled:
         raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")

@@ -14,6 +14,7 @@ import numpy as np
 from nibabel.orientations import aff2axcodes
 from nibabel.processing import resample_from_to
 
+from keras_scgm import checks
 from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, MASK_NAME
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.challenge import MeasuredMask
@@ -132,6 +133,9 @@ class MaskReader:
 
     label: int | None = None
     resample_reference: bool = False
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self, label=checks.optional(checks.integer(1)), resample_reference=checks.flag)
 
     def prediction(self, path: Path, references: Sequence[Path]) -> CanonicalMask:
         """A model's mask.

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from keras_scgm import checks
+from keras_scgm.errors import InputError
 from keras_scgm.evaluation.overlap import Counts, overlap_metrics, table3_metrics
 from keras_scgm.evaluation.skeleton import slice_skeletons
 from keras_scgm.evaluation.surface import DirectedDistances, contour
@@ -47,19 +49,16 @@ class MeasuredMask:
         spacing_mm: of the voxels, one number per axis of `voxels`.
 
     Raises:
-        ValueError: another shape, values other than 0 and 1, or spacing that is not positive.
+        InputError: another shape, values other than 0 and 1, or spacing that is not positive.
     """
 
     def __init__(self, voxels: np.ndarray, spacing_mm: Sequence[float]) -> None:
         voxels = _as_mask(voxels)
         if voxels.ndim not in (2, 3) or not voxels.size:
-            raise ValueError(f"a mask must have 2 or 3 axes and some voxels, received shape {voxels.shape}")
-        self.spacing_mm = np.asarray(spacing_mm, float)
-        if self.spacing_mm.shape != (voxels.ndim,) or not np.all(self.spacing_mm > 0):
-            raise ValueError(
-                f"spacing_mm must be {voxels.ndim} positive numbers in the order of the axes, "
-                f"received {spacing_mm}"
-            )
+            raise InputError(f"a mask must have 2 or 3 axes and some voxels, received shape {voxels.shape}")
+        wanted = f"{voxels.ndim} positive numbers in the order of the axes"
+        positive = checks.several(checks.number(above=0), wanted, length=voxels.ndim)
+        self.spacing_mm = np.array(positive("spacing_mm", spacing_mm), float)
         self._is_3d = voxels.ndim == 3
         self.voxels = voxels if self._is_3d else voxels[:, :, np.newaxis]
 
@@ -256,7 +255,7 @@ def challenge_metrics(
         is undefined, such as a distance from an empty mask, is NaN.
 
     Raises:
-        ValueError: shapes differ, values other than 0 and 1, or spacing that is not positive.
+        InputError: shapes differ, values other than 0 and 1, or spacing that is not positive.
 
     Example:
 
@@ -286,7 +285,7 @@ def fcn_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, floa
         union) and mean_iu, as fractions; NaN where undefined.
 
     Raises:
-        ValueError: shapes differ, or values other than 0 and 1.
+        InputError: shapes differ, or values other than 0 and 1.
     """
     found, wanted = _as_mask(prediction), _as_mask(reference)
     _check_equal("shape", found.shape, wanted.shape)
@@ -298,8 +297,8 @@ def _as_mask(voxels: np.ndarray) -> np.ndarray:
     voxels = np.asarray(voxels)
     if voxels.dtype == bool:
         return voxels
-    if not np.isin(voxels, (0, 1)).all():
-        raise ValueError("a mask must hold 0 and 1 only")
+    if voxels.dtype.kind not in "iuf" or not np.isin(voxels, (0, 1)).all():
+        raise InputError("a mask must hold 0 and 1 only")
     return voxels == 1
 
 
@@ -307,7 +306,7 @@ def _check_equal(
     what: str, prediction: Sequence[float] | np.ndarray, reference: Sequence[float] | np.ndarray
 ) -> None:
     if len(prediction) != len(reference) or not np.allclose(prediction, reference, rtol=1e-4):
-        raise ValueError(
+        raise InputError(
             f"prediction and reference must have the same {what}, received {prediction} and {reference}"
         )
 

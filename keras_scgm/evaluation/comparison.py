@@ -9,9 +9,12 @@ from itertools import combinations
 import numpy as np
 from scipy.stats import wilcoxon
 
+from keras_scgm import checks
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
 from keras_scgm.evaluation.scores import Evaluation
 from keras_scgm.evaluation.summary import Summary, bootstrap_interval, of_cases
+
+METRICS_OF_TABLE_2 = f"some of {', '.join(CHALLENGE_METRICS)}"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def compare_models(evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_ME
         evaluation: of at least two models; with one there is nothing to test and the list is empty.
         metrics: of Table 2.
     """
+    metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
     tests = []
     for first, second in combinations(evaluation.models, 2):
         for metric in metrics:
@@ -124,6 +128,7 @@ def inter_rater_ceiling(evaluation: Evaluation, metrics: Sequence[str] = CHALLEN
         evaluation: with at least two raters; otherwise the list is empty.
         metrics: of Table 2.
     """
+    metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
     names = sorted({score.maker for score in evaluation.rater_scores})
     if not names:
         return []

@@ -147,6 +147,7 @@ def evaluate(
     reader = MaskReader(label, resample_reference)
     cases, warnings = find_cases(models, places, checks.optional(checks.path)("images", images))
     run = _Run(reader, checks.flag("annotated_only", annotated_only))
+    checks.optional(checks.function)("progress", progress)
     for done, case in enumerate(cases, start=1):
         run.add(case)
         if progress:
@@ -262,7 +263,7 @@ def _score(
 
 def _annotated(mask: MeasuredMask) -> np.ndarray:
     """Bool (slice,): where a rater marked something."""
-    return mask.voxels.any(axis=(0, 1))
+    return np.asarray(mask.voxels.any(axis=(0, 1)))
 
 
 def _model_name(path: Path) -> str:

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS, SLICE_COLUMNS
 from keras_scgm.evaluation.comparison import compare_models, inter_rater_ceiling
@@ -361,7 +362,8 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
     Raises:
         InputError: the folder cannot be written to; nothing is left behind.
     """
-    folder = Path(folder)
+    checks.instance(Evaluation, "what evaluate returned")("evaluation", evaluation)
+    folder = checks.path("folder", folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".keras_scgm_", dir=folder) as temporary:
@@ -416,7 +418,7 @@ def _write_cases(path: Path, scores: Sequence[Score]) -> None:
 
 def _write_slices(path: Path, scores: Sequence[Score]) -> None:
     rows = [
-        {"model": s.maker, "case": s.case_id, "site": s.site_id or "", "rater": s.rater} | values
+        {"model": s.maker, "case": s.case_id, "site": s.site_id or "", "rater": s.rater} | dict(values)
         for s in scores
         for values in s.slices
     ]

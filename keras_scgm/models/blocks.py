@@ -2,12 +2,26 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import layers
 
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+
 Activation = str | Callable[..., Any] | None
+
+
+class Arguments(NamedTuple):
+    """Builder arguments that have been checked, as plain Python values."""
+
+    input_shape: tuple[int | None, ...]
+    filters: int
+    classes: int
+    dropout: float
+    batch_norm_momentum: float
+    include_top: bool
 
 
 def check_arguments(
@@ -17,9 +31,11 @@ def check_arguments(
     dropout: float,
     batch_norm_momentum: float,
     classifier_activation: Activation,
+    include_top: bool,
+    name: str,
     size_divisor: int = 1,
-) -> None:
-    """Raises a ValueError naming the first builder argument that breaks its rule.
+) -> Arguments:
+    """Checks what both builders are called with.
 
     Args:
         input_shape: (height, width, channels); height and width may be None.
@@ -28,48 +44,44 @@ def check_arguments(
         dropout: Fraction of activations dropped, 0 <= dropout < 1.
         batch_norm_momentum: Weight of the old moving statistics, 0 <= momentum < 1.
         classifier_activation: Anything `keras.activations.get` takes.
+        include_top: Whether there is an output layer.
+        name: Name of the model.
         size_divisor: What height and width must be multiples of.
+
+    Raises:
+        keras_scgm.errors.InputError: The first argument that breaks its rule.
     """
     if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
+        raise InputError(
             "keras.config.image_data_format() must be 'channels_last', "
-            f"got {keras.config.image_data_format()!r}"
+            f"received {keras.config.image_data_format()!r}"
         )
-    _check_input_shape(input_shape, size_divisor)
-    check_positive_integer("filters", filters)
-    check_positive_integer("classes", classes)
-    for argument, value in (("dropout", dropout), ("batch_norm_momentum", batch_norm_momentum)):
-        if not isinstance(value, (int, float)) or not 0 <= value < 1:
-            raise ValueError(f"{argument} must be at least 0 and below 1, got {value!r}")
     try:
         keras.activations.get(classifier_activation)
-    except ValueError as error:
-        raise ValueError(
-            "classifier_activation must be a Keras activation, its name or None, "
-            f"got {classifier_activation!r}"
-        ) from error
+    except (TypeError, ValueError):
+        checks.refuse("classifier_activation", "a Keras activation, its name or None", classifier_activation)
+    checks.text("name", name)
+    fraction = checks.number(0, below=1)
+    return Arguments(
+        input_shape=_check_input_shape(input_shape, size_divisor),
+        filters=checks.integer(1)("filters", filters),
+        classes=checks.integer(1)("classes", classes),
+        dropout=fraction("dropout", dropout),
+        batch_norm_momentum=fraction("batch_norm_momentum", batch_norm_momentum),
+        include_top=checks.flag("include_top", include_top),
+    )
 
 
-def check_positive_integer(argument: str, value: object) -> None:
-    """Raises a ValueError naming `argument` unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{argument} must be a positive integer, got {value!r}")
-
-
-def _check_input_shape(input_shape: Sequence[int | None], size_divisor: int) -> None:
-    if not isinstance(input_shape, (tuple, list)) or len(input_shape) != 3:
-        raise ValueError(f"input_shape must be (height, width, channels), got {input_shape!r}")
-    *sizes, channels = input_shape
-    check_positive_integer("input_shape's last entry, the channels,", channels)
-    for size in sizes:
-        if size is None:
-            continue
-        check_positive_integer("input_shape's height and width, where given,", size)
-        if size % size_divisor:
-            raise ValueError(
-                f"input_shape must have a height and width that are multiples of {size_divisor}, "
-                f"got {tuple(input_shape)!r}"
-            )
+def _check_input_shape(input_shape: Sequence[int | None], size_divisor: int) -> tuple[int | None, ...]:
+    wanted = "(height, width, channels) of positive integers; height and width may be None"
+    shape = checks.several(checks.optional(checks.integer(1)), wanted, length=3)("input_shape", input_shape)
+    if shape[2] is None:
+        checks.refuse("input_shape", wanted, input_shape)
+    if any(size % size_divisor for size in shape[:2] if size):
+        checks.refuse(
+            "input_shape", f"of a height and width that are multiples of {size_divisor}", tuple(input_shape)
+        )
+    return shape
 
 
 class Units:

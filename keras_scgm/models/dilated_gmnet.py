@@ -6,7 +6,8 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from keras_scgm.models.blocks import Activation, Units, check_arguments, check_positive_integer, predict
+from keras_scgm import checks
+from keras_scgm.models.blocks import Activation, Units, check_arguments, predict
 from keras_scgm.pretrained import load_weights_into, weights_for
 
 AMORT_FILTERS = 64
@@ -56,8 +57,8 @@ def DilatedGMNet(
         with values in [0, 1] for sigmoid and softmax.
 
     Raises:
-        ValueError: An argument breaks its rule, or contradicts the named weights.
-        keras_scgm.errors.InputError: The weights are unknown, cannot be had, or do not fit.
+        keras_scgm.errors.InputError: An argument breaks its rule or contradicts the named weights, which may
+            also be unknown, not to be had, or unfit.
 
     Example:
 
@@ -67,7 +68,16 @@ def DilatedGMNet(
     >>> DilatedGMNet((200, 200, 1), dilation_rates=(6, 12), classes=3).output_shape
     (None, 200, 200, 3)
     """
-    check_arguments(input_shape, filters, classes, dropout, batch_norm_momentum, classifier_activation)
+    input_shape, filters, classes, dropout, batch_norm_momentum, include_top = check_arguments(
+        input_shape,
+        filters,
+        classes,
+        dropout,
+        batch_norm_momentum,
+        classifier_activation,
+        include_top,
+        name,
+    )
     dilation_rates = _checked_rates(dilation_rates)
     arguments = {"filters": filters, "dilation_rates": dilation_rates}
     if include_top:
@@ -75,7 +85,7 @@ def DilatedGMNet(
     path = None if weights is None else weights_for(weights, "DilatedGMNet", arguments)
 
     units = Units(dropout, batch_norm_momentum)
-    slices = keras.Input(tuple(input_shape), name="slices")
+    slices = keras.Input(input_shape, name="slices")
     local = units.convolve(slices, filters, 3, "conv2d_1")
     local = units.convolve(local, filters, 3, "conv2d_2")
     x = units.convolve(local, filters, 3, "rate2_1", dilation_rate=2)
@@ -112,10 +122,8 @@ def _global_average(x: keras.KerasTensor) -> keras.KerasTensor:
 
 
 def _checked_rates(dilation_rates: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(dilation_rates, (tuple, list)) or not dilation_rates:
-        raise ValueError(f"dilation_rates must be a tuple of at least one integer, got {dilation_rates!r}")
-    for rate in dilation_rates:
-        check_positive_integer("each of dilation_rates", rate)
-    if len(set(dilation_rates)) < len(dilation_rates) or 2 in dilation_rates:
-        raise ValueError(f"dilation_rates must be distinct and other than 2, got {dilation_rates!r}")
-    return tuple(dilation_rates)
+    wanted = "distinct positive integers other than 2, at least one"
+    rates = checks.several(checks.integer(1), wanted)("dilation_rates", dilation_rates)
+    if not rates or len(set(rates)) < len(rates) or 2 in rates:
+        checks.refuse("dilation_rates", wanted, dilation_rates)
+    return rates

@@ -52,24 +52,26 @@ def UNet(
         with values in [0, 1] for sigmoid and softmax.
 
     Raises:
-        ValueError: An argument breaks its rule, or contradicts the named weights.
-        keras_scgm.errors.InputError: The weights are unknown, cannot be had, or do not fit.
+        keras_scgm.errors.InputError: An argument breaks its rule or contradicts the named weights, which may
+            also be unknown, not to be had, or unfit.
 
     Example:
 
     >>> UNet((200, 200, 1)).output_shape
     (None, 200, 200, 1)
-    >>> UNet((100, 100, 1))
+    >>> UNet((100, 100, 1))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: input_shape must have a height and width that are multiples of 8, got (100, 100, 1)
+    keras_scgm.errors.InputError: input_shape must be of a height and width that are multiples of 8, ...
     """
-    check_arguments(
+    input_shape, filters, classes, dropout, batch_norm_momentum, include_top = check_arguments(
         input_shape,
         filters,
         classes,
         dropout,
         batch_norm_momentum,
         classifier_activation,
+        include_top,
+        name,
         size_divisor=2**LEVELS,
     )
     arguments = {"filters": filters}
@@ -78,7 +80,7 @@ def UNet(
     path = None if weights is None else weights_for(weights, "UNet", arguments)
 
     units = Units(dropout, batch_norm_momentum)
-    slices = keras.Input(tuple(input_shape), name="slices")
+    slices = keras.Input(input_shape, name="slices")
     x = slices
     shortcuts = []
     for level in range(1, LEVELS + 1):

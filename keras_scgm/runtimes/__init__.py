@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
@@ -90,10 +91,8 @@ def check_choice(name: str | None, precision: str) -> None:
     Raises:
         InputError: an unknown runtime or precision, one that is not installed, or both not together.
     """
-    if name is not None and name not in NAMES:
-        raise InputError(f"runtime must be one of {', '.join(NAMES)}, received {name!r}")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
+    checks.optional(checks.one_of(NAMES))("runtime", name)
+    checks.one_of(PRECISIONS)("precision", precision)
     if name in _EXTRAS and not is_installed(name):
         raise InputError(f"runtime {name} is not installed; pip install 'keras-scgm[{_EXTRAS[name]}]'")
     if precision != "float32" and name not in (None, "auto", *_REDUCED):

@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import tensorflow as tf
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.outputs import staging_folder
@@ -105,10 +106,9 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
         keras_scgm.errors.InputError: the weights or an option cannot be used, the folder cannot be written, or
             the exported model does not agree with `keras_scgm.segment`.
     """
-    if precision not in PRECISIONS:
-        raise InputError(f"precision must be one of {', '.join(PRECISIONS)}, received {precision!r}")
-    if window not in ("auto", "center"):
-        raise InputError(f"window must be 'auto' or 'center' in an export, received {window!r}")
+    path = checks.path("path", path)
+    checks.one_of(PRECISIONS)("precision", precision)
+    checks.one_of(("auto", "center"))("window", window)
     segmenter = Segmenter(weights, SegmentationSettings(threshold=threshold, window=window))
     network = GraphNetwork(_models(weights), precision)
     settings = GraphSettings(

@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
@@ -50,8 +51,8 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         keras_scgm.errors.InputError: an unknown format or one whose program is not installed, weights that
             cannot be used, a file that exists, or one that differs from Keras.
     """
-    if file_format not in SUFFIXES:
-        raise InputError(f"format must be one of {', '.join(SUFFIXES)}, received {file_format!r}")
+    checks.one_of(SUFFIXES)("format", file_format)
+    folder = checks.path("folder", folder)
     missing = [module.replace("_", "-") for module in NEEDS[file_format] if not find_spec(module)]
     if missing:
         raise InputError(
@@ -61,7 +62,6 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         raise InputError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     model, card = load_network(weights)
     spec = SliceSpec(**card.slices)  # type: ignore[arg-type]
-    folder = Path(folder)
     target = folder / f"{card.name}{SUFFIXES[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")

@@ -20,6 +20,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
+from keras_scgm.errors import InputError
+
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
 """The server refuses a file with more."""
@@ -50,10 +52,10 @@ def write_warmup(version_folder: str | Path, model_name: str, requests: Sequence
         The file written, `assets.extra/tf_serving_warmup_requests` in the folder.
 
     Raises:
-        ValueError: no request, or more than the server takes.
+        InputError: no request, or more than the server takes.
     """
     if not 1 <= len(requests) <= MAX_RECORDS:
-        raise ValueError(f"requests must be 1 to {MAX_RECORDS}, received {len(requests)}")
+        raise InputError(f"requests must be 1 to {MAX_RECORDS}, received {len(requests)}")
     path = Path(version_folder) / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=".warmup_", dir=path.parent)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import DomainSpec, draw_slices
@@ -22,6 +23,7 @@ Dataset: TypeAlias = Any
 """What `keras.Model.fit` takes: a tf.data.Dataset, or with the other backends a generator."""
 
 
+@runtime_checkable
 class Batches(Protocol):
     """A source of training data."""
 
@@ -49,8 +51,8 @@ class SliceBatches:
     """
 
     def __init__(self, slices: AnnotatedSlices, what: str = "annotated slices") -> None:
-        self.slices = slices
-        self.what = what
+        self.slices = checks.instance(AnnotatedSlices, "what load_slices returned")("slices", slices)
+        self.what = checks.text("what", what)
         self.window_px: int = slices.images.shape[1]
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
@@ -120,6 +122,19 @@ class DrawnBatches:
     full_from: float = 0.82
     inverted: float = 0.06
     what: str = "drawn anatomy only, no patient data"
+
+    def __post_init__(self) -> None:
+        pairs = "pairs of a window's pixels and off_centre_mm"
+        checks.check_fields(
+            self,
+            window_px=checks.integer(16),
+            domain=checks.instance(DomainSpec, "a DomainSpec"),
+            small_windows=checks.several(checks.several(checks.number(0), pairs, length=2), pairs),
+            full_share=checks.number(0, 1),
+            full_from=checks.number(0, 1),
+            inverted=checks.number(0, 1),
+            what=checks.text,
+        )
 
     def batch(self, spec: TrainingSpec, step: int, shares: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The batch of a step, its slices a multiple of `shares`."""

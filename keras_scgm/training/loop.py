@@ -12,8 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
-from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
 from keras_scgm.errors import InputError
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
@@ -83,9 +84,15 @@ def train(
     Raises:
         keras_scgm.errors.InputError: the folder, the weights or the volumes cannot be used.
     """
+    checks.instance(TrainingSpec, "a TrainingSpec")("spec", spec)
+    checks.instance(Batches, "SliceBatches or DrawnBatches")("batches", batches)
+    resume, tensorboard = checks.flag("resume", resume), checks.flag("tensorboard", tensorboard)
+    validation = annotated_volumes("validation", validation)
+    is_callback = checks.instance(keras.callbacks.Callback, "a Keras callback")
+    callbacks = checks.several(is_callback, "Keras callbacks")("callbacks", callbacks)
     if tensorboard and find_spec("tensorboard") is None:
         raise InputError("logs for TensorBoard need it; install it with pip install tensorboard")
-    folder = Path(folder)
+    folder = checks.path("folder", folder)
     if spec.batch_size % device_count():
         raise InputError(f"batch_size {spec.batch_size} cannot be shared by {device_count()} devices")
     if spec.window_px != batches.window_px:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, Split, find_bids, find_challenge, load_slices, paper_split
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.slices import SliceSpec
@@ -28,6 +29,7 @@ def annotated_source(
     Raises:
         InputError: a file is missing or cannot be used.
     """
+    folder, split = checks.path("folder", folder), checks.path("split", split)
     if split.exists():
         parts = Split.read(split)
     else:
@@ -50,5 +52,6 @@ def drawn_source(
         seed: of the subjects.
         window_px: as in `TrainingSpec`.
     """
+    folder = checks.path("folder", folder)
     write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1)
     return DrawnBatches(window_px), tuple(find_challenge(folder))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
+import numpy as np
+
+from keras_scgm import checks
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.augmentation import AugmentationSpec
 from keras_scgm.json_spec import JsonSpec
@@ -44,7 +46,7 @@ class TrainingSpec(JsonSpec):
         xla: compile the step with XLA, which is faster on GPUs and slower on CPUs.
 
     Raises:
-        ValueError: a field breaks its rule.
+        InputError: a field breaks its rule.
 
     Example:
 
@@ -72,30 +74,26 @@ class TrainingSpec(JsonSpec):
     xla: bool = False
 
     def __post_init__(self) -> None:
-        if self.architecture not in BUILDERS:
-            raise ValueError(
-                f"architecture must be one of {', '.join(BUILDERS)}, received {self.architecture!r}"
-            )
-        for name in ("window_px", "epochs", "steps_per_epoch", "batch_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, received {value!r}")
-        for name in ("learning_rate", "power"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be positive, received {value!r}")
-        if self.rate_per not in ("epoch", "step"):
-            raise ValueError(f"rate_per must be 'epoch' or 'step', received {self.rate_per!r}")
-        if not 0 <= self.cross_entropy_weight < math.inf:
-            raise ValueError(
-                f"cross_entropy_weight must be 0 or more, received {self.cross_entropy_weight!r}"
-            )
-        if not 0 <= self.average < 1:
-            raise ValueError(f"average must be at least 0 and below 1, received {self.average!r}")
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed must be from 0 to 2**32 - 1, received {self.seed!r}")
-        object.__setattr__(self, "arguments", _without_lists(self.arguments))
-        object.__setattr__(self, "frozen_layers", tuple(self.frozen_layers))
+        checks.check_fields(
+            self,
+            architecture=checks.one_of(BUILDERS),
+            arguments=_arguments,
+            initial_weights=checks.optional(checks.text),
+            frozen_layers=checks.several(checks.text, "names of layers"),
+            window_px=checks.integer(1),
+            epochs=checks.integer(1),
+            steps_per_epoch=checks.integer(1),
+            batch_size=checks.integer(1),
+            learning_rate=checks.number(above=0),
+            power=checks.number(above=0),
+            rate_per=checks.one_of(("epoch", "step")),
+            cross_entropy_weight=checks.number(0),
+            average=checks.number(0, below=1),
+            augmentation=checks.instance(AugmentationSpec, "an AugmentationSpec"),
+            seed=checks.seed,
+            mixed_precision=checks.flag,
+            xla=checks.flag,
+        )
 
     @property
     def steps(self) -> int:
@@ -109,9 +107,16 @@ class TrainingSpec(JsonSpec):
         return super().from_values(values)
 
 
-def _without_lists(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no tuples, which builders take and specs compare by."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+def _arguments(name: str, value: Any) -> dict[str, Any]:
+    """Arguments of a builder, with plain values for JSON and tuples, by which specs compare."""
+    items = checks.instance(Mapping, "a mapping of a builder's arguments")(name, value).items()
+    return {checks.text(f"a name in {name}", key): _plain(item) for key, item in items}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (np.generic, np.ndarray)):
+        value = value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
 PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(

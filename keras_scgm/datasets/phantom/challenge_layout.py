@@ -8,8 +8,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.datasets.phantom.subject import SITES, PhantomSpec, draw_subject
-from keras_scgm.errors import InputError
 
 
 def write_challenge_dataset(
@@ -37,17 +37,10 @@ def write_challenge_dataset(
     Returns:
         The paths of all images, in order.
     """
-    for name, value, least in (
-        ("subjects_per_site", subjects_per_site, 1),
-        ("raters", raters, 1),
-        ("unlabelled_per_site", unlabelled_per_site, 0),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise InputError(
-                f"write_challenge_dataset: {name} must be an integer of at least {least}, received {value!r}"
-            )
-    folder = Path(folder)
+    folder, seed = checks.path("folder", folder), checks.integer(0)("seed", seed)
+    subjects_per_site = checks.integer(1)("subjects_per_site", subjects_per_site)
+    raters = checks.integer(1)("raters", raters)
+    unlabelled_per_site = checks.integer(0)("unlabelled_per_site", unlabelled_per_site)
     folder.mkdir(parents=True, exist_ok=True)
     images = []
     for site_id, spec in sites.items():

@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, grid_points
 from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
 from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice, smooth_field
-from keras_scgm.errors import InputError
 
 Range = tuple[float, float]
 
@@ -55,40 +55,26 @@ class PhantomSpec:
     artefacts: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("levels", "gray_over_white", "contrast_to_noise", "zero_filling"):
-            value = getattr(self, name)
-            if value is None and name == "gray_over_white":
-                continue
-            if not isinstance(value, (tuple, list)) or len(value) != 2:
-                raise InputError(f"PhantomSpec: {name} must be a pair of numbers, received {value!r}")
-            object.__setattr__(self, name, (float(value[0]), float(value[1])))
-        rules = {
-            "spacing_mm": (0.05 <= self.spacing_mm <= 2.0, "between 0.05 and 2"),
-            "slice_thickness_mm": (0.05 <= self.slice_thickness_mm <= 30.0, "between 0.05 and 30"),
-            "matrix_size": (16 <= self.matrix_size <= 2048, "between 16 and 2048"),
-            "n_slices": (self.n_slices >= 1, "at least 1"),
-            "contrast": (self.contrast in CONTRASTS, f"one of {', '.join(CONTRASTS)}"),
-            "levels": (
-                LAST_LEVEL >= self.levels[0] >= self.levels[1] >= FIRST_LEVEL,
-                "from the lower end to the upper end, between 21 (L2) and 1 (C1)",
+        checks.check_fields(
+            self,
+            spacing_mm=checks.number(0.05, 2),
+            slice_thickness_mm=checks.number(0.05, 30),
+            matrix_size=checks.integer(16, 2048),
+            n_slices=checks.integer(1),
+            contrast=checks.one_of(CONTRASTS),
+            levels=checks.several(
+                checks.number(FIRST_LEVEL, LAST_LEVEL), "two numbers from 1 (C1) to 21 (L2)", length=2
             ),
-            "gray_over_white": (
-                self.gray_over_white is None or 0 < self.gray_over_white[0] <= self.gray_over_white[1],
-                "0 < low <= high",
-            ),
-            "contrast_to_noise": (
-                0 < self.contrast_to_noise[0] <= self.contrast_to_noise[1],
-                "0 < low <= high",
-            ),
-            "zero_filling": (1 <= self.zero_filling[0] <= self.zero_filling[1] <= 4, "1 <= low <= high <= 4"),
-            "off_centre_mm": (self.off_centre_mm >= 0, "0 or more"),
-            "rotation_deg": (0 <= self.rotation_deg <= 180, "between 0 and 180"),
-            "tilt_deg": (0 <= self.tilt_deg <= 45, "between 0 and 45"),
-            "artefacts": (0 <= self.artefacts <= 1, "between 0 and 1"),
-        }
-        for name, (valid, rule) in rules.items():
-            if not valid:
-                raise InputError(f"PhantomSpec: {name} must be {rule}, received {getattr(self, name)!r}")
+            gray_over_white=checks.optional(checks.interval(above=0)),
+            contrast_to_noise=checks.interval(above=0),
+            zero_filling=checks.interval(1, 4),
+            off_centre_mm=checks.number(0),
+            rotation_deg=checks.number(0, 180),
+            tilt_deg=checks.number(0, 45),
+            artefacts=checks.number(0, 1),
+        )
+        if self.levels[0] < self.levels[1]:
+            checks.refuse("levels", "the lower end and then the upper end, such as (7, 2)", self.levels)
 
 
 _T2STAR = PhantomSpec(gray_over_white=(1.25, 1.5))
@@ -153,8 +139,7 @@ class PhantomSubject:
             n: how many, at least 1.
             white_matter: mark the rest of the cord with 2, as the challenge does.
         """
-        if n < 1:
-            raise InputError(f"raters: n must be at least 1, received {n!r}")
+        n, white_matter = checks.integer(1)("n", n), checks.flag("white_matter", white_matter)
         fraction = np.asarray(self.gray_matter.dataobj)
         cord = np.asarray(self.cord.dataobj)
         sigma = max(0.2, 0.35 * self.spec.spacing_mm) / self.spec.spacing_mm
@@ -190,7 +175,9 @@ def draw_subject(spec: PhantomSpec, seed: int) -> PhantomSubject:
     >>> subject.image.shape, subject.levels
     ((64, 64, 2), (7, 2))
     """
-    rng = np.random.default_rng(np.random.SeedSequence(_checked_seed(seed)))
+    checks.instance(PhantomSpec, "a PhantomSpec")("spec", spec)
+    seed = checks.integer(0)("seed", seed)
+    rng = np.random.default_rng(np.random.SeedSequence(seed))
     own = rng.standard_normal(N_DIALS, dtype=np.float32)
     settings = Dials(rng.standard_normal(64))
     tissues = draw_tissues(spec.contrast, settings)
@@ -284,9 +271,3 @@ def _nifti(data: np.ndarray, affine: Floats) -> nib.Nifti1Image:
     image = nib.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm", "sec")
     return image
-
-
-def _checked_seed(seed: int) -> int:
-    if seed < 0:
-        raise InputError(f"seed must be a non-negative integer, received {seed!r}")
-    return seed

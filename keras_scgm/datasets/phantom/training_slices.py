@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, resample_linear
 from keras_scgm.datasets.phantom.anatomy import Dials, Floats
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
 from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice
-from keras_scgm.errors import InputError
 
 _FINEST_GRID_MM = 0.2
 _MARGIN = 4
@@ -47,27 +47,24 @@ class DomainSpec:
     region_weights: tuple[float, float, float] = (0.76, 0.12, 0.12)
 
     def __post_init__(self) -> None:
-        for name in ("spacing_mm", "slice_thickness_mm", "contrast_to_noise"):
-            value = tuple(map(float, getattr(self, name)))
-            if len(value) != 2 or not 0 < value[0] <= value[1]:
-                raise InputError(
-                    f"DomainSpec: {name} must be two numbers with 0 < low <= high, received {value!r}"
-                )
-            object.__setattr__(self, name, value)
-        for name, count in (("contrast_weights", len(CONTRASTS)), ("region_weights", 3)):
-            weights = tuple(map(float, getattr(self, name)))
-            if len(weights) != count or min(weights) < 0 or sum(weights) <= 0:
-                raise InputError(
-                    f"DomainSpec: {name} must be {count} shares, 0 or more, not all 0, received {weights!r}"
-                )
-            object.__setattr__(self, name, weights)
-        if self.off_centre_mm < 0 or not 0 <= self.rotation_deg <= 180:
-            raise InputError(
-                "DomainSpec: off_centre_mm must be 0 or more and rotation_deg between 0 and 180, "
-                f"received {self.off_centre_mm!r} and {self.rotation_deg!r}"
-            )
-        if not 0 <= self.empty <= 1:
-            raise InputError(f"DomainSpec: empty must be between 0 and 1, received {self.empty!r}")
+        range_mm = checks.interval(above=0)
+        shares = {"contrast_weights": len(CONTRASTS), "region_weights": 3}
+        checks.check_fields(
+            self,
+            spacing_mm=range_mm,
+            slice_thickness_mm=range_mm,
+            contrast_to_noise=checks.interval(above=0),
+            off_centre_mm=checks.number(0),
+            rotation_deg=checks.number(0, 180),
+            empty=checks.number(0, 1),
+            **{
+                name: checks.several(checks.number(0), f"{count} shares of at least 0", length=count)
+                for name, count in shares.items()
+            },
+        )
+        for name in shares:
+            if not sum(getattr(self, name)):
+                checks.refuse(name, "shares that are not all 0", getattr(self, name))
 
 
 def draw_slices(
@@ -99,13 +96,10 @@ def draw_slices(
     >>> slices.shape, gray_matter.dtype
     ((2, 64, 64), dtype('float32'))
     """
-    for name, value, least in (("n", n, 1), ("seed", seed, 0), ("size", size, 16), ("start", start, 0)):
-        if value < least:
-            raise InputError(
-                f"draw_slices: {name} must be an integer of at least {least}, received {value!r}"
-            )
-    if not 0.05 <= spacing_mm <= 2:
-        raise InputError(f"draw_slices: spacing_mm must be between 0.05 and 2, received {spacing_mm!r}")
+    n, seed = checks.integer(1)("n", n), checks.integer(0)("seed", seed)
+    size, start = checks.integer(16)("size", size), checks.integer(0)("start", start)
+    spacing_mm = checks.number(0.05, 2)("spacing_mm", spacing_mm)
+    checks.optional(checks.instance(DomainSpec, "a DomainSpec"))("spec", spec)
     spec = spec or DomainSpec()
     slices, gray_matter = (np.empty((n, size, size), np.float32) for _ in range(2))
     for i in range(n):
