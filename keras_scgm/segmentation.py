@@ -106,8 +106,8 @@ class SegmentationSettings:
 
 
 def _window(name: str, value: Any) -> str | tuple[float, float]:
-    if isinstance(value, str):
-        return str(checks.one_of(("auto", "center"))(name, value))
+    if isinstance(value, str) and value in ("auto", "center"):
+        return value
     x_mm, y_mm = checks.several(checks.number(), "'auto', 'center' or two numbers in mm", length=2)(
         name, value
     )

@@ -68,10 +68,10 @@ def test_resumed_training_has_the_rates_of_an_uninterrupted_one(per, total):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"initial_learning_rate": 0.0}, "initial_learning_rate must be positive, received 0.0"),
-        ({"total": 0}, "total must be at least 1, received 0"),
-        ({"power": math.nan}, "power must be positive, received nan"),
-        ({"per": "batch"}, "per must be 'epoch' or 'step', received 'batch'"),
+        ({"initial_learning_rate": 0.0}, "initial_learning_rate must be a number above 0, received 0.0"),
+        ({"total": 0}, "total must be an integer of at least 1, received 0"),
+        ({"power": math.nan}, "power must be a number above 0, received nan"),
+        ({"per": "batch"}, "per must be one of epoch, step, received 'batch'"),
     ],
 )
 def test_schedule_errors(arguments, message):
@@ -116,8 +116,8 @@ def test_network_that_finds_nothing_stops_after_its_patience():
     [
         ({"images": SLICES[0]}, r"at least one, received \(4, 4, 1\)"),
         ({"images": SLICES[:0]}, r"at least one, received \(0, 4, 4, 1\)"),
-        ({"floor": 1.0}, "floor must be between 0 and 1, received 1.0"),
-        ({"patience": 0}, "patience must be at least 1, received 0"),
+        ({"floor": 1.0}, "floor must be a number above 0 and below 1, received 1.0"),
+        ({"patience": 0}, "patience must be an integer of at least 1, received 0"),
     ],
 )
 def test_watch_errors(arguments, message):

@@ -162,7 +162,7 @@ def test_paper_split_refuses_what_leaves_nothing_to_train_on(written):
         paper_split(find_challenge(written), validation_per_site=3)
     with pytest.raises(InputError, match="none of 1 volumes has a mask"):
         paper_split(find_challenge(written)[3:4])
-    with pytest.raises(ValueError, match="validation_per_site must be at least 1, received 0"):
+    with pytest.raises(ValueError, match="validation_per_site must be an integer of at least 1, received 0"):
         paper_split(find_challenge(written), validation_per_site=0)
 
 
@@ -249,7 +249,7 @@ def test_few_slices_are_disjoint_and_exist(n_slices, counts):
 def test_few_slices_of_too_few_are_refused():
     with pytest.raises(ValueError, match="n_slices must be at least the 30 asked for, received 29"):
         evenly_spaced_split(29)
-    with pytest.raises(ValueError, match=r"n_train must be at least 1.*received 0, 7 and 8"):
+    with pytest.raises(ValueError, match="n_train must be an integer of at least 1, received 0"):
         evenly_spaced_split(100, n_train=0)
 
 
@@ -593,9 +593,15 @@ def test_bad_intensities_are_counted_warnings(tmp_path):
     ("settings", "message"),
     [
         ({"raters": "best"}, "raters must be one of all, random, majority, staple, mean, received 'best'"),
-        ({"contour_smoothing_mm": -1.0}, "contour_smoothing_mm must be 0 or more, received -1.0"),
-        ({"contour_smoothing_mm": float("nan")}, "contour_smoothing_mm must be 0 or more, received nan"),
-        ({"seed": -1}, "seed must be a non-negative integer, received -1"),
+        (
+            {"contour_smoothing_mm": -1.0},
+            "contour_smoothing_mm must be a number of at least 0, received -1.0",
+        ),
+        (
+            {"contour_smoothing_mm": float("nan")},
+            "contour_smoothing_mm must be a number of at least 0, received nan",
+        ),
+        ({"seed": -1}, "seed must be an integer from 0 to 4294967295, received -1"),
     ],
 )
 def test_settings_out_of_range_are_refused_before_any_file(settings, message):
@@ -715,7 +721,7 @@ def test_smoothing_leaves_alone_what_has_no_contour():
         np.testing.assert_array_equal(smooth_contour(mask, (0.5, 0.5), 0.0), mask)
     np.testing.assert_array_equal(smooth_contour(np.ones((5, 5), bool), (0.5, 0.5), 3.0), 1)
     np.testing.assert_array_equal(smooth_contour(np.zeros((5, 5), bool), (0.5, 0.5), 3.0), 0)
-    with pytest.raises(ValueError, match="width_mm must be 0 or more, received -1"):
+    with pytest.raises(ValueError, match="width_mm must be a number of at least 0, received -1"):
         smooth_contour(np.ones((5, 5), bool), (0.5, 0.5), -1)
 
 

@@ -522,8 +522,8 @@ def test_card_and_warm_up_are_in_the_folder(two_networks):
     ("options", "message"),
     [
         ({"precision": "int8"}, "precision must be one of"),
-        ({"window": (1.0, 2.0)}, "window must be 'auto' or 'center'"),
-        ({"threshold": 2.0}, "threshold must be between 0 and 1"),
+        ({"window": (1.0, 2.0)}, "window must be one of auto, center"),
+        ({"threshold": 2.0}, "threshold must be a number above 0 and below 1"),
         ({"precision": "float16"}, "exported in float32 only"),
         ({"path": "/dev/null/models"}, "writing failed"),
     ],

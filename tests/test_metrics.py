@@ -64,7 +64,9 @@ def test_errors():
     with pytest.raises(ValueError, match=r"same shape, received \(1, 2, 1, 1\) and \(1, 3, 1, 1\)"):
         SoftDice().update_state(column(1, 1), column(1, 1, 1))
     for threshold in (0.0, 1.0, math.nan):
-        with pytest.raises(ValueError, match=rf"threshold must be between 0 and 1, received {threshold}"):
+        with pytest.raises(
+            ValueError, match=rf"threshold must be a number above 0 and below 1, received {threshold}"
+        ):
             HardDice(threshold)
 
 

@@ -188,24 +188,27 @@ class TestContract:
         [
             (
                 {"input_shape": (200, 200)},
-                r"input_shape must be \(height, width, channels\), got \(200, 200\)",
+                r"input_shape must be \(height, width, channels\) .*, received \(200, 200\)",
             ),
             (
                 {"input_shape": (None, None, None)},
-                "input_shape's last entry, the channels, must be a positive",
+                r"input_shape must be .*, received \(None, None, None\)",
             ),
             (
                 {"input_shape": (-8, 8, 1)},
-                "height and width, where given, must be a positive integer, got -8",
+                r"input_shape must be .*, received \(-8, 8, 1\)",
             ),
-            ({"filters": 0}, "filters must be a positive integer, got 0"),
-            ({"filters": 32.0}, r"filters must be a positive integer, got 32\.0"),
-            ({"classes": True}, "classes must be a positive integer, got True"),
-            ({"dropout": 1}, "dropout must be at least 0 and below 1, got 1"),
-            ({"dropout": "0.4"}, "dropout must be at least 0 and below 1, got '0.4'"),
-            ({"batch_norm_momentum": -0.1}, r"batch_norm_momentum must be at least 0 and below 1, got -0\.1"),
-            ({"classifier_activation": "sigmund"}, "classifier_activation must be .* got 'sigmund'"),
-            ({"weights": 3}, "weights must be a known name, a path or None, got 3"),
+            ({"filters": 0}, "filters must be an integer of at least 1, received 0"),
+            ({"filters": 32.0}, r"filters must be an integer of at least 1, received 32\.0"),
+            ({"classes": True}, "classes must be an integer of at least 1, received True"),
+            ({"dropout": 1}, "dropout must be a number of at least 0 and below 1, received 1"),
+            ({"dropout": "0.4"}, "dropout must be a number of at least 0 and below 1, received '0.4'"),
+            (
+                {"batch_norm_momentum": -0.1},
+                r"batch_norm_momentum must be a number of at least 0 and below 1, received -0\.1",
+            ),
+            ({"classifier_activation": "sigmund"}, "classifier_activation must be .* received 'sigmund'"),
+            ({"weights": 3}, "weights must be a known name or a path, received 3"),
             ({"weights": "chalenge"}, "unknown weights 'chalenge'.*challenge, large.*mean 'challenge'"),
             ({"weights": "missing.weights.h5"}, "missing.weights.h5: no such weights file"),
         ],
@@ -216,18 +219,18 @@ class TestContract:
 
     def test_channels_first_is_refused(self, architecture, monkeypatch):
         monkeypatch.setattr(keras.config, "image_data_format", lambda: "channels_first")
-        with pytest.raises(ValueError, match="must be 'channels_last', got 'channels_first'"):
+        with pytest.raises(ValueError, match="must be 'channels_last', received 'channels_first'"):
             BUILDERS[architecture]()
 
 
 @pytest.mark.parametrize(
     ("dilation_rates", "message"),
     [
-        ((), "dilation_rates must be a tuple of at least one integer"),
-        (6, "dilation_rates must be a tuple of at least one integer, got 6"),
-        ((6, 0), "each of dilation_rates must be a positive integer, got 0"),
-        ((6, 6), r"dilation_rates must be distinct and other than 2, got \(6, 6\)"),
-        ((2, 6), r"dilation_rates must be distinct and other than 2, got \(2, 6\)"),
+        ((), r"dilation_rates must be distinct positive integers other than 2, at least one, received \(\)"),
+        (6, "dilation_rates must be .*, received 6"),
+        ((6, 0), r"dilation_rates must be .*, received \(6, 0\)"),
+        ((6, 6), r"dilation_rates must be .*, received \(6, 6\)"),
+        ((2, 6), r"dilation_rates must be .*, received \(2, 6\)"),
     ],
 )
 def test_wrong_dilation_rates(dilation_rates, message):
@@ -236,22 +239,22 @@ def test_wrong_dilation_rates(dilation_rates, message):
 
 
 def test_unet_size_divisor():
-    with pytest.raises(ValueError, match=r"multiples of 8, got \(200, 100, 1\)"):
+    with pytest.raises(ValueError, match=r"multiples of 8, received \(200, 100, 1\)"):
         UNet((200, 100, 1))
 
 
 @pytest.mark.parametrize(
     ("build", "arguments", "message"),
     [
-        (DilatedGMNet, {"weights": "large"}, "weights='large' needs filters=64, got 32"),
-        (DilatedGMNet, {"weights": "challenge", "filters": 64}, "needs filters=32, got 64"),
-        (DilatedGMNet, {"weights": "challenge", "classes": 2}, "needs classes=1, got 2"),
+        (DilatedGMNet, {"weights": "large"}, "weights='large' needs filters=64, received 32"),
+        (DilatedGMNet, {"weights": "challenge", "filters": 64}, "needs filters=32, received 64"),
+        (DilatedGMNet, {"weights": "challenge", "classes": 2}, "needs classes=1, received 2"),
         (
             DilatedGMNet,
             {"weights": "challenge", "dilation_rates": (6, 12)},
-            r"needs dilation_rates=\(6, 12, 18, 24\), got \(6, 12\)",
+            r"needs dilation_rates=\(6, 12, 18, 24\), received \(6, 12\)",
         ),
-        (UNet, {"weights": "challenge"}, "needs the architecture DilatedGMNet, got UNet"),
+        (UNet, {"weights": "challenge"}, "needs the architecture DilatedGMNet, received UNet"),
     ],
 )
 def test_arguments_that_contradict_named_weights(build, arguments, message, monkeypatch, tmp_path):

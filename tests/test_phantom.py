@@ -242,15 +242,15 @@ def test_challenge_layout(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"spacing_mm": 0.0}, r"spacing_mm must be between 0.05 and 2, received 0.0"),
+        ({"spacing_mm": 0.0}, r"spacing_mm must be a number from 0.05 to 2, received 0.0"),
         ({"slice_thickness_mm": 99}, r"slice_thickness_mm must be .* received 99"),
-        ({"matrix_size": 4}, r"matrix_size must be between 16 and 2048, received 4"),
-        ({"n_slices": 0}, r"n_slices must be at least 1, received 0"),
+        ({"matrix_size": 4}, r"matrix_size must be an integer from 16 to 2048, received 4"),
+        ({"n_slices": 0}, r"n_slices must be an integer of at least 1, received 0"),
         ({"contrast": "t1"}, r"contrast must be one of t2star, .* received 't1'"),
-        ({"levels": (2, 7)}, r"levels must be from the lower end"),
-        ({"levels": 3}, r"levels must be a pair of numbers, received 3"),
-        ({"contrast_to_noise": (0, 1)}, r"contrast_to_noise must be 0 < low <= high"),
-        ({"artefacts": 2}, r"artefacts must be between 0 and 1, received 2"),
+        ({"levels": (2, 7)}, r"levels must be the lower end and then the upper end"),
+        ({"levels": 3}, r"levels must be two numbers .*, received 3"),
+        ({"contrast_to_noise": (0, 1)}, r"contrast_to_noise must be a lower and a higher number above 0"),
+        ({"artefacts": 2}, r"artefacts must be a number from 0 to 1, received 2"),
     ],
 )
 def test_bad_phantom_settings(values, message):
@@ -261,11 +261,11 @@ def test_bad_phantom_settings(values, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"spacing_mm": (0.9, 0.1)}, r"spacing_mm must be two numbers with 0 < low <= high"),
+        ({"spacing_mm": (0.9, 0.1)}, r"spacing_mm must be a lower and a higher number above 0"),
         ({"contrast_weights": (1, 1)}, r"contrast_weights must be 5 shares"),
-        ({"region_weights": (0, 0, 0)}, r"region_weights must be 3 shares"),
-        ({"off_centre_mm": -1}, r"off_centre_mm must be 0 or more .* received -1"),
-        ({"empty": 1.5}, r"empty must be between 0 and 1, received 1.5"),
+        ({"region_weights": (0, 0, 0)}, r"region_weights must be shares that are not all 0"),
+        ({"off_centre_mm": -1}, r"off_centre_mm must be a number of at least 0, received -1"),
+        ({"empty": 1.5}, r"empty must be a number from 0 to 1, received 1.5"),
     ],
 )
 def test_bad_domain_settings(values, message):
@@ -278,8 +278,8 @@ def test_bad_domain_settings(values, message):
     [
         (lambda: draw_slices(0, 1), "n must be an integer of at least 1, received 0"),
         (lambda: draw_slices(1, -1), "seed must be an integer of at least 0, received -1"),
-        (lambda: draw_slices(1, 1, spacing_mm=3), "spacing_mm must be between 0.05 and 2, received 3"),
-        (lambda: draw_subject(SMALL, -2), "seed must be a non-negative integer, received -2"),
+        (lambda: draw_slices(1, 1, spacing_mm=3), "spacing_mm must be a number from 0.05 to 2, received 3"),
+        (lambda: draw_subject(SMALL, -2), "seed must be an integer of at least 0, received -2"),
         (lambda: write_challenge_dataset("nowhere", 0), "subjects_per_site must be .* received 0"),
     ],
 )
@@ -289,5 +289,5 @@ def test_bad_arguments(call, message):
 
 
 def test_at_least_one_rater(subject):
-    with pytest.raises(InputError, match="n must be at least 1, received 0"):
+    with pytest.raises(InputError, match="n must be an integer of at least 1, received 0"):
         subject.raters(0)

@@ -81,19 +81,19 @@ def test_every_card_is_in_its_own_file():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": ""}, "name must be a text, got ''"),
-        ({"licence": None}, "licence must be a text, got None"),
+        ({"name": ""}, "name must be a text, received ''"),
+        ({"licence": None}, "licence must be a text, received None"),
         ({"arguments": [32]}, "arguments must be a mapping"),
-        ({"file": "folder/a.hdf5"}, "file must be a file name .* without a folder, got 'folder/a.hdf5'"),
+        ({"file": "folder/a.hdf5"}, "file must be a file name .* without a folder, received 'folder/a.hdf5'"),
         ({"file": "a.pt"}, "file must be a file name ending in .weights.h5"),
-        ({"sha256": "ABC"}, "sha256 must be 64 lower-case hexadecimal digits, got 'ABC'"),
-        ({"url": "here"}, "url must be a URL, got 'here'"),
+        ({"sha256": "ABC"}, "sha256 must be 64 lower-case hexadecimal digits, received 'ABC'"),
+        ({"url": "here"}, "url must be a URL, received 'here'"),
         ({"slices": {"spacing_mm": 0, "size": 200}}, "slices must be a positive"),
         ({"slices": {"spacing_mm": 0.25}}, "slices must be a positive"),
-        ({"normalization": "minmax"}, "normalization must be \"zscore_volume\", got 'minmax'"),
-        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
-        ({"paper_threshold": "high"}, "paper_threshold must be between 0 and 1, got 'high'"),
-        ({"threshold_space": "world"}, 'threshold_space must be "native" or "slices", got \'world\''),
+        ({"normalization": "minmax"}, "normalization must be \"zscore_volume\", received 'minmax'"),
+        ({"threshold": 1.5}, "threshold must be between 0 and 1, received 1.5"),
+        ({"paper_threshold": "high"}, "paper_threshold must be between 0 and 1, received 'high'"),
+        ({"threshold_space": "world"}, 'threshold_space must be "native" or "slices", received \'world\''),
         ({"scores": [0.9]}, "scores must be a list of mappings"),
     ],
 )
@@ -105,7 +105,7 @@ def test_card_rules(changes, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "must be a JSON object, got list"),
+        ("[]", "must be a JSON object, received list"),
         ('{"name": "a"}', "lacks architecture, arguments, file, sha256"),
         (json.dumps(dataclasses.asdict(read_card("large")) | {"size": 1}), "has unknown fields size"),
     ],
