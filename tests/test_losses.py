@@ -140,5 +140,5 @@ def test_argument_errors(loss):
 
 @pytest.mark.parametrize("weights", [(0.0, 0.0), (-1.0, 1.0), (1.0, math.nan)])
 def test_weight_errors(weights):
-    with pytest.raises(ValueError, match="must (not both be 0|be a number of at least 0), received"):
+    with pytest.raises(ValueError, match=r"must (not both be 0|be a number of at least 0), received"):
         DiceCrossEntropyLoss(*weights)
