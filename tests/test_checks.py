@@ -30,7 +30,7 @@ from keras_scgm import (
     export_saved_model,
     segment,
 )
-from keras_scgm.augmentation import augment_batch, preview
+from keras_scgm.augmentation import augment_batch, preview, sample_parameters
 from keras_scgm.calibration import calibrate, write_calibration
 from keras_scgm.datasets import (
     AnnotatedVolume,
@@ -46,6 +46,7 @@ from keras_scgm.datasets import (
 from keras_scgm.datasets.phantom import (
     DomainSpec,
     PhantomSpec,
+    average_section,
     draw_slices,
     draw_subject,
     write_challenge_dataset,
@@ -211,6 +212,12 @@ CASES = [
         spec=(*NO_OBJECTS, None),
         seed=INTEGERS,
     ),
+    *spec_cases(
+        sample_parameters,
+        {"spec": AugmentationSpec(), "shape": (1, 8, 8, 1), "seed": 0},
+        spec=(*NO_OBJECTS, None),
+        seed=(*INTEGERS, 2**32),
+    ),
     *spec_cases(SliceSpec, {}, spacing_mm=(*NUMBERS, 0), size=(*INTEGERS, 0)),
     *spec_cases(
         settings,
@@ -306,6 +313,9 @@ CASES = [
         empty=NUMBERS,
         contrast_weights=(*NO_OBJECTS, None, (0,) * 5),
         region_weights=(*NO_OBJECTS, None, (0, 0, 0), (-1, 1, 1)),
+    ),
+    *spec_cases(
+        average_section, {"level": 4}, level=(*NUMBERS, 0, 22), size=(*INTEGERS, 0), spacing_mm=NUMBERS
     ),
     *spec_cases(draw_subject, {"spec": PhantomSpec(), "seed": 0}, spec=(*NO_OBJECTS, None), seed=INTEGERS),
     *spec_cases(

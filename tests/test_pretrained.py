@@ -117,7 +117,7 @@ def test_card_from_wrong_json(text, message):
 
 def test_damaged_card_names_its_file(card, tmp_path):
     (tmp_path / "package" / "tiny.json").write_text("{")
-    with pytest.raises(InputError, match=r"tiny\.json: Expecting property name"):
+    with pytest.raises(InputError, match=r"tiny\.json: weights card: .*Expecting property name"):
         list_weights()
 
 

@@ -126,9 +126,11 @@ def augment_batch(
 
     Returns:
         Tensors of the same shapes.
+
+    Raises:
+        InputError: an argument breaks its rule, or the shapes do not fit.
     """
     checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
-    seed = checks.seed("seed", seed)
     _check_shapes(*(getattr(array, "shape", ()) for array in (images, masks)))
     if spec == AugmentationSpec():
         return images, masks

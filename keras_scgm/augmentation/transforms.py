@@ -69,6 +69,8 @@ def sample_parameters(
     >>> tuple(parameters.shift_px.shape), parameters.noise is None
     ((2, 2), True)
     """
+    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    seed = checks.seed("seed", seed)
     count, height, width, channels = shape
     draw = _Draw(sample_keys(seed, step, count), spec.intensity_probability)
     parameters: dict[str, Any] = {}

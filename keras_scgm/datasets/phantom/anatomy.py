@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from keras_scgm import checks
+
 Floats = NDArray[np.floating]
 
 FIRST_LEVEL = 1.0
@@ -242,7 +244,12 @@ def average_section(level: float, *, size: int = 200, spacing_mm: float = 0.25) 
 
     Returns:
         Gray matter and cord, fractions 0 to 1, [size, size], axes to the left and to the front.
+
+    Raises:
+        InputError: an argument breaks its rule.
     """
+    level = checks.number(FIRST_LEVEL, LAST_LEVEL)("level", level)
+    size, spacing_mm = checks.integer(1)("size", size), checks.number(above=0)("spacing_mm", spacing_mm)
     axis = (np.arange(size) - (size - 1) / 2) * spacing_mm
     u, v = np.meshgrid(axis, axis, indexing="ij")
     shape = CordShape.average(level)
