@@ -85,7 +85,7 @@ def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) 
         if result.uncertainty_voxels is not None:
             result.volume.write_result(staging / paths.uncertainty.name, result.uncertainty_voxels)
         write_areas(staging / paths.areas.name, result.areas)
-        save_mosaic(result, staging / paths.picture.name)
+        save_mosaic(result, staging / paths.picture.name, soft)
         outputs = sorted(path.name for path in staging.iterdir())
         record = {**result.record, "output": output_kind(soft), "files": outputs}
         (staging / paths.record.name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

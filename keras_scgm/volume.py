@@ -178,7 +178,7 @@ class Volume:
 
         A view of a file holds the pages that were read until it is dropped.
         """
-        slices = self._stored_slices(start, stop)
+        slices = self.axial_slices(self.voxels, start, stop)
         if (self.slope, self.intercept) != (1.0, 0.0):
             slices = np.multiply(slices, self.slope, dtype=np.float64)
             slices += self.intercept
@@ -193,16 +193,21 @@ class Volume:
             slices = np.where(finite, slices, means[:, np.newaxis, np.newaxis])
         return slices, n_replaced
 
-    def _stored_slices(self, start: int, stop: int) -> np.ndarray:
-        if self.axial_axis == 2 or not isinstance(self.voxels, DiskArray):
-            return np.moveaxis(self.axial_view(self.voxels)[:, :, start:stop], 2, 0)
+    def axial_slices(self, voxels: Voxels, start: int, stop: int) -> np.ndarray:
+        """Slices [start, stop) from the inferior end of an array on the stored grid.
+
+        Returns:
+            (slice, right-left, posterior-anterior), a view where a slice is one part of the memory.
+        """
+        if self.axial_axis == 2 or not isinstance(voxels, DiskArray):
+            return np.moveaxis(self.axial_view(voxels)[:, :, start:stop], 2, 0)
         # Each slice is spread over the whole file; going through it in blocks bounds the mapped pages.
-        slices = np.empty((stop - start, *self.in_plane_shape), self.voxels.dtype)
+        slices = np.empty((stop - start, *self.in_plane_shape), voxels.dtype)
         slowest = self._canonical_axes.index(2)
-        n_bytes = math.prod(self.voxels.shape) * self.voxels.dtype.itemsize
+        n_bytes = math.prod(voxels.shape) * voxels.dtype.itemsize
         for block in _blocks(slices.shape[1 + slowest], n_bytes):
             part = (block, slice(None)) if slowest == 0 else (slice(None), block)
-            view = self.axial_view(self.voxels)[(*part, slice(start, stop))]
+            view = self.axial_view(voxels)[(*part, slice(start, stop))]
             slices[(slice(None), *part)] = np.moveaxis(view, 2, 0)
         return slices
 

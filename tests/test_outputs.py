@@ -10,10 +10,8 @@ import numpy as np
 import pytest
 
 import keras_scgm.outputs
-import keras_scgm.picture
 from keras_scgm import InputError, segment
 from keras_scgm.outputs import OutputPaths, check_writable, is_finished, write_outputs
-from keras_scgm.picture import CONTOUR, HALF_WIDTH_MM, TILE, draw_section
 from keras_scgm.pretrained import sha256_of
 
 
@@ -63,17 +61,6 @@ def test_soft_output_is_float32(tmp_path, result):
     assert image.get_data_dtype() == np.float32
     np.testing.assert_array_equal(np.asarray(image.dataobj), np.asarray(result.probabilities.dataobj))
     assert json.loads(paths.record.read_text())["output"] == "probabilities"
-
-
-@pytest.mark.parametrize("present", [True, False])
-def test_pictures_of_empty_and_of_many_slices(tmp_path, blob_image, bright_network, present):
-    image = blob_image(shape=(60, 60, 45) if present else (60, 60, 2), radius_mm=3 if present else 0)
-    data = np.asarray(image.dataobj) if present else np.zeros(image.shape)
-    result = segment(nib.Nifti1Image(data, image.affine), bright_network)
-    assert any(area.n_voxels for area in result.areas) == present
-    keras_scgm.picture.save_mosaic(result, tmp_path / "a.png")
-    keras_scgm.picture.save_mosaic(result, tmp_path / "b.png")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_finished_means_the_same_way_and_all_files(tmp_path, result):
@@ -130,18 +117,3 @@ def test_folders_that_take_no_files_are_found_before_the_work(tmp_path, result):
 def test_hash_is_of_the_bytes(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x").startswith("ba7816bf8f01cfea")
-
-
-def test_sections_are_drawn_anterior_up_and_right_on_the_left():
-    mask = np.zeros((80, 60), bool)
-    mask[44:50, 33:36] = True
-    image = 10.0 + 5 * mask + np.linspace(0, 1, 80)[:, np.newaxis]
-    half = HALF_WIDTH_MM / np.array((0.5, 1.0))
-    drawn = np.asarray(draw_section(image, ((mask, CONTOUR),), np.array((40.0, 30.0)), (0.5, 1.0)), float)
-    assert drawn.shape == (TILE, TILE, 3)
-    rows, columns = np.nonzero(drawn[..., 0] - drawn[..., 1] > 100)
-    middle = np.array((46.5 - 40, 30 - 34)) / (2 * half) + 0.5
-    np.testing.assert_allclose((columns.mean(), rows.mean()), middle * TILE - 0.5, atol=1)
-    extent = np.array((np.ptp(columns), np.ptp(rows)))
-    np.testing.assert_allclose(extent, np.array((6, 3)) / (2 * half) * TILE, atol=4)
-    assert drawn[rows[0] + 8, columns.mean().astype(int)].mean() > drawn[5, 150].mean()

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.datasets import AnnotatedVolume
-from keras_scgm.picture import CONTOUR, REFERENCE, draw_section
+from keras_scgm.picture import CONTOUR, REFERENCE, View, draw_section, fitting_half_width_mm
 from keras_scgm.segmentation import Segmenter
 
 VOLUMES, SLICES = 6, 5
@@ -36,13 +36,14 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
         truth = annotated.read_mask(annotated.masks[0], volume)
         labelled = annotated.slices_of(volume)
         shown = [labelled[round(place)] for place in np.linspace(0, len(labelled) - 1, SLICES)]
-        for axes, k in zip(line, shown, strict=True):
-            section, drawn = np.asarray(found[:, :, k]) > 0, truth[k]
-            marked = np.argwhere(section | drawn)
-            center = marked.mean(axis=0) if len(marked) else None
+        spacing_mm = volume.in_plane_spacing_mm
+        marked = [np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for k in shown]
+        half_width_mm = fitting_half_width_mm((points for points in marked if len(points)), spacing_mm)
+        for axes, k, points in zip(line, shown, marked, strict=True):
+            center = points.mean(axis=0) if len(points) else (np.array(volume.in_plane_shape) - 1) / 2
             image = volume.read_slices(k, k + 1)[0][0]
-            contours = ((drawn, REFERENCE), (section, CONTOUR))
-            axes.imshow(draw_section(image, contours, center, volume.in_plane_spacing_mm))
+            contours = ((truth[k], REFERENCE), (np.asarray(found[:, :, k]) > 0, CONTOUR))
+            axes.imshow(draw_section(image, contours, View(center, half_width_mm, spacing_mm)))
             axes.set_axis_off()
             axes.set_title(f"slice {volume.stored_slice_index(k)}", fontsize=7)
         line[0].set_title(f"{annotated.subject_id}, slice {volume.stored_slice_index(shown[0])}", fontsize=7)

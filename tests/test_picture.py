@@ -1,0 +1,313 @@
+"""The picture to check a result by: which slices it holds, what stands above them, and what is drawn on them."""
+
+import math
+import re
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image, ImageColor, ImageDraw
+from scipy.ndimage import label
+
+from keras_scgm import segment
+from keras_scgm.morphometry import SliceArea
+from keras_scgm.outputs import OutputPaths, write_outputs
+from keras_scgm.picture import (
+    CONTOUR,
+    MAX_SLICES,
+    PROBABILITY_COLOUR,
+    SPREAD_COLOUR,
+    VERDICT_COLOURS,
+    View,
+    draw_section,
+    fitting_half_width_mm,
+    save_mosaic,
+)
+from keras_scgm.quality import Quality, SliceEvidence, SliceQuality
+from keras_scgm.segmentation import Segmentation
+from keras_scgm.volume import Volume
+
+VOXEL_MM = 0.5
+TILE = 304
+
+
+@pytest.fixture
+def texts(monkeypatch):
+    """Every text of a picture with its colour, in the order of drawing."""
+    written = []
+    draw = ImageDraw.ImageDraw.text
+
+    def text(pen, xy, text, fill=None, *arguments, **options):
+        written.append((text, fill))
+        return draw(pen, xy, text, fill, *arguments, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", text)
+    return written
+
+
+def titles(texts):
+    """Numbers of the slices above the tiles."""
+    return [int(match[1]) for text, _ in texts if (match := re.match(r"slice (\d+)  ", text))]
+
+
+def said(texts):
+    return " ".join(text for text, _ in texts)
+
+
+def judged(mask, verdicts=None, flipped=False, **changes):
+    """A result with this mask, (right-left, posterior-anterior, slice) in the order of the file."""
+    n_slices = mask.shape[2]
+    affine = np.diag([-VOXEL_MM, VOXEL_MM, -4.0 if flipped else 4.0, 1.0])
+    image = (100 + 50 * mask + np.linspace(0, 10, mask.shape[0])[:, None, None]).astype(np.float32)
+    header = nib.Nifti1Image(image, affine).header
+    volume = Volume(image, affine, header, image.shape, 1.0, 0.0, "folder/cord.nii.gz")
+    verdicts = verdicts or ["pass"] * n_slices
+    reasons = {"pass": "", "review": "the outline is uncertain", "fail": "unlike its neighbours"}
+    slices = [
+        SliceQuality(
+            0.9 if mask[..., volume.stored_slice_index(k)].any() else math.nan,
+            verdict,
+            reason,
+            SliceEvidence(1.0),
+        )
+        for k, verdict in enumerate(verdicts)
+        for reason in [reasons[verdict]]
+    ]
+    areas = []
+    for number in range(n_slices):
+        n = int(mask[..., number].sum())
+        areas.append(SliceArea(number, 4.0 * number, n * VOXEL_MM**2, n * VOXEL_MM**2, n, 0.9, ""))
+    result = Segmentation(
+        volume=volume,
+        mask_voxels=mask.astype(np.uint8),
+        probability_voxels=None,
+        uncertainty_voxels=None,
+        areas=tuple(areas),
+        quality=Quality(0.9, "pass", 1.0, 1.0, tuple(slices)),
+        warnings=(),
+        record={"weights": [{"name": "some"}], "gray_matter_volume_mm3": 1.0},
+    )
+    return replace(result, **changes)
+
+
+def bar(n_slices, empty=(), shape=(100, 90)):
+    """A mask with 20 x 10 voxels in every slice but the empty ones."""
+    mask = np.zeros((*shape, n_slices), bool)
+    mask[40:60, 40:50] = True
+    mask[..., list(empty)] = False
+    return mask
+
+
+def pixels_of(picture, colour):
+    return np.abs(np.asarray(picture, int) - ImageColor.getrgb(colour)).max(axis=-1) < 40
+
+
+def test_every_slice_with_gray_matter_is_there(tmp_path, texts):
+    save_mosaic(judged(bar(45)), tmp_path / "a.png")
+    assert titles(texts) == list(range(45))
+    assert "45 of 45 slices have gray matter" in said(texts)
+    save_mosaic(judged(bar(45)), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_slices_between_are_there_and_those_at_the_ends_are_named(tmp_path, texts):
+    save_mosaic(judged(bar(12, empty=(0, 1, 5, 9, 10, 11))), tmp_path / "a.png")
+    assert titles(texts) == [2, 3, 4, 5, 6, 7, 8]
+    assert "6 of 12 slices have gray matter; 1 between them have none (slice 5)" in said(texts)
+    assert "5 at the ends have none and are not shown (slices 0-1, 9-11)" in said(texts)
+
+
+def test_numbers_are_those_of_the_file(tmp_path, texts):
+    verdicts = ["fail", "pass", "pass", "pass"]
+    save_mosaic(judged(bar(4), verdicts, flipped=True), tmp_path / "a.png")
+    assert titles(texts) == [3, 2, 1, 0]
+    assert "fail, unlike its neighbours: slice 3" in said(texts)
+
+
+def test_an_empty_mask_shows_the_whole_field(tmp_path, texts):
+    mask = bar(6, empty=range(6))
+    save_mosaic(judged(mask, ["fail"] * 6), tmp_path / "a.png")
+    assert titles(texts) == list(range(6))
+    assert "none of 6 slices has gray matter" in said(texts)
+    # The left half of the field is darker than the right one.
+    picture = np.asarray(Image.open(tmp_path / "a.png").convert("L"), int)[-TILE:, 20 : TILE - 20]
+    assert picture[TILE // 2, 0] < picture[TILE // 2, -1]
+
+
+def test_captions_and_frames_say_the_verdict(tmp_path, texts):
+    result = judged(bar(3), ["pass", "review", "fail"])
+    save_mosaic(result, tmp_path / "a.png")
+    for verdict in ("pass", "review", "fail"):
+        assert (f"{verdict}, predicted DSC 0.90", VERDICT_COLOURS[verdict]) in texts
+    assert texts.count(("the outline is uncertain", VERDICT_COLOURS["review"])) == 1
+    picture = np.asarray(Image.open(tmp_path / "a.png"))
+    columns = {
+        verdict: np.flatnonzero(pixels_of(picture[-TILE - 12 :], colour).sum(axis=0) > TILE / 2)
+        for verdict, colour in VERDICT_COLOURS.items()
+    }
+    assert not columns["pass"].size
+    assert 316 <= columns["review"].min() < columns["review"].max() < 632 <= columns["fail"].min()
+
+
+def test_the_head_says_what_is_known_of_the_volume(tmp_path, texts):
+    result = judged(bar(30), ["review"] * 2 + ["pass"] * 27 + ["fail"])
+    quality = replace(result.quality, verdict="review", predicted_dsc=0.54)
+    save_mosaic(
+        replace(result, quality=quality, warnings=("first thing", "second thing")), tmp_path / "a.png"
+    )
+    assert texts[0][0] == "cord.nii.gz"
+    assert texts[1] == ("review, predicted DSC 0.54", VERDICT_COLOURS["review"])
+    assert [text for text, _ in texts if text.startswith("warning: ")] == [
+        "warning: first thing",
+        "warning: second thing",
+    ]
+    assert ("fail, unlike its neighbours: slice 29", VERDICT_COLOURS["fail"]) in texts
+    assert ("review, the outline is uncertain: slices 0-1", VERDICT_COLOURS["review"]) in texts
+
+
+def test_long_volumes_keep_the_worst_and_say_what_is_left_out(tmp_path, texts):
+    n_slices = 4676
+    verdicts = ["pass"] * n_slices
+    for k in range(100, 150):
+        verdicts[k] = "fail"
+    for k in range(7, n_slices, 20):
+        verdicts[k] = "review"
+    save_mosaic(judged(bar(n_slices, shape=(64, 60)), verdicts), tmp_path / "a.png")
+    shown = titles(texts)
+    assert len(shown) == len(set(shown)) == MAX_SLICES
+    failed = {k for k, verdict in enumerate(verdicts) if verdict == "fail"}
+    assert failed < set(shown)
+    others = sorted(set(shown) - failed)
+    assert all(verdicts[k] == "review" for k in others)
+    assert others[-1] - others[0] > 0.95 * n_slices
+    left_out = re.search(r"4476 of these slices are left out .*?\((.*?)\): slices ([\d, -]+)", said(texts))
+    n_review = verdicts.count("review") - len(others)
+    assert left_out[1] == f"{n_review} review, {verdicts.count('pass')} pass"
+    missing = set()
+    for first, last in re.findall(r"(\d+)(?:-(\d+))?", left_out[2]):
+        missing |= set(range(int(first), int(last or first) + 1))
+    assert missing == set(range(n_slices)) - set(shown)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.width * picture.height < 15e6
+
+
+def test_the_crop_holds_all_of_the_mask_in_one_scale(tmp_path):
+    mask = bar(2, shape=(220, 200))
+    # Its centre is 30 mm from that of the rest, and 28 mm from that of both together.
+    mask[108:112, 60:64, 1] = True
+    save_mosaic(judged(mask), tmp_path / "a.png")
+    outlined = pixels_of(Image.open(tmp_path / "a.png"), CONTOUR)[-TILE - 12 :]
+    extents = []
+    for left, n_pieces in ((0, 1), (316, 2)):
+        pieces, n = label(outlined[:, left : left + 316], np.ones((3, 3)))
+        assert n == n_pieces
+        largest = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+        extents.append(np.ptp(np.argwhere(largest), axis=0))
+    np.testing.assert_allclose(extents[0], extents[1], atol=1)
+    width_mm = 10 * TILE / extents[0][1]
+    assert 2 * 28 < width_mm < 2 * 32
+
+
+def test_half_width_reaches_the_farthest_voxel():
+    points = np.array([[0, 0], [10, 0]])
+    assert fitting_half_width_mm([points], (1.0, 1.0)) == 16.0
+    assert fitting_half_width_mm([points, 10 * points], (1.0, 1.0)) == pytest.approx(50 + 0.5 + 1)
+
+
+def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright_network):
+    result = segment(blob_image(), bright_network, dropout_passes=2)
+    write_outputs(result, OutputPaths(tmp_path / "m.nii.gz"), soft=True)
+    assert "second panel of each slice: probability, from 0 (clear) to 1" in said(texts)
+    assert "third panel of each slice: uncertainty (standard deviation" in said(texts)
+    soft = np.asarray(Image.open(tmp_path / "m_qc.png"))
+    texts.clear()
+    hard = replace(result, uncertainty_voxels=None)
+    save_mosaic(hard, tmp_path / "hard.png")
+    assert "panel" not in said(texts)
+    assert soft.shape[1] > np.asarray(Image.open(tmp_path / "hard.png")).shape[1]
+
+
+@pytest.mark.parametrize("colour", [PROBABILITY_COLOUR, SPREAD_COLOUR])
+def test_tints_lie_under_the_contour_and_over_the_image(colour):
+    mask = bar(1)[..., 0]
+    image = 100.0 + np.zeros(mask.shape)
+    values = np.zeros(mask.shape)
+    values[45:55] = 1.0
+    view = View(np.array((49.5, 44.5)), 16.0, (VOXEL_MM, VOXEL_MM))
+    plain, tinted = (
+        np.asarray(draw_section(image, ((mask, CONTOUR),), view, tint), float)
+        for tint in (None, (values, colour))
+    )
+    middle, beside = (TILE // 2, TILE // 2), (TILE // 2, TILE // 2 + 70)
+    np.testing.assert_array_equal(plain[beside], tinted[beside])
+    expected = 0.3 * plain[middle] + 0.7 * np.array(ImageColor.getrgb(colour))
+    np.testing.assert_allclose(tinted[middle], expected, atol=2)
+    for drawn in (plain, tinted):
+        assert pixels_of(drawn, CONTOUR).sum() > 300
+
+
+def test_a_far_piece_does_not_change_the_brightness():
+    mask = bar(1)[..., 0]
+    image = 100.0 + 20 * mask
+    image[:, 70:] = 1000
+    far = mask.copy()
+    far[48:52, 72:76] = True
+    view = View(np.array((49.5, 44.5)), 16.0, (VOXEL_MM, VOXEL_MM))
+    one, other = (np.asarray(draw_section(image, ((section, CONTOUR),), view)) for section in (mask, far))
+    assert 60 < one[TILE // 2, TILE // 2, 0] < 250
+    np.testing.assert_array_equal(one[TILE // 2 :], other[TILE // 2 :])
+
+
+def test_sections_are_drawn_anterior_up_and_right_on_the_left():
+    mask = np.zeros((80, 60), bool)
+    mask[44:50, 33:36] = True
+    image = 10.0 + 5 * mask + np.linspace(0, 1, 80)[:, np.newaxis]
+    spacing_mm = (0.5, 1.0)
+    half = 16.0 / np.array(spacing_mm)
+    view = View(np.array((40.0, 30.0)), 16.0, spacing_mm)
+    drawn = np.asarray(draw_section(image, ((mask, CONTOUR),), view), float)
+    assert drawn.shape == (TILE, TILE, 3)
+    rows, columns = np.nonzero(drawn[..., 0] - drawn[..., 1] > 100)
+    middle = np.array((46.5 - 40, 30 - 34)) / (2 * half) + 0.5
+    np.testing.assert_allclose((columns.mean(), rows.mean()), middle * TILE - 0.5, atol=1)
+    extent = np.array((np.ptp(columns), np.ptp(rows)))
+    np.testing.assert_allclose(extent, np.array((6, 3)) / (2 * half) * TILE, atol=4)
+    assert drawn[rows[0] + 8, columns.mean().astype(int)].mean() > drawn[5, 150].mean()
+
+
+def cielab(rgb):
+    """Of linear sRGB, D65."""
+    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ rgb
+    f = np.cbrt(xyz / (0.9505, 1.0, 1.089))
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1.
+SEEN_AS = {
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+
+
+@pytest.mark.parametrize("vision", SEEN_AS)
+def test_verdicts_look_different_to_everyone(vision):
+    linear = [np.array(ImageColor.getrgb(colour)) / 255 for colour in VERDICT_COLOURS.values()]
+    linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in linear]
+    seen = [cielab(np.clip(np.array(SEEN_AS[vision]) @ colour, 0, 1)) for colour in linear]
+    distances = [np.linalg.norm(seen[i] - seen[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert min(distances) > 30
