@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import distribution
@@ -13,20 +13,17 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
-from scipy.ndimage import binary_dilation, label
 
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.quality import SliceQuality, Verdict
 from keras_scgm.segmentation import Segmentation
+from keras_scgm.views import brightness_range, fitting_half_width_mm
 from keras_scgm.volume import BLOCK_BYTES, Volume, Voxels
 
 MAX_SLICES = 200
 """Slices in a picture at most; the head says which are left out."""
 HALF_WIDTH_MM = 16.0
 """Of the square part of a slice that is drawn, unless the gray matter needs more."""
-MARGIN_MM = 1.0
-"""Least distance of the gray matter from the edge of that part."""
-CORD_RIM_MM = 1.0
 SCALE_BAR_MM = 10.0
 CONTOUR = "#ff4d5a"
 REFERENCE = "#3ddc84"
@@ -227,23 +224,12 @@ def _views(volume: Volume, marked: Mapping[int, np.ndarray], pixels: int) -> dic
     half_width_mm = max(np.multiply(volume.in_plane_shape, spacing_mm)) / 2
     centers = np.tile((np.array(volume.in_plane_shape) - 1) / 2, (len(marked), 1))
     if filled:
-        half_width_mm = fitting_half_width_mm(filled.values(), spacing_mm)
+        half_width_mm = fitting_half_width_mm(filled.values(), spacing_mm, HALF_WIDTH_MM)
         known = np.transpose([points.mean(axis=0) for points in filled.values()])
         centers = np.transpose([np.interp(list(marked), list(filled), along) for along in known])
     return {
         k: View(center, half_width_mm, spacing_mm, pixels) for k, center in zip(marked, centers, strict=True)
     }
-
-
-def fitting_half_width_mm(marked: Iterable[np.ndarray], spacing_mm: tuple[float, float]) -> float:
-    """Half width of views that hold all marked voxels, at least `HALF_WIDTH_MM`.
-
-    Args:
-        marked: voxels (voxel, 2) of each slice; its view has their mean in the centre.
-        spacing_mm: voxel spacing in the order of the axes.
-    """
-    reaches = [(np.abs(points - points.mean(axis=0)).max(axis=0) + 0.5) * spacing_mm for points in marked]
-    return float(max([HALF_WIDTH_MM - MARGIN_MM, *np.ravel(reaches)])) + MARGIN_MM
 
 
 def _caption(area: SliceArea, judged: SliceQuality, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
@@ -382,21 +368,6 @@ def _font(height: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(file), height)
 
 
-def _brightness_range(
-    crop: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]
-) -> tuple[float, float]:
-    """Gray scale that shows gray against white matter; fluid may saturate."""
-    if not mask.any():
-        darkest, brightest = np.percentile(crop, (1, 99.5))
-    else:
-        pieces, _ = label(mask, np.ones((3, 3)))
-        largest = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-        cord = binary_dilation(largest, iterations=max(1, round(CORD_RIM_MM / max(spacing_mm))))
-        low, high = np.percentile(crop[cord], (2, 98))
-        darkest, brightest = low - 1.2 * (high - low), high + 0.3 * (high - low)
-    return float(darkest), float(max(brightest, darkest + np.spacing(np.float32(abs(darkest)))))
-
-
 def draw_section(
     image: np.ndarray,
     contours: Sequence[tuple[np.ndarray, str]],
@@ -432,7 +403,7 @@ def draw_section(
         )
 
     crop = image[region]
-    darkest, brightest = _brightness_range(crop, contours[-1][0][region], view.spacing_mm)
+    darkest, brightest = brightness_range(crop, contours[-1][0][region], view.spacing_mm)
     gray = np.clip((crop - darkest) / (brightest - darkest), 0, 1)
     drawn = magnified(np.rint(255 * gray)).convert("RGB")
     if tint is not None:

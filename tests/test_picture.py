@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -21,11 +22,12 @@ from keras_scgm.picture import (
     VERDICT_COLOURS,
     View,
     draw_section,
-    fitting_half_width_mm,
     save_mosaic,
 )
 from keras_scgm.quality import Quality, SliceEvidence, SliceQuality
 from keras_scgm.segmentation import Segmentation
+from keras_scgm.training import samples
+from keras_scgm.views import fitting_half_width_mm
 from keras_scgm.volume import Volume
 
 VOXEL_MM = 0.5
@@ -211,8 +213,8 @@ def test_the_crop_holds_all_of_the_mask_in_one_scale(tmp_path):
 
 def test_half_width_reaches_the_farthest_voxel():
     points = np.array([[0, 0], [10, 0]])
-    assert fitting_half_width_mm([points], (1.0, 1.0)) == 16.0
-    assert fitting_half_width_mm([points, 10 * points], (1.0, 1.0)) == pytest.approx(50 + 0.5 + 1)
+    assert fitting_half_width_mm([points], (1.0, 1.0), 16.0) == 16.0
+    assert fitting_half_width_mm([points, 10 * points], (1.0, 1.0), 16.0) == pytest.approx(50 + 0.5 + 1)
 
 
 def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright_network):
@@ -274,6 +276,31 @@ def test_sections_are_drawn_anterior_up_and_right_on_the_left():
     extent = np.array((np.ptp(columns), np.ptp(rows)))
     np.testing.assert_allclose(extent, np.array((6, 3)) / (2 * half) * TILE, atol=4)
     assert drawn[rows[0] + 8, columns.mean().astype(int)].mean() > drawn[5, 150].mean()
+
+
+def test_training_samples_hold_what_network_and_rater_drew(tmp_path, monkeypatch):
+    found = bar(3, shape=(200, 90))
+    drawn = np.roll(found, 60, axis=0)
+    result = judged(found)
+    annotated = SimpleNamespace(
+        image=None,
+        masks=(None,),
+        subject_id="s",
+        slices_of=lambda _: [0, 1, 2],
+        read_mask=lambda *_: np.moveaxis(drawn, 2, 0),
+    )
+    seen = []
+
+    def draw(image, contours, view):
+        seen.append(view)
+        return draw_section(image, contours, view)
+
+    monkeypatch.setattr(samples, "draw_section", draw)
+    samples.save_samples(tmp_path / "samples.png", SimpleNamespace(segment=lambda _: result), [annotated])
+    assert len(seen) == samples.SLICES
+    # 80 voxels from one end to the other.
+    assert {view.half_width_mm for view in seen} == {80 * VOXEL_MM / 2 + 1}
+    assert all(view.center == pytest.approx((79.5, 44.5)) for view in seen)
 
 
 def cielab(rgb):

@@ -1,25 +1,38 @@
 """The HTML report: what is in it, how large it is, and how a browser shows it without a network."""
 
+import base64
+import io
+import json
 import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import nibabel as nib
 import numpy as np
+import PIL.Image
 import pytest
 from matplotlib.image import imread
 
 from keras_scgm import InputError, evaluate
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
 from keras_scgm.evaluation import CHALLENGE_METRICS
+from keras_scgm.evaluation.cases import CanonicalMask
 
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("skimage", reason="needs the extra 'report'")
 
-from keras_scgm.evaluation.report import MODEL_COLOURS, RATER_COLOURS, write_report
+from keras_scgm.evaluation.report import (
+    MODEL_COLOURS,
+    RATER_COLOURS,
+    Layer,
+    _layers,
+    _tiles,
+    write_report,
+)
 from keras_scgm_cli.main import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -117,6 +130,18 @@ for (let i = 0; i < 2; i++) {
   seen.push(getComputedStyle(document.querySelector(".contours")).animationName);
 }
 document.body.dataset.flicker = seen.join(" ");
+const displays = () => ["0", "1"].map(i => getComputedStyle(document.querySelector(`.layer-${i}`)).display).join(" ");
+const press = key => document.dispatchEvent(new KeyboardEvent("keydown", {key}));
+const layers = [displays()];
+press("1"); layers.push(displays());
+press("1"); press("2"); layers.push(displays());
+const box = document.querySelector("[data-layer='1']");
+box.focus(); box.click(); layers.push(displays());
+document.body.dataset.layers = layers.join(", ") + (document.activeElement === box ? ", focused" : "");
+const tile = document.querySelector(".mosaic svg");
+tile.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
+document.body.dataset.tile = tile.tabIndex + " " + getComputedStyle(tile.querySelector(".contours")).visibility;
+tile.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
 </script>
 """
 
@@ -134,11 +159,15 @@ def test_in_a_browser(report, tmp_path):
     page = tmp_path / "acting.html"
     page.write_text(report.read_text(encoding="utf-8").replace("</body>", f"{ACT}</body>"), encoding="utf-8")
     screenshot = tmp_path / "shot.png"
-    size = ("--window-size=1300,2400", "--hide-scrollbars")
+    size = ("--window-size=1300,3600", "--hide-scrollbars")
     dom, errors = browse(page, "--dump-dom", f"--screenshot={screenshot}", *size)
     assert not errors
     assert dom.count('class="trace boxes"') == len(CHALLENGE_METRICS) * 2
     assert 'data-flicker="flicker none"' in dom
+    # Shown, the model hidden by its key, the first rater hidden by its key, and shown again by its checkbox.
+    assert 'data-layers="inline inline, none inline, inline none, inline inline, focused"' in dom
+    assert 'data-tile="0 hidden"' in dom
+    assert dom.count('class="trace scatter') == 1
     table = dom[dom.index('id="case-table"') :]
     assert 'aria-sort="descending"' in table[: table.index("<tbody>")]
     dsc = [float(row) for row in re.findall(r"<tr><td>.*?</a></td><td>\d</td><td>([\d.]+)", table)]
@@ -146,7 +175,7 @@ def test_in_a_browser(report, tmp_path):
     assert len(dsc) == N_SUBJECTS
 
     picture = imread(screenshot)[..., :3]
-    assert picture.shape[:2] == (2400, 1300)
+    assert picture.shape[:2] == (3600, 1300)
 
     def n_pixels(colour):
         wanted = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
@@ -157,6 +186,152 @@ def test_in_a_browser(report, tmp_path):
         assert n_pixels(colour) > 300
     red, green, blue = np.moveaxis(picture, 2, 0)
     assert np.count_nonzero((red > 0.6) & (green > 0.3) & (green < 0.7 * red) & (blue < 0.5 * green)) > 3000
+
+
+def save_mask(path, voxels, spacing_mm=(0.5, 0.5, 3.0)):
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.diag([-spacing_mm[0], *spacing_mm[1:], 1.0])), path)
+
+
+@pytest.fixture(scope="module")
+def islands(tmp_path_factory):
+    """A case of 70 slices; one model has the name of the rater, and an island 14 mm from the rest in a slice."""
+    folder = tmp_path_factory.mktemp("islands")
+    truth = np.zeros((90, 80, 70), bool)
+    truth[40:60, 40:50] = True
+    save_mask(folder / "manual" / "cord_gm.nii.gz", truth)
+    narrow = truth.copy()
+    narrow[40:44] = False
+    narrow[:, :, 0] = False
+    save_mask(folder / "narrow" / "cord_gmseg.nii.gz", narrow)
+    island = truth.copy()
+    island[77:79, 44:46, 3] = True
+    island[:, :, 69] = False
+    save_mask(folder / "island" / "cord_gmseg.nii.gz", island)
+    found = evaluate(
+        {"narrow": folder / "narrow", "rater r1": folder / "island"}, [folder / "manual" / "cord_gm.nii.gz"]
+    )
+    write_report(found, folder / "report.html")
+    return found, (folder / "report.html").read_text(encoding="utf-8")
+
+
+def tiles(text):
+    """(label, width in mm, layer -> points in mm) of each tile."""
+    for svg, label in re.findall(
+        r"<figure>\s*(<svg.*?</svg>)\s*<figcaption>(.*?)</figcaption>", text, re.DOTALL
+    ):
+        width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
+        assert width == height
+        contours = {
+            int(layer): np.array(re.findall(r"(-?[\d.]+),(-?[\d.]+)", path), float)
+            for layer, path in re.findall(r'class="layer-(\d+)".*? d="(.*?)"', svg)
+        }
+        yield label, width, contours
+
+
+def test_tiles_hold_every_contour_in_one_scale(islands):
+    _, text = islands
+    drawn = list(tiles(text))
+    widths = {width for _, width, _ in drawn}
+    assert len(widths) == 1
+    width = widths.pop()
+    assert width > 28
+    for _, _, contours in drawn:
+        for points in contours.values():
+            assert points.min() > 0.9
+            assert points.max() < width - 0.9
+    contours = next(contours for label, _, contours in drawn if label.startswith("slice 3:"))
+    # The island ends 9.5 mm to the left of the rater's outline, and 2 mm behind its anterior edge.
+    rater, island = contours[2], contours[1]
+    assert island[:, 0].max() - rater[:, 0].max() == pytest.approx(9.5, abs=0.01)
+    near_island = island[island[:, 0] > rater[:, 0].max() + 1]
+    assert near_island[:, 1].min() - rater[:, 1].min() == pytest.approx(2.0, abs=0.01)
+    assert np.ptp(rater, axis=0) == pytest.approx((10.0, 5.0), abs=0.01)
+
+
+def test_tiles_have_the_image_where_the_contours_are():
+    image = np.zeros((40, 30, 1))
+    image[25, 20] = 1
+    mask = image[..., 0] > 0
+    grid = CanonicalMask(None, mask[..., None], np.diag([-0.5, 1.0, 1.0, 1.0]))
+    layer = Layer(0, "net", False, "#ffffff", "none")
+    (tile,), _ = _tiles({layer: grid, Layer(1, "r", True, "#ffffff", "none"): grid}, image, grid)
+    pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(tile.png))))
+    rows, columns = np.nonzero(pixels == pixels.max())
+    left, top, width, height = tile.box
+    at = (
+        left + (columns.mean() + 0.5) * width / pixels.shape[1],
+        top + (rows.mean() + 0.5) * height / pixels.shape[0],
+    )
+    points = np.array(re.findall(r"(-?[\d.]+),(-?[\d.]+)", tile.contours[0][1]), float)
+    np.testing.assert_allclose((points.min(axis=0) + points.max(axis=0)) / 2, at, atol=0.01)
+    assert tile.width == 20
+
+
+def test_a_model_may_have_the_name_of_a_rater(islands):
+    _, text = islands
+    labels = re.findall(r'data-layer="\d+">.*?</svg>(.*?)(?: <kbd>|</label>)', text)
+    assert labels == ["narrow", "model rater r1", "rater r1"]
+    assert "slice 3: narrow 0.89, model rater r1 0.99" in [label for label, _, _ in tiles(text)]
+    meshes = json.loads(re.search(r'id="meshes-data">(.*?)</script>', text)[1])
+    assert [trace["name"] for trace in meshes["cord"]["data"]] == [
+        "narrow",
+        "model rater r1",
+        "raters' majority",
+    ]
+
+
+def test_the_worst_slices_are_shown_and_the_others_counted(islands):
+    _, text = islands
+    shown = [int(re.match(r"slice (\d+):", label)[1]) for label, _, _ in tiles(text)]
+    assert len(shown) == 60
+    assert shown == sorted(shown)
+    assert {0, 69} <= set(shown)
+    assert "10 of 70 slices are left out, those with the best Dice coefficients" in text
+
+
+def test_areas_are_plotted_as_bland_and_altman_do(islands):
+    _, text = islands
+    figure = json.loads(re.search(r'id="agreement-data">(.*?)</script>', text)[1])
+    lines = [shape["y0"] for shape in figure["layout"]["shapes"]]
+    titles = [one["text"] for one in figure["layout"]["annotations"]]
+    # 200 voxels of 0.25 mm2, 160 of them in 69 slices of the first model.
+    difference = np.array([-50.0] + [-10.0] * 69)
+    bias, reach = difference.mean(), 1.96 * difference.std(ddof=1)
+    np.testing.assert_allclose(lines[:4], (0, bias, bias - reach, bias + reach))
+    assert (
+        titles[0]
+        == f"narrow: bias {bias:.2f}, limits {bias - reach:.2f} to {bias + reach:.2f} mm², 70 slices"
+    )
+    assert titles[1].startswith("model rater r1: bias ")
+    points = figure["data"][0]
+    assert points["text"][:2] == ["cord, slice 0", "cord, slice 1"]
+    np.testing.assert_allclose(decoded(points["x"])[:2], (25, 45))
+    np.testing.assert_allclose(decoded(points["y"])[:2], (-50, -10))
+    row = re.search(r"<tr><td>narrow</td><td><a.*?</tr>", text)[0]
+    # Mean area over slices with something, and volume of slices 3 mm apart; model and raters.
+    volume = 69 * 40 * 3
+    assert re.findall(r"<td>([\d.-]+)</td>", row)[-4:] == [
+        "40.00",
+        "50.00",
+        f"{volume:.1f}",
+        f"{70 * 50 * 3:.1f}",
+    ]
+    assert "mean area 40.00 mm² (raters 50.00)" in text
+
+
+def decoded(values):
+    """Numbers as Plotly writes them."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
+    return np.array(values)
+
+
+def test_many_models_do_not_look_alike(islands):
+    evaluation, _ = islands
+    many = replace(evaluation, models=tuple(f"m{number}" for number in range(12)))
+    looks = [(layer.colour, layer.dash) for layer in _layers(many)]
+    assert len(set(looks)) == len(looks) == 13
 
 
 def test_an_unwritable_place_is_an_input_error(study, tmp_path):

@@ -10,8 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.datasets import AnnotatedVolume
-from keras_scgm.picture import CONTOUR, REFERENCE, View, draw_section, fitting_half_width_mm
+from keras_scgm.picture import CONTOUR, HALF_WIDTH_MM, REFERENCE, View, draw_section
 from keras_scgm.segmentation import Segmenter
+from keras_scgm.views import fitting_half_width_mm
 
 VOLUMES, SLICES = 6, 5
 
@@ -38,7 +39,8 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
         shown = [labelled[round(place)] for place in np.linspace(0, len(labelled) - 1, SLICES)]
         spacing_mm = volume.in_plane_spacing_mm
         marked = [np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for k in shown]
-        half_width_mm = fitting_half_width_mm((points for points in marked if len(points)), spacing_mm)
+        filled = [points for points in marked if len(points)]
+        half_width_mm = fitting_half_width_mm(filled, spacing_mm, HALF_WIDTH_MM)
         for axes, k, points in zip(line, shown, marked, strict=True):
             center = points.mean(axis=0) if len(points) else (np.array(volume.in_plane_shape) - 1) / 2
             image = volume.read_slices(k, k + 1)[0][0]

@@ -1,0 +1,51 @@
+"""Which part of a slice a picture shows, and in which gray scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from scipy.ndimage import binary_dilation, label
+
+MARGIN_MM = 1.0
+"""Least distance of the gray matter from the edge of a picture."""
+RIM_MM = 1.0
+"""How much of the white matter around the gray matter sets the gray scale."""
+
+
+def fitting_half_width_mm(
+    marked: Iterable[np.ndarray], spacing_mm: tuple[float, float], least_mm: float
+) -> float:
+    """Half width of square pictures that hold all marked voxels.
+
+    Args:
+        marked: voxels (voxel, 2) of each slice; its picture has their mean in the centre.
+        spacing_mm: voxel spacing in the order of the axes.
+        least_mm: half width where the voxels need no more.
+
+    >>> fitting_half_width_mm([np.array([[0, 0], [40, 0]])], (1.0, 1.0), least_mm=16.0)
+    21.5
+    """
+    reaches = [(np.abs(points - points.mean(axis=0)).max(axis=0) + 0.5) * spacing_mm for points in marked]
+    return float(max([least_mm - MARGIN_MM, *np.ravel(reaches)])) + MARGIN_MM
+
+
+def brightness_range(
+    crop: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]
+) -> tuple[float, float]:
+    """Darkest and brightest value of a gray scale that shows gray against white matter; fluid may saturate.
+
+    Args:
+        crop: part of a slice.
+        mask: gray matter in it; the largest piece counts, since a far one may lie in bone or muscle.
+        spacing_mm: voxel spacing in the order of the axes.
+    """
+    if not mask.any():
+        darkest, brightest = np.percentile(crop, (1, 99.5))
+    else:
+        pieces, _ = label(mask, np.ones((3, 3)))
+        largest = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
+        cord = binary_dilation(largest, iterations=max(1, round(RIM_MM / max(spacing_mm))))
+        low, high = np.percentile(crop[cord], (2, 98))
+        darkest, brightest = low - 1.2 * (high - low), high + 0.3 * (high - low)
+    return float(darkest), float(max(brightest, darkest + np.spacing(np.float32(abs(darkest)))))
