@@ -24,7 +24,6 @@ from keras_scgm.picture import (
     draw_section,
     save_mosaic,
 )
-from keras_scgm.quality import Quality, SliceEvidence, SliceQuality
 from keras_scgm.segmentation import Segmentation
 from keras_scgm.training import samples
 from keras_scgm.views import fitting_half_width_mm
@@ -57,24 +56,23 @@ def said(texts):
     return " ".join(text for text, _ in texts)
 
 
-def judged(mask, verdicts=None, flipped=False, **changes):
+REASONS = {"pass": "", "review": "the outline is uncertain", "fail": "unlike its neighbours"}
+
+
+def judged(mask, verdicts=None, flipped=False, verdict="pass", predicted_dsc=0.9, **changes):
     """A result with this mask, (right-left, posterior-anterior, slice) in the order of the file."""
     n_slices = mask.shape[2]
     affine = np.diag([-VOXEL_MM, VOXEL_MM, -4.0 if flipped else 4.0, 1.0])
     image = (100 + 50 * mask + np.linspace(0, 10, mask.shape[0])[:, None, None]).astype(np.float32)
     header = nib.Nifti1Image(image, affine).header
     volume = Volume(image, affine, header, image.shape, 1.0, 0.0, "folder/cord.nii.gz")
-    verdicts = verdicts or ["pass"] * n_slices
-    reasons = {"pass": "", "review": "the outline is uncertain", "fail": "unlike its neighbours"}
     slices = [
-        SliceQuality(
-            0.9 if mask[..., volume.stored_slice_index(k)].any() else math.nan,
-            verdict,
-            reason,
-            SliceEvidence(1.0),
+        SimpleNamespace(
+            predicted_dsc=0.9 if mask[..., volume.stored_slice_index(k)].any() else math.nan,
+            verdict=one,
+            reason=REASONS[one],
         )
-        for k, verdict in enumerate(verdicts)
-        for reason in [reasons[verdict]]
+        for k, one in enumerate(verdicts or ["pass"] * n_slices)
     ]
     areas = []
     for number in range(n_slices):
@@ -86,7 +84,7 @@ def judged(mask, verdicts=None, flipped=False, **changes):
         probability_voxels=None,
         uncertainty_voxels=None,
         areas=tuple(areas),
-        quality=Quality(0.9, "pass", 1.0, 1.0, tuple(slices)),
+        quality=SimpleNamespace(predicted_dsc=predicted_dsc, verdict=verdict, slices=tuple(slices)),
         warnings=(),
         record={"weights": [{"name": "some"}], "gray_matter_volume_mm3": 1.0},
     )
@@ -153,11 +151,10 @@ def test_captions_and_frames_say_the_verdict(tmp_path, texts):
 
 
 def test_the_head_says_what_is_known_of_the_volume(tmp_path, texts):
-    result = judged(bar(30), ["review"] * 2 + ["pass"] * 27 + ["fail"])
-    quality = replace(result.quality, verdict="review", predicted_dsc=0.54)
-    save_mosaic(
-        replace(result, quality=quality, warnings=("first thing", "second thing")), tmp_path / "a.png"
-    )
+    verdicts = ["review"] * 2 + ["pass"] * 27 + ["fail"]
+    warnings = ("first thing", "second thing")
+    result = judged(bar(30), verdicts, verdict="review", predicted_dsc=0.54, warnings=warnings)
+    save_mosaic(result, tmp_path / "a.png")
     assert texts[0][0] == "cord.nii.gz"
     assert texts[1] == ("review, predicted DSC 0.54", VERDICT_COLOURS["review"])
     assert [text for text, _ in texts if text.startswith("warning: ")] == [
