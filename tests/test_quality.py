@@ -341,7 +341,9 @@ def test_dropout_passes_give_a_spread_of_the_area(blob_image, bright_network):
 
 
 def test_bundled_network_tells_good_from_damaged():
-    subject = draw_subject(PhantomSpec(matrix_size=100, n_slices=3, contrast_to_noise=(10.0, 10.0)), seed=7)
+    subject = draw_subject(
+        PhantomSpec(matrix_size=100, n_slices=3, levels=(5.0, 4.0), contrast_to_noise=(10.0, 10.0)), seed=7
+    )
     segmenter = Segmenter()
     values = np.asarray(subject.image.dataobj)
     good = segmenter.segment(subject.image)
