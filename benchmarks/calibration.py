@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     parts = []
     for name, seed in (("validation", VALIDATION_SEED), ("test", TEST_SEED)):
-        write_challenge_dataset(options.folder / name, options.subjects, seed)
+        write_challenge_dataset(options.folder / name, options.subjects, seed, force=True)
         parts.append(find_challenge(options.folder / name))
     validation, test = parts
     calibration = calibrate(options.weights, validation, options.objective)

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     for name, seed, subjects in (("train", 1, options.subjects), ("test", 2, 2)):
         if not (options.output / name).exists():
-            write_challenge_dataset(options.output / name, subjects, seed)
+            write_challenge_dataset(options.output / name, subjects, seed, force=True)
     held_out = find_challenge(options.output / "test")
     quick = PRESETS["quick"]
     print("raters    contour_mm  DSC_mean  DSC_std  seeds")

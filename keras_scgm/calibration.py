@@ -22,7 +22,7 @@ from scipy.special import expit
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
-from keras_scgm.outputs import staged
+from keras_scgm.files import replaced, staged
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import SUFFIXES, WeightsCard, resolve_weights, weights_stem
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
@@ -213,8 +213,8 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
             (staging / f"{weights_stem(path)}.json").write_text(card.to_json(), encoding="utf-8")
     if not in_place:
         return folder / path.name
-    with staged(path.parent) as staging:
-        (staging / f"{weights_stem(path)}.json").write_text(card.to_json(), encoding="utf-8")
+    with replaced(path.with_name(f"{weights_stem(path)}.json")) as temporary:
+        temporary.write_text(card.to_json(), encoding="utf-8")
     return path
 
 

@@ -118,10 +118,13 @@ def one_of(choices: Iterable[str]) -> Rule:
 
 
 def path(name: str, value: Any) -> Path:
-    """Paths, as texts or path objects."""
+    """Paths, as texts or path objects; a leading `~` is the home folder."""
     if not isinstance(value, (str, PathLike)) or not value:
         refuse(name, "a path", value)
-    return Path(value)
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{value}: not a path ({error}); give the path of a file or a folder") from error
 
 
 def instance(kind: type | tuple[type, ...], wanted: str) -> Rule:

@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from keras_scgm.errors import InputError, log_traceback
-from keras_scgm.outputs import OutputPaths, check_writable, is_finished, output_kind, write_outputs
+from keras_scgm.errors import InputError, NotAnImageError, log_traceback
+from keras_scgm.files import check_writable
+from keras_scgm.outputs import OutputPaths, is_finished, output_kind, write_outputs
 from keras_scgm.pretrained import resolve_weights, sha256_of
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationSettings, Segmenter
 
@@ -27,10 +28,17 @@ _PASSED_ON = ("KERAS_BACKEND", "KERAS_SCGM_HOME")
 
 @dataclass(frozen=True)
 class Job:
-    """An image and where its results go."""
+    """An image and where its results go.
+
+    Args:
+        image: NIfTI file.
+        paths: names of the results.
+        is_named: whether the user named the file; one that was found in a folder is skipped if it holds labels.
+    """
 
     image: Path
     paths: OutputPaths
+    is_named: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,11 +49,21 @@ class Writing:
         soft: write probabilities in place of the mask.
         force: replace results that exist.
         resume: skip images whose results exist and were made the same way.
+
+    Raises:
+        keras_scgm.errors.InputError: both `force` and `resume`.
     """
 
     soft: bool = False
     force: bool = False
     resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.force and self.resume:
+            raise InputError(
+                "force and resume contradict each other: one replaces results that exist, the other keeps them; "
+                "give one of the two"
+            )
 
 
 @dataclass(frozen=True)
@@ -54,7 +72,7 @@ class Outcome:
 
     Args:
         job: the job.
-        status: "skipped" is finished before.
+        status: "skipped" is finished before, or no image.
         message: one line for the user.
         warnings: what may be wrong with the result, one line each.
         pid: of the process that did it.
@@ -74,6 +92,10 @@ def do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress 
     """Segment one image and write its results; whatever goes wrong is an outcome, not an exception."""
     try:
         return _do_job(segmenter, job, writing, progress)
+    except NotAnImageError as error:
+        if job.is_named:
+            return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+        return Outcome(job, "skipped", f"{str(error).partition(';')[0]}; skipped", pid=os.getpid())
     except InputError as error:
         return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
     # One image must not stop a cohort, whatever is wrong with it or with us.
@@ -204,12 +226,12 @@ class _Worker:
 
 
 def _absolute(job: Job) -> Job:
-    return Job(job.image.absolute(), OutputPaths(job.paths.mask.absolute()))
+    return replace(job, image=job.image.absolute(), paths=OutputPaths(job.paths.mask.absolute()))
 
 
 def _do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress | None) -> Outcome:
     image, paths = job.image, job.paths
-    existing = [path for path in paths.all if path.exists()]
+    existing = [path for path in paths.all if os.path.lexists(path)]
     if writing.resume and existing and image.is_file():
         made_so = {"input_sha256": sha256_of(image), "output": output_kind(writing.soft)}
         if is_finished(paths, {**segmenter.provenance, **made_so}):

@@ -17,6 +17,10 @@ class InputError(ValueError):
     """
 
 
+class NotAnImageError(InputError):
+    """A file holds labels, such as a mask, where an image is needed; in a folder such files are passed over."""
+
+
 def log_traceback(what: str, error: BaseException) -> str:
     """Append an unexpected error to this process's log, a file in the folder for temporary files.
 

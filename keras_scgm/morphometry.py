@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 from keras_scgm.grids import canonical_grid, grid_difference
 from keras_scgm.volume import Volume
 
@@ -261,18 +260,10 @@ def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".keras_scgm_", dir=path.parent) as staging:
-            staged = Path(staging) / path.name
-            with open(staged, "w", newline="", encoding="utf-8") as file:
-                table = csv.writer(file)
-                table.writerow(item.name for item in fields(kind))
-                table.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
-            os.replace(staged, path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: writing failed ({reason}); choose another place") from error
+    with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(item.name for item in fields(kind))
+        table.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
 
 
 def _cell(value: float | int | None) -> str:

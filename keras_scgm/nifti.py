@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from zlib_ng import gzip_ng, zlib_ng
 
 import keras_scgm.volume
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.volume import CANONICAL_AXES, DiskArray, Volume, Voxels, to_nanometre
 
@@ -26,6 +28,9 @@ WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 # DEFLATE cannot compress better than 1032:1, so a larger claim in a header is false.
 MAX_GZIP_RATIO = 1032
 PLAUSIBLE_SPACING_MM = (0.01, 5.0)
+DICOM_ENDINGS = (".dcm", ".ima")
+FILES_TRIED = 100
+PAIR_ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
 SPACING_TOLERANCE = 0.01
 """Relative difference above which spacings disagree; headers rounded to float32 or to 0.001 mm stay below."""
@@ -84,8 +89,9 @@ def read_layout(path: str | Path) -> Layout:
     Raises:
         InputError: what is wrong with the file and what to do, in one line.
     """
-    with _opened(Path(path)) as file:
-        return _layout(file, Path(path))
+    path = checks.path("path", path)
+    with _opened(path) as file:
+        return _layout(file, path)
 
 
 def read_volume(path: str | Path, frame: int | None = None, orientation: str | None = None) -> Volume:
@@ -102,7 +108,7 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
     Raises:
         InputError: what is wrong with the file and what to do, in one line.
     """
-    path = Path(path)
+    path = checks.path("path", path)
     with _opened(path) as file:
         layout = _layout(file, path)
         affine = layout.affine
@@ -169,19 +175,60 @@ def axis_codes(orientation: str) -> tuple[str, ...]:
     return codes
 
 
+def conversion_hint(folder: Path) -> str:
+    """What to do with a folder that holds images of other formats; empty if it does not."""
+    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in sorted(names))
+    for path in islice(files, FILES_TRIED):
+        if _is_dicom(path):
+            return f"it holds DICOM files; convert them, for example with dcm2niix -z y {folder}"
+        if path.name.lower().endswith(PAIR_ENDINGS):
+            return "it holds a .hdr/.img pair; convert it to a single .nii file"
+    return ""
+
+
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith(DICOM_ENDINGS):
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; check the path") from error
+        raise InputError(f"{path}: {_why_missing(path)}") from error
     except IsADirectoryError as error:
-        raise InputError(f"{path}: is a folder; give a .nii or .nii.gz file") from error
+        advice = conversion_hint(path) or "give a .nii or .nii.gz file"
+        raise InputError(f"{path}: is a folder; {advice}") from error
     except PermissionError as error:
         raise InputError(f"{path}: not readable; check its permissions") from error
     except (EOFError, gzip_ng.BadGzipFile, zlib_ng.error) as error:  # type: ignore[misc]
         raise InputError(f"{path}: gzip data damaged or cut short ({error}); copy the file again") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file and the disk") from error
+
+
+def _why_missing(path: Path) -> str:
+    if not path.is_symlink():
+        return "no such file; check the path"
+    target = os.readlink(path)
+    if "annex/objects" in target:
+        return _not_fetched(path, "git-annex")
+    return f"a link to {target}, which does not exist; copy the file there, or remove the link"
+
+
+def _not_fetched(path: Path, kept_by: str) -> str:
+    fetch = {
+        "git-annex": f"datalad get {path.name}, or git annex get {path.name}",
+        "Git LFS": f"git lfs pull --include={path.name}",
+    }
+    return f"its content is not here, {kept_by} has only a pointer to it; fetch it in its folder: {fetch[kept_by]}"
 
 
 def _layout(file: IO[bytes], path: Path) -> Layout:
@@ -259,8 +306,15 @@ def _read_header(stream: Any, path: Path) -> nib.Nifti1Header:
         if bytes(header["magic"].item())[:3] != header.single_magic[:3]:
             raise InputError(f"{path}: header of a .hdr/.img pair; convert it to a single .nii file")
         return header
-    if block[128:132] == b"DICM":
+    if block.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path}: {_not_fetched(path, 'Git LFS')}")
+    # An unlocked file is such text, and a link is where the file system knows no links.
+    if b"annex/objects/" in block.split(b"\n", 1)[0]:
+        raise InputError(f"{path}: {_not_fetched(path, 'git-annex')}")
+    if _is_dicom(path):
         raise InputError(f"{path}: a DICOM file, not NIfTI; convert it, for example with dcm2niix")
+    if path.name.lower().endswith(PAIR_ENDINGS):
+        raise InputError(f"{path}: part of a .hdr/.img pair; convert the pair to a single .nii file")
     raise InputError(f"{path}: not a NIfTI file; give a .nii or .nii.gz file")
 
 

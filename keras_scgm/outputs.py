@@ -5,21 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
+from keras_scgm.files import RESULT_SUFFIX, nifti_stem, staged
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
-
-SUFFIX = "_gmseg"
 
 
 @dataclass(frozen=True)
@@ -35,7 +30,7 @@ class OutputPaths:
     @classmethod
     def for_input(cls, image: Path, folder: Path | None = None) -> OutputPaths:
         """`NAME_gmseg.nii.gz` beside the image or in `folder`."""
-        return cls((folder or image.parent) / f"{nifti_stem(image)}{SUFFIX}.nii.gz")
+        return cls((folder or image.parent) / f"{nifti_stem(image)}{RESULT_SUFFIX}.nii.gz")
 
     def _sibling(self, ending: str) -> Path:
         return self.mask.with_name(nifti_stem(self.mask) + ending)
@@ -61,26 +56,22 @@ class OutputPaths:
         return self.mask, self.areas, self.picture, self.uncertainty, self.record
 
 
-def nifti_stem(path: Path) -> str:
-    """File name without .nii or .nii.gz."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) -> None:
     """Write every file of a result.
 
     Args:
         result: the segmentation.
-        paths: where to; files that exist are replaced.
+        paths: where to; the files of an earlier result are replaced, and removed where this one has no such file.
         soft: write the probabilities (float32) in place of the mask (uint8).
 
     Raises:
-        InputError: the folder cannot be written to, or the disk is full; nothing is left behind.
+        keras_scgm.errors.InputError: the folder cannot be written to, a file cannot be replaced, or the disk is
+            full; all files are what they were.
     """
     voxels = result.probability_voxels if soft else result.mask_voxels
     if voxels is None:
         raise InputError("soft output needs a segmentation with keep_probabilities=True")
-    with staged(paths.mask.parent) as staging:
+    with staged(paths.mask.parent, former=[path.name for path in paths.all]) as staging:
         result.volume.write_result(staging / paths.mask.name, voxels)
         if result.uncertainty_voxels is not None:
             result.volume.write_result(staging / paths.uncertainty.name, result.uncertainty_voxels)
@@ -150,46 +141,3 @@ def is_finished(paths: OutputPaths, like: dict[str, Any]) -> bool:
         return False
     like = json.loads(json.dumps(like))
     return all(record.get(key) == value for key, value in like.items()) and all(f.is_file() for f in files)
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before the work whether its result can be written.
-
-    Raises:
-        InputError: the folder, or the one it would be made in, takes no files.
-    """
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
-
-
-@contextmanager
-def staging_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder in which results are made, inside the one they are for; it goes away in the end.
-
-    Raises:
-        InputError: nothing can be written there.
-    """
-    staging = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".keras_scgm_", dir=folder))
-        yield staging
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def staged(folder: Path) -> Iterator[Path]:
-    """A staging folder whose content moves to the final files' place at the end, the record last."""
-    with staging_folder(folder) as staging:
-        yield staging
-        for path in sorted(staging.iterdir(), key=lambda path: (path.suffix == ".json", path.name)):
-            os.replace(path, folder / path.name)

@@ -5,6 +5,8 @@ Keras is imported only for networks that a runtime cannot compute without it.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -157,7 +159,11 @@ def _load(weights: Weights) -> tuple[Network, WeightsCard]:
         if not ("keras" in sys.modules and isinstance(weights, sys.modules["keras"].Model)):
             checks.refuse("weights", "a known name, a path or a Keras model", weights)
         card = WeightsCard(
-            name=weights.name, architecture=weights.name, arguments={}, file="model.keras", sha256="0" * 64
+            name=weights.name,
+            architecture=weights.name,
+            arguments={},
+            file="model.keras",
+            sha256=_sha256_of_model(weights),
         )
         return _from_model(weights, card)
     path, described = resolve_weights(weights)
@@ -165,6 +171,18 @@ def _load(weights: Weights) -> tuple[Network, WeightsCard]:
     if described and folded:
         return Network(folded, lambda: _load_model(weights)[0], described.name), described
     return _from_model(*_load_model(weights))
+
+
+def _sha256_of_model(model: keras.Model) -> str:
+    """Of the layers and the weights, all that the network's answers depend on."""
+    try:
+        config = model.get_config()
+    except NotImplementedError:
+        config = {"class": type(model).__qualname__}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=repr).encode())
+    for array in model.get_weights():
+        digest.update(f"{array.dtype}{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def _folded(path: Path, card: WeightsCard) -> FoldedNetwork | None:

@@ -6,8 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -19,6 +17,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 
 if TYPE_CHECKING:
     import keras
@@ -315,7 +314,7 @@ def read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:
     Raises:
         keras_scgm.errors.InputError: The file is missing, damaged, or of another kind.
     """
-    path = Path(path)
+    path = checks.path("path", path)
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: a weights file must end in {_SUFFIXES_TEXT}")
     if not path.is_file():
@@ -372,10 +371,10 @@ def _keras3_layers(file: h5py.File) -> dict[str, list[np.ndarray]]:
 def _as_path(name_or_path: str | Path) -> Path | None:
     """The path, or None when the argument is to be read as a name."""
     if isinstance(name_or_path, Path):
-        return name_or_path
+        return checks.path("weights", name_or_path)
     if not isinstance(name_or_path, str):
         checks.refuse("weights", "a known name or a path", name_or_path)
-    return Path(name_or_path).expanduser() if name_or_path.endswith(SUFFIXES) else None
+    return checks.path("weights", name_or_path) if name_or_path.endswith(SUFFIXES) else None
 
 
 def _read_card_file(path: Path) -> WeightsCard:
@@ -410,31 +409,19 @@ def _download(card: WeightsCard, path: Path) -> None:
     by_hand = f"put {card.file} (sha256 {card.sha256}, from {card.url}) into {path.parent}"
     if card.url is None:
         raise InputError(f"weights {card.name!r}: {card.file} is missing from the package; {by_hand}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=".download-"))
-    except OSError as error:
-        raise InputError(
-            f"weights {card.name!r}: cannot write to {path.parent} ({_one_line(error)}); "
-            "set KERAS_SCGM_HOME to a folder that can be written"
-        ) from error
     # Only a download needs Keras here; reading weights should not wait for it.
     import keras
 
-    try:
-        keras.utils.get_file(card.file, card.url, cache_dir=str(temporary), cache_subdir="")
-        _verify(temporary / card.file, card)
-        os.replace(temporary / card.file, path)
-    except InputError:
-        raise
-    # keras.utils.get_file raises a bare Exception when the network fails.
-    except Exception as error:
-        raise InputError(
-            f"weights {card.name!r}: cannot download {card.file} ({_one_line(error)}); "
-            f"without a network, {by_hand}"
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replaced(path, "set KERAS_SCGM_HOME to a folder that can be written") as temporary:
+        try:
+            keras.utils.get_file(card.file, card.url, cache_dir=str(temporary.parent), cache_subdir="")
+        # A bare Exception when the network fails.
+        except Exception as error:
+            raise InputError(
+                f"weights {card.name!r}: cannot download {card.file} ({_one_line(error)}); "
+                f"without a network, {by_hand}"
+            ) from error
+        _verify(temporary, card)
 
 
 def _verify(path: Path, card: WeightsCard) -> None:

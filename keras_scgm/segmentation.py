@@ -19,6 +19,7 @@ from keras_scgm import checks
 from keras_scgm.cropping import predict_around
 from keras_scgm.detached_pieces import remove_detached
 from keras_scgm.errors import InputError
+from keras_scgm.images import check_is_image
 from keras_scgm.localization import Windows, fixed_windows, windows_on_cord
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
@@ -262,9 +263,11 @@ class Segmenter:
         settings = self.settings
         checks.optional(checks.function)("progress", progress)
         if isinstance(image, (str, Path)):
-            volume = read_volume(image, settings.frame, settings.orientation)
+            path = checks.path("image", image)
+            volume = read_volume(path, settings.frame, settings.orientation)
+            check_is_image(volume)
             with ThreadPoolExecutor(1) as beside:
-                digest = beside.submit(sha256_of, Path(image))
+                digest = beside.submit(sha256_of, path)
                 result = _Run(self, volume).result(progress)
             return replace(result, record={**result.record, "input_sha256": digest.result()})
         if not isinstance(image, nib.spatialimages.SpatialImage):
@@ -272,7 +275,9 @@ class Segmenter:
                 f"image must be a NIfTI file or a nibabel image, received {type(image).__name__}; "
                 "wrap an array with its affine in nibabel.Nifti1Image"
             )
-        return _Run(self, volume_from_image(image, settings.frame, settings.orientation)).result(progress)
+        volume = volume_from_image(image, settings.frame, settings.orientation)
+        check_is_image(volume)
+        return _Run(self, volume).result(progress)
 
 
 class _Run:

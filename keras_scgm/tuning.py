@@ -29,12 +29,13 @@ from keras_scgm import checks
 from keras_scgm.augmentation import AugmentationSpec
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 from keras_scgm.json_spec import JsonSpec
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
 from keras_scgm.training import Batches, DrawnBatches, TrainingResult, TrainingSpec, train
-from keras_scgm.training.checkpoint import LOG, replaced
+from keras_scgm.training.checkpoint import LOG
 from keras_scgm.training.validation import volume_dice
 
 SPECS, TRIALS, TABLE, PICTURE = "search.json", "trials", "trials.csv", "trials.png"

@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,12 +17,17 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from zlib_ng import gzip_ng
 
+from keras_scgm.errors import InputError
+
 CANONICAL_AXES = ("L", "A", "S")
 """Slices are indexed [right-to-left, posterior-to-anterior], from inferior to superior.
 
 This is the storage order the published networks were trained on (nibabel's LAS, which the Spinal Cord
 Toolbox calls RPI).
 """
+
+MAX_INTENSITY = 1e18
+"""Square and sum of larger ones leave the range of single precision."""
 
 IN_MEMORY_BYTES = 256 * 2**20
 BLOCK_BYTES = 64 * 2**20
@@ -169,6 +174,9 @@ class Volume:
 
         Returns:
             float64 array (slice, right-left, posterior-anterior), and the number of voxels replaced.
+
+        Raises:
+            InputError: an intensity beyond `MAX_INTENSITY`.
         """
         slices, n_replaced = self.view_slices(start, stop)
         return np.array(slices, np.float64, order="C"), n_replaced
@@ -179,19 +187,38 @@ class Volume:
         A view of a file holds the pages that were read until it is dropped.
         """
         slices = self.axial_slices(self.voxels, start, stop)
+        is_finite = self._check_range(slices)
         if (self.slope, self.intercept) != (1.0, 0.0):
             slices = np.multiply(slices, self.slope, dtype=np.float64)
             slices += self.intercept
-        if slices.dtype.kind != "f":
+        if is_finite:
             return slices, 0
         finite = np.isfinite(slices)
-        n_replaced = int(slices.size - np.count_nonzero(finite))
-        if n_replaced:
-            n_finite = finite.sum(axis=(1, 2))
-            sums = np.where(finite, slices, 0.0).sum(axis=(1, 2), dtype=np.float64)
-            means = sums / np.maximum(n_finite, 1)
-            slices = np.where(finite, slices, means[:, np.newaxis, np.newaxis])
-        return slices, n_replaced
+        n_finite = finite.sum(axis=(1, 2))
+        sums = np.where(finite, slices, 0.0).sum(axis=(1, 2), dtype=np.float64)
+        means = sums / np.maximum(n_finite, 1)
+        slices = np.where(finite, slices, means[:, np.newaxis, np.newaxis])
+        return slices, int(slices.size - n_finite.sum())
+
+    def _check_range(self, stored: np.ndarray) -> bool:
+        """Refuse intensities that cannot be computed with; returns whether all are finite."""
+        if stored.dtype.kind != "f" and self._largest(_limits(stored.dtype)) <= MAX_INTENSITY:
+            return True
+        extremes = stored.min(), stored.max()
+        is_finite = bool(np.all(np.isfinite(extremes)))
+        if not is_finite:
+            finite = stored[np.isfinite(stored)]
+            extremes = finite.min(initial=0), finite.max(initial=0)
+        largest = self._largest(extremes)
+        if largest > MAX_INTENSITY:
+            raise InputError(
+                f"{self.source}: intensities of up to {largest:.3g}; more than {MAX_INTENSITY:g} cannot be computed "
+                "with, divide them, or mend the header's scl_slope and scl_inter"
+            )
+        return is_finite
+
+    def _largest(self, extremes: Sequence[float]) -> float:
+        return max(abs(float(value)) for value in extremes) * abs(self.slope) + abs(self.intercept)
 
     def axial_slices(self, voxels: Voxels, start: int, stop: int) -> np.ndarray:
         """Slices [start, stop) from the inferior end of an array on the stored grid.
@@ -241,6 +268,11 @@ class Volume:
                 file.write(np.asfortranarray(as_array(voxels)[:, :, block], dtype).T)
 
 
+def _limits(dtype: np.dtype) -> tuple[int, int]:
+    """Least and greatest value of a type of integers."""
+    return (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+
+
 def to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
     """Spacings without the rounding errors of the header they come from."""
     # A header holds 0.375 mm as a rotation of it in float32; what is left of the rotation must not decide
@@ -250,7 +282,7 @@ def to_nanometre(spacing_mm: np.ndarray) -> np.ndarray:
 
 def _compressed(raw: IO[bytes], path: Path) -> Any:
     # No name and no time in the stream: the same mask is the same file.
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip_ng.GzipNGFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)
     return raw
 

@@ -42,6 +42,7 @@ def areas(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
+    from keras_scgm.files import nifti_stem
     from keras_scgm.morphometry import (
         CrossSection,
         LevelSection,
@@ -51,7 +52,6 @@ def areas(
         write_table,
     )
     from keras_scgm.nifti import read_volume
-    from keras_scgm.outputs import nifti_stem
     from keras_scgm.volume import Volume
 
     table = output or mask.with_name(f"{nifti_stem(mask)}_sections.csv")

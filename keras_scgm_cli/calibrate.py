@@ -35,9 +35,9 @@ def calibrate(
     import_keras_scgm()
     from keras_scgm.calibration import calibrate as choose
     from keras_scgm.calibration import write_calibration
-    from keras_scgm.datasets import Split, find_bids, find_challenge
+    from keras_scgm.datasets import Split, find_volumes
     from keras_scgm.errors import InputError
-    from keras_scgm.outputs import check_writable
+    from keras_scgm.files import check_writable
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
 
     if (data is None) == (split is None):
@@ -45,11 +45,7 @@ def calibrate(
     if (output / "calibration.png").exists() and not force:
         raise InputError(f"{output / 'calibration.png'}: exists; replace it with --force")
     check_writable(output)
-    if data is None:
-        volumes = Split.read(split).validation  # type: ignore[arg-type]
-    else:
-        in_challenge_layout = next(data.rglob("site*-image.nii*"), None) is not None
-        volumes = tuple(find_challenge(data) if in_challenge_layout else find_bids(data))
+    volumes = Split.read(split).validation if split else tuple(find_volumes(data))  # type: ignore[arg-type]
     chosen = weights or DEFAULT_WEIGHTS
     result = choose(chosen, volumes, objective)  # type: ignore[arg-type]
     path = write_calibration(result, chosen, output)

@@ -26,16 +26,17 @@ def demo(
     import numpy as np
 
     from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
-    from keras_scgm.outputs import OutputPaths, check_writable, write_outputs
+    from keras_scgm.files import check_writable, staged
+    from keras_scgm.outputs import OutputPaths, write_outputs
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.segmentation import Segmenter
 
     check_writable(folder)
     subject = draw_subject(PhantomSpec(spacing_mm=0.5, matrix_size=200, n_slices=10), SEED)
-    folder.mkdir(parents=True, exist_ok=True)
     image = folder / "phantom_t2s.nii.gz"
-    nib.save(subject.image, image)
-    nib.save(subject.mask, folder / "phantom_t2s_truth.nii.gz")
+    with staged(folder) as staging:
+        nib.save(subject.image, staging / image.name)
+        nib.save(subject.mask, staging / "phantom_t2s_truth.nii.gz")
     typer.echo(f"drew  {image}  (a synthetic cord, 10 slices of 0.5 x 0.5 x 5 mm)")
 
     result = Segmenter(DEFAULT_WEIGHTS).segment(image)

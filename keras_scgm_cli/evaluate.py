@@ -107,11 +107,13 @@ def evaluate(
 
 
 def _named(text: str) -> tuple[str, str]:
+    from keras_scgm import checks
+    from keras_scgm.files import place_name
+
     name, separator, path = text.partition("=")
-    if separator and name and not Path(text).exists():
+    if separator and name and not checks.path("model", text).exists():
         return name, path
-    stem = Path(text).resolve().name.removesuffix(".gz").removesuffix(".nii")
-    return stem, text
+    return place_name(checks.path("model", text)), text
 
 
 def _fail(message: str) -> NoReturn:

@@ -14,6 +14,9 @@ def phantom(
     unlabelled: Annotated[int, typer.Option(help="Further subjects of each site, without masks.")] = 0,
     raters: Annotated[int, typer.Option(help="Masks of each labelled subject.")] = 4,
     seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the subjects that are in the folder.")
+    ] = False,
 ) -> None:
     """Draw synthetic subjects: images, masks by several raters, vertebral levels.
 
@@ -22,8 +25,10 @@ def phantom(
     """
     import_keras_scgm()
     from keras_scgm.datasets.phantom import write_challenge_dataset
-    from keras_scgm.outputs import check_writable
+    from keras_scgm.files import check_writable
 
     check_writable(folder)
-    images = write_challenge_dataset(folder, subjects, seed, raters=raters, unlabelled_per_site=unlabelled)
+    images = write_challenge_dataset(
+        folder, subjects, seed, raters=raters, unlabelled_per_site=unlabelled, force=force
+    )
     typer.echo(f"{folder}: {len(images)} subjects, {raters} raters, seed {seed}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -81,6 +80,12 @@ def segment(
     workers: Annotated[
         int | None, typer.Option(min=1, help="With --engine ray: at most so many; else one per core.")
     ] = None,
+    suffix: Annotated[
+        str | None, typer.Option(help="Of the images in folders, as in BIDS: T2starw takes *_T2starw.nii.gz.")
+    ] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="Of the images in folders, such as '*_t2s.nii.gz' or 'sub-*/anat/*'.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results that exist.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose results exist and were made the same way.")
@@ -91,23 +96,41 @@ def segment(
     For NAME.nii.gz this writes NAME_gmseg.nii.gz (mask), NAME_gmseg_area.csv (area per slice),
     NAME_gmseg_qc.png (picture) and NAME_gmseg.json (how it was made). A bad image does not stop the others;
     the exit code is 2 if any failed.
+
+    Folders are searched through, but for hidden ones and derivatives. Results (*_gmseg), files named like labels
+    (*_seg*, *mask*, *label*) and files that hold labels are no images.
     """
-    images = list(_expand(inputs))
-    if not images:
-        _fail("no .nii or .nii.gz file among the inputs (results named *_gmseg are left out)")
     with held_back_stderr():
+        from keras_scgm import checks
         from keras_scgm.cohort import Job, Writing, run_here, run_on_ray
+        from keras_scgm.files import is_nifti
+        from keras_scgm.images import find_images
         from keras_scgm.outputs import OutputPaths
         from keras_scgm.segmentation import SegmentationSettings, Segmenter
 
-    if output is not None and output.name.endswith((".nii", ".nii.gz")):
-        if len(images) > 1:
-            _fail(f"{output}: one file cannot hold the results of {len(images)} images; give a folder")
-        jobs = [Job(images[0][0], OutputPaths(output))]
+    writing = Writing(soft=soft, force=force, resume=resume)
+    found = find_images(inputs, suffix, pattern)
+    for note in found.notes:
+        typer.echo(note)
+    for problem in found.problems:
+        typer.echo(f"error: {problem}", err=True)
+    if not found.images:
+        raise typer.Exit(2)
+    output = output and checks.path("output", output)
+    if output is not None and is_nifti(output):
+        if len(found.images) > 1:
+            _fail(f"{output}: one file cannot hold the results of {len(found.images)} images; give a folder")
+        jobs = [Job(image.path, OutputPaths(output), image.is_named) for image in found.images]
     else:
         jobs = [
-            Job(image, OutputPaths.for_input(image, output and output / image.parent.relative_to(root)))
-            for image, root in images
+            Job(
+                image.path,
+                OutputPaths.for_input(
+                    image.path, output and output / image.path.parent.relative_to(image.root)
+                ),
+                image.is_named,
+            )
+            for image in found.images
         ]
     _refuse_collisions(jobs)
     settings = SegmentationSettings(
@@ -122,7 +145,6 @@ def segment(
         runtime=runtime,
         precision=precision,
     )
-    writing = Writing(soft=soft, force=force, resume=resume)
     if engine not in ("local", "ray"):
         _fail(f"--engine must be local or ray, received {engine!r}")
     if engine == "ray":
@@ -133,8 +155,8 @@ def segment(
         if runtime == "auto":
             typer.echo(f"runtime: {segmenter.networks.runtime}")
         outcomes = run_here(segmenter, jobs, writing, _progress_bar)
-    counts = Counter(_report(outcome) for outcome in outcomes)
-    if len(jobs) > 1:
+    counts = Counter({"failed": len(found.problems)}) + Counter(_report(outcome) for outcome in outcomes)
+    if len(jobs) + len(found.problems) > 1:
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
     if counts["failed"]:
         raise typer.Exit(2)
@@ -159,26 +181,6 @@ def _progress_bar(job: Job) -> Iterator[Progress]:
             bar.update(done - bar.n)
 
         yield progress
-
-
-def _expand(inputs: list[str]) -> Iterator[tuple[Path, Path]]:
-    """Each image with the folder its place is kept relative to under --output."""
-    from_folder = [".nii", ".nii.gz"]
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.name.endswith(tuple(from_folder)))
-            yield from ((file, path) for file in found if not _is_result(file))
-        elif not path.exists() and glob.has_magic(text):
-            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
-            yield from ((file, file.parent) for file in matches if file.is_file() and not _is_result(file))
-        else:
-            yield path, path.parent
-
-
-def _is_result(path: Path) -> bool:
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    return path.name.startswith(".") or stem.endswith(("_gmseg", "_gmseg_uncertainty"))
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import subprocess
@@ -57,7 +58,7 @@ def test_folders_keep_their_places_and_results_are_no_inputs(run, images, weight
     assert "a_gmseg_uncertainty.nii.gz" in names(tmp_path / "out")
     code, out, err = run("segment", tmp_path / "out", "-w", weights)
     assert code == 2
-    assert "no .nii or .nii.gz file among the inputs" in err
+    assert f"{tmp_path}/out: no image in it, only results (*_gmseg) and files named like labels" in err
 
 
 def test_patterns_and_one_output_file(run, images, weights, tmp_path):
@@ -195,6 +196,24 @@ def test_phantom_writes_the_challenge_layout(run, tmp_path):
     assert {"site1-sc01-image.nii.gz", "site4-sc01-mask-r2.nii.gz"} <= set(names(tmp_path / "drawn"))
     code, _, err = run("phantom", tmp_path / "drawn", "--subjects", 0)
     assert (code, len(err.splitlines())) == (2, 1)
+
+
+def test_a_drawn_cohort_is_segmented_and_scored(run, tmp_path):
+    drawn = tmp_path / "drawn"
+    assert run("phantom", drawn, "--subjects", 1, "--raters", 2)[0] == 0
+    code, _, err = run("phantom", drawn, "--subjects", 1)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "site1-sc01-image.nii.gz: exists; replace all subjects of the folder with --force" in err
+    code, out, err = run("segment", drawn)
+    assert code == 0, err
+    assert "4 segmented, 0 skipped, 0 failed" in out
+    assert f"{drawn}: 8 files left out, named like labels: site1-sc01-mask-r1.nii.gz, ..." in out
+    code, out, err = run("evaluate", drawn, drawn, "--output", tmp_path / "tables")
+    assert code == 0, err
+    with (tmp_path / "tables" / "cases.csv").open() as file:
+        scores = [float(row["DSC"]) for row in csv.DictReader(file)]
+    assert len(scores) == 8
+    assert min(scores) > 0.7
 
 
 def test_augmentation_preview(run, tmp_path, reference):

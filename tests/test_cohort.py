@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import nibabel as nib
 import numpy as np
 import pytest
@@ -77,6 +78,35 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
     otherwise = Segmenter(bright_network, SegmentationSettings(threshold=0.4))
     assert "made in another way" in do_job(otherwise, job, Writing(resume=True)).message
     assert do_job(otherwise, job, Writing(force=True)).status == "segmented"
+
+
+def test_another_model_in_memory_has_not_made_the_result(images, bright_network):
+    job = jobs_of(images)[0]
+
+    def status(model):
+        return do_job(Segmenter(model), job, Writing(resume=True)).status
+
+    def copy(shift=0.0, rate=0.2):
+        layers = keras.models.clone_model(bright_network).get_config()
+        layers["layers"][1]["config"]["rate"] = rate
+        model = keras.Model.from_config(layers)
+        model.set_weights([bright_network.get_weights()[0], bright_network.get_weights()[1] + shift])
+        return model
+
+    assert [status(bright_network), status(bright_network), status(copy())] == [
+        "segmented",
+        "skipped",
+        "skipped",
+    ]
+    assert [status(copy(shift=1e-5)), status(copy(rate=0.3))] == ["failed", "failed"]
+
+
+def test_force_and_resume_contradict_each_other(run, images, weights):
+    with pytest.raises(InputError, match="force and resume contradict each other"):
+        Writing(force=True, resume=True)
+    code, out, err = run("segment", images / "0.nii.gz", "-w", weights, "--force", "--resume")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert "force and resume contradict each other" in err
 
 
 def test_a_fault_of_ours_is_reported_and_does_not_stop(images, bright_network, monkeypatch):

@@ -11,7 +11,8 @@ import pytest
 
 import keras_scgm.outputs
 from keras_scgm import InputError, segment
-from keras_scgm.outputs import OutputPaths, check_writable, is_finished, write_outputs
+from keras_scgm.files import check_writable
+from keras_scgm.outputs import OutputPaths, is_finished, write_outputs
 from keras_scgm.pretrained import sha256_of
 
 
@@ -90,6 +91,27 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, result):
         signal.signal(signal.SIGXFSZ, old_handler)
     assert [path.name for path in tmp_path.iterdir()] == ["m_area.csv"]
     assert paths.areas.read_text() == "old"
+
+
+def test_an_uncertainty_map_of_an_earlier_result_goes_with_it(tmp_path, result, blob_image, bright_network):
+    paths = OutputPaths(tmp_path / "m.nii.gz")
+    write_outputs(result, paths)
+    assert paths.uncertainty.is_file()
+    write_outputs(segment(blob_image(), bright_network), paths)
+    assert sorted(tmp_path.iterdir()) == sorted(set(paths.all) - {paths.uncertainty})
+
+
+def test_a_picture_that_cannot_be_replaced_keeps_the_earlier_result(tmp_path, result):
+    paths = OutputPaths(tmp_path / "m.nii.gz")
+    write_outputs(result, paths)
+    paths.picture.unlink()
+    paths.picture.mkdir()
+    before = {path: path.read_bytes() for path in paths.all if path.is_file()}
+    with pytest.raises(
+        InputError, match=r"m_qc.png: cannot be replaced \(Is a directory\); move it away, or choose"
+    ):
+        write_outputs(result, paths, soft=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
 def test_no_space_left_is_said_so(tmp_path, result, monkeypatch):

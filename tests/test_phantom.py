@@ -1,5 +1,7 @@
 """The phantom: anatomy, orientation, reproducibility, raters and the challenge's layout."""
 
+import errno
+import os
 from pathlib import Path
 
 import nibabel as nib
@@ -207,6 +209,35 @@ def test_sites_are_the_challenges():
         3: (0.25, 2.5),
         4: (0.3, 5.0),
     }
+
+
+def test_subjects_are_replaced_only_by_force_and_all_of_them(tmp_path, monkeypatch):
+    def state():
+        return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    write_challenge_dataset(tmp_path, 2, seed=1, raters=2, sites={1: SMALL})
+    (tmp_path / "site1-sc02-image_gmseg.nii.gz").write_text("mine")
+    before = state()
+    with pytest.raises(
+        InputError, match=r"site1-sc01-image.nii.gz: exists; replace all subjects .* with --force"
+    ):
+        write_challenge_dataset(tmp_path, 1, seed=2, raters=1, sites={2: SMALL})
+    with monkeypatch.context() as patch:
+        patch.setattr("keras_scgm.datasets.phantom.challenge_layout.nib.save", _disk_is_full)
+        with pytest.raises(InputError, match=r"writing failed \(No space left on device\)"):
+            write_challenge_dataset(tmp_path, 1, seed=2, raters=1, sites={2: SMALL}, force=True)
+    assert state() == before
+    write_challenge_dataset(tmp_path, 1, seed=2, raters=1, sites={2: SMALL}, force=True)
+    assert sorted(state()) == [
+        "site1-sc02-image_gmseg.nii.gz",
+        "site2-sc01-image.nii.gz",
+        "site2-sc01-levels.txt",
+        "site2-sc01-mask-r1.nii.gz",
+    ]
+
+
+def _disk_is_full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_challenge_layout(tmp_path):

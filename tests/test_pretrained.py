@@ -196,7 +196,7 @@ def test_damaged_cache_is_told(card, home):
 def test_cache_that_cannot_be_written(card, home):
     home.parent.mkdir()
     home.write_text("a file where the folder should be")
-    with pytest.raises(InputError, match=r"cannot write to .*set KERAS_SCGM_HOME"):
+    with pytest.raises(InputError, match=r"writing failed .*set KERAS_SCGM_HOME"):
         resolve_weights("tiny")
 
 

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_scgm.datasets import AnnotatedSlices, find_challenge, load_slices
+from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import PhantomSpec, draw_slices, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet, load_network
 from keras_scgm.slices import SliceSpec
-from keras_scgm.training import PRESETS, DrawnBatches, SliceBatches, TrainingSpec, train
+from keras_scgm.training import PRESETS, Batches, DrawnBatches, SliceBatches, TrainingSpec, train
 from keras_scgm.training.network import training_copy
 
 TINY = TrainingSpec(
@@ -243,7 +243,7 @@ def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_pat
     network, card = load_network(result.best)
     assert card.data == "drawings"
     assert network.get_layer("dropout_1").rate == 0.2
-    assert not list(tmp_path.glob(".new-*"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_weights_are_averaged(slices: AnnotatedSlices, tmp_path: Path) -> None:
@@ -322,6 +322,34 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
         train(TINY, SliceBatches(slices), tmp_path / "other")
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
+
+
+def test_a_training_goes_on_with_its_own_data_only(slices: AnnotatedSlices, tmp_path: Path) -> None:
+    site = PhantomSpec(spacing_mm=0.5, matrix_size=64, n_slices=1)
+    write_challenge_dataset(tmp_path / "data", subjects_per_site=2, raters=1, sites={1: site})
+    one, two = find_challenge(tmp_path / "data")
+    spec = replace(TINY, epochs=1)
+    train(spec, SliceBatches(slices), tmp_path / "out", [one])
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def refused(batches: Batches, validation: list[AnnotatedVolume], difference: str) -> None:
+        with pytest.raises(
+            InputError, match=rf"state.npz: of another training, {difference}; give the same data"
+        ):
+            train(spec, batches, tmp_path / "out", validation, resume=True)
+
+    image = "site1-sc01-image.nii.gz"
+    refused(SliceBatches(slices), [], rf"its validation volumes were 1 \({image}\), now they are 0 \(\)")
+    refused(SliceBatches(slices), [one, two], rf"its validation volumes were 1 .* 2 \({image}, .*\)")
+    refused(DrawnBatches(48), [one], "its data were annotated slices, now they are drawn anatomy only.*")
+    changed = replace(slices, images=slices.images[::-1])
+    refused(SliceBatches(changed), [one], "its data were other annotated slices")
+    # As another processor resamples.
+    rounded = replace(slices, images=slices.images + np.float32(1e-5))
+    train(spec, SliceBatches(rounded), tmp_path / "out", [one], resume=True)
+    assert {path: path.read_bytes() for path in before if path.name != "samples.png"} == {
+        path: content for path, content in before.items() if path.name != "samples.png"
+    }
 
 
 def test_frozen_layers_stay(slices: AnnotatedSlices, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -48,6 +49,29 @@ def test_a_network_is_trained_on_a_folder(run, data, spec, tmp_path):
     code, _, err = run(*arguments)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "holds a training; go on with --resume, or choose another folder" in err
+
+
+def test_a_split_is_of_the_data_that_are_given(run, data, spec, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    out = tmp_path / "out"
+    assert run("train", out, "--data", data, "--spec", spec)[0] == 0
+    before = sorted(out.iterdir())
+    for wrong, message in (
+        (tmp_path / "nowhere", f"{tmp_path}/nowhere: no such folder; check the path"),
+        (other, f"{out}/split.json: splits other data, its {data}/site1-sc0"),
+    ):
+        code, _, err = run("train", out, "--data", wrong, "--spec", spec, "--resume")
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert err.startswith(f"error: {message}")
+    code, _, err = run("train", out, "--data", data, "--spec", spec, "--resume", "--raters", "majority")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "its data were" in err
+    code, _, err = run("train", out, "--spec", spec, "--resume")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "its validation volumes were 4" in err
+    assert sorted(out.iterdir()) == before
+    assert run("train", out, "--data", data, "--spec", spec, "--resume")[0] == 0
 
 
 def test_two_processes_train_as_one(data, tmp_path):

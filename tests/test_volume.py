@@ -1,5 +1,7 @@
 import gzip
 import itertools
+import re
+import shutil
 import struct
 
 import nibabel as nib
@@ -68,6 +70,51 @@ def test_slope_and_intercept_are_applied(tmp_path):
     path.write_bytes(raw)
     slices, _ = read_volume(path).read_slices(1, 2)
     np.testing.assert_allclose(slices[0], las_data()[:, :, 1] * 2.0 - 7.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "largest", "slope", "refused"),
+    [
+        ("float64", 1e300, 1.0, "1e+300"),
+        ("float64", 1e160, 1.0, "1e+160"),
+        ("float64", -1e160, 1.0, "1e+160"),
+        ("float32", 3e38, 1.0, "3e+38"),
+        ("float32", 1e30, 1e30, "1e+60"),
+        ("int16", 100, 1e30, "1e+32"),
+        ("uint64", 2**64 - 1, 1.0, "1.84e+19"),
+        ("float64", 1e18, 1.0, None),
+        ("int64", 2**59, 1.0, None),
+        ("int64", -100, 1e15, None),
+    ],
+)
+@pytest.mark.parametrize("with_nan", [False, True])
+def test_intensities_whose_squares_overflow_are_refused(tmp_path, dtype, largest, slope, refused, with_nan):
+    data = las_data().astype(dtype)
+    data[1, 2, 1] = largest
+    if with_nan and data.dtype.kind == "f":
+        data[0, 0, 1] = np.nan
+        data[0, 1, 1] = np.inf
+    raw = bytearray(save(tmp_path / "v.nii", data, np.eye(4)).read_bytes())
+    raw[112:120] = struct.pack("<ff", slope, 0.0)
+    (tmp_path / "v.nii").write_bytes(raw)
+    volume = read_volume(tmp_path / "v.nii")
+    if refused:
+        with pytest.raises(
+            InputError, match=rf"v.nii: intensities of up to {re.escape(refused)}; more than 1e\+18"
+        ):
+            volume.read_slices(0, 3)
+    else:
+        assert np.abs(volume.read_slices(0, 3)[0]).max() == pytest.approx(abs(float(largest)) * slope)
+
+
+def test_an_image_of_overflowing_values_is_one_line(run, reference, tmp_path):
+    shutil.copy(reference / "failing" / "float64_1e300.nii.gz", tmp_path)
+    code, out, err = run("segment", tmp_path / "float64_1e300.nii.gz")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert (
+        "float64_1e300.nii.gz: intensities of up to 1.39e+303; more than 1e+18 cannot be computed with" in err
+    )
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def reoriented(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:

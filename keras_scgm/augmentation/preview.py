@@ -14,6 +14,7 @@ from keras_scgm import checks
 from keras_scgm.augmentation.spec import AugmentationSpec
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 
 ROWS = 4
 VARIATIONS = 6
@@ -60,7 +61,8 @@ def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed:
         for row, original in enumerate(images):
             window = np.percentile(original[..., 0], (0.5, 99.5))
             _draw(grid[row, column], changed_images[row, ..., 0], changed_masks[row, ..., 0], window)
-    figure.savefig(path, dpi=120, facecolor="black", metadata={"Software": None})
+    with replaced(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120, facecolor="black", metadata={"Software": None})
 
 
 def _variation(

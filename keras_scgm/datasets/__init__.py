@@ -11,6 +11,7 @@ from keras_scgm.datasets.annotated_volume import (
     load_slices,
 )
 from keras_scgm.datasets.bids import find_bids
+from keras_scgm.datasets.layouts import find_volumes
 from keras_scgm.datasets.raters import RATER_MODES, smooth_contour
 from keras_scgm.datasets.scgm_challenge import find_challenge, paper_split
 
@@ -25,6 +26,7 @@ __all__ = [
     "evenly_spaced_split",
     "find_bids",
     "find_challenge",
+    "find_volumes",
     "load_slices",
     "paper_split",
     "smooth_contour",

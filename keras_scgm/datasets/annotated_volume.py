@@ -22,6 +22,7 @@ from nibabel.orientations import aff2axcodes, io_orientation
 from keras_scgm import checks
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 from keras_scgm.grids import grid_difference, shape_text
 from keras_scgm.nifti import Layout, read_layout, read_volume
 from keras_scgm.slices import EDGE_MM, SliceGeometry, SliceSpec, chunks, measure_intensities, read_windows
@@ -151,11 +152,12 @@ class Split:
 
     def write(self, path: str | Path) -> None:
         """Write as JSON, with paths relative to the file's own folder, so that both can move together."""
-        path = Path(path)
+        path = checks.path("path", path)
         parts = {
             name: [_to_json(volume, path.parent) for volume in part] for name, part in self._parts().items()
         }
-        path.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+        with replaced(path) as temporary:
+            temporary.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: str | Path) -> Split:
@@ -164,7 +166,7 @@ class Split:
         Raises:
             InputError: the file is missing or not a split.
         """
-        path = Path(path)
+        path = checks.path("path", path)
         try:
             parts = json.loads(path.read_text(encoding="utf-8"))
             return cls(

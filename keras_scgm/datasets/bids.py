@@ -7,6 +7,7 @@ from pathlib import Path
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume
 from keras_scgm.errors import InputError
+from keras_scgm.files import check_folder, fits, nifti_files, nifti_stem
 
 
 def find_bids(
@@ -37,11 +38,13 @@ def find_bids(
         _pattern(*given) for given in (("image_pattern", image_pattern), ("mask_pattern", mask_pattern))
     )
     label_value = checks.optional(checks.integer(1))("label_value", label_value)
+    check_folder(folder)
     images: dict[str, Path] = {}
-    for path in sorted(folder.rglob(image_pattern)):
-        if path.is_relative_to(folder / "derivatives"):
+    for path in nifti_files(folder):
+        place = path.relative_to(folder)
+        if place.parts[0] == "derivatives" or not fits(place, image_pattern):
             continue
-        stem = _stem(path)
+        stem = nifti_stem(path)
         if stem in images:
             raise InputError(f"{path}: has the same name as {images[stem]}; keep one of them")
         images[stem] = path
@@ -73,7 +76,3 @@ def _pattern(name: str, value: str) -> str:
     if checks.text(name, value).startswith("/"):
         checks.refuse(name, "a pattern of paths inside the folder", value)
     return value
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")

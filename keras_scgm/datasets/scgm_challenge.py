@@ -16,9 +16,10 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, Split, annotated_volumes
 from keras_scgm.errors import InputError
+from keras_scgm.files import check_folder, nifti_files
 
-IMAGE_NAME = re.compile(r"site(\d+)-sc(\d+)-image\.nii(?:\.gz)?")
-MASK_NAME = re.compile(r"site(\d+)-sc(\d+)-mask-r(\d+)\.nii(?:\.gz)?")
+IMAGE_NAME = re.compile(r"site(\d+)-sc(\d+)-image(?i:\.nii(?:\.gz)?)")
+MASK_NAME = re.compile(r"site(\d+)-sc(\d+)-mask-r(\d+)(?i:\.nii(?:\.gz)?)")
 
 
 def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[AnnotatedVolume]:
@@ -37,9 +38,10 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
     """
     folder = checks.path("folder", folder)
     label_value = checks.optional(checks.integer(1))("label_value", label_value)
+    check_folder(folder)
     images: dict[tuple[int, int], Path] = {}
     masks: dict[tuple[int, int], dict[int, Path]] = {}
-    for path in sorted(folder.rglob("site*-sc*.nii*")):
+    for path in nifti_files(folder):
         if match := IMAGE_NAME.fullmatch(path.name):
             site, number = map(int, match.groups())
             _add(images, (site, number), path)

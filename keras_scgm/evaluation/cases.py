@@ -18,12 +18,12 @@ from keras_scgm import checks
 from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, MASK_NAME
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.challenge import MeasuredMask
+from keras_scgm.files import RESULT_SUFFIX, nifti_files, nifti_stem
 from keras_scgm.grids import canonical_grid, grid_difference, shape_text
 from keras_scgm.nifti import read_layout, read_volume
 from keras_scgm.slices import chunks
 from keras_scgm.volume import Volume
 
-PREDICTION_SUFFIX = "_gmseg"
 CHALLENGE_CASE = re.compile(r"(site(\d+)-sc\d+)(?:\D|$)")
 CHALLENGE_LABEL = 1
 """Gray matter in the challenge's masks, where 2 is white matter."""
@@ -264,11 +264,7 @@ def _files(place: Path) -> list[Path]:
         return [place]
     if not place.exists():
         raise InputError(f"{place}: no such file or folder; check the path")
-    found = sorted(
-        path
-        for path in place.rglob("*")
-        if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
-    )
+    found = nifti_files(place)
     if not found:
         raise InputError(f"{place}: no .nii or .nii.gz file in it; check the path")
     return found
@@ -276,19 +272,15 @@ def _files(place: Path) -> list[Path]:
 
 def _predictions_in(place: Path) -> list[Path]:
     files = [path for path in _files(place) if not MASK_NAME.fullmatch(path.name)]
-    results = [path for path in files if _stem(path).endswith(PREDICTION_SUFFIX)]
+    results = [path for path in files if nifti_stem(path).endswith(RESULT_SUFFIX)]
     if not files:
         raise InputError(f"{place}: holds raters' masks only; give the folder of the predictions")
     return results or files
 
 
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
 def _key(path: Path) -> str:
     match = CHALLENGE_CASE.match(path.name)
-    return match[1] if match else _stem(path).removesuffix(PREDICTION_SUFFIX)
+    return match[1] if match else nifti_stem(path).removesuffix(RESULT_SUFFIX)
 
 
 def _owner(path: Path, keys: Sequence[str]) -> str | None:
@@ -296,7 +288,7 @@ def _owner(path: Path, keys: Sequence[str]) -> str | None:
     match = CHALLENGE_CASE.match(path.name)
     if match:
         return match[1] if match[1] in keys else None
-    stem = _stem(path)
+    stem = nifti_stem(path)
     fitting = [key for key in keys if stem == key or stem.startswith((f"{key}_", f"{key}-"))]
     return max(fitting, key=len, default=None)
 
@@ -341,7 +333,7 @@ def _add_images(found: dict[str, _Found], references: Sequence[Path], images: Pa
             if IMAGE_NAME.fullmatch(path.name)
         ]
     for path in candidates:
-        key = _key(path) if CHALLENGE_CASE.match(path.name) else _stem(path)
+        key = _key(path) if CHALLENGE_CASE.match(path.name) else nifti_stem(path)
         if key in found and not MASK_NAME.fullmatch(path.name):
             found[key].image = path
 

@@ -10,8 +10,6 @@ import html
 import io
 import json
 import math
-import os
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,13 +26,14 @@ from plotly.subplots import make_subplots
 from scipy.ndimage import gaussian_filter
 from skimage.measure import find_contours, marching_cubes
 
+from keras_scgm import checks
 from keras_scgm.datasets.raters import majority
-from keras_scgm.errors import InputError
 from keras_scgm.evaluation.cases import CanonicalMask, Case, read_image
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
 from keras_scgm.evaluation.scores import Evaluation, Score
 from keras_scgm.evaluation.summary import agreement, of_cases, slice_areas, volumes
 from keras_scgm.evaluation.tables import UNITS, all_tables, number
+from keras_scgm.files import replaced
 from keras_scgm.views import brightness_range, fitting_half_width_mm
 
 HALF_WIDTH_MM = 10.0
@@ -70,7 +69,7 @@ def write_report(evaluation: Evaluation, path: str | Path, with_published: bool 
     Raises:
         InputError: the file cannot be written, or a mask is no longer what it was.
     """
-    path = Path(path)
+    path = checks.path("path", path)
     meshes = {}
     cases = []
     for case in _worst_first(evaluation):
@@ -502,17 +501,5 @@ def _script_json(content: Any) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=".keras_scgm_", dir=path.parent)
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{path}: writing failed ({reason}); free space or change folder") from error
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -13,6 +13,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.cases import CanonicalMask, Case, MaskReader, find_cases
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
+from keras_scgm.files import place_name
 
 Progress = Callable[[int, int], None]
 
@@ -125,7 +126,7 @@ def evaluate(
     1.0
     """
     if not isinstance(predictions, Mapping):
-        predictions = {_model_name(checks.path("predictions", predictions)): predictions}
+        predictions = {place_name(checks.path("predictions", predictions)): predictions}
     models = {
         checks.text("name of a model", name): checks.path("predictions", place)
         for name, place in predictions.items()
@@ -264,10 +265,6 @@ def _score(
 def _annotated(mask: MeasuredMask) -> np.ndarray:
     """Bool (slice,): where a rater marked something."""
     return np.asarray(mask.voxels.any(axis=(0, 1)))
-
-
-def _model_name(path: Path) -> str:
-    return path.resolve().name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _undefined(scores: Sequence[Score]) -> list[str]:

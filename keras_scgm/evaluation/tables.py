@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS, SLICE_COLUMNS
 from keras_scgm.evaluation.comparison import compare_models, inter_rater_ceiling
 from keras_scgm.evaluation.scores import Evaluation, Score
@@ -30,6 +27,7 @@ from keras_scgm.evaluation.summary import (
     slice_areas,
     volumes,
 )
+from keras_scgm.files import staged
 
 UNITS = {"MSD": "mm", "HSD": "mm", "SHD": "mm", "SMD": "mm", "TPR": "%", "TNR": "%", "PPV": "%", "CC": "%"}
 TABLE3_NAMES = {
@@ -364,26 +362,18 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
     """
     checks.instance(Evaluation, "what evaluate returned")("evaluation", evaluation)
     folder = checks.path("folder", folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".keras_scgm_", dir=folder) as temporary:
-            staging = Path(temporary)
-            _write_cases(staging / "cases.csv", evaluation.scores)
-            _write_slices(staging / "slices.csv", evaluation.scores)
-            for table in all_tables(evaluation, with_published):
-                table.write_csv(staging / f"{table.name}.csv")
-                (staging / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
-            text = summary_text(evaluation, with_published)
-            (staging / "summary.txt").write_text(text, encoding="utf-8")
-            content = json.dumps(summary_json(evaluation), indent=1, allow_nan=False)
-            (staging / "summary.json").write_text(content + "\n", encoding="utf-8")
-            written = sorted(staging.iterdir())
-            for path in written:
-                os.replace(path, folder / path.name)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"{folder}: writing failed ({reason}); free space or change folder") from error
-    return [folder / path.name for path in written]
+    with staged(folder) as staging:
+        _write_cases(staging / "cases.csv", evaluation.scores)
+        _write_slices(staging / "slices.csv", evaluation.scores)
+        for table in all_tables(evaluation, with_published):
+            table.write_csv(staging / f"{table.name}.csv")
+            (staging / f"{table.name}.tex").write_text(table.latex(), encoding="utf-8")
+        text = summary_text(evaluation, with_published)
+        (staging / "summary.txt").write_text(text, encoding="utf-8")
+        content = json.dumps(summary_json(evaluation), indent=1, allow_nan=False)
+        (staging / "summary.json").write_text(content + "\n", encoding="utf-8")
+        written = sorted(path.name for path in staging.iterdir())
+    return [folder / name for name in written]
 
 
 def mean_std(summary: Summary, decimals: int = 2) -> str:

@@ -21,8 +21,8 @@ import tensorflow as tf
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import staging_folder
 from keras_scgm.models import load_network
-from keras_scgm.outputs import staging_folder
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter
@@ -106,7 +106,7 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
         keras_scgm.errors.InputError: the weights or an option cannot be used, the folder cannot be written, or
             the exported model does not agree with `keras_scgm.segment`.
     """
-    path = checks.path("path", path)
+    folder = checks.path("path", path)
     checks.one_of(PRECISIONS)("precision", precision)
     checks.one_of(("auto", "center"))("window", window)
     segmenter = Segmenter(weights, SegmentationSettings(threshold=threshold, window=window))
@@ -116,7 +116,7 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
     )
     card = json.dumps({**segmenter.provenance, "precision": precision}, indent=2) + "\n"
     expected = segmenter.segment(golden_image())
-    with staging_folder(Path(path)) as staging:
+    with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
         size = settings.spec.size
         _save(slices_folder, slices_endpoints(network, settings), network, card)
@@ -140,9 +140,9 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
                 f"precision {precision}: the exported model agrees with keras-scgm segment to a DSC of only "
                 f"{dsc:.4f}, below {MIN_DSC[precision]}; choose another precision"
             )
-        version = _publish(staging, Path(path))
+        version = _publish(staging, folder)
     return ExportedModels(
-        version, Path(path) / SLICES_MODEL / str(version), Path(path) / NIFTI_MODEL / str(version), dsc
+        version, folder / SLICES_MODEL / str(version), folder / NIFTI_MODEL / str(version), dsc
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,9 +12,9 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.outputs import staging_folder
 from keras_scgm.serving.golden import golden_image
 from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
 
@@ -65,7 +64,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     target = folder / f"{card.name}{SUFFIXES[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")
-    with staging_folder(folder) as staging:
+    with staged(folder) as staging:
         made = staging / target.name
         shape = (None, spec.size, spec.size, 1)
         signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
@@ -74,9 +73,6 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
             warnings.simplefilter("ignore", FutureWarning)
             model.export(str(made), format=file_format, input_signature=signature, verbose=False)
         _check(made, file_format, model, spec)
-        # An OpenVINO model's weights first: the .xml stands for the whole.
-        for path in sorted(staging.iterdir(), key=lambda path: path.suffix != ".bin"):
-            os.replace(path, folder / path.name)
     return target
 
 

@@ -7,8 +7,6 @@ server replays the records of one file, and refuses the version if a record fail
 from __future__ import annotations
 
 import functools
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +18,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from numpy.typing import NDArray
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
@@ -56,24 +56,16 @@ def write_warmup(version_folder: str | Path, model_name: str, requests: Sequence
     """
     if not 1 <= len(requests) <= MAX_RECORDS:
         raise InputError(f"requests must be 1 to {MAX_RECORDS}, received {len(requests)}")
-    path = Path(version_folder) / WARMUP_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=".warmup_", dir=path.parent)
-    os.close(handle)
-    try:
-        with tf.io.TFRecordWriter(temporary) as writer:
-            for request in requests:
-                writer.write(_record(model_name, request))
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    path = checks.path("version_folder", version_folder) / WARMUP_FILE
+    with replaced(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+        for request in requests:
+            writer.write(_record(model_name, request))
     return path
 
 
 def read_warmup(version_folder: str | Path) -> list[WarmupRequest]:
     """The warm-up requests of an exported SavedModel; none if it has no such file."""
-    path = Path(version_folder) / WARMUP_FILE
+    path = checks.path("version_folder", version_folder) / WARMUP_FILE
     if not path.is_file():
         return []
     requests = []

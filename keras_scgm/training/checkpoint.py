@@ -8,9 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 from keras_scgm.pretrained import WeightsCard, sha256_of
 from keras_scgm.training.spec import TrainingSpec
 
@@ -47,18 +46,48 @@ def open_folder(folder: Path, spec: TrainingSpec, resume: bool) -> None:
         raise InputError(f"{path}: another training than this one; choose another folder")
 
 
-def save_state(folder: Path, model: keras.Model, history: list[Row]) -> None:
+@dataclass(frozen=True, eq=False)
+class Data:
+    """What a training learns from and is judged by, as far as a later run can tell it from other data.
+
+    Args:
+        what: the data in words.
+        examples: some of the slices, (sample, height, width, 1).
+        validation: names of the images for validation.
+    """
+
+    what: str
+    examples: np.ndarray
+    validation: tuple[str, ...]
+
+    def differs_from(self, other: Data) -> str:
+        """What is not the same, empty if nothing is found."""
+        if self.validation != other.validation:
+            shown = [f"{len(data.validation)} ({', '.join(data.validation[:3])})" for data in (other, self)]
+            return f"its validation volumes were {shown[0]}, now they are {shown[1]}"
+        if self.what != other.what:
+            return f"its data were {other.what}, now they are {self.what}"
+        # Processors differ in the last digits of what is resampled.
+        if self.examples.shape == other.examples.shape and np.allclose(
+            self.examples, other.examples, atol=1e-2
+        ):
+            return ""
+        return f"its data were other {self.what}"
+
+
+def save_state(folder: Path, model: keras.Model, history: list[Row], data: Data) -> None:
     """Writes all that the rest of the training depends on."""
     arrays = [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
+    words = json.dumps({"history": history, "what": data.what, "validation": data.validation})
     with replaced(folder / STATE) as temporary, temporary.open("wb") as file:
-        np.savez(file, *arrays, history=np.array(json.dumps(history)))
+        np.savez(file, *arrays, words=np.array(words), examples=data.examples)
 
 
-def load_state(folder: Path, model: keras.Model) -> list[Row]:
+def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
     """Puts a model where `save_state` found it; returns the epochs so far, none in a new folder.
 
     Raises:
-        InputError: the file is damaged, or of another network.
+        InputError: the file is damaged, of another network, or of other data.
     """
     path = folder / STATE
     if not path.exists():
@@ -66,14 +95,20 @@ def load_state(folder: Path, model: keras.Model) -> list[Row]:
     variables = _variables(model)
     try:
         with np.load(path) as file:
-            arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 1)]
-            history = json.loads(str(file["history"]))
+            arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
+            words = json.loads(str(file["words"]))
+            before = Data(words["what"], file["examples"], tuple(words["validation"]))
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged ({error}); train again in another folder") from error
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
         raise InputError(f"{path}: the state of another network; train in another folder")
+    if difference := data.differs_from(before):
+        raise InputError(
+            f"{path}: of another training, {difference}; give the same data, or choose another folder"
+        )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
+    history: list[Row] = words["history"]
     return history
 
 
@@ -105,14 +140,6 @@ def write_log(folder: Path, history: list[Row]) -> None:
         axes.grid(alpha=0.3)
     with replaced(folder / CURVES) as temporary:
         figure.savefig(temporary, dpi=100, metadata={"Software": None})
-
-
-@contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary path whose file takes the place of `path` once it is whole."""
-    temporary = path.with_name(f".new-{path.name}")
-    yield temporary
-    os.replace(temporary, path)
 
 
 def _variables(model: keras.Model) -> list[Any]:

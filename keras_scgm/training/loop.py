@@ -16,6 +16,7 @@ from keras_scgm import checks
 from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
 from keras_scgm.errors import InputError
+from keras_scgm.files import replaced
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
@@ -23,10 +24,10 @@ from keras_scgm.slices import SliceSpec
 from keras_scgm.training.batches import Batches
 from keras_scgm.training.checkpoint import (
     SAMPLES,
+    Data,
     Row,
     load_state,
     open_folder,
-    replaced,
     save_state,
     save_weights,
     write_log,
@@ -110,11 +111,13 @@ def train(
     loss = DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
     model.compile(optimizer, loss, jit_compile=spec.xla)
     optimizer.build(model.trainable_variables)
-    history = load_state(folder, model)
+    examples = batches.examples(spec)
+    data = Data(batches.what, examples[:, ::8, ::8], tuple(volume.image.name for volume in validation))
+    history = load_state(folder, model, data)
 
     total = spec.steps if spec.rate_per == "step" else spec.epochs
-    life = StopOnDeadNetwork(batches.examples(spec))
-    end = EndOfEpoch(spec, network, folder, validation, batches.what, history)
+    life = StopOnDeadNetwork(examples)
+    end = EndOfEpoch(spec, network, folder, validation, data, history)
     rate = PolyLearningRate(spec.learning_rate, total, spec.power, spec.rate_per)
     own: list[keras.callbacks.Callback] = [rate, life, end]
     if tensorboard:
@@ -144,7 +147,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         network: takes the weights that are judged and saved.
         folder: of the training.
         validation: volumes to segment.
-        what: the data in words.
+        data: what it learns from.
         history: rows so far; each epoch adds its own.
 
     Attributes:
@@ -157,12 +160,12 @@ class EndOfEpoch(keras.callbacks.Callback):
         network: keras.Model,
         folder: Path,
         validation: Sequence[AnnotatedVolume],
-        what: str,
+        data: Data,
         history: list[Row],
     ) -> None:
         super().__init__()
         self.spec, self.network, self.folder = spec, network, folder
-        self.validation, self.history = validation, history
+        self.validation, self.history, self.data = validation, history, data
         self.card = WeightsCard(
             name=folder.name or "trained",
             architecture=spec.architecture,
@@ -170,7 +173,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             file="last.weights.h5",
             sha256="0" * 64,
             slices=asdict(SliceSpec(size=spec.window_px)),
-            data=what,
+            data=data.what,
         )
         self.stopped: str | None = None
         self._started = time.monotonic()
@@ -198,7 +201,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         if self._is_best():
             save_weights(self.folder / "best.weights.h5", self.network, self.card)
         write_log(self.folder, self.history)
-        save_state(self.folder, self.model, self.history)
+        save_state(self.folder, self.model, self.history, self.data)
 
     def _judged_weights(self) -> list[np.ndarray]:
         """The averaged weights, if the spec asks for them; the model is left as it is."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from keras_scgm import checks
-from keras_scgm.datasets import AnnotatedVolume, Split, find_bids, find_challenge, load_slices, paper_split
+from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, find_volumes, load_slices, paper_split
 from keras_scgm.datasets.phantom import write_challenge_dataset
+from keras_scgm.errors import InputError
+from keras_scgm.files import check_folder
 from keras_scgm.slices import SliceSpec
 from keras_scgm.training.batches import DrawnBatches, SliceBatches
 
@@ -18,7 +21,8 @@ def annotated_source(
 
     Args:
         folder: in the challenge's layout, or else in that of BIDS.
-        split: file of the split by subject; if it is missing, the paper's is drawn and written there.
+        split: file of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
+            written there.
         raters: how several raters' masks are used, as in `load_slices`.
         seed: of the split and of the draws of raters.
         window_px: as in `TrainingSpec`.
@@ -27,15 +31,15 @@ def annotated_source(
         Batches of the training volumes, and the volumes for validation.
 
     Raises:
-        InputError: a file is missing or cannot be used.
+        InputError: a file is missing or cannot be used, or the split is of other data.
     """
     folder, split = checks.path("folder", folder), checks.path("split", split)
+    check_folder(folder)
     if split.exists():
         parts = Split.read(split)
+        _check_in_folder(parts, split, folder)
     else:
-        in_challenge_layout = next(folder.rglob("site*-image.nii*"), None) is not None
-        parts = paper_split(find_challenge(folder) if in_challenge_layout else find_bids(folder), seed)
-        split.parent.mkdir(parents=True, exist_ok=True)
+        parts = paper_split(find_volumes(folder), seed)
         parts.write(split)
     slices = load_slices(parts.train, SliceSpec(size=window_px), raters, seed=seed)
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}"
@@ -53,5 +57,17 @@ def drawn_source(
         window_px: as in `TrainingSpec`.
     """
     folder = checks.path("folder", folder)
-    write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1)
+    write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1, force=True)
     return DrawnBatches(window_px), tuple(find_challenge(folder))
+
+
+def _check_in_folder(parts: Split, split: Path, folder: Path) -> None:
+    for volume in (*parts.train, *parts.validation):
+        if not any(
+            Path(real(volume.image.parent)).is_relative_to(real(folder))
+            for real in (os.path.abspath, os.path.realpath)
+        ):
+            raise InputError(
+                f"{split}: splits other data, its {volume.image} is not in {folder}; give the folder it was made "
+                "from, or choose another split or another folder for the results"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.datasets.phantom.subject import SITES, PhantomSpec, draw_subject
+from keras_scgm.errors import InputError
+from keras_scgm.files import staged
+
+FILE_NAME = re.compile(r"site\d+-sc\d+-(?:image\.nii\.gz|mask-r\d+\.nii\.gz|levels\.txt)")
 
 
 def write_challenge_dataset(
@@ -20,6 +25,7 @@ def write_challenge_dataset(
     raters: int = 4,
     unlabelled_per_site: int = 0,
     sites: Mapping[int, PhantomSpec] = SITES,
+    force: bool = False,
 ) -> list[Path]:
     """Writes `siteS-scNN-image.nii.gz`, `siteS-scNN-mask-rR.nii.gz` and `siteS-scNN-levels.txt`.
 
@@ -27,33 +33,41 @@ def write_challenge_dataset(
     slice from 0 and vertebral level (1 is C1). The same arguments write the same bytes.
 
     Args:
-        folder: created if missing; files of the same names are overwritten.
+        folder: made if missing.
         subjects_per_site: subjects with masks, numbered from 01.
         seed: any non-negative integer.
         raters: masks per subject, numbered from 1.
         unlabelled_per_site: further subjects without masks, numbered on.
         sites: what the subjects of each site look like.
+        force: replace the subjects that are in the folder, all of them.
 
     Returns:
         The paths of all images, in order.
+
+    Raises:
+        InputError: a number out of its range, subjects in the folder, or a folder that cannot be written to; the
+            folder holds what it held before.
     """
     folder, seed = checks.path("folder", folder), checks.integer(0)("seed", seed)
     subjects_per_site = checks.integer(1)("subjects_per_site", subjects_per_site)
     raters = checks.integer(1)("raters", raters)
     unlabelled_per_site = checks.integer(0)("unlabelled_per_site", unlabelled_per_site)
-    folder.mkdir(parents=True, exist_ok=True)
+    former = sorted(path.name for path in folder.glob("site*") if FILE_NAME.fullmatch(path.name))
+    if former and not force:
+        raise InputError(f"{folder / former[0]}: exists; replace all subjects of the folder with --force")
     images = []
-    for site_id, spec in sites.items():
-        for number in range(1, subjects_per_site + unlabelled_per_site + 1):
-            state = np.random.SeedSequence((seed, site_id, number)).generate_state(1)
-            subject = draw_subject(spec, int(state[0]))
-            stem = folder / f"site{site_id}-sc{number:02d}"
-            images.append(Path(f"{stem}-image.nii.gz"))
-            nib.save(subject.image, images[-1])
-            lines = [f"{index}, {level}" for index, level in enumerate(subject.levels)]
-            Path(f"{stem}-levels.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            if number > subjects_per_site:
-                continue
-            for rater_id, mask in enumerate(subject.raters(raters, white_matter=True), start=1):
-                nib.save(mask, f"{stem}-mask-r{rater_id}.nii.gz")
+    with staged(folder, former) as staging:
+        for site_id, spec in sites.items():
+            for number in range(1, subjects_per_site + unlabelled_per_site + 1):
+                state = np.random.SeedSequence((seed, site_id, number)).generate_state(1)
+                subject = draw_subject(spec, int(state[0]))
+                stem = f"site{site_id}-sc{number:02d}"
+                images.append(folder / f"{stem}-image.nii.gz")
+                nib.save(subject.image, staging / images[-1].name)
+                lines = [f"{index}, {level}" for index, level in enumerate(subject.levels)]
+                (staging / f"{stem}-levels.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+                if number > subjects_per_site:
+                    continue
+                for rater_id, mask in enumerate(subject.raters(raters, white_matter=True), start=1):
+                    nib.save(mask, staging / f"{stem}-mask-r{rater_id}.nii.gz")
     return images

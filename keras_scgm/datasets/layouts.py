@@ -1,0 +1,23 @@
+"""Data sets whose layout is told from their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from keras_scgm import checks
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume
+from keras_scgm.datasets.bids import find_bids
+from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, find_challenge
+from keras_scgm.files import nifti_files
+
+
+def find_volumes(folder: str | Path) -> list[AnnotatedVolume]:
+    """The volumes of a folder: in the challenge's layout if a file is named like its images, else in that of BIDS.
+
+    Raises:
+        keras_scgm.errors.InputError: as `find_challenge` and `find_bids`.
+    """
+    folder = checks.path("folder", folder)
+    if any(IMAGE_NAME.fullmatch(path.name) for path in nifti_files(folder)):
+        return find_challenge(folder)
+    return find_bids(folder)

@@ -1,0 +1,184 @@
+"""Paths, names and writing of files: the rules that every part of the package follows."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from keras_scgm.errors import InputError
+
+RESULT_SUFFIX = "_gmseg"
+"""Of the names of masks that this package makes, before the ending."""
+
+_NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether a name ends in .nii or .nii.gz, in lower or upper case."""
+    return _NIFTI_ENDING.search(path.name) is not None
+
+
+def nifti_stem(path: Path) -> str:
+    """File name without .nii or .nii.gz, in lower or upper case.
+
+    >>> nifti_stem(Path("sub-01_T2starw.nii.gz")), nifti_stem(Path("UPPER.NII.GZ"))
+    ('sub-01_T2starw', 'UPPER')
+    """
+    return _NIFTI_ENDING.sub("", path.name)
+
+
+def with_ending(path: Path, change: Callable[[str], str]) -> Path:
+    """The path with its .nii or .nii.gz changed, such as by `str.lower`."""
+    stem = nifti_stem(path)
+    return path.with_name(stem + change(path.name[len(stem) :])) if stem else path
+
+
+def fits(path: Path, pattern: str) -> bool:
+    """Whether a relative path, or the end of it, fits a shell pattern; the case of .nii and .nii.gz does not count.
+
+    >>> fits(Path("sub-01/anat/A_T2S.NII.GZ"), "*_T2S.nii.gz"), fits(Path("sub-01/anat/a.nii"), "sub-*/a.nii")
+    (True, True)
+    """
+    path, pattern = with_ending(path, str.lower), str(with_ending(Path(pattern), str.lower))
+    return path.match(pattern) or fnmatchcase(path.as_posix(), pattern)
+
+
+def place_name(path: Path) -> str:
+    """What a file or a folder is called, without .nii or .nii.gz; `.` has a name, and a link its own."""
+    return nifti_stem(Path(os.path.abspath(path)))
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder is not hidden, as `.git` with the objects of git-annex is."""
+    return not name.startswith(".")
+
+
+def nifti_files(folder: Path, is_searched: Callable[[str], bool] = is_visible) -> list[Path]:
+    """The NIfTI files of a folder and of those below it, by path.
+
+    Hidden files are left out, and links to folders are not followed. A link to a file counts as a file, whether or not
+    its target exists.
+
+    Args:
+        folder: where to look, hidden or not.
+        is_searched: whether to look into a folder below it, by its name.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = filter(is_searched, folders)
+        found += [Path(parent, name) for name in names if is_visible(name) and is_nifti(Path(name))]
+    return sorted(found)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of data that is not there.
+
+    Raises:
+        InputError: no such folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: {'not a' if folder.exists() else 'no such'} folder; check the path")
+
+
+def check_writable(folder: Path) -> None:
+    """Find out before the work whether its result can be written.
+
+    Raises:
+        InputError: the folder, or the one it would be made in, takes no files.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
+
+
+@contextmanager
+def staging_folder(folder: Path, advice: str = "free space or change folder") -> Iterator[Path]:
+    """A hidden folder for files that are being written, inside the one they are for; it is removed in the end.
+
+    Args:
+        folder: made if missing.
+        advice: what to do if it cannot be written to.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
+    staging = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".keras_scgm_", dir=folder))
+        yield staging
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise InputError(f"{folder}: writing failed ({reason}); {advice}") from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def replaced(path: Path, advice: str = "free space or change folder") -> Iterator[Path]:
+    """A temporary path whose file takes the place of `path` at the end; at every moment one of them is there.
+
+    Args:
+        path: its folder is made if missing.
+        advice: as of `staging_folder`.
+
+    Raises:
+        InputError: it cannot be written; `path` is what it was.
+    """
+    with staging_folder(path.parent, advice) as staging:
+        yield staging / path.name
+        os.replace(staging / path.name, path)
+
+
+@contextmanager
+def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
+    """A staging folder whose files go into `folder` at the end: all of them, or none.
+
+    Args:
+        folder: made if missing. Its files of the same names are replaced, links as such.
+        former: names of the files of an earlier result; those that the new one lacks are removed.
+
+    Raises:
+        InputError: a file cannot be written or replaced; `folder` holds what it held before.
+    """
+    with staging_folder(folder) as staging:
+        yield staging
+        # A record (JSON) goes first and comes last, so that none describes other files than those beside it.
+        new = sorted(
+            (path.name for path in staging.iterdir()), key=lambda name: (name.endswith(".json"), name)
+        )
+        old = [name for name in dict.fromkeys([*former, *new]) if os.path.lexists(folder / name)]
+        aside = staging / ".former"
+        aside.mkdir()
+        _move_all(
+            [(folder, aside, name) for name in reversed(old)] + [(staging, folder, name) for name in new]
+        )
+
+
+def _move_all(moves: Sequence[tuple[Path, Path, str]]) -> None:
+    """Move files (from, to, name), or none of them."""
+    for number, (source, target, name) in enumerate(moves):
+        try:
+            if (source / name).is_dir() and not (source / name).is_symlink():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            os.replace(source / name, target / name)
+        except BaseException as error:
+            for moved_from, moved_to, moved in reversed(moves[:number]):
+                os.replace(moved_to / moved, moved_from / moved)
+            if isinstance(error, OSError):
+                raise InputError(
+                    f"{moves[-1][1] / name}: cannot be replaced ({error.strerror}); move it away, or choose another "
+                    "folder"
+                ) from error
+            raise

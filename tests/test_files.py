@@ -1,0 +1,121 @@
+"""Names, paths and writing: everything or nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+from keras_scgm.files import is_nifti, nifti_files, nifti_stem, place_name, replaced, staged
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): path.read_text()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("a.nii", "a"), ("a.nii.gz", "a"), ("A.b.NII.GZ", "A.b"), ("a.Nii", "a"), ("a.gz", None), ("nii", None)],
+)
+def test_the_ending_of_a_nifti_name_is_of_any_case(name, stem):
+    assert is_nifti(Path(name)) == (stem is not None)
+    assert nifti_stem(Path("folder", name)) == (stem or name)
+
+
+def test_a_place_has_a_name_of_its_own(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "object-0123.nii.gz").touch()
+    (tmp_path / "mask.nii.gz").symlink_to("object-0123.nii.gz")
+    monkeypatch.chdir(tmp_path / "results")
+    assert place_name(Path(".")) == "results"
+    assert place_name(Path("../mask.nii.gz")) == "mask"
+
+
+def test_the_home_folder_may_be_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert checks.path("image", "~/a.nii") == checks.path("image", Path("~/a.nii")) == tmp_path / "a.nii"
+    with pytest.raises(InputError, match=r"~no-such-user/a.nii: not a path \(Could not determine home"):
+        checks.path("image", "~no-such-user/a.nii")
+
+
+def test_hidden_folders_and_links_to_folders_are_not_searched(tmp_path):
+    for name in ("b.nii", "a/c.NII.GZ", ".git/d.nii", "a/.e.nii", "derivatives/f.nii", "a/derivatives/g.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "gone.nii").symlink_to("nowhere.nii")
+    assert nifti_files(tmp_path, lambda name: name == "a") == [
+        tmp_path / name for name in ("a/c.NII.GZ", "b.nii", "gone.nii")
+    ]
+    assert len(nifti_files(tmp_path)) == 5
+    assert nifti_files(tmp_path / ".git") == [tmp_path / ".git" / "d.nii"]
+
+
+def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "new" / "a.txt"
+    with replaced(path) as temporary:
+        temporary.write_text("1")
+        assert not path.exists()
+    with pytest.raises(ZeroDivisionError), replaced(path) as temporary:
+        temporary.write_text(str(1 / 0))
+    failed = pytest.raises(InputError, match=r"writing failed \(No such file or directory\); try again")
+    with failed, replaced(path, "try again"):
+        pass
+    assert content(tmp_path) == {"new/a.txt": "1"}
+
+
+def write(staging: Path, text: str, *names: str) -> None:
+    for name in names:
+        (staging / name).write_text(text)
+
+
+def test_files_of_an_earlier_result_go_with_it(tmp_path):
+    with staged(tmp_path) as staging:
+        write(staging, "1", "mask", "map", "record.json")
+    (tmp_path / "other").write_text("0")
+    with staged(tmp_path, former=["mask", "map", "never"]) as staging:
+        write(staging, "2", "mask", "table", "record.json")
+    assert content(tmp_path) == {"mask": "2", "table": "2", "record.json": "2", "other": "0"}
+
+
+def test_a_link_is_replaced_and_not_what_it_points_to(tmp_path):
+    (tmp_path / "object").write_text("kept")
+    (tmp_path / "mask").symlink_to("object")
+    (tmp_path / "map").symlink_to("nowhere")
+    with staged(tmp_path, former=["map"]) as staging:
+        write(staging, "2", "mask")
+    assert content(tmp_path) == {"object": "kept", "mask": "2"}
+    assert not os.path.lexists(tmp_path / "map")
+
+
+@pytest.mark.parametrize("refused", ["a", "mask", "record.json", "table"])
+def test_a_file_that_cannot_be_replaced_leaves_everything_as_it_was(tmp_path, monkeypatch, refused):
+    write(tmp_path, "1", "mask", "map", "record.json")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "mine").write_text("0")
+    before = content(tmp_path)
+    rename = os.replace
+
+    def replace(source, target):
+        if refused in (source.name, target.name) and tmp_path in (source.parent, target.parent):
+            raise PermissionError(1, "Operation not permitted")
+        rename(source, target)
+
+    def attempt():
+        with staged(tmp_path, former=["mask", "map"]) as staging:
+            write(staging, "2", "mask", "table", "record.json", *(["a"] if refused == "a" else []))
+
+    with monkeypatch.context() as patch:
+        if refused != "a":
+            patch.setattr("keras_scgm.files.os.replace", replace)
+        reason = "Is a directory" if refused == "a" else "Operation not permitted"
+        with pytest.raises(
+            InputError, match=rf"{tmp_path}/{refused}: cannot be replaced \({reason}\); move it"
+        ):
+            attempt()
+    assert content(tmp_path) == before
