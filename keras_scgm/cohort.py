@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback
 from keras_scgm.files import check_writable
 from keras_scgm.outputs import OutputPaths, is_finished, output_kind, write_outputs
@@ -39,6 +40,9 @@ class Job:
     image: Path
     paths: OutputPaths
     is_named: bool = True
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self, image=checks.path)
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,11 @@ def run_on_ray(
         _check_answers(address)
     for item in weights or ():
         resolve_weights(item)
-    weights = [Path(item).resolve() if Path(item).is_file() else item for item in weights or ()] or None
+    places = [checks.path("weights", item) for item in weights or ()]
+    weights = [
+        place.resolve() if place.is_file() else item
+        for place, item in zip(places, weights or (), strict=True)
+    ] or None
     writing = replace(writing, resume=not writing.force)
     # One core per worker: more threads than cores only get in each other's way.
     environment = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

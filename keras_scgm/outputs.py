@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import RESULT_SUFFIX, nifti_stem, staged
 from keras_scgm.morphometry import SliceArea
@@ -26,6 +27,9 @@ class OutputPaths:
     """
 
     mask: Path
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self, mask=checks.path)
 
     @classmethod
     def for_input(cls, image: Path, folder: Path | None = None) -> OutputPaths:

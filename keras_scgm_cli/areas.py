@@ -58,7 +58,7 @@ def areas(
     if table.suffix != ".csv":
         raise InputError(f"{table}: the tables are CSV; give a name ending in .csv")
     level_table = table.with_name(f"{table.stem}_levels.csv")
-    for path in (table, level_table) if levels else (table,):
+    for path in (table, level_table):
         if path.exists() and not force:
             raise InputError(f"{path}: exists; replace it with --force")
 
@@ -85,3 +85,5 @@ def areas(
             typer.echo(f"warning: {levels}: no level in any slice with gray matter", err=True)
         write_table(level_table, LevelSection, per_level)
         typer.echo(f"{level_table}: {len(per_level)} levels")
+    else:
+        level_table.unlink(missing_ok=True)

@@ -73,6 +73,7 @@ def train(
     kill. Interrupt it at any time: the epochs that were finished are kept.
     """
     import_keras_scgm()
+    from keras_scgm.errors import InputError
     from keras_scgm.training import Batches, all_devices, annotated_source, drawn_source
     from keras_scgm.training import train as train_network
 
@@ -88,13 +89,20 @@ def train(
         "xla": xla or None,
     }
     chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
+    own_split, drawn = output / "split.json", output / "validation"
+    if data is None and own_split.exists():
+        raise InputError(f"{own_split}: the training is one on annotated volumes; give them with --data")
+    if data is not None and drawn.exists():
+        raise InputError(
+            f"{drawn}: the training is one on drawn slices; leave out --data, or choose another folder"
+        )
     with all_devices() if everywhere else nullcontext():
         batches: Batches
         if data is None:
-            batches, validation = drawn_source(output / "validation", chosen.seed, chosen.window_px)
+            batches, validation = drawn_source(drawn, chosen.seed, chosen.window_px)
         else:
             batches, validation = annotated_source(
-                data, split or output / "split.json", raters, chosen.seed, chosen.window_px
+                data, split or own_split, raters, chosen.seed, chosen.window_px
             )
             for warning in batches.slices.warnings:
                 typer.echo(f"warning: {warning}", err=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 import keras_scgm_client
+import keras_scgm_client.outputs as client_outputs
 import nibabel as nib
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Model
 from tiny_serving import THRESHOLD, nifti_bytes, random_voxels, save_tiny_models
 
+import keras_scgm.images
 from keras_scgm.serving import standin
 
 SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
@@ -136,6 +138,7 @@ def test_many_clients_at_a_time(address, tmp_path):
 
 SERVE = """
 import sys, threading
+import keras_scgm.images
 from keras_scgm.serving import standin
 folder, rest_port, grpc_port = sys.argv[1:]
 with standin.serve(standin.Catalogue.load(folder), rest_port=int(rest_port), grpc_port=int(grpc_port)) as address:
@@ -506,6 +509,26 @@ def test_folders_keep_their_places_and_finished_images_are_skipped(run, url, ima
     code, out, err = run("segment", images, "-o", tmp_path / "out", "--server", url)
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == "0 segmented, 4 skipped, 0 failed"
+
+
+def test_folders_are_searched_as_by_the_command_itself(images):
+    assert client_outputs.LABEL_NAME == keras_scgm.images.LABEL_NAME
+    for name in (
+        ".git/a.nii",
+        "derivatives/a.nii",
+        "deep/a_gmseg.nii.gz",
+        "a_seg.nii",
+        ".a.nii",
+        "notes.txt",
+    ):
+        (images / name).parent.mkdir(exist_ok=True)
+        (images / name).touch()
+    (images / "0.nii.gz").rename(images / "0.NII.GZ")
+    (images / "deep" / "circle").symlink_to(images)
+    found = client_outputs.find_images(images)
+    assert found == [image.path for image in keras_scgm.images.find_images([images]).images]
+    assert len(found) == 4
+    assert client_outputs.OutputPaths.for_input(found[0]).mask == images / "0_gmseg.nii.gz"
 
 
 def test_settings_that_are_wrong_for_all_images_are_told_once(run, url, images):

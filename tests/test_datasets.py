@@ -98,8 +98,12 @@ def test_training_and_test_folders_side_by_side_are_one_data_set(challenge):
 
 
 def test_folder_without_challenge_files_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere: no siteS-scNN-image.nii.gz in it; give the folder"):
+    with pytest.raises(InputError, match=r"nowhere: no such folder; check the path"):
         find_challenge(tmp_path / "nowhere")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "site1-sc01-image.nii.gz").touch()
+    with pytest.raises(InputError, match=r": no siteS-scNN-image.nii.gz in it; give the folder"):
+        find_challenge(tmp_path)
 
 
 def test_mask_without_image_is_refused(challenge):
@@ -288,6 +292,20 @@ def test_bids_sessions_of_a_subject_are_separate_volumes(tmp_path):
     assert [volume.subject_id for volume in volumes] == ["sub-01", "sub-01"]
     for volume in volumes:
         assert volume.masks[0].name.startswith(volume.image.name.removesuffix(".nii.gz"))
+
+
+def test_bids_endings_may_be_in_upper_case_and_hidden_folders_are_not_searched(tmp_path):
+    (tmp_path / ".git" / "annex").mkdir(parents=True)
+    save(tmp_path / ".git" / "annex" / "sub-09_T2star.nii.gz", blob())
+    save(tmp_path / "sub-01_T2star.nii.gz", blob()).rename(tmp_path / "sub-01_T2star.NII.GZ")
+    labels = tmp_path / "derivatives" / "labels"
+    save(labels / ".git" / "sub-01_T2star_gmseg.nii.gz", blob())
+    save(labels / "a.nii.gz", blob()).rename(labels / "sub-01_T2star_gmseg.NII.GZ")
+    (volume,) = find_bids(tmp_path)
+    assert (volume.image.name, [mask.name for mask in volume.masks]) == (
+        "sub-01_T2star.NII.GZ",
+        ["sub-01_T2star_gmseg.NII.GZ"],
+    )
 
 
 def test_bids_mismatches_are_refused(tmp_path):

@@ -563,6 +563,14 @@ def test_written_files(result, tmp_path):
     assert latex.count(r"\\") == 1 + len(CHALLENGE_METRICS)
 
 
+def test_tables_of_an_earlier_evaluation_go_with_it(result, tmp_path):
+    before = {path.name for path in write_evaluation(result, tmp_path, with_published=True)}
+    (tmp_path / "notes.txt").write_text("mine")
+    after = {path.name for path in write_evaluation(result, tmp_path)}
+    assert before - after == {"table1.csv", "table1.tex"}
+    assert {path.name for path in tmp_path.iterdir()} == {*after, "notes.txt"}
+
+
 def test_an_unwritable_folder_is_an_input_error(result, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="writing failed"):

@@ -11,7 +11,10 @@ import pytest
 
 from keras_scgm import InputError, segment
 from keras_scgm.cohort import Job, Writing, do_job
+from keras_scgm.datasets import AnnotatedVolume, Split, find_bids, find_challenge
+from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
 from keras_scgm.errors import NotAnImageError
+from keras_scgm.evaluation import evaluate, write_evaluation
 from keras_scgm.images import LABEL_NAME, MAX_LABELS, check_is_image, find_images
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.outputs import OutputPaths
@@ -275,6 +278,38 @@ def test_labels_that_were_named_are_refused(run, reference, tmp_path, bright_net
 
 def test_the_home_folder_may_be_a_tilde_in_python(tmp_path, monkeypatch, small, bright_network):
     monkeypatch.setenv("HOME", str(tmp_path))
-    small[0].to_filename(tmp_path / "a.nii")
+    monkeypatch.chdir(tmp_path)
+    image, mask = small
+    image.to_filename("a.nii")
+    mask.to_filename("a_gmseg.nii")
     assert segment("~/a.nii", bright_network).record["input"] == f"{tmp_path}/a.nii"
-    assert [image.path for image in find_images(["~"]).images] == [tmp_path / "a.nii"]
+    assert [found.path for found in find_images(["~"]).images] == [tmp_path / "a.nii"]
+    job = Job(Path("~/a.nii"), OutputPaths.for_input(Path("~/a.nii"), Path("~/out")))
+    assert do_job(Segmenter(bright_network), job, Writing()).status == "segmented"
+    assert (tmp_path / "out" / "a_gmseg.json").is_file()
+
+    site = PhantomSpec(spacing_mm=0.5, matrix_size=40, n_slices=1)
+    write_challenge_dataset("~/drawn", 1, raters=1, sites={1: site})
+    (drawn,) = find_challenge("~/drawn")
+    assert drawn.image == tmp_path / "drawn" / "site1-sc01-image.nii.gz"
+    assert AnnotatedVolume(Path("~/a.nii"), (Path("~/b.nii"),), "1").masks == (tmp_path / "b.nii",)
+    Split((drawn,), ()).write("~/split.json")
+    assert Split.read("~/split.json").train == (drawn,)
+    with pytest.raises(InputError, match=f"{tmp_path}/none: no such folder"):
+        find_bids("~/none")
+
+    result = evaluate("~/a_gmseg.nii", ["~/a_gmseg.nii"])
+    assert result.scores[0].challenge["DSC"] == 1
+    assert write_evaluation(result, "~/tables")[0].parent == tmp_path / "tables"
+    bright_network.save("bright.keras")
+    assert Segmenter("~/bright.keras").networks.cards[0].name == "bright"
+    assert not (tmp_path / "~").exists()
+
+
+def test_a_result_may_be_named_in_upper_case(run, small, weights, tmp_path):
+    small[0].to_filename(tmp_path / "a.nii")
+    code, *_ = run("segment", tmp_path / "a.nii", "-w", weights, "-o", tmp_path / "MASK.NII.GZ")
+    assert code == 0
+    assert set(state(tmp_path)) == {"a.nii", "MASK.NII.GZ", "MASK.json", "MASK_area.csv", "MASK_qc.png"}
+    assert (tmp_path / "MASK.NII.GZ").read_bytes().startswith(b"\x1f\x8b")
+    assert nib.load(tmp_path / "MASK.NII.GZ").shape == (64, 64, 2)

@@ -186,6 +186,11 @@ def test_tables(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
         [*(path.name for path in paths), "gm_sections.csv", "gm_sections_levels.csv"]
     )
+    # A table per level of an earlier measurement does not stay beside another one's sections.
+    (tmp_path / "gm_sections.csv").unlink()
+    assert isinstance(CliRunner().invoke(app, ["areas", str(paths[0])]).exception, InputError)
+    assert CliRunner().invoke(app, ["areas", str(paths[0]), "--force"]).exit_code == 0
+    assert not (tmp_path / "gm_sections_levels.csv").exists()
 
 
 def test_a_table_that_cannot_be_written_is_an_input_error(tmp_path):

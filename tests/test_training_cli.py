@@ -69,7 +69,11 @@ def test_a_split_is_of_the_data_that_are_given(run, data, spec, tmp_path):
     assert "its data were" in err
     code, _, err = run("train", out, "--spec", spec, "--resume")
     assert (code, len(err.splitlines())) == (2, 1), err
-    assert "its validation volumes were 4" in err
+    assert f"{out}/split.json: the training is one on annotated volumes; give them with --data" in err
+    (tmp_path / "drawn" / "validation").mkdir(parents=True)
+    code, _, err = run("train", tmp_path / "drawn", "--data", data, "--spec", spec, "--resume")
+    assert (code, len(err.splitlines())) == (2, 1), err
+    assert "drawn/validation: the training is one on drawn slices; leave out --data" in err
     assert sorted(out.iterdir()) == before
     assert run("train", out, "--data", data, "--spec", spec, "--resume")[0] == 0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume
 from keras_scgm.errors import InputError
-from keras_scgm.files import check_folder, fits, nifti_files, nifti_stem
+from keras_scgm.files import check_folder, fits, is_visible, nifti_files, nifti_stem, with_ending
 
 
 def find_bids(
@@ -51,7 +51,11 @@ def find_bids(
     if not images:
         raise InputError(f"{folder}: no image {image_pattern} in it; check the folder and image_pattern")
     masks: dict[str, list[Path]] = {stem: [] for stem in images}
-    for path in sorted(folder.glob(mask_pattern)):
+    patterns = {str(with_ending(Path(mask_pattern), change)) for change in (str, str.lower, str.upper)}
+    found = {path for pattern in patterns for path in folder.glob(pattern)}
+    for path in sorted(found):
+        if not all(map(is_visible, path.relative_to(folder).parts)):
+            continue
         stems = [stem for stem in images if path.name.startswith(f"{stem}_")]
         if not stems:
             raise InputError(

@@ -29,6 +29,7 @@ from keras_scgm.evaluation.summary import (
 )
 from keras_scgm.files import staged
 
+TABLES = ("table2", "table3", "breakdown", "raters", "models", "table1")
 UNITS = {"MSD": "mm", "HSD": "mm", "SHD": "mm", "SMD": "mm", "TPR": "%", "TNR": "%", "PPV": "%", "CC": "%"}
 TABLE3_NAMES = {
     "dice": "Dice",
@@ -351,7 +352,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
 
     Args:
         evaluation: what to write.
-        folder: created if missing; files of these names are replaced.
+        folder: made if missing; files of these names are replaced, and removed where the evaluation has no such table.
         with_published: add the paper's columns to Tables 2 and 3, and Table 1.
 
     Returns:
@@ -362,7 +363,8 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
     """
     checks.instance(Evaluation, "what evaluate returned")("evaluation", evaluation)
     folder = checks.path("folder", folder)
-    with staged(folder) as staging:
+    former = [f"{name}{ending}" for name in TABLES for ending in (".csv", ".tex")]
+    with staged(folder, former) as staging:
         _write_cases(staging / "cases.csv", evaluation.scores)
         _write_slices(staging / "slices.csv", evaluation.scores)
         for table in all_tables(evaluation, with_published):

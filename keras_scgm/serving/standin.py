@@ -37,6 +37,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError, log_traceback
 from keras_scgm.serving.rest_format import Arrays, FormatError, format_outputs, parse_document, parse_inputs
 from keras_scgm.serving.warmup import read_warmup
@@ -204,7 +205,7 @@ class Catalogue:
         Raises:
             InputError: nothing to serve, a file that cannot be read, or a version that is not there.
         """
-        folder = Path(folder)
+        folder = checks.path("folder", folder)
         if config is not None:
             return cls({entry.name: _load_model(folder, entry) for entry in _read_config(Path(config))})
         if not folder.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client
 from keras_scgm_client.errors import ClientError, ImageError
-from keras_scgm_client.outputs import OutputPaths, is_result
+from keras_scgm_client.outputs import OutputPaths, find_images
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -167,12 +167,10 @@ def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | 
         if not path.is_dir():
             images.append((path, output))
             continue
-        found = sorted(file for file in path.rglob("*") if file.name.endswith((".nii", ".nii.gz")))
-        images.extend(
-            (file, output and output / file.parent.relative_to(path)) for file in found if not is_result(file)
-        )
+        found = find_images(path)
+        images.extend((file, output and output / file.parent.relative_to(path)) for file in found)
     if not images:
-        raise ClientError(f"{inputs[0]}: holds no .nii or .nii.gz file; check the path")
+        raise ClientError(f"{inputs[0]}: holds no .nii or .nii.gz image; check the path")
     return images
 
 

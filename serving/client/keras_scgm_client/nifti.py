@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_scgm_client.errors import ImageError, ServerError
+from keras_scgm_client.outputs import is_nifti
 
 HEADER_BYTES = 348
 MAX_UNPACKED_BYTES = 2**30
@@ -45,7 +46,7 @@ def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
     Raises:
         ImageError: no such file, too large, no NIfTI-1 file of three dimensions, or cut off.
     """
-    if not path.name.endswith((".nii", ".nii.gz")):
+    if not is_nifti(path):
         raise ImageError(f"{path}: not a .nii or .nii.gz file; convert it first")
     try:
         size = path.stat().st_size

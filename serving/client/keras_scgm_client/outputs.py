@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from typing import Any
 from keras_scgm_client.errors import ImageError
 
 SUFFIX = "_gmseg"
+LABEL_NAME = re.compile(
+    r"(?:^|[_.])[a-z]*seg(?:m|mentation)?(?![a-z])|mask(?!ed)|label(?!l?ed)|_uncertainty$", re.IGNORECASE
+)
+_NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -41,14 +46,26 @@ class OutputPaths:
         return self.mask.with_name(f"{stem(self.mask)}.json")
 
 
+def is_nifti(path: Path) -> bool:
+    """Whether a name ends in .nii or .nii.gz, in lower or upper case."""
+    return _NIFTI_ENDING.search(path.name) is not None
+
+
 def stem(path: Path) -> str:
-    """File name without .nii or .nii.gz."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    """File name without .nii or .nii.gz, in lower or upper case."""
+    return _NIFTI_ENDING.sub("", path.name)
 
 
-def is_result(path: Path) -> bool:
-    """Whether a file was written by this client or by keras-scgm, or is on its way to be."""
-    return path.name.startswith(".") or stem(path).endswith((SUFFIX, f"{SUFFIX}_uncertainty"))
+def find_images(folder: Path) -> list[Path]:
+    """The images of a folder and of those below it, as `keras-scgm segment` finds them.
+
+    Hidden files and folders (`.git`), `derivatives`, results and files named like labels are left out.
+    """
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "derivatives"]
+        found += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(path for path in found if is_nifti(path) and not LABEL_NAME.search(stem(path)))
 
 
 def check_writable(folder: Path) -> None:
