@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,8 +103,9 @@ def find_images(
                 found.problems.append(f"{place}: no image matches this pattern; check the path")
         else:
             found.images.append(ImageFile(place, place.parent, is_named=True))
-    found.images = _each_once(found.images)
-    return found
+    return FoundImages(
+        _each_once(found.images), [*dict.fromkeys(found.problems)], [*dict.fromkeys(found.notes)]
+    )
 
 
 def check_is_image(volume: Volume) -> None:
@@ -121,7 +123,8 @@ def check_is_image(volume: Volume) -> None:
         values.update([0.0] if marked.size < slices.size else [], np.unique(marked).tolist())
         if len(values) > MAX_LABELS or (len(values) > 2 and any(value != round(value) for value in values)):
             return
-    if len(values) > 1:
+    # A few voxels have few values, whatever they show.
+    if 1 < len(values) <= math.prod(volume.voxels.shape) / 8:
         listed = ", ".join(f"{value:g}" for value in sorted(values)[:4]) + (
             ", ..." if len(values) > 4 else ""
         )

@@ -340,6 +340,8 @@ BAD_FILES = {
     "bad qfac": (patched(patched(GOOD, 252, "2h", 1, 0), 76, "f", 0.5), "no usable affine"),
     "coarse": (patched(GOOD, 280, "12f", 9, 0, 0, 0, 0, 9, 0, 0, 0, 0, 5, 0), "outside 0.01 to 5 mm"),
     "intercept": (patched(GOOD, 112, "2f", 1, np.inf), "scl_inter is not finite"),
+    "overflow": (GOOD[:-4] + struct.pack("<f", -1e30), r"intensities beyond 1e\+18 cannot be computed with"),
+    "overflow by the slope": (patched(GOOD, 112, "2f", 1e30, 0), r"intensities beyond 1e\+18"),
     "offset": (patched(GOOD, 108, "f", -1), "vox_offset is unusable"),
     "huge offset": (patched(GOOD, 108, "f", 1e12), "more than 1024 MiB"),
     "huge": (patched(GOOD, 40, "8h", 7, *[32767] * 7), "more than 1024 MiB"),

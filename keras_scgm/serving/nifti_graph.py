@@ -22,6 +22,7 @@ from keras_scgm.nifti import (
     SPACING_TOLERANCE,
     SPACING_WARNING,
 )
+from keras_scgm.volume import MAX_INTENSITY
 
 VOXEL_TYPES = {
     2: tf.uint8,
@@ -45,6 +46,11 @@ MAX_UNPACKED_BYTES = 2**30
 # DEFLATE packs 1032:1 at best: a first look unpacks to at most two thirds of the limit, a second, at twice as
 # much of a stream of nothing but such packing, is over it.
 FIRST_LOOK_BYTES = 2 * MAX_UNPACKED_BYTES // (3 * 1032)
+
+TOO_LARGE = (
+    f"intensities beyond {MAX_INTENSITY:g} cannot be computed with; divide them, or mend scl_slope and scl_inter in "
+    "the header"
+)
 
 HEADER_BYTES = 348
 VOXEL_OFFSET = 352
@@ -106,8 +112,11 @@ class StoredImage:
         slices = tf.switch_case(
             self._header.type_index, [_decoder(stored, dtype) for dtype in VOXEL_TYPES.values()]
         )
-        slices = tf.reshape(slices, tf.shape(stored)[:3]) * self._header.slope + self._header.intercept
+        slices = tf.reshape(slices, tf.shape(stored)[:3])
         is_finite = tf.math.is_finite(slices)
+        slices = slices * self._header.slope + self._header.intercept
+        largest = tf.reduce_max(tf.where(is_finite, tf.abs(slices), 0.0))
+        slices = require(self._header.source, [(largest <= MAX_INTENSITY, TOO_LARGE)], slices)
         n_finite = tf.math.count_nonzero(is_finite, axis=(1, 2), keepdims=True)
         total = tf.reduce_sum(tf.where(is_finite, slices, 0.0), axis=(1, 2), keepdims=True)
         means = total / tf.cast(tf.maximum(n_finite, 1), tf.float64)
