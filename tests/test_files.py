@@ -41,6 +41,8 @@ def test_the_home_folder_may_be_a_tilde(tmp_path, monkeypatch):
     assert checks.path("image", "~/a.nii") == checks.path("image", Path("~/a.nii")) == tmp_path / "a.nii"
     with pytest.raises(InputError, match=r"~no-such-user/a.nii: not a path \(Could not determine home"):
         checks.path("image", "~no-such-user/a.nii")
+    with pytest.raises(InputError, match="image must be a path, received None"):
+        checks.path("image", None)
 
 
 def test_hidden_folders_and_links_to_folders_are_not_searched(tmp_path):

@@ -266,6 +266,10 @@ def test_few_values_are_labels(voxels, held):
             check_is_image(volume)
 
 
+def test_a_few_voxels_are_not_taken_for_labels():
+    check_is_image(volume_from_image(nib.Nifti1Image(np.arange(3.0).reshape(1, 1, 3), np.eye(4))))
+
+
 def test_labels_that_were_named_are_refused(run, reference, tmp_path, bright_network):
     mask = tmp_path / "scan.nii.gz"
     shutil.copy(reference / "failing/mask_as_input.nii.gz", mask)
