@@ -48,8 +48,10 @@ class SliceArea:
         predicted_dsc: what agreement with a reference is to be expected (`keras_scgm.quality`); NaN without
             gray matter.
         verdict: "pass", "review" or "fail".
-        area_sd_mm2: spread of the area over dropout passes if all voxels err together, the most that their
-            map allows; NaN without passes.
+        area_sd_mm2: standard deviation (n - 1) of the soft area over the passes of `keras_scgm.uncertainty`;
+            NaN without passes.
+        uncertainty: sum of the slice's uncertainty map divided by that of its probabilities, 0 where all passes
+            agree; NaN without passes or gray matter.
     """
 
     slice: int
@@ -64,6 +66,7 @@ class SliceArea:
     predicted_dsc: float = math.nan
     verdict: str = ""
     area_sd_mm2: float = math.nan
+    uncertainty: float = math.nan
 
     @property
     def equivalent_diameter_mm(self) -> float:

@@ -105,6 +105,7 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                 "predicted_dsc",
                 "verdict",
                 "area_sd_mm2",
+                "uncertainty",
             ]
         )
         for row in areas:
@@ -123,6 +124,7 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                     _known(row.predicted_dsc, ".3f"),
                     row.verdict,
                     _known(row.area_sd_mm2, ".3f"),
+                    _known(row.uncertainty, ".3f"),
                 ]
             )
 

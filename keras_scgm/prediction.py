@@ -1,4 +1,4 @@
-"""Probabilities from networks: compiled once, mirrored, sampled with dropout, averaged over an ensemble.
+"""Probabilities from networks: compiled once, mirrored, averaged over an ensemble.
 
 Keras is imported only for networks that a runtime cannot compute without it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -18,7 +18,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.pretrained import DARK, WeightsCard, read_layers, resolve_weights
 from keras_scgm.runtimes import Network, check_choice, open_runtime
-from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model
+from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model, mirrored
 from keras_scgm.slices import SliceSpec
 
 if TYPE_CHECKING:
@@ -33,13 +33,12 @@ class Ensemble:
     Args:
         weights: known name, file, or model; several are averaged.
         mirror: average with the prediction of the left-right mirrored slices.
-        dropout_passes: Monte-Carlo dropout passes of each network for `spread`.
-        seed: of the dropout noise.
         runtime: what computes them, see `keras_scgm.runtimes.open_runtime`.
         precision: of the computation, see `keras_scgm.runtimes.open_runtime`.
 
     Attributes:
         spec: the slices that the networks expect.
+        predictors: one function per network, as `predict` without mirroring.
         runtime: name, version and precision.
         takes_crops: whether `predict` takes `crops`.
         knows_dark: whether all of them know gray matter that is darker than white matter.
@@ -52,8 +51,6 @@ class Ensemble:
         self,
         weights: Weights | Sequence[Weights],
         mirror: bool = False,
-        dropout_passes: int = 0,
-        seed: int = 0,
         runtime: str | None = None,
         precision: str = "float32",
     ) -> None:
@@ -71,13 +68,10 @@ class Ensemble:
         self.spec = specs.pop()
         self.knows_dark = all(DARK in card.contrasts for card in self.cards)
         self._mirror = mirror
-        self._dropout_passes = dropout_passes
-        self._seed = seed
         runtimes = [open_runtime(network, runtime, precision) for network, _ in networks]
         self.runtime = str(runtimes[0])
-        self._predictors = [runtime.predict for runtime in runtimes]
+        self.predictors = [runtime.predict for runtime in runtimes]
         self.takes_crops = all(runtime.takes_crops for runtime in runtimes)
-        self._samplers = [DropoutSampler(network.model) for network, _ in networks] if dropout_passes else []
 
     def predict(self, slices: np.ndarray, crops: np.ndarray | None = None) -> np.ndarray:
         """Mean gray matter probability.
@@ -91,67 +85,11 @@ class Ensemble:
         """
         given = [slices] if crops is None else [slices, crops]
         predictions = []
-        for predict in self._predictors:
+        for predict in self.predictors:
             predictions.append(predict(*given))
             if self._mirror:
-                predictions.append(predict(*(array[:, ::-1] for array in given))[:, ::-1])
+                predictions.append(mirrored(predict)(*given))
         return np.mean(predictions, axis=0)
-
-    def reset_dropout(self) -> None:
-        """Start the dropout noise anew, so that an image's map does not depend on those before it."""
-        for number, sampler in enumerate(self._samplers):
-            sampler.reset(self._seed + number)
-
-    def spread(self, slices: np.ndarray) -> np.ndarray:
-        """Standard deviation over the dropout passes of all networks.
-
-        Args:
-            slices: normalised, float32 (slice, rows, columns, 1).
-
-        Returns:
-            float32 (slice, rows, columns) in [0, 0.5].
-        """
-        passes = range(self._dropout_passes)
-        return np.std([sampler(slices) for sampler in self._samplers for _ in passes], axis=0)
-
-
-class DropoutSampler:
-    """A copy of a network whose dropout stays on (Gal and Ghahramani 2016), batch normalisation off.
-
-    Args:
-        model: the network; it is not changed.
-
-    Raises:
-        InputError: it has no dropout.
-    """
-
-    def __init__(self, model: keras.Model) -> None:
-        import keras
-
-        from keras_scgm.runtimes.keras_network import predictor
-
-        copy = keras.models.clone_model(model)
-        copy.set_weights(model.get_weights())
-        layers = list(_leaves(copy))
-        self._dropouts = [layer for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
-        if not self._dropouts:
-            raise InputError(
-                f"network {model.name} has no dropout, which an uncertainty map needs; "
-                "choose weights trained with it, such as challenge"
-            )
-        for layer in layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                # A frozen BatchNormalization keeps its moving statistics even with training=True.
-                layer.trainable = False
-        self._predict = predictor(copy, training=True)
-
-    def reset(self, seed: int) -> None:
-        for number, layer in enumerate(self._dropouts):
-            state = np.array([(seed * len(self._dropouts) + number) % 2**32, 0], dtype=np.uint32)
-            layer.seed_generator.state.assign(state)
-
-    def __call__(self, slices: np.ndarray) -> np.ndarray:
-        return self._predict(slices)
 
 
 def _load(weights: Weights) -> tuple[Network, WeightsCard]:
@@ -214,13 +152,3 @@ def _load_model(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
     from keras_scgm.models import load_network
 
     return load_network(weights)
-
-
-def _leaves(model: keras.Model) -> Iterator[keras.Layer]:
-    import keras
-
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        else:
-            yield layer

@@ -36,7 +36,9 @@ from keras_scgm.quality import (
     slice_features,
 )
 from keras_scgm.runtimes import check_choice
+from keras_scgm.runtimes.folding import PredictCrops
 from keras_scgm.slices import EDGE_MM, Region, SliceGeometry, chunks, is_varied
+from keras_scgm.uncertainty import Spread, measure_spread
 from keras_scgm.volume import Volume, Voxels, zeros
 
 Progress = Callable[[int, int], None]
@@ -61,8 +63,9 @@ class SegmentationSettings:
             window's centre as (right-left, posterior-anterior) in mm from the image's right posterior
             corner.
         mirror: average with the prediction of the left-right mirrored slice.
-        dropout_passes: Monte-Carlo dropout passes for the uncertainty map; 0 makes none.
-        seed: of the dropout passes.
+        uncertainty_passes: Number of predictions of slightly changed images for the uncertainty map
+            (`keras_scgm.uncertainty`), at least 2; 0 makes no map.
+        seed: Seed of those changes.
         frame: which frame of a 4-D image, from 0.
         orientation: axis codes, such as "LAS", for an image whose header has no orientation.
         keep_probabilities: keep the probabilities on the image's grid beside the mask.
@@ -78,7 +81,7 @@ class SegmentationSettings:
     threshold: float | None = None
     window: Literal["auto", "center"] | tuple[float, float] = "auto"
     mirror: bool = False
-    dropout_passes: int = 0
+    uncertainty_passes: int = 0
     seed: int = 0
     frame: int | None = None
     orientation: str | None = None
@@ -93,14 +96,14 @@ class SegmentationSettings:
             threshold=checks.optional(checks.number(above=0, below=1)),
             window=_window,
             mirror=checks.flag,
-            dropout_passes=checks.integer(0),
+            uncertainty_passes=checks.integer(0),
             seed=checks.seed,
             frame=checks.optional(checks.integer(0)),
             orientation=checks.optional(checks.text),
             keep_probabilities=checks.flag,
         )
-        if self.dropout_passes == 1:
-            raise InputError("dropout_passes must be 0 or at least 2, received 1")
+        if self.uncertainty_passes == 1:
+            raise InputError("uncertainty_passes must be 0 or at least 2, received 1")
         if self.orientation is not None:
             axis_codes(self.orientation)
         check_choice(self.runtime, self.precision)
@@ -124,7 +127,8 @@ class Segmentation:
         mask_voxels: uint8, 1 is gray matter, on the stored grid of the image.
         probability_voxels: float32 in [0, 1] on the same grid, if they were kept; 0 where nothing was computed,
             outside the windows and far from the cord (`keras_scgm.cropping`).
-        uncertainty_voxels: float32 standard deviation of the dropout passes, if there were any.
+        uncertainty_voxels: float32 standard deviation of the probability over the passes, on the same grid, if
+            there were any.
         areas: one per slice, in the order of the file.
         quality: how far the result can be trusted, with one judgement per slice from the inferior end.
         warnings: what may be wrong with the result, one line each.
@@ -156,12 +160,12 @@ class Segmentation:
 
     @property
     def uncertainty(self) -> nib.Nifti1Image:
-        """float32 image on the input grid: standard deviation of the probability, in [0, 0.5].
+        """float32 image on the input grid: standard deviation (n - 1) of the probability, in [0, 0.71].
 
         Raises:
-            InputError: the settings asked for no dropout passes.
+            InputError: the settings asked for no passes.
         """
-        return self.volume.result_image(_kept(self.uncertainty_voxels, "dropout_passes=10, for example"))
+        return self.volume.result_image(_kept(self.uncertainty_voxels, "uncertainty_passes=10, for example"))
 
 
 def _kept(voxels: Voxels | None, setting: str) -> Voxels:
@@ -222,8 +226,6 @@ class Segmenter:
         self.networks = Ensemble(
             DEFAULT_WEIGHTS if weights is None else weights,
             mirror=self.settings.mirror,
-            dropout_passes=self.settings.dropout_passes,
-            seed=self.settings.seed,
             runtime=self.settings.runtime,
             precision=self.settings.precision,
         )
@@ -294,13 +296,14 @@ class _Run:
         self.mask = zeros(np.dtype(np.uint8), shape)
         wanted = self.settings.keep_probabilities
         self.probabilities = zeros(np.dtype(np.float32), shape) if wanted else None
-        wanted = self.settings.dropout_passes > 0
+        wanted = self.settings.uncertainty_passes > 0
         self.uncertainty = zeros(np.dtype(np.float32), shape) if wanted else None
         self.n_voxels = np.zeros(volume.n_slices, int)
         self.mask_probability = np.zeros(volume.n_slices)
         self.probability_sum = np.zeros(volume.n_slices)
         self.near_edge = np.zeros(volume.n_slices, bool)
-        self.uncertainty_sum = np.zeros(volume.n_slices)
+        self.uncertainty_sum = np.full(volume.n_slices, np.nan)
+        self.area_std = np.full(volume.n_slices, np.nan)
         self.features = [SliceFeatures(area_mm2=0.0)] * volume.n_slices
         self.warnings = [*volume.warnings]
         self.doubts = [*volume.warnings]
@@ -324,7 +327,6 @@ class _Run:
         if statistics.is_constant:
             self.warnings.append("the image is constant inside the window; the mask is empty")
         else:
-            self.networks.reset_dropout()
             self._segment(windows, progress)
         quality = self._quality()
         if not statistics.is_constant:
@@ -379,8 +381,8 @@ class _Run:
                 native_slices, slices = ahead.result()
                 if stop < n_slices:
                     ahead = helper.submit(self._read, windows, *parts[number + 1])
-                probabilities, n_removed = self._predict(slices, windows, start)
-                spread = self.networks.spread(slices) if self.uncertainty is not None else None
+                probabilities, n_removed = self._predict(self.networks.predict, slices, windows, start)
+                spread = self._spread(native_slices, windows, start)
                 if behind:
                     behind.result()
                 behind = helper.submit(
@@ -405,12 +407,12 @@ class _Run:
         slices: np.ndarray,
         probabilities: np.ndarray,
         n_removed: np.ndarray,
-        spread: np.ndarray | None,
+        spread: Spread | None,
     ) -> None:
         """Resamples predictions to the native grid and computes the quality features."""
         geometry, spacing_mm = windows.geometry, self.networks.spec.spacing_mm
         if spread is not None:
-            self._store_uncertainty(geometry, spread, start)
+            self._store_uncertainty(spread, start)
         volume = self.volume
         mask_view = volume.axial_view(self.mask)
         probability_view = None if self.probabilities is None else volume.axial_view(self.probabilities)
@@ -444,7 +446,9 @@ class _Run:
                 )
         compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 
-    def _predict(self, slices: np.ndarray, windows: Windows, start: int) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(
+        self, predict: PredictCrops, slices: np.ndarray, windows: Windows, start: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities of consecutive windows, computed where they are not known yet, and pixels removed."""
         networks, known, spacing_mm = self.networks, windows.probabilities, self.networks.spec.spacing_mm
         here = slice(start, start + len(slices))
@@ -453,10 +457,10 @@ class _Run:
         is_new = np.array([start + k not in known for k in range(len(slices))]) & is_varied(slices)
         if is_new.any() and centers is not None and networks.takes_crops and self.settings.window == "auto":
             probabilities[is_new] = predict_around(
-                networks.predict, slices[is_new], centers[is_new], spacing_mm, self.threshold
+                predict, slices[is_new], centers[is_new], spacing_mm, self.threshold
             )
         elif is_new.any():
-            probabilities[is_new] = networks.predict(slices[is_new])
+            probabilities[is_new] = predict(slices[is_new])
         for k in range(len(slices)):
             if start + k in known:
                 probabilities[k] = known[start + k]
@@ -464,11 +468,24 @@ class _Run:
             return probabilities, np.zeros(len(slices), int)
         return remove_detached(probabilities, centers, windows.cord_steps[here], self.threshold, spacing_mm)
 
-    def _store_uncertainty(self, geometry: SliceGeometry, windows: np.ndarray, start: int) -> None:
-        view = self.volume.axial_view(_kept(self.uncertainty, "dropout passes"))
-        for index, (region, native) in enumerate(geometry.to_native(windows, start), start):
-            view[(*region, index)] = native
-            self.uncertainty_sum[index] = native.sum()
+    def _spread(self, native_slices: np.ndarray, windows: Windows, start: int) -> Spread | None:
+        passes, seed = self.settings.uncertainty_passes, self.settings.seed
+        if not passes:
+            return None
+
+        def predict_windows(predict: PredictCrops, slices: np.ndarray, changed: Windows) -> np.ndarray:
+            return self._predict(predict, slices, changed, start)[0]
+
+        return measure_spread(
+            self.networks.predictors, predict_windows, native_slices, windows, start, passes, seed
+        )
+
+    def _store_uncertainty(self, spread: Spread, start: int) -> None:
+        part = slice(start, start + len(spread.std))
+        view = self.volume.axial_view(_kept(self.uncertainty, "uncertainty_passes"))
+        view[..., part] = np.moveaxis(spread.std, 0, -1)
+        self.uncertainty_sum[part] = spread.std.sum(axis=(1, 2))
+        self.area_std[part] = spread.area_std
 
     def _is_near_edge(self, place: Region, covered: Region) -> bool:
         for part, seen, spacing_mm in zip(place, covered, self.volume.in_plane_spacing_mm, strict=True):
@@ -535,8 +552,9 @@ class _Run:
                 noise=one.features.noise,
                 predicted_dsc=one.predicted_dsc,
                 verdict=one.verdict,
-                area_sd_mm2=float(self.uncertainty_sum[k] * voxel_area_mm2)
-                if self.uncertainty is not None
+                area_sd_mm2=float(self.area_std[k] * voxel_area_mm2),
+                uncertainty=float(self.uncertainty_sum[k] / self.probability_sum[k])
+                if self.n_voxels[k]
                 else float("nan"),
             )
             for k, one in enumerate(quality.slices)

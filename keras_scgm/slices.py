@@ -66,7 +66,8 @@ class SliceGeometry:
         native_spacing_mm: their spacing in the same order.
         pixel_spacing_mm: pixel spacing of the resampled grid.
         window_shape: pixels of the window in the same order.
-        starts: int array (slice, 2), first resampled pixel of each slice's window; may be negative.
+        starts: (slice, 2), first resampled pixel of each slice's window; may be negative, and between two
+            pixels after `magnified`.
     """
 
     native_shape: tuple[int, int]
@@ -97,6 +98,18 @@ class SliceGeometry:
         first = centers - (np.array(self.window_shape) - 1) / 2
         starts = np.rint(first + ROUNDING_TOLERANCE).astype(int)
         return replace(self, starts=starts)
+
+    def magnified(self, factor: float, shift_px: tuple[float, float] = (0.0, 0.0)) -> SliceGeometry:
+        """Windows of the same number of pixels with a smaller pixel spacing, moved by a part of a pixel or more.
+
+        Args:
+            factor: Magnification about the middle of each window.
+            shift_px: Shift of the windows (right-left, posterior-anterior) in pixels before magnification.
+        """
+        middle = (np.array(self.window_shape) - 1) / 2
+        centers = self.starts + middle + shift_px
+        spacing_mm = self.pixel_spacing_mm / factor
+        return replace(self, pixel_spacing_mm=spacing_mm, starts=centers * factor - middle)
 
     @property
     def resampled_shape(self) -> tuple[int, int]:

@@ -52,7 +52,10 @@ def segment(
         bool, typer.Option("--mirror", help="Average with the mirrored slice; twice the time.")
     ] = False,
     uncertainty: Annotated[
-        int, typer.Option(help="Write an uncertainty map from this many dropout passes (at least 2).")
+        int,
+        typer.Option(
+            help="Write an uncertainty map from so many predictions of the changed image (at least 2)."
+        ),
     ] = 0,
     frame: Annotated[int | None, typer.Option(help="Frame of a 4-D image, from 0.")] = None,
     orientation: Annotated[
@@ -138,7 +141,7 @@ def segment(
         threshold=threshold,
         window=_parse_window(window),  # type: ignore[arg-type]
         mirror=mirror,
-        dropout_passes=uncertainty,
+        uncertainty_passes=uncertainty,
         frame=frame,
         orientation=orientation,
         keep_probabilities=soft,

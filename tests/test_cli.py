@@ -138,7 +138,7 @@ def test_frames_are_picked(run, weights, tmp_path, blob_image):
         (["--window", "left"], "window must be 'auto', 'center' or two numbers in mm, received 'left'"),
         (["--window", "1,b"], "--window 1,b: give auto, center, or two numbers in mm such as 80,75"),
         (["--threshold", "3"], "threshold must be a number above 0 and below 1, received 3.0"),
-        (["--uncertainty", "1"], "dropout_passes must be 0 or at least 2, received 1"),
+        (["--uncertainty", "1"], "uncertainty_passes must be 0 or at least 2, received 1"),
         (["--binarize", "soft"], "binarize must be one of native, paper, received 'soft'"),
         (["--orientation", "XYZ"], "orientation 'XYZ' is not three axis codes"),
         (["-w", "nobody"], "unknown weights 'nobody'"),

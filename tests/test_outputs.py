@@ -18,7 +18,7 @@ from keras_scgm.pretrained import sha256_of
 
 @pytest.fixture
 def result(blob_image, bright_network):
-    return segment(blob_image(), bright_network, dropout_passes=2)
+    return segment(blob_image(), bright_network, uncertainty_passes=2)
 
 
 def test_names_share_the_stem_of_the_mask(tmp_path):

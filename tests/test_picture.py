@@ -215,7 +215,7 @@ def test_half_width_reaches_the_farthest_voxel():
 
 
 def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright_network):
-    result = segment(blob_image(), bright_network, dropout_passes=2)
+    result = segment(blob_image(), bright_network, uncertainty_passes=2)
     write_outputs(result, OutputPaths(tmp_path / "m.nii.gz"), soft=True)
     assert "second panel of each slice: probability, from 0 (clear) to 1" in said(texts)
     assert "third panel of each slice: uncertainty (standard deviation" in said(texts)

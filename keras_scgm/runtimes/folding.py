@@ -45,6 +45,11 @@ class PredictCrops(Protocol):
         """float32 (slice, rows, columns, 1) to probabilities (slice, rows, columns), those of `crops` if given."""
 
 
+def mirrored(predict: PredictCrops) -> PredictCrops:
+    """The same prediction by way of the left-right mirrored slices."""
+    return lambda *given: predict(*(array[:, ::-1] for array in given))[:, ::-1]
+
+
 class Operations(Protocol):
     """What a runtime offers to compute the network with; feature maps are of its own type and layout."""
 

@@ -7,12 +7,11 @@ import keras
 from keras_scgm.localization import Predict
 
 
-def predictor(model: keras.Model, training: bool = False) -> Predict:
+def predictor(model: keras.Model) -> Predict:
     """Prediction on Keras' backend.
 
     Args:
         model: from (slice, rows, columns, 1) to probabilities of the same shape.
-        training: keep dropout on.
     """
     if keras.backend.backend() == "tensorflow":
         # Not needed, and perhaps not installed, beside the other backends.
@@ -20,10 +19,10 @@ def predictor(model: keras.Model, training: bool = False) -> Predict:
 
         signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
         function = tf.function(
-            lambda slices: model(slices, training=training)[..., 0], input_signature=signature
+            lambda slices: model(slices, training=False)[..., 0], input_signature=signature
         )
         return lambda slices: function(tf.constant(slices)).numpy()
-    return lambda slices: keras.ops.convert_to_numpy(model(slices, training=training))[..., 0]
+    return lambda slices: keras.ops.convert_to_numpy(model(slices, training=False))[..., 0]
 
 
 def backend_version() -> str:
