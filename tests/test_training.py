@@ -21,7 +21,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet, load_network
 from keras_scgm.slices import SliceSpec
 from keras_scgm.training import PRESETS, Batches, DrawnBatches, SliceBatches, TrainingSpec, train
-from keras_scgm.training.network import training_copy
+from keras_scgm.training.network import build_network, training_copy
 
 TINY = TrainingSpec(
     arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
@@ -399,6 +399,11 @@ def test_folder_is_checked(slices: AnnotatedSlices, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no layer conv9"):
         train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(slices), tmp_path / "new")
     assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3
+
+
+def test_unknown_arguments_of_the_builder_are_refused() -> None:
+    with pytest.raises(InputError, match=r"arguments do not fit UNet: .*dilation_rates"):
+        build_network(TrainingSpec("UNet", arguments={"dilation_rates": (6,)}))
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])

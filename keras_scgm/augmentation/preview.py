@@ -37,7 +37,7 @@ def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed:
         path: PNG file to write.
 
     Raises:
-        ValueError: the shapes do not fit.
+        InputError: the shapes do not fit.
     """
     shapes = np.shape(images), np.shape(masks)
     if [len(shape) for shape in shapes] != [4, 4] or shapes[0][:3] != shapes[1][:3] or not shapes[0][0]:

@@ -22,10 +22,12 @@ def build_network(spec: TrainingSpec) -> keras.Model:
     """The network of a spec with its initial weights, as the package uses it after training.
 
     Raises:
-        InputError: the weights cannot be used, or hold another network.
-        ValueError: an argument of the builder breaks its rule.
+        InputError: the weights cannot be used or hold another network, or the builder refuses an argument.
     """
-    network = BUILDERS[spec.architecture](**spec.arguments)
+    try:
+        network = BUILDERS[spec.architecture](**spec.arguments)
+    except TypeError as error:
+        raise InputError(f"arguments do not fit {spec.architecture}: {error}") from error
     if spec.initial_weights is not None:
         path, _ = resolve_weights(spec.initial_weights)
         load_weights_into(network, path)
