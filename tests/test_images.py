@@ -38,7 +38,7 @@ def weights(tmp_path_factory, bright_network):
 @pytest.fixture
 def small(blob_image):
     """An image of two slices, and a mask of it."""
-    image = blob_image(shape=(64, 64, 2))
+    image = blob_image(shape=(64, 64, 2), radius_mm=2.0)
     return image, nib.Nifti1Image((np.asarray(image.dataobj) > 200).astype(np.uint8), image.affine)
 
 
