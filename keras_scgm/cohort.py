@@ -15,8 +15,9 @@ from typing import Any, Literal
 from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback
 from keras_scgm.files import check_writable
-from keras_scgm.outputs import OutputPaths, is_finished, output_kind, write_outputs
+from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
 from keras_scgm.pretrained import resolve_weights, sha256_of
+from keras_scgm.quality import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationSettings, Segmenter
 
 RETRIES = 3
@@ -78,6 +79,7 @@ class Outcome:
         job: the job.
         status: "skipped" is finished before, or no image.
         message: one line for the user.
+        verdict: on the result, None without one.
         warnings: what may be wrong with the result, one line each.
         pid: of the process that did it.
     """
@@ -85,6 +87,7 @@ class Outcome:
     job: Job
     status: Literal["segmented", "skipped", "failed"]
     message: str
+    verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
     pid: int = 0
 
@@ -242,15 +245,17 @@ def _do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress
     existing = [path for path in paths.all if os.path.lexists(path)]
     if writing.resume and existing and image.is_file():
         made_so = {"input_sha256": sha256_of(image), "output": output_kind(writing.soft)}
-        if is_finished(paths, {**segmenter.provenance, **made_so}):
-            return Outcome(job, "skipped", f"{image}: finished before, skipped", pid=os.getpid())
+        if record := finished_record(paths, {**segmenter.provenance, **made_so}):
+            verdict = record["quality"]["verdict"]
+            return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
     if existing and not writing.force:
         made = " and was made in another way" if writing.resume else ""
         raise InputError(f"{existing[0]}: exists{made}; replace it with --force")
     check_writable(paths.mask.parent)
     result = segmenter.segment(image, progress)
     write_outputs(result, paths, soft=writing.soft)
-    return Outcome(job, "segmented", f"{paths.mask}: {_summary(result)}", result.warnings, os.getpid())
+    message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
+    return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
 
 
 def _summary(result: Segmentation) -> str:

@@ -138,12 +138,13 @@ def output_kind(soft: bool) -> str:
     return "probabilities" if soft else "mask"
 
 
-def is_finished(paths: OutputPaths, like: dict[str, Any]) -> bool:
-    """Whether a record stands there that agrees with `like` and whose files are all there."""
+def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] | None:
+    """The record that stands there, None unless it agrees with `like` and its files are all there."""
     try:
         record = json.loads(paths.record.read_text(encoding="utf-8"))
         files = [paths.mask.with_name(name) for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
     like = json.loads(json.dumps(like))
-    return all(record.get(key) == value for key, value in like.items()) and all(f.is_file() for f in files)
+    agrees = all(record.get(key) == value for key, value in like.items())
+    return record if agrees and all(file.is_file() for file in files) else None

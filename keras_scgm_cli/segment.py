@@ -89,6 +89,12 @@ def segment(
     pattern: Annotated[
         str | None, typer.Option(help="Of the images in folders, such as '*_t2s.nii.gz' or 'sub-*/anat/*'.")
     ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(
+            help="Exit code 3 if a verdict is so or worse: review or fail; finished results count, too."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results that exist.")] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Skip images whose results exist and were made the same way.")
@@ -98,7 +104,7 @@ def segment(
 
     For NAME.nii.gz this writes NAME_gmseg.nii.gz (mask), NAME_gmseg_area.csv (area per slice),
     NAME_gmseg_qc.png (picture) and NAME_gmseg.json (how it was made). A bad image does not stop the others;
-    the exit code is 2 if any failed.
+    the exit code is 2 if any could not be segmented, and 3 if --fail-on asks for it.
 
     Folders are searched through, but for hidden ones and derivatives. Results (*_gmseg), files named like labels
     (*_seg*, *mask*, *label*) and files that hold labels are no images.
@@ -111,6 +117,8 @@ def segment(
         from keras_scgm.outputs import OutputPaths
         from keras_scgm.segmentation import SegmentationSettings, Segmenter
 
+    if fail_on not in (None, "review", "fail"):
+        _fail(f"--fail-on must be review or fail, received {fail_on!r}")
     writing = Writing(soft=soft, force=force, resume=resume)
     found = find_images(inputs, suffix, pattern)
     for note in found.notes:
@@ -158,18 +166,23 @@ def segment(
         if runtime == "auto":
             typer.echo(f"runtime: {segmenter.networks.runtime}")
         outcomes = run_here(segmenter, jobs, writing, _progress_bar)
-    counts = Counter({"failed": len(found.problems)}) + Counter(_report(outcome) for outcome in outcomes)
+    reported = [_report(outcome) for outcome in outcomes]
+    counts = Counter(status for status, _ in reported) + Counter({"failed": len(found.problems)})
     if len(jobs) + len(found.problems) > 1:
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
     if counts["failed"]:
         raise typer.Exit(2)
+    bad = {"review": ("review", "fail"), "fail": ("fail",), None: ()}[fail_on]
+    if any(verdict in bad for _, verdict in reported):
+        raise typer.Exit(3)
 
 
-def _report(outcome: Outcome) -> str:
+def _report(outcome: Outcome) -> tuple[str, str | None]:
+    """Tell the user what became of an image; returns its status and the verdict."""
     typer.echo(outcome.message, err=outcome.status == "failed")
     for warning in outcome.warnings:
         typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
-    return outcome.status
+    return outcome.status, outcome.verdict
 
 
 @contextmanager

@@ -84,3 +84,36 @@ def test_values_that_overflow_are_one_line(failing, tmp_path, run):
     code, out, err = run("segment", failing / "float64_1e300.nii.gz", "--output", tmp_path)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "fail_on", "expected"),
+    [
+        ("base", "review", 0),
+        ("base", None, 0),
+        ("mton_36_10", None, 0),
+        ("mton_36_10", "review", 3),
+        ("mton_36_10", "fail", 0),
+    ],
+)
+def test_a_script_can_react_to_the_verdict(failing, tmp_path, run, name, fail_on, expected):
+    options = ("--fail-on", fail_on) if fail_on else ()
+    command = ("segment", failing / f"{name}.nii.gz", "--output", tmp_path, *options)
+    assert run(*command)[0] == expected
+    code, out, _ = run(*command, "--resume")
+    assert code == expected
+    assert "finished before" in out
+
+
+def test_an_empty_mask_fails_and_a_bad_file_counts_more(tmp_path, run, failing):
+    noise = np.random.default_rng(0).normal(100, 10, (60, 60, 3)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.diag([-0.7, 0.7, 5, 1])), tmp_path / "noise.nii.gz")
+    results = ("--output", tmp_path / "results")
+    code, _, err = run("segment", tmp_path / "noise.nii.gz", *results)
+    assert code == 0
+    assert "no gray matter was found" in err
+    assert run("segment", tmp_path / "noise.nii.gz", *results, "--force", "--fail-on", "fail")[0] == 3
+    both = (tmp_path / "noise.nii.gz", failing / "mask_as_input.nii.gz")
+    assert run("segment", *both, *results, "--force", "--fail-on", "fail")[0] == 2
+    code, _, err = run("segment", tmp_path / "noise.nii.gz", *results, "--fail-on", "pass")
+    assert (code, err) == (2, "error: --fail-on must be review or fail, received 'pass'\n")

@@ -12,7 +12,7 @@ import pytest
 import keras_scgm.outputs
 from keras_scgm import InputError, segment
 from keras_scgm.files import check_writable
-from keras_scgm.outputs import OutputPaths, is_finished, write_outputs
+from keras_scgm.outputs import OutputPaths, finished_record, write_outputs
 from keras_scgm.pretrained import sha256_of
 
 
@@ -67,14 +67,14 @@ def test_soft_output_is_float32(tmp_path, result):
 def test_finished_means_the_same_way_and_all_files(tmp_path, result):
     paths = OutputPaths(tmp_path / "m.nii.gz")
     like = {"output": "mask", "settings": result.record["settings"], "weights": result.record["weights"]}
-    assert not is_finished(paths, like)
+    assert not finished_record(paths, like)
     write_outputs(result, paths)
-    assert is_finished(paths, like)
-    assert not is_finished(paths, {**like, "output": "probabilities"})
+    assert finished_record(paths, like)
+    assert not finished_record(paths, {**like, "output": "probabilities"})
     paths.areas.unlink()
-    assert not is_finished(paths, like)
+    assert not finished_record(paths, like)
     paths.record.write_text("{")
-    assert not is_finished(paths, like)
+    assert not finished_record(paths, like)
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, result):
