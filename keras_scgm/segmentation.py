@@ -299,6 +299,7 @@ class _Run:
         wanted = self.settings.uncertainty_passes > 0
         self.uncertainty = zeros(np.dtype(np.float32), shape) if wanted else None
         self.n_voxels = np.zeros(volume.n_slices, int)
+        self.removed_mm2 = np.zeros(volume.n_slices)
         self.mask_probability = np.zeros(volume.n_slices)
         self.probability_sum = np.zeros(volume.n_slices)
         self.near_edge = np.zeros(volume.n_slices, bool)
@@ -419,6 +420,7 @@ class _Run:
         cut = None
         if self.settings.binarize == "paper":
             cut = geometry.to_native((probabilities > self.threshold).astype(np.float32), start)
+        self.removed_mm2[start : start + len(slices)] = n_removed * spacing_mm**2
         for k, (region, native) in enumerate(geometry.to_native(probabilities, start)):
             index = start + k
             mask = native > self.threshold if cut is None else _placed(*next(cut), region) > 0.5
@@ -442,7 +444,7 @@ class _Run:
                     near_edge=bool(self.near_edge[index]),
                     noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
                     voxel_mm=math.sqrt(volume.voxel_area_mm2),
-                    removed_mm2=float(n_removed[k] * spacing_mm**2),
+                    removed_mm2=float(self.removed_mm2[index]),
                 )
         compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 
@@ -576,6 +578,7 @@ class _Run:
             "gray_matter_volume_mm3": float(
                 self.n_voxels.sum() * volume.voxel_area_mm2 * volume.slice_spacing_mm
             ),
+            "removed_away_from_cord_mm3": float(self.removed_mm2.sum() * volume.slice_spacing_mm),
             "quality": quality.as_record(volume.stored_slice_index),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "seconds": round(time.time() - self.started, 3),
