@@ -183,18 +183,22 @@ class Quality:
         Args:
             stored_index: index in the file of the k-th slice from the inferior end.
         """
+        of_verdict: dict[str, list[int]] = {verdict: [] for verdict in VERDICTS}
+        of_reason: dict[str, list[int]] = {}
+        for index, one in sorted(
+            ((stored_index(k), one) for k, one in enumerate(self.slices)), key=lambda pair: pair[0]
+        ):
+            of_verdict[one.verdict].append(index)
+            if one.reason:
+                of_reason.setdefault(one.reason, []).append(index)
         return {
             "verdict": self.verdict,
             "predicted_dsc": self.predicted_dsc,
             "reason": self.reason,
             "contrast": None if math.isnan(self.contrast) else self.contrast,
             "noise": None if math.isnan(self.noise) else self.noise,
-            "slices": {
-                verdict: sorted(
-                    stored_index(k) for k, one in enumerate(self.slices) if one.verdict == verdict
-                )
-                for verdict in VERDICTS
-            },
+            "slices": of_verdict,
+            "reasons": of_reason,
         }
 
 

@@ -226,6 +226,9 @@ def test_verdicts_of_slices_and_volume():
     assert predict_quality([bad] * 3).verdict == "fail"
     mostly_good = predict_quality([GOOD] * 29 + [bad])
     assert [one.verdict for one in mostly_good.slices] == ["pass"] * 29 + ["fail"]
+    record = mostly_good.as_record(lambda k: 29 - k)
+    assert record["slices"] == {"pass": list(range(1, 30)), "review": [], "fail": [0]}
+    assert record["reasons"] == {mostly_good.slices[29].reason: [0]}
     assert mostly_good.predicted_dsc > PASS_DSC
     assert mostly_good.verdict == "pass"
 
