@@ -31,8 +31,8 @@ LABEL_NAME = re.compile(
 )
 """In names without ending: `_seg`, `_gmseg-manual`, BIDS' `_dseg` and `_probseg`, the challenge's `-mask-r1`."""
 DERIVATIVES = "derivatives"
-MAX_LABELS = 32
-"""Whole numbers of which a volume holds so many are labels; images of so few gray values show nothing."""
+MAX_LABEL = 32
+"""A volume of whole numbers from 0 to this one holds labels, such as tissues or vertebral levels."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def find_images(
 
 
 def check_is_image(volume: Volume) -> None:
-    """Refuse a volume of labels: of two values, or of few whole numbers. A constant one passes.
+    """Refuse a volume of labels: of two values, or of whole numbers up to `MAX_LABEL`. A constant one passes.
 
     Raises:
         NotAnImageError: it holds labels.
@@ -121,7 +121,7 @@ def check_is_image(volume: Volume) -> None:
         slices, _ = volume.view_slices(k, k + 1)
         marked = slices[slices != 0]
         values.update([0.0] if marked.size < slices.size else [], np.unique(marked).tolist())
-        if len(values) > MAX_LABELS or (len(values) > 2 and any(value != round(value) for value in values)):
+        if len(values) > 2 and not values <= set(range(MAX_LABEL + 1)):
             return
     # A few voxels have few values, whatever they show.
     if 1 < len(values) <= math.prod(volume.voxels.shape) / 8:

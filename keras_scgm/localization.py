@@ -193,7 +193,8 @@ def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) 
     """
     probes, centers, areas_mm2 = [], [], []
     for index, probabilities in maps:
-        inside = _inside_field(probabilities, geometry.starts[index], geometry.resampled_shape)
+        inside = probabilities.copy()
+        geometry.clear_past_field(inside[np.newaxis], index)
         peaks, areas = _peaks(inside, geometry.pixel_spacing_mm)
         probes.append(index)
         centers.append(peaks + geometry.starts[index])
@@ -268,16 +269,6 @@ def _tiles(length: int) -> list[slice]:
     size = math.ceil((length + (count - 1) * TILE_OVERLAP) / count / SIZE_DIVISOR) * SIZE_DIVISOR
     starts = np.rint(np.linspace(0, length - size, count)).astype(int)
     return [slice(start, start + size) for start in starts]
-
-
-def _inside_field(probabilities: np.ndarray, start: np.ndarray, field: tuple[int, int]) -> np.ndarray:
-    """Probabilities in a window, 0 past the field of view, where the window shows its mirror image."""
-    inside = np.zeros_like(probabilities)
-    region = tuple(
-        slice(max(-first, 0), max(length - first, 0)) for first, length in zip(start, field, strict=True)
-    )
-    inside[region] = probabilities[region]
-    return inside
 
 
 def _peaks(probabilities: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:

@@ -466,6 +466,7 @@ class _Run:
         for k in range(len(slices)):
             if start + k in known:
                 probabilities[k] = known[start + k]
+        windows.geometry.clear_past_field(probabilities, start)
         if centers is None or self.settings.binarize == "paper":
             return probabilities, np.zeros(len(slices), int)
         return remove_detached(probabilities, centers, windows.cord_steps[here], self.threshold, spacing_mm)

@@ -165,6 +165,20 @@ class SliceGeometry:
             values = _interpolate_rows(np.ascontiguousarray(values.T), coordinates[1]).T
             yield (regions[0], regions[1]), values
 
+    def clear_past_field(self, windows: np.ndarray, first: int) -> None:
+        """Set windows to 0 past the field of view, where they show its mirror image; `windows` changes in place.
+
+        Args:
+            windows: (slice, *window_shape).
+            first: index of the first of them in the volume.
+        """
+        for window, start in zip(windows, self.starts[first:], strict=False):
+            for along, first_pixel, length in zip(
+                (window, window.T), start, self.resampled_shape, strict=True
+            ):
+                along[: max(-first_pixel, 0)] = 0
+                along[max(length - first_pixel, 0) :] = 0
+
     def covered(self, index: int) -> Region:
         """Native region that the window of a slice covers."""
         rows, columns = (self._window_coordinates(axis, self.starts[index][axis])[0] for axis in (0, 1))

@@ -15,7 +15,7 @@ from keras_scgm.datasets import AnnotatedVolume, Split, find_bids, find_challeng
 from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
 from keras_scgm.errors import NotAnImageError
 from keras_scgm.evaluation import evaluate, write_evaluation
-from keras_scgm.images import LABEL_NAME, MAX_LABELS, check_is_image, find_images
+from keras_scgm.images import LABEL_NAME, MAX_LABEL, check_is_image, find_images
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.outputs import OutputPaths
 from keras_scgm.segmentation import Segmenter
@@ -246,10 +246,11 @@ def test_names_of_labels(stem, is_label):
         (np.array([0, 1]), r"2 values \(0, 1\)"),
         (np.array([0, 255]), r"2 values \(0, 255\)"),
         (np.array([0.0, 0.5]), r"2 values \(0, 0.5\)"),
-        (np.array([0, 1, 2, 50, 1024]), r"5 values \(0, 1, 2, 50, ...\)"),
-        (np.arange(MAX_LABELS), f"{MAX_LABELS} values"),
+        (np.array([0, 1, 2, 5, 24]), r"5 values \(0, 1, 2, 5, ...\)"),
+        (np.arange(MAX_LABEL + 1), f"{MAX_LABEL + 1} values"),
         (np.array([7]), None),
-        (np.arange(MAX_LABELS + 1), None),
+        (np.arange(MAX_LABEL + 2), None),
+        (np.array([32, 33, 34, 99, 100, 101]), None),
         (np.array([0.0, 0.5, 1.0]), None),
     ],
 )

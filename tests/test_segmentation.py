@@ -383,3 +383,16 @@ def test_the_part_around_the_cord_holds_what_the_threshold_takes(reference, thre
         for window in ("auto", "center")
     )
     assert 2 * np.count_nonzero(parts & wholes) >= 0.998 * (parts.sum() + wholes.sum())
+
+
+@pytest.mark.parametrize("margin_mm", [5, 8])
+def test_a_field_cut_down_to_the_cord_passes(reference, margin_mm):
+    image = nib.load(reference / "multisite" / "9584_scan.nii.gz")
+    truth = np.asarray(nib.load(reference / "multisite" / "9584_gm.nii.gz").dataobj) > 0
+    margin = np.rint(margin_mm / np.array(image.header.get_zooms()[:2])).astype(int)
+    low, high = np.argwhere(truth).min(axis=0)[:2] - margin, np.argwhere(truth).max(axis=0)[:2] + margin
+    kept = slice(low[0], high[0] + 1), slice(low[1], high[1] + 1), slice(1, 14)
+    result = segment(nib.Nifti1Image(np.asarray(image.dataobj)[kept], image.affine))
+    assert dsc(result.mask, nib.Nifti1Image(truth[kept].astype(np.uint8), image.affine)) > 0.85
+    assert result.quality.verdict == "pass"
+    assert result.record["removed_away_from_cord_mm3"] == 0

@@ -220,3 +220,19 @@ def test_resampled_shape_rounds():
 def test_spec_is_checked(arguments, message):
     with pytest.raises(ValueError, match=f"{message} must be .*received 0"):
         SliceSpec(**arguments)
+
+
+def test_what_lies_past_the_field_of_view_is_cleared():
+    volume = volume_of(np.ones((30, 20, 2)), (0.5, 0.5, 5))
+    geometry = SliceGeometry.centered(volume, SliceSpec(size=80)).recentered(
+        np.array([[5.0, 20.0], [29.5, 19.5]])
+    )
+    windows = np.ones((2, 80, 80), np.float32)
+    geometry.clear_past_field(windows, 0)
+    for window, (row, column) in zip(windows, geometry.starts, strict=True):
+        rows, columns = np.nonzero(window)
+        assert (rows.min() + row, rows.max() + row) == (max(0, row), min(59, row + 79))
+        assert (columns.min() + column, columns.max() + column) == (max(0, column), min(39, column + 79))
+    one = np.ones((1, 80, 80), np.float32)
+    geometry.clear_past_field(one, 1)
+    np.testing.assert_array_equal(one[0], windows[1])

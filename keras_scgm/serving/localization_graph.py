@@ -199,7 +199,8 @@ def _track(
         peaks, areas_mm2 = tf.cond(
             is_shown,
             lambda: _peaks(
-                _inside_field(_predict_in_tiles(normalized, network), here[0], grid), grid.spec.spacing_mm
+                grid.clear_past_field(_predict_in_tiles(normalized, network)[tf.newaxis], here)[0],
+                grid.spec.spacing_mm,
             ),
             lambda: nothing,
         )
@@ -265,15 +266,6 @@ def _tiles(length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     size = tf.minimum(size, pixels)
     step = (pixels - size) / tf.maximum(count - 1, 1.0)
     return tf.cast(tf.round(tf.range(count, dtype=tf.float64) * step), tf.int32), tf.cast(size, tf.int32)
-
-
-def _inside_field(probabilities: tf.Tensor, start: tf.Tensor, grid: Grid) -> tf.Tensor:
-    """Probabilities in a window, 0 past the field of view, where the window shows its mirror image."""
-    rows, columns = (start[axis] + tf.range(tf.shape(probabilities)[axis]) for axis in (0, 1))
-    is_row, is_column = (
-        tf.logical_and(pixels >= 0, pixels < grid.shape[axis]) for axis, pixels in enumerate((rows, columns))
-    )
-    return tf.where(tf.logical_and(is_row[:, tf.newaxis], is_column), probabilities, 0.0)
 
 
 def _peaks(probabilities: tf.Tensor, spacing_mm: float) -> tuple[tf.Tensor, tf.Tensor]:

@@ -116,6 +116,7 @@ def _segment_chunks(
         normalized = statistics.normalize(grid.to_windows(slices, grid.window, here))
         cord = windows.cord[first:last]
         probabilities = _predict(normalized, cord, windows.is_seen[first:last], windows, network, settings)
+        probabilities = grid.clear_past_field(probabilities, here)
         probabilities = tf.cond(
             windows.is_found,
             lambda: remove_detached(

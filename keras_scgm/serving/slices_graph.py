@@ -60,6 +60,21 @@ class Grid:
             slices = _interpolate(slices, axis + 1, coordinates)
         return slices
 
+    def clear_past_field(self, windows: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
+        """Windows (slice, rows, columns), 0 past the field of view, where they show its mirror image."""
+        is_row, is_column = (
+            tf.logical_and(pixels >= 0, pixels < self.shape[axis])
+            for axis, pixels in (
+                (
+                    axis,
+                    tf.reshape(starts[:, axis], [-1, 1]) + tf.range(tf.shape(windows)[axis + 1])[tf.newaxis],
+                )
+                for axis in (0, 1)
+            )
+        )
+        is_inside = tf.logical_and(tf.expand_dims(is_row, 2), tf.expand_dims(is_column, 1))
+        return tf.where(is_inside, windows, tf.zeros_like(windows))
+
     def to_native(self, windows: tf.Tensor, starts: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Sample windows at the native voxel centres.
 
