@@ -6,6 +6,7 @@ fork.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -176,8 +177,8 @@ class SliceGeometry:
             for along, first_pixel, length in zip(
                 (window, window.T), start, self.resampled_shape, strict=True
             ):
-                along[: max(-first_pixel, 0)] = 0
-                along[max(length - first_pixel, 0) :] = 0
+                along[: max(math.ceil(-first_pixel), 0)] = 0
+                along[max(math.floor(length - 1 - first_pixel) + 1, 0) :] = 0
 
     def covered(self, index: int) -> Region:
         """Native region that the window of a slice covers."""

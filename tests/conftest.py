@@ -75,7 +75,7 @@ def blob_image() -> Callable[..., nib.Nifti1Image]:
         shape: tuple[int, int, int] = (160, 140, 5),
         spacing_mm: tuple[float, float, float] = (0.5, 0.5, 4.0),
         center_mm: tuple[float, float] | None = None,
-        radius_mm: float = 2.6,
+        radius_mm: float = 2.5,
     ) -> nib.Nifti1Image:
         x_mm, y_mm = (np.arange(n) * mm for n, mm in zip(shape[:2], spacing_mm[:2], strict=True))
         if center_mm is None:

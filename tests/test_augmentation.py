@@ -573,7 +573,7 @@ def test_json_errors():
         AugmentationSpec.from_json('{"turn": 3}')
     with pytest.raises(ValueError, match="must be a JSON object, received list"):
         AugmentationSpec.from_json("[]")
-    with pytest.raises(ValueError, match="Expecting value"):
+    with pytest.raises(ValueError, match="JSON of AugmentationSpec must be a text, received ''"):
         AugmentationSpec.from_json("")
 
 

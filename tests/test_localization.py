@@ -77,7 +77,7 @@ def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
     slices = read_windows(volume, geometry, statistics, 0, 9)
     track = track_cord(geometry, enumerate(predict(slices)))
     np.testing.assert_allclose(track.centers * 0.25, np.tile([20.0, 20.0], (9, 1)), atol=0.5)
-    assert track.areas_mm2 == pytest.approx(np.pi * 9, rel=0.35)
+    assert track.areas_mm2 == pytest.approx(np.pi * 2.5**2, rel=0.35)
 
 
 def test_large_fields_are_searched_in_tiles(blob_image, monkeypatch):
