@@ -3,7 +3,9 @@
 Cords with known truth are drawn at many resolutions and sites, each is damaged in every way of `damages.py`, and every
 copy is segmented. Usage:
 
-    python benchmarks/quality.py --fit TABLE.csv   # draws FIT_SUBJECTS, writes keras_scgm/quality.json
+    python benchmarks/quality.py --fit TABLE.csv --weights synthetic
+    python benchmarks/quality.py --fit TABLE.csv --weights challenge --subjects 8
+                                                   # draw FIT_SUBJECTS and SOUND_SUBJECTS, write keras_scgm/quality.json
     python benchmarks/quality.py --test TABLE.csv  # draws TEST_SUBJECTS, and damages the real volumes given by
                                                    # --real IMAGE MASK (repeat); prints the tables
 
