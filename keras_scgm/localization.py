@@ -45,9 +45,9 @@ MAX_TILE = 640
 TILE_OVERLAP = 112
 SIZE_DIVISOR = 8
 # Pixels that the search outside the middle may show the network, as a share of those in all windows, and what it
-# may always: one slice of 160 x 160 mm.
+# may always: one slice of 144 x 144 mm.
 SEARCH_SHARE = 0.55
-MIN_SEARCH_PX = 640 * 640
+MIN_SEARCH_PX = 576 * 576
 
 
 @dataclass(frozen=True)
