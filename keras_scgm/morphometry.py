@@ -41,7 +41,7 @@ class SliceArea:
         soft_area_mm2: sum of the probabilities times the voxel's area.
         n_voxels: voxels of the mask.
         mean_probability: over the mask's voxels, NaN without any.
-        warning: why this slice may be wrong, empty if nothing speaks against it.
+        warning: reason of a verdict other than "pass", empty if none.
         contrast: brightness of the gray matter minus that of its rim, in the image's own unit; NaN without
             gray matter.
         noise: standard deviation of the noise around the gray matter, in the same unit.

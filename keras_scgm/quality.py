@@ -242,11 +242,10 @@ def slice_features(
     gray_matter, crop = mask[box], image[box]
     pieces, _ = label(gray_matter, np.ones((3, 3)))
     width_px, depth_px, symmetry = _shape(pixels)
-    outline = np.count_nonzero(np.diff(np.pad(gray_matter, 1).astype(np.int8), axis=0)) + np.count_nonzero(
-        np.diff(np.pad(gray_matter, 1).astype(np.int8), axis=1)
-    )
+    padded = np.pad(gray_matter, 1)
+    n_edges = sum(int(np.count_nonzero(np.diff(padded, axis=axis))) for axis in (0, 1))
     # An outline of pixel edges is 4 / pi times as long as the curve that it follows.
-    perimeter_px = math.pi / 4 * outline
+    perimeter_px = math.pi / 4 * n_edges
     contrast, separation, sharpness = _brightness(gray_matter, crop, rim_px, border_px)
     return SliceFeatures(
         area_mm2=n * spacing_mm**2,

@@ -204,7 +204,7 @@ def test_the_version_is_that_of_the_module_whatever_the_distribution_is_called(n
 def test_the_version_of_the_library_called_from_c():
     import tensorflow as tf
 
-    assert tensorflow_library.library_version() == tf.__version__
+    assert tensorflow_library.tensorflow_version() == tf.__version__
 
 
 def test_auto_leaves_a_gpu_to_tensorflow(monkeypatch, tmp_path):

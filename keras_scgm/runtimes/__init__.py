@@ -27,7 +27,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
-from keras_scgm.runtimes.tensorflow_library import find_library, library_version
+from keras_scgm.runtimes.tensorflow_library import find_library, tensorflow_version
 from keras_scgm.runtimes.tensorflow_library import predictor as library_predictor
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def open_runtime(network: Network, name: str | None = None, precision: str = "fl
 def _version(module: str) -> str:
     """Version of a program that runs here; distributions of one module have many names, such as onnxruntime-gpu."""
     imported = sys.modules.get(module)
-    return str(imported.__version__).partition("-")[0] if imported else library_version()
+    return str(imported.__version__).partition("-")[0] if imported else tensorflow_version()
 
 
 def _tensorflow(network: Network, precision: str) -> Predict:

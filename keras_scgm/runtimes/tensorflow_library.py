@@ -85,7 +85,7 @@ def find_library() -> list[Path]:
     return []
 
 
-def library_version() -> str:
+def tensorflow_version() -> str:
     """Of TensorFlow."""
     return str(_open_library().TF_Version().decode())
 
