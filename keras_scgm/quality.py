@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
-from keras_scgm.slices import Region
+from keras_scgm.slices import ROUNDING_TOLERANCE, Region
 
 Verdict = Literal["pass", "review", "fail"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -29,6 +29,10 @@ PASS_DSC, FAIL_DSC = 0.82, 0.6
 
 DARK_DSC = 0.3
 """Most that is predicted of a slice whose contrast the network does not know."""
+
+DSC_DIGITS = 9
+"""Decimal places of a volume's predicted Dice coefficient: its slices often have the same bound, where rounding errors
+of their mean must not choose."""
 
 RIM_MM = 1.0
 """Width of the rim around the gray matter whose brightness stands for white matter."""
@@ -43,7 +47,7 @@ NOISE_VOXELS = 2**13
 """Lines of so many voxels along each axis are enough for the noise to be within 1.5 %."""
 
 MIN_CONTRAST = 1e-6
-"""In standard deviations of the volume: less is no contrast, and no ratio is formed with it."""
+"""In standard deviations of the volume: no more is no contrast, and no ratio is formed with it."""
 
 MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
 """Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
@@ -80,6 +84,7 @@ REASONS = {
 NEAR_EDGE = "gray matter near the edge of the window or the field of view"
 DARK = "gray matter darker than its surroundings, a contrast that these weights do not know"
 NOTHING = "no gray matter"
+NOTHING_FOUND = "no gray matter was found"
 EXCHANGED = (
     "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
 )
@@ -239,7 +244,7 @@ def slice_features(
         slice(max(low - rim_px, 0), high + rim_px + 1)
         for low, high in zip(pixels.min(axis=0), pixels.max(axis=0), strict=True)
     )
-    gray_matter, crop = mask[box], image[box]
+    gray_matter, crop = mask[box], image[box].astype(np.float64)
     pieces, _ = label(gray_matter, np.ones((3, 3)))
     width_px, depth_px, symmetry = _shape(pixels)
     padded = np.pad(gray_matter, 1)
@@ -250,7 +255,9 @@ def slice_features(
     return SliceFeatures(
         area_mm2=n * spacing_mm**2,
         near_edge=near_edge,
-        agreement=float(2 * probabilities[mask].sum() / (probabilities.sum() + n)),
+        agreement=float(
+            2 * probabilities[mask].sum(dtype=np.float64) / (probabilities.sum(dtype=np.float64) + n)
+        ),
         detached_fraction=1 - float(np.bincount(pieces.ravel())[1:].max()) / n,
         removed_mm2=removed_mm2,
         width_mm=width_px * spacing_mm,
@@ -269,16 +276,24 @@ def slice_features(
 
 def _shape(pixels: np.ndarray) -> tuple[float, float, float]:
     """Width and depth of a mask, (n, 2) pixels, and its symmetry, along its own axes."""
-    centered = pixels - pixels.mean(axis=0)
-    variances, axes = np.linalg.eigh(centered.T @ centered / len(pixels))
-    across = int(np.argmax(np.abs(axes[0])))
-    direction = axes[:, across]
-    width, depth = 4 * np.sqrt(np.maximum(variances[[across, 1 - across]], 0))
-    mirrored = np.rint(pixels - 2 * np.outer(centered @ direction, direction)).astype(int)
+    n, sums, mean = len(pixels), pixels.sum(axis=0), pixels.mean(axis=0)
+    # Whole numbers, n^2 times the covariances: rounding errors must not choose the axes of a round mask.
+    moments = n * (pixels.T @ pixels) - np.outer(sums, sums)
+    total, difference, mixed = (
+        float(each)
+        for each in (moments[0, 0] + moments[1, 1], moments[0, 0] - moments[1, 1], 2 * moments[0, 1])
+    )
+    sign = 1.0 if difference >= 0 else -1.0
+    root = math.sqrt(difference * difference + mixed * mixed)
+    width, depth = (4 * math.sqrt(max(total + side * root, 0) / 2) / n for side in (sign, -sign))
+    # Of twice the angle between right-left and the axis closest to it.
+    cosine, sine = (abs(difference) / root, sign * mixed / root) if root else (1.0, 0.0)
+    mirrored = mean + (pixels - mean) @ np.array([[-cosine, -sine], [-sine, cosine]])
+    mirrored = np.rint(mirrored + ROUNDING_TOLERANCE).astype(int)
     lowest = np.minimum(pixels.min(axis=0), mirrored.min(axis=0))
     mask = np.zeros(np.maximum(pixels.max(axis=0), mirrored.max(axis=0)) - lowest + 1, bool)
     mask[tuple((pixels - lowest).T)] = True
-    return float(width), float(depth), float(mask[tuple((mirrored - lowest).T)].mean())
+    return width, depth, float(mask[tuple((mirrored - lowest).T)].mean())
 
 
 def _skewness(values: np.ndarray) -> float:
@@ -296,6 +311,8 @@ def _brightness(
     if not rim.any():
         return math.nan, math.nan, math.nan
     contrast = float(image[mask].mean() - image[rim].mean())
+    if abs(contrast) <= MIN_CONTRAST:
+        contrast = 0.0
     of_rim = np.sort(image[rim])
     darker, not_brighter = (np.searchsorted(of_rim, image[mask], side) for side in ("left", "right"))
     separation = float(np.mean(darker + not_brighter)) / (2 * len(of_rim))
@@ -321,7 +338,7 @@ def compare_with_neighbours(slices: list[SliceFeatures], start: int, stop: int, 
         lower, upper = slices[k - 1], slices[k]
         if lower.pixels is not None and upper.pixels is not None:
             step = upper.pixels.mean(axis=0) - lower.pixels.mean(axis=0)
-            points = [np.rint(each - each.mean(axis=0)).astype(int) for each in (lower.pixels, upper.pixels)]
+            points = [_centered(each) for each in (lower.pixels, upper.pixels)]
             found = {
                 "neighbour_dice": _dice_of_pixels(*points),
                 "log_area_ratio": abs(math.log(upper.area_mm2 / lower.area_mm2)),
@@ -410,7 +427,7 @@ def predict_quality(
     present = [k for k, one in enumerate(slices) if one.area_mm2]
     if not present:
         empty = tuple(SliceQuality(math.nan, "fail", NOTHING, one) for one in slices)
-        return Quality(0.0, "fail", "no gray matter was found", math.nan, math.nan, empty)
+        return Quality(0.0, "fail", NOTHING_FOUND, math.nan, math.nan, empty)
     judged = []
     for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
         if one.area_mm2:
@@ -420,7 +437,7 @@ def predict_quality(
             is_between = present[0] < k < present[-1]
             judged.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
     between = judged[present[0] : present[-1] + 1]
-    mean = float(np.nan_to_num([one.predicted_dsc for one in between]).mean())
+    mean = round(float(np.nan_to_num([one.predicted_dsc for one in between]).mean()), DSC_DIGITS)
     verdict, reason = _verdict(mean), ""
     if verdict == "pass" and doubts:
         verdict, reason = "review", doubts[0]
@@ -469,6 +486,10 @@ def _better(
         log_area_ratio=float(np.fmin(one.log_area_ratio, log_area_ratio)),
         centroid_shift_mm=float(np.fmin(one.centroid_shift_mm, centroid_shift_mm)),
     )
+
+
+def _centered(pixels: np.ndarray) -> np.ndarray:
+    return pixels - np.rint(pixels.mean(axis=0) - ROUNDING_TOLERANCE).astype(int)
 
 
 def _dice_of_pixels(one: np.ndarray, other: np.ndarray) -> float:

@@ -1,0 +1,504 @@
+"""`quality_graph` against `quality`, on the same slices."""
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy.ndimage import gaussian_filter
+
+from keras_scgm import quality
+from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.quality import DARK, PASS_DSC, REASONS, AdditiveModel, SliceFeatures, fitted_model
+from keras_scgm.serving import quality_graph as graph
+
+SPACING_MM = 0.25
+THRESHOLD = 0.5
+UNIT = 7.5
+VOXEL_MM = 0.55
+NATIVE_MM = (0.5, 0.6)
+NAN = math.nan
+
+
+def rng_of(seed):
+    return np.random.default_rng(seed)
+
+
+def as_matrix(slices):
+    return np.array([[float(getattr(one, name)) for name in graph.FEATURES] for one in slices])
+
+
+def as_features(matrix):
+    return [
+        SliceFeatures(**(dict(zip(graph.FEATURES, row, strict=True)) | {"near_edge": bool(row[1])}))
+        for row in matrix
+    ]
+
+
+# --- features ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chunk_features():
+    """Traced once for chunks and windows of any size."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None], tf.float32),
+            tf.TensorSpec([None, None, None], tf.float32),
+            tf.TensorSpec([None, None], tf.bool),
+            tf.TensorSpec([2], tf.int32),
+            tf.TensorSpec([None, 2], tf.int32),
+            tf.TensorSpec([None], tf.bool),
+            tf.TensorSpec([None], tf.bool),
+            tf.TensorSpec([None], tf.float64),
+            tf.TensorSpec([None], tf.float64),
+        ]
+    )
+    def measured(images, probabilities, mask, start, starts, is_present, near_edge, noise, removed_mm2):
+        return graph.slice_features(
+            images,
+            probabilities,
+            graph.SliceBelow(mask, start),
+            threshold=THRESHOLD,
+            spacing_mm=SPACING_MM,
+            starts=starts,
+            is_present=is_present,
+            unit=tf.constant(UNIT, tf.float64),
+            near_edge=near_edge,
+            noise=noise,
+            voxel_mm=tf.constant(VOXEL_MM, tf.float64),
+            removed_mm2=removed_mm2,
+        )
+
+    return measured
+
+
+def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size=4, is_present=None):
+    """Features of a volume in chunks of `size` slices equal those of NumPy."""
+    rng = rng_of(seed)
+    n = len(images)
+    images, probabilities = (np.asarray(each, np.float32) for each in (images, probabilities))
+    starts = rng.integers(-40, 200, (n, 2)).astype(np.int32) // 10
+    near_edge, noise, removed = rng.random(n) < 0.3, rng.random(n), rng.random(n)
+    is_present = np.ones(n, bool) if is_present is None else np.array(is_present)
+    below, found = graph.no_slice_below(images.shape[1:]), []
+    for k in range(0, n, size):
+        part = slice(k, k + size)
+        features, below = chunk_features(
+            images[part],
+            probabilities[part],
+            *below,
+            starts[part],
+            is_present[part],
+            near_edge[part],
+            noise[part],
+            removed[part],
+        )
+        found.append(features.numpy())
+    found = graph.compare_with_neighbours(tf.constant(np.concatenate(found))).numpy()
+    expected = [
+        quality.slice_features(
+            images[k],
+            probabilities[k],
+            SPACING_MM,
+            threshold=THRESHOLD,
+            origin=starts[k],
+            unit=UNIT,
+            near_edge=bool(near_edge[k]),
+            noise=noise[k],
+            voxel_mm=VOXEL_MM,
+            removed_mm2=removed[k],
+        )
+        if is_present[k]
+        else SliceFeatures(area_mm2=0.0)
+        for k in range(n)
+    ]
+    quality.compare_with_neighbours(expected, 0, n, SPACING_MM)
+    expected = as_matrix(expected)
+    for column, name in enumerate(graph.FEATURES):
+        np.testing.assert_allclose(found[:, column], expected[:, column], rtol=1e-9, atol=1e-12, err_msg=name)
+    return found
+
+
+def soft(mask, rng):
+    """Probabilities whose mask is the given one."""
+    return np.where(mask, rng.uniform(0.51, 1, mask.shape), rng.uniform(0, 0.5, mask.shape)).astype(
+        np.float32
+    )
+
+
+def blobs(rng, n, shape, sigma, share):
+    noise = gaussian_filter(rng.normal(size=(n, *shape)), (0, sigma, sigma))
+    return noise > np.quantile(noise, 1 - share)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("size", [1, 4, 16])
+def test_features_of_random_masks(chunk_features, seed, size):
+    rng = rng_of(seed)
+    n = int(rng.integers(1, 12))
+    shape = tuple(rng.integers(5, 70, 2))
+    mask = blobs(rng, n, shape, rng.uniform(0, 4), rng.uniform(0.01, 0.4))
+    mask[rng.random(n) < 0.2] = False
+    images = rng.normal(size=mask.shape) + rng.uniform(-2, 2) * mask
+    if seed % 2:
+        images = np.round(images)  # many pixels of the gray matter and of its rim are equally bright
+    assert_features_equal(
+        chunk_features, images, soft(mask, rng), seed=seed, size=size, is_present=rng.random(n) < 0.9
+    )
+
+
+def masks_by_name():
+    blank = np.zeros((30, 34), bool)
+
+    def marked(*places):
+        mask = blank.copy()
+        for place in places:
+            mask[place] = True
+        return mask
+
+    rows, columns = np.indices(blank.shape)
+    ring = np.abs(np.hypot(rows - 15, columns - 15) - 8) < 1
+    spiral = blank.copy()
+    for turn in range(0, 12, 3):
+        spiral[turn, turn : 30 - turn] = spiral[turn : 30 - turn, 30 - turn] = True
+        spiral[29 - turn, turn + 3 : 30 - turn] = spiral[turn + 3 : 30 - turn, turn + 3] = True
+    return {
+        "empty": blank,
+        "full": ~blank,
+        "pixel": marked((12, 9)),
+        "pixel in the first corner": marked((0, 0)),
+        "pixel in the last corner": marked((29, 33)),
+        "two pixels": marked((4, 4), (4, 5)),
+        "opposite corners": marked((0, 0), (29, 33)),
+        "row": marked((7, slice(3, 20))),
+        "column": marked((slice(3, 21), 7)),
+        "whole row at the edge": marked((0, slice(None))),
+        "whole column at the edge": marked((slice(None), 33)),
+        "diagonal": rows == columns,
+        "other diagonal": rows + columns == 25,
+        "knight's moves": (rows == 2 * (columns - 5)) & (columns >= 5),
+        "square": marked((slice(4, 9), slice(4, 9))),
+        "even square": marked((slice(4, 10), slice(4, 10))),
+        "disc": np.hypot(rows - 14, columns - 14) <= 6,
+        "disc between pixels": np.hypot(rows - 14.5, columns - 13.5) <= 6,
+        "disc at the edge": np.hypot(rows - 1, columns - 32) <= 6,
+        "ring": ring,
+        "ring and a dot": ring | marked((15, 15)),
+        "spiral": spiral,
+        "chessboard": (rows + columns) % 2 == 0,
+        "dots": (rows % 2 == 0) & (columns % 2 == 0),
+        "stripes": rows % 3 == 0,
+        "two equal pieces": marked((slice(2, 6), slice(2, 8)), (slice(20, 24), slice(2, 8))),
+        "pieces that touch at a corner": marked((slice(2, 6), slice(2, 6)), (slice(6, 10), slice(6, 10))),
+        "all but a pixel": ~marked((3, 3)),
+    }
+
+
+@pytest.mark.parametrize("order", ["as listed", "shuffled", "backwards"])
+def test_features_of_special_masks(chunk_features, order):
+    masks = list(masks_by_name().values())
+    if order == "shuffled":
+        masks = [masks[k] for k in rng_of(1).permutation(len(masks))]
+    elif order == "backwards":
+        masks = masks[::-1]
+    rng = rng_of(2)
+    masks = np.array(masks)
+    images = rng.normal(size=masks.shape)
+    assert_features_equal(chunk_features, images, soft(masks, rng))
+    # Exact probabilities, and no contrast at all.
+    assert_features_equal(chunk_features, np.full_like(images, 0.1), masks)
+
+
+def test_features_of_each_mask_alone(chunk_features):
+    rng = rng_of(3)
+    for mask in masks_by_name().values():
+        assert_features_equal(chunk_features, rng.normal(size=(1, *mask.shape)), soft(mask[None], rng))
+
+
+def test_features_next_to_other_types(chunk_features):
+    """The largest contrasts and the darkest gray matter that a volume may have."""
+    rng = rng_of(4)
+    mask = blobs(rng, 6, (50, 50), 3, 0.1)
+    for scale in (1e-9, -1.0, 1e4):
+        assert_features_equal(
+            chunk_features, scale * (mask + 0.1 * rng.normal(size=mask.shape)), soft(mask, rng)
+        )
+
+
+def test_features_of_drawn_slices(chunk_features):
+    subject = draw_subject(PhantomSpec(spacing_mm=SPACING_MM, matrix_size=200, n_slices=9), seed=5)
+    images, truth = (
+        np.moveaxis(np.asarray(each.dataobj, np.float64), 2, 0) for each in (subject.image, subject.mask)
+    )
+    assert truth.any(axis=(1, 2)).all()
+    images = (images - images.mean()) / images.std()
+    probabilities = gaussian_filter(truth, (0, 1, 1))
+    found = assert_features_equal(chunk_features, images, probabilities)
+    area_mm2 = found[:, graph.FEATURES.index("area_mm2")]
+    assert (area_mm2 > 3).all()
+    assert np.isfinite(found).all()
+
+
+# --- noise ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noise_of_masks():
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, None], tf.float64),
+            tf.TensorSpec([None, None, None], tf.bool),
+            tf.TensorSpec([2], tf.float64),
+        ]
+    )
+    def measured(slices, mask, spacing_mm):
+        boxes = graph.extents(mask)
+        return boxes, graph.noise_level(slices, boxes, spacing_mm)
+
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm"),
+    [
+        ((40, 30), (0.5, 0.6)),
+        ((300, 280), (0.05, 0.06)),
+        ((3, 40), (0.5, 0.5)),
+        ((2, 2), (0.5, 0.5)),
+        ((4, 3), (0.2, 0.2)),
+        ((1, 9), (1.2, 1.2)),
+        ((200, 7), (0.1, 2.0)),
+        ((33, 33), (1 / 3, 0.2)),
+    ],
+)
+def test_noise(noise_of_masks, shape, spacing_mm):
+    rng = rng_of(6)
+    slices = rng.normal(100, 3, (5, *shape))
+    slices[1] = np.round(slices[1])
+    mask = np.zeros(slices.shape, bool)
+    mask[0, shape[0] // 2, shape[1] // 2] = True
+    mask[1, : shape[0] // 2 + 1, -1] = True
+    mask[3] = True
+    mask[4, 0, 0] = mask[4, -1, shape[1] // 2] = True
+    boxes, found = noise_of_masks(slices, mask, np.array(spacing_mm))
+    for k, part in enumerate(mask):
+        places = np.argwhere(part)
+        low, high = (places.min(axis=0), places.max(axis=0) + 1) if len(places) else (np.zeros(2, int),) * 2
+        np.testing.assert_array_equal(boxes[k].numpy(), np.stack([low, high], axis=1))
+        region = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        expected = quality.noise_level(slices[k], region, spacing_mm)
+        np.testing.assert_allclose(found[k].numpy(), expected, rtol=1e-12)
+    assert np.isnan(found[2].numpy())
+
+
+# --- judgement -----------------------------------------------------------------------------------------
+
+
+def name_slices(is_named):
+    return "slices " + tf.strings.reduce_join(tf.strings.as_string(tf.where(is_named)[:, 0]), separator=", ")
+
+
+def traced_judge(knows_dark):
+    """Traced once; judges volumes as NumPy does."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, len(graph.FEATURES)], tf.float64),
+            tf.TensorSpec([2], tf.bool),
+        ]
+    )
+    def judged(features, is_doubted):
+        anatomical = graph.anatomical_doubts(features)
+        doubts = [(is_doubted[0], "first"), (is_doubted[1], tf.constant("sec") + "ond"), *anatomical]
+        found = graph.predict_quality(features, doubts, knows_dark)
+        warnings = graph.quality_warnings(found, graph.column(features, "area_mm2") > 0, name_slices)
+        is_given, lines = (tf.stack(each) for each in zip(*anatomical, *warnings, strict=True))
+        return found, tf.boolean_mask(lines, is_given)
+
+    def compare(slices, is_doubted=(False, False)):
+        found, lines = judged(as_matrix(slices), np.array(is_doubted))
+        assert_judged_equal(slices, is_doubted, knows_dark, found, lines)
+        return found
+
+    compare.knows_dark = knows_dark
+    return compare
+
+
+@pytest.fixture(scope="module", params=(False, True), ids=("dark unknown", "dark known"))
+def judge(request):
+    return traced_judge(request.param)
+
+
+def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
+    anatomical = quality.anatomical_doubts(slices)
+    given = [each for each, given in zip(("first", "second"), is_doubted, strict=True) if given]
+    expected = quality.predict_quality(slices, [*given, *anatomical], knows_dark)
+    np.testing.assert_allclose(
+        [found.predicted_dsc, found.contrast, found.noise],
+        [expected.predicted_dsc, expected.contrast, expected.noise],
+        rtol=1e-9,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        found.slice_predicted_dsc, [one.predicted_dsc for one in expected.slices], rtol=1e-9
+    )
+    assert text(found.verdict) == expected.verdict
+    assert text(found.reason) == expected.reason
+    assert [text(each) for each in found.slice_verdict] == [one.verdict for one in expected.slices]
+    assert [text(each) for each in found.slice_reason] == [one.reason for one in expected.slices]
+    warned = [*anatomical, *expected_warnings(expected, [*given, *anatomical])]
+    assert [text(each) for each in lines] == warned
+
+
+def expected_warnings(judged, doubts):
+    """As `keras_scgm.segmentation` warns."""
+    suspects = [k for k, one in enumerate(judged.slices) if one.verdict != "pass" and one.features.area_mm2]
+    look = f"; look at slices {', '.join(map(str, suspects))}" if suspects else ""
+    if judged.verdict != "pass" and judged.reason not in doubts:
+        return [f"predicted DSC {judged.predicted_dsc:.2f}, {judged.verdict}: {judged.reason}{look}"]
+    if judged.verdict == "pass" and suspects:
+        reason = Counter(judged.slices[k].reason for k in suspects).most_common(1)[0][0]
+        return [f"predicted DSC below {PASS_DSC:g} in some slices: {reason}{look}"]
+    return []
+
+
+def text(tensor):
+    return (tensor.numpy() if hasattr(tensor, "numpy") else tensor).decode()
+
+
+GOOD = SliceFeatures(
+    area_mm2=16.0,
+    agreement=0.95,
+    detached_fraction=0.0,
+    width_mm=9.5,
+    depth_mm=5.5,
+    depth_skewness=-0.5,
+    compactness=0.22,
+    symmetry=0.75,
+    contrast=2.0,
+    noise=1.0,
+    separation=0.9,
+    sharpness=0.65,
+    voxel_mm=0.5,
+    neighbour_dice=0.85,
+    log_area_ratio=0.05,
+    centroid_shift_mm=0.3,
+)
+MAY_BE_UNKNOWN = ("separation", "sharpness", "neighbour_dice", "log_area_ratio", "centroid_shift_mm")
+BLANK = SliceFeatures(area_mm2=0.0)
+DIM = replace(GOOD, contrast=-1.0, separation=0.1)
+EDGE = replace(GOOD, near_edge=True)
+POOR = replace(GOOD, area_mm2=0.5, agreement=0.3)
+FAR = replace(GOOD, centroid_shift_mm=9.0, voxel_mm=2.0)
+LARGE = replace(GOOD, area_mm2=30.25, width_mm=12.05)
+TURNED = replace(GOOD, depth_skewness=0.4)
+
+
+def test_judgement_of_special_volumes(judge):
+    volumes = [
+        [BLANK],
+        [BLANK] * 3,
+        [GOOD],
+        [EDGE],
+        [DIM],
+        [POOR],
+        [BLANK, GOOD, BLANK, GOOD, BLANK],
+        [BLANK, BLANK, GOOD],
+        [GOOD] * 7,
+        [EDGE] * 7,  # the mean of bounds is at the verdict's
+        [EDGE, DIM, DIM, DIM],  # 0.375 between two values in the warning
+        [DIM, EDGE] * 4,
+        [EDGE, DIM] * 4,
+        [DIM] * 3 + [GOOD] * 30,
+        [GOOD] * 9 + [POOR, EDGE],
+        [GOOD] * 9 + [EDGE, POOR],
+        [LARGE] * 4,
+        [LARGE, GOOD],
+        [replace(GOOD, area_mm2=3.25)] * 2,
+        [replace(GOOD, area_mm2=1.0)],
+        [TURNED] * 2,
+        [replace(TURNED, area_mm2=40.0, near_edge=True), replace(DIM, near_edge=True)],
+        [replace(GOOD, noise=0.0), replace(GOOD, noise=NAN)],
+        [replace(GOOD, noise=NAN, contrast=NAN, separation=NAN, sharpness=NAN)],
+        [replace(GOOD, contrast=-0.0), replace(DIM, noise=0.0)],
+        [GOOD, BLANK, BLANK, BLANK, BLANK, POOR, FAR],
+    ]
+    for volume in volumes:
+        for is_doubted in ((False, False), (False, True), (True, True)):
+            judge(volume, is_doubted)
+
+
+def test_dark_gray_matter_counts_as_bright_if_it_is_known(judge):
+    found = judge([GOOD, replace(DIM, contrast=-2.0)])
+    assert text(found.slice_reason[1]) == ("" if judge.knows_dark else DARK)
+    if judge.knows_dark:
+        assert float(found.slice_predicted_dsc[0]) == pytest.approx(float(found.slice_predicted_dsc[1]))
+
+
+def test_random_volumes(judge):
+    rng = rng_of(8)
+    for _ in range(150):
+        judge(random_volume(rng))
+
+
+@pytest.mark.parametrize("knows_dark", [False, True])
+def test_every_term_of_the_model(monkeypatch, knows_dark):
+    """Alone at, between and beyond its knots; where no slice passes, every term is the reason of some."""
+    terms = fitted_model().terms
+    stern = AdditiveModel(-9.0, terms)
+    for module in (quality, graph):
+        monkeypatch.setattr(module, "fitted_model", lambda: stern)
+    judge = traced_judge(knows_dark)
+    best = replace(GOOD, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in graph.FEATURES})
+    best = replace(best, noise=best.contrast / terms["contrast_to_noise"][0][-1])
+    seen = set()
+    for name, (knots, _) in terms.items():
+        of_slice = name.removeprefix("volume_")
+        for value in (*knots, *np.add(knots[1:], knots[:-1]) / 2, knots[0] - 1, knots[-1] + 1, NAN):
+            if name == "contrast_to_noise":
+                changed = replace(best, noise=best.contrast / value)
+            elif name == "area_mm2" and not value > 0:
+                continue
+            else:
+                changed = replace(best, **{of_slice: float(value)})
+            # Most of the volume has what the volume's term reads, and two slices all else.
+            volume = [changed, best, best] if name == of_slice else [*[changed] * 3, best, best]
+            seen |= {text(each) for each in judge(volume).slice_reason}
+    assert seen >= {REASONS[name] for name, (_, values) in terms.items() if min(values) < 0}
+
+
+def random_volume(rng):
+    """Features all over the model's knots."""
+    terms = fitted_model().terms
+    slices = []
+    for _ in range(int(rng.integers(1, 9))):
+        if rng.random() < 0.15:
+            slices.append(BLANK)
+            continue
+        drawn = {}
+        for name in graph.FEATURES:
+            if name not in terms:
+                continue
+            knots, values = terms[name]
+            # Most features are good: one bad one shall be the reason.
+            drawn[name] = float(
+                rng.uniform(knots[0], knots[-1]) if rng.random() < 0.2 else knots[np.argmax(values)]
+            )
+            if rng.random() < 0.1 and name in MAY_BE_UNKNOWN:
+                drawn[name] = NAN
+        drawn |= {"contrast": float(rng.normal(3)), "noise": float(rng.choice([0, 0.5, NAN, 3, 30]))}
+        slices.append(
+            SliceFeatures(
+                **drawn, near_edge=bool(rng.random() < 0.1), depth_skewness=float(rng.normal(-0.1, 0.2))
+            )
+        )
+    return slices
+
+
+def test_many_slices(judge):
+    volume = [one for _ in range(300) for one in random_volume(rng_of(9))]
+    judge(volume)
