@@ -127,6 +127,20 @@ def test_agreement_falls_where_passes_disagree():
     assert unsure.agreement < 0.85
 
 
+def test_neighbours_whose_centres_lie_between_two_pixels():
+    small, large = np.zeros((20, 20)), np.zeros((20, 20))
+    small[9:11, 9:11] = large[8:12, 8:12] = 1
+    slices = [slice_features(each, each, 0.5) for each in (small, large)]
+    compare_with_neighbours(slices, 0, 2, 0.5)
+    assert slices[0].neighbour_dice == pytest.approx(2 * 4 / (4 + 16))
+
+
+@pytest.mark.parametrize("n_slices", range(1, 16))
+def test_a_volume_of_slices_at_a_bound_has_its_verdict(n_slices):
+    found = predict_quality([replace(GOOD, near_edge=True)] * n_slices)
+    assert (found.predicted_dsc, found.verdict) == (FAIL_DSC, "review")
+
+
 def test_neighbours_are_compared_in_any_chunks():
     sections = [
         disc((20, 20), 5),

@@ -1,17 +1,17 @@
 """`quality_graph` against `quality`, on the same slices."""
 
 import math
-from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
-from keras_scgm import quality
+from keras_scgm import quality, segmentation
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
-from keras_scgm.quality import DARK, PASS_DSC, REASONS, AdditiveModel, SliceFeatures, fitted_model
+from keras_scgm.quality import DARK, REASONS, AdditiveModel, SliceFeatures, fitted_model
 from keras_scgm.serving import quality_graph as graph
 
 SPACING_MM = 0.25
@@ -355,15 +355,13 @@ def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
 
 
 def expected_warnings(judged, doubts):
-    """As `keras_scgm.segmentation` warns."""
-    suspects = [k for k, one in enumerate(judged.slices) if one.verdict != "pass" and one.features.area_mm2]
-    look = f"; look at slices {', '.join(map(str, suspects))}" if suspects else ""
-    if judged.verdict != "pass" and judged.reason not in doubts:
-        return [f"predicted DSC {judged.predicted_dsc:.2f}, {judged.verdict}: {judged.reason}{look}"]
-    if judged.verdict == "pass" and suspects:
-        reason = Counter(judged.slices[k].reason for k in suspects).most_common(1)[0][0]
-        return [f"predicted DSC below {PASS_DSC:g} in some slices: {reason}{look}"]
-    return []
+    run = SimpleNamespace(
+        n_voxels=[one.features.area_mm2 for one in judged.slices],
+        warnings=list(doubts),
+        _name=lambda indices: f"slices {', '.join(map(str, indices))}",
+    )
+    segmentation._Run._warn_of_quality(run, judged)
+    return run.warnings[len(doubts) :]
 
 
 def text(tensor):
