@@ -22,12 +22,21 @@ from zlib_ng import gzip_ng, zlib_ng
 import keras_scgm.volume
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.limits import MAX_FIELD_MM2, MAX_SLICE_VOXELS
 from keras_scgm.volume import CANONICAL_AXES, DiskArray, Volume, Voxels, to_nanometre
 
 WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 # DEFLATE cannot compress better than 1032:1, so a larger claim in a header is false.
 MAX_GZIP_RATIO = 1032
 PLAUSIBLE_SPACING_MM = (0.01, 5.0)
+TOO_MANY_VOXELS = (
+    f"axial slices of {{}} x {{}} voxels, more than {MAX_SLICE_VOXELS / 1e6:.1f} million; check the orientation in the "
+    "header, or cut out the part with the cord"
+)
+TOO_WIDE = (
+    f"a field of view of {{}} x {{}} mm, more than {MAX_FIELD_MM2 / 1e6:g} m2; check the units and the spacing in the "
+    "header"
+)
 DICOM_ENDINGS = (".dcm", ".ima")
 FILES_TRIED = 100
 PAIR_ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
@@ -113,7 +122,7 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
         layout = _layout(file, path)
         affine = layout.affine
         if affine is None:
-            affine = _declared_affine(layout.header, orientation, path)
+            affine = _declared_affine(layout.header, layout.shape, orientation, path)
         index = _frame_index(layout.shape, frame, path)
         shape, offset = layout.shape, layout.offset
         if index is not None:
@@ -152,7 +161,7 @@ def volume_from_image(
     affine = _checked_affine(header, shape, source)
     warnings = () if affine is None else _disagreements(header, affine, len(shape))
     if affine is None:
-        affine = _declared_affine(header, orientation, source)
+        affine = _declared_affine(header, shape, orientation, source)
     voxels = np.asanyarray(image.dataobj)
     _refuse_colour_and_complex(voxels.dtype, source)
     index = _frame_index(shape, frame, source)
@@ -403,11 +412,13 @@ def _checked_affine(
             f"{source}: no usable affine, it maps the voxels onto a plane, a line or not at all; "
             "mend the header's qform or sform"
         )
-    _check_in_plane_spacing(affine, source)
+    _check_slices(affine, shape, source)
     return affine
 
 
-def _declared_affine(header: nib.Nifti1Header, orientation: str | None, source: str | Path) -> np.ndarray:
+def _declared_affine(
+    header: nib.Nifti1Header, shape: tuple[int, ...], orientation: str | None, source: str | Path
+) -> np.ndarray:
     if orientation is None:
         raise InputError(
             f"{source}: no usable affine, qform and sform codes are both 0, so the axial axis is unknown; "
@@ -417,19 +428,28 @@ def _declared_affine(header: nib.Nifti1Header, orientation: str | None, source: 
     affine[3, 3] = 1
     for stored, (world, sign) in enumerate(axcodes2ornt(axis_codes(orientation))):
         affine[int(world), stored] = sign * (header["pixdim"][stored + 1] or 1.0)
-    _check_in_plane_spacing(affine, source)
+    _check_slices(affine, shape, source)
     return affine
 
 
-def _check_in_plane_spacing(affine: np.ndarray, source: str | Path) -> None:
+def _check_slices(affine: np.ndarray, shape: tuple[int, ...], source: str | Path) -> None:
+    """Refuse axial slices whose spacing or size no scanner makes."""
     to_canonical = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
-    in_plane_mm = np.linalg.norm(affine[:3, :3], axis=0)[to_canonical[:, 0] != 2]
+    right_left, posterior_anterior, _ = np.argsort(to_canonical[:, 0])
+    axes = [right_left, posterior_anterior]
+    in_plane_mm = np.linalg.norm(affine[:3, :3], axis=0)[axes]
     low, high = PLAUSIBLE_SPACING_MM
     if in_plane_mm.min() < low or in_plane_mm.max() > high:
         raise InputError(
             f"{source}: axial voxels of {in_plane_mm[0]:g} x {in_plane_mm[1]:g} mm, outside {low:g} to "
             f"{high:g} mm; check the units and the orientation in the header"
         )
+    n_voxels = np.array(_three(shape))[axes]
+    if math.prod(n_voxels.tolist()) > MAX_SLICE_VOXELS:
+        raise InputError(f"{source}: {TOO_MANY_VOXELS.format(*n_voxels)}")
+    field_mm = n_voxels * in_plane_mm
+    if np.prod(field_mm) > MAX_FIELD_MM2:
+        raise InputError(f"{source}: {TOO_WIDE.format(*np.rint(field_mm).astype(int))}")
 
 
 def _disagreements(header: nib.Nifti1Header, affine: np.ndarray, n_dims: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from keras_scgm.cropping import CROP_MM, MARGIN_MM, predict_around
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
-from keras_scgm.serving.cropping_graph import predict_around as predict_around_in_graph
+from keras_scgm.serving.cropping_graph import predict_some
 from keras_scgm.slices import SliceSpec, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
@@ -79,16 +79,13 @@ def test_the_threshold_decides_what_is_computed_whole():
 
 def test_the_graph_of_an_export_does_the_same():
     spec = SliceSpec(spacing_mm=SPACING_MM, size=WINDOW)
-    nothing_known = np.zeros(len(SLICES), bool)
-    in_graph = tf.function(lambda *given: predict_around_in_graph(*given, Recorder(), spec, 0.5))
+    in_graph = tf.function(lambda *given: predict_some(*given, Recorder(), spec, 0.5))
     expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM, 0.5)
-    np.testing.assert_array_equal(in_graph(SLICES, CENTERS, nothing_known), expected)
-    wholes = in_graph(SLICES, CENTERS, ~nothing_known)
-    np.testing.assert_array_equal(wholes, Recorder()(SLICES))
-    some = np.arange(len(SLICES)) < 2
-    np.testing.assert_array_equal(
-        in_graph(SLICES, CENTERS, some), np.where(some[:, None, None], wholes, expected)
-    )
+    some = np.arange(len(SLICES)) % 3
+    for is_around, is_whole in ((some >= 0, some < 0), (some < 0, some >= 0), (some == 0, some == 1)):
+        wanted = np.where(is_whole[:, None, None], Recorder()(SLICES), expected)
+        wanted = np.where((is_around | is_whole)[:, None, None], wanted, 0)
+        np.testing.assert_array_equal(in_graph(SLICES, CENTERS, is_around, is_whole), wanted)
 
 
 def test_small_windows_are_computed_whole():

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from keras_scgm import DilatedGMNet, InputError, UNet, segment
 from keras_scgm.nifti import read_volume
-from keras_scgm.serving import export, interchange, nifti_graph
+from keras_scgm.serving import answer, export, interchange, nifti_graph
 from keras_scgm.serving.graph_network import GraphNetwork
 from keras_scgm.serving.warmup import read_warmup
 from keras_scgm_cli.main import app
@@ -25,9 +25,6 @@ ORIENTATIONS = [
 ]
 VOXEL_TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 OFF_CENTRE = {"shape": (216, 184, 5), "spacing_mm": (0.5, 0.5, 4.0), "center_mm": (25, 70)}
-
-OF_THE_COMMAND = ("predicted DSC", "gray matter of", "anterior and posterior")
-"""How warnings begin that rest on the features of `keras_scgm.quality`, which the graph does not compute."""
 
 
 class Served:
@@ -77,13 +74,52 @@ def same_as_segment(served, bright_network, tmp_path):
         expected.volume.write_result(tmp_path / "mask.nii", expected.mask_voxels)
         got = served(data)
         assert got["mask_bytes"][0] == (tmp_path / "mask.nii").read_bytes()
-        np.testing.assert_allclose(got["area_mm2"][0], [area.area_mm2 for area in expected.areas], rtol=1e-5)
-        # The quality of a mask is judged by the package alone.
-        warnings = [text for text in expected.warnings if not text.startswith(OF_THE_COMMAND)]
-        assert got["warnings"][0].decode().splitlines() == warnings
+        check_answer(got, expected)
         return expected
 
     return check
+
+
+OF_SLICES = {
+    "position_mm": "position_mm",
+    "area_mm2": "area_mm2",
+    "soft_area_mm2": "soft_area_mm2",
+    "mean_probability": "mean_probability",
+    "n_voxels": "n_voxels",
+    "slice_contrast": "contrast",
+    "slice_noise": "noise",
+    "slice_predicted_dsc": "predicted_dsc",
+    "slice_verdict": "verdict",
+    "slice_reason": "warning",
+}
+"""Output of the server -> field of `SliceArea`."""
+
+
+def check_answer(got, expected, file=0):
+    """The numbers and texts of one file are those of `segment`."""
+    quality, record = expected.quality, expected.record
+    assert got["warnings"][file].decode().splitlines() == list(expected.warnings)
+    assert [got[name][file].decode() for name in ("verdict", "reason")] == [quality.verdict, quality.reason]
+    numbers = {
+        "predicted_dsc": quality.predicted_dsc,
+        "contrast": quality.contrast,
+        "noise": quality.noise,
+        "intensity_mean": record["intensity_mean"],
+        "intensity_std": record["intensity_std"],
+        "removed_away_from_cord_mm3": record["removed_away_from_cord_mm3"],
+        "window_moved": record["window_moved"],
+        "n_slices": len(expected.areas),
+    }
+    for name, number in numbers.items():
+        np.testing.assert_allclose(got[name][file], number, rtol=1e-6, atol=1e-9, err_msg=name)
+    for name, field in OF_SLICES.items():
+        values = [getattr(area, field) for area in expected.areas]
+        if isinstance(values[0], str):
+            assert [text.decode() for text in got[name][file][: len(values)]] == values, name
+        else:
+            np.testing.assert_allclose(
+                got[name][file][: len(values)], values, rtol=1e-6, atol=1e-6, err_msg=name
+            )
 
 
 @pytest.fixture
@@ -261,9 +297,8 @@ def test_averaged_networks_settings_and_inverted_contrast(two_networks, blob_ima
     got = served(dark.to_bytes())
     mask = np.asarray(nib.Nifti1Image.from_bytes(got["mask_bytes"][0]).dataobj)
     np.testing.assert_array_equal(mask, expected.mask_voxels)
-    warnings = [text for text in expected.warnings if not text.startswith(OF_THE_COMMAND)]
-    assert got["warnings"][0].decode().splitlines() == warnings
-    assert any("darker than its surroundings" in text for text in warnings)
+    check_answer(got, expected)
+    assert any("darker than its surroundings" in text for text in expected.warnings)
     soft = served(dark.to_bytes(), signature="soft")["probability_bytes"][0]
     np.testing.assert_allclose(
         np.asarray(nib.Nifti1Image.from_bytes(soft).dataobj), expected.probability_voxels, atol=1e-6
@@ -366,19 +401,52 @@ def test_the_package_refuses_the_same(name, bright_network, tmp_path):
         segment(tmp_path / "bad.nii", bright_network)
 
 
-def test_streams_that_unpack_to_more_than_the_limit(monkeypatch):
-    monkeypatch.setattr(nifti_graph, "MAX_UNPACKED_BYTES", 2**20)
-    monkeypatch.setattr(nifti_graph, "FIRST_LOOK_BYTES", 2**10)
+def test_what_a_request_may_hold(monkeypatch):
+    """Bounds of the unpacked bytes and of the slices grow with what is sent, and are shared by the files."""
+    for name, value in {
+        "FREE_UNPACKED_BYTES": 2**20,
+        "UNPACKED_RATIO": 2,
+        "FREE_SLICES": 4,
+        "BYTES_PER_SLICE": 1000,
+    }.items():
+        monkeypatch.setattr(nifti_graph, name, value)
     read = tf.function(
-        lambda data: nifti_graph.read_nifti(data, tf.constant("file")).shape,
-        input_signature=[tf.TensorSpec([], tf.string)],
+        lambda data, n_files: nifti_graph.read_nifti(data, tf.constant("file"), n_files).shape,
+        input_signature=[tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)],
         autograph=False,
     )
-    assert list(read(gzip.compress(GOOD + bytes(2**19)))) == [4, 5, 3]
-    noise = np.random.default_rng(0).bytes(100_000)
-    for tail in (bytes(2**20), bytes(2**24), noise + bytes(2**24)):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="unpacks to more than 1 MiB"):
-            read(gzip.compress(GOOD + tail))
+
+    def refused(data, message, n_files=1):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            read(data, n_files)
+
+    assert list(read(gzip.compress(GOOD + bytes(2**19)), 1)) == [4, 5, 3]
+    refused(gzip.compress(GOOD + bytes(2**19)), "unpacks to more than 0 MiB", n_files=4)
+    noise = np.random.default_rng(0).bytes(2_000_000)
+    assert list(read(gzip.compress(GOOD + noise), 1)) == [4, 5, 3]
+    for tail in (bytes(2**21), bytes(2**24), noise[:100_000] + bytes(2**24)):
+        refused(gzip.compress(GOOD + tail), "unpacks to more than 1 MiB")
+    refused(GOOD, "3 axial slices, and a file of this size may have 2", n_files=2)
+    assert list(read(GOOD + bytes(1000), 2)) == [4, 5, 3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "message"),
+    [
+        ((4097, 4097, 1), 0.02, "4097 x 4097 voxels, more than 16.8 million"),
+        ((151, 151, 1), 4.0, "604 x 604 mm, more than 0.36 m2"),
+    ],
+)
+def test_slices_that_no_scanner_makes_are_refused_everywhere(
+    served, bright_network, tmp_path, shape, spacing_mm, message
+):
+    image = nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([-spacing_mm, spacing_mm, 5, 1]))
+    image.to_filename(tmp_path / "image.nii")
+    for given in (image, tmp_path / "image.nii"):
+        with pytest.raises(InputError, match=message):
+            segment(given, bright_network)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        served((tmp_path / "image.nii").read_bytes())
 
 
 # --- requests of several files, and the other outputs ----------------------------------------------------
@@ -393,7 +461,14 @@ def test_files_of_different_shapes_in_one_request(served, blob_image):
     assert both["mask_bytes"].tolist() == [one["mask_bytes"][0] for one in alone]
     assert both["area_mm2"].shape == (2, 5)
     np.testing.assert_array_equal(both["area_mm2"][0], [*alone[0]["area_mm2"][0], 0, 0])
-    assert both["area_mm2"].dtype == np.float32
+    assert both["n_slices"].tolist() == [3, 5]
+    assert both["slice_reason"].shape == (2, 5)
+    assert both["slice_verdict"][0, 3:].tolist() == [b"", b""]
+
+
+def test_more_files_than_a_request_may_hold(served):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 64 files"):
+        served(*[GOOD] * 65)
 
 
 def test_a_request_without_files_is_refused(served):
@@ -406,7 +481,11 @@ def test_soft_output(served, bright_network, small, tmp_path, byte_order):
     (tmp_path / "image.nii").write_bytes(stored(small, "f4", byte_order))
     expected = segment(tmp_path / "image.nii", bright_network)
     expected.volume.write_result(tmp_path / "soft.nii", expected.probability_voxels)
-    (got,) = served((tmp_path / "image.nii").read_bytes(), signature="soft")["probability_bytes"]
+    soft = served((tmp_path / "image.nii").read_bytes(), signature="soft")
+    check_answer(soft, expected)
+    expected.volume.write_result(tmp_path / "mask.nii", expected.mask_voxels)
+    assert soft["mask_bytes"][0] == (tmp_path / "mask.nii").read_bytes()
+    (got,) = soft["probability_bytes"]
     assert got[:352] == (tmp_path / "soft.nii").read_bytes()[:352]
     got = np.asarray(nib.Nifti1Image.from_bytes(got).dataobj)
     np.testing.assert_allclose(got, expected.probability_voxels, atol=1e-6)
@@ -435,6 +514,66 @@ def test_slices(served, bright_network):
     assert signatures["serving_default"](slices=tf.zeros((0, 200, 200, 1)))["mask"].shape == (0, 200, 200, 1)
 
 
+# --- where it is computed -----------------------------------------------------------------------------
+
+
+def placements(folder, signature, feed):
+    """Operations of one run as a server with a GPU would place them: (label, types of outputs) on its fastest device
+    and on the processor.
+
+    There is no GPU here: pins to the processor are changed into pins to a second, virtual processor, and the first
+    stands for the GPU.
+    """
+    meta_graph = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes()).meta_graphs[
+        0
+    ]
+    functions = meta_graph.graph_def.library.function
+    for node in itertools.chain(meta_graph.graph_def.node, *(function.node_def for function in functions)):
+        assert node.device in ("", "/device:CPU:0", "/device:CPU:*")
+        node.device = node.device.replace("CPU:0", "CPU:1")
+    config = tf.compat.v1.ConfigProto(device_count={"CPU": 2}, allow_soft_placement=True)
+    metadata = tf.compat.v1.RunMetadata()
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session(graph=graph, config=config) as session:
+        tf.import_graph_def(meta_graph.graph_def, name="")
+        saver = meta_graph.saver_def
+        session.run(saver.restore_op_name, {saver.filename_tensor_name: str(folder / "variables/variables")})
+        ends = meta_graph.signature_def[signature]
+        (given,) = ends.inputs.values()
+        session.run(
+            {key: end.name for key, end in ends.outputs.items()},
+            {given.name: feed},
+            options=tf.compat.v1.RunOptions(trace_level=tf.compat.v1.RunOptions.FULL_TRACE),
+            run_metadata=metadata,
+        )
+    placed = {"fastest": [], "processor": []}
+    for device in metadata.step_stats.dev_stats:
+        where = placed["fastest" if device.device.endswith("CPU:0") else "processor"]
+        for node in device.node_stats:
+            types = {output.tensor_description.dtype for output in node.output}
+            where.append((node.timeline_label or node.node_name, types))
+    return placed
+
+
+@pytest.mark.parametrize(
+    ("model", "signature"),
+    [("slices", "serving_default"), ("slices", "raw"), ("nifti", "serving_default"), ("nifti", "soft")],
+)
+def test_a_gpu_computes_the_network_and_nothing_else(two_networks, served, small, model, signature):
+    for models in (two_networks[1].models, served.models):
+        feed = np.zeros((2, 200, 200, 1), np.float32)
+        if model == "nifti":
+            feed = np.array([small.to_bytes()], object)
+        placed = placements(getattr(models, model), signature, feed)
+        convolutions = {
+            where: sum("Conv2D" in label for label, _ in nodes) for where, nodes in placed.items()
+        }
+        assert convolutions["fastest"] > 0
+        assert convolutions["processor"] == 0
+        # Image work is in float64, and the network never.
+        types = set().union(*(types for _, types in placed["fastest"]))
+        assert tf.float64.as_datatype_enum not in types
+
+
 # --- the files of an export --------------------------------------------------------------------------------
 
 
@@ -451,8 +590,8 @@ def test_a_session_runs_every_signature(two_networks, name):
         assert set(signatures) == {"serving_default", "raw" if name == "gm_slices" else "soft"}
         for signature in signatures.values():
             (given,) = signature.inputs.values()
-            for key, tensor in signature.outputs.items():
-                value = session.run(tensor.name, {given.name: feeds[name]})
+            fetches = {key: tensor.name for key, tensor in signature.outputs.items()}
+            for key, value in session.run(fetches, {given.name: feeds[name]}).items():
                 assert len(value) == len(feeds[name]), key
         (given,) = signatures["serving_default"].inputs.values()
         for wrong in (np.zeros((200, 200, 1)), np.zeros((1, 100, 100, 1)), np.zeros((1, 200, 200, 3))):
@@ -468,7 +607,15 @@ def test_names_and_types_of_the_signatures(served):
         "nifti_bytes": tf.TensorSpec([None], tf.string, "nifti_bytes")
     }
     outputs = {name: (spec.dtype, len(spec.shape)) for name, spec in nifti.structured_outputs.items()}
-    assert outputs == {"mask_bytes": (tf.string, 1), "area_mm2": (tf.float32, 2), "warnings": (tf.string, 1)}
+    expected = {
+        "mask_bytes": (tf.string, 1),
+        "provenance": (tf.string, 1),
+        **dict.fromkeys(answer.TEXTS, (tf.string, 1)),
+        **{name: (dtype, 1) for name, dtype in answer.NUMBERS.items()},
+        **dict.fromkeys(answer.SLICE_TEXTS, (tf.string, 2)),
+        **{name: (dtype, 2) for name, dtype in answer.SLICE_NUMBERS.items()},
+    }
+    assert outputs == expected
     slices = tf.saved_model.load(str(served.models.slices)).signatures["serving_default"]
     assert slices.structured_input_signature[1] == {
         "slices": tf.TensorSpec([None, 200, 200, 1], tf.float32, "slices")

@@ -2,60 +2,70 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_scgm.cropping import CROP_MM, MARGIN_MM
-from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
+from keras_scgm.serving.graph_network import compute
 from keras_scgm.serving.slices_graph import clip
 from keras_scgm.slices import ROUNDING_TOLERANCE, SliceSpec
 
 
-def predict_around(
+def predict_some(
     slices: tf.Tensor,
     centers: tf.Tensor,
+    is_around: tf.Tensor,
     is_whole: tf.Tensor,
-    network: GraphNetwork,
+    network: Any,
     spec: SliceSpec,
     threshold: float,
 ) -> tf.Tensor:
-    """Probabilities as `keras_scgm.cropping` computes them; some slices are to be computed whole anyhow."""
+    """Probabilities of chosen windows, as `keras_scgm.cropping` computes them.
+
+    Args:
+        slices: float32 (slice, rows, columns, 1), z-scored.
+        centers: float64 (slice, 2) pixels of the windows, where the cord is.
+        is_around: bool (slice,), windows that are computed around the cord, and whole where that is not enough.
+        is_whole: bool (slice,), windows that are computed whole.
+        network: as in `keras_scgm.serving.graph_network.compute`.
+        spec: the network's slices.
+        threshold: probability above which a pixel is gray matter.
+
+    Returns:
+        float32 (slice, rows, columns), 0 in windows that were not chosen.
+    """
     size, margin = round(CROP_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)
     latest = spec.size - size
-    if latest <= 0:
-        return off_cpu(network, slices)
-    starts = tf.cast(tf.round(centers - (size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
-    index = tf.where(tf.logical_not(is_whole))
-    starts = tf.gather(clip(starts, 0, latest), index[:, 0])
-    looked_at = tf.gather(slices, index[:, 0])
+    probabilities = tf.zeros_like(slices[..., 0])
+    if latest <= 0 or not network.takes_crops:
+        is_whole = tf.logical_or(is_whole, is_around)
+    else:
+        index = tf.where(is_around)
+        starts = tf.cast(tf.round(centers - (size - 1) / 2 + ROUNDING_TOLERANCE), tf.int32)
+        starts = tf.gather(clip(starts, 0, latest), index[:, 0])
+        looked_at = tf.gather(slices, index[:, 0])
 
-    def cut(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        whole, (row, column) = case[0], tf.unstack(case[1])
-        return whole[row : row + size, column : column + size]
+        def cut(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            window, (row, column) = case[0], tf.unstack(case[1])
+            return window[row : row + size, column : column + size]
 
-    def put_back(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        return tf.pad(case[0], tf.stack([case[1], latest - case[1]], axis=1))
+        def put_back(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            return tf.pad(case[0], tf.stack([case[1], latest - case[1]], axis=1))
 
-    signature = tf.TensorSpec((size, size, 1), tf.float32)
-    crops = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
-    found = tf.cond(
-        tf.size(index) > 0,
-        lambda: off_cpu(network.in_crops, looked_at, crops),
-        lambda: tf.zeros((0, size, size)),
-    )
-    occupied = found > threshold
-    is_unsure = tf.logical_not(tf.reduce_any(occupied, axis=(1, 2)))
-    for axis in (0, 1):
-        along = tf.reduce_any(occupied, axis=2 - axis)
-        low = tf.logical_and(starts[:, axis] > 0, tf.reduce_any(along[:, :margin], axis=1))
-        high = tf.logical_and(starts[:, axis] < latest, tf.reduce_any(along[:, size - margin :], axis=1))
-        is_unsure = tf.reduce_any([is_unsure, low, high], axis=0)
-    signature = tf.TensorSpec((spec.size, spec.size), tf.float32)
-    around = tf.map_fn(put_back, (found, starts), fn_output_signature=signature)
-    probabilities = tf.scatter_nd(index, around, tf.shape(slices, tf.int64)[:3])
-    is_whole = tf.tensor_scatter_nd_update(is_whole, index, is_unsure)
-    wholes = tf.cond(
-        tf.reduce_any(is_whole),
-        lambda: off_cpu(network, tf.boolean_mask(slices, is_whole)),
-        lambda: tf.zeros((0, spec.size, spec.size)),
-    )
+        signature = tf.TensorSpec((size, size, 1), tf.float32)
+        crops = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
+        found = tf.ensure_shape(compute(network, looked_at, crops), [None, size, size])
+        occupied = found > threshold
+        is_unsure = tf.logical_not(tf.reduce_any(occupied, axis=(1, 2)))
+        for axis in (0, 1):
+            along = tf.reduce_any(occupied, axis=2 - axis)
+            low = tf.logical_and(starts[:, axis] > 0, tf.reduce_any(along[:, :margin], axis=1))
+            high = tf.logical_and(starts[:, axis] < latest, tf.reduce_any(along[:, size - margin :], axis=1))
+            is_unsure = tf.reduce_any([is_unsure, low, high], axis=0)
+        signature = tf.TensorSpec((spec.size, spec.size), tf.float32)
+        around = tf.map_fn(put_back, (found, starts), fn_output_signature=signature)
+        probabilities = tf.tensor_scatter_nd_update(probabilities, index, around)
+        is_whole = tf.logical_or(is_whole, tf.scatter_nd(index, is_unsure, tf.shape(is_whole, tf.int64)))
+    wholes = compute(network, tf.boolean_mask(slices, is_whole))
     return tf.tensor_scatter_nd_update(probabilities, tf.where(is_whole), wholes)

@@ -9,8 +9,9 @@ from keras_scgm.detached_pieces import NEAR_MM, REACH_MM, ROUNDING_PX
 
 def remove_detached(
     probabilities: tf.Tensor, centers: tf.Tensor, steps: tf.Tensor, threshold: float, spacing_mm: float
-) -> tf.Tensor:
-    """Probabilities (slice, rows, columns) without pieces away from the cord at `centers`, float64 (slice, 2)."""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Probabilities (slice, rows, columns) without pieces away from the cord at `centers`, float64 (slice, 2), and
+    int32 (slice,), pixels that were removed."""
     mask = probabilities > threshold
     reach = tf.reshape(NEAR_MM / spacing_mm + steps, [-1, 1, 1])
     near = tf.logical_and(mask, _within(mask, centers, reach))
@@ -21,7 +22,10 @@ def remove_detached(
     core = tf.logical_and(mask, _within(mask, middle, REACH_MM / spacing_mm))
     core = tf.logical_and(core, tf.reshape(count > 0, [-1, 1, 1]))
     kept = tf.cond(tf.reduce_all(core == mask), lambda: core, lambda: _connected(core, mask))
-    return tf.where(tf.logical_and(mask, tf.logical_not(kept)), 0.0, probabilities)
+    is_removed = tf.logical_and(mask, tf.logical_not(kept))
+    return tf.where(is_removed, 0.0, probabilities), tf.math.count_nonzero(
+        is_removed, axis=(1, 2), dtype=tf.int32
+    )
 
 
 def _places(mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import keras
 import nibabel as nib
@@ -22,24 +22,26 @@ import tensorflow as tf
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import staging_folder
+from keras_scgm.limits import MAX_REQUEST_FILES
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter
+from keras_scgm.serving.answer import PACKED, packed_answer, unpacked_answers
 from keras_scgm.serving.golden import golden_file, golden_image
-from keras_scgm.serving.graph_network import PRECISIONS, GraphNetwork
+from keras_scgm.serving.graph_network import PRECISIONS, PROCESSOR, GraphNetwork, compute
 from keras_scgm.serving.nifti_graph import read_nifti, require
-from keras_scgm.serving.segmentation_graph import GraphSettings, segment
+from keras_scgm.serving.segmentation_graph import GraphSettings
 from keras_scgm.serving.warmup import WarmupRequest, write_warmup
 
 SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
 BATCHING_FILE = "batching_params.pbtxt"
 CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 
-WARMUP_BATCHES = (1, 4, 8)
-NETWORK_CHUNK = 16
-"""Slices that `gm_slices` computes at a time, which bounds the memory of a large request."""
-
+SLICES_SIGNATURES = ("serving_default", "raw")
+NIFTI_SIGNATURES = ("serving_default", "soft")
+BATCHES = (1, 4, 8, 16, 32, 64)
+"""Numbers of slices that a server joins, `allowed_batch_sizes` of the batching file; each is run at the start."""
 MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
 """Agreement with `keras_scgm.segment` on the golden volume below which nothing is exported.
 
@@ -85,9 +87,9 @@ def export_saved_model(
 `probabilities` float32 and `mask` uint8, same shape |
     | | `raw` | the same in any unit; each slice is z-scored by itself | the same |
     | `gm_nifti` | `serving_default` | `nifti_bytes` string [n], .nii or .nii.gz files | `mask_bytes` string \
-[n], uncompressed .nii files on the grid of the inputs; `area_mm2` float32 [n, slices], slices in the order of \
-the file and zeros after the last; `warnings` string [n], one warning a line |
-    | | `soft` | the same | `probability_bytes` string [n], float32 .nii files |
+[n], uncompressed .nii files on the grid of the inputs; and what `keras_scgm.serving.answer` lists of the volume \
+and of each slice: areas, predicted Dice coefficient, verdict and its reason, warnings, provenance |
+    | | `soft` | the same | the same, and `probability_bytes` string [n], float32 .nii files |
 
     What `gm_nifti` refuses is an INVALID_ARGUMENT error that names the file, what is wrong and what to do. The
     slices' size is that of the weights' card, 200 for all published ones.
@@ -114,7 +116,8 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
     settings = GraphSettings(
         segmenter.networks.spec, segmenter.threshold, window, segmenter.networks.knows_dark
     )
-    card = json.dumps({**segmenter.provenance, "precision": precision}, indent=2) + "\n"
+    provenance = {**segmenter.provenance, "precision": precision}
+    card = json.dumps(provenance, indent=2) + "\n"
     expected = segmenter.segment(golden_image())
     with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
@@ -124,16 +127,21 @@ the file and zeros after the last; `warnings` string [n], one warning a line |
             slices_folder,
             SLICES_MODEL,
             [
-                WarmupRequest({"slices": np.zeros((count, size, size, 1), np.float32)})
-                for count in WARMUP_BATCHES
+                WarmupRequest({"slices": np.zeros((count, size, size, 1), np.float32)}, signature)
+                for signature in SLICES_SIGNATURES
+                for count in BATCHES
             ],
         )
         # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
         batching = files("keras_scgm.serving").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
-        _save(nifti_folder, nifti_endpoints(network, settings), network, card)
+        _save(nifti_folder, nifti_endpoints(network, settings, json.dumps(provenance)), network, card)
         request = np.array([golden_file()], object)
-        write_warmup(nifti_folder, NIFTI_MODEL, [WarmupRequest({"nifti_bytes": request})])
+        write_warmup(
+            nifti_folder,
+            NIFTI_MODEL,
+            [WarmupRequest({"nifti_bytes": request}, signature) for signature in NIFTI_SIGNATURES],
+        )
         dsc = _agreement(nifti_folder, request, expected)
         if dsc < MIN_DSC[precision]:
             raise InputError(
@@ -156,7 +164,7 @@ def slices_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoint
     spec = [tf.TensorSpec(shape, tf.float32, name="slices")]
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = _in_chunks(network, slices)[..., tf.newaxis]
+        probabilities = tf.reshape(compute(network, slices), tf.shape(slices))
         return {
             "probabilities": probabilities,
             "mask": tf.cast(probabilities > settings.threshold, tf.uint8),
@@ -177,61 +185,76 @@ def slices_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoint
     return {"serving_default": normalized, "raw": raw}
 
 
-def nifti_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoints:
-    """The signatures of `gm_nifti` (see `export_saved_model`)."""
-    spec = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
+def nifti_endpoints(network: GraphNetwork, settings: GraphSettings, provenance: str) -> Endpoints:
+    """The signatures of `gm_nifti` (see `export_saved_model`).
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)] * 2, autograph=False)
-    def segment_file(data: tf.Tensor, source: tf.Tensor) -> dict[str, tf.Tensor]:
-        image = read_nifti(data, source)
-        result = segment(image, network, settings)
-        return {
-            "mask_bytes": image.write(result.mask),
-            "probability_bytes": image.write(result.probabilities),
-            "warnings": result.warnings,
-            "area_mm2": result.area_mm2,
-            "n_slices": tf.size(result.area_mm2),
-        }
+    Args:
+        network: what finds the gray matter.
+        settings: of the segmentation.
+        provenance: JSON text that every answer carries.
+    """
+    spec = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
+    file_spec = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
+
+    @tf.function(input_signature=file_spec, autograph=False)
+    def segment_file(data: tf.Tensor, source: tf.Tensor, n_files: tf.Tensor) -> dict[str, tf.Tensor]:
+        with tf.device(PROCESSOR):
+            return packed_answer(read_nifti(data, source, n_files), network, settings)
+
+    def answers(nifti_bytes: tf.Tensor, images: Sequence[str]) -> dict[str, tf.Tensor]:
+        packed = _for_each(nifti_bytes, segment_file, [*images, *PACKED])
+        with tf.device(PROCESSOR):
+            answer = {**{name: packed[name] for name in images}, **unpacked_answers(packed)}
+            return {**answer, "provenance": tf.fill(tf.shape(nifti_bytes), provenance)}
 
     @tf.function(input_signature=spec, autograph=False)
     def masks(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        types = {"mask_bytes": tf.string, "warnings": tf.string, "area_mm2": tf.float32, "n_slices": tf.int32}
-        outputs = _for_each(nifti_bytes, segment_file, types)
-        areas = tf.RaggedTensor.from_row_lengths(outputs["area_mm2"], outputs.pop("n_slices"), validate=False)
-        return {**outputs, "area_mm2": areas.to_tensor()}
+        return answers(nifti_bytes, ["mask_bytes"])
 
     @tf.function(input_signature=spec, autograph=False)
     def probabilities(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _for_each(nifti_bytes, segment_file, {"probability_bytes": tf.string})
+        return answers(nifti_bytes, ["mask_bytes", "probability_bytes"])
 
     return {"serving_default": masks, "soft": probabilities}
 
 
 def _for_each(
     nifti_bytes: tf.Tensor,
-    segment_file: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
-    types: dict[str, tf.DType],
+    segment_file: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    names: Sequence[str],
 ) -> dict[str, tf.Tensor]:
-    """Segment file after file; each output is what the files gave, one after the other."""
-
-    def add(index: tf.Tensor, arrays: dict[str, tf.TensorArray]) -> tuple[Any, ...]:
-        outputs = segment_file(nifti_bytes[index], tf.strings.format("nifti_bytes[{}]", [index]))
-        return index + 1, {
-            name: array.write(index, tf.reshape(outputs[name], [-1])) for name, array in arrays.items()
-        }
-
-    with tf.device("/CPU:0"):
+    """Segment file after file; each output, one string for each file, in the order of the files."""
+    with tf.device(PROCESSOR):
         nifti_bytes = tf.ensure_shape(nifti_bytes, [None])
         n_files = tf.size(nifti_bytes)
-        n_files = require(tf.constant("nifti_bytes"), [(n_files > 0, "no file in the request")], n_files)
-        arrays = {
-            name: tf.TensorArray(dtype, n_files, infer_shape=False, element_shape=[None])
-            for name, dtype in types.items()
-        }
-        _, arrays = tf.while_loop(
-            lambda index, _: index < n_files, add, (tf.constant(0), arrays), parallel_iterations=1
-        )
-        return {name: array.concat() for name, array in arrays.items()}
+        checks = [
+            (n_files > 0, "no file in the request"),
+            (
+                n_files <= MAX_REQUEST_FILES,
+                f"more than {MAX_REQUEST_FILES} files; send them in several requests",
+            ),
+        ]
+        n_files = require(tf.constant("nifti_bytes"), checks, n_files)
+        results = tf.fill([n_files, len(names)], "")
+
+    def add(index: tf.Tensor, results: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.device(PROCESSOR):
+            data, source = nifti_bytes[index], tf.strings.format("nifti_bytes[{}]", [index])
+        outputs = segment_file(data, source, n_files)
+        with tf.device(PROCESSOR):
+            row = tf.stack([outputs[name] for name in names])
+            return index + 1, tf.tensor_scatter_nd_update(results, [[index]], [row])
+
+    # What a loop around the network carries may go to the GPU and back in every round, but strings never do.
+    _, results = tf.while_loop(
+        lambda index, _: index < n_files,
+        add,
+        (tf.constant(0), results),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, len(names)])),
+        parallel_iterations=1,
+    )
+    with tf.device(PROCESSOR):
+        return dict(zip(names, tf.unstack(results, axis=1), strict=True))
 
 
 def _finite(slices: tf.Tensor) -> tf.Tensor:
@@ -241,22 +264,6 @@ def _finite(slices: tf.Tensor) -> tf.Tensor:
     count = tf.math.count_nonzero(is_finite, axis=(1, 2, 3), keepdims=True, dtype=tf.float32)
     means = tf.math.divide_no_nan(tf.reduce_sum(known, axis=(1, 2, 3), keepdims=True), count)
     return tf.where(is_finite, slices, means)
-
-
-def _in_chunks(network: GraphNetwork, slices: tf.Tensor) -> tf.Tensor:
-    n_slices = tf.shape(slices)[0]
-    n_chunks = -(-n_slices // NETWORK_CHUNK)
-    shape = [None, *slices.shape[1:3]]
-
-    def add(chunk: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        part = slices[chunk * NETWORK_CHUNK : (chunk + 1) * NETWORK_CHUNK]
-        return chunk + 1, maps.write(chunk, tf.ensure_shape(network(part), shape))
-
-    maps = tf.TensorArray(tf.float32, n_chunks, infer_shape=False, element_shape=shape)
-    _, maps = tf.while_loop(
-        lambda chunk, _: chunk < n_chunks, add, (tf.constant(0), maps), parallel_iterations=1
-    )
-    return maps.concat()
 
 
 def _models(weights: Weights | Sequence[Weights] | None) -> list[keras.Model]:

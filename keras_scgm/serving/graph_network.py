@@ -13,6 +13,13 @@ from keras_scgm.runtimes.tensorflow_network import TensorFlowNetwork, build
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
+PROCESSOR = "/CPU:0"
+"""Device of everything but the network."""
+
+SLICES_AT_ONCE = {"CPU": 1, "GPU": 16}
+"""Slices that the network computes at a time, which bounds memory. The feature maps of one slice stay in a processor's
+cache, those of several do not; a GPU is busy with several only."""
+
 
 class GraphNetwork(tf.Module):
     """One or several networks, averaged, that hold their own weights and need no Keras once saved.
@@ -75,7 +82,35 @@ class GraphNetwork(tf.Module):
         return tf.add_n(maps) / len(maps)
 
 
-def off_cpu(network: Callable[..., tf.Tensor], *slices: tf.Tensor) -> tf.Tensor:
-    """The network wherever the server's fastest device is."""
+def compute(network: Any, slices: tf.Tensor, crops: tf.Tensor | None = None) -> tf.Tensor:
+    """Probabilities of any number of slices, on the fastest device that the server has.
+
+    Everything else is pinned to the processor. What is inlined from the body of a pinned loop or condition inherits
+    its device, so this must not be called in one.
+
+    Args:
+        network: a `GraphNetwork`.
+        slices: float32 (slice, rows, columns, 1).
+        crops: parts of them, likewise; if given, the probabilities are theirs.
+
+    Returns:
+        float32 (slice, rows, columns).
+    """
     with tf.device(None):
-        return network(*slices)
+        device = tf.raw_ops.DeviceIndex(device_names=list(SLICES_AT_ONCE))
+        at_once = tf.where(device == 0, SLICES_AT_ONCE["CPU"], SLICES_AT_ONCE["GPU"])
+        given = [slices] if crops is None else [slices, crops]
+        n_chunks = -(-tf.shape(slices)[0] // at_once)
+
+        def add(chunk: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            parts = [each[chunk * at_once : (chunk + 1) * at_once] for each in given]
+            return chunk + 1, maps.write(
+                chunk, network(*parts) if crops is None else network.in_crops(*parts)
+            )
+
+        # One element more than chunks, since the shape of the result of no slices must be known, too.
+        maps = tf.TensorArray(tf.float32, n_chunks + 1, infer_shape=False, element_shape=[None] * 3)
+        _, maps = tf.while_loop(
+            lambda chunk, _: chunk < n_chunks, add, (tf.constant(0), maps), parallel_iterations=1
+        )
+        return maps.write(n_chunks, given[-1][:0, ..., 0]).concat()

@@ -1,7 +1,12 @@
-"""The search of `keras_scgm.localization` in TensorFlow's core operations, in the same order."""
+"""The search of `keras_scgm.localization` in TensorFlow's core operations, in the same order.
+
+The network must not be called from a condition (see `keras_scgm.serving.graph_network.compute`), so every stage of the
+search is there always, with no slices to look at if it is not wanted.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +28,17 @@ from keras_scgm.localization import (
     STEP_COST,
     TILE_OVERLAP,
 )
-from keras_scgm.serving.graph_network import GraphNetwork, off_cpu
+from keras_scgm.serving.graph_network import GraphNetwork, compute
 from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.serving.slices_graph import Grid, Statistics, clip, is_varied, measure, measure_all
+from keras_scgm.serving.slices_graph import (
+    Grid,
+    Statistics,
+    clip,
+    is_varied,
+    measure,
+    measure_all,
+    read_windows,
+)
 from keras_scgm.slices import ROUNDING_TOLERANCE
 
 MAX_BUDGET_PX = 2**31 - 1
@@ -39,14 +52,16 @@ class Windows(NamedTuple):
     statistics: of the intensities in them.
     is_found: whether a cord was found.
     cord: float64 (slice, 2) pixels of the windows, where the cord is if it was found.
-    is_seen: bool (slice,), windows that the search has looked at.
+    looked_at: int32 (probe,), slices whose windows the network has seen.
+    probabilities: float32 (probe, rows, columns), what it found there.
     """
 
     starts: tf.Tensor
     statistics: Statistics
     is_found: tf.Tensor
     cord: tf.Tensor
-    is_seen: tf.Tensor
+    looked_at: tf.Tensor
+    probabilities: tf.Tensor
 
     @property
     def cord_steps(self) -> tf.Tensor:
@@ -62,6 +77,7 @@ class _Track(NamedTuple):
     starts: int32 (slice, 2), first pixels of the windows.
     statistics: of the intensities in them.
     looked_at: int32 (probe,), slices whose windows the network has seen.
+    probabilities: float32 (probe, rows, columns), what it found there.
     probes: int32 (probe,), probed slices that are not empty.
     is_seen: bool (probe,), whether they show the cord.
     centers: float64 (probe, 2) resampled pixels, where.
@@ -70,6 +86,7 @@ class _Track(NamedTuple):
     starts: tf.Tensor
     statistics: Statistics
     looked_at: tf.Tensor
+    probabilities: tf.Tensor
     probes: tf.Tensor
     is_seen: tf.Tensor
     centers: tf.Tensor
@@ -81,13 +98,27 @@ class _Track(NamedTuple):
 
     def in_windows_of(self, other: _Track) -> _Track:
         """What was seen here, and the windows of another track."""
-        return self._replace(starts=other.starts, statistics=other.statistics, looked_at=other.looked_at)
+        return self._replace(
+            starts=other.starts,
+            statistics=other.statistics,
+            looked_at=other.looked_at,
+            probabilities=other.probabilities,
+        )
 
     def centers_of_all(self, grid: Grid) -> tf.Tensor:
         """float64 (slice, 2) resampled pixels; some probe must show the cord."""
         slices, centers = (tf.boolean_mask(values, self.is_seen) for values in (self.probes, self.centers))
         last_pixel = tf.cast(grid.shape - 1, tf.float64)
         return clip(_interpolated(slices, centers, grid.n_slices), 0.0, last_pixel)
+
+    def starts_around(self, grid: Grid) -> tf.Tensor:
+        """int32 (slice, 2): first pixels of windows around the cord, in the middle if no probe shows it."""
+
+        def around() -> tf.Tensor:
+            first = self.centers_of_all(grid) - (grid.spec.size - 1) / 2
+            return tf.cast(tf.round(first + ROUNDING_TOLERANCE), tf.int32)
+
+        return tf.cond(tf.reduce_any(self.is_seen), around, lambda: grid.centered_starts)
 
 
 def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Windows:
@@ -96,17 +127,22 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     look_further = tf.logical_and(
         tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.spec.size
     )
-    track = tf.cond(look_further, lambda: _searched(image, grid, middle, network), lambda: middle)
+    elsewhere = _search(image, grid, network, look_further)
+    around = _tracked(image, grid, elsewhere.starts_around(grid), network, tf.reduce_any(elsewhere.is_seen))
+    several = tf.math.count_nonzero(elsewhere.is_seen) > 1
+    otherwise = tf.cond(
+        tf.logical_and(elsewhere.is_convincing, several),
+        lambda: elsewhere.in_windows_of(around),
+        lambda: middle,
+    )
+    track = tf.cond(around.is_convincing, lambda: around, lambda: otherwise)
     offsets = track.centers - tf.cast(tf.gather(track.starts, track.probes), tf.float64)
     offsets -= (grid.spec.size - 1) / 2
     is_off = tf.reduce_any(tf.abs(offsets) > grid.spec.size / 4, axis=1)
     must_move = tf.logical_and(track.is_convincing, tf.reduce_any(tf.logical_and(is_off, track.is_seen)))
-
-    def moved() -> _Track:
-        again = _tracked(image, grid, _around(track, grid), network)
-        return tf.cond(again.is_convincing, lambda: again, lambda: track.in_windows_of(again))
-
-    return _with_cord(tf.cond(must_move, moved, lambda: track), grid)
+    again = _tracked(image, grid, track.starts_around(grid), network, must_move)
+    moved = tf.cond(again.is_convincing, lambda: again, lambda: track.in_windows_of(again))
+    return _with_cord(tf.cond(must_move, lambda: moved, lambda: track), grid)
 
 
 def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> Windows:
@@ -119,19 +155,26 @@ def _with_cord(track: _Track, grid: Grid) -> Windows:
     cord = tf.cond(
         track.is_convincing, lambda: track.centers_of_all(grid) - starts, lambda: tf.zeros_like(starts)
     )
-    is_seen = tf.reduce_any(tf.range(grid.n_slices)[:, tf.newaxis] == track.looked_at, axis=1)
-    return Windows(track.starts, track.statistics, track.is_convincing, cord, is_seen)
+    return Windows(
+        track.starts, track.statistics, track.is_convincing, cord, track.looked_at, track.probabilities
+    )
 
 
-def _tracked(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> _Track:
+def _tracked(
+    image: StoredImage,
+    grid: Grid,
+    starts: tf.Tensor,
+    network: GraphNetwork,
+    is_wanted: tf.Tensor | bool = True,
+) -> _Track:
     """The cord in windows of the network's size."""
-    statistics = measure_all(image, grid, starts)
     probes = _probes(grid.n_slices, image.slice_spacing_mm)
-    return _track(image, grid, probes, grid.window, starts, statistics, network)
+    statistics = _if_wanted(is_wanted, lambda: measure_all(image, grid, starts))
+    return _track(image, grid, probes, grid.window, starts, statistics, network, is_wanted)
 
 
-def _searched(image: StoredImage, grid: Grid, middle: _Track, network: GraphNetwork) -> _Track:
-    """The cord in windows around what a few probes show anywhere in the field of view."""
+def _search(image: StoredImage, grid: Grid, network: GraphNetwork, is_wanted: tf.Tensor) -> _Track:
+    """The cord anywhere in the field of view, in a few probes."""
     window_px = grid.spec.size**2 * tf.cast(grid.n_slices, tf.float64)
     budget_px = tf.minimum(tf.maximum(tf.round(SEARCH_SHARE * window_px), MIN_SEARCH_PX), MAX_BUDGET_PX)
     budget_px = tf.cast(budget_px, tf.int32)
@@ -140,26 +183,14 @@ def _searched(image: StoredImage, grid: Grid, middle: _Track, network: GraphNetw
     count = clip(budget_px // tf.reduce_prod(field), 1, tf.size(probes))
     corners = tf.tile(tf.maximum(grid.shape - field, 0)[tf.newaxis] // 2, [grid.n_slices, 1])
     some = tf.gather(probes, (2 * tf.range(count) + 1) * tf.size(probes) // (2 * count))
-    statistics = measure(image, grid, field, corners, some, at_once=1)
-    elsewhere = _track(image, grid, some, field, corners, statistics, network)
-    around = tf.cond(
-        tf.reduce_any(elsewhere.is_seen),
-        lambda: _tracked(image, grid, _around(elsewhere, grid), network),
-        lambda: middle,
-    )
-    several = tf.math.count_nonzero(elsewhere.is_seen) > 1
-    otherwise = tf.cond(
-        tf.logical_and(elsewhere.is_convincing, several),
-        lambda: elsewhere.in_windows_of(around),
-        lambda: middle,
-    )
-    return tf.cond(around.is_convincing, lambda: around, lambda: otherwise)
+    statistics = _if_wanted(is_wanted, lambda: measure(image, grid, field, corners, some, at_once=1))
+    return _track(image, grid, some, field, corners, statistics, network, is_wanted)
 
 
-def _around(track: _Track, grid: Grid) -> tf.Tensor:
-    """int32 (slice, 2): first pixels of windows around the cord."""
-    first = track.centers_of_all(grid) - (grid.spec.size - 1) / 2
-    return tf.cast(tf.round(first + ROUNDING_TOLERANCE), tf.int32)
+def _if_wanted(is_wanted: tf.Tensor | bool, measured: Callable[[], Statistics]) -> Statistics:
+    zero = tf.constant(0.0, tf.float64)
+    nothing = Statistics(zero, zero, tf.constant(0, tf.int64))
+    return measured() if is_wanted is True else tf.cond(is_wanted, measured, lambda: nothing)
 
 
 def _field_shape(grid: Grid, max_px: tf.Tensor) -> tf.Tensor:
@@ -186,46 +217,24 @@ def _track(
     starts: tf.Tensor,
     statistics: Statistics,
     network: GraphNetwork,
+    is_wanted: tf.Tensor | bool,
 ) -> _Track:
     """The cord in some slices' windows of any size."""
+    looked_at = tf.boolean_mask(probes, tf.fill(tf.shape(probes), is_wanted))
+    windows = read_windows(image, grid, statistics, window, starts, looked_at)
+    is_shown = is_varied(windows)
+    probes, windows = (tf.boolean_mask(values, is_shown) for values in (looked_at, windows))
+    probabilities = _predict_in_tiles(windows, network)
+    here = tf.gather(starts, probes)
 
-    def look(row: tf.Tensor, shown: Any, all_centers: Any, all_areas: Any) -> tuple[Any, ...]:
-        index = probes[row]
-        slices, _ = image.read_slices(index, index + 1)
-        here = starts[index : index + 1]
-        normalized = statistics.normalize(grid.to_windows(slices, window, here))
-        is_shown = is_varied(normalized)[0]
-        nothing = (tf.zeros((CANDIDATES, 2), tf.float64), tf.zeros(CANDIDATES, tf.float64))
-        peaks, areas_mm2 = tf.cond(
-            is_shown,
-            lambda: _peaks(
-                grid.clear_past_field(_predict_in_tiles(normalized, network)[tf.newaxis], here)[0],
-                grid.spec.spacing_mm,
-            ),
-            lambda: nothing,
-        )
-        return (
-            row + 1,
-            shown.write(row, is_shown),
-            all_centers.write(row, peaks + tf.cast(here, tf.float64)),
-            all_areas.write(row, areas_mm2),
-        )
+    def peaks(case: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        inside = grid.clear_past_field(case[0][tf.newaxis], case[1][tf.newaxis])[0]
+        places, areas_mm2 = _peaks(inside, grid.spec.spacing_mm)
+        return places + tf.cast(case[1], tf.float64), areas_mm2
 
-    n_probes = tf.size(probes)
-    _, shown, all_centers, all_areas = tf.while_loop(
-        lambda row, *_: row < n_probes,
-        look,
-        (
-            tf.constant(0),
-            tf.TensorArray(tf.bool, size=n_probes, element_shape=[]),
-            tf.TensorArray(tf.float64, size=n_probes, element_shape=[CANDIDATES, 2]),
-            tf.TensorArray(tf.float64, size=n_probes, element_shape=[CANDIDATES]),
-        ),
-        parallel_iterations=1,
-    )
-    is_shown = shown.stack()
-    probes, centers, areas_mm2 = (
-        tf.boolean_mask(values, is_shown) for values in (probes, all_centers.stack(), all_areas.stack())
+    signature = (tf.TensorSpec([CANDIDATES, 2], tf.float64), tf.TensorSpec([CANDIDATES], tf.float64))
+    centers, areas_mm2 = tf.map_fn(
+        peaks, (probabilities, here), fn_output_signature=signature, parallel_iterations=1
     )
     chosen = tf.cond(
         tf.size(probes) > 0,
@@ -233,29 +242,32 @@ def _track(
         lambda: tf.zeros(0, tf.int32),
     )
     is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2
-    return _Track(starts, statistics, probes, probes, is_seen, tf.gather(centers, chosen, batch_dims=1))
+    centers = tf.gather(centers, chosen, batch_dims=1)
+    return _Track(starts, statistics, probes, probabilities, probes, is_seen, centers)
 
 
 def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
-    """float32 (rows, columns): the network on one slice of any size."""
+    """float32 (slice, rows, columns): the network on slices of any size."""
     rows, columns = tf.shape(slices)[1], tf.shape(slices)[2]
     (row_starts, height), (column_starts, width) = _tiles(rows), _tiles(columns)
+    n_columns = tf.size(column_starts)
 
     def add(number: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        top = row_starts[number // tf.size(column_starts)]
-        left = column_starts[number % tf.size(column_starts)]
-        tile = off_cpu(network, slices[:, top : top + height, left : left + width])[0]
-        around = [[top, rows - height - top], [left, columns - width - left]]
+        top, left = row_starts[number // n_columns], column_starts[number % n_columns]
+        tile = compute(network, slices[:, top : top + height, left : left + width])
+        around = [[0, 0], [top, rows - height - top], [left, columns - width - left]]
         return number + 1, tf.maximum(probabilities, tf.pad(tile, around))
 
-    n_tiles = tf.size(row_starts) * tf.size(column_starts)
-    return tf.while_loop(
-        lambda number, _: number < n_tiles,
-        add,
-        (tf.constant(0), tf.zeros(tf.stack([rows, columns]))),
-        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
-        parallel_iterations=1,
-    )[1]
+    n_tiles = tf.size(row_starts) * n_columns
+    # Not pinned to the processor, as no loop around the network is.
+    with tf.device(None):
+        return tf.while_loop(
+            lambda number, _: number < n_tiles,
+            add,
+            (tf.constant(0), tf.zeros_like(slices[..., 0])),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None, None])),
+            parallel_iterations=1,
+        )[1]
 
 
 def _tiles(length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -13,6 +13,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from keras_scgm.limits import (
+    BYTES_PER_SLICE,
+    FREE_SLICES,
+    FREE_UNPACKED_BYTES,
+    MAX_FIELD_MM2,
+    MAX_SLICE_VOXELS,
+    MAX_UNPACKED_BYTES,
+    UNPACKED_RATIO,
+)
 from keras_scgm.nifti import (
     DIRECTION_TOLERANCE_DEG,
     DIRECTION_WARNING,
@@ -21,6 +30,8 @@ from keras_scgm.nifti import (
     PLAUSIBLE_SPACING_MM,
     SPACING_TOLERANCE,
     SPACING_WARNING,
+    TOO_MANY_VOXELS,
+    TOO_WIDE,
 )
 from keras_scgm.volume import MAX_INTENSITY
 
@@ -40,12 +51,9 @@ VOXEL_TYPES = {
 
 COLOUR_CODES = (128, 2304)
 COMPLEX_CODES = (32, 1792, 2048)
-MAX_UNPACKED_BYTES = 2**30
-"""Larger volumes are refused, which bounds the memory that one request can take."""
-
-# DEFLATE packs 1032:1 at best: a first look unpacks to at most two thirds of the limit, a second, at twice as
-# much of a stream of nothing but such packing, is over it.
-FIRST_LOOK_BYTES = 2 * MAX_UNPACKED_BYTES // (3 * 1032)
+FLOAT_CODES = (16, 64)
+UNPACKING_STEPS = 4
+"""Looks at growing parts of a gzip stream, each of which is checked before the next."""
 
 TOO_LARGE = (
     f"intensities beyond {MAX_INTENSITY:g} cannot be computed with; divide them, or mend scl_slope and scl_inter in "
@@ -85,43 +93,64 @@ class StoredImage:
     """
 
     def __init__(self, header: _Header, voxels: tf.Tensor, affine: tf.Tensor) -> None:
-        self._header, self._voxels = header, voxels
+        self._header = header
         self.warnings = header.disagreements(affine)
         # Stored axis behind each canonical axis, and whether it runs the other way in the file.
         self._axes, self._is_flipped = orientation(affine)
         self.shape = tf.gather(header.shape, self._axes)
+        # (axial, the two others in the order of the file, bytes of a voxel)
+        axial = 2 - self._axes[2]
+        order = tf.concat([[axial], tf.boolean_mask(tf.range(3), tf.range(3) != axial), [3]], 0)
+        self._slices = tf.cond(axial == 0, lambda: voxels, lambda: tf.transpose(voxels, order))
         affine = tf.gather(affine, self._axes, axis=1)
         self.in_plane_spacing_mm = _to_nanometre(_column_lengths(affine)[:2])
         self.voxel_area_mm2 = tf.norm(tf.linalg.cross(affine[:, 0], affine[:, 1]))
         self.slice_spacing_mm = _to_nanometre(tf.abs(tf.linalg.det(affine)) / self.voxel_area_mm2)
 
-    def read_slices(self, start: tf.Tensor, stop: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Scaled intensities of slices [start, stop) from the inferior end.
+    def read_slice(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scaled intensities of a slice, counted from the inferior end.
 
         Returns:
-            float64 (slice, right-left, posterior-anterior), where voxels that were not finite have the mean
-            of the finite ones of their slice, and int64 (), their number.
+            float64 (right-left, posterior-anterior), where voxels that were not finite have the mean of the
+            finite ones, and int64 (), their number.
         """
-        indices = tf.range(start, stop)
-        indices = tf.where(self._is_flipped[2], self.shape[2] - 1 - indices, indices)
-        stored = tf.gather(self._voxels, indices, axis=2 - self._axes[2])
-        right_left, posterior_anterior, axial = tf.unstack(2 - self._axes)
-        stored = tf.transpose(stored, tf.stack([axial, right_left, posterior_anterior, 3]))
-        stored = _flip(_flip(stored, 1, self._is_flipped[0]), 2, self._is_flipped[1])
-        stored = _flip(stored, 3, self._header.is_swapped)
-        slices = tf.switch_case(
+        index = tf.where(self._is_flipped[2], self.shape[2] - 1 - index, index)
+        stored = self._slices[index]
+        stored = tf.cond(
+            self._axes[0] < self._axes[1], lambda: tf.transpose(stored, [1, 0, 2]), lambda: stored
+        )
+        stored = _flip(_flip(stored, 0, self._is_flipped[0]), 1, self._is_flipped[1])
+        stored = _flip(stored, 2, self._header.is_swapped)
+        values = tf.switch_case(
             self._header.type_index, [_decoder(stored, dtype) for dtype in VOXEL_TYPES.values()]
         )
-        slices = tf.reshape(slices, tf.shape(stored)[:3])
-        is_finite = tf.math.is_finite(slices)
-        slices = slices * self._header.slope + self._header.intercept
-        largest = tf.reduce_max(tf.where(is_finite, tf.abs(slices), 0.0))
-        slices = require(self._header.source, [(largest <= MAX_INTENSITY, TOO_LARGE)], slices)
-        n_finite = tf.math.count_nonzero(is_finite, axis=(1, 2), keepdims=True)
-        total = tf.reduce_sum(tf.where(is_finite, slices, 0.0), axis=(1, 2), keepdims=True)
-        means = total / tf.cast(tf.maximum(n_finite, 1), tf.float64)
-        n_replaced = tf.size(slices, tf.int64) - tf.reduce_sum(n_finite)
-        return tf.where(is_finite, slices, means), n_replaced
+        values = tf.reshape(values, tf.shape(stored)[:2])
+        zero = tf.constant(0, tf.int64)
+        return tf.cond(
+            self._header.is_float, lambda: self._finite(values), lambda: (self._scaled(values), zero)
+        )
+
+    def _scaled(self, values: tf.Tensor) -> tf.Tensor:
+        """Intensities of stored values that are finite."""
+        largest = tf.reduce_max(tf.abs(values)) * tf.abs(self._header.slope) + tf.abs(self._header.intercept)
+        values = require(self._header.source, [(largest <= MAX_INTENSITY, TOO_LARGE)], values)
+        return tf.cond(
+            self._header.is_scaled,
+            lambda: values * self._header.slope + self._header.intercept,
+            lambda: values,
+        )
+
+    def _finite(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        is_finite = tf.math.is_finite(values)
+        n_replaced = tf.size(values, tf.int64) - tf.math.count_nonzero(is_finite)
+
+        def replaced() -> tf.Tensor:
+            known = self._scaled(tf.where(is_finite, values, 0.0))
+            total = tf.reduce_sum(tf.where(is_finite, known, 0.0))
+            count = tf.maximum(tf.math.count_nonzero(is_finite, dtype=tf.float64), 1.0)
+            return tf.where(is_finite, known, total / count)
+
+        return tf.cond(n_replaced > 0, replaced, lambda: self._scaled(values)), n_replaced
 
     def in_file_order(self, of_slices: tf.Tensor) -> tf.Tensor:
         """One value per slice, from the inferior end, to the order of the file."""
@@ -143,22 +172,27 @@ class StoredImage:
         slices = tf.transpose(slices, positions[::-1])
         voxels = tf.reshape(tf.bitcast(slices, tf.uint8), [-1, slices.dtype.size])
         voxels = tf.reshape(_flip(voxels, 1, self._header.is_swapped), [-1])
-        return _to_string(tf.concat([self._header.of_result(slices.dtype), voxels], 0))
+        return to_string(tf.concat([self._header.of_result(slices.dtype), voxels], 0))
 
 
-def read_nifti(data: tf.Tensor, source: tf.Tensor) -> StoredImage:
+def read_nifti(data: tf.Tensor, source: tf.Tensor, n_files: tf.Tensor | int = 1) -> StoredImage:
     """Read a NIfTI-1 file, after every check that can be made before its voxels are used.
 
     Args:
         data: string (), the file, gzip-compressed or not.
         source: string (), what error messages call it.
+        n_files: int32 (), how many files share what a request may have (`keras_scgm.limits`).
 
     Raises:
         tf.errors.InvalidArgumentError: when the graph runs, if the file cannot be used.
     """
     data = require(source, [(tf.strings.length(data) > 0, "the file is empty; copy it again")], data)
+    n_sent = tf.cast(tf.strings.length(data), tf.int64)
+    n_files = tf.cast(n_files, tf.int64)
+    most_bytes = tf.minimum(FREE_UNPACKED_BYTES // n_files + UNPACKED_RATIO * n_sent, MAX_UNPACKED_BYTES)
+    most_slices = tf.cast(FREE_SLICES // n_files + n_sent // BYTES_PER_SLICE, tf.int32)
     is_gzip = tf.strings.substr(data, 0, 2) == b"\x1f\x8b"
-    data = tf.cond(is_gzip, lambda: _unpacked(data, source), lambda: data)
+    data = tf.cond(is_gzip, lambda: _unpacked(data, source, tf.cast(most_bytes, tf.int32)), lambda: data)
     n_bytes = tf.strings.length(data)
     # Padded, so that every field can be read before anything is known of the file.
     padded = tf.strings.substr(data, 0, HEADER_BYTES) + b"\0" * HEADER_BYTES
@@ -179,7 +213,7 @@ def read_nifti(data: tf.Tensor, source: tf.Tensor) -> StoredImage:
         (n_bytes >= HEADER_BYTES, not_nifti),
     ]
     header = tf.ensure_shape(tf.io.decode_raw(require(source, checks, block), tf.uint8), [HEADER_BYTES])
-    return _Header(header, source).image(data)
+    return _Header(header, source).image(data, most_slices)
 
 
 class _Header:
@@ -198,6 +232,7 @@ class _Header:
         self.spacing_mm = self.qfac_and_spacing[1:4]
         code = tf.cast(self._field(70, 1, tf.int16)[0], tf.int32)
         self.type_code = code
+        self.is_float = tf.reduce_any(tf.constant(FLOAT_CODES) == code)
         self.type_index = tf.argmax(tf.constant(list(VOXEL_TYPES)) == code, output_type=tf.int32)
         self.offset = tf.cast(self._field(108, 1, tf.float32)[0], tf.float64)
         slope, intercept = tf.unstack(tf.cast(self._field(112, 2, tf.float32), tf.float64))
@@ -241,7 +276,7 @@ class _Header:
     def _encoded(self, value: float, dtype: tf.DType) -> tf.Tensor:
         return _flip(tf.bitcast(tf.constant(value, dtype), tf.uint8), 0, self.is_swapped)
 
-    def image(self, data: tf.Tensor) -> StoredImage:
+    def image(self, data: tf.Tensor, most_slices: tf.Tensor) -> StoredImage:
         # Sizes are compared in floating point: what a damaged header claims can overflow an integer.
         offset = tf.maximum(tf.floor(self.offset), VOXEL_OFFSET)
         claimed = offset + tf.reduce_prod(tf.cast(self.shape, tf.float64)) * tf.cast(
@@ -281,16 +316,43 @@ class _Header:
         ]
         affine = require(self.source, checks, affine)
         axes, _ = orientation(affine)
-        low, high = PLAUSIBLE_SPACING_MM
-        in_plane_mm = tf.gather(_column_lengths(affine), axes[:2])
-        plausible = tf.logical_and(tf.reduce_min(in_plane_mm) >= low, tf.reduce_max(in_plane_mm) <= high)
-        message = (
-            f"axial voxels outside {low:g} to {high:g} mm; check the units and the orientation in the header"
-        )
-        shape = require(self.source, [(plausible, message)], self.shape[2::-1])
+        shape = require(self.source, self._size_checks(affine, axes, most_slices), self.shape[2::-1])
         stored = tf.strings.substr(data, tf.cast(offset, tf.int32), tf.reduce_prod(shape) * self.voxel_bytes)
         voxels = tf.reshape(tf.io.decode_raw(stored, tf.uint8), tf.concat([shape, [self.voxel_bytes]], 0))
         return StoredImage(self, voxels, affine)
+
+    def _size_checks(
+        self, affine: tf.Tensor, axes: tf.Tensor, most_slices: tf.Tensor
+    ) -> list[tuple[tf.Tensor, str | tf.Tensor]]:
+        low, high = PLAUSIBLE_SPACING_MM
+        in_plane_mm = tf.gather(_column_lengths(affine), axes[:2])
+        right_left, posterior_anterior, n_slices = tf.unstack(tf.gather(self.shape, axes))
+        n_voxels = [tf.cast(right_left, tf.float64), tf.cast(posterior_anterior, tf.float64)]
+        field_mm = in_plane_mm * tf.stack(n_voxels)
+        sides_mm = tf.strings.as_string(tf.cast(tf.round(field_mm), tf.int64))
+        return [
+            (
+                tf.logical_and(tf.reduce_min(in_plane_mm) >= low, tf.reduce_max(in_plane_mm) <= high),
+                f"axial voxels outside {low:g} to {high:g} mm; check the units and the orientation in the header",
+            ),
+            (
+                n_voxels[0] * n_voxels[1] <= MAX_SLICE_VOXELS,
+                _filled(
+                    TOO_MANY_VOXELS,
+                    tf.strings.as_string(right_left),
+                    tf.strings.as_string(posterior_anterior),
+                ),
+            ),
+            (field_mm[0] * field_mm[1] <= MAX_FIELD_MM2, _filled(TOO_WIDE, sides_mm[0], sides_mm[1])),
+            (
+                n_slices <= most_slices,
+                tf.strings.format(
+                    "{} axial slices, and a file of this size may have {}; send it uncompressed or segment it with "
+                    "keras-scgm segment",
+                    [n_slices, most_slices],
+                ),
+            ),
+        ]
 
     def _shape_and_type_checks(self) -> list[tuple[tf.Tensor, str | tf.Tensor]]:
         has_slices = tf.reduce_all(
@@ -462,26 +524,30 @@ def _to_nanometre(spacing_mm: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.round(spacing_mm * 1e6), tf.constant(1e6, tf.float64))
 
 
-def _unpacked(data: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
-    """The content of a gzip stream of one or more members."""
+def _unpacked(data: tf.Tensor, source: tf.Tensor, most_bytes: tf.Tensor) -> tf.Tensor:
+    """The content of a gzip stream of one or more members, if it is no more than `most_bytes`."""
     body = tf.maximum(tf.strings.length(data) - len(_BGZIP_END), 0)
     is_bgzip = tf.strings.substr(data, body, len(_BGZIP_END)) == _BGZIP_END
     data = tf.cond(is_bgzip, lambda: tf.strings.substr(data, 0, body), lambda: data)
     n_bytes = tf.strings.length(data)
+    step = -(-n_bytes // UNPACKING_STEPS)
 
     def look_further(size: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         _, content = _inflate(tf.strings.substr(data, 0, size))
-        return size * 2, tf.strings.length(content)
+        return size + step, tf.strings.length(content)
 
     # The decompressor has no limit of its own: a look at growing parts finds a small file that unpacks to
     # something vast before all of it is in memory.
     _, unpacked = tf.while_loop(
-        lambda size, unpacked: tf.logical_and(size < n_bytes, unpacked <= MAX_UNPACKED_BYTES),
+        lambda size, unpacked: tf.logical_and(size < n_bytes, unpacked <= most_bytes),
         look_further,
-        [tf.constant(FIRST_LOOK_BYTES), tf.constant(0)],
+        [step, tf.constant(0)],
     )
-    too_large = f"unpacks to more than {MAX_UNPACKED_BYTES >> 20} MiB; segment it with keras-scgm segment"
-    data = require(source, [(unpacked <= MAX_UNPACKED_BYTES, too_large)], data)
+    too_large = tf.strings.format(
+        "unpacks to more than {} MiB; send it uncompressed or segment it with keras-scgm segment",
+        [most_bytes // 2**20],
+    )
+    data = require(source, [(unpacked <= most_bytes, too_large)], data)
     is_whole, content = _inflate(data + _END_MEMBER)
     length = tf.strings.length(content) - len(_END_MARK)
     end = tf.strings.substr(content, tf.maximum(length, 0), len(_END_MARK))
@@ -490,7 +556,7 @@ def _unpacked(data: tf.Tensor, source: tf.Tensor) -> tf.Tensor:
             tf.logical_and(is_whole, end == _END_MARK),
             "gzip data damaged or cut short; copy the file again",
         ),
-        (length <= MAX_UNPACKED_BYTES, too_large),
+        (length <= most_bytes, too_large),
     ]
     return tf.strings.substr(require(source, checks, content), 0, tf.maximum(length, 0))
 
@@ -566,8 +632,13 @@ def _decoder(stored: tf.Tensor, dtype: tf.DType) -> object:
     return decode
 
 
-def _to_string(values: tf.Tensor) -> tf.Tensor:
+def to_string(values: tf.Tensor) -> tf.Tensor:
     """uint8 (n,) to a string of n bytes; a serialized tensor ends with them."""
     serialized = tf.io.serialize_tensor(values)
     n_bytes = tf.size(values)
     return tf.strings.substr(serialized, tf.strings.length(serialized) - n_bytes, n_bytes)
+
+
+def to_bytes(values: tf.Tensor) -> tf.Tensor:
+    """The memory of numbers as a string; `tf.io.decode_raw` is the way back."""
+    return to_string(tf.reshape(tf.bitcast(tf.reshape(values, [-1]), tf.uint8), [-1]))

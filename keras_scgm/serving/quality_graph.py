@@ -38,6 +38,7 @@ from keras_scgm.quality import (
     SliceFeatures,
     fitted_model,
 )
+from keras_scgm.serving.slices_graph import extents
 from keras_scgm.slices import ROUNDING_TOLERANCE
 
 FEATURES = tuple(each.name for each in fields(SliceFeatures) if each.name != "pixels")
@@ -199,23 +200,6 @@ def compare_with_neighbours(features: tf.Tensor) -> tf.Tensor:
         known = tf.where(tf.math.is_nan(above), below, better(below, above))
         columns[FEATURES.index(name)] = tf.where(tf.math.is_nan(below), above, known)
     return tf.stack(columns, axis=1)
-
-
-def extents(mask: tf.Tensor) -> tf.Tensor:
-    """int32 (slice, axis, 2): first place and one past the last of what is in a mask (slice, rows, columns)."""
-    is_row = tf.reduce_any(mask, axis=2)
-    # Across the rows it costs a hundred times as much, and few of them hold anything.
-    first, stop = tf.unstack(_ends(tf.reduce_any(is_row, axis=0, keepdims=True))[0])
-    is_column = tf.reduce_any(mask[:, first:stop], axis=1)
-    return tf.stack([_ends(is_row), _ends(is_column)], axis=1)
-
-
-def _ends(is_marked: tf.Tensor) -> tf.Tensor:
-    """int32 (slice, 2): first and one past the last place in (slice, place); 0 and 0 without any."""
-    marks = tf.cast(is_marked, tf.int32)
-    first = tf.argmax(marks, axis=1, output_type=tf.int32)
-    stop = tf.shape(marks)[1] - tf.argmax(marks[:, ::-1], axis=1, output_type=tf.int32)
-    return tf.stack([first, tf.where(tf.reduce_any(is_marked, axis=1), stop, 0)], axis=1)
 
 
 def noise_level(slices: tf.Tensor, boxes: tf.Tensor, spacing_mm: tf.Tensor) -> tf.Tensor:

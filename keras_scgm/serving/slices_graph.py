@@ -14,6 +14,9 @@ import tensorflow as tf
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceSpec
 
+Region = tuple[tf.Tensor, tf.Tensor]
+"""int32 (2,) first and (2,) one past the last (right-left, posterior-anterior)."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -51,14 +54,13 @@ class Grid:
         """int32 (slice, 2): first pixels of windows in the middle of the field of view."""
         return tf.tile((self.shape - self.window)[tf.newaxis] // 2, [self.n_slices, 1])
 
-    def to_windows(self, slices: tf.Tensor, window: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
-        """float64 (slice, *window): native slices resampled into windows that begin at `starts`."""
-        for axis in (1, 0):
-            pixels = _mirror(starts[:, axis, tf.newaxis] + tf.range(window[axis]), self.shape[axis])
-            last = tf.cast(self.native_shape[axis] - 1, tf.float64)
-            coordinates = clip(tf.cast(pixels, tf.float64) * self.step[axis], 0.0, last)
-            slices = _interpolate(slices, axis + 1, coordinates)
-        return slices
+    def to_window(self, native: tf.Tensor, window: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+        """float64 (*window): a native slice resampled into the window that begins at `start`."""
+        rows, columns = (self._native_coordinates(axis, window[axis], start[axis]) for axis in (0, 1))
+        first = tf.cast(tf.reduce_min(rows), tf.int32)
+        last = tf.cast(tf.reduce_max(rows), tf.int32) + 2
+        part = _interpolate_rows(tf.transpose(native[first:last]), columns)
+        return _interpolate_rows(tf.transpose(part), rows - tf.cast(first, tf.float64))
 
     def clear_past_field(self, windows: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
         """Windows (slice, rows, columns), 0 past the field of view, where they show its mirror image."""
@@ -75,25 +77,56 @@ class Grid:
         is_inside = tf.logical_and(tf.expand_dims(is_row, 2), tf.expand_dims(is_column, 1))
         return tf.where(is_inside, windows, tf.zeros_like(windows))
 
-    def to_native(self, windows: tf.Tensor, starts: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Sample windows at the native voxel centres.
+    def to_native(self, window: tf.Tensor, start: tf.Tensor) -> tuple[Region, tf.Tensor]:
+        """Sample a window at the native voxel centres.
+
+        Args:
+            window: float32 (rows, columns).
+            start: int32 (2,), its first pixel.
 
         Returns:
-            float64 (slice, *native_shape), zero where no window is, and for either axis bool (slice, voxel),
-            whether there is one.
+            A native region outside which the window gives zero, and its float64 values there.
         """
-        values, covered = tf.cast(windows, tf.float64), []
+        occupied, covered = window != 0, self.covered(start)
+        begins, ends, boxes, coordinates = [], [], [], []
         for axis in (0, 1):
-            start = starts[:, axis, tf.newaxis]
-            voxels = tf.range(self.native_shape[axis])[tf.newaxis]
-            pixels = tf.cast(voxels, tf.float64) / self.step[axis] - tf.cast(start, tf.float64)
-            last = self.spec.size - 1
-            covered.append(tf.logical_and(pixels >= -0.5, pixels <= last + 0.5))
-            first, last = tf.maximum(0, -start), tf.minimum(last, self.shape[axis] - 1 - start)
-            coordinates = clip(pixels, tf.cast(first, tf.float64), tf.cast(last, tf.float64))
-            values = _interpolate(values, axis + 1, tf.maximum(coordinates, 0.0))
-        is_covered = tf.logical_and(covered[0][:, :, tf.newaxis], covered[1][:, tf.newaxis])
-        return tf.where(is_covered, values, 0.0), covered
+            pixels = self._window_coordinates(axis, start[axis], covered[0][axis], covered[1][axis])
+            low, high = extent(tf.reduce_any(occupied, axis=1 - axis))
+            near = tf.logical_and(pixels > tf.cast(low - 1, tf.float64), pixels < tf.cast(high, tf.float64))
+            begin, end = extent(near)
+            box_start = tf.maximum(low - 1, 0)
+            begins.append(covered[0][axis] + begin)
+            ends.append(covered[0][axis] + end)
+            boxes.append((box_start, high + 1))
+            coordinates.append(pixels[begin:end] - tf.cast(box_start, tf.float64))
+        (top, bottom), (left, right) = boxes
+        values = _interpolate_rows(tf.cast(window[top:bottom, left:right], tf.float64), coordinates[0])
+        values = tf.transpose(_interpolate_rows(tf.transpose(values), coordinates[1]))
+        return (tf.stack(begins), tf.stack(ends)), values
+
+    def covered(self, start: tf.Tensor) -> Region:
+        """Native region that the window which begins at `start` covers."""
+        ends = []
+        for axis in (0, 1):
+            pixels = self._pixels(axis, start[axis])
+            ends.append(extent(tf.logical_and(pixels >= -0.5, pixels <= self.spec.size - 1 + 0.5)))
+        return tf.stack([ends[0][0], ends[1][0]]), tf.stack([ends[0][1], ends[1][1]])
+
+    def _native_coordinates(self, axis: int, length: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+        pixels = _mirror(start + tf.range(length), self.shape[axis])
+        last = tf.cast(self.native_shape[axis] - 1, tf.float64)
+        return clip(tf.cast(pixels, tf.float64) * self.step[axis], 0.0, last)
+
+    def _pixels(self, axis: int, start: tf.Tensor) -> tf.Tensor:
+        """float64 (voxel,): pixel of the window at every native voxel along an axis."""
+        voxels = tf.cast(tf.range(self.native_shape[axis]), tf.float64)
+        return voxels / self.step[axis] - tf.cast(start, tf.float64)
+
+    def _window_coordinates(self, axis: int, start: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+        first = tf.maximum(0, -start)
+        last = tf.minimum(self.spec.size - 1, self.shape[axis] - 1 - start)
+        pixels = self._pixels(axis, start)[begin:end]
+        return clip(pixels, tf.cast(first, tf.float64), tf.cast(last, tf.float64))
 
 
 class Statistics(NamedTuple):
@@ -108,8 +141,8 @@ class Statistics(NamedTuple):
         return self.std <= 1e-12 * tf.abs(self.mean)
 
     def normalize(self, windows: tf.Tensor) -> tf.Tensor:
-        """float32 (slice, rows, columns, 1); zeros for a constant volume."""
-        normalized = tf.cast((windows - self.mean) / self.std, tf.float32)[..., tf.newaxis]
+        """float32 copy; zeros for a constant volume."""
+        normalized = tf.cast((windows - self.mean) / self.std, tf.float32)
         return tf.where(self.is_constant, tf.zeros_like(normalized), normalized)
 
 
@@ -121,14 +154,19 @@ def measure_all(image: StoredImage, grid: Grid, starts: tf.Tensor) -> Statistics
 def measure(
     image: StoredImage, grid: Grid, window: tf.Tensor, starts: tf.Tensor, indices: tf.Tensor, at_once: int
 ) -> Statistics:
-    """Mean and standard deviation over the windows of some slices, read `at_once` neighbours at a time."""
+    """Mean and standard deviation over the windows of some slices, `at_once` of which are joined at a time."""
+
+    def read(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        native, n_replaced = image.read_slice(index)
+        return grid.to_window(native, window, starts[index]), n_replaced
+
+    signature = (tf.TensorSpec([None, None], tf.float64), tf.TensorSpec([], tf.int64))
 
     def add(
         first: tf.Tensor, count: tf.Tensor, mean: tf.Tensor, squares: tf.Tensor, n_not_finite: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        chunk = indices[first : first + at_once]
-        slices, n_replaced = image.read_slices(chunk[0], chunk[-1] + 1)
-        windows = grid.to_windows(slices, window, tf.gather(starts, chunk))
+    ) -> tuple[Any, ...]:
+        some = indices[first : first + at_once]
+        windows, n_replaced = tf.map_fn(read, some, fn_output_signature=signature, parallel_iterations=1)
         windows = tf.boolean_mask(windows, _is_not_constant(windows))
         size = tf.cast(tf.size(windows), tf.float64)
         chunk_mean = tf.math.divide_no_nan(tf.reduce_sum(windows), size)
@@ -136,7 +174,7 @@ def measure(
         share = tf.math.divide_no_nan(size, total)
         squares += tf.reduce_sum((windows - chunk_mean) ** 2) + shift**2 * count * share
         mean += shift * share
-        return first + at_once, total, mean, squares, n_not_finite + n_replaced
+        return first + at_once, total, mean, squares, n_not_finite + tf.reduce_sum(n_replaced)
 
     zero = tf.constant(0.0, tf.float64)
     _, count, mean, squares, n_not_finite = tf.while_loop(
@@ -148,18 +186,65 @@ def measure(
     return Statistics(mean, tf.sqrt(tf.math.divide_no_nan(squares, count)), n_not_finite)
 
 
+def read_windows(
+    image: StoredImage,
+    grid: Grid,
+    statistics: Statistics,
+    window: tf.Tensor,
+    starts: tf.Tensor,
+    indices: tf.Tensor,
+) -> tf.Tensor:
+    """The network's input for some slices: float32 (slice, rows, columns, 1), z-scored."""
+
+    def read(index: tf.Tensor) -> tf.Tensor:
+        native, _ = image.read_slice(index)
+        return statistics.normalize(grid.to_window(native, window, starts[index]))
+
+    shape = tf.stack([tf.size(indices), window[0], window[1], 1])
+    signature = tf.TensorSpec([None, None], tf.float32)
+    windows = tf.cond(
+        tf.size(indices) > 0,
+        lambda: tf.map_fn(read, indices, fn_output_signature=signature, parallel_iterations=1),
+        lambda: tf.zeros(shape[:3]),
+    )
+    return tf.reshape(windows, shape)
+
+
 def is_varied(windows: tf.Tensor) -> tf.Tensor:
     """Which z-scored windows, float32 (slice, rows, columns, 1), hold something: bool (slice,)."""
     return tf.reduce_max(windows, axis=(1, 2, 3)) - tf.reduce_min(windows, axis=(1, 2, 3)) > EMPTY_RANGE
 
 
-def _is_not_constant(windows: tf.Tensor) -> tf.Tensor:
-    low, high = tf.reduce_min(windows, axis=(1, 2)), tf.reduce_max(windows, axis=(1, 2))
-    return high - low > 1e-12 * tf.maximum(tf.abs(low), tf.abs(high))
+def extents(mask: tf.Tensor) -> tf.Tensor:
+    """int32 (slice, axis, 2): first place and one past the last of what is in a mask (slice, rows, columns)."""
+    is_row = tf.reduce_any(mask, axis=2)
+    # Across the rows it costs a hundred times as much, and few of them hold anything.
+    first, stop = extent(tf.reduce_any(is_row, axis=0))
+    is_column = tf.reduce_any(mask[:, first:stop], axis=1)
+    return tf.stack([_extents_along(is_row), _extents_along(is_column)], axis=1)
+
+
+def extent(is_marked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """int32 () first and one past the last place that is true in bool (place,); 0 and 0 without any."""
+    first, stop = tf.unstack(_extents_along(is_marked[tf.newaxis])[0])
+    return first, stop
+
+
+def _extents_along(is_marked: tf.Tensor) -> tf.Tensor:
+    # One place more, since there is no largest of none.
+    marks = tf.pad(tf.cast(is_marked, tf.int32), [[0, 0], [0, 1]])
+    first = tf.argmax(marks, axis=1, output_type=tf.int32)
+    stop = tf.shape(marks)[1] - tf.argmax(marks[:, ::-1], axis=1, output_type=tf.int32)
+    return tf.stack([first, tf.where(tf.reduce_any(is_marked, axis=1), stop, 0)], axis=1)
 
 
 def clip(values: tf.Tensor, low: Any, high: Any) -> tf.Tensor:
     return tf.minimum(tf.maximum(values, low), high)
+
+
+def _is_not_constant(windows: tf.Tensor) -> tf.Tensor:
+    low, high = tf.reduce_min(windows, axis=(1, 2)), tf.reduce_max(windows, axis=(1, 2))
+    return high - low > 1e-12 * tf.maximum(tf.abs(low), tf.abs(high))
 
 
 def _mirror(pixels: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
@@ -168,12 +253,10 @@ def _mirror(pixels: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     return tf.minimum(pixels, period - pixels)
 
 
-def _interpolate(array: tf.Tensor, axis: int, coordinates: tf.Tensor) -> tf.Tensor:
-    """Values along `axis` of (slice, ...) at the coordinates (slice, position)."""
-    last = tf.shape(array)[axis] - 1
+def _interpolate_rows(array: tf.Tensor, coordinates: tf.Tensor) -> tf.Tensor:
+    """float64 (coordinate, columns): values between the rows of an array."""
+    last = tf.shape(array)[0] - 1
     low = tf.minimum(tf.cast(coordinates, tf.int32), tf.maximum(last - 1, 0))
-    high = tf.minimum(low + 1, last)
-    weight = coordinates - tf.cast(low, tf.float64)
-    weight = weight[:, :, tf.newaxis] if axis == 1 else weight[:, tf.newaxis]
-    below, above = (tf.gather(array, index, axis=axis, batch_dims=1) for index in (low, high))
+    weight = (coordinates - tf.cast(low, tf.float64))[:, tf.newaxis]
+    below, above = (tf.gather(array, index) for index in (low, tf.minimum(low + 1, last)))
     return below * (1 - weight) + above * weight

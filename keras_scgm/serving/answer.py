@@ -1,0 +1,115 @@
+"""What the served model says of an image beside its mask: numbers and texts of the volume and of each slice.
+
+| of a volume, [n] | |
+|---|---|
+| `verdict` string, `reason` string, `predicted_dsc` float64 | as `keras_scgm.quality.Quality` |
+| `contrast`, `noise` float64 | in the image's unit, NaN if not known |
+| `warnings` string | what may be wrong with the result, one line each |
+| `window_moved` bool | whether some window is not in the middle of the field of view |
+| `intensity_mean`, `intensity_std` float64 | of the windows |
+| `removed_away_from_cord_mm3` float64 | gray matter that was removed because it lies away from the cord |
+| `provenance` string | JSON: program, weights and settings |
+| `n_slices` int32 | axial slices of the file |
+
+| of a slice, [n, slices], in the order of the file, 0 or "" after its last | |
+|---|---|
+| `position_mm`, `area_mm2`, `soft_area_mm2`, `mean_probability` float64, `n_voxels` int32 | as \
+`keras_scgm.morphometry.SliceArea` |
+| `slice_contrast`, `slice_noise`, `slice_predicted_dsc` float64 | NaN if not known |
+| `slice_verdict`, `slice_reason` string | |
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_scgm.serving.graph_network import GraphNetwork
+from keras_scgm.serving.nifti_graph import StoredImage, to_bytes
+from keras_scgm.serving.quality_graph import column
+from keras_scgm.serving.segmentation_graph import GraphSettings, segment
+
+NUMBERS = {
+    "predicted_dsc": tf.float64,
+    "contrast": tf.float64,
+    "noise": tf.float64,
+    "window_moved": tf.bool,
+    "intensity_mean": tf.float64,
+    "intensity_std": tf.float64,
+    "removed_away_from_cord_mm3": tf.float64,
+    "n_slices": tf.int32,
+}
+TEXTS = ("verdict", "reason", "warnings")
+SLICE_NUMBERS = {
+    "position_mm": tf.float64,
+    "area_mm2": tf.float64,
+    "soft_area_mm2": tf.float64,
+    "mean_probability": tf.float64,
+    "n_voxels": tf.int32,
+    "slice_contrast": tf.float64,
+    "slice_noise": tf.float64,
+    "slice_predicted_dsc": tf.float64,
+}
+SLICE_TEXTS = ("slice_verdict", "slice_reason")
+
+PACKED = ("numbers", "slice_numbers", *TEXTS, *SLICE_TEXTS)
+"""Strings that hold all of it for one file."""
+
+# Before each text of a slice, since an empty string has no parts.
+_START = "."
+
+
+def packed_answer(image: StoredImage, network: GraphNetwork, settings: GraphSettings) -> dict[str, tf.Tensor]:
+    """Segment an image: string () `mask_bytes` and `probability_bytes`, and those of `PACKED`."""
+    result = segment(image, network, settings)
+    quality, measured = result.quality, result.measurements
+    n_voxels = tf.cast(measured.n_voxels, tf.float64)
+    n_slices = tf.size(measured.n_voxels)
+    numbers = {
+        "predicted_dsc": quality.predicted_dsc,
+        "contrast": quality.contrast,
+        "noise": quality.noise,
+        "window_moved": result.window_moved,
+        "intensity_mean": result.statistics.mean,
+        "intensity_std": result.statistics.std,
+        "removed_away_from_cord_mm3": tf.reduce_sum(measured.removed_mm2) * image.slice_spacing_mm,
+        "n_slices": n_slices,
+    }
+    of_slices = {
+        "position_mm": tf.cast(tf.range(n_slices), tf.float64) * image.slice_spacing_mm,
+        "area_mm2": n_voxels * image.voxel_area_mm2,
+        "soft_area_mm2": measured.probability_sum * image.voxel_area_mm2,
+        "mean_probability": measured.mask_probability / n_voxels,
+        "n_voxels": n_voxels,
+        "slice_contrast": column(result.features, "contrast"),
+        "slice_noise": column(result.features, "noise"),
+        "slice_predicted_dsc": quality.slice_predicted_dsc,
+    }
+    table = image.in_file_order(tf.stack([of_slices[name] for name in SLICE_NUMBERS], axis=1))
+    texts = {name: image.in_file_order(getattr(quality, name)) for name in SLICE_TEXTS}
+    return {
+        "mask_bytes": image.write(result.mask),
+        "probability_bytes": image.write(result.probabilities),
+        "numbers": to_bytes(tf.stack([tf.cast(numbers[name], tf.float64) for name in NUMBERS])),
+        "slice_numbers": to_bytes(table),
+        "verdict": quality.verdict,
+        "reason": quality.reason,
+        "warnings": result.warnings,
+        **{name: tf.strings.reduce_join(_START + each, separator="\n") for name, each in texts.items()},
+    }
+
+
+def unpacked_answers(packed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The outputs for all files of a request, from string [n] of `PACKED`."""
+    numbers = tf.io.decode_raw(packed["numbers"], tf.float64)
+    longest = tf.reduce_max(tf.strings.length(packed["slice_numbers"]))
+    table = tf.io.decode_raw(packed["slice_numbers"], tf.float64, fixed_length=longest)
+    table = tf.reshape(table, [tf.shape(table)[0], -1, len(SLICE_NUMBERS)])
+    answers = {name: packed[name] for name in TEXTS}
+    for k, (name, dtype) in enumerate(NUMBERS.items()):
+        answers[name] = tf.cast(numbers[:, k], dtype)
+    for k, (name, dtype) in enumerate(SLICE_NUMBERS.items()):
+        answers[name] = tf.cast(table[..., k], dtype)
+    for name in SLICE_TEXTS:
+        texts = tf.strings.split(packed[name], sep="\n").to_tensor(_START)
+        answers[name] = tf.strings.substr(texts, len(_START), tf.int32.max)
+    return answers
