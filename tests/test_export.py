@@ -569,8 +569,8 @@ def test_a_gpu_computes_the_network_and_nothing_else(two_networks, served, small
         }
         assert convolutions["fastest"] > 0
         assert convolutions["processor"] == 0
-        # Image work is in float64, and the network never.
-        types = set().union(*(types for _, types in placed["fastest"]))
+        # Image work is in float64, and the network never; the answer's numbers are, and there are few.
+        types = set().union(*(types for label, types in placed["fastest"] if "IdentityN" not in label))
         assert tf.float64.as_datatype_enum not in types
 
 
