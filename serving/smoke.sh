@@ -3,11 +3,14 @@
 #
 #   smoke.sh IMAGE.nii.gz [MASK.nii.gz]
 #
-# MASK is what keras-scgm segment made of the image with the same weights. REST and GRPC name the server.
-# Needs curl and scgm-client with gRPC.
+# MASK is what keras-scgm segment made of the image with the same weights. REST and GRPC name the server. Needs curl and
+# scgm-client with gRPC. Whether gm_nifti uses a GPU is asked of NVIDIA_SMI, the command that runs nvidia-smi where the
+# server runs: by default in the container of docker-compose.yml; in Kubernetes
+#   NVIDIA_SMI="kubectl -n gm-serving exec deploy/gm-serving -- nvidia-smi"
 set -euo pipefail
 image=$1 expected=${2:-}
 REST=${REST:-http://localhost:8501} GRPC=${GRPC:-grpc://localhost:8500}
+NVIDIA_SMI=${NVIDIA_SMI:-docker compose exec -T serving nvidia-smi}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -16,6 +19,11 @@ passed() { echo ok; }
 failed() { echo "FAILED${1:+: $1}"; exit 1; }
 voxels() { gunzip -c "$1" | tail -c +353; }
 refusal() { curl -sS -o "$work/answer" -w '%{http_code}' -d "$1" "$REST/v1/models/gm_nifti:predict"; }
+# How busy the busiest GPU is, in per cent.
+gpu_percent() {
+    (cd "$(dirname "$0")" && $NVIDIA_SMI --query-gpu=utilization.gpu --format=csv,noheader,nounits) 2>/dev/null |
+        grep -x '[0-9]*' | sort -n | tail -1
+}
 
 step "REST: gm_nifti is available"
 scgm-client status --server "$REST" >"$work/log" 2>&1 && passed || failed "$(cat "$work/log")"
@@ -48,4 +56,23 @@ if curl -fsS "$REST/monitoring/prometheus/metrics" 2>/dev/null | grep -q '^:tens
     passed
 else
     echo "none (the development stand-in has none)"
+fi
+
+step "gm_nifti uses the GPU"
+if idle=$(gpu_percent); then
+    mkdir "$work/images"
+    for k in {1..16}; do cp "$image" "$work/images/$k-$(basename "$image")"; done
+    scgm-client segment "$work/images" --server "$GRPC" --output "$work/masks" >"$work/log" 2>&1 & load=$!
+    busy=0
+    while kill -0 $load 2>/dev/null; do
+        now=$(gpu_percent) || now=0
+        ((now > busy)) && busy=$now
+        sleep 0.1
+    done
+    wait $load || failed "$(cat "$work/log")"
+    # Other programs may use the GPU, too.
+    ((busy >= idle + 3)) || failed "it was busy to $idle % before 16 images and to $busy % at most during them"
+    echo "ok (busy to $busy % while it works, $idle % before)"
+else
+    echo "not known (nvidia-smi does not answer; set NVIDIA_SMI)"
 fi

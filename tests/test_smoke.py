@@ -1,0 +1,50 @@
+"""What `serving/smoke.sh` says of the GPU, with a program in place of nvidia-smi."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_serving import nifti_bytes, random_voxels, save_tiny_models
+
+from keras_scgm.serving import standin
+
+SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
+SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    models = save_tiny_models(tmp_path_factory.mktemp("models"))
+    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("busy", "code", "line"),
+    [
+        ("echo 40; echo 7", 0, "ok (busy to 40 % while it works, 2 % before)"),
+        ("echo 4", 1, "FAILED: it was busy to 2 % before 16 images and to 4 % at most during them"),
+        (None, 0, "not known (nvidia-smi does not answer; set NVIDIA_SMI)"),
+    ],
+)
+def test_whether_a_gpu_is_used(address, tmp_path, busy, code, line):
+    if not (SCRIPTS / "scgm-client").exists():
+        pytest.skip("the command is not installed beside this Python")
+    image = tmp_path / "t2s.nii.gz"
+    image.write_bytes(nifti_bytes(random_voxels(0), compress=True))
+    program = tmp_path / "nvidia-smi"
+    if busy:
+        # Two percent when it is asked first.
+        program.write_text(
+            f"#!/bin/sh\n[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; echo 2; exit; }}\n{busy}\n"
+        )
+        program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "NVIDIA_SMI": str(program)}
+    environment |= {"REST": address.rest_url, "GRPC": f"grpc://{address.grpc}"}
+    done = subprocess.run(
+        ["bash", SMOKE, image], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].removeprefix("gm_nifti uses the GPU").strip() == line
