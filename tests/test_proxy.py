@@ -89,9 +89,10 @@ class Proxy:
         rest: host:port behind REST.
         rpc: host:port behind gRPC.
         authority: signs the certificate.
+        more: what else is replaced.
     """
 
-    def __init__(self, name, rest, rpc, authority):
+    def __init__(self, name, rest, rpc, authority, more=()):
         self.port, self.rest = free_port(), rest
         # Not below pytest's own folder, which other users cannot enter.
         self.folder = Path(tempfile.mkdtemp(prefix="keras_scgm_proxy_"))
@@ -114,6 +115,7 @@ class Proxy:
             "gm-serving:8500": rpc,
             "default /secrets;": f"default {self.secrets};",
             " /tmp/": f" {self.folder}/tmp/",
+            **dict(more),
         }
         version = subprocess.run([self.program, "-v"], capture_output=True, text=True, check=True).stderr
         if tuple(map(int, re.search(r"nginx/([\d.]+)", version)[1].split("."))) < (1, 25, 1):
@@ -582,6 +584,20 @@ def test_the_server_is_away(nginx, authority, image):
                 pytest.raises(ServerUnavailable, match="the server is away"),
             ):
                 client.segment(image)
+
+
+def test_a_server_that_never_answers(nginx, authority):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        shorter = {"read_timeout 300s": "read_timeout 1s"}
+        with Proxy(nginx, address, address, authority, shorter).running() as proxy:
+            token = proxy.add_token("alice")
+            status, _, answer = proxy.request("GET", NIFTI, token=token)
+            assert (status, answer) == (504, {"error": "the server gave no answer in time; try again"})
+            assert rpc_status(proxy, [("authorization", f"Bearer {token}")]) == (
+                grpc.StatusCode.DEADLINE_EXCEEDED,
+                "the server gave no answer in time; try again",
+            )
 
 
 class Recorder(BaseHTTPRequestHandler):
