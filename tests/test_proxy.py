@@ -215,10 +215,13 @@ class Proxy:
         ) as opened:
             yield opened
 
+    def connection(self):
+        raw = socket.create_connection(("localhost", self.port), 20)
+        return self.context().wrap_socket(raw, server_hostname="localhost")
+
     def started_upload(self, token):
         """A request under way: its headers are sent, its body is not."""
-        raw = socket.create_connection(("localhost", self.port), 20)
-        upload = self.context().wrap_socket(raw, server_hostname="localhost")
+        upload = self.connection()
         upload.sendall(
             f"POST {NIFTI}:predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
             "Content-Length: 1000\r\n\r\n{".encode()
@@ -303,6 +306,18 @@ def test_masks_through_the_proxy(proxy, url, alice, image):
         assert client.status()[0].state == "AVAILABLE"
         mask = nib.load(client.segment(image))
     np.testing.assert_array_equal(np.asarray(mask.dataobj), random_voxels(0) > THRESHOLD)
+
+
+def test_more_jobs_than_are_let_in_lose_nothing(proxy, url, alice, tmp_path):
+    images = [tmp_path / f"{k}.nii.gz" for k in range(12)]
+    for k, path in enumerate(images):
+        path.write_bytes(nifti_bytes(random_voxels(k), compress=True))
+    with Client(url, token=alice, ca=proxy.ca, connections=8) as client:
+        jobs = list(client.segment_all(images, jobs=8))
+    assert [job.error for job in jobs] == [None] * 12
+    for job in jobs:
+        voxels = random_voxels(int(job.image.name.split(".")[0]))
+        np.testing.assert_array_equal(np.asarray(nib.load(job.mask).dataobj), voxels > THRESHOLD)
 
 
 def test_a_refused_image_is_the_servers_answer(proxy, alice):
@@ -431,10 +446,7 @@ def test_413(proxy, url, alice, tmp_path):
 
 
 def test_413_before_the_body_is_sent(proxy, alice):
-    upload = proxy.context().wrap_socket(
-        socket.create_connection(("localhost", proxy.port)), server_hostname="localhost"
-    )
-    with upload:
+    with proxy.connection() as upload:
         upload.sendall(
             f"POST {NIFTI}:predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {alice}\r\n"
             f"Content-Length: {BODY_LIMIT + 1}\r\n\r\n".encode()
@@ -598,6 +610,23 @@ def test_a_server_that_never_answers(nginx, authority):
                 grpc.StatusCode.DEADLINE_EXCEEDED,
                 "the server gave no answer in time; try again",
             )
+
+
+def test_slow_senders_are_cut_off(nginx, authority):
+    shorter = {
+        f"client_{part}_timeout {s}s": f"client_{part}_timeout 1s"
+        for part, s in (("header", 10), ("body", 30))
+    }
+    with (
+        Proxy(nginx, NOTHING_LISTENS, NOTHING_LISTENS, authority, shorter).running() as proxy,
+        ExitStack() as stack,
+    ):
+        slow = [stack.enter_context(proxy.connection()) for _ in range(2)]
+        slow[1].sendall(b"GET / HTTP/1.1\r\nHost: ")
+        slow.append(stack.enter_context(proxy.started_upload(proxy.add_token("alice"))))
+        for sender in slow:
+            sender.settimeout(8)
+            assert sender.recv(4096) == b""
 
 
 class Recorder(BaseHTTPRequestHandler):
