@@ -172,7 +172,7 @@ class Proxy:
             shutil.rmtree(self.folder)
 
     def wait(self):
-        for _ in range(100):
+        for _ in range(600):
             if self.process.poll() is not None:
                 pytest.fail(f"nginx does not start: {self.log.read_text()}")
             try:
@@ -407,6 +407,10 @@ def test_tokens_and_certificates_change_without_a_reload(nginx, authority):
         assert proxy.request("GET", NIFTI, token=token)[0] == 401
         tokens.unlink()
         assert proxy.request("GET", NIFTI, token=token)[0] == 401
+        assert (
+            f"{tokens} cannot be read (No such file or directory), so nobody is let in"
+            in proxy.log.read_text()
+        )
 
         proxy.authority = other = trustme.CA()
         proxy.certify()
@@ -507,7 +511,7 @@ def test_429_for_one_token_while_others_are_served(nginx, server, authority, ima
                 client.segment(image)
             hold()
             with (
-                Client(url, token=alice, ca=proxy.ca, timeout=1, deadline=1) as client,
+                Client(url, token=alice, ca=proxy.ca, deadline=2) as client,
                 pytest.raises(ServerUnavailable, match="too many requests at a time"),
             ):
                 client.segment(image)
@@ -592,7 +596,7 @@ def test_the_server_is_away(nginx, authority, image):
         )
         for url in (proxy.rest_url, proxy.rpc_url):
             with (
-                Client(url, token=token, ca=proxy.ca, deadline=1) as client,
+                Client(url, token=token, ca=proxy.ca, deadline=2) as client,
                 pytest.raises(ServerUnavailable, match="the server is away"),
             ):
                 client.segment(image)
