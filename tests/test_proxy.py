@@ -475,55 +475,81 @@ def test_415(proxy, alice):
     assert rpc_status(proxy, metadata, grpc.Compression.NoCompression)[0] is grpc.StatusCode.OK
 
 
-def wait_for(status, proxy, token):
-    for _ in range(200):
-        answer = proxy.request("GET", NIFTI, token=token)
-        if answer[0] == status:
-            return answer
-        time.sleep(0.02)
-    return pytest.fail(f"the answer stays {answer[0]}")
+class Uploads:
+    """Requests that stay under way until the end of a `with`.
+
+    A request that has been answered counts for a moment longer, so an upload started right after it may be refused;
+    `keep` starts those again.
+    """
+
+    def __init__(self, proxy):
+        self.proxy = proxy
+        self.started = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for _, upload in self.started:
+            upload.close()
+
+    def add(self, token, n):
+        self.started += [(token, self.proxy.started_upload(token)) for _ in range(n)]
+
+    def keep(self):
+        for k, (token, upload) in enumerate(self.started):
+            upload.settimeout(0)
+            try:
+                upload.recv(4096)
+            except ssl.SSLWantReadError:
+                upload.settimeout(20)
+                upload.sendall(b" ")
+            else:
+                upload.close()
+                self.started[k] = token, self.proxy.started_upload(token)
+
+    def wait_for(self, status, token):
+        """The answer to the first request that has this status."""
+        for _ in range(200):
+            self.keep()
+            answer = self.proxy.request("GET", NIFTI, token=token)
+            if answer[0] == status:
+                return answer[2]
+            time.sleep(0.02)
+        return pytest.fail(f"the answer stays {answer[0]}")
 
 
 def test_429_for_one_token_while_others_are_served(nginx, server, authority, image):
-    with Proxy(nginx, *server, authority).running() as proxy, ExitStack() as stack:
+    with Proxy(nginx, *server, authority).running() as proxy:
         alice, bob, erin = map(proxy.add_token, ("alice", "bob", "erin"))
-        uploads = []
-
-        def hold(token=None, n=0):
-            """Start uploads, and keep those alive that are there."""
-            uploads.extend(stack.enter_context(proxy.started_upload(token)) for _ in range(n))
-            for upload in uploads:
-                upload.sendall(b" ")
-
-        hold(alice, 3)
-        time.sleep(0.2)
-        assert proxy.request("GET", NIFTI, token=alice)[0] == 200
-        hold(alice, 1)
-        _, _, answer = wait_for(429, proxy, alice)
-        assert answer == {"error": "too many requests at a time; try again"}
-        assert rpc_status(proxy, [("authorization", f"Bearer {alice}")]) == (
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            "too many requests at a time; try again",
-        )
-        for url in (proxy.rest_url, proxy.rpc_url):
-            hold()
-            with Client(url, token=bob, ca=proxy.ca, deadline=20) as client:
-                client.segment(image)
-            hold()
-            with (
-                Client(url, token=alice, ca=proxy.ca, deadline=2) as client,
-                pytest.raises(ServerUnavailable, match="too many requests at a time"),
-            ):
-                client.segment(image)
-        # With one of Bob's, one of six places is free; with two, none.
-        hold(bob, 1)
-        time.sleep(0.2)
-        assert proxy.request("GET", NIFTI, token=erin)[0] == 200
-        hold(bob, 1)
-        wait_for(429, proxy, erin)
-        assert proxy.request("GET", "/healthz")[0] == 200
+        with Uploads(proxy) as uploads:
+            uploads.add(alice, 3)
+            time.sleep(0.2)
+            assert proxy.request("GET", NIFTI, token=alice)[0] == 200
+            uploads.add(alice, 1)
+            assert uploads.wait_for(429, alice) == {"error": "too many requests at a time; try again"}
+            assert rpc_status(proxy, [("authorization", f"Bearer {alice}")]) == (
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "too many requests at a time; try again",
+            )
+            for url in (proxy.rest_url, proxy.rpc_url):
+                uploads.keep()
+                with Client(url, token=bob, ca=proxy.ca, deadline=20) as client:
+                    client.segment(image)
+                uploads.keep()
+                with (
+                    Client(url, token=alice, ca=proxy.ca, deadline=2) as client,
+                    pytest.raises(ServerUnavailable, match="too many requests at a time"),
+                ):
+                    client.segment(image)
+            # With one of Bob's, one of six places is free; with two, none.
+            uploads.add(bob, 1)
+            uploads.keep()
+            uploads.wait_for(200, erin)
+            uploads.add(bob, 1)
+            uploads.wait_for(429, erin)
+            assert proxy.request("GET", "/healthz")[0] == 200
         # Places are free again, and the client waits for one.
-        stack.close()
         with Client(proxy.rest_url, token=alice, ca=proxy.ca, deadline=20) as client:
             client.segment(image)
 
