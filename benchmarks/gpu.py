@@ -4,7 +4,8 @@
    The limit is measured, not looked up: the rate of a large matrix product in the same precision.
 2. A volume of 4676 slices as long as the paper's ex vivo cord, the whole command's work with the network loaded:
    reading, resampling, network, resampling back.
-3. Training steps of the paper's protocol (batches of 11 augmented slices of 200 x 200 pixels), and the time of its
+3. The served model `gm_nifti` on one volume, as a request, and the command's work on the same file.
+4. Training steps of the paper's protocol (batches of 11 augmented slices of 200 x 200 pixels), and the time of its
    1000 epochs of 32 steps extrapolated from them, in float32 and in bfloat16 with XLA (on a processor without).
 
     python benchmarks/gpu.py [--slices 4676] [--steps 500] [--seconds 20] [--batch 64]
@@ -28,6 +29,8 @@ from keras_scgm.losses import DiceLoss
 from keras_scgm.models import DilatedGMNet
 from keras_scgm.runtimes.tensorflow_network import build
 from keras_scgm.segmentation import SegmentationSettings, Segmenter
+from keras_scgm.serving.export import export_saved_model
+from keras_scgm.serving.golden import warm_up_files
 
 GFLOP_PER_SLICE = 9.98
 EPOCHS, STEPS_PER_EPOCH, BATCH, SIZE = 1000, 32, 11, 200
@@ -97,6 +100,25 @@ def long_volume(n_slices: int) -> None:
             )
 
 
+def served(seconds: float) -> None:
+    """Requests of a volume of 36 slices, one after the other, by the graph that a server runs."""
+    _, cord, _ = warm_up_files()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cord.nii.gz"
+        path.write_bytes(cord)
+        models = export_saved_model(None, Path(folder) / "models")
+        predict = tf.saved_model.load(str(models.nifti)).signatures["serving_default"]
+        request = tf.constant([cord])
+        segmenter = Segmenter()
+        of_server = rate(lambda: predict(nifti_bytes=request)["predicted_dsc"], seconds)
+        of_command = rate(lambda: tf.constant(segmenter.segment(path).quality.predicted_dsc), seconds)
+    print(
+        f"volumes of 36 slices: served {of_server:.2f}/s, command {of_command:.2f}/s, "
+        f"ratio of times {of_command / of_server:.2f}",
+        flush=True,
+    )
+
+
 def training(device: str, steps: int) -> None:
     random = np.random.default_rng(0)
     images = random.normal(size=(8 * BATCH, SIZE, SIZE, 1)).astype("float32")
@@ -141,6 +163,7 @@ def main() -> None:
     print(f"{name}, TensorFlow {tf.__version__}, Keras {keras.__version__}", flush=True)
     network_rates(device, arguments.batch, arguments.seconds)
     long_volume(arguments.slices)
+    served(arguments.seconds)
     training(device, arguments.steps)
 
 

@@ -14,9 +14,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from typer.testing import CliRunner
 
 from keras_scgm import DilatedGMNet, InputError, UNet, segment
+from keras_scgm.localization import MIN_PROBES
 from keras_scgm.nifti import read_volume
 from keras_scgm.serving import answer, export, interchange, nifti_graph
-from keras_scgm.serving.graph_network import GraphNetwork
+from keras_scgm.serving.graph_network import SLICES_ON_GPU, GraphNetwork, _chunks
 from keras_scgm.serving.warmup import read_warmup
 from keras_scgm_cli.main import app
 
@@ -663,8 +664,30 @@ def test_card_and_warm_up_are_in_the_folder(two_networks):
     for folder in (two_networks[1].models.slices, two_networks[1].models.nifti):
         card = json.loads((folder / export.CARD_FILE).read_text())
         assert (card["threshold"], card["precision"], len(card["weights"])) == (0.6, "float32", 2)
-        assert read_warmup(folder)
-        assert (folder / "batching_params.pbtxt").exists() == (folder.parent.name == "gm_slices")
+        of_slices = folder.parent.name == "gm_slices"
+        assert (folder / "batching_params.pbtxt").exists() == of_slices
+        requests = read_warmup(folder)
+        signatures = ["serving_default", "raw" if of_slices else "soft"]
+        assert {request.signature for request in requests} == set(signatures)
+        if of_slices:
+            shown = [(request.signature, len(request.inputs["slices"])) for request in requests]
+            assert shown == list(itertools.product(signatures, export.BATCHES))
+        else:
+            n_slices = [
+                nib.Nifti1Image.from_bytes(gzip.decompress(request.inputs["nifti_bytes"][0])).shape[2]
+                for request in requests
+            ]
+            assert n_slices[-2:] == [MIN_PROBES + sum(SLICES_ON_GPU)] * 2
+
+
+def test_a_gpu_sees_few_numbers_of_slices_at_a_time():
+    for n_slices in range(70):
+        starts, sizes = (values.numpy().tolist() for values in _chunks(tf.constant(n_slices), False))
+        assert starts == [sum(sizes[:k]) for k in range(len(sizes))]
+        assert sum(sizes) == n_slices
+        assert set(sizes) <= set(SLICES_ON_GPU)
+        assert len(sizes) <= n_slices // max(SLICES_ON_GPU) + 4
+        assert _chunks(tf.constant(n_slices), True)[1].numpy().tolist() == [1] * n_slices
 
 
 @pytest.mark.parametrize(

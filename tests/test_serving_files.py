@@ -23,6 +23,8 @@ from keras_scgm_client.client import MAX_UPLOAD_BYTES
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
+from keras_scgm.serving.export import BATCHES
+
 SERVING = Path(__file__).parents[1] / "serving"
 MANIFESTS = sorted(path for path in (SERVING / "k8s").glob("*.yaml") if path.name != "kustomization.yaml")
 COMPOSE_FILES = [SERVING / "docker-compose.yml", SERVING / "docker-compose.cpu.yml"]
@@ -150,7 +152,10 @@ def test_batching_parameters():
     batching = text_format.Parse(text, described("BatchingParameters")())
     sizes = list(batching.allowed_batch_sizes)
     assert sizes == sorted(set(sizes))
-    assert sizes[-1] == batching.max_batch_size.value == 64
+    assert sizes[-1] == batching.max_execution_batch_size.value == 64
+    assert batching.enable_large_batch_splitting.value, "a request of more slices would be refused"
+    assert batching.max_batch_size.value == 1024
+    assert tuple(sizes) == BATCHES, "each has a warm-up request"
     assert not batching.pad_variable_length_inputs, "would pad images with their first voxel"
     assert not batching.HasField("num_batch_threads"), "not read from a model's own file"
 

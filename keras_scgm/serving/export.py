@@ -28,7 +28,7 @@ from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter
 from keras_scgm.serving.answer import PACKED, packed_answer, unpacked_answers
-from keras_scgm.serving.golden import golden_file, golden_image
+from keras_scgm.serving.golden import golden_image, warm_up_files
 from keras_scgm.serving.graph_network import PRECISIONS, PROCESSOR, GraphNetwork, compute
 from keras_scgm.serving.nifti_graph import read_nifti, require
 from keras_scgm.serving.segmentation_graph import GraphSettings
@@ -136,13 +136,16 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
         batching = files("keras_scgm.serving").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
         _save(nifti_folder, nifti_endpoints(network, settings, json.dumps(provenance)), network, card)
-        request = np.array([golden_file()], object)
+        golden, *others = (np.array([file], object) for file in warm_up_files())
         write_warmup(
             nifti_folder,
             NIFTI_MODEL,
-            [WarmupRequest({"nifti_bytes": request}, signature) for signature in NIFTI_SIGNATURES],
+            [
+                *(WarmupRequest({"nifti_bytes": golden}, signature) for signature in NIFTI_SIGNATURES),
+                *(WarmupRequest({"nifti_bytes": file}) for file in others),
+            ],
         )
-        dsc = _agreement(nifti_folder, request, expected)
+        dsc = _agreement(nifti_folder, golden, expected)
         if dsc < MIN_DSC[precision]:
             raise InputError(
                 f"precision {precision}: the exported model agrees with keras-scgm segment to a DSC of only "

@@ -6,6 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.localization import MIN_PROBES
+from keras_scgm.serving.graph_network import SLICES_ON_GPU
 
 
 def golden_image() -> nib.Nifti1Image:
@@ -16,6 +18,18 @@ def golden_image() -> nib.Nifti1Image:
     return nib.Nifti1Image(data.astype(np.uint8), image.affine)
 
 
-def golden_file() -> bytes:
-    """The same as a .nii.gz file."""
-    return gzip.compress(golden_image().to_bytes(), mtime=0)
+def warm_up_files() -> list[bytes]:
+    """What `gm_nifti` is shown before it answers, .nii.gz files.
+
+    The golden image; a cord so long that a GPU sees every number of slices at a time, around the cord; and as many
+    slices without a cord, which are computed whole.
+    """
+    image = golden_image()
+    n_slices = MIN_PROBES + sum(SLICES_ON_GPU)
+    data = np.asarray(image.dataobj)[50:150, 50:150]
+    cord = np.take(data, np.arange(n_slices) % data.shape[2], axis=2)
+    ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, np.newaxis, np.newaxis], cord.shape)
+    # Slices so close together that the search looks at the fewest.
+    thin = image.affine @ np.diag([1, 1, 0.1, 1])
+    images = [image, *(nib.Nifti1Image(voxels, thin) for voxels in (cord, np.ascontiguousarray(ramp)))]
+    return [gzip.compress(each.to_bytes(), mtime=0) for each in images]

@@ -16,9 +16,9 @@ PRECISIONS = ("float32", "bfloat16", "float16")
 PROCESSOR = "/CPU:0"
 """Device of everything but the network."""
 
-SLICES_AT_ONCE = {"CPU": 1, "GPU": 16}
-"""Slices that the network computes at a time, which bounds memory. The feature maps of one slice stay in a processor's
-cache, those of several do not; a GPU is busy with several only."""
+SLICES_ON_GPU = (16, 8, 4, 2, 1)
+"""Numbers of slices that a GPU computes at a time, which bounds memory; few, since it tries algorithms for every new
+one. A processor computes one: its feature maps stay in the cache, those of several do not."""
 
 
 class GraphNetwork(tf.Module):
@@ -97,16 +97,15 @@ def compute(network: Any, slices: tf.Tensor, crops: tf.Tensor | None = None) -> 
         float32 (slice, rows, columns).
     """
     with tf.device(None):
-        device = tf.raw_ops.DeviceIndex(device_names=list(SLICES_AT_ONCE))
-        at_once = tf.where(device == 0, SLICES_AT_ONCE["CPU"], SLICES_AT_ONCE["GPU"])
+        is_processor = tf.raw_ops.DeviceIndex(device_names=["CPU"]) == 0
         given = [slices] if crops is None else [slices, crops]
-        n_chunks = -(-tf.shape(slices)[0] // at_once)
+        starts, sizes = _chunks(tf.shape(slices)[0], is_processor)
+        n_chunks = tf.size(sizes)
 
         def add(chunk: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            parts = [each[chunk * at_once : (chunk + 1) * at_once] for each in given]
-            return chunk + 1, maps.write(
-                chunk, network(*parts) if crops is None else network.in_crops(*parts)
-            )
+            parts = [each[starts[chunk] : starts[chunk] + sizes[chunk]] for each in given]
+            found = network(*parts) if crops is None else network.in_crops(*parts)
+            return chunk + 1, maps.write(chunk, found)
 
         # One element more than chunks, since the shape of the result of no slices must be known, too.
         maps = tf.TensorArray(tf.float32, n_chunks + 1, infer_shape=False, element_shape=[None] * 3)
@@ -114,3 +113,13 @@ def compute(network: Any, slices: tf.Tensor, crops: tf.Tensor | None = None) -> 
             lambda chunk, _: chunk < n_chunks, add, (tf.constant(0), maps), parallel_iterations=1
         )
         return maps.write(n_chunks, given[-1][:0, ..., 0]).concat()
+
+
+def _chunks(n_slices: tf.Tensor, is_processor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """int32 (chunk,): first slice and number of slices."""
+    largest, *smaller = SLICES_ON_GPU
+    rest = n_slices % largest
+    is_in_rest = tf.bitwise.bitwise_and(tf.constant(smaller), rest) > 0
+    of_gpu = tf.concat([tf.fill([n_slices // largest], largest), tf.boolean_mask(smaller, is_in_rest)], 0)
+    sizes = tf.cond(is_processor, lambda: tf.ones([n_slices], tf.int32), lambda: of_gpu)
+    return tf.cumsum(sizes, exclusive=True), sizes
