@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from keras_scgm.morphometry import SliceArea
-from keras_scgm.quality import SliceQuality, Verdict
-from keras_scgm.segmentation import Segmentation
+from keras_scgm.quality import Quality, SliceQuality, Verdict
 from keras_scgm.views import brightness_range, fitting_half_width_mm
 from keras_scgm.volume import BLOCK_BYTES, Volume, Voxels
 
@@ -48,6 +48,27 @@ LINE_STEP = 30
 LISTED_RANGES = 20
 BLUR = 1.0
 """Pixels; a contour is where the blurred mask is neither in nor out, some two pixels wide."""
+
+
+class Result(Protocol):
+    """What a picture shows, with the attributes of `keras_scgm.Segmentation`, which is one."""
+
+    @property
+    def volume(self) -> Volume: ...
+    @property
+    def mask_voxels(self) -> Voxels: ...
+    @property
+    def probability_voxels(self) -> Voxels | None: ...
+    @property
+    def uncertainty_voxels(self) -> Voxels | None: ...
+    @property
+    def areas(self) -> Sequence[SliceArea]: ...
+    @property
+    def quality(self) -> Quality: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+    @property
+    def record(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -120,7 +141,7 @@ class _Tint:
     legend: str
 
 
-def save_mosaic(result: Segmentation, path: Path, soft: bool = False) -> None:
+def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     """Draw every slice from the first to the last with gray matter, inferior first, as PNG.
 
     Radiological convention: anterior is up, the patient's right is on the left. All slices have one scale,
@@ -183,7 +204,7 @@ def _chosen(wanted: Sequence[int], slices: Sequence[SliceQuality]) -> list[int]:
     return sorted(chosen)
 
 
-def _tints(result: Segmentation, soft: bool) -> list[_Tint]:
+def _tints(result: Result, soft: bool) -> list[_Tint]:
     tints = []
     if soft and result.probability_voxels is not None:
         tints.append(_Tint(result.probability_voxels, 1.0, PROBABILITY_COLOUR, "probability"))
@@ -269,7 +290,7 @@ def _mark(pen: ImageDraw.ImageDraw, left: int, top: int, view: View, font: Image
 
 
 def _head(
-    result: Segmentation,
+    result: Result,
     present: Sequence[int],
     wanted: Sequence[int],
     shown: Sequence[int],

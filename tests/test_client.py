@@ -1,10 +1,13 @@
 """The thin client: against the server's interfaces over real sockets, and against every way they can fail."""
 
 import base64
+import csv
 import gzip
+import hashlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -17,19 +20,27 @@ from pathlib import Path
 import grpc
 import keras_scgm_client
 import keras_scgm_client.outputs as client_outputs
+import keras_scgm_client.picture
 import nibabel as nib
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
 from keras_scgm_client.cli import main
 from keras_scgm_client.nifti import check_answer, parse_grid, read_image
 from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Model
-from tiny_serving import THRESHOLD, nifti_bytes, random_voxels, save_tiny_models
+from PIL import Image
+from tiny_serving import THRESHOLD, TinyNifti, nifti_bytes, random_voxels, save_tiny_models
 
 import keras_scgm.images
+from keras_scgm import segment
+from keras_scgm.nifti import read_volume
+from keras_scgm.outputs import OutputPaths, write_outputs
 from keras_scgm.serving import standin
+from keras_scgm.serving.export import export_saved_model
+from keras_scgm.serving.rest_format import format_outputs
 
 SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
 SIZE = (60, 60, 10)
@@ -50,6 +61,19 @@ def address(models):
 @pytest.fixture(params=["rest", "grpc"])
 def url(request, address):
     return address.rest_url if request.param == "rest" else f"grpc://{address.grpc}"
+
+
+@pytest.fixture(scope="module")
+def old_address(tmp_path_factory):
+    """A server of an export without verdicts, whose `soft` has a single output."""
+    folder = save_tiny_models(tmp_path_factory.mktemp("old"), is_old=True)
+    with standin.serve(standin.Catalogue.load(folder), rest_port=0, grpc_port=0) as started:
+        yield started
+
+
+@pytest.fixture(params=["rest", "grpc"])
+def old_url(request, old_address):
+    return old_address.rest_url if request.param == "rest" else f"grpc://{old_address.grpc}"
 
 
 @pytest.fixture
@@ -82,15 +106,104 @@ def test_one_image(url, image):
     assert mask == image.parent / "0_gmseg.nii.gz"
     voxels = random_voxels(0)
     check_mask(mask, voxels)
-    table = (image.parent / "0_gmseg_area.csv").read_text().splitlines()
-    assert table == [
-        "slice,area_mm2",
-        *(f"{k},{n:.3f}" for k, n in enumerate((voxels > THRESHOLD).sum((0, 1)))),
-    ]
+    with open(image.parent / "0_gmseg_area.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    n_voxels = (voxels > THRESHOLD).sum((0, 1))
+    assert [row["area_mm2"] for row in rows] == [f"{n:.3f}" for n in n_voxels]
+    assert [int(row["n_voxels"]) for row in rows] == list(n_voxels)
+    assert [row["soft_area_mm2"] for row in rows] == [f"{n:.3f}" for n in voxels.sum((0, 1)) / 255]
+    assert [row["position_mm"] for row in rows] == ["0.000", "1.000", "2.000"]
+    assert {(row["noise"], row["predicted_dsc"], row["verdict"], row["warning"]) for row in rows} == {
+        ("0.125", "0.900", "pass", "")
+    }
     record = json.loads((image.parent / "0_gmseg.json").read_text())
     assert record["server"] == url
     assert record["version"] == (1 if url.startswith("grpc") else None)
+    assert record["input_sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert (record["program"], record["window_moved"], record["orientation"]) == ("tiny", True, "LAS")
+    assert record["gray_matter_volume_mm3"] == n_voxels.sum()
+    assert record["quality"]["slices"] == {"pass": [0, 1, 2], "review": [], "fail": []}
+    assert record["files"] == ["0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png"]
     assert not [name for name in names(image.parent) if "/." in name or name.startswith(".")]
+
+
+def test_probabilities(url, image):
+    with Client(url, soft=True) as client:
+        file = client.segment(image)
+    probabilities = nib.load(file)
+    assert probabilities.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(
+        np.asarray(probabilities.dataobj), (random_voxels(0) / 255).astype(np.float32)
+    )
+    record = json.loads((image.parent / "0_gmseg.json").read_text())
+    assert (record["output"], record["quality"]["verdict"]) == ("probabilities", "pass")
+
+
+def test_exports_of_earlier_releases(old_url, image, tmp_path):
+    """They have no verdicts, and an only output, whose name the server leaves out over REST."""
+    with Client(old_url) as client:
+        check_mask(client.segment(image, tmp_path / "hard"), random_voxels(0))
+    with open(tmp_path / "hard" / "0_gmseg_area.csv", newline="") as file:
+        first = next(csv.DictReader(file))
+    n_voxels = (random_voxels(0) > THRESHOLD).sum((0, 1))
+    assert (first["area_mm2"], first["n_voxels"], first["verdict"]) == (f"{n_voxels[0]:.3f}", "", "")
+    with Client(old_url, soft=True) as client:
+        file = client.segment(image, tmp_path / "soft")
+    np.testing.assert_array_equal(
+        np.asarray(nib.load(file).dataobj), (random_voxels(0) / 255).astype(np.float32)
+    )
+    assert names(tmp_path / "soft") == ["0_gmseg.json", "0_gmseg.nii.gz"]
+    with (
+        Client(old_url, picture=True) as client,
+        pytest.raises(SettingsError, match="does not tell what a picture needs"),
+    ):
+        client.segment(image, tmp_path / "picture")
+    assert names(tmp_path / "picture") == []
+
+
+def test_empty_slices_have_empty_cells(url, tmp_path):
+    voxels = random_voxels(0)
+    voxels[..., 1] = 0
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(voxels))
+    with Client(url) as client:
+        (job,) = client.segment_all([tmp_path / "a.nii"])
+    assert job.verdict == "review"
+    with open(tmp_path / "a_gmseg_area.csv", newline="") as file:
+        row = list(csv.DictReader(file))[1]
+    empty = ("mean_probability", "contrast", "noise", "predicted_dsc", "area_sd_mm2", "uncertainty")
+    assert {row[name] for name in empty} == {""}
+    assert (row["n_voxels"], row["area_mm2"], row["verdict"], row["warning"]) == (
+        "0",
+        "0.000",
+        "review",
+        "few voxels",
+    )
+    record = json.loads((tmp_path / "a_gmseg.json").read_text())
+    assert record["quality"]["contrast"] is None
+    assert record["quality"]["slices"] == {"pass": [0, 2], "review": [1], "fail": []}
+    assert record["quality"]["reasons"] == {"few voxels": [1]}
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_numbers_over_grpc_however_they_are_sent(content):
+    """One by one, or as the bytes of a tensor."""
+    from keras_scgm_client import messages
+    from keras_scgm_client.rpc import _values
+
+    for dtype, values in (
+        ("float32", [0.5, 2.0]),
+        ("float64", [0.1, np.nan]),
+        ("int32", [-1, 7]),
+        ("int64", [2**40]),
+        ("bool", [True, False]),
+    ):
+        array = np.array(values, dtype)
+        official = tf.make_tensor_proto(array)
+        if not content:
+            official.tensor_content = b""
+            getattr(official, messages.NUMBERS[official.dtype].field)[:] = values
+        tensor = messages.Tensor.FromString(official.SerializeToString())
+        np.testing.assert_array_equal(_values("x", tensor), array)
 
 
 def test_uncompressed_images_and_warnings(url, tmp_path):
@@ -248,14 +361,24 @@ def rest_answers(*answers):
         server.server_close()
 
 
-def good_answer(voxels=None):
-    mask = nifti_bytes(((random_voxels(0) if voxels is None else voxels) > THRESHOLD).astype(np.uint8))
-    outputs = {
-        "mask_bytes": [{"b64": base64.b64encode(mask).decode()}],
-        "area_mm2": [[1.0]],
-        "warnings": [""],
-    }
+def answer_of(**files):
+    """An answer of an earlier release with these files."""
+    outputs = {name: [{"b64": base64.b64encode(file).decode()}] for name, file in files.items()}
+    outputs |= {"area_mm2": [[1.0]], "warnings": [""]}
     return 200, json.dumps({"outputs": outputs}).encode(), {}
+
+
+def good_answer(voxels=None):
+    voxels = random_voxels(0) if voxels is None else voxels
+    return answer_of(mask_bytes=nifti_bytes((voxels > THRESHOLD).astype(np.uint8)))
+
+
+def tiny_answer(image):
+    """What the tiny model answers over REST."""
+    data = tf.constant([image.read_bytes()])
+    model = TinyNifti()
+    outputs = {name: value.numpy() for name, value in model.segment(data).items()}
+    return json.loads(format_outputs(outputs, "column"))["outputs"]
 
 
 def error(status, message="", **headers):
@@ -394,8 +517,10 @@ def header_with(offset, content):
         ("a.txt", b"x", "not a .nii or .nii.gz file"),
         ("a.nii", b"", "too short"),
         ("a.nii", b"x" * 400, "not a single-file NIfTI-1 image"),
-        ("a.nii", header_with(344, b"ni1\0"), "not a single-file NIfTI-1 image"),
-        ("a.nii", header_with(40, b"\2\0"), "not a 3-D image"),
+        ("a.nii", header_with(344, b"ni1\0"), "header of a .hdr/.img pair"),
+        ("a.nii", header_with(40, b"\1\0"), "claims 1 dimensions"),
+        ("a.nii", header_with(70, b"\x80\0"), "voxel type code 128"),
+        ("a.nii", header_with(4, b"n+2\0"), "NIfTI-2"),
         ("a.nii", header_with(40, b"\4\0\2\0\2\0\2\0\5\0"), "not a 3-D image"),
         ("a.nii", header_with(42, b"\0\0"), "claims"),
         ("a.nii", header_with(42, b"\xff\x7f\xff\x7f\xff\x7f"), r"claims \d+\.\d GB"),
@@ -414,24 +539,200 @@ def test_images_that_are_not_sent(tmp_path, name, content, message):
         client.segment(tmp_path / name)
 
 
-def test_both_byte_orders_and_trailing_singletons_are_read(tmp_path):
-    for order in "<>":
-        data = np.zeros((3, 4, 5, 1), f"{order}i2")
-        image = nib.Nifti1Image(
-            data, np.diag([1, 2, 3, 1]), nib.Nifti1Header(endianness=order), dtype="int16"
-        )
-        (tmp_path / "a.nii").write_bytes(image.to_bytes())
-        grid = read_image(tmp_path / "a.nii", 10_000)[1]
-        assert (grid.shape, grid.spacing_mm, grid.n_bytes) == ((3, 4, 5), (1, 2, 3), 352 + 120)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("seed", range(12))
+def test_geometry_is_that_of_the_command(tmp_path, order, seed):
+    """Orientation, areas and distances of any grid, from a sform or a qform, as nibabel has them."""
+    random = np.random.default_rng(seed)
+    affine = np.eye(4)
+    affine[:3, :3] = np.linalg.qr(random.normal(size=(3, 3)))[0] * random.uniform(0.3, 3, 3)
+    if seed % 3 == 0:
+        affine[:3, :3] += random.normal(0, 0.1, (3, 3))
+    affine[:3, 3] = random.normal(0, 50, 3)
+    header = nib.Nifti1Header(endianness=order)
+    image = nib.Nifti1Image(np.zeros((3, 4, 5, 1), f"{order}i2"), affine, header, dtype="int16")
+    if seed % 3 == 1:
+        image.set_sform(None, 0)
+        image.set_qform(affine, 1)
+    (tmp_path / "a.nii").write_bytes(image.to_bytes())
+    grid = read_image(tmp_path / "a.nii", 10_000)[1]
+    volume = read_volume(tmp_path / "a.nii")
+    assert (grid.order, grid.shape, grid.n_bytes) == (order, (3, 4, 5, 1), 352 + 120)
+    assert grid.orientation == "".join(nib.aff2axcodes(volume.affine))
+    assert (grid.axial_axis, grid.n_slices) == (volume.axial_axis, volume.n_slices)
+    assert grid.slice_spacing_mm == pytest.approx(volume.slice_spacing_mm, abs=1e-6)
+    assert grid.voxel_area_mm2 == pytest.approx(volume.voxel_area_mm2, rel=1e-12)
+    np.testing.assert_allclose(grid.spacing_mm, np.linalg.norm(volume.affine[:3, :3], axis=0), rtol=1e-12)
 
 
-def test_answers_cut_off_or_too_long_are_not_written():
-    data = nifti_bytes(random_voxels(0))
-    grid = parse_grid(data)
-    check_answer(data, grid)
-    for wrong in (data[:-1], data + b"\0"):
-        with pytest.raises(ServerError, match="bytes; check the connection"):
-            check_answer(wrong, grid)
+def changed(offset, form, *values, file=None):
+    data = bytearray(nifti_bytes((random_voxels(0) > THRESHOLD).astype(np.uint8)) if file is None else file)
+    struct.pack_into(form, data, offset, *values)
+    return bytes(data)
+
+
+def as_float(values):
+    image = nib.Nifti1Image(np.full((8, 9, 3), 0.25, np.float32), np.diag([-1.0, 1, 1, 1]))
+    data = bytearray(image.to_bytes())
+    data[352 : 352 + 4 * len(values)] = np.array(values, np.float32).tobytes()
+    return bytes(data)
+
+
+WRONG_ANSWERS = {
+    "origin": (changed(292, "<f", 3.0), "not on the grid"),
+    "flipped axis": (changed(280, "<f", 1.0), "not on the grid"),
+    "qform": (changed(256, "<f", 0.5), "not on the grid"),
+    "qform code": (changed(252, "<h", 2), "not on the grid"),
+    "spacing": (changed(80, "<f", 2.0), "not on the grid"),
+    "shape": (changed(42, "<2h", 9, 8), "not on the grid"),
+    "type": (changed(70, "<h", 256), "type 256"),
+    "scaled": (changed(112, "<f", 2.0), "scaled by 2"),
+    "intercept": (changed(112, "<2f", 1.0, 1.0), "scaled by 1"),
+    "values": (changed(360, "<B", 2), "other than 0 and 1"),
+    "cut off": (changed(0, "<i", 348)[:-1], "bytes; check the connection"),
+    "too long": (changed(0, "<i", 348) + b"\0", "bytes; check the connection"),
+    "text": (b"no image", "no image"),
+    "a mask for probabilities": (changed(0, "<i", 348), "type 2"),
+    "over 1": (as_float([0.5, 1.01]), "other than 0 to 1"),
+    "negative": (as_float([-0.01]), "other than 0 to 1"),
+    "NaN": (as_float([np.nan]), "other than 0 to 1"),
+    "infinite": (as_float([np.inf]), "other than 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_ANSWERS)
+def test_answers_that_do_not_fit_the_image_are_not_written(image, what):
+    file, message = WRONG_ANSWERS[what]
+    soft = "for probabilities" in what or "0 to 1" in message
+    name = "probability_bytes" if soft else "mask_bytes"
+    before = names(image.parent)
+    with (
+        rest_answers(answer_of(**{name: file})) as (url, _),
+        Client(url, soft=soft) as client,
+        pytest.raises(ServerError, match=message),
+    ):
+        client.segment(image)
+    assert names(image.parent) == before
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [-0.0], [1 + 2**-23]])
+@pytest.mark.parametrize("order", "<>")
+def test_probabilities_that_are_accepted(values, order):
+    data = nib.Nifti1Image.from_bytes(as_float(values))
+    image = nib.Nifti1Image(
+        np.asarray(data.dataobj), data.affine, data.header.as_byteswapped(order), dtype=np.float32
+    )
+    file = image.to_bytes()
+    check_answer(file, parse_grid(file), "probabilities")
+
+
+def test_areas_of_other_slices_are_not_written(image):
+    """Of an answer that has verdicts; a server that cuts rows off would shift every area after it."""
+    answer = tiny_answer(image)
+    for name in ("area_mm2", "n_voxels"):
+        short = {**answer, name: [answer[name][0][:2]]}
+        with (
+            rest_answers((200, json.dumps({"outputs": short}).encode(), {})) as (url, _),
+            Client(url) as client,
+            pytest.raises(ServerError, match="contradicts itself"),
+        ):
+            client.segment(image)
+    short = {**answer, "n_slices": [2]}
+    with (
+        rest_answers((200, json.dumps({"outputs": short}).encode(), {})) as (url, _),
+        Client(url) as client,
+        pytest.raises(ServerError, match="areas of 2 slices for an image of 3"),
+    ):
+        client.segment(image)
+    wrong = {**answer, "verdict": ["perhaps"]}
+    with (
+        rest_answers((200, json.dumps({"outputs": wrong}).encode(), {})) as (url, _),
+        Client(url) as client,
+        pytest.raises(ServerError, match="verdict perhaps"),
+    ):
+        client.segment(image)
+
+
+# --- what is finished -------------------------------------------------------------------------------------
+
+
+def test_soft_for_hard_and_a_changed_input_are_refused(run, url, image):
+    """As `keras-scgm segment --resume`: what was made in another way is named, and replaced with --force."""
+    assert run("segment", image, "--server", url)[0] == 0
+    code, out, _ = run("segment", image, "--server", url)
+    assert (code, out.splitlines()[-1]) == (0, "0 segmented, 1 skipped, 0 failed")
+    hard = image.with_name("0_gmseg.nii.gz").read_bytes()
+    refused = (
+        f"error: {image.parent}/0_gmseg.nii.gz: exists and was made in another way; replace it with --force"
+    )
+
+    code, _, err = run("segment", image, "--server", url, "--soft")
+    assert (code, err.strip()) == (2, refused)
+    assert image.with_name("0_gmseg.nii.gz").read_bytes() == hard
+    assert run("segment", image, "--server", url, "--soft", "--force")[0] == 0
+    assert nib.load(image.with_name("0_gmseg.nii.gz")).get_data_dtype() == np.float32
+    assert run("segment", image, "--server", url)[::2] == (2, refused + "\n")
+    assert run("segment", image, "--server", url, "--force")[0] == 0
+
+    image.write_bytes(nifti_bytes(random_voxels(9), compress=True))
+    assert run("segment", image, "--server", url)[::2] == (2, refused + "\n")
+    assert image.with_name("0_gmseg.nii.gz").read_bytes() == hard
+    assert run("segment", image, "--server", url, "--force")[0] == 0
+    check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(9))
+    image.with_name("0_gmseg_area.csv").unlink()
+    assert run("segment", image, "--server", url)[0] == 2
+
+
+def test_a_result_of_another_version_is_not_finished(models, image):
+    with Client(f"grpc://{NOTHING_LISTENS}") as client:
+        paths = client_outputs.OutputPaths.for_input(image)
+        digest = hashlib.sha256(image.read_bytes()).hexdigest()
+        like = {"input_sha256": digest, "output": "mask", "model": "gm_nifti", "label": None}
+        paths.mask.write_bytes(b"")
+        paths.record.write_text(json.dumps({**like, "version": 7, "files": [paths.mask.name]}))
+        # Nobody says which version is served.
+        assert client._finished(image, paths)
+    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
+        for url in (address.rest_url, f"grpc://{address.grpc}"):
+            with Client(url) as client:
+                assert not client._finished(image, paths)
+        paths.record.write_text(json.dumps({**like, "version": 1, "files": [paths.mask.name]}))
+        with Client(address.rest_url) as client:
+            assert client._finished(image, paths)
+        with Client(address.rest_url, picture=True) as client:
+            assert not client._finished(image, paths)
+
+
+def test_the_exit_code_can_tell_verdicts(run, url, tmp_path):
+    voxels = random_voxels(0)
+    voxels[..., 1] = 0
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(voxels))
+    command = ("segment", tmp_path / "a.nii", "--server", url)
+    assert run(*command)[0] == 0
+    # Finished results count, too.
+    assert run(*command, "--fail-on", "review")[0] == 3
+    assert run(*command, "--fail-on", "fail")[0] == 0
+    (tmp_path / "b.nii").write_bytes(b"")
+    assert run(*command, tmp_path / "b.nii", "--fail-on", "review")[0] == 2
+
+
+# --- pictures ---------------------------------------------------------------------------------------------
+
+
+def test_pictures_are_drawn_without_tensorflow(url, image):
+    done = in_process("segment", image, "--server", url, "--picture")
+    assert done == ["1 segmented, 0 skipped, 0 failed", "['numpy']"]
+    with Image.open(image.with_name("0_gmseg_qc.png")) as picture:
+        assert picture.size[0] > 100
+
+
+def test_pictures_that_cannot_be_drawn(monkeypatch, url, image, tmp_path):
+    monkeypatch.setattr(keras_scgm_client.picture, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"pip install 'keras-scgm-client\[picture\]'"):
+        Client(url, picture=True)
+    with Client(url) as client:
+        client.segment(image, tmp_path / "out")
+    assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv"]
 
 
 @pytest.mark.parametrize(
@@ -464,21 +765,93 @@ def test_results_that_cannot_be_written(url, image, tmp_path):
         with pytest.raises(ImageError, match="cannot write there"):
             client.segment(image, tmp_path / "file" / "out")
         (image.parent / "0_gmseg.nii.gz").mkdir()
-        with pytest.raises(ImageError, match="writing failed"):
+        with pytest.raises(ImageError, match=r"cannot be replaced \(Is a directory\); move it away"):
             client.segment(image)
     assert not list(image.parent.glob(".scgm_*"))
 
 
-def test_the_client_needs_no_tensorflow(url, image):
+def in_process(*arguments):
+    """Runs the command on its own: its last line, and which packages it imported."""
     script = (
         "import sys; from keras_scgm_client.cli import main\ntry: main()\nexcept SystemExit as stop: pass\n"
     )
     script += "print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
-    arguments = ["segment", str(image), "--server", url]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[-2:]
+
+
+def test_the_client_needs_no_numpy(url, image):
+    done = in_process("segment", image, "--server", url, "--no-picture")
+    assert done == ["1 segmented, 0 skipped, 0 failed", "[]"]
+
+
+# --- the same result as the command's ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bright_models(tmp_path_factory, bright_network):
+    folder = tmp_path_factory.mktemp("bright")
+    export_saved_model(bright_network, folder)
+    return standin.Catalogue.load(folder)
+
+
+MADE_ALIKE = (
+    "weights",
+    "threshold",
+    "slices",
+    "shape",
+    "orientation",
+    "axial_axis",
+    "window_moved",
+    "warnings",
+    "output",
+    "files",
+    "input_sha256",
+)
+CLOSE = (
+    "spacing_mm",
+    "intensity_mean",
+    "intensity_std",
+    "gray_matter_volume_mm3",
+    "removed_away_from_cord_mm3",
+)
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("codes", ["LAS", "IRP"])
+def test_a_served_result_is_the_commands(
+    bright_models, bright_network, blob_image, tmp_path, way, soft, codes
+):
+    """Verdicts, areas, record and picture, of a volume that is stored in the package's way and in another."""
+    image = blob_image(shape=(60, 56, 4), radius_mm=2.0)
+    start = nib.io_orientation(image.affine)
+    image = image.as_reoriented(
+        nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(codes)))
     )
-    assert done.stdout.splitlines()[-2:] == ["1 segmented, 0 skipped, 0 failed", "[]"]
+    path = tmp_path / "cord.nii.gz"
+    image.to_filename(path)
+    expected = OutputPaths.for_input(path, tmp_path / "command")
+    write_outputs(segment(path, bright_network, keep_probabilities=soft), expected, soft=soft)
+    with standin.serve(bright_models, rest_port=0, grpc_port=0) as address:
+        url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
+        with Client(url, soft=soft) as client:
+            (job,) = client.segment_all([(path, tmp_path / "served")])
+    assert job.error is None
+    got = OutputPaths.for_input(path, tmp_path / "served")
+    assert gzip.decompress(got.mask.read_bytes()) == gzip.decompress(expected.mask.read_bytes())
+    assert got.areas.read_bytes() == expected.areas.read_bytes()
+    with Image.open(got.picture) as mine, Image.open(expected.picture) as theirs:
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+    mine, theirs = (json.loads(paths.record.read_text()) for paths in (got, expected))
+    assert set(theirs) <= set(mine)
+    assert {key: mine[key] for key in MADE_ALIKE} == {key: theirs[key] for key in MADE_ALIKE}
+    for key in CLOSE:
+        assert mine[key] == pytest.approx(theirs[key], rel=1e-6), key
+    assert job.verdict == theirs["quality"]["verdict"]
+    for key, value in theirs["quality"].items():
+        assert mine["quality"][key] == (pytest.approx(value) if isinstance(value, float) else value), key
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -532,10 +905,10 @@ def test_folders_are_searched_as_by_the_command_itself(images):
 
 
 def test_settings_that_are_wrong_for_all_images_are_told_once(run, url, images):
-    code, out, err = run("segment", images, "--server", url, "--soft")
+    code, out, err = run("segment", images, "--server", url, "--label", "none")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert '"soft" not found' in err
+    assert "check --label" in err
 
 
 def test_status_command(run, url):

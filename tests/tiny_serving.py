@@ -4,6 +4,7 @@ Gray matter, to them, is every voxel over 100; they read uint8 NIfTI files of th
 """
 
 import gzip
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -14,12 +15,52 @@ from keras_scgm.serving.warmup import WarmupRequest, write_warmup
 
 THRESHOLD = 100
 
+COMMON = ("warnings", "area_mm2")
+"""Outputs of every export."""
+STRINGS = (
+    "mask_bytes",
+    "probability_bytes",
+    "warnings",
+    "verdict",
+    "reason",
+    "provenance",
+    "slice_verdict",
+    "slice_reason",
+)
+TYPES = dict.fromkeys(STRINGS, tf.string)
+TYPES |= {"window_moved": tf.bool, "n_slices": tf.int32, "n_voxels": tf.int32}
+"""Of the outputs that are not float64."""
+MEASURED = (
+    "verdict",
+    "reason",
+    "predicted_dsc",
+    "contrast",
+    "noise",
+    "window_moved",
+    "intensity_mean",
+    "intensity_std",
+    "removed_away_from_cord_mm3",
+    "provenance",
+    "n_slices",
+    "position_mm",
+    "soft_area_mm2",
+    "mean_probability",
+    "n_voxels",
+    "slice_contrast",
+    "slice_noise",
+    "slice_predicted_dsc",
+    "slice_verdict",
+    "slice_reason",
+)
+"""Outputs that exports of earlier releases do not have."""
+
 
 class TinyNifti(tf.Module):
     def __init__(self, threshold=THRESHOLD):
         super().__init__()
         self.threshold = tf.Variable(threshold, dtype=tf.int32)
         self.bytes_of = tf.constant([bytes([value]) for value in range(256)])
+        self.floats_of = tf.constant([np.float32(value / 255).tobytes() for value in range(256)])
 
     def header(self, data):
         gzipped = tf.strings.substr(data, 0, 2) == b"\x1f\x8b"
@@ -36,17 +77,72 @@ class TinyNifti(tf.Module):
     def segment_one(self, data):
         plain, shape, voxels = self.header(data)
         mask = tf.cast(voxels > self.threshold, tf.int32)
-        areas = tf.reduce_sum(tf.reshape(mask, [shape[2], -1]), axis=1)
-        n_gray = tf.reduce_sum(mask)
-        file = tf.strings.substr(plain, 0, 352) + tf.strings.reduce_join(tf.gather(self.bytes_of, mask))
-        return file, tf.cast(areas, tf.float32), tf.where(n_gray == 0, "no gray matter found", "")
+        probabilities = tf.cast(voxels, tf.float64) / 255
+        by_slice = [shape[2], -1]
+        n_voxels = tf.reduce_sum(tf.reshape(mask, by_slice), axis=1)
+        n = tf.cast(n_voxels, tf.float64)
+        inside = tf.reduce_sum(tf.reshape(tf.cast(mask, tf.float64) * probabilities, by_slice), axis=1)
+        soft = tf.reduce_sum(tf.reshape(probabilities, by_slice), axis=1)
+        nan = tf.constant(np.nan, tf.float64)
+        mean = tf.where(n > 0, tf.math.divide_no_nan(inside, n), nan)
+        is_good = n >= 20
+        n_gray = tf.reduce_sum(n_voxels)
+        provenance = {"program": "tiny", "weights": [{"name": "tiny", "sha256": "0"}], "threshold": THRESHOLD}
+        start = tf.strings.substr(plain, 0, 352)
+        as_float = [tf.strings.substr(start, 0, 70), b"\x10\0\x20\0", tf.strings.substr(start, 74, -1)]
+        good = tf.reduce_all(is_good)
+        dsc = tf.where(n > 0, tf.where(is_good, tf.constant(0.9, tf.float64), 0.7), nan)
+        return {
+            "mask_bytes": start + tf.strings.reduce_join(tf.gather(self.bytes_of, mask)),
+            "probability_bytes": tf.strings.join(as_float)
+            + tf.strings.reduce_join(tf.gather(self.floats_of, voxels)),
+            "warnings": tf.where(n_gray == 0, "no gray matter found", ""),
+            "verdict": tf.where(n_gray == 0, "fail", tf.where(good, "pass", "review")),
+            "reason": tf.where(good, "", "few voxels"),
+            "predicted_dsc": tf.reduce_mean(tf.where(n > 0, dsc, tf.zeros_like(dsc))),
+            "contrast": tf.where(n_gray > 0, tf.reduce_mean(mean), nan),
+            "noise": tf.where(n_gray > 0, tf.constant(0.125, tf.float64), nan),
+            "window_moved": tf.constant(True),
+            "intensity_mean": tf.reduce_mean(probabilities),
+            "intensity_std": tf.math.reduce_std(probabilities),
+            "removed_away_from_cord_mm3": tf.constant(0.25, tf.float64),
+            "provenance": tf.constant(json.dumps(provenance)),
+            "n_slices": shape[2],
+            "position_mm": tf.cast(tf.range(shape[2]), tf.float64),
+            "area_mm2": n,
+            "soft_area_mm2": soft,
+            "mean_probability": mean,
+            "n_voxels": n_voxels,
+            "slice_contrast": mean * 2,
+            "slice_noise": tf.where(n > 0, tf.constant(0.125, tf.float64), nan),
+            "slice_predicted_dsc": dsc,
+            "slice_verdict": tf.where(is_good, "pass", "review"),
+            "slice_reason": tf.where(is_good, "", "few voxels"),
+        }
+
+    def segment_all(self, nifti_bytes, names):
+        def chosen(data):
+            outputs = self.segment_one(data)
+            return {name: outputs[name] for name in names}
+
+        types = {name: TYPES.get(name, tf.float64) for name in names}
+        return tf.map_fn(chosen, nifti_bytes, fn_output_signature=types)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
     def segment(self, nifti_bytes):
-        file, areas, warnings = tf.map_fn(
-            self.segment_one, nifti_bytes, fn_output_signature=(tf.string, tf.float32, tf.string)
-        )
-        return {"mask_bytes": file, "area_mm2": areas, "warnings": warnings}
+        return self.segment_all(nifti_bytes, [*COMMON, *MEASURED, "mask_bytes"])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
+    def soft(self, nifti_bytes):
+        return self.segment_all(nifti_bytes, [*COMMON, *MEASURED, "mask_bytes", "probability_bytes"])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
+    def old_segment(self, nifti_bytes):
+        return self.segment_all(nifti_bytes, [*COMMON, "mask_bytes"])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
+    def old_soft(self, nifti_bytes):
+        return self.segment_all(nifti_bytes, ["probability_bytes"])
 
 
 class TinySlices(tf.Module):
@@ -61,10 +157,22 @@ class TinySlices(tf.Module):
         return {"probabilities": probabilities, "mask": tf.cast(probabilities > self.threshold, tf.uint8)}
 
 
-def save_tiny_models(folder: Path, version: int = 1, threshold: int = THRESHOLD) -> Path:
-    """`gm_nifti` and `gm_slices` in `folder`, with warm-up requests."""
+def save_tiny_models(
+    folder: Path, version: int = 1, threshold: int = THRESHOLD, is_old: bool = False
+) -> Path:
+    """`gm_nifti` and `gm_slices` in `folder`, with warm-up requests.
+
+    Args:
+        folder: of the models.
+        version: of both.
+        threshold: above which a voxel is gray matter.
+        is_old: without the outputs that earlier releases did not have.
+    """
     nifti, slices = TinyNifti(threshold), TinySlices()
-    tf.saved_model.save(nifti, str(folder / "gm_nifti" / str(version)), {"serving_default": nifti.segment})
+    signatures = {"serving_default": nifti.segment, "soft": nifti.soft}
+    if is_old:
+        signatures = {"serving_default": nifti.old_segment, "soft": nifti.old_soft}
+    tf.saved_model.save(nifti, str(folder / "gm_nifti" / str(version)), signatures)
     tf.saved_model.save(slices, str(folder / "gm_slices" / str(version)), {"serving_default": slices.predict})
     request = np.array([nifti_bytes(np.zeros((2, 2, 1), np.uint8))], object)
     write_warmup(folder / "gm_nifti" / str(version), "gm_nifti", [WarmupRequest({"nifti_bytes": request})])

@@ -15,7 +15,10 @@ from keras_scgm_client.outputs import OutputPaths, find_images
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exit code 0 if all went well, 2 if anything failed, 130 if interrupted."""
+    """Run the command.
+
+    Exit code 0 if all went well, 2 if anything failed, 3 if `--fail-on` asks for it, 130 if interrupted.
+    """
     options = _parser().parse_args(arguments)
     # Connection trouble is told in one line, not in the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -68,7 +71,15 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=_count, default=4, metavar="N", help="images under way at a time (default %(default)s)"
     )
     segment.add_argument("--soft", action="store_true", help="probabilities in place of the mask")
-    segment.add_argument("--force", action="store_true", help="replace masks that are there")
+    segment.add_argument(
+        "--picture",
+        action=argparse.BooleanOptionalAction,
+        help="draw NAME_gmseg_qc.png (default: if the extra is installed)",
+    )
+    segment.add_argument("--force", action="store_true", help="replace results that are there")
+    segment.add_argument(
+        "--fail-on", choices=("review", "fail"), help="exit code 3 if a verdict is so or worse"
+    )
     segment.add_argument(
         "--deadline",
         type=_positive,
@@ -92,9 +103,11 @@ def _segment(options: argparse.Namespace) -> int:
     images = _expand(options.inputs, options.output)
     _refuse_collisions(images)
     failed = skipped = 0
+    verdicts = set()
     with _client(
         options,
         soft=options.soft,
+        picture=options.picture,
         deadline=options.deadline,
         connections=options.jobs,
         max_upload_bytes=int(options.max_mb * 1e6),
@@ -105,6 +118,7 @@ def _segment(options: argparse.Namespace) -> int:
             place = f"[{n_done}/{len(images)}]"
             failed += job.error is not None
             skipped += job.skipped
+            verdicts.add(job.verdict)
             if job.error is not None:
                 named = isinstance(job.error, ImageError)
                 print(
@@ -113,11 +127,14 @@ def _segment(options: argparse.Namespace) -> int:
                     flush=True,
                 )
             else:
-                print(f"{place} {job.mask}{' (was there, skipped)' if job.skipped else ''}", flush=True)
+                print(f"{place} {job.mask}{' (finished before, skipped)' if job.skipped else ''}", flush=True)
             for warning in job.warnings:
                 print(f"warning: {job.image}: {warning}", file=sys.stderr, flush=True)
     print(f"{len(images) - failed - skipped} segmented, {skipped} skipped, {failed} failed")
-    return 2 if failed else 0
+    if failed:
+        return 2
+    bad = {"review": {"review", "fail"}, "fail": {"fail"}, None: set[str]()}[options.fail_on]
+    return 3 if verdicts & bad else 0
 
 
 def _status(options: argparse.Namespace) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,19 +23,20 @@ from tenacity import (
 )
 
 from keras_scgm_client.errors import ClientError, ImageError, ServerUnavailable, SettingsError
-from keras_scgm_client.nifti import check_answer, read_image
-from keras_scgm_client.outputs import OutputPaths, check_writable, write_outputs
-from keras_scgm_client.transport import Access, Answer, Model, Transport, VersionStatus
+from keras_scgm_client.nifti import Kind, read_image
+from keras_scgm_client.outputs import OutputPaths, check_writable, finished_record
+from keras_scgm_client.picture import can_draw
+from keras_scgm_client.results import Result
+from keras_scgm_client.transport import CONNECT_SECONDS, Access, Model, Transport, VersionStatus
 
 MAX_UPLOAD_BYTES = 100_000_000
 """The request limit of the reverse proxy in `serving/`, less the third that base64 adds, rounded down."""
 
-GZIP_LEVEL = 6
 LONGEST_PAUSE_SECONDS = 10.0
 SHORTEST_TRY_SECONDS = 1.0
 """A try that starts just before the deadline gets so much, or it would end as "no answer", whatever is wrong."""
 
-_BYTES_PER_VOXEL = {"serving_default": 1, "soft": 4}
+_BYTES_PER_VOXEL = {"mask": 1, "probabilities": 5}
 _HEADER_AND_EXTENSIONS_BYTES = 2**20
 
 _Reply = TypeVar("_Reply")
@@ -49,7 +51,8 @@ class Job:
         mask: the file written, or found from an earlier run.
         warnings: what may be wrong with the result.
         error: why there is none.
-        skipped: the mask was there before.
+        skipped: the result was there before.
+        verdict: "pass", "review" or "fail"; None if the server does not tell.
     """
 
     image: Path
@@ -57,30 +60,18 @@ class Job:
     warnings: tuple[str, ...] = ()
     error: ClientError | None = None
     skipped: bool = False
+    verdict: str | None = None
 
 
-@dataclass(frozen=True)
-class _Result:
-    """A finished image, not yet written."""
-
-    image: Path
-    paths: OutputPaths
-    compressed: bytes
-    answer: Answer
-    record: dict[str, Any]
-
-    def write(self) -> None:
-        write_outputs(self.paths, self.compressed, self.answer.areas_mm2, self.record)
-
-
-def _written(job: Job | _Result) -> Job:
+def _written(job: Job | Result) -> Job:
     if isinstance(job, Job):
         return job
     try:
         job.write()
     except ImageError as error:
         return Job(job.image, error=error)
-    return Job(job.image, job.paths.mask, job.answer.warnings)
+    verdict = job.answer.findings.verdict if job.answer.findings else None
+    return Job(job.image, job.paths.mask, job.answer.warnings, verdict=verdict)
 
 
 class Client:
@@ -95,6 +86,7 @@ class Client:
         model: name under which the model is served.
         label: version label, such as "canary"; the latest version if empty.
         soft: ask for probabilities in place of masks.
+        picture: draw a picture of each result, which needs the extra `picture`; None draws where it is installed.
         timeout: seconds for one try.
         deadline: seconds for one image, with all its retries.
         connections: requests at a time.
@@ -102,7 +94,7 @@ class Client:
         on_retry: called with a line of text before each further try.
 
     Raises:
-        SettingsError: the address or the TLS files cannot be used.
+        SettingsError: the address or the TLS files cannot be used, or an extra is not installed.
     """
 
     def __init__(
@@ -116,6 +108,7 @@ class Client:
         model: str = "gm_nifti",
         label: str = "",
         soft: bool = False,
+        picture: bool | None = None,
         timeout: float = 120.0,
         deadline: float = 600.0,
         connections: int = 4,
@@ -125,6 +118,12 @@ class Client:
         ca, certificate, key = (Path(path) if path else None for path in (ca, certificate, key))
         self.access = Access(url, token, ca, certificate, key, connections)
         self.model = Model(model, label, "soft" if soft else "serving_default")
+        self.kind: Kind = "probabilities" if soft else "mask"
+        if picture and not can_draw():
+            raise SettingsError(
+                "pictures need keras-scgm, which is not installed; pip install 'keras-scgm-client[picture]'"
+            )
+        self.picture = picture
         self.timeout = timeout
         self.deadline = deadline
         self.max_upload_bytes = max_upload_bytes
@@ -150,7 +149,7 @@ class Client:
         return self._until_deadline(self._transport.status)
 
     def segment(self, image: str | Path, folder: str | Path | None = None) -> Path:
-        """Segment one image and write its mask, areas and record.
+        """Segment one image and write its mask, areas, picture and record.
 
         Args:
             image: .nii or .nii.gz file.
@@ -179,7 +178,8 @@ class Client:
         Args:
             images: files, or pairs of a file and the folder for its results.
             jobs: images under way at a time, which bounds the memory too.
-            force: replace masks that are there; otherwise those images are skipped.
+            force: replace results that are there; otherwise images whose results were made in the same way are
+                skipped, and others are errors.
 
         Yields:
             What became of each image, in the order in which they finish.
@@ -189,7 +189,7 @@ class Client:
         """
         queue = (entry if isinstance(entry, tuple) else (entry, None) for entry in images)
         pool = ThreadPoolExecutor(jobs)
-        running: set[Future[Job | _Result]] = set()
+        running: set[Future[Job | Result]] = set()
         try:
             while True:
                 for image, folder in islice(queue, jobs - len(running)):
@@ -203,37 +203,76 @@ class Client:
             # Whoever stops here should not wait for the server; only this thread writes files.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _job(self, image: Path, folder: Path | None, force: bool) -> Job | _Result:
+    def _job(self, image: Path, folder: Path | None, force: bool) -> Job | Result:
         paths = OutputPaths.for_input(image, folder)
-        if paths.mask.exists() and not force:
-            return Job(image, paths.mask, skipped=True)
         try:
+            existing = [path for path in paths.all if os.path.lexists(path)]
+            if existing and not force:
+                record = self._finished(image, paths)
+                if record is None:
+                    raise ImageError(
+                        f"{existing[0]}: exists and was made in another way; replace it with --force"
+                    )
+                verdict = record.get("quality", {}).get("verdict")
+                return Job(image, paths.mask, skipped=True, verdict=verdict)
             return self._segment(image, paths)
         except SettingsError:
             raise
         except ClientError as error:
             return Job(image, error=error)
 
-    def _segment(self, image: Path, paths: OutputPaths) -> _Result:
+    def _finished(self, image: Path, paths: OutputPaths) -> dict[str, Any] | None:
+        """The record of a result that was made of this image in this way, None if there is none."""
+        try:
+            digest = hashlib.sha256(image.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ImageError(f"{image}: cannot be read ({error.strerror}); check the path") from error
+        record = finished_record(paths, {"input_sha256": digest, **self._way})
+        if record is None or (self.picture and paths.picture.name not in record["files"]):
+            return None
+        made_by, served = record.get("version"), self._served_version
+        return None if made_by and served and made_by != served else record
+
+    @property
+    def _way(self) -> dict[str, Any]:
+        """What a result depends on besides the image, as far as it is known before the answer."""
+        return {"output": self.kind, "model": self.model.name, "label": self.model.label or None}
+
+    @cached_property
+    def _served_version(self) -> int | None:
+        """The version of the model that answers now; None if the server does not say."""
+        try:
+            versions = self._transport.status(min(self.timeout, CONNECT_SECONDS))
+        except ClientError:
+            return None
+        return max((version.version for version in versions if version.state == "AVAILABLE"), default=None)
+
+    def _segment(self, image: Path, paths: OutputPaths) -> Result:
+        started = time.time()
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
-        limit = grid.n_voxels * _BYTES_PER_VOXEL[self.model.signature] + _HEADER_AND_EXTENSIONS_BYTES
+        limit = grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + _HEADER_AND_EXTENSIONS_BYTES
         try:
             answer = self._until_deadline(lambda seconds: self._transport.predict(data, seconds, limit))
         except ImageError as error:
             raise ImageError(f"{image}: {error}") from error
-        check_answer(answer.file, grid)
         record = {
-            "input": str(image),
-            "input_sha256": hashlib.sha256(data).hexdigest(),
             "server": self.access.url,
-            "model": self.model.name,
-            "label": self.model.label or None,
+            **self._way,
             "version": answer.version,
             "signature": self.model.signature,
-            "warnings": list(answer.warnings),
+            "input_sha256": hashlib.sha256(data).hexdigest(),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+            "seconds": round(time.time() - started, 3),
         }
-        return _Result(image, paths, gzip.compress(answer.file, GZIP_LEVEL, mtime=0), answer, record)
+        if self.picture and not answer.findings:
+            raise SettingsError(
+                "the server's model does not tell what a picture needs; export it again, or give --no-picture"
+            )
+        with_picture = can_draw() if self.picture is None else self.picture
+        result = Result(image, paths, grid, self.kind, answer, record, with_picture)
+        result.check()
+        return result
 
     def _until_deadline(self, request: Callable[[float], _Reply]) -> _Reply:
         ends = time.monotonic() + self.deadline

@@ -6,13 +6,30 @@ live in a pool of their own, so that both can be in one process.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 GET_MODEL_STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 DT_STRING = 7
+
+
+class _Numbers(NamedTuple):
+    """Where a tensor keeps its numbers: field of the message, and `struct` code of its `tensor_content`."""
+
+    field: str
+    code: str
+
+
+NUMBERS = {
+    1: _Numbers("float_val", "f"),
+    2: _Numbers("double_val", "d"),
+    3: _Numbers("int_val", "i"),
+    9: _Numbers("int64_val", "q"),
+    10: _Numbers("bool_val", "?"),
+}
+"""Type of a tensor -> its numbers: float, double, int32, int64 and bool."""
 
 _PACKAGE = "keras_scgm_client"
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -31,7 +48,11 @@ _NUMBERED = {
         "tensor_shape": (2, "TensorShape"),
         "tensor_content": (4, _Field.TYPE_BYTES),
         "float_val": (5, -_Field.TYPE_FLOAT),
+        "double_val": (6, -_Field.TYPE_DOUBLE),
+        "int_val": (7, -_Field.TYPE_INT32),
         "string_val": (8, -_Field.TYPE_BYTES),
+        "int64_val": (10, -_Field.TYPE_INT64),
+        "bool_val": (11, -_Field.TYPE_BOOL),
     },
     "NamedTensor": {"key": (1, _Field.TYPE_STRING), "value": (2, "Tensor")},
     # A map is on the wire what a repeated message of key and value is.
@@ -76,5 +97,6 @@ def _build() -> dict[str, Any]:
 _CLASSES = _build()
 PredictRequest = _CLASSES["PredictRequest"]
 PredictResponse = _CLASSES["PredictResponse"]
+Tensor = _CLASSES["Tensor"]
 GetModelStatusRequest = _CLASSES["GetModelStatusRequest"]
 GetModelStatusResponse = _CLASSES["GetModelStatusResponse"]

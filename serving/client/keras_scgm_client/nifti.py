@@ -1,50 +1,160 @@
-"""The few header fields that tell whether an image can be sent and an answer believed."""
+"""NIfTI-1 headers: whether an image can be sent, its geometry, and whether an answer fits it."""
 
 from __future__ import annotations
 
+import array
 import gzip
 import io
 import math
 import struct
+import sys
 import zlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from keras_scgm_client.errors import ImageError, ServerError
 from keras_scgm_client.outputs import is_nifti
 
 HEADER_BYTES = 348
+VOXEL_OFFSET = 352
 MAX_UNPACKED_BYTES = 2**30
 """The exported models refuse an image that unpacks to more."""
 
-_MAGIC_NIFTI1 = (b"n+1\0", b"n+1 ")
+VOXEL_BYTES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 16: 4, 1024: 8, 1280: 8, 64: 8}
+"""Type code in the header -> bytes of a voxel, of the types that the exported models read."""
+
+Kind = Literal["mask", "probabilities"]
+TYPE_CODES: dict[Kind, int] = {"mask": 2, "probabilities": 16}
+"""uint8 and float32."""
+
 _CHUNK_BYTES = 2**20
+_NEGATIVE_ZERO, _ONE = 0x8000_0000, 0x3F80_0008
+# Bits of float32, which order non-negative numbers as their values; one is rounded generously.
+
+Vector = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Size of an image and of its voxels.
+    """What the header of an image says of its voxels.
 
     Args:
-        shape: voxels along x, y and z.
-        spacing_mm: along the same axes, as the header has it.
-        n_bytes: from the start of the file to its last voxel, unpacked.
+        header: the first 348 bytes.
+        order: "<" for little-endian, ">" for big-endian.
+        shape: voxels along the stored axes, two to seven of them.
+        type_code: of the voxels.
+        n_bytes: from the start of the unpacked file to its last voxel.
     """
 
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, ...]
+    header: bytes = field(repr=False)
+    order: str
+    shape: tuple[int, ...]
+    type_code: int
     n_bytes: int
 
     @property
     def n_voxels(self) -> int:
         return math.prod(self.shape)
 
+    def fields(self, form: str, offset: int) -> tuple[float, ...]:
+        """Numbers of the header, by `struct` format and offset."""
+        return struct.unpack_from(self.order + form, self.header, offset)
+
+    @property
+    def place(self) -> tuple[bytes, ...]:
+        """The bytes that say where the voxels are: dimensions, spacing, qform and sform."""
+        n_dims = len(self.shape)
+        return self.header[40 : 42 + 2 * n_dims], self.header[76 : 80 + 4 * n_dims], self.header[252:328]
+
+    @cached_property
+    def columns(self) -> tuple[Vector, Vector, Vector]:
+        """Step in mm, in RAS+ world coordinates, along each stored axis; the sform counts before the qform."""
+        if self.fields("h", 254)[0] != 0:
+            rows = [self.fields("4f", offset)[:3] for offset in (280, 296, 312)]
+            x, y, z = zip(*rows, strict=True)
+        else:
+            x, y, z = self._qform_columns()
+        if len(self.shape) == 2 and not any(z):
+            normal = _cross(x, y)
+            z = _scaled(normal, 1 / (math.hypot(*normal) or 1.0))
+        return x, y, z
+
+    def _qform_columns(self) -> tuple[Vector, Vector, Vector]:
+        qfac, *spacing_mm = self.fields("4f", 76)
+        b, c, d = self.fields("3f", 256)
+        a = math.sqrt(max(0.0, 1 - (b * b + c * c + d * d)))
+        rotation = (
+            (a * a + b * b - c * c - d * d, 2 * (b * c + a * d), 2 * (b * d - a * c)),
+            (2 * (b * c - a * d), a * a + c * c - b * b - d * d, 2 * (c * d + a * b)),
+            (2 * (b * d + a * c), 2 * (c * d - a * b), a * a + d * d - b * b - c * c),
+        )
+        x, y, z = (_scaled(column, mm) for column, mm in zip(rotation, spacing_mm, strict=True))
+        return x, y, _scaled(z, -1.0 if qfac < 0 else 1.0)
+
+    @property
+    def spacing_mm(self) -> list[float]:
+        """Distance between voxels along each stored axis of space."""
+        return [math.hypot(*column) for column in self.columns]
+
+    @cached_property
+    def _world_axes(self) -> dict[int, tuple[int, float]]:
+        """World axis and sign of each stored axis, by the closest rotation, its clearest axis first."""
+        rotation = [list(column) for column in _closest_rotation(self.columns)]
+        found = {}
+        for axis in sorted(range(3), key=lambda axis: -max(map(abs, rotation[axis]))):
+            world = max(range(3), key=lambda world: abs(rotation[axis][world]))
+            found[axis] = world, rotation[axis][world]
+            for column in rotation:
+                column[world] = 0.0
+        return found
+
+    @property
+    def orientation(self) -> str:
+        """Axis codes, such as "LAS"."""
+        ends = ("LR", "PA", "IS")
+        return "".join(ends[world][value > 0] for _, (world, value) in sorted(self._world_axes.items()))
+
+    @property
+    def axial_axis(self) -> int:
+        """Stored axis along which the axial slices are stacked."""
+        return next(axis for axis, (world, _) in self._world_axes.items() if world == 2)
+
+    @property
+    def is_flipped(self) -> bool:
+        """Whether the first axial slice in the file is the most superior one."""
+        return self._world_axes[self.axial_axis][1] < 0
+
+    @property
+    def in_plane_axes(self) -> tuple[int, int]:
+        """Stored axes of an axial slice: right-left and posterior-anterior."""
+        across, along = sorted(set(range(3)) - {self.axial_axis}, key=lambda axis: self._world_axes[axis][0])
+        return across, along
+
+    @property
+    def n_slices(self) -> int:
+        return self.shape[self.axial_axis] if self.axial_axis < len(self.shape) else 1
+
+    @property
+    def voxel_area_mm2(self) -> float:
+        """Of a voxel in the axial plane, also of a sheared grid."""
+        across, along = self.in_plane_axes
+        return math.hypot(*_cross(self.columns[across], self.columns[along]))
+
+    @property
+    def slice_spacing_mm(self) -> float:
+        """Distance between the planes of neighbouring slices."""
+        x, y, z = self.columns
+        return round(abs(_dot(_cross(x, y), z)) / self.voxel_area_mm2, 6)
+
 
 def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
     """The file as it is sent, after the checks that need no server.
 
     Raises:
-        ImageError: no such file, too large, no NIfTI-1 file of three dimensions, or cut off.
+        ImageError: no such file, too large, no NIfTI-1 file, or cut off.
     """
     if not is_nifti(path):
         raise ImageError(f"{path}: not a .nii or .nii.gz file; convert it first")
@@ -68,53 +178,124 @@ def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
     return data, grid
 
 
-def check_answer(data: bytes, image: Grid) -> None:
-    """Whether bytes from the server are an image on the grid of the one that was sent.
+def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
+    """Whether bytes from the server are a result for the image that was sent.
 
     Raises:
-        ServerError: they are not.
+        ServerError: they are not: another grid or type, cut off, or values that no result has.
     """
     try:
         answer = parse_grid(data)
     except ValueError as error:
         raise ServerError(f"the server's answer is no image ({error}); check the model") from error
-    if answer.shape != image.shape or answer.spacing_mm != image.spacing_mm:
+    if answer.place != image.place:
         raise ServerError(
-            f"the server's answer of {answer.shape} voxels is not on the grid of the image; check the model"
+            f"the server's answer of {answer.shape} voxels is not on the grid of the image (its dimensions, "
+            "spacing, qform or sform are others); check the model"
+        )
+    slope, intercept = answer.fields("2f", 112)
+    is_scaled = slope not in (0.0, 1.0) or intercept != 0 if math.isfinite(slope) else False
+    if answer.type_code != TYPE_CODES[kind] or is_scaled:
+        raise ServerError(
+            f"the server's answer has voxels of type {answer.type_code}, scaled by {slope:g}, which are no {kind}; "
+            "check the model"
         )
     if len(data) != answer.n_bytes:
         raise ServerError(
             f"the server's answer has {len(data)} of {answer.n_bytes} bytes; check the connection"
         )
+    voxels = data[answer.n_bytes - answer.n_voxels * VOXEL_BYTES[answer.type_code] :]
+    if not (_is_mask(voxels) if kind == "mask" else _are_probabilities(voxels, answer.order)):
+        values = "0 and 1" if kind == "mask" else "0 to 1"
+        raise ServerError(f"the server's answer has voxels other than {values}; check the model")
 
 
 def parse_grid(start: bytes) -> Grid:
     """Header fields of the first bytes of an unpacked NIfTI-1 file.
 
     Raises:
-        ValueError: another format, or not three dimensions.
+        ValueError: another format, or voxels that are not served.
     """
-    if len(start) < HEADER_BYTES + 4:
+    header = start[:HEADER_BYTES]
+    if header[4:7] == b"n+2":
+        raise ValueError("a NIfTI-2 file, which is not served; convert it to NIfTI-1")
+    if header[344:348] == b"ni1\0":
+        raise ValueError("header of a .hdr/.img pair; convert it to a single .nii file")
+    if len(header) < HEADER_BYTES:
         raise ValueError("too short for a NIfTI file")
-    order = next((order for order in "<>" if struct.unpack_from(f"{order}i", start)[0] == HEADER_BYTES), None)
-    if order is None or start[344:348] not in _MAGIC_NIFTI1:
+    if header[344:348] != b"n+1\0":
         raise ValueError("not a single-file NIfTI-1 image")
-    dimensions = struct.unpack_from(f"{order}8h", start, 40)
-    if dimensions[0] < 3 or any(size != 1 for size in dimensions[4 : dimensions[0] + 1]):
+    order = _byte_order(header)
+    n_dims, *sizes = struct.unpack_from(f"{order}8h", header, 40)
+    shape = tuple(sizes[:n_dims]) if 2 <= n_dims <= 7 else ()
+    if not shape or min(shape) < 1 or max(shape) == 1:
+        raise ValueError(f"its header claims {n_dims} dimensions of {sizes[: max(0, n_dims)]} voxels")
+    if math.prod(shape[3:]) != 1:
         raise ValueError("not a 3-D image; extract one frame")
-    shape = dimensions[1], dimensions[2], dimensions[3]
-    if min(shape) < 1:
-        raise ValueError(f"its header claims {shape} voxels")
-    bits = struct.unpack_from(f"{order}h", start, 72)[0]
-    offset = int(struct.unpack_from(f"{order}f", start, 108)[0])
-    spacing_mm = struct.unpack_from(f"{order}3f", start, 80)
-    return Grid(shape, spacing_mm, offset + math.prod(shape) * bits // 8)
+    (type_code,) = struct.unpack_from(f"{order}h", header, 70)
+    if type_code not in VOXEL_BYTES:
+        raise ValueError(f"voxel type code {type_code} is not served; convert to gray-scale float32")
+    (offset,) = struct.unpack_from(f"{order}f", header, 108)
+    if not 0 <= offset < 2**62:
+        raise ValueError(f"vox_offset {offset:g} is unusable, the header is damaged")
+    n_bytes = max(int(offset), VOXEL_OFFSET) + math.prod(shape) * VOXEL_BYTES[type_code]
+    return Grid(header, order, shape, type_code, n_bytes)
+
+
+def _byte_order(header: bytes) -> str:
+    """As nibabel tells it: by the number of dimensions, which is 0 to 7 in the right order."""
+    native, swapped = ("<", ">") if sys.byteorder == "little" else (">", "<")
+    (n_dims,) = struct.unpack_from(f"{native}h", header, 40)
+    if n_dims == 0:
+        return native if struct.unpack_from(f"{native}i", header)[0] == HEADER_BYTES else swapped
+    return native if 1 <= n_dims <= 7 else swapped
+
+
+def _is_mask(voxels: bytes) -> bool:
+    return voxels.count(0) + voxels.count(1) == len(voxels)
+
+
+def _are_probabilities(voxels: bytes, order: str) -> bool:
+    bits = array.array("I", voxels)
+    if order != ("<" if sys.byteorder == "little" else ">"):
+        bits.byteswap()
+    return max(bits) <= _ONE or all(value <= _ONE or value == _NEGATIVE_ZERO for value in bits)
+
+
+def _closest_rotation(columns: Sequence[Vector]) -> list[Vector]:
+    """The rotation, or rotation and reflection, that is closest to the directions of three axes."""
+    x, y, z = (_scaled(column, 1 / math.hypot(*column)) for column in columns)
+    for _ in range(60):
+        # Newton's iteration to the orthogonal factor: the mean of a matrix and the transpose of its inverse.
+        others = _cross(y, z), _cross(z, x), _cross(x, y)
+        determinant = _dot(x, others[0])
+        x, y, z = (
+            _scaled(_sum(mine, _scaled(other, 1 / determinant)), 0.5)
+            for mine, other in zip((x, y, z), others, strict=True)
+        )
+    return [x, y, z]
+
+
+def _cross(a: Vector, b: Vector) -> Vector:
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+def _dot(a: Vector, b: Vector) -> float:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+def _sum(a: Vector, b: Vector) -> Vector:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+def _scaled(vector: Vector, factor: float) -> Vector:
+    return vector[0] * factor, vector[1] * factor, vector[2] * factor
 
 
 def _start(data: bytes) -> bytes:
     if not _is_gzip(data):
-        return data[: HEADER_BYTES + 4]
-    return zlib.decompressobj(wbits=31).decompress(data, HEADER_BYTES + 4)
+        return data[:HEADER_BYTES]
+    return zlib.decompressobj(wbits=31).decompress(data, HEADER_BYTES)
 
 
 def _unpacked_size(data: bytes, enough: int) -> int:

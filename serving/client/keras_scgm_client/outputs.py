@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from keras_scgm_client.errors import ImageError
+from keras_scgm_client.transport import SliceRow
 
 SUFFIX = "_gmseg"
 LABEL_NAME = re.compile(
     r"(?:^|[_.])[a-z]*seg(?:m|mentation)?(?![a-z])|mask(?!ed)|label(?!l?ed)|_uncertainty$", re.IGNORECASE
+)
+AREA_COLUMNS = (
+    "slice",
+    "position_mm",
+    "area_mm2",
+    "soft_area_mm2",
+    "n_voxels",
+    "mean_probability",
+    "equivalent_diameter_mm",
+    "warning",
+    "contrast",
+    "noise",
+    "predicted_dsc",
+    "verdict",
+    "area_sd_mm2",
+    "uncertainty",
 )
 _NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
@@ -37,13 +55,26 @@ class OutputPaths:
         """`NAME_gmseg.nii.gz` beside the image or in `folder`."""
         return cls((folder or image.parent) / f"{stem(image)}{SUFFIX}.nii.gz")
 
+    def _sibling(self, ending: str) -> Path:
+        return self.mask.with_name(stem(self.mask) + ending)
+
     @property
     def areas(self) -> Path:
-        return self.mask.with_name(f"{stem(self.mask)}_area.csv")
+        return self._sibling("_area.csv")
+
+    @property
+    def picture(self) -> Path:
+        return self._sibling("_qc.png")
 
     @property
     def record(self) -> Path:
-        return self.mask.with_name(f"{stem(self.mask)}.json")
+        return self._sibling(".json")
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """What stands under these names, also of a result that `keras-scgm segment` made."""
+        uncertainty = self._sibling("_uncertainty.nii.gz")
+        return self.mask, self.areas, self.picture, uncertainty, self.record
 
 
 def is_nifti(path: Path) -> bool:
@@ -82,42 +113,106 @@ def check_writable(folder: Path) -> None:
         raise ImageError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
 
 
+def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record that stands there, None unless it agrees with `like` and its files are all there."""
+    try:
+        record: dict[str, Any] = json.loads(paths.record.read_text(encoding="utf-8"))
+        files = [paths.mask.with_name(name) for name in record["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    agrees = all(record.get(key) == value for key, value in like.items())
+    return record if agrees and all(file.is_file() for file in files) else None
+
+
 def write_outputs(
-    paths: OutputPaths, image: bytes, areas_mm2: Sequence[float], record: Mapping[str, Any]
+    paths: OutputPaths,
+    image: bytes,
+    rows: Sequence[SliceRow],
+    record: Mapping[str, Any],
+    draw: Callable[[Path], None] | None = None,
 ) -> None:
-    """Write all files, each under a temporary name first, the mask last.
+    """Write all files of a result, or none.
 
     Args:
-        paths: where to; files that exist are replaced.
+        paths: where to; the files of an earlier result are replaced, or removed where this one has no such file.
         image: gzipped NIfTI file.
-        areas_mm2: one for each axial slice; without any there is no table.
+        rows: one for each axial slice; without any there is no table.
         record: how the result was made.
+        draw: makes the picture, under the path that it is given.
 
     Raises:
-        ImageError: a file cannot be written; nothing temporary is left behind.
+        ImageError: a file cannot be written or replaced; the folder holds what it held before.
     """
-    table = io.StringIO(newline="")
-    rows = csv.writer(table)
-    rows.writerow(["slice", "area_mm2"])
-    rows.writerows((k, f"{area:.3f}") for k, area in enumerate(areas_mm2))
     try:
-        if areas_mm2:
-            _write(paths.areas, table.getvalue().encode())
-        _write(paths.record, (json.dumps(record, indent=2) + "\n").encode())
-        _write(paths.mask, image)
+        with _staged(paths) as staging:
+            (staging / paths.mask.name).write_bytes(image)
+            if rows:
+                write_areas(staging / paths.areas.name, rows)
+            if draw is not None:
+                draw(staging / paths.picture.name)
+            files = sorted(path.name for path in staging.iterdir())
+            text = json.dumps({**record, "files": files}, indent=2) + "\n"
+            (staging / paths.record.name).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ImageError(f"{paths.mask}: writing failed ({error.strerror}); free space") from error
+        reason = error.strerror or str(error)
+        raise ImageError(f"{paths.mask}: writing failed ({reason}); free space or change folder") from error
 
 
-def _write(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(prefix=".scgm_", dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
+    """CSV table, one row per axial slice, with the columns of `keras-scgm segment`; unknown cells are empty."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(AREA_COLUMNS)
+        for k, row in enumerate(rows):
+            table.writerow(
+                [
+                    k,
+                    _known(row.position_mm, ".3f"),
+                    f"{row.area_mm2:.3f}",
+                    _known(row.soft_area_mm2, ".3f"),
+                    "" if row.n_voxels is None else row.n_voxels,
+                    _known(row.mean_probability, ".4f"),
+                    f"{2 * math.sqrt(row.area_mm2 / math.pi):.3f}",
+                    row.reason,
+                    _known(row.contrast, ".6g"),
+                    _known(row.noise, ".6g"),
+                    _known(row.predicted_dsc, ".3f"),
+                    row.verdict,
+                    "",
+                    "",
+                ]
+            )
+
+
+def _known(value: float, form: str) -> str:
+    return "" if math.isnan(value) else format(value, form)
+
+
+@contextmanager
+def _staged(paths: OutputPaths) -> Iterator[Path]:
+    """A hidden folder whose files take the places of an earlier result at the end: all of them, or none."""
+    folder = paths.mask.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".scgm_", dir=folder, ignore_cleanup_errors=True) as temporary:
+        new, former = Path(temporary, "new"), Path(temporary, "former")
+        new.mkdir()
+        former.mkdir()
+        yield new
+        # The record goes first and comes last, so that none describes other files than those beside it.
+        names = sorted((path.name for path in paths.all), key=lambda name: (name.endswith(".json"), name))
+        moves = [(folder / name, former / name) for name in reversed(names)]
+        moves += [(new / name, folder / name) for name in names]
+        done: list[tuple[Path, Path]] = []
+        try:
+            for source, target in moves:
+                if os.path.lexists(source):
+                    if source.is_dir() and not source.is_symlink():
+                        raise ImageError(
+                            f"{source}: cannot be replaced (Is a directory); move it away, or choose another folder"
+                        )
+                    os.replace(source, target)
+                    done.append((source, target))
+        except BaseException:
+            for source, target in reversed(done):
+                os.replace(target, source)
+            raise

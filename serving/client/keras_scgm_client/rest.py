@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import ssl
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,7 @@ import urllib3
 from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
 from keras_scgm_client.transport import (
     CONNECT_SECONDS,
+    FILE_OF,
     INPUT,
     REQUEST_SLACK_BYTES,
     Access,
@@ -53,18 +55,23 @@ class RestTransport:
             self._url += f"/labels/{model.label}"
         self._model = model
 
-    def predict(self, nifti: bytes, seconds: float, max_answer_bytes: int) -> Answer:
+    def predict(
+        self, nifti: bytes, seconds: float, max_answer_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         # By hand, because the encoder would make two more copies of a long string.
         start = f'{{"signature_name": "{self._model.signature}", "inputs": {{"{INPUT}": [{{"b64": "'
         body = b"".join((start.encode(), base64.b64encode(nifti), b'"}]}}'))
         limit = max_answer_bytes * 4 // 3 + REQUEST_SLACK_BYTES
-        reply = self._request("POST", f"{self._url}:predict", seconds, limit, body)
+        reply = self._request("POST", f"{self._url}:predict", seconds, limit, body, headers)
         try:
             outputs = reply["outputs"]
+            if isinstance(outputs, list):
+                # The server leaves out the name of an only output.
+                outputs = {FILE_OF[self._model.signature]: outputs}
             first = {name: _first(value) for name, value in outputs.items()}
         except (KeyError, IndexError, AttributeError, TypeError, binascii.Error) as error:
             raise SettingsError("the server's answer is not a model's outputs; check --server") from error
-        return answer_from(first)
+        return answer_from(first, self._model.signature)
 
     def status(self, seconds: float) -> list[VersionStatus]:
         reply = self._request("GET", self._url, seconds, REQUEST_SLACK_BYTES)
@@ -81,7 +88,15 @@ class RestTransport:
     def close(self) -> None:
         self._pool.clear()
 
-    def _request(self, method: str, url: str, seconds: float, limit: int, body: bytes | None = None) -> Any:
+    def _request(
+        self,
+        method: str,
+        url: str,
+        seconds: float,
+        limit: int,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
         timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
         ends = monotonic() + seconds
         try:
@@ -89,7 +104,7 @@ class RestTransport:
                 method,
                 url,
                 body,
-                headers=self._headers,
+                headers={**self._headers, **(headers or {})},
                 timeout=timeout,
                 redirect=False,
                 preload_content=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,7 +71,9 @@ class GrpcTransport:
             response_deserializer=messages.GetModelStatusResponse.FromString,
         )
 
-    def predict(self, nifti: bytes, seconds: float, max_answer_bytes: int) -> Answer:
+    def predict(
+        self, nifti: bytes, seconds: float, max_answer_bytes: int, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         request = messages.PredictRequest()
         self._name_model(request.model_spec)
         request.model_spec.signature_name = self._model.signature
@@ -78,12 +81,15 @@ class GrpcTransport:
         image.dtype = messages.DT_STRING
         image.tensor_shape.dim.add(size=1)
         image.string_val.append(nifti)
-        response = self._call(self._predict, request, seconds)
+        response = self._call(self._predict, request, seconds, headers)
         if response.ByteSize() > max_answer_bytes + REQUEST_SLACK_BYTES:
             raise ServerError(f"the server's answer is over {max_answer_bytes / 1e6:.0f} MB; check the model")
-        outputs = {named.key: _values(named.key, named.value) for named in response.outputs}
+        try:
+            outputs = {named.key: _values(named.key, named.value) for named in response.outputs}
+        except struct.error as error:
+            raise ServerError(f"the server's answer is damaged ({error}); check the connection") from error
         version = response.model_spec.version.value if response.model_spec.HasField("version") else None
-        return answer_from(outputs, version)
+        return answer_from(outputs, self._model.signature, version)
 
     def status(self, seconds: float) -> list[VersionStatus]:
         request = messages.GetModelStatusRequest()
@@ -103,9 +109,11 @@ class GrpcTransport:
         model_spec.name = self._model.name
         model_spec.version_label = self._model.label
 
-    def _call(self, method: Any, request: Any, seconds: float) -> Any:
+    def _call(
+        self, method: Any, request: Any, seconds: float, headers: Mapping[str, str] | None = None
+    ) -> Any:
         try:
-            return method(request, timeout=seconds, metadata=self._metadata)
+            return method(request, timeout=seconds, metadata=(*self._metadata, *(headers or {}).items()))
         except grpc.RpcError as error:
             raise _error(error.code(), error.details() or "", seconds) from error
         except ValueError as error:
@@ -118,9 +126,13 @@ def _values(name: str, tensor: Any) -> Any:
         if name.endswith("_bytes"):
             return texts[0] if len(texts) == 1 else None
         return [text.decode(errors="replace") for text in texts]
+    numbers = messages.NUMBERS.get(tensor.dtype)
+    if numbers is None:
+        return None
     if tensor.tensor_content:
-        return list(struct.unpack(f"<{len(tensor.tensor_content) // 4}f", tensor.tensor_content))
-    return list(tensor.float_val)
+        n = len(tensor.tensor_content) // struct.calcsize(numbers.code)
+        return list(struct.unpack(f"<{n}{numbers.code}", tensor.tensor_content))
+    return list(getattr(tensor, numbers.field))
 
 
 def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:

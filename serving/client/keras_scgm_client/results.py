@@ -1,0 +1,115 @@
+"""From an answer of the server to the files of a result, the same as `keras-scgm segment` writes."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from keras_scgm_client.errors import ServerError
+from keras_scgm_client.nifti import Grid, Kind, check_answer
+from keras_scgm_client.outputs import OutputPaths, write_outputs
+from keras_scgm_client.picture import save_picture
+from keras_scgm_client.transport import VERDICTS, Answer, Findings
+
+GZIP_LEVEL = 6
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished image, not yet written.
+
+    Args:
+        image: the input.
+        paths: of its results.
+        grid: of the input.
+        kind: what the main file holds.
+        answer: what the server gave.
+        record: what the client knows of how it was made.
+        with_picture: whether a picture is drawn; the server's findings are needed for it.
+    """
+
+    image: Path
+    paths: OutputPaths
+    grid: Grid
+    kind: Kind
+    answer: Answer
+    record: Mapping[str, Any]
+    with_picture: bool
+
+    def check(self) -> None:
+        """Whether the answer is one to the image that was sent.
+
+        Raises:
+            ServerError: it is not.
+        """
+        answer, grid = self.answer, self.grid
+        if answer.mask is not None:
+            check_answer(answer.mask, grid, "mask")
+        if answer.probabilities is not None:
+            check_answer(answer.probabilities, grid, "probabilities")
+        if answer.findings and len(answer.rows) != grid.n_slices:
+            raise ServerError(
+                f"the server's answer has areas of {len(answer.rows)} slices for an image of {grid.n_slices}; "
+                "check the model"
+            )
+
+    def write(self) -> None:
+        """Write every file of the result, or none.
+
+        Raises:
+            ImageError: a file cannot be written.
+        """
+        record = self._record()
+        draw = None
+        if self.with_picture and self.answer.findings and self.answer.mask:
+            draw = partial(save_picture, self.image, self.answer, self.answer.findings, record)
+        packed = gzip.compress(self.answer.file, GZIP_LEVEL, mtime=0)
+        write_outputs(self.paths, packed, self.answer.rows, record, draw)
+
+    def _record(self) -> dict[str, Any]:
+        findings, grid = self.answer.findings, self.grid
+        record: dict[str, Any] = {}
+        if findings:
+            n_voxels = sum(row.n_voxels or 0 for row in self.answer.rows)
+            record = {
+                **findings.provenance,
+                "input": str(self.image),
+                "shape": list(grid.shape),
+                "spacing_mm": grid.spacing_mm,
+                "orientation": grid.orientation,
+                "axial_axis": grid.axial_axis,
+                "window_moved": findings.window_moved,
+                "intensity_mean": findings.intensity_mean,
+                "intensity_std": findings.intensity_std,
+                "gray_matter_volume_mm3": n_voxels * grid.voxel_area_mm2 * grid.slice_spacing_mm,
+                "removed_away_from_cord_mm3": findings.removed_away_from_cord_mm3,
+                "quality": self._quality(findings),
+            }
+        return {
+            **record,
+            "input": str(self.image),
+            **self.record,
+            "warnings": list(self.answer.warnings),
+        }
+
+    def _quality(self, findings: Findings) -> dict[str, Any]:
+        of_verdict: dict[str, list[int]] = {verdict: [] for verdict in VERDICTS}
+        of_reason: dict[str, list[int]] = {}
+        for k, row in enumerate(self.answer.rows):
+            of_verdict[row.verdict].append(k)
+            if row.reason:
+                of_reason.setdefault(row.reason, []).append(k)
+        return {
+            "verdict": findings.verdict,
+            "predicted_dsc": findings.predicted_dsc,
+            "reason": findings.reason,
+            "contrast": None if math.isnan(findings.contrast) else findings.contrast,
+            "noise": None if math.isnan(findings.noise) else findings.noise,
+            "slices": of_verdict,
+            "reasons": of_reason,
+        }
