@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent import futures
 from contextlib import contextmanager
+from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -29,8 +30,9 @@ from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable
 from keras_scgm_client.cli import main
 from keras_scgm_client.nifti import check_answer, parse_grid, read_image
 from keras_scgm_client.rest import RestTransport
+from keras_scgm_client.results import Result
 from keras_scgm_client.rpc import GrpcTransport
-from keras_scgm_client.transport import Access, Model
+from keras_scgm_client.transport import Access, Answer, Findings, Model, SliceRow
 from PIL import Image
 from tiny_serving import THRESHOLD, TinyNifti, nifti_bytes, random_voxels, save_tiny_models
 
@@ -818,28 +820,15 @@ CLOSE = (
 )
 
 
-@pytest.mark.parametrize("way", ["rest", "grpc"])
-@pytest.mark.parametrize("soft", [False, True])
-@pytest.mark.parametrize("codes", ["LAS", "IRP"])
-def test_a_served_result_is_the_commands(
-    bright_models, bright_network, blob_image, tmp_path, way, soft, codes
-):
-    """Verdicts, areas, record and picture, of a volume that is stored in the package's way and in another."""
-    image = blob_image(shape=(60, 56, 4), radius_mm=2.0)
+def stored(image, codes):
     start = nib.io_orientation(image.affine)
-    image = image.as_reoriented(
+    return image.as_reoriented(
         nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(codes)))
     )
-    path = tmp_path / "cord.nii.gz"
-    image.to_filename(path)
-    expected = OutputPaths.for_input(path, tmp_path / "command")
-    write_outputs(segment(path, bright_network, keep_probabilities=soft), expected, soft=soft)
-    with standin.serve(bright_models, rest_port=0, grpc_port=0) as address:
-        url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
-        with Client(url, soft=soft) as client:
-            (job,) = client.segment_all([(path, tmp_path / "served")])
-    assert job.error is None
-    got = OutputPaths.for_input(path, tmp_path / "served")
+
+
+def check_same(got, expected):
+    """That two results hold the same: mask, table, picture and record."""
     assert gzip.decompress(got.mask.read_bytes()) == gzip.decompress(expected.mask.read_bytes())
     assert got.areas.read_bytes() == expected.areas.read_bytes()
     with Image.open(got.picture) as mine, Image.open(expected.picture) as theirs:
@@ -849,9 +838,70 @@ def test_a_served_result_is_the_commands(
     assert {key: mine[key] for key in MADE_ALIKE} == {key: theirs[key] for key in MADE_ALIKE}
     for key in CLOSE:
         assert mine[key] == pytest.approx(theirs[key], rel=1e-6), key
-    assert job.verdict == theirs["quality"]["verdict"]
     for key, value in theirs["quality"].items():
         assert mine["quality"][key] == (pytest.approx(value) if isinstance(value, float) else value), key
+
+
+@pytest.mark.parametrize(("way", "soft", "codes"), [("rest", False, "LAS"), ("grpc", True, "IRP")])
+def test_a_served_result_is_the_commands(
+    bright_models, bright_network, blob_image, tmp_path, way, soft, codes
+):
+    path = tmp_path / "cord.nii.gz"
+    stored(blob_image(shape=(60, 56, 4), radius_mm=2.0), codes).to_filename(path)
+    expected = OutputPaths.for_input(path, tmp_path / "command")
+    write_outputs(segment(path, bright_network, keep_probabilities=soft), expected, soft=soft)
+    with standin.serve(bright_models, rest_port=0, grpc_port=0) as address:
+        url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
+        with Client(url, soft=soft) as client:
+            (job,) = client.segment_all([(path, tmp_path / "served")])
+    assert job.error is None
+    check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)
+
+
+def answer_like(result, soft):
+    """What a server answers that measures what the command measured."""
+    record, quality = result.record, result.quality
+    values = {name: value for name, value in record.items() if name in CLOSE or name == "window_moved"}
+    values |= {item.name: getattr(quality, item.name) for item in fields(quality)} | {"provenance": record}
+    files = [
+        nib.Nifti1Image.to_bytes(image) if wanted else None
+        for image, wanted in ((result.mask, True), (soft and result.probabilities, soft))
+    ]
+    rows = [
+        SliceRow(reason=row.warning, **{name: getattr(row, name) for name in names_of(SliceRow) - {"reason"}})
+        for row in result.areas
+    ]
+    findings = Findings(**{name: values[name] for name in names_of(Findings)})
+    return Answer(*files, tuple(rows), result.warnings, findings, 1)
+
+
+def names_of(kind):
+    return {item.name for item in fields(kind)}
+
+
+@pytest.mark.parametrize("codes", ["LAS", "LPI", "SAR", "AIL"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_files_of_a_result_are_the_commands(bright_network, blob_image, tmp_path, codes, soft):
+    image = blob_image(shape=(60, 56, 4), radius_mm=2.0)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[..., 2] = 100
+    voxels[..., 3] = np.roll(voxels[..., 3], 6, axis=0)
+    image = stored(nib.Nifti1Image(voxels, image.affine), codes)
+    path = tmp_path / "cord.nii.gz"
+    image.to_filename(path)
+    expected = OutputPaths.for_input(path, tmp_path / "command")
+    result = segment(path, bright_network, keep_probabilities=soft)
+    assert result.mask_voxels.any()
+    assert result.warnings
+    write_outputs(result, expected, soft=soft)
+    got = client_outputs.OutputPaths.for_input(path, tmp_path / "served")
+    kind = "probabilities" if soft else "mask"
+    made = {"output": kind, "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    grid = read_image(path, 10**6)[1]
+    mine = Result(path, got, grid, kind, answer_like(result, soft), made, with_picture=True)
+    mine.check()
+    mine.write()
+    check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)
 
 
 # --- the command ------------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def _quality(answer: Answer, findings: Findings, volume: Any) -> Any:
         slices=tuple(
             SliceQuality(
                 row.predicted_dsc,
-                row.verdict,  # type: ignore[arg-type]
+                row.verdict,
                 row.reason,
                 SliceFeatures(area_mm2=row.area_mm2, contrast=row.contrast, noise=row.noise),
             )
