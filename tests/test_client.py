@@ -1,19 +1,24 @@
 """The thin client: against the server's interfaces over real sockets, and against every way they can fail."""
 
 import base64
+import builtins
 import csv
+import errno
 import gzip
 import hashlib
+import io
 import json
 import os
+import re
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
 from concurrent import futures
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,17 +27,20 @@ import grpc
 import keras_scgm_client
 import keras_scgm_client.outputs as client_outputs
 import keras_scgm_client.picture
+import keras_scgm_client.tracing
 import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
 from keras_scgm_client.cli import main
+from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.nifti import check_answer, parse_grid, read_image
 from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.results import Result
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Answer, Findings, Model, SliceRow
+from opentelemetry import trace
 from PIL import Image
 from tiny_serving import THRESHOLD, TinyNifti, nifti_bytes, random_voxels, save_tiny_models
 
@@ -220,7 +228,7 @@ def test_answers_over_4_mib(url, tmp_path):
     (tmp_path / "large.nii.gz").write_bytes(
         nifti_bytes(np.full((1700, 1700, 2), 255, np.uint8), compress=True)
     )
-    with Client(url) as client:
+    with Client(url, picture=False) as client:
         assert nib.load(client.segment(tmp_path / "large.nii.gz")).shape == (1700, 1700, 2)
 
 
@@ -483,12 +491,47 @@ def test_grpc_answers_that_are_errors(image, code, details, kind, message):
         assert type(caught.value) is kind
 
 
+@contextmanager
+def full_queue():
+    """A port of this machine that takes no connection and refuses none."""
+    with socket.socket() as listener, ExitStack() as held:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+
+
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
-def test_nothing_listens(image, scheme):
-    started = time.monotonic()
-    with Client(f"{scheme}://{NOTHING_LISTENS}", deadline=1) as client, pytest.raises(ServerUnavailable):
-        client.segment(image)
+@pytest.mark.parametrize("place", ["refused", "silent"])
+def test_no_server_is_said_within_ten_seconds_and_once(images, scheme, place):
+    """By the command with its defaults, for a port that refuses and for one that never answers."""
+    with full_queue() if place == "silent" else nullcontext(NOTHING_LISTENS) as address:
+        script = "from keras_scgm_client.cli import main; main()"
+        command = [sys.executable, "-c", script, "segment", images, "--server", f"{scheme}://{address}"]
+        started = time.monotonic()
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=60)
     assert time.monotonic() - started < 10
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert re.match(rf"error: {scheme}://{address}: no connection .*; start the server, check", done.stderr)
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_a_server_that_is_not_there_yet_is_waited_for_if_asked(models, image, scheme):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ports = {"rest_port": port, "grpc_port": 0} if scheme == "http" else {"rest_port": 0, "grpc_port": port}
+    catalogue = standin.Catalogue.load(models)
+    told = threading.Event()
+    client = Client(f"{scheme}://127.0.0.1:{port}", wait=60, on_retry=lambda line: told.set())
+    with client, futures.ThreadPoolExecutor(1) as pool:
+        mask = pool.submit(client.segment, image)
+        assert told.wait(20)
+        with standin.serve(catalogue, **ports):
+            check_mask(mask.result(60), random_voxels(0))
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
@@ -501,6 +544,124 @@ def test_a_server_that_does_not_answer(image, scheme):
             pytest.raises(ServerUnavailable, match="no answer"),
         ):
             client.segment(image)
+
+
+# --- what is logged and counted ---------------------------------------------------------------------------
+
+
+@contextmanager
+def grpc_relay(address, seen):
+    """Passes calls on to a server, and keeps their metadata."""
+    channel = grpc.insecure_channel(address)
+
+    class Relay(grpc.GenericRpcHandler):
+        def service(self, call):
+            seen.append(dict(call.invocation_metadata))
+            onward = channel.unary_unary(call.method)
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: onward(request))
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Relay()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+        channel.close()
+
+
+def test_requests_have_an_id_in_header_record_and_error_line(run, address, image, tmp_path):
+    answers = error(503), good_answer()
+    with rest_answers(*answers) as (url, seen):
+        assert run("segment", image, "-o", tmp_path, "--server", url)[0] == 0
+    ids = {headers["x-request-id"] for _, headers, _ in seen}
+    record = json.loads((tmp_path / "0_gmseg.json").read_text())
+    assert ids == {record["request_id"]}, "one for an image, whatever number of tries"
+    assert len(record["request_id"]) == 32
+
+    over_grpc = []
+    with grpc_relay(address.grpc, over_grpc) as url, Client(url) as client:
+        client.segment(image)
+    assert (
+        json.loads(image.with_name("0_gmseg.json").read_text())["request_id"] == over_grpc[0]["x-request-id"]
+    )
+
+    with rest_answers(error(400, "4-D")) as (url, seen):
+        code, _, err = run("segment", image, "-o", tmp_path / "bad", "--server", url)
+    assert code == 2
+    assert err.endswith(f"the server refuses the image: 4-D (request {seen[0][1]['x-request-id']})\n")
+    with rest_answers(error(401)) as (url, seen):
+        err = run("segment", image, "-o", tmp_path / "bad", "--server", url)[2]
+    assert f"(request {seen[0][1]['x-request-id']})" in err
+
+
+def test_the_log_as_json(run, url, images):
+    (images / "bad.nii").write_bytes(b"")
+    code, out, err = run("segment", images, "--server", url, "--log-format", "json", "--jobs", "1")
+    assert (code, out) == (2, "")
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert {"time", "level", "message"} <= set(lines[0])
+    assert [line["level"] for line in lines].count("error") == 1
+    (bad,) = (line for line in lines if line["level"] == "error")
+    assert bad["image"] == str(images / "bad.nii")
+    done = [line for line in lines if "mask" in line]
+    assert {line["verdict"] for line in done} == {"pass"}
+    assert len({line["request_id"] for line in done}) == 4
+    assert (lines[-1]["segmented"], lines[-1]["failed"]) == (4, 1)
+
+
+def test_metrics_of_a_run(run, images, tmp_path):
+    file = tmp_path / "scgm.prom"
+    answers = error(503), error(400, "4-D"), good_answer()
+    with rest_answers(*answers) as (url, _):
+        arguments = ("segment", images, "-o", tmp_path / "out", "--server", url, "--jobs", "1")
+        run(*arguments, "--metrics-file", file)
+    text = file.read_text()
+    for line in (
+        'scgm_client_requests_total{outcome="unavailable"} 1.0',
+        'scgm_client_requests_total{outcome="refused"} 1.0',
+        "scgm_client_request_seconds_count 5.0",
+    ):
+        assert line in text.splitlines()
+    with rest_answers(error(401)) as (url, _):
+        run("segment", images, "-o", tmp_path / "out2", "--server", url, "--metrics-file", file)
+    assert 'outcome="error"' in file.read_text()
+    code, _, err = run(
+        "segment", images, "--server", "http://localhost", "--metrics-file", tmp_path / "no" / "x"
+    )
+    assert (code, "cannot be written" in err) == (2, True)
+
+
+def test_verdicts_are_counted(url, images):
+    metrics = Metrics()
+    with Client(url, metrics=metrics) as client:
+        assert len(list(client.segment_all(client_outputs.find_images(images)))) == 4
+    value = metrics.registry.get_sample_value
+    assert value("scgm_client_verdicts_total", {"verdict": "pass"}) == 4
+    assert value("scgm_client_requests_total", {"outcome": "ok"}) == 4
+
+
+def test_metrics_that_are_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(SettingsError, match=r"pip install 'keras-scgm-client\[metrics\]'"):
+        Metrics()
+
+
+def test_requests_join_the_callers_trace(image):
+    """With OpenTelemetry's API alone: the server gets the span that is current in the program."""
+    context = trace.SpanContext(7, 9, is_remote=False, trace_flags=trace.TraceFlags(1))
+    with rest_answers(good_answer()) as (url, seen), Client(url) as client:
+        with trace.use_span(trace.NonRecordingSpan(context)):
+            client.segment(image)
+        client.segment(image)
+    assert seen[0][1]["traceparent"] == f"00-{7:032x}-{9:016x}-01"
+    assert "traceparent" not in seen[1][1]
+
+
+def test_tracing_that_is_not_installed(monkeypatch, url, image):
+    monkeypatch.setattr(keras_scgm_client.tracing, "trace", None)
+    with Client(url) as client:
+        check_mask(client.segment(image), random_voxels(0))
 
 
 # --- images, addresses, files -----------------------------------------------------------------------------
@@ -781,6 +942,49 @@ def in_process(*arguments):
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()[-2:]
+
+
+WRITERS = ("0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png", "0_gmseg.json")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_full_disk_leaves_nothing(monkeypatch, address, image, name, before):
+    """Whichever file is the one that does not fit; an earlier result stays whole."""
+    real_open = builtins.open
+    with Client(address.rest_url) as client:
+        if before:
+            client.segment(image)
+        there = {path: path.read_bytes() for path in image.parent.iterdir() if path.is_file()}
+
+        def full(path, mode="r", *arguments, **options):
+            file = real_open(path, mode, *arguments, **options)
+            if "w" in mode and Path(path).name == name:
+                file.close()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return file
+
+        monkeypatch.setattr(builtins, "open", full)
+        monkeypatch.setattr(io, "open", full)
+        with pytest.raises(ImageError, match=r"writing failed \(No space left on device\); free space"):
+            client.segment(image)
+        monkeypatch.undo()
+    assert {path: path.read_bytes() for path in image.parent.iterdir() if path.is_file()} == there
+    assert not list(image.parent.glob(".scgm_*"))
+
+
+def test_a_file_that_is_too_large_for_the_disk_leaves_nothing(address, image):
+    """As the system reports it, in the middle of a file."""
+    image.write_bytes(nifti_bytes(random_voxels(0, (60, 60, 40)), compress=True))
+    script = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    script += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    script += "from keras_scgm_client.cli import main; main()"
+    command = [sys.executable, "-c", script, "segment", image, "--server", address.rest_url]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "0_gmseg.nii.gz: writing failed (File too large); free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert names(image.parent) == ["0.nii.gz", "2.nii.gz", "deep/1.nii.gz", "deep/3.nii.gz"]
 
 
 def test_the_client_needs_no_numpy(url, image):

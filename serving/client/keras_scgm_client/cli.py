@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client
+from keras_scgm_client import logs
+from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Job
 from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths, find_images
 
 
@@ -23,13 +26,16 @@ def main(arguments: list[str] | None = None) -> None:
     # Connection trouble is told in one line, not in the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logs.configure(options.log_format)
     try:
         sys.exit(options.run(options))
     except ClientError as error:
-        print(f"error: {error}", file=sys.stderr)
+        logs.say(logging.ERROR, str(error), request_id=error.request_id)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; finished images are kept, run the same command again to go on", file=sys.stderr)
+        logs.say(
+            logging.WARNING, "interrupted; finished images are kept, run the same command again to go on"
+        )
         # Threads may be waiting for the server; they write nothing.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -56,6 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--key", type=Path, metavar="FILE", help="key of the client certificate")
     server.add_argument(
         "--timeout", type=_positive, default=120.0, metavar="S", help="for one try (default %(default)g s)"
+    )
+    server.add_argument(
+        "--wait",
+        type=_not_negative,
+        default=0.0,
+        metavar="S",
+        help="for a server that is not there yet (default: an error at once)",
+    )
+    server.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="json: one object a line, on stderr"
     )
 
     parser = argparse.ArgumentParser(
@@ -93,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         default=MAX_UPLOAD_BYTES / 1e6,
         help="larger files are not sent (default %(default)g)",
     )
+    segment.add_argument(
+        "--metrics-file",
+        type=Path,
+        metavar="FILE",
+        help="write Prometheus metrics there at the end, for the node exporter's textfile collector",
+    )
     segment.set_defaults(run=_segment)
     status = commands.add_parser("status", parents=[server], help="versions on the server")
     status.set_defaults(run=_status)
@@ -104,44 +126,57 @@ def _segment(options: argparse.Namespace) -> int:
     _refuse_collisions(images)
     failed = skipped = 0
     verdicts = set()
-    with _client(
-        options,
-        soft=options.soft,
-        picture=options.picture,
-        deadline=options.deadline,
-        connections=options.jobs,
-        max_upload_bytes=int(options.max_mb * 1e6),
-        on_retry=_tell_once(),
-    ) as client:
-        jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
-        for n_done, job in enumerate(jobs, 1):
-            place = f"[{n_done}/{len(images)}]"
-            failed += job.error is not None
-            skipped += job.skipped
-            verdicts.add(job.verdict)
-            if job.error is not None:
-                named = isinstance(job.error, ImageError)
-                print(
-                    f"error: {job.error if named else f'{job.image}: {job.error}'}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            else:
-                print(f"{place} {job.mask}{' (finished before, skipped)' if job.skipped else ''}", flush=True)
-            for warning in job.warnings:
-                print(f"warning: {job.image}: {warning}", file=sys.stderr, flush=True)
-    print(f"{len(images) - failed - skipped} segmented, {skipped} skipped, {failed} failed")
+    metrics = Metrics() if options.metrics_file else None
+    try:
+        with _client(
+            options,
+            soft=options.soft,
+            picture=options.picture,
+            deadline=options.deadline,
+            connections=options.jobs,
+            max_upload_bytes=int(options.max_mb * 1e6),
+            on_retry=_tell_once(),
+            metrics=metrics,
+        ) as client:
+            jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
+            for n_done, job in enumerate(jobs, 1):
+                failed += job.error is not None
+                skipped += job.skipped
+                verdicts.add(job.verdict)
+                _report(job, f"[{n_done}/{len(images)}]")
+    finally:
+        if metrics:
+            metrics.write(options.metrics_file)
+    counts = {
+        "segmented": len(images) - failed - skipped,
+        "skipped": skipped,
+        "failed": failed,
+    }
+    logs.say(logging.INFO, ", ".join(f"{number} {what}" for what, number in counts.items()), **counts)
     if failed:
         return 2
     bad = {"review": {"review", "fail"}, "fail": {"fail"}, None: set[str]()}[options.fail_on]
     return 3 if verdicts & bad else 0
 
 
+def _report(job: Job, place: str) -> None:
+    said = {"image": str(job.image), "request_id": job.request_id}
+    if job.error is not None:
+        named = isinstance(job.error, ImageError)
+        logs.say(logging.ERROR, str(job.error) if named else f"{job.image}: {job.error}", **said)
+    else:
+        done = f"{place} {job.mask}{' (finished before, skipped)' if job.skipped else ''}"
+        logs.say(logging.INFO, done, **said, mask=str(job.mask), verdict=job.verdict, skipped=job.skipped)
+    for warning in job.warnings:
+        logs.say(logging.WARNING, f"{job.image}: {warning}", image=str(job.image))
+
+
 def _status(options: argparse.Namespace) -> int:
     with _client(options, deadline=options.timeout) as client:
         versions = client.status()
     for version in versions:
-        print(f"{options.model} version {version.version}: {version.state} {version.message}".rstrip())
+        line = f"{options.model} version {version.version}: {version.state} {version.message}".rstrip()
+        logs.say(logging.INFO, line, version=version.version, state=version.state)
     return 0 if any(version.state == "AVAILABLE" for version in versions) else 2
 
 
@@ -161,6 +196,7 @@ def _client(options: argparse.Namespace, **settings: object) -> Client:
         model=options.model,
         label=options.label,
         timeout=options.timeout,
+        wait=options.wait,
         **settings,  # type: ignore[arg-type]
     )
 
@@ -172,7 +208,7 @@ def _tell_once() -> Callable[[str], None]:
     def tell(line: str) -> None:
         if line not in told:
             told.add(line)
-            sys.stderr.write(f"waiting: {line}\n")
+            logs.say(logging.WARNING, line)
 
     return tell
 
@@ -203,6 +239,13 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError("must be over 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError("must be 0 or more")
     return value
 
 

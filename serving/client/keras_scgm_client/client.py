@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,17 +19,24 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
-    stop_before_delay,
     wait_exponential,
     wait_random,
 )
 
-from keras_scgm_client.errors import ClientError, ImageError, ServerUnavailable, SettingsError
-from keras_scgm_client.nifti import Kind, read_image
+from keras_scgm_client.errors import (
+    ClientError,
+    ImageError,
+    ServerUnavailable,
+    ServerUnreachable,
+    SettingsError,
+)
+from keras_scgm_client.metrics import Metrics
+from keras_scgm_client.nifti import Grid, Kind, read_image
 from keras_scgm_client.outputs import OutputPaths, check_writable, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
-from keras_scgm_client.transport import CONNECT_SECONDS, Access, Model, Transport, VersionStatus
+from keras_scgm_client.tracing import request_span
+from keras_scgm_client.transport import CONNECT_SECONDS, Access, Answer, Model, Transport, VersionStatus
 
 MAX_UPLOAD_BYTES = 100_000_000
 """The request limit of the reverse proxy in `serving/`, less the third that base64 adds, rounded down."""
@@ -53,6 +62,7 @@ class Job:
         error: why there is none.
         skipped: the result was there before.
         verdict: "pass", "review" or "fail"; None if the server does not tell.
+        request_id: by which the request is found in the logs of proxy and server, None if nothing was sent.
     """
 
     image: Path
@@ -61,17 +71,7 @@ class Job:
     error: ClientError | None = None
     skipped: bool = False
     verdict: str | None = None
-
-
-def _written(job: Job | Result) -> Job:
-    if isinstance(job, Job):
-        return job
-    try:
-        job.write()
-    except ImageError as error:
-        return Job(job.image, error=error)
-    verdict = job.answer.findings.verdict if job.answer.findings else None
-    return Job(job.image, job.paths.mask, job.answer.warnings, verdict=verdict)
+    request_id: str | None = None
 
 
 class Client:
@@ -89,9 +89,12 @@ class Client:
         picture: draw a picture of each result, which needs the extra `picture`; None draws where it is installed.
         timeout: seconds for one try.
         deadline: seconds for one image, with all its retries.
+        wait: seconds to wait for a server that has not been reached yet; one that goes away later is waited for
+            until the deadline.
         connections: requests at a time.
         max_upload_bytes: larger files are not sent.
         on_retry: called with a line of text before each further try.
+        metrics: where requests and verdicts are counted.
 
     Raises:
         SettingsError: the address or the TLS files cannot be used, or an extra is not installed.
@@ -111,9 +114,11 @@ class Client:
         picture: bool | None = None,
         timeout: float = 120.0,
         deadline: float = 600.0,
+        wait: float = 0.0,
         connections: int = 4,
         max_upload_bytes: int = MAX_UPLOAD_BYTES,
         on_retry: Callable[[str], None] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         ca, certificate, key = (Path(path) if path else None for path in (ca, certificate, key))
         self.access = Access(url, token, ca, certificate, key, connections)
@@ -126,8 +131,11 @@ class Client:
         self.picture = picture
         self.timeout = timeout
         self.deadline = deadline
+        self.wait = wait
         self.max_upload_bytes = max_upload_bytes
+        self.metrics = metrics
         self._on_retry = on_retry
+        self._was_reached = False
         self._transport = _connect(self.access, self.model)
 
     def __enter__(self) -> Client:
@@ -163,7 +171,7 @@ class Client:
             ServerError: the server gave no mask until the deadline.
         """
         paths = OutputPaths.for_input(Path(image), Path(folder) if folder else None)
-        self._segment(Path(image), paths).write()
+        self._write(self._segment(Path(image), paths))
         return paths.mask
 
     def segment_all(
@@ -198,7 +206,7 @@ class Client:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    yield _written(future.result())
+                    yield self._written(future.result())
         finally:
             # Whoever stops here should not wait for the server; only this thread writes files.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -216,10 +224,28 @@ class Client:
                 verdict = record.get("quality", {}).get("verdict")
                 return Job(image, paths.mask, skipped=True, verdict=verdict)
             return self._segment(image, paths)
-        except SettingsError:
-            raise
         except ClientError as error:
-            return Job(image, error=error)
+            is_for_all = isinstance(error, SettingsError) or (
+                isinstance(error, ServerUnreachable) and not self._was_reached
+            )
+            if is_for_all:
+                raise
+            return Job(image, error=error, request_id=error.request_id)
+
+    def _written(self, job: Job | Result) -> Job:
+        if isinstance(job, Job):
+            return job
+        request_id = job.record["request_id"]
+        try:
+            self._write(job)
+        except ImageError as error:
+            return Job(job.image, error=error, request_id=request_id)
+        return Job(job.image, job.paths.mask, job.answer.warnings, verdict=job.verdict, request_id=request_id)
+
+    def _write(self, result: Result) -> None:
+        result.write()
+        if self.metrics and result.verdict:
+            self.metrics.verdict(result.verdict)
 
     def _finished(self, image: Path, paths: OutputPaths) -> dict[str, Any] | None:
         """The record of a result that was made of this image in this way, None if there is none."""
@@ -252,15 +278,44 @@ class Client:
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
         limit = grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + _HEADER_AND_EXTENSIONS_BYTES
+        request_id = uuid.uuid4().hex
         try:
-            answer = self._until_deadline(lambda seconds: self._transport.predict(data, seconds, limit))
+            answer = self._until_deadline(lambda seconds: self._predict(data, seconds, limit, request_id))
+            result = self._result(image, paths, data, grid, answer, started, request_id)
+            result.check()
+            return result
         except ImageError as error:
-            raise ImageError(f"{image}: {error}") from error
+            refusal = ImageError(f"{image}: {error}")
+            refusal.request_id = request_id
+            raise refusal from error
+        except ClientError as error:
+            error.request_id = request_id
+            raise
+
+    def _predict(self, data: bytes, seconds: float, limit: int, request_id: str) -> Answer:
+        """One try."""
+        attributes = {"scgm.model": self.model.name, "scgm.request_id": request_id}
+        with request_span("scgm segment", attributes) as headers:
+            headers["x-request-id"] = request_id
+            with self.metrics.request() if self.metrics else nullcontext():
+                return self._transport.predict(data, seconds, limit, headers)
+
+    def _result(
+        self,
+        image: Path,
+        paths: OutputPaths,
+        data: bytes,
+        grid: Grid,
+        answer: Answer,
+        started: float,
+        request_id: str,
+    ) -> Result:
         record = {
             "server": self.access.url,
             **self._way,
             "version": answer.version,
             "signature": self.model.signature,
+            "request_id": request_id,
             "input_sha256": hashlib.sha256(data).hexdigest(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
             "seconds": round(time.time() - started, 3),
@@ -270,24 +325,51 @@ class Client:
                 "the server's model does not tell what a picture needs; export it again, or give --no-picture"
             )
         with_picture = can_draw() if self.picture is None else self.picture
-        result = Result(image, paths, grid, self.kind, answer, record, with_picture)
-        result.check()
-        return result
+        return Result(image, paths, grid, self.kind, answer, record, with_picture)
 
     def _until_deadline(self, request: Callable[[float], _Reply]) -> _Reply:
         ends = time.monotonic() + self.deadline
+
+        def attempt() -> _Reply:
+            try:
+                reply = request(min(self.timeout, max(SHORTEST_TRY_SECONDS, ends - time.monotonic())))
+            except ServerUnreachable:
+                raise
+            except ClientError:
+                self._was_reached = True
+                raise
+            self._was_reached = True
+            return reply
+
         tries = Retrying(
             retry=retry_if_exception_type(ServerUnavailable),
             wait=wait_exponential(multiplier=0.3, max=LONGEST_PAUSE_SECONDS) + wait_random(0, 0.3),
-            stop=stop_before_delay(self.deadline),
+            stop=self._is_over,
             before_sleep=self._tell,
             reraise=True,
         )
-        return tries(lambda: request(min(self.timeout, max(SHORTEST_TRY_SECONDS, ends - time.monotonic()))))
+        try:
+            return tries(attempt)
+        except ServerUnreachable as error:
+            if self._was_reached:
+                raise
+            raise ServerUnreachable(
+                f"{self.access.url}: {error}; start the server, check --server, or wait for it with --wait 60"
+            ) from error
+
+    def _is_over(self, state: RetryCallState) -> bool:
+        never = isinstance(_failure(state), ServerUnreachable) and not self._was_reached
+        return (state.seconds_since_start or 0.0) + state.upcoming_sleep >= (
+            self.wait if never else self.deadline
+        )
 
     def _tell(self, state: RetryCallState) -> None:
-        if self._on_retry and state.outcome:
-            self._on_retry(f"{state.outcome.exception()}; trying again")
+        if self._on_retry:
+            self._on_retry(f"{_failure(state)}; trying again")
+
+
+def _failure(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
 
 
 def _connect(access: Access, model: Model) -> Transport:

@@ -2,7 +2,13 @@
 
 
 class ClientError(Exception):
-    """Base of all errors of this package; the message is one line and says what to do."""
+    """Base of all errors of this package; the message is one line and says what to do.
+
+    Attributes:
+        request_id: of the request that it is about, None if nothing was sent.
+    """
+
+    request_id: str | None = None
 
 
 class ImageError(ClientError):
@@ -19,3 +25,7 @@ class SettingsError(ServerError):
 
 class ServerUnavailable(ServerError):
     """The server is away, busy or slow; the client tries again until its deadline."""
+
+
+class ServerUnreachable(ServerUnavailable):
+    """There is no connection; nothing was sent."""

@@ -12,7 +12,14 @@ from typing import Any
 
 import urllib3
 
-from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
+from keras_scgm_client.errors import (
+    ClientError,
+    ImageError,
+    ServerError,
+    ServerUnavailable,
+    ServerUnreachable,
+    SettingsError,
+)
 from keras_scgm_client.transport import (
     CONNECT_SECONDS,
     FILE_OF,
@@ -126,7 +133,9 @@ class RestTransport:
         except urllib3.exceptions.SSLError as error:
             raise SettingsError(f"no TLS connection ({error}); check --ca and the server's name") from error
         except urllib3.exceptions.NewConnectionError as error:
-            raise ServerUnavailable(f"no connection ({_reason(error)})") from error
+            raise ServerUnreachable(f"no connection ({_reason(error)})") from error
+        except urllib3.exceptions.ConnectTimeoutError as error:
+            raise ServerUnreachable(f"no connection within {timeout.connect_timeout:g} s") from error
         except urllib3.exceptions.TimeoutError as error:
             raise ServerUnavailable(f"no answer within {seconds:.0f} s") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:

@@ -41,6 +41,11 @@ class Result:
     record: Mapping[str, Any]
     with_picture: bool
 
+    @property
+    def verdict(self) -> str | None:
+        """ "pass", "review" or "fail"; None if the server does not tell."""
+        return self.answer.findings.verdict if self.answer.findings else None
+
     def check(self) -> None:
         """Whether the answer is one to the image that was sent.
 

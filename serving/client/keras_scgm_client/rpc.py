@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,16 @@ from urllib.parse import urlsplit
 import grpc
 
 from keras_scgm_client import messages
-from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
+from keras_scgm_client.errors import (
+    ClientError,
+    ImageError,
+    ServerError,
+    ServerUnavailable,
+    ServerUnreachable,
+    SettingsError,
+)
 from keras_scgm_client.transport import (
+    CONNECT_SECONDS,
     INPUT,
     REQUEST_SLACK_BYTES,
     Access,
@@ -23,6 +32,7 @@ from keras_scgm_client.transport import (
 )
 
 MAX_ANSWER_BYTES = 2**31 - 1
+_NO_CONNECTION = ("failed to connect", "DNS resolution failed", "connections to all backends failing")
 _DEFAULT_PORTS = {"grpc": 8500, "grpcs": 443}
 
 
@@ -46,6 +56,8 @@ class GrpcTransport:
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
+            # As long as one attempt to connect may take.
+            ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_SECONDS)),
             # A channel of its own: channels to one address share a connection otherwise.
             ("grpc.use_local_subchannel_pool", 1),
         ]
@@ -145,8 +157,13 @@ def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
         return ImageError(
             f"the image or its result is larger than the way to the server allows: {first_line}"
         )
-    if code is grpc.StatusCode.UNAVAILABLE and ("ertificate" in details or "handshake" in details.lower()):
+    # A connection that is not made in time ends with a "tcp handshaker shutdown", which is no matter of TLS.
+    if code is grpc.StatusCode.UNAVAILABLE and re.search(
+        "certificate|ssl|handshake(?!r)", details, re.IGNORECASE
+    ):
         return SettingsError(f"no TLS connection ({first_line}); check --ca and the server's name")
+    if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION):
+        return ServerUnreachable(f"no connection ({first_line})")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return ServerUnavailable(f"no answer within {seconds:.0f} s")
     if code in (

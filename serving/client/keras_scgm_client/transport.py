@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 
 from keras_scgm_client.errors import ClientError, ImageError, ServerError, SettingsError
 
-CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 4.0
+"""For each address of the server's name."""
 INPUT = "nifti_bytes"
 REQUEST_SLACK_BYTES = 2**20
 """Room in an answer for areas, warnings and punctuation."""
@@ -218,6 +219,7 @@ class Transport(Protocol):
 
         Raises:
             ImageError: the server refuses the image.
+            ServerUnreachable: there is no connection.
             ServerUnavailable: worth another try.
             SettingsError: wrong for every image.
             ServerError: not worth another try.

@@ -1,0 +1,59 @@
+"""What the command says: lines for people, or JSON for a log collector."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+LOG = logging.getLogger("keras_scgm_client")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, message, and the fields of the event."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        time = datetime.fromtimestamp(record.created, UTC)
+        entry = {
+            "time": time.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps({name: value for name, value in entry.items() if value is not None})
+
+
+class _TextHandler(logging.Handler):
+    """Results on standard output; what is wrong on standard error, with its kind in front."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno <= logging.INFO:
+            print(record.getMessage(), flush=True)
+            return
+        fields = getattr(record, "fields", {})
+        request = f" (request {fields['request_id']})" if fields.get("request_id") else ""
+        print(f"{record.levelname.lower()}: {record.getMessage()}{request}", file=sys.stderr, flush=True)
+
+
+def configure(form: str) -> None:
+    """Send the package's log to the screen.
+
+    Args:
+        form: "text" or "json"; JSON goes to standard error.
+    """
+    handler: logging.Handler = _TextHandler()
+    if form == "json":
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(JsonFormatter())
+    LOG.handlers = [handler]
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False
+
+
+def say(level: int, message: str, **fields: Any) -> None:
+    """Log an event with fields, such as `image` and `request_id`."""
+    LOG.log(level, message, extra={"fields": fields})

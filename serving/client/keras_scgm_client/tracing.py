@@ -1,0 +1,24 @@
+"""A hook for OpenTelemetry: a span around each request, if its API is installed (extra `tracing`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+try:
+    from opentelemetry import propagate, trace
+except ImportError:  # pragma: no cover
+    trace = None  # type: ignore[assignment]
+
+
+@contextmanager
+def request_span(name: str, attributes: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """A span of the program's tracer, and the headers by which the server's spans join it (W3C `traceparent`)."""
+    headers: dict[str, str] = {}
+    if trace is None:
+        yield headers
+        return
+    tracer = trace.get_tracer("keras_scgm_client")
+    with tracer.start_as_current_span(name, kind=trace.SpanKind.CLIENT, attributes=attributes):
+        propagate.inject(headers)
+        yield headers
