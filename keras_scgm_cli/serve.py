@@ -31,7 +31,7 @@ def serve(
     try:
         from keras_scgm.serving import standin
     except ImportError as error:
-        if not (error.name or "").startswith(("grpc", "tensorflow_serving")):
+        if not (error.name or "").startswith(("grpc", "tensorflow_serving", "waitress")):
             raise
         raise InputError(f"{error.name} is not installed; pip install 'keras-scgm[serving]'") from error
 

@@ -12,10 +12,11 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,13 +170,15 @@ def test_nifti_by_column_and_by_row_and_over_grpc_are_the_same(server, rest, pre
     response = predict("gm_nifti", nifti_bytes=[IMAGE])
     assert response.outputs["mask_bytes"].string_val[0] == mask
     np.testing.assert_allclose(
-        response.outputs["area_mm2"].float_val, np.ravel(by_column["outputs"]["area_mm2"]), rtol=1e-6
+        tf.make_ndarray(response.outputs["area_mm2"]).ravel(),
+        np.ravel(by_column["outputs"]["area_mm2"]),
+        rtol=1e-6,
     )
     assert mask[40:48] == nifti_bytes(VOXELS)[40:48]
     if server.is_tiny:
         stored = np.frombuffer(mask[352:], np.uint8).reshape(VOXELS.shape, order="F")
         np.testing.assert_array_equal(stored, VOXELS > THRESHOLD)
-        np.testing.assert_array_equal(response.outputs["area_mm2"].float_val, stored.sum((0, 1)))
+        np.testing.assert_array_equal(tf.make_ndarray(response.outputs["area_mm2"])[0], stored.sum((0, 1)))
 
 
 def test_answers_say_which_version_gave_them(predict):
@@ -226,6 +229,7 @@ def test_health(channel):
         (f"{NIFTI}:predict", b"", 400, "JSON Parse error"),
         (f"{NIFTI}:predict", b"no json", 400, "JSON Parse error"),
         (f"{NIFTI}:predict", {"inputs": {"image": ["x"]}}, 400, "Missing named input: nifti_bytes"),
+        (f"{NIFTI}:predict", b'{"inputs": ["\\ud800"]}', 400, "JSON Parse error"),
         (f"{NIFTI}:predict", {"other": 1}, 400, "'inputs' or 'instances'"),
         (f"{NIFTI}:predict", {"inputs": [{"b64": "%"}]}, 400, "Unable to base64 decode"),
         (f"{NIFTI}:predict", {"inputs": [1.5]}, 400, "not of expected type: string"),
@@ -259,6 +263,7 @@ def test_a_fault_of_the_server_is_answered_and_logged(models, monkeypatch, capfd
     with standin.serve(catalogue, rest_port=0, grpc_port=0) as address:
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(urllib.request.Request(f"{address.rest_url}{NIFTI}:predict", body))
+        message = json.load(raised.value)["error"]
         with grpc.insecure_channel(address.grpc) as channel:
             stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
             request = predict_pb2.PredictRequest()
@@ -267,7 +272,6 @@ def test_a_fault_of_the_server_is_answered_and_logged(models, monkeypatch, capfd
                 stub.Predict(request, timeout=20)
         with socket.create_connection(tuple(address.rest_url.removeprefix("http://").split(":"))) as gone:
             gone.send(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n")
-    message = json.load(raised.value)["error"]
     assert raised.value.code == 500
     assert over_grpc.value.code() == grpc.StatusCode.INTERNAL
     assert over_grpc.value.details() == message
@@ -276,6 +280,70 @@ def test_a_fault_of_the_server_is_answered_and_logged(models, monkeypatch, capfd
     assert Path(log).read_text().count("in broken") >= 2
     lines = [line for line in capfd.readouterr().err.splitlines() if not line.startswith(("I0", "E0", "W0"))]
     assert lines == [f"error: {message}"] * 2
+
+
+def place_of(url):
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+def test_slow_callers_hold_no_threads_and_are_dropped(models):
+    """Some send half a request line, some half a body, some nothing; the others are answered nevertheless."""
+    catalogue = standin.Catalogue.load(models)
+    starts = (b"", b"GET /v1/mod", b"POST /v1/models/gm_nifti:predict HTTP/1.1\r\nContent-Length: 9\r\n\r\nx")
+    limits = standin.Limits(connections=60, idle_seconds=2)
+    with standin.serve(catalogue, rest_port=0, grpc_port=0, limits=limits) as address, ExitStack() as held:
+        before = threading.active_count()
+        slow = []
+        for k in range(200):
+            one = held.enter_context(socket.create_connection(place_of(address.rest_url), timeout=30))
+            one.sendall(starts[k % 3])
+            slow.append(one)
+        for _ in range(200):
+            held.enter_context(socket.create_connection(place_of(f"http://{address.grpc}"), timeout=30))
+        assert threading.active_count() < before + 40
+        started = time.monotonic()
+        with urllib.request.urlopen(address.rest_url + NIFTI, timeout=50) as reply:
+            assert reply.status == 200
+        assert time.monotonic() - started < 40
+        with grpc.insecure_channel(address.grpc) as channel:
+            checks = health_pb2_grpc.HealthStub(channel)
+            assert checks.Check(health_pb2.HealthCheckRequest(), timeout=20).status
+        assert slow[0].recv(1) == b"", "closed by the server"
+
+
+def test_bodies_over_the_limit_are_refused_before_they_are_read(models):
+    catalogue = standin.Catalogue.load(models)
+    limits = standin.Limits(body_bytes=3000)
+    with standin.serve(catalogue, rest_port=0, grpc_port=0, limits=limits) as address:
+        with socket.create_connection(place_of(address.rest_url), timeout=30) as one:
+            one.sendall(b"POST /v1/models/gm_nifti:predict HTTP/1.1\r\nContent-Length: 3001\r\n\r\n")
+            assert one.recv(12) == b"HTTP/1.1 413"
+        body = json.dumps({"inputs": [encoded(IMAGE)]}).encode().ljust(3000)
+        with urllib.request.urlopen(f"{address.rest_url}{NIFTI}:predict", body) as reply:
+            assert reply.status == 200
+        with grpc.insecure_channel(address.grpc) as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = "gm_nifti"
+            request.inputs["nifti_bytes"].CopyFrom(tf.make_tensor_proto([bytes(4000)]))
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Predict(request, timeout=20)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("layout", ["inputs", "instances"])
+def test_an_only_output_has_no_name(tmp_path, layout):
+    """As in TensorFlow Serving's json_tensor.cc; clients of the `soft` signature of old exports met that."""
+    catalogue = standin.Catalogue.load(save_tiny_models(tmp_path, is_old=True))
+    body = json.dumps({"signature_name": "soft", layout: [encoded(IMAGE)]}).encode()
+    with (
+        standin.serve(catalogue, rest_port=0, grpc_port=0) as address,
+        urllib.request.urlopen(f"{address.rest_url}{NIFTI}:predict", body) as reply,
+    ):
+        answer = json.load(reply)
+    (file,) = answer["outputs" if layout == "inputs" else "predictions"]
+    assert base64.b64decode(file["b64"])[344:347] == b"n+1"
 
 
 @pytest.mark.parametrize(
@@ -499,7 +567,18 @@ def test_requests_that_are_refused(document, dtypes):
         parse_inputs(document, dtypes)
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'{"signature_name": 1}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[1]",
+        b"{",
+        b'{"signature_name": 1}',
+        b"[" * 100_000,
+        b'{"inputs": "\\ud800"}',
+        b'{"\\udc00": 1}',
+    ],
+)
 def test_bodies_that_are_refused(body):
     with pytest.raises(FormatError):
         parse_document(body)

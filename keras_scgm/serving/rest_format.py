@@ -37,6 +37,11 @@ def parse_document(body: bytes) -> dict[str, Any]:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"JSON Parse error: {error}") from error
+    if b"\\u" in body:
+        try:
+            json.dumps(document, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise FormatError("JSON Parse error: The surrogate pair in string is invalid.") from error
     if not isinstance(document, dict):
         raise FormatError("JSON Value: is not object")
     if not isinstance(document.get("signature_name", ""), str):

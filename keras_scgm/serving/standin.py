@@ -2,27 +2,32 @@
 
 It is not TensorFlow Serving. It loads SavedModels the way the server does (a graph in a C++ session, no Keras,
 no Python of the model) and answers as the server answers, so that clients and exports can be tried on a machine
-without one. It does not batch, reload, meter or limit anything; for use by others, run the real server.
+without one. It does not batch, reload or meter anything, and its limits are those of `Limits`; for use by others,
+run the real server.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
+import waitress
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from google.protobuf.text_format import Parse, ParseError
@@ -36,6 +41,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
+from waitress import wasyncore
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, log_traceback
@@ -43,6 +49,8 @@ from keras_scgm.serving.rest_format import Arrays, FormatError, format_outputs, 
 from keras_scgm.serving.warmup import read_warmup
 
 NAME = "keras_scgm development stand-in, not TensorFlow Serving"
+THREADS = 32
+"""Each for REST and gRPC."""
 HEALTH_SERVICES = ("", "PredictionService")
 
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
@@ -280,6 +288,21 @@ class Address:
     grpc: str
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What callers can take.
+
+    Args:
+        connections: over REST; more wait until one is closed. Calls over gRPC; more are refused.
+        idle_seconds: after which a connection is closed that neither sends nor has a request running.
+        body_bytes: of a request.
+    """
+
+    connections: int = 100
+    idle_seconds: int = 30
+    body_bytes: int = 2**28
+
+
 @contextmanager
 def serve(
     catalogue: Catalogue,
@@ -287,6 +310,7 @@ def serve(
     rest_port: int = 8501,
     grpc_port: int = 8500,
     runs_at_once: int | None = None,
+    limits: Limits | None = None,
 ) -> Iterator[Address]:
     """Answer REST and gRPC requests, in threads, until the context ends.
 
@@ -296,23 +320,24 @@ def serve(
         rest_port: as in TensorFlow Serving; 0 takes a free one.
         grpc_port: as in TensorFlow Serving; 0 takes a free one.
         runs_at_once: requests in the network at a time, the others wait; the default is the number of cores.
+        limits: of connections and requests.
 
     Raises:
         InputError: a port is taken.
     """
     gate = threading.BoundedSemaphore(runs_at_once or os.cpu_count() or 1)
-    try:
-        rest = _RestServer((host, rest_port), catalogue, gate)
-    except OSError as error:
-        raise InputError(f"port {rest_port}: {error.strerror}; choose another with --rest-port") from error
-    executor = ThreadPoolExecutor(max_workers=32)
+    limits = limits or Limits()
+    rest = _rest_server(_RestApplication(catalogue, gate), host, rest_port, limits)
+    executor = ThreadPoolExecutor(max_workers=THREADS)
     rpc = grpc.server(
         executor,
         options=[
-            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_receive_message_length", limits.body_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            ("grpc.server_handshake_timeout_ms", 1000 * limits.idle_seconds),
         ],
+        maximum_concurrent_rpcs=limits.connections,
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
         _PredictionService(catalogue, gate), rpc
@@ -322,79 +347,77 @@ def serve(
     for service in HEALTH_SERVICES:
         checks.set(service, health_pb2.HealthCheckResponse.SERVING)
     health_pb2_grpc.add_HealthServicer_to_server(checks, rpc)
+    accepting = threading.Thread(target=rest.run, daemon=True)
     try:
-        bound = rpc.add_insecure_port(f"{host}:{grpc_port}")
-    except RuntimeError as error:
-        rest.server_close()
-        raise InputError(f"port {grpc_port}: cannot be used; choose another with --grpc-port") from error
-    rpc.start()
-    accepting = threading.Thread(target=rest.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-    accepting.start()
-    try:
-        yield Address(f"http://{host}:{rest.server_address[1]}", f"{host}:{bound}")
+        try:
+            bound = rpc.add_insecure_port(f"{host}:{grpc_port}")
+        except RuntimeError as error:
+            raise InputError(f"port {grpc_port}: cannot be used; choose another with --grpc-port") from error
+        rpc.start()
+        accepting.start()
+        yield Address(f"http://{host}:{rest.effective_port}", f"{host}:{bound}")
     finally:
-        rest.shutdown()
-        rest.server_close()
+        # The map of connections belongs to the thread that accepts them.
+        rest.trigger.pull_trigger(partial(wasyncore.close_all, rest._map))
+        if accepting.ident is None:
+            accepting.start()
+        accepting.join()
+        rest.task_dispatcher.shutdown(timeout=1)
         rpc.stop(grace=1.0).wait()
         executor.shutdown()
 
 
-class _RestServer(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+def _rest_server(application: _RestApplication, host: str, port: int, limits: Limits) -> Any:
+    """A server whose threads hold whole requests only, however slowly these arrive."""
+    # It would tell of every request that waits for another.
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise InputError(f"port {port}: {error.strerror}; choose another with --rest-port") from error
+    return waitress.create_server(
+        application,
+        sockets=[listener],
+        threads=THREADS,
+        ident=NAME,
+        connection_limit=limits.connections,
+        channel_timeout=limits.idle_seconds,
+        cleanup_interval=max(1, limits.idle_seconds // 4),
+        # From this size on they are refused.
+        max_request_body_size=limits.body_bytes + 1,
+        asyncore_use_poll=True,
+    )
 
-    def __init__(
-        self, address: tuple[str, int], catalogue: Catalogue, gate: threading.BoundedSemaphore
-    ) -> None:
-        super().__init__(address, _RestHandler)
-        self.catalogue = catalogue
-        self.gate = gate
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception()
-        # A client that went away is no error of the server.
-        if error is not None and not isinstance(error, (ConnectionError, TimeoutError)):
-            _report(error)
+class _RestApplication:
+    """The REST interface, as a WSGI application."""
 
+    def __init__(self, catalogue: Catalogue, gate: threading.BoundedSemaphore) -> None:
+        self._catalogue = catalogue
+        self._gate = gate
 
-class _RestHandler(BaseHTTPRequestHandler):
-    server: _RestServer
-    protocol_version = "HTTP/1.1"
-    server_version = "keras-scgm-standin"
-    disable_nagle_algorithm = True
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        status, body = self._answer(environ)
+        phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else "Error"
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response(f"{status} {phrase}", headers)
+        return [body]
 
-    def do_GET(self) -> None:
-        self._answer(lambda: self._get(self.path.partition("?")[0]))
-
-    def do_POST(self) -> None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
-            self.close_connection = True
-            return self._send(411, _error_json("Content-Length is required"))
-        body = self.rfile.read(int(length))
-        return self._answer(lambda: self._post(self.path.partition("?")[0], body))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def _answer(self, work: Any) -> None:
+    def _answer(self, environ: dict[str, Any]) -> tuple[int, bytes]:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         try:
-            status, body = 200, work()
+            if method == "GET":
+                return 200, self._get(path)
+            if method == "POST":
+                return 200, self._post(path, environ["wsgi.input"].read())
+            raise _malformed(method, path)
         except ServerError as error:
-            status, body = error.http_status, _error_json(error.message)
+            return error.http_status, _error_json(error.message)
         except FormatError as error:
-            status, body = 400, _error_json(str(error))
+            return 400, _error_json(str(error))
         # A client must get an answer, whatever is wrong with us.
         except Exception as error:
-            status, body = 500, _error_json(_report(error))
-        self._send(status, body)
-
-    def _send(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+            return 500, _error_json(_report(error))
 
     def _get(self, path: str) -> bytes:
         match = _STATUS.fullmatch(path)
@@ -403,8 +426,8 @@ class _RestHandler(BaseHTTPRequestHandler):
         name, number, label, wants_metadata = match.groups()
         spec = name, _number(number), label or ""
         if not wants_metadata:
-            return _message_json(self.server.catalogue.status(*spec))
-        metadata = self.server.catalogue.metadata(*spec)
+            return _message_json(self._catalogue.status(*spec))
+        metadata = self._catalogue.metadata(*spec)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         metadata.metadata["signature_def"].Unpack(signatures)
         document = {
@@ -419,10 +442,10 @@ class _RestHandler(BaseHTTPRequestHandler):
             raise _malformed("POST", path)
         name, number, label = match.groups()
         document = parse_document(body)
-        version = self.server.catalogue.version(name, _number(number), label or "")
+        version = self._catalogue.version(name, _number(number), label or "")
         signature = document.get("signature_name", "")
         inputs, layout = parse_inputs(document, version.input_dtypes(signature))
-        with self.server.gate:
+        with self._gate:
             outputs = version.predict(signature, inputs)
         return format_outputs(outputs, layout)
 
