@@ -356,13 +356,17 @@ def _refuse_colour_and_complex(dtype: np.dtype, source: str | Path) -> None:
         raise InputError(f"{source}: colour (RGB) voxels; convert to one gray-scale channel")
     if dtype.kind == "c":
         raise InputError(f"{source}: complex voxels; save the magnitude image")
-    if dtype.kind not in "iufb":
+    # Quadruple precision is read on some machines only, and by no graph.
+    if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise InputError(f"{source}: voxel type {dtype} is not supported; convert to float32")
 
 
 def _checked_scaling(header: nib.Nifti1Header, source: str | Path) -> tuple[float, float]:
     try:
         slope, intercept = header.get_slope_inter()
+        # Graphs take such a number for 0.
+        if slope and abs(slope) < np.finfo(np.float32).tiny:
+            raise HeaderDataError("subnormal scl_slope")
     except HeaderDataError as error:
         raise InputError(
             f"{source}: scale factor {header['scl_slope']} and offset {header['scl_inter']} are unusable; "

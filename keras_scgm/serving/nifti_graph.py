@@ -236,6 +236,8 @@ class _Header:
         self.type_index = tf.argmax(tf.constant(list(VOXEL_TYPES)) == code, output_type=tf.int32)
         self.offset = tf.cast(self._field(108, 1, tf.float32)[0], tf.float64)
         slope, intercept = tf.unstack(tf.cast(self._field(112, 2, tf.float32), tf.float64))
+        magnitude = tf.bitwise.bitwise_and(self._field(112, 1, tf.int32)[0], 2**31 - 1)
+        self.is_subnormal = tf.logical_and(magnitude > 0, magnitude < 2**23)
         self.is_scaled = tf.logical_and(slope != 0, tf.math.is_finite(slope))
         self.slope = tf.where(self.is_scaled, slope, 1.0)
         self.intercept = tf.where(self.is_scaled, intercept, 0.0)
@@ -288,6 +290,7 @@ class _Header:
         checks += self._affine_checks(affine)
         checks += [
             (tf.math.is_finite(self.intercept), "scl_inter is not finite; mend scl_inter in the header"),
+            (tf.logical_not(self.is_subnormal), "scl_slope is too small; mend scl_slope in the header"),
             (
                 tf.logical_and(self.offset >= 0, self.offset < 2.0**62),
                 "vox_offset is unusable; the header is damaged",

@@ -295,7 +295,8 @@ def _scaled(vector: Vector, factor: float) -> Vector:
 def _start(data: bytes) -> bytes:
     if not _is_gzip(data):
         return data[:HEADER_BYTES]
-    return zlib.decompressobj(wbits=31).decompress(data, HEADER_BYTES)
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        return file.read(HEADER_BYTES)
 
 
 def _unpacked_size(data: bytes, enough: int) -> int:
