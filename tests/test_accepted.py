@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import keras_scgm.limits
+import keras_scgm_client.limits
 import nibabel as nib
 import numpy as np
 import pytest
@@ -59,6 +61,11 @@ def scaled(slope, intercept, data=None):
     return with_field(112, "<2f", slope, intercept, data=data)
 
 
+def vast(shape, spacing_mm):
+    image = nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([-spacing_mm, spacing_mm, 4.0, 1.0]))
+    return gzip.compress(image.to_bytes(), 1)
+
+
 def two_dimensional():
     return nifti(voxels(shape=SHAPE[:2]))
 
@@ -83,11 +90,13 @@ class Case:
         file: what it holds.
         refused: part of each refusal, None if the file is read.
         is_served: False if the command reads it and the server, by its documentation, does not.
+        is_sent_unpacked: whether the client unpacks it, since the server refuses it packed.
     """
 
     file: Callable[[], bytes] | bytes
     refused: str | None = None
     is_served: bool = True
+    is_sent_unpacked: bool = False
 
     def content(self):
         return self.file if isinstance(self.file, bytes) else self.file()
@@ -204,6 +213,22 @@ CASES = {
     "flat sform": Case(with_field(312, "<4f", 0, 0, 0, 0), "no usable affine"),
     "NaN in the sform": Case(with_field(280, "<f", np.nan), "no usable affine"),
     "NaN in the origin": Case(with_field(292, "<f", np.nan), "no usable affine"),
+    # --- size
+    "a slice of 4096 x 4096": Case(lambda: vast((4096, 4096), 0.1)),
+    "a slice of 4096 x 4097": Case(lambda: vast((4096, 4097), 0.1), "more than 16.8 million"),
+    "a slice of 600 x 600 mm": Case(lambda: vast((120, 120), 5.0)),
+    "a slice of 605 x 600 mm": Case(
+        lambda: vast((121, 120), 5.0), "field of view of 605 x 600 mm, more than 0.36 m2"
+    ),
+    "64 slices in a small file": Case(lambda: gzip.compress(nifti(voxels(shape=(6, 5, 64))))),
+    "65 slices in a small file": Case(lambda: nifti(voxels(shape=(6, 5, 65))), "slices", is_served=False),
+    "packed slices that the client sends unpacked": Case(
+        lambda: gzip.compress(nifti(np.zeros((100, 82, 65), np.uint8))), "slices", is_sent_unpacked=True
+    ),
+    "zeros that the client sends unpacked": Case(
+        lambda: vast((4000, 4000, 3), 0.1), "unpacks to more than", is_sent_unpacked=True
+    ),
+    "gigabytes": Case(with_field(42, "<3h", 4000, 4000, 100), ""),
     # --- other formats
     "pair": Case(with_field(344, "<4s", b"ni1\0"), "pair"),
     "magic with a space": Case(with_field(344, "<4s", b"n+1 "), "not a NIfTI file"),
@@ -270,13 +295,25 @@ def test_command_graph_and_client_read_and_refuse_alike(tmp_path, reader, client
         refusals["client"] = str(error)
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
-    expected = ["command"] if case.is_served else []
-    expected += ["graph", "client"]
+    expected = ["command"] if case.is_served and not case.is_sent_unpacked else []
+    expected += ["graph"] if case.is_sent_unpacked else ["graph", "client"]
     assert sorted(refusals) == (sorted(expected) if case.refused is not None else []), refusals
     for refusal in refusals.values():
         assert "\n" not in refusal
     for who in ("command", "graph"):
         assert case.refused is None or case.refused in refusals.get(who, case.refused), refusals
-    if case.refused is None:
+    if case.is_sent_unpacked:
+        data = gzip.decompress(data)
+        served = {key: value.numpy() for key, value in reader.read(tf.constant([data])).items()}
+    if case.refused is None or case.is_sent_unpacked:
         np.testing.assert_array_equal(served["slices"][0], read)
         assert gzip.decompress(mask.read_bytes()) == served["mask_bytes"][0]
+
+
+def test_the_clients_limits_are_the_packages():
+    mine, theirs = (
+        {name: value for name, value in vars(module).items() if name.isupper()}
+        for module in (keras_scgm_client.limits, keras_scgm.limits)
+    )
+    assert mine == {name: theirs[name] for name in mine}
+    assert set(theirs) - set(mine) == {"MAX_REQUEST_FILES"}, "the client sends one file"

@@ -31,7 +31,7 @@ from keras_scgm_client.errors import (
     SettingsError,
 )
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.nifti import Grid, Kind, read_image
+from keras_scgm_client.nifti import Grid, Kind, as_sent, read_image
 from keras_scgm_client.outputs import OutputPaths, check_writable, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
@@ -279,8 +279,9 @@ class Client:
         check_writable(paths.mask.parent)
         limit = grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + _HEADER_AND_EXTENSIONS_BYTES
         request_id = uuid.uuid4().hex
+        sent = as_sent(data, grid, self.max_upload_bytes)
         try:
-            answer = self._until_deadline(lambda seconds: self._predict(data, seconds, limit, request_id))
+            answer = self._until_deadline(lambda seconds: self._predict(sent, seconds, limit, request_id))
             result = self._result(image, paths, data, grid, answer, started, request_id)
             result.check()
             return result

@@ -16,12 +16,19 @@ from pathlib import Path
 from typing import Literal
 
 from keras_scgm_client.errors import ImageError, ServerError
+from keras_scgm_client.limits import (
+    BYTES_PER_SLICE,
+    FREE_SLICES,
+    FREE_UNPACKED_BYTES,
+    MAX_FIELD_MM2,
+    MAX_SLICE_VOXELS,
+    MAX_UNPACKED_BYTES,
+    UNPACKED_RATIO,
+)
 from keras_scgm_client.outputs import is_nifti
 
 HEADER_BYTES = 348
 VOXEL_OFFSET = 352
-MAX_UNPACKED_BYTES = 2**30
-"""The exported models refuse an image that unpacks to more."""
 
 VOXEL_BYTES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 16: 4, 1024: 8, 1280: 8, 64: 8}
 """Type code in the header -> bytes of a voxel, of the types that the exported models read."""
@@ -133,9 +140,18 @@ class Grid:
         across, along = sorted(set(range(3)) - {self.axial_axis}, key=lambda axis: self._world_axes[axis][0])
         return across, along
 
+    def _size(self, axis: int) -> int:
+        return self.shape[axis] if axis < len(self.shape) else 1
+
     @property
     def n_slices(self) -> int:
-        return self.shape[self.axial_axis] if self.axial_axis < len(self.shape) else 1
+        return self._size(self.axial_axis)
+
+    @property
+    def in_plane_shape(self) -> tuple[int, int]:
+        """Voxels of an axial slice, along right-left and posterior-anterior."""
+        across, along = self.in_plane_axes
+        return self._size(across), self._size(along)
 
     @property
     def voxel_area_mm2(self) -> float:
@@ -151,10 +167,10 @@ class Grid:
 
 
 def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
-    """The file as it is sent, after the checks that need no server.
+    """A file and what its header says, after the checks that need no server.
 
     Raises:
-        ImageError: no such file, too large, no NIfTI-1 file, or cut off.
+        ImageError: no such file, larger than the server reads, no NIfTI-1 file, or cut off.
     """
     if not is_nifti(path):
         raise ImageError(f"{path}: not a .nii or .nii.gz file; convert it first")
@@ -173,9 +189,48 @@ def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
         raise ImageError(f"{path}: {error}; copy or convert it again") from error
     if grid.n_bytes > MAX_UNPACKED_BYTES:
         raise ImageError(f"{path}: its header claims {grid.n_bytes / 1e9:.1f} GB; crop it")
+    _check_slices(grid, path)
     if _unpacked_size(data, grid.n_bytes) < grid.n_bytes:
         raise ImageError(f"{path}: the file is cut off or damaged; copy it again")
     return data, grid
+
+
+def _check_slices(grid: Grid, path: Path) -> None:
+    try:
+        n_voxels, spacing_mm = grid.in_plane_shape, [grid.spacing_mm[axis] for axis in grid.in_plane_axes]
+        field_mm = [n * mm for n, mm in zip(n_voxels, spacing_mm, strict=True)]
+    except (ArithmeticError, ValueError):
+        # No grid at all, which the server refuses.
+        return
+    if math.prod(n_voxels) > MAX_SLICE_VOXELS:
+        raise ImageError(
+            f"{path}: axial slices of {n_voxels[0]} x {n_voxels[1]} voxels, more than {MAX_SLICE_VOXELS / 1e6:.1f} "
+            "million; check the orientation in the header, or cut out the part with the cord"
+        )
+    if math.prod(field_mm) > MAX_FIELD_MM2:
+        raise ImageError(
+            f"{path}: a field of view of {field_mm[0]:.0f} x {field_mm[1]:.0f} mm, more than {MAX_FIELD_MM2 / 1e6:g} "
+            "m2; check the units and the spacing in the header"
+        )
+
+
+def as_sent(data: bytes, grid: Grid, max_bytes: int) -> bytes:
+    """The file, unpacked if the server refuses it packed: what it does is bounded by what it is sent.
+
+    Args:
+        data: the file.
+        grid: of its header.
+        max_bytes: that can be sent.
+    """
+    is_vast = grid.n_bytes > FREE_UNPACKED_BYTES + UNPACKED_RATIO * len(data)
+    try:
+        is_long = grid.n_slices > FREE_SLICES + len(data) // BYTES_PER_SLICE
+    except (ArithmeticError, ValueError):
+        is_long = False
+    if not _is_gzip(data) or not (is_vast or is_long) or grid.n_bytes > max_bytes:
+        return data
+    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+        return file.read(grid.n_bytes)
 
 
 def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
