@@ -35,7 +35,7 @@ import tensorflow as tf
 from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
 from keras_scgm_client.cli import main
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.nifti import check_answer, parse_grid, read_image
+from keras_scgm_client.nifti import as_sent, check_answer, parse_grid, read_image
 from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.results import Result
 from keras_scgm_client.rpc import GrpcTransport
@@ -726,6 +726,25 @@ def test_geometry_is_that_of_the_command(tmp_path, order, seed):
     assert grid.slice_spacing_mm == pytest.approx(volume.slice_spacing_mm, abs=1e-6)
     assert grid.voxel_area_mm2 == pytest.approx(volume.voxel_area_mm2, rel=1e-12)
     np.testing.assert_allclose(grid.spacing_mm, np.linalg.norm(volume.affine[:3, :3], axis=0), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("shape", "max_bytes", "is_unpacked"),
+    [
+        ((4000, 4000, 2), 10**9, False),
+        ((4000, 4000, 3), 10**9, True),
+        ((4000, 4000, 3), 10**6, False),
+        ((100, 82, 64), 10**9, False),
+        ((100, 82, 65), 10**9, True),
+    ],
+)
+def test_files_that_the_server_refuses_packed_are_sent_unpacked(shape, max_bytes, is_unpacked):
+    """A server's work is bounded by what it is sent; the same zeros, unpacked, are many bytes."""
+    plain = nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([-0.1, 0.1, 4.0, 1.0])).to_bytes()
+    packed = gzip.compress(plain, 1)
+    grid = parse_grid(plain)
+    assert as_sent(packed, grid, max_bytes) == (plain if is_unpacked else packed)
+    assert as_sent(plain, grid, max_bytes) == plain
 
 
 def changed(offset, form, *values, file=None):

@@ -108,8 +108,14 @@ class Grid:
 
     @cached_property
     def _world_axes(self) -> dict[int, tuple[int, float]]:
-        """World axis and sign of each stored axis, by the closest rotation, its clearest axis first."""
+        """World axis and sign of each stored axis, by the closest rotation, its clearest axis first.
+
+        Raises:
+            ValueError: the header has no usable affine.
+        """
         rotation = [list(column) for column in _closest_rotation(self.columns)]
+        if not all(math.isfinite(value) for column in rotation for value in column):
+            raise ValueError("no usable affine")
         found = {}
         for axis in sorted(range(3), key=lambda axis: -max(map(abs, rotation[axis]))):
             world = max(range(3), key=lambda world: abs(rotation[axis][world]))
