@@ -232,6 +232,14 @@ def test_answers_over_4_mib(url, tmp_path):
         assert nib.load(client.segment(tmp_path / "large.nii.gz")).shape == (580, 580, 14)
 
 
+def test_answers_of_many_slices(url, tmp_path):
+    """Whose rows are longer than the file."""
+    (tmp_path / "long.nii.gz").write_bytes(nifti_bytes(random_voxels(0, (4, 4, 24_000)), compress=True))
+    with Client(url, picture=False) as client:
+        client.segment(tmp_path / "long.nii.gz")
+    assert (tmp_path / "long_gmseg_area.csv").read_text().count("\n") == 24_001
+
+
 def test_status(url):
     with Client(url) as client:
         (version,) = client.status()

@@ -46,7 +46,9 @@ SHORTEST_TRY_SECONDS = 1.0
 """A try that starts just before the deadline gets so much, or it would end as "no answer", whatever is wrong."""
 
 _BYTES_PER_VOXEL = {"mask": 1, "probabilities": 5}
-_HEADER_AND_EXTENSIONS_BYTES = 2**20
+_BYTES_PER_SLICE = 2**10
+"""What is said of one, as JSON."""
+_HEADERS_BYTES = 2**20
 
 _Reply = TypeVar("_Reply")
 
@@ -277,7 +279,7 @@ class Client:
         started = time.time()
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
-        limit = grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + _HEADER_AND_EXTENSIONS_BYTES
+        limit = grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + max(grid.shape) * _BYTES_PER_SLICE + _HEADERS_BYTES
         request_id = uuid.uuid4().hex
         sent = as_sent(data, grid, self.max_upload_bytes)
         try:
