@@ -34,6 +34,9 @@ DERIVATIVES = "derivatives"
 MAX_LABEL = 32
 """A volume of whole numbers from 0 to this one holds labels, such as tissues or vertebral levels."""
 
+MIN_VOXELS_PER_VALUE = 8
+"""A few voxels have few values, whatever they show."""
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -123,8 +126,7 @@ def check_is_image(volume: Volume) -> None:
         values.update([0.0] if marked.size < slices.size else [], np.unique(marked).tolist())
         if len(values) > 2 and not values <= set(range(MAX_LABEL + 1)):
             return
-    # A few voxels have few values, whatever they show.
-    if 1 < len(values) <= math.prod(volume.voxels.shape) / 8:
+    if 1 < len(values) <= math.prod(volume.voxels.shape) / MIN_VOXELS_PER_VALUE:
         listed = ", ".join(f"{value:g}" for value in sorted(values)[:4]) + (
             ", ..." if len(values) > 4 else ""
         )

@@ -337,6 +337,13 @@ def test_real_headers_that_disagree(same_as_segment, reference, name):
     assert disagreements == list(expected.volume.warnings)
 
 
+def stored_mask(n_labels):
+    """A file whose middle slice has every label and whose others have none."""
+    voxels = np.zeros((16, 12, 5), np.uint8)
+    voxels[:n_labels, 3, 2] = np.arange(n_labels)
+    return nib.Nifti1Image(voxels, np.diag([-0.5, 0.5, 5, 1])).to_bytes()
+
+
 # --- what is refused -------------------------------------------------------------------------------------
 
 GOOD = nib.Nifti1Image(
@@ -378,6 +385,8 @@ BAD_FILES = {
     "intercept": (patched(GOOD, 112, "2f", 1, np.inf), "scl_inter is not finite"),
     "overflow": (GOOD[:-4] + struct.pack("<f", -1e30), r"intensities beyond 1e\+18 cannot be computed with"),
     "overflow by the slope": (patched(GOOD, 112, "2f", 1e30, 0), r"intensities beyond 1e\+18"),
+    "mask": (stored_mask(2), r"labels, not an image, it holds 2 values \(0, 1\)"),
+    "labels": (stored_mask(6), r"labels, not an image, it holds 6 values \(0, 1, 2, 3, ...\)"),
     "offset": (patched(GOOD, 108, "f", -1), "vox_offset is unusable"),
     "huge offset": (patched(GOOD, 108, "f", 1e12), "more than 1024 MiB"),
     "huge": (patched(GOOD, 40, "8h", 7, *[32767] * 7), "more than 1024 MiB"),
@@ -394,7 +403,8 @@ def test_bad_files_are_refused(served, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["cut short", "one voxel", "no orientation", "flat affine", "colour", "bad quaternion"]
+    "name",
+    ["cut short", "one voxel", "no orientation", "flat affine", "colour", "bad quaternion", "mask", "labels"],
 )
 def test_the_package_refuses_the_same(name, bright_network, tmp_path):
     (tmp_path / "bad.nii").write_bytes(BAD_FILES[name][0])

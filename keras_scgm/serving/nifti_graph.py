@@ -152,6 +152,10 @@ class StoredImage:
 
         return tf.cond(n_replaced > 0, replaced, lambda: self._scaled(values)), n_replaced
 
+    def require(self, checks: Sequence[tuple[tf.Tensor, str | tf.Tensor]]) -> None:
+        """Let the slices be read only if conditions hold (see `require`)."""
+        self._slices = require(self._header.source, checks, self._slices)
+
     def in_file_order(self, of_slices: tf.Tensor) -> tf.Tensor:
         """One value per slice, from the inferior end, to the order of the file."""
         return _flip(of_slices, 0, self._is_flipped[2])

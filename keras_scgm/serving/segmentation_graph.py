@@ -13,6 +13,7 @@ from keras_scgm.segmentation import COARSE_MM, NO_CORD
 from keras_scgm.serving.cropping_graph import predict_some
 from keras_scgm.serving.detached_pieces_graph import remove_detached
 from keras_scgm.serving.graph_network import GraphNetwork
+from keras_scgm.serving.images_graph import require_image
 from keras_scgm.serving.localization_graph import Windows, fixed_windows, windows_on_cord
 from keras_scgm.serving.nifti_graph import StoredImage
 from keras_scgm.serving.quality_graph import (
@@ -96,6 +97,7 @@ class Measurements(NamedTuple):
 
 def segment(image: StoredImage, network: GraphNetwork, settings: GraphSettings) -> Result:
     """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
+    require_image(image)
     grid = Grid.of(image, settings.spec)
     if settings.window == "auto":
         windows = windows_on_cord(image, grid, network)

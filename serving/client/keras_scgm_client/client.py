@@ -279,7 +279,9 @@ class Client:
         started = time.time()
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
-        limit = grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + max(grid.shape) * _BYTES_PER_SLICE + _HEADERS_BYTES
+        limit = (
+            grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + max(grid.shape) * _BYTES_PER_SLICE + _HEADERS_BYTES
+        )
         request_id = uuid.uuid4().hex
         sent = as_sent(data, grid, self.max_upload_bytes)
         try:
