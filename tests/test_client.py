@@ -499,6 +499,16 @@ def test_grpc_answers_that_are_errors(image, code, details, kind, message):
         assert type(caught.value) is kind
 
 
+def test_a_command_that_gives_up_does_not_go_on_trying(images):
+    """One image is told that access is denied while another waits to be sent again."""
+    script = "from keras_scgm_client.cli import main; main()"
+    with rest_answers(error(503), error(503), error(503), error(401), error(503)) as (url, _):
+        command = [sys.executable, "-c", script, "segment", images, "--server", url, "--jobs", "4"]
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "denies access" in done.stderr
+
+
 @contextmanager
 def full_queue():
     """A port of this machine that takes no connection and refuses none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
+    sleep_using_event,
     wait_exponential,
     wait_random,
 )
@@ -138,6 +140,7 @@ class Client:
         self.metrics = metrics
         self._on_retry = on_retry
         self._was_reached = False
+        self._closed = threading.Event()
         self._transport = _connect(self.access, self.model)
 
     def __enter__(self) -> Client:
@@ -147,7 +150,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; requests under way are not tried again."""
+        self._closed.set()
         self._transport.close()
 
     def status(self) -> list[VersionStatus]:
@@ -349,6 +353,7 @@ class Client:
         tries = Retrying(
             retry=retry_if_exception_type(ServerUnavailable),
             wait=wait_exponential(multiplier=0.3, max=LONGEST_PAUSE_SECONDS) + wait_random(0, 0.3),
+            sleep=sleep_using_event(self._closed),
             stop=self._is_over,
             before_sleep=self._tell,
             reraise=True,
@@ -363,6 +368,8 @@ class Client:
             ) from error
 
     def _is_over(self, state: RetryCallState) -> bool:
+        if self._closed.is_set():
+            return True
         never = isinstance(_failure(state), ServerUnreachable) and not self._was_reached
         return (state.seconds_since_start or 0.0) + state.upcoming_sleep >= (
             self.wait if never else self.deadline
