@@ -15,8 +15,10 @@ from keras_scgm_client import Client, ImageError
 
 import keras_scgm.limits
 from keras_scgm.errors import InputError
+from keras_scgm.images import check_is_image
 from keras_scgm.nifti import read_volume
 from keras_scgm.serving import standin
+from keras_scgm.serving.images_graph import require_image
 from keras_scgm.serving.nifti_graph import read_nifti
 
 SHAPE = (6, 5, 3)
@@ -201,6 +203,12 @@ CASES = {
     "intensities of 1e19": Case(nifti(voxels(np.float64) * 1e17), "intensities"),
     "intensities scaled to 1e19": Case(scaled(1e17, 0.0), "intensities"),
     "largest uint64": Case(nifti(np.full(SHAPE, 2**64 - 1, np.uint64)), "intensities"),
+    "a mask": Case(nifti((voxels() > 50).astype(np.uint8)), "labels, not an image, it holds 2 values"),
+    "labels": Case(
+        nifti(voxels(np.float32) // 20), "labels, not an image, it holds 5 values (0, 1, 2, 3, ...)"
+    ),
+    "halves of labels": Case(nifti(voxels(np.float32) // 20 / 2)),
+    "two values in few voxels": Case(nifti(voxels(np.uint8, (3, 2, 1)) // 50)),
     # --- geometry
     "spacing NaN": Case(with_field(80, "<f", np.nan), "spacing"),
     "spacing 0": Case(with_field(80, "<f", 0.0), "spacing"),
@@ -220,8 +228,10 @@ CASES = {
     "a slice of 605 x 600 mm": Case(
         lambda: vast((121, 120), 5.0), "field of view of 605 x 600 mm, more than 0.36 m2"
     ),
-    "64 slices in a small file": Case(lambda: gzip.compress(nifti(voxels(shape=(6, 5, 64))))),
-    "65 slices in a small file": Case(lambda: nifti(voxels(shape=(6, 5, 65))), "slices", is_served=False),
+    "64 slices in a small file": Case(lambda: gzip.compress(nifti(voxels(np.float32, (6, 5, 64)) / 3))),
+    "65 slices in a small file": Case(
+        lambda: nifti(voxels(np.float32, (6, 5, 65)) / 3), "slices", is_served=False
+    ),
     "packed slices that the client sends unpacked": Case(
         lambda: gzip.compress(nifti(np.zeros((100, 82, 65), np.uint8))), "slices", is_sent_unpacked=True
     ),
@@ -243,6 +253,7 @@ class Reader(tf.Module):
     def read(self, data):
         """Intensities (slice, right-left, posterior-anterior), and a mask of what is over their mean."""
         image = read_nifti(data, tf.constant("file 1"))
+        require_image(image)
         slices = tf.map_fn(
             lambda k: image.read_slice(k)[0], tf.range(image.shape[2]), fn_output_signature=tf.float64
         )
@@ -282,6 +293,7 @@ def test_command_graph_and_client_read_and_refuse_alike(tmp_path, reader, client
     refusals = {}
     try:
         volume = read_volume(path)
+        check_is_image(volume)
         read, _ = volume.read_slices(0, volume.n_slices)
     except InputError as error:
         refusals["command"] = str(error)
