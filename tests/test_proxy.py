@@ -440,7 +440,7 @@ def test_no_token_for_a_slip(arguments, tmp_path):
 
 def test_413(proxy, url, alice, tmp_path):
     image = tmp_path / "large.nii"
-    image.write_bytes(nifti_bytes(np.zeros((2**10, 2**10, 141), np.uint8)))
+    image.write_bytes(nifti_bytes(np.zeros((2**9, 2**9, 564), np.uint8)))
     with (
         Client(url, token=alice, ca=proxy.ca, deadline=20, max_upload_bytes=2**30) as client,
         pytest.raises(ImageError, match="larger than"),
