@@ -9,9 +9,11 @@ import pytest
 import tensorflow as tf
 from scipy.ndimage import gaussian_filter
 
-from keras_scgm import quality, segmentation
+from keras_scgm import quality
 from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
 from keras_scgm.quality import DARK, REASONS, AdditiveModel, SliceFeatures, fitted_model
+from keras_scgm.segmentation.native_grid import SliceMeasurement
+from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
 from keras_scgm.serving import quality_graph as graph
 
 SPACING_MM = 0.25
@@ -299,7 +301,10 @@ def test_noise(noise_of_masks, shape, spacing_mm):
 
 
 def name_slices(is_named):
-    return "slices " + tf.strings.reduce_join(tf.strings.as_string(tf.where(is_named)[:, 0]), separator=", ")
+    indices = tf.strings.as_string(tf.where(is_named)[:, 0])
+    noun = tf.where(tf.size(indices) == 1, "slice ", "slices ")
+    more = tf.where(tf.size(indices) > NAMED_SLICES, ", ...", "")
+    return noun + tf.strings.reduce_join(indices[:NAMED_SLICES], separator=", ") + more
 
 
 def traced_judge(knows_dark):
@@ -355,13 +360,9 @@ def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
 
 
 def expected_warnings(judged, doubts):
-    run = SimpleNamespace(
-        n_voxels=[one.features.area_mm2 for one in judged.slices],
-        warnings=list(doubts),
-        _name=lambda indices: f"slices {', '.join(map(str, indices))}",
-    )
-    segmentation._Run._warn_of_quality(run, judged)
-    return run.warnings[len(doubts) :]
+    volume = SimpleNamespace(stored_slice_index=lambda k: k)
+    measurements = [SliceMeasurement(n_voxels=one.features.area_mm2) for one in judged.slices]
+    return quality_warnings(volume, measurements, judged, doubts)
 
 
 def text(tensor):

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
-from keras_scgm.segmentation import COARSE_MM, NO_CORD
+from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES, NO_CORD
 from keras_scgm.serving.cropping_graph import predict_some
 from keras_scgm.serving.detached_pieces_graph import remove_detached
 from keras_scgm.serving.graph_network import GraphNetwork
@@ -31,9 +31,6 @@ from keras_scgm.serving.quality_graph import (
 )
 from keras_scgm.serving.slices_graph import Grid, Region, Statistics, extents, is_varied, read_windows
 from keras_scgm.slices import EDGE_MM, SliceSpec
-
-MAX_NAMED_SLICES = 10
-"""A warning names this many slices, as `keras_scgm.segmentation` does."""
 
 
 @dataclass(frozen=True)
@@ -300,6 +297,6 @@ def _warnings(
 
 def _names(image: StoredImage, is_named: tf.Tensor) -> tf.Tensor:
     indices = tf.where(image.in_file_order(is_named))[:, 0]
-    shown = tf.strings.reduce_join(tf.strings.as_string(indices[:MAX_NAMED_SLICES]), separator=", ")
+    shown = tf.strings.reduce_join(tf.strings.as_string(indices[:NAMED_SLICES]), separator=", ")
     noun = tf.where(tf.size(indices) == 1, "slice ", "slices ")
-    return noun + shown + tf.where(tf.size(indices) > MAX_NAMED_SLICES, ", ...", "")
+    return noun + shown + tf.where(tf.size(indices) > NAMED_SLICES, ", ...", "")

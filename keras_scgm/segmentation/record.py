@@ -1,0 +1,91 @@
+"""What is written down of a result: one row for each slice, and how it was made."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from keras_scgm.localization import Windows
+from keras_scgm.morphometry import SliceArea
+from keras_scgm.quality import Quality
+from keras_scgm.segmentation.native_grid import SliceMeasurement
+from keras_scgm.slices import SliceGeometry, SliceSpec
+from keras_scgm.volume import Volume
+
+
+def slice_areas(
+    volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality
+) -> tuple[SliceArea, ...]:
+    """One row for each slice, in the order of the file."""
+    voxel_area_mm2 = volume.voxel_area_mm2
+    rows = [
+        SliceArea(
+            slice=volume.stored_slice_index(k),
+            position_mm=k * volume.slice_spacing_mm,
+            area_mm2=measured.n_voxels * voxel_area_mm2,
+            soft_area_mm2=measured.probability_sum * voxel_area_mm2,
+            n_voxels=measured.n_voxels,
+            mean_probability=_ratio(measured.mask_probability, measured.n_voxels),
+            warning=judged.reason,
+            contrast=judged.features.contrast,
+            noise=judged.features.noise,
+            predicted_dsc=judged.predicted_dsc,
+            verdict=judged.verdict,
+            area_sd_mm2=measured.area_std * voxel_area_mm2,
+            uncertainty=measured.uncertainty_sum / measured.probability_sum
+            if measured.n_voxels
+            else math.nan,
+        )
+        for k, (measured, judged) in enumerate(zip(measurements, quality.slices, strict=True))
+    ]
+    return tuple(sorted(rows, key=lambda row: row.slice))
+
+
+def make_record(
+    volume: Volume,
+    spec: SliceSpec,
+    windows: Windows,
+    measurements: Sequence[SliceMeasurement],
+    quality: Quality,
+    warnings: Sequence[str],
+    started: float,
+) -> dict[str, Any]:
+    """How a result was made, ready for JSON.
+
+    Args:
+        volume: the image.
+        spec: the network's slices.
+        windows: of the volume.
+        measurements: one for each slice, from the inferior end.
+        quality: of the result.
+        warnings: likewise.
+        started: time in seconds since the epoch.
+    """
+    n_voxels = sum(measured.n_voxels for measured in measurements)
+    removed_mm2 = sum(measured.removed_mm2 for measured in measurements)
+    centered = SliceGeometry.centered(volume, spec)
+    return {
+        "input": volume.source,
+        "shape": list(volume.shape),
+        "spacing_mm": [float(x) for x in np.linalg.norm(volume.affine[:3, :3], axis=0)],
+        "orientation": "".join(nib.aff2axcodes(volume.affine)),
+        "axial_axis": volume.axial_axis,
+        "window_moved": bool((windows.geometry.starts != centered.starts).any()),
+        "intensity_mean": windows.statistics.mean,
+        "intensity_std": windows.statistics.std,
+        "gray_matter_volume_mm3": n_voxels * volume.voxel_area_mm2 * volume.slice_spacing_mm,
+        "removed_away_from_cord_mm3": removed_mm2 * volume.slice_spacing_mm,
+        "quality": quality.as_record(volume.stored_slice_index),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
+        "seconds": round(time.time() - started, 3),
+        "warnings": list(warnings),
+    }
+
+
+def _ratio(number: float, of: int) -> float:
+    return number / of if of else math.nan

@@ -1,0 +1,212 @@
+"""From an image to its gray matter: the whole of paper Figure 4, and resampling of the result onto the image's grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+from keras_scgm.images import check_is_image
+from keras_scgm.localization import Windows
+from keras_scgm.nifti import read_volume, volume_from_image
+from keras_scgm.prediction import Ensemble, Weights
+from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
+from keras_scgm.quality import anatomical_doubts, predict_quality
+from keras_scgm.runtimes.folding import PredictCrops
+from keras_scgm.segmentation.native_grid import NativeGrid
+from keras_scgm.segmentation.placement import place_windows
+from keras_scgm.segmentation.record import make_record, slice_areas
+from keras_scgm.segmentation.result import Segmentation
+from keras_scgm.segmentation.settings import SegmentationSettings
+from keras_scgm.segmentation.stream import Part, stream
+from keras_scgm.segmentation.warnings import image_doubts, result_warnings
+from keras_scgm.segmentation.windows import WindowPrediction, WindowPredictor
+from keras_scgm.slices import chunks
+from keras_scgm.uncertainty import Spread, measure_spread
+from keras_scgm.volume import Volume
+
+Progress = Callable[[int, int], None]
+
+
+def segment(
+    image: str | Path | nib.spatialimages.SpatialImage,
+    weights: Weights | Sequence[Weights] | None = None,
+    *,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Segmentation:
+    """Segment the spinal cord gray matter of an image.
+
+    Example:
+        >>> from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+        >>> from keras_scgm.models import DilatedGMNet
+        >>> image = draw_subject(PhantomSpec(matrix_size=64, n_slices=2), seed=1).image
+        >>> untrained = DilatedGMNet(filters=2)
+        >>> segment(image, weights=untrained, mirror=True).mask.shape
+        (64, 64, 2)
+
+    Args:
+        image: NIfTI file or nibabel image, any orientation; axial slices are found from its affine.
+        weights: known name, file, or model; several make an ensemble, whose probabilities are averaged.
+            The default comes with the package.
+        progress: called with (slices done, slices in all).
+        settings: the fields of `SegmentationSettings`.
+
+    Raises:
+        keras_scgm.errors.InputError: the image, the weights or a setting cannot be used.
+        TypeError: an unknown setting.
+    """
+    return Segmenter(weights, SegmentationSettings(**settings)).segment(image, progress)
+
+
+class Segmenter:
+    """Networks loaded once, for many images.
+
+    Args:
+        weights: as in `segment`.
+        settings: as in `segment`.
+
+    Raises:
+        keras_scgm.errors.InputError: the weights cannot be used, or not together.
+    """
+
+    def __init__(
+        self,
+        weights: Weights | Sequence[Weights] | None = None,
+        settings: SegmentationSettings | None = None,
+    ) -> None:
+        is_settings = checks.instance(SegmentationSettings, "SegmentationSettings")
+        self.settings = checks.optional(is_settings)("settings", settings) or SegmentationSettings()
+        self.networks = Ensemble(
+            DEFAULT_WEIGHTS if weights is None else weights,
+            mirror=self.settings.mirror,
+            runtime=self.settings.runtime,
+            precision=self.settings.precision,
+        )
+
+    @property
+    def threshold(self) -> float:
+        """The settings' threshold, or the mean of the cards'."""
+        if self.settings.threshold is not None:
+            return self.settings.threshold
+        name = "paper_threshold" if self.settings.binarize == "paper" else "threshold"
+        return float(np.mean([getattr(card, name) for card in self.networks.cards]))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What any result of this segmenter depends on besides its image, ready for JSON."""
+        return {
+            "program": f"keras_scgm {version('keras_scgm')}",
+            "runtime": self.networks.runtime,
+            "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
+            "settings": asdict(self.settings),
+            "threshold": self.threshold,
+            "slices": asdict(self.networks.spec),
+        }
+
+    def segment(
+        self, image: str | Path | nib.spatialimages.SpatialImage, progress: Progress | None = None
+    ) -> Segmentation:
+        """Segment one image.
+
+        Args:
+            image: NIfTI file or nibabel image.
+            progress: called with (slices done, slices in all).
+
+        Raises:
+            keras_scgm.errors.InputError: the image cannot be used.
+        """
+        settings = self.settings
+        checks.optional(checks.function)("progress", progress)
+        if isinstance(image, (str, Path)):
+            path = checks.path("image", image)
+            volume = read_volume(path, settings.frame, settings.orientation)
+            check_is_image(volume)
+            with ThreadPoolExecutor(1) as beside:
+                digest = beside.submit(sha256_of, path)
+                result = self._segmented(volume, progress)
+            return replace(result, record={**result.record, "input_sha256": digest.result()})
+        if not isinstance(image, nib.spatialimages.SpatialImage):
+            raise InputError(
+                f"image must be a NIfTI file or a nibabel image, received {type(image).__name__}; "
+                "wrap an array with its affine in nibabel.Nifti1Image"
+            )
+        volume = volume_from_image(image, settings.frame, settings.orientation)
+        check_is_image(volume)
+        return self._segmented(volume, progress)
+
+    def _segmented(self, volume: Volume, progress: Progress | None) -> Segmentation:
+        started = time.time()
+        networks, settings = self.networks, self.settings
+        windows = place_windows(volume, networks.spec, networks.predict, settings.window)
+        native = NativeGrid(volume, windows, settings, self.threshold)
+        if not windows.statistics.is_constant:
+            self._fill(native, volume, windows, progress)
+        of_image, of_anatomy = image_doubts(volume, windows), anatomical_doubts(native.features)
+        quality = predict_quality(native.features, [*of_image, *of_anatomy], networks.knows_dark)
+        warnings = result_warnings(
+            volume, windows, of_image, of_anatomy, native.measurements, quality, networks.knows_dark
+        )
+        record = make_record(volume, networks.spec, windows, native.measurements, quality, warnings, started)
+        return Segmentation(
+            volume=volume,
+            mask_voxels=native.mask,
+            probability_voxels=native.probabilities,
+            uncertainty_voxels=native.uncertainty,
+            areas=slice_areas(volume, native.measurements, quality),
+            quality=quality,
+            warnings=warnings,
+            record={**self.provenance, **record},
+        )
+
+    def _fill(self, native: NativeGrid, volume: Volume, windows: Windows, progress: Progress | None) -> None:
+        """Everything that is done chunk by chunk."""
+        networks, settings = self.networks, self.settings
+        predict_windows = WindowPredictor(
+            networks.spec.spacing_mm,
+            self.threshold,
+            around_cord=networks.takes_crops and settings.window == "auto",
+            keeps_detached=settings.binarize == "paper",
+        )
+
+        def read(part: Part) -> tuple[np.ndarray, np.ndarray]:
+            native_slices, _ = volume.view_slices(*part)
+            resampled = windows.geometry.to_windows(native_slices, part[0])
+            return native_slices, windows.statistics.normalize(resampled)[..., np.newaxis]
+
+        def predict(
+            part: Part, given: tuple[np.ndarray, np.ndarray]
+        ) -> tuple[WindowPrediction, Spread | None]:
+            native_slices, slices = given
+            start, _ = part
+
+            def again(network: PredictCrops, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
+                return predict_windows(network, changed_slices, changed, start).probabilities
+
+            found = predict_windows(networks.predict, slices, windows, start)
+            if not settings.uncertainty_passes:
+                return found, None
+            passes, seed = settings.uncertainty_passes, settings.seed
+            return found, measure_spread(
+                networks.predictors, again, native_slices, windows, start, passes, seed
+            )
+
+        def take_in(
+            part: Part,
+            given: tuple[np.ndarray, np.ndarray],
+            found: tuple[WindowPrediction, Spread | None],
+        ) -> None:
+            native.take_in(part[0], *given, *found)
+
+        for _, stop in stream([*chunks(volume.n_slices)], read, predict, take_in):
+            if progress:
+                progress(stop, volume.n_slices)

@@ -1,0 +1,75 @@
+"""Probabilities in the windows of consecutive slices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_scgm.cropping import predict_around
+from keras_scgm.detached_pieces import remove_detached
+from keras_scgm.localization import Windows
+from keras_scgm.runtimes.folding import PredictCrops
+from keras_scgm.slices import is_varied
+
+
+@dataclass(frozen=True)
+class WindowPrediction:
+    """What a network finds in windows.
+
+    Args:
+        probabilities: float32 (slice, rows, columns).
+        n_removed: (slice,) pixels of gray matter that were removed because they lie away from the cord.
+    """
+
+    probabilities: np.ndarray
+    n_removed: np.ndarray
+
+
+@dataclass(frozen=True)
+class WindowPredictor:
+    """How networks are asked for windows, and what is left of their answers.
+
+    Args:
+        spacing_mm: pixel spacing of the windows.
+        threshold: probability above which a pixel is gray matter.
+        around_cord: whether only the part of a window around the cord may be computed.
+        keeps_detached: whether gray matter away from the cord stays.
+    """
+
+    spacing_mm: float
+    threshold: float
+    around_cord: bool
+    keeps_detached: bool
+
+    def __call__(
+        self, predict: PredictCrops, slices: np.ndarray, windows: Windows, start: int
+    ) -> WindowPrediction:
+        """Compute consecutive windows, except those whose probabilities are known.
+
+        Args:
+            predict: the network.
+            slices: z-scored, float32 (slice, rows, columns, 1).
+            windows: of the volume.
+            start: index of the first slice.
+        """
+        known, here = windows.probabilities, slice(start, start + len(slices))
+        centers = None if windows.cord is None else windows.cord[here]
+        probabilities = np.zeros(slices.shape[:3], np.float32)
+        is_new = np.array([start + k not in known for k in range(len(slices))]) & is_varied(slices)
+        if is_new.any() and centers is not None and self.around_cord:
+            probabilities[is_new] = predict_around(
+                predict, slices[is_new], centers[is_new], self.spacing_mm, self.threshold
+            )
+        elif is_new.any():
+            probabilities[is_new] = predict(slices[is_new])
+        for k in range(len(slices)):
+            if start + k in known:
+                probabilities[k] = known[start + k]
+        windows.geometry.clear_past_field(probabilities, start)
+        if centers is None or self.keeps_detached:
+            return WindowPrediction(probabilities, np.zeros(len(slices), int))
+        steps = windows.cord_steps[here]
+        return WindowPrediction(
+            *remove_detached(probabilities, centers, steps, self.threshold, self.spacing_mm)
+        )
