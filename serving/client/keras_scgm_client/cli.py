@@ -12,6 +12,7 @@ from pathlib import Path
 
 from keras_scgm_client import logs
 from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Job
+from keras_scgm_client.dicom import command as dicom_command
 from keras_scgm_client.errors import ClientError, ImageError
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths, find_images
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     segment.set_defaults(run=_segment)
     status = commands.add_parser("status", parents=[server], help="versions on the server")
     status.set_defaults(run=_status)
+    dicom_command.add_parser(commands, [server], _client)
     return parser
 
 

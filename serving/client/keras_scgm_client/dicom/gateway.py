@@ -1,0 +1,337 @@
+"""The gateway: receives series, has them segmented and sends the results, until it is stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from keras_scgm_client import logs
+from keras_scgm_client.client import Client
+from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
+from keras_scgm_client.dicom.results import Finding, make_results
+from keras_scgm_client.dicom.series import Series, SeriesError, read_series, write_nifti
+from keras_scgm_client.dicom.spool import Spool, State
+from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.metrics import Metrics
+from keras_scgm_client.outputs import OutputPaths
+
+LOOK_SECONDS = 0.2
+PRUNE_SECONDS = 60.0
+SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
+STOP_SECONDS = 10.0
+
+_ORIGIN = ("program", "runtime", "weights", "settings", "threshold", "slices", "precision")
+"""Entries of a record on which a result depends besides its image."""
+
+
+@dataclass(frozen=True)
+class GatewayConfig:
+    """Settings of a gateway.
+
+    Args:
+        store: folder for all that it holds.
+        peer: where results are sent.
+        title: AE title.
+        host: address to listen on.
+        port: to listen on; 0 takes a free one.
+        calling: AE titles that may send; any if empty.
+        match: pattern that takes the place of the rule for sequence and echo time.
+        settle_seconds: a series is complete if no image came for so long.
+        deadline_seconds: from the last image to the results' arrival, after which a series fails.
+        keep_days: how long a series that was sent stays on the disk.
+        max_bytes: of all files together.
+        metrics_port: for Prometheus, on the same address; none if None.
+        tls: for both associations; unencrypted if None.
+        retry_failed: begin with what failed before.
+    """
+
+    store: Path
+    peer: Peer
+    title: str = "SCGM"
+    host: str = "127.0.0.1"
+    port: int = 11112
+    calling: Sequence[str] = ()
+    match: re.Pattern[str] | None = None
+    settle_seconds: float = 30.0
+    deadline_seconds: float = float("inf")
+    keep_days: float = 30.0
+    max_bytes: int = 50 * 10**9
+    metrics_port: int | None = None
+    tls: Tls | None = None
+    retry_failed: bool = False
+
+
+@dataclass
+class _Pauses:
+    """Growing pauses between the tries of each series."""
+
+    _tries: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def are_over(self, name: str) -> bool:
+        return time.monotonic() >= self._tries.get(name, (0, 0.0))[1]
+
+    def after_failure(self, name: str) -> float:
+        n_tries = self._tries.get(name, (0, 0.0))[0] + 1
+        seconds = min(LONGEST_PAUSE_SECONDS, SHORTEST_PAUSE_SECONDS * 2 ** min(n_tries - 1, 20))
+        self._tries[name] = n_tries, time.monotonic() + seconds
+        return seconds
+
+    def forget(self, name: str) -> None:
+        self._tries.pop(name, None)
+
+
+class _Metrics:
+    def __init__(self, spool: Spool, registry: CollectorRegistry) -> None:
+        self.series = Counter(
+            "scgm_gateway_series",
+            "Series that were sent, ignored or failed",
+            ["outcome"],
+            registry=registry,
+        )
+        self.verdicts = Counter(
+            "scgm_gateway_verdicts", "Verdicts of segmented series", ["verdict"], registry=registry
+        )
+        pending = Gauge("scgm_gateway_pending", "Series on the disk", ["state"], registry=registry)
+        states: tuple[State, ...] = ("incoming", "outgoing", "failed")
+        for state in states:
+            pending.labels(state).set_function(partial(self._count, spool, state))
+
+    @staticmethod
+    def _count(spool: Spool, state: State) -> int:
+        return len(spool.names(state))
+
+
+def log(event: str, series: str = "", level: int = logging.INFO, /, **fields: Any) -> None:
+    """Say what happens, without patient data: a series is named by its keyed hash."""
+    details = ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None)
+    message = ": ".join(part for part in (series, event, details) if part)
+    logs.say(level, message, event=event, series=series or None, **fields)
+
+
+class Gateway:
+    """A listener, a thread that segments and a thread that sends.
+
+    Args:
+        config: settings.
+        client: of the server.
+        metrics: of the client.
+
+    Raises:
+        ClientError: the folder or a TLS file cannot be used.
+    """
+
+    def __init__(self, config: GatewayConfig, client: Client, metrics: Metrics) -> None:
+        self.config = config
+        self._client = client
+        self._stop = threading.Event()
+        self._spool = Spool(config.store, config.max_bytes)
+        self._metrics = _Metrics(self._spool, metrics.registry)
+        self._registry = metrics.registry
+        self._listener = Listener(
+            self._spool, config.title, config.calling, config.match, self._log, config.tls
+        )
+        self._sender = Sender(config.peer, config.title, config.tls)
+        self._pauses = _Pauses()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> int:
+        """Begin to work.
+
+        Returns:
+            The port of the listener.
+
+        Raises:
+            ClientError: an address cannot be used.
+        """
+        config = self.config
+        if config.retry_failed:
+            for name in self._spool.retry_failed():
+                log("tried again", name)
+        port = self._listener.start(config.host, config.port)
+        if config.metrics_port is not None:
+            try:
+                start_http_server(config.metrics_port, config.host, self._registry)
+            except OSError as error:
+                raise ClientError(
+                    f"{config.host}:{config.metrics_port}: cannot listen there ({error.strerror}); "
+                    "check --metrics-port"
+                ) from error
+        log("started", port=port)
+        for work in (self._segment_all, self._send_all, self._prune):
+            self._threads.append(threading.Thread(target=self._repeat, args=(work,), daemon=True))
+            self._threads[-1].start()
+        return port
+
+    def stop(self) -> None:
+        """Take no more images, and end after the step at hand or `STOP_SECONDS`."""
+        self._stop.set()
+        self._listener.stop()
+        ends = time.monotonic() + STOP_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+        log("stopped")
+
+    def _repeat(self, work: Callable[[], None]) -> None:
+        while not self._stop.wait(LOOK_SECONDS):
+            try:
+                work()
+            except Exception as error:
+                _log_unexpected(error)
+
+    def _log(self, event: str, series: str = "", level: int = logging.INFO, /, **fields: Any) -> None:
+        if event == "ignored":
+            self._metrics.series.labels(event).inc()
+        log(event, series, level, **fields)
+
+    def _segment_all(self) -> None:
+        for name in self._spool.complete(self.config.settle_seconds, self._listener.receiving()):
+            images = self._spool.images("incoming", name)
+            self._step(name, images, "incoming", "outgoing", partial(self._segment, name, images))
+
+    def _send_all(self) -> None:
+        for name in self._spool.names("outgoing"):
+            images = self._spool.images("outgoing", name)
+            self._step(name, images, "outgoing", "sent", partial(self._send, name))
+
+    def _step(
+        self, name: str, images: Sequence[Path], source: State, target: State, work: Callable[[], None]
+    ) -> None:
+        """Do something for a series and change its state, or plan another try."""
+        if self._stop.is_set() or not self._pauses.are_over(name):
+            return
+        try:
+            work()
+        except (SeriesError, ImageError, PeerRefuses) as error:
+            self._fail(name, images, source, error, str(error))
+        except (ClientError, PeerUnavailable, OSError) as error:
+            reason = f"{error.strerror}" if isinstance(error, OSError) else str(error)
+            if time.time() - self._spool.received(name, source) > self.config.deadline_seconds:
+                self._fail(name, images, source, error, f"{reason}; not done within --deadline")
+            else:
+                log(
+                    "waiting",
+                    name,
+                    logging.WARNING,
+                    reason=reason,
+                    seconds=self._pauses.after_failure(name),
+                    request_id=_request_id(error),
+                )
+        except Exception as error:
+            _log_unexpected(error, name)
+            reason = f"an unexpected {type(error).__name__}; the log has its place"
+            self._fail(name, images, source, error, reason)
+        else:
+            self._pauses.forget(name)
+            if self._spool.advance(name, images, source, target) and target == "sent":
+                self._metrics.series.labels("sent").inc()
+                log("sent", name)
+
+    def _fail(
+        self, name: str, images: Iterable[Path], source: State, error: BaseException, reason: str
+    ) -> None:
+        self._pauses.forget(name)
+        if self._spool.advance(name, images, source, "failed", reason):
+            self._metrics.series.labels("failed").inc()
+            log("failed", name, logging.ERROR, reason=reason, request_id=_request_id(error))
+
+    def _segment(self, name: str, images: Sequence[Path]) -> None:
+        if self._spool.has_results(name, images):
+            return
+        series = read_series(images)
+        finding = self._ask(series, self._spool.path("incoming", name) / "work" / f"{name}.nii.gz")
+        self._spool.write_results(name, images, make_results(series, finding))
+        self._metrics.verdicts.labels(finding.verdict).inc()
+        log("segmented", name, verdict=finding.verdict, request_id=finding.request_id)
+
+    def _ask(self, series: Series, image: Path) -> Finding:
+        shutil.rmtree(image.parent, ignore_errors=True)
+        image.parent.mkdir()
+        write_nifti(series, image)
+        paths = OutputPaths.for_input(image)
+        self._client.segment(image)
+        record = json.loads(paths.record.read_text())
+        quality = record["quality"]
+        weights = " + ".join(entry["name"] for entry in record["weights"])
+        return Finding(
+            mask=np.asarray(nib.Nifti1Image.from_filename(paths.mask).dataobj),
+            picture=paths.picture.read_bytes(),
+            verdict=quality["verdict"],
+            predicted_dsc=quality["predicted_dsc"],
+            texts=tuple(text for text in (quality["reason"], *record["warnings"]) if text),
+            version=f"{record['program']}, weights {weights}",
+            request_id=record["request_id"],
+            origin={key: record[key] for key in _ORIGIN if key in record},
+        )
+
+    def _send(self, name: str) -> None:
+        files = self._spool.unsent(name)
+        if files:
+            self._sender.send(files, self._spool.mark_sent)
+
+    def _prune(self) -> None:
+        if self._stop.wait(PRUNE_SECONDS):
+            return
+        for name in self._spool.prune(self.config.keep_days * 86400):
+            log("deleted", name)
+
+
+def _request_id(error: BaseException) -> str | None:
+    return error.request_id if isinstance(error, ClientError) else None
+
+
+def _log_unexpected(error: BaseException, series: str = "") -> None:
+    # The text of an error may hold values of a header, its place does not.
+    places = traceback.extract_tb(error.__traceback__)
+    log(
+        "unexpected error",
+        series,
+        logging.ERROR,
+        error=type(error).__name__,
+        place=[f"{Path(place.filename).name}:{place.lineno}" for place in places],
+    )
+
+
+def run(config: GatewayConfig, client: Client, metrics: Metrics) -> int:
+    """Work until SIGTERM or SIGINT.
+
+    Raises:
+        ClientError: the folder or an address cannot be used.
+    """
+    _keep_quiet()
+    gateway = Gateway(config, client, metrics)
+    gateway.start()
+    with contextlib.suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    gateway.stop()
+    sys.stderr.flush()
+    # A thread that waits for the server or the receiver must not hold up the end; the disk is consistent.
+    os._exit(0)
+
+
+def _keep_quiet() -> None:
+    """Files for this user alone, and no words of the DICOM packages, which quote headers."""
+    os.umask(0o077)
+    warnings.simplefilter("ignore")
+    for package in ("pynetdicom", "pydicom", "highdicom"):
+        logger = logging.getLogger(package)
+        logger.handlers = [logging.NullHandler()]
+        logger.propagate = False
+    threading.excepthook = lambda thread: _log_unexpected(thread.exc_value or RuntimeError())

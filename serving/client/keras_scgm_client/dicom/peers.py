@@ -1,0 +1,305 @@
+"""The network side of the gateway: images come in and results go out over DICOM associations."""
+
+from __future__ import annotations
+
+import logging
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydicom import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+)
+from pynetdicom import AE, AllStoragePresentationContexts, VerificationPresentationContexts, _config, evt
+from pynetdicom.events import Event
+
+from keras_scgm_client.dicom.series import why_ignored
+from keras_scgm_client.dicom.spool import Spool, SpoolFull
+from keras_scgm_client.errors import ClientError
+
+SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
+"""Status of a C-STORE response (PS3.4, B.2.3)."""
+MAX_ASSOCIATIONS = 10
+CONNECT_SECONDS, HANDSHAKE_SECONDS, NETWORK_SECONDS = 10.0, 3.0, 60.0
+
+_PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1)
+_AE_TITLE = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?")
+
+
+class PeerUnavailable(Exception):
+    """The receiver is away or full; worth another try."""
+
+
+class PeerRefuses(Exception):
+    """The receiver does not take the result; trying again changes nothing."""
+
+
+class Log(Protocol):
+    def __call__(self, event: str, series: str = "", level: int = ..., /, **fields: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Where results are sent.
+
+    Args:
+        title: its AE title.
+        host: name or address.
+        port: its DICOM port.
+    """
+
+    title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Peer:
+        """`AET@HOST:PORT`.
+
+        Raises:
+            ValueError: another form.
+        """
+        title, _, address = text.partition("@")
+        host, _, port = address.rpartition(":")
+        if not (is_ae_title(title) and host and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{text}: not a DICOM address; give for example PACS@pacs.example.org:104")
+        return cls(title, host.strip("[]"), int(port))
+
+
+@dataclass(frozen=True)
+class Tls:
+    """Files for DICOM over TLS, in which both sides show a certificate.
+
+    Args:
+        certificate: of the gateway.
+        key: of the certificate.
+        ca: the authority that the other side's certificate must be of.
+    """
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Settings for connections from senders.
+
+        Raises:
+            ClientError: a file cannot be used.
+        """
+        return self._with_files(_ServerContext(ssl.PROTOCOL_TLS_SERVER))
+
+    def client_context(self) -> ssl.SSLContext:
+        """Settings for connections to the receiver; same errors."""
+        return self._with_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def _with_files(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        try:
+            context.load_verify_locations(self.ca)
+            context.load_cert_chain(self.certificate, self.key)
+        except OSError as error:
+            raise ClientError(f"the DICOM TLS files cannot be used ({error}); check them") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+
+class _ServerContext(ssl.SSLContext):
+    """Ends handshakes that take long, because pynetdicom takes up one connection at a time."""
+
+    def wrap_socket(self, sock: socket.socket, *arguments: Any, **settings: Any) -> ssl.SSLSocket:
+        sock.settimeout(HANDSHAKE_SECONDS)
+        wrapped = super().wrap_socket(sock, *arguments, **settings)
+        wrapped.settimeout(NETWORK_SECONDS)
+        return wrapped
+
+
+def is_ae_title(text: str) -> bool:
+    """Whether DICOM allows an application entity title: 1 to 16 ASCII characters without backslash."""
+    return _AE_TITLE.fullmatch(text) is not None
+
+
+def readable_syntaxes() -> list[str]:
+    """Transfer syntaxes that lose nothing and that the installed packages decode."""
+    compressed = [syntax for syntax in _LOSSLESS if get_decoder(syntax).is_available]
+    return [str(syntax) for syntax in (*_PLAIN, DeflatedExplicitVRLittleEndian, *compressed)]
+
+
+class Listener:
+    """Takes images and acknowledges each when it is safe on the disk.
+
+    Args:
+        spool: where they go.
+        title: AE title; called by another one, it refuses.
+        calling: AE titles that may send; any if empty.
+        match: see `why_ignored`.
+        log: what happens.
+        tls: unencrypted if None.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        title: str,
+        calling: Sequence[str],
+        match: re.Pattern[str] | None,
+        log: Log,
+        tls: Tls | None,
+    ) -> None:
+        self._spool = spool
+        self._match = match
+        self._log = log
+        self._tls = tls
+        self._receiving: dict[threading.Thread, set[str]] = {}
+        self._lock = threading.Lock()
+        self._entity = _entity(title)
+        self._entity.require_called_aet = True
+        self._entity.require_calling_aet = list(calling)
+        self._entity.maximum_associations = MAX_ASSOCIATIONS
+        for context in (*VerificationPresentationContexts, *AllStoragePresentationContexts):
+            self._entity.add_supported_context(context.abstract_syntax or "", readable_syntaxes())
+
+    def start(self, host: str, port: int) -> int:
+        """Listen, in threads of its own.
+
+        Returns:
+            The port.
+
+        Raises:
+            ClientError: the address cannot be used.
+        """
+        context = self._tls.server_context() if self._tls else None
+        try:
+            server = self._entity.start_server(
+                (host, port), block=False, ssl_context=context, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+            )
+        except OSError as error:
+            raise ClientError(
+                f"{host}:{port}: cannot listen there ({error.strerror}); check --host and --port"
+            ) from error
+        assert server is not None
+        return int(server.server_address[1])
+
+    def stop(self) -> None:
+        """Take no more associations, and end those that are open."""
+        self._entity.shutdown()
+
+    def receiving(self) -> set[str]:
+        """Series of which images came over associations that are still open."""
+        with self._lock:
+            self._receiving = {link: names for link, names in self._receiving.items() if link.is_alive()}
+            return set().union(*self._receiving.values())
+
+    def _store(self, event: Event) -> int:
+        try:
+            return self._keep(event.assoc, event.dataset, event.encoded_dataset)
+        except SpoolFull:
+            self._log("refused", "", logging.WARNING, reason="the folder holds --max-gb")
+            return OUT_OF_RESOURCES
+        except OSError as error:
+            self._log("refused", "", logging.WARNING, reason=f"{error.strerror}")
+            return OUT_OF_RESOURCES
+        except Exception as error:
+            # Texts of foreign errors may hold values of the header.
+            self._log("refused", "", logging.WARNING, reason=f"not understood ({type(error).__name__})")
+            return NOT_UNDERSTOOD
+
+    def _keep(self, link: threading.Thread, image: Dataset, encoded: Callable[[], bytes]) -> int:
+        series_uid, instance_uid = str(image.SeriesInstanceUID), str(image.SOPInstanceUID)
+        reason = why_ignored(image, self._match)
+        if reason:
+            noted = self._spool.ignore(series_uid, reason)
+            if noted:
+                self._log("ignored", noted, reason=reason)
+            return SUCCESS
+        name = self._spool.name(series_uid)
+        with self._lock:
+            names = self._receiving.setdefault(link, set())
+            is_first = name not in names
+            names.add(name)
+        is_new = self._spool.store(series_uid, instance_uid, encoded())
+        if is_first:
+            self._log("receiving" if is_new else "received before", name)
+        return SUCCESS
+
+
+class Sender:
+    """Sends results to a receiver.
+
+    Args:
+        peer: the receiver.
+        title: AE title of the gateway.
+        tls: unencrypted if None.
+
+    Raises:
+        ClientError: a TLS file cannot be used.
+    """
+
+    def __init__(self, peer: Peer, title: str, tls: Tls | None) -> None:
+        self._peer = peer
+        self._entity = _entity(title)
+        self._context = tls.client_context() if tls else None
+        for storage in (SegmentationStorage, SecondaryCaptureImageStorage):
+            self._entity.add_requested_context(storage, list(_PLAIN))
+
+    def send(self, files: Sequence[Path], accepted: Callable[[Path], None]) -> None:
+        """Send files over one association.
+
+        Args:
+            files: DICOM files.
+            accepted: called with each that the receiver has.
+
+        Raises:
+            PeerUnavailable: not all were sent.
+            PeerRefuses: a file is refused for good.
+        """
+        tls = (self._context, self._peer.host) if self._context else None
+        link = self._entity.associate(
+            self._peer.host, self._peer.port, ae_title=self._peer.title, tls_args=tls
+        )
+        if not link.is_established:
+            refused = link.is_rejected
+            raise PeerUnavailable(
+                "the receiver rejects the association; check the AE titles" if refused else "no association"
+            )
+        try:
+            for file in files:
+                try:
+                    status = link.send_c_store(file).get("Status")
+                except ValueError as error:
+                    raise PeerRefuses(f"the receiver does not take objects such as {file.stem}") from error
+                except RuntimeError as error:
+                    raise PeerUnavailable("the association was ended") from error
+                if status is None:
+                    raise PeerUnavailable("no answer from the receiver")
+                if status != SUCCESS and status >> 12 != 0xB:
+                    refused = status >> 8 == 0xA9 or status >> 12 == 0xC or status == 0x0122
+                    error_type = PeerRefuses if refused else PeerUnavailable
+                    raise error_type(f"the receiver answers {file.stem} with status {status:04X}")
+                accepted(file)
+        finally:
+            if link.is_established:
+                link.release()
+
+
+def _entity(title: str) -> AE:
+    _config.LOG_HANDLER_LEVEL = "none"
+    entity = AE(title)
+    entity.connection_timeout = CONNECT_SECONDS
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = NETWORK_SECONDS
+    return entity

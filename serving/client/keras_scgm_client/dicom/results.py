@@ -1,0 +1,213 @@
+"""A mask and its picture as DICOM objects of the patient's study."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import highdicom as hd
+import numpy as np
+from PIL import Image
+from pydicom import Dataset
+from pydicom.sr.codedict import codes
+
+from keras_scgm_client.dicom.series import Series
+
+MAKER, PRODUCT, SERIAL_NUMBER = "keras_scgm", "scgm-client", "0"
+UTF8 = "ISO_IR 192"
+SEGMENTATION, PICTURE = "1_segmentation.dcm", "2_picture.dcm"
+"""Names of the files, in the order in which they are sent."""
+
+_IDENTITY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""By which archives match objects; the results have them as they are in the images, in order or not."""
+_LONG_STRING, _SHORT_TEXT = 64, 1024
+_LARGEST_INTEGER_STRING = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the server says of a series.
+
+    Args:
+        mask: voxels along columns, rows and slices, 0 and 1.
+        picture: PNG to check the mask by.
+        verdict: pass, review or fail.
+        predicted_dsc: expected Dice coefficient with a reference; NaN if not known.
+        texts: the reason of the verdict, and warnings.
+        version: of program and weights, for people.
+        request_id: by which the request is found in the logs of proxy and server.
+        origin: all that a result depends on besides the images; results of another origin are other objects.
+    """
+
+    mask: np.ndarray = field(repr=False)
+    picture: bytes = field(repr=False)
+    verdict: str
+    predicted_dsc: float
+    texts: tuple[str, ...]
+    version: str
+    request_id: str
+    origin: Mapping[str, Any]
+
+    @property
+    def _judgement(self) -> str:
+        dsc = "" if math.isnan(self.predicted_dsc) else f", predicted DSC {self.predicted_dsc:.2f}"
+        return f"{self.verdict}{dsc}"
+
+    @property
+    def title(self) -> str:
+        """For the lists of a viewer."""
+        return _cut(f"Gray matter, research only: {self._judgement}", _LONG_STRING)
+
+    @property
+    def description(self) -> str:
+        lines = (
+            "Spinal cord gray matter. For research, not for diagnosis.",
+            f"Verdict: {self._judgement}.",
+            *self.texts,
+        )
+        return _cut("\r\n".join(lines), _SHORT_TEXT)
+
+
+def make_results(series: Series, finding: Finding) -> dict[str, bytes]:
+    """Both objects as files.
+
+    Their identifiers depend on the images and the origin of the result alone, so that a result that is made again
+    is the same object to every archive.
+
+    Args:
+        series: the images.
+        finding: the answer for them.
+
+    Returns:
+        Name -> content.
+    """
+    sources = [_without_identity(image, series) for image in series.images]
+    made = {
+        SEGMENTATION: _segmentation(series, sources, finding),
+        PICTURE: _picture(series, sources, finding),
+    }
+    for dataset in made.values():
+        for keyword in _IDENTITY:
+            if keyword in series.images[0]:
+                dataset.add(series.images[0][keyword])
+    return {name: _file(dataset) for name, dataset in made.items()}
+
+
+def _without_identity(image: Dataset, series: Series) -> Dataset:
+    """The header for highdicom, which takes only values that are in order."""
+    header = Dataset()
+    for element in image:
+        if element.keyword not in (*_IDENTITY, "PixelData"):
+            header.add(element)
+    for keyword in _IDENTITY:
+        setattr(header, keyword, "")
+    if not header.get("SliceThickness"):
+        header.SliceThickness = f"{series.volume.spacing_between_slices:.6g}"
+    return header
+
+
+def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) -> Dataset:
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=MAKER,
+        family=codes.DCM.ArtificialIntelligence,
+        version=_cut(finding.version, _LONG_STRING),
+    )
+    segment = hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label="Spinal cord gray matter",
+        segmented_property_category=codes.SCT.AnatomicalStructure,
+        segmented_property_type=codes.SCT.SpinalCordGrayMatter,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_uid=_uid(series, finding, "segment"),
+        tracking_id=f"{MAKER} gray matter",
+    )
+    segment.SegmentDescription = finding.description
+    mask = series.volume.with_array(finding.mask.astype(np.uint8))
+    return hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=mask.permute_spatial_axes([2, 1, 0]),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=[segment],
+        omit_empty_frames=False,
+        content_label="GRAY_MATTER",
+        content_description=finding.title,
+        content_qualification=hd.ContentQualificationValues.RESEARCH,
+        device_serial_number=SERIAL_NUMBER,
+        **_common(series, finding, "segmentation", 1),
+    )
+
+
+def _picture(series: Series, sources: Sequence[Dataset], finding: Finding) -> Dataset:
+    with Image.open(io.BytesIO(finding.picture)) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    capture = hd.sc.SCImage.from_ref_dataset(
+        ref_dataset=sources[0],
+        pixel_array=pixels,
+        photometric_interpretation=hd.PhotometricInterpretationValues.RGB,
+        bits_allocated=8,
+        coordinate_system=hd.CoordinateSystemNames.PATIENT,
+        patient_orientation=("L", "P"),
+        **_common(series, finding, "picture", 2),
+    )
+    capture.DerivationDescription = finding.description
+    # The picture's words are about the mask; identifying ones would be "YES".
+    capture.BurnedInAnnotation = "NO"
+    capture.SourceImageSequence = [_reference(image) for image in sources]
+    return capture
+
+
+def _common(series: Series, finding: Finding, kind: str, number: int) -> dict[str, Any]:
+    series_number = 100 * int(series.images[0].get("SeriesNumber") or 90) + number
+    return {
+        "series_instance_uid": _uid(series, finding, f"series of {kind}"),
+        "sop_instance_uid": _uid(series, finding, kind),
+        "series_number": series_number if 0 < series_number <= _LARGEST_INTEGER_STRING else 9000 + number,
+        "instance_number": 1,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": PRODUCT,
+        "software_versions": _cut(finding.version, _LONG_STRING),
+        "series_description": finding.title,
+        "specific_character_set": UTF8,
+    }
+
+
+def _uid(series: Series, finding: Finding, kind: str) -> str:
+    identity = [
+        sorted(str(image.SOPInstanceUID) for image in series.images),
+        dict(finding.origin),
+        kind,
+    ]
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(identity, sort_keys=True)).int}"
+
+
+def _reference(image: Dataset) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = image.SOPClassUID
+    reference.ReferencedSOPInstanceUID = image.SOPInstanceUID
+    return reference
+
+
+def _file(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

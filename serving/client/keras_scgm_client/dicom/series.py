@@ -1,0 +1,191 @@
+"""A DICOM series: whether it is to be segmented, and its voxels as a NIfTI file."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.multival import MultiValue
+from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
+
+MULTI_FRAME = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
+MR_CLASSES = (MRImageStorage, *MULTI_FRAME)
+SHORTEST_ECHO_MS = 4.0
+"""Gradient echoes with shorter echo times are T1- or proton density-weighted."""
+ORIENTATION_TOLERANCE = 1e-3
+"""Of direction cosines, which scanners round differently from image to image."""
+
+_OTHER_KINDS = {"LOCALIZER", "PROJECTION IMAGE", "P", "PHASE", "PHASE MAP", "MIP", "MPR"}
+_REQUIRED = (
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SOPInstanceUID",
+    "FrameOfReferenceUID",
+    "Rows",
+    "Columns",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PixelData",
+)
+_REQUIRED_OF_FRAMES = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_COMMON = {
+    "StudyInstanceUID": "studies",
+    "FrameOfReferenceUID": "frames of reference",
+    "Rows": "sizes",
+    "Columns": "sizes",
+    "PixelSpacing": "spacings",
+}
+
+
+class SeriesError(Exception):
+    """The series cannot be segmented; the message is one line without patient data."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of a series and their volume.
+
+    Args:
+        images: single-frame images, or one multi-frame image.
+        volume: voxels along columns, rows and slices, in DICOM's patient coordinates.
+    """
+
+    images: Sequence[Dataset]
+    volume: hd.Volume
+
+
+def why_ignored(image: Dataset, match: re.Pattern[str] | None = None) -> str:
+    """Why an image does not belong to a T2*-weighted axial series; empty if it does.
+
+    Args:
+        image: header of any DICOM object.
+        match: pattern for protocol, series description or sequence name; takes the place of the rule for sequence
+            and echo time.
+    """
+    if image.get("SOPClassUID") not in MR_CLASSES or image.get("Modality", "MR") != "MR":
+        return "not an MR image"
+    if _OTHER_KINDS.intersection(_values(image, "ImageType")):
+        return "a localizer, a phase image or a projection"
+    orientation = _values(image, "ImageOrientationPatient")
+    if len(orientation) != 6:
+        return "no orientation in the header"
+    normal = np.abs(np.cross(orientation[:3], orientation[3:]))
+    if normal.argmax() != 2:
+        return "not axial"
+    if match is not None:
+        names = (str(image.get(name, "")) for name in ("ProtocolName", "SeriesDescription", "SequenceName"))
+        return "" if any(match.search(name) for name in names) else "its names do not match --match"
+    kinds = {str(kind) for kind in _values(image, "ScanningSequence")}
+    is_gradient = ("GR" in kinds and not kinds & {"IR", "SE"}) or "GRADIENT" in _values(
+        image, "EchoPulseSequence"
+    )
+    if not is_gradient or "YES" in _values(image, "InversionRecovery"):
+        return "not a gradient echo"
+    echo_ms = _values(image, "EchoTime") or _values(image, "EffectiveEchoTime")
+    if not echo_ms or float(echo_ms[0]) < SHORTEST_ECHO_MS:
+        return f"an echo time under {SHORTEST_ECHO_MS:g} ms, or none in the header"
+    return ""
+
+
+def read_series(files: Sequence[Path]) -> Series:
+    """Read all images of a series.
+
+    Raises:
+        SeriesError: they are not one volume of evenly spaced slices.
+    """
+    images = [dcmread(file) for file in sorted(files)]
+    _check(images)
+    try:
+        if images[0].SOPClassUID in MULTI_FRAME:
+            volume = hd.Image.from_dataset(images[0], copy=False).get_volume(
+                apply_real_world_transform=False, rtol=0.01
+            )
+        else:
+            if len(images) == 1:
+                spacing = images[0].get("SpacingBetweenSlices") or images[0].get("SliceThickness")
+                images[0].SpacingBetweenSlices = spacing or 1.0
+            volume = hd.get_volume_from_series(
+                images, apply_real_world_transform=False, orientation_tol=ORIENTATION_TOLERANCE
+            )
+    except Exception as error:
+        # The text of foreign errors may hold values of the header.
+        raise SeriesError(
+            f"its images are not one volume that can be read ({type(error).__name__})"
+        ) from error
+    return Series(images, volume.permute_spatial_axes([2, 1, 0]))
+
+
+def write_nifti(series: Series, path: Path) -> None:
+    """Write the volume, as whole numbers if its values are whole."""
+    values = series.volume.array
+    is_whole = np.array_equal(values, np.rint(values)) and np.abs(values).max() < 2**31
+    image = nib.Nifti1Image(
+        values.astype(np.int64 if is_whole else np.float32),
+        series.volume.get_affine("RAS"),
+        dtype="smallest" if is_whole else np.float32,
+    )
+    image.header.set_xyzt_units("mm")
+    image.set_sform(image.affine, code="scanner")
+    image.set_qform(image.affine, code="scanner")
+    nib.save(image, path)
+
+
+def _check(images: Sequence[Dataset]) -> None:
+    """Tell the usual faults apart, which highdicom refuses with one text."""
+    if not images:
+        raise SeriesError("it has no images")
+    is_multi_frame = images[0].SOPClassUID in MULTI_FRAME
+    if is_multi_frame and len(images) > 1:
+        raise SeriesError(f"it has {len(images)} multi-frame images, which are not one volume")
+    for keyword in (*_REQUIRED, *(() if is_multi_frame else _REQUIRED_OF_FRAMES)):
+        if any(image.get(keyword) is None for image in images):
+            raise SeriesError(f"an image without {keyword}")
+    if any(image.SamplesPerPixel != 1 for image in images):
+        raise SeriesError("colour images")
+    if is_multi_frame:
+        return
+    for keyword, plural in _COMMON.items():
+        if len({str(image[keyword].value) for image in images}) > 1:
+            raise SeriesError(f"images of several {plural}; a series must be one volume")
+    directions = np.array([image.ImageOrientationPatient for image in images], float)
+    if np.ptp(directions, axis=0).max() > ORIENTATION_TOLERANCE:
+        raise SeriesError("images of several orientations; a series must be one volume")
+    places = Counter(tuple(map(float, image.ImagePositionPatient)) for image in images)
+    if max(places.values()) > 1:
+        n_echoes = len({str(image.get("EchoTime")) for image in images})
+        kind = (
+            f"{n_echoes} echo times; combine them" if n_echoes > 1 else "repetitions, perhaps; average them"
+        )
+        raise SeriesError(f"several images at one position ({kind} before)")
+    normal = np.cross(directions[0][:3], directions[0][3:])
+    steps = np.diff(np.sort(np.array(list(places)) @ normal))
+    if len(steps) and np.ptp(steps) > 0.02 * steps.mean():
+        raise SeriesError(
+            f"slices {steps.min():.2f} to {steps.max():.2f} mm apart; an image is missing, or they are not one volume"
+        )
+
+
+def _values(image: Dataset, keyword: str) -> list[Any]:
+    """Values of an attribute, in a multi-frame image those of its first frame; empty if there are none."""
+    for place in _places(image):
+        value = place.get(keyword)
+        if value is not None and value != "":
+            return list(value) if isinstance(value, MultiValue) else [value]
+    return []
+
+
+def _places(image: Dataset) -> Iterator[Dataset]:
+    yield image
+    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+        for group in image.get(groups, [])[:1]:
+            for element in group:
+                if element.VR == "SQ":
+                    yield from element.value[:1]

@@ -1,0 +1,295 @@
+"""What the gateway holds, on disk only: one folder per series, and the folder above it is its state.
+
+| state | |
+|---|---|
+| `incoming` | images, until no more come; then being segmented |
+| `outgoing` | results to be sent |
+| `sent` | all results accepted by the receiver |
+| `failed` | `reason.txt` says why |
+| `ignored` | `reason.txt` alone; the images are not kept |
+
+A change of state is one rename, so that a program that ends at any moment goes on where it was. Folders and files
+have names made by a keyed hash of DICOM's identifiers; the key is in the folder, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TextIO
+
+from keras_scgm_client.errors import ClientError
+
+State = Literal["incoming", "outgoing", "sent", "failed", "ignored"]
+STATES: tuple[State, ...] = ("incoming", "outgoing", "sent", "failed", "ignored")
+_REASON = "reason.txt"
+_RESULTS_OF = "images.txt"
+
+
+class SpoolFull(Exception):
+    """The folder holds as much as it may."""
+
+
+class Spool:
+    """The folder of a gateway; safe to use from several threads.
+
+    Args:
+        folder: made if missing; one gateway at a time.
+        max_bytes: of all files together, beyond which no more images are taken.
+
+    Raises:
+        ClientError: the folder cannot be used, or another gateway uses it.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self._lock = threading.RLock()
+        self._temporary = folder / "tmp"
+        try:
+            for path in (folder, *(folder / state for state in STATES)):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock_file = _locked(folder / "lock")
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._temporary.mkdir(mode=0o700)
+            self._key = self._read_key()
+            for name in self.names("incoming"):
+                if self.images("incoming", name):
+                    # A sender that was cut off gets time to begin again.
+                    os.utime(self._images(self.path("incoming", name)))
+                else:
+                    shutil.rmtree(self.path("incoming", name))
+        except BlockingIOError as error:
+            raise ClientError(f"{folder}: another gateway uses it; give it a folder of its own") from error
+        except OSError as error:
+            raise ClientError(f"{folder}: cannot be used ({error.strerror}); check --store") from error
+        self._n_bytes = self._measure()
+
+    def _read_key(self) -> bytes:
+        path = self.folder / "key"
+        if not path.exists():
+            self._place(secrets.token_bytes(32), path)
+        return path.read_bytes()
+
+    def close(self) -> None:
+        self._lock_file.close()
+
+    def name(self, uid: str) -> str:
+        """Name for a DICOM identifier in files and logs."""
+        return hmac.new(self._key, uid.encode(), hashlib.sha256).hexdigest()[:16]
+
+    def names(self, state: State) -> list[str]:
+        return sorted(path.name for path in (self.folder / state).iterdir())
+
+    def path(self, state: State, name: str) -> Path:
+        return self.folder / state / name
+
+    def images(self, state: State, name: str) -> list[Path]:
+        return sorted(self._images(self.path(state, name)).glob("*.dcm"))
+
+    @staticmethod
+    def _images(folder: Path) -> Path:
+        return folder / "images"
+
+    def store(self, series_uid: str, instance_uid: str, content: bytes) -> bool:
+        """Keep an image; when this returns, a power cut does not lose it.
+
+        An image that is there already, in any state, is not stored again. A new one brings a series that was
+        finished back to `incoming`.
+
+        Returns:
+            Whether it was new.
+
+        Raises:
+            SpoolFull: no room.
+            OSError: it could not be written.
+        """
+        name, file = self.name(series_uid), f"{self.name(instance_uid)}.dcm"
+        with self._lock:
+            if self._holder(name, file):
+                return False
+            if self._n_bytes + len(content) > self.max_bytes:
+                raise SpoolFull
+            self._n_bytes += len(content)
+        temporary = self._write(content)
+        with self._lock:
+            target = self.path("incoming", name)
+            for state in ("outgoing", "sent", "failed"):
+                if self.path(state, name).exists():
+                    self._move(name, state, "incoming")
+            shutil.rmtree(self.path("ignored", name), ignore_errors=True)
+            self._images(target).mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, self._images(target) / file)
+            for folder in (self._images(target), target, target.parent):
+                _sync(folder)
+        return True
+
+    def _holder(self, name: str, file: str) -> State | None:
+        for state in STATES:
+            if (self._images(self.path(state, name)) / file).exists():
+                return state
+        return None
+
+    def ignore(self, series_uid: str, reason: str) -> str | None:
+        """Note why images of a series are not kept.
+
+        Returns:
+            The name of the series if this was not known.
+        """
+        name = self.name(series_uid)
+        with self._lock:
+            if any(self.path(state, name).exists() for state in STATES):
+                return None
+            self.path("ignored", name).mkdir()
+            (self.path("ignored", name) / _REASON).write_text(f"{reason}\n")
+        return name
+
+    def complete(self, settle_seconds: float, busy: Iterable[str] = ()) -> list[str]:
+        """Series for which no image came for some time, except those that are being received."""
+        now = time.time()
+        ready = set(self.names("incoming")) - set(busy)
+        return sorted(name for name in ready if now - self.received(name) >= settle_seconds)
+
+    def received(self, name: str, state: State = "incoming") -> float:
+        """When the last image of a series came, in seconds since the epoch."""
+        try:
+            return self._images(self.path(state, name)).stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
+
+    def has_results(self, name: str, images: Iterable[Path]) -> bool:
+        """Whether the results of exactly these images are there, from before the program ended."""
+        try:
+            return (self.path("incoming", name) / "results" / _RESULTS_OF).read_text() == _listing(images)
+        except FileNotFoundError:
+            return False
+
+    def write_results(self, name: str, images: Iterable[Path], results: dict[str, bytes]) -> None:
+        """Write all results of a series.
+
+        Raises:
+            OSError: they could not be written.
+        """
+        folder = self.path("incoming", name) / "results"
+        shutil.rmtree(folder, ignore_errors=True)
+        (folder / "sent").mkdir(parents=True)
+        for file, content in results.items():
+            self._place(content, folder / file)
+        self._place(_listing(images).encode(), folder / _RESULTS_OF)
+
+    def unsent(self, name: str) -> list[Path]:
+        return sorted((self.path("outgoing", name) / "results").glob("*.dcm"))
+
+    def mark_sent(self, file: Path) -> None:
+        """Note that the receiver has a result."""
+        os.replace(file, file.parent / "sent" / file.name)
+        _sync(file.parent / "sent")
+        _sync(file.parent)
+
+    def advance(
+        self, name: str, images: Iterable[Path], source: State, target: State, reason: str = ""
+    ) -> bool:
+        """Change the state of a series, unless more images came while these were worked on.
+
+        Returns:
+            Whether it was changed.
+        """
+        with self._lock:
+            if _listing(self.images(source, name)) != _listing(images):
+                return False
+            if reason:
+                (self.path(source, name) / _REASON).write_text(f"{reason}\n")
+            self._move(name, source, target)
+        return True
+
+    def retry_failed(self) -> list[str]:
+        """Bring back all that failed."""
+        with self._lock:
+            names = self.names("failed")
+            for name in names:
+                self._move(name, "failed", "incoming")
+                os.utime(self._images(self.path("incoming", name)))
+        return names
+
+    def prune(self, keep_seconds: float) -> list[str]:
+        """Delete series that were sent or ignored long ago.
+
+        Returns:
+            Their names.
+        """
+        old = []
+        with self._lock:
+            for state in ("sent", "ignored"):
+                for name in self.names(state):
+                    path = self.path(state, name)
+                    results = path / "results"
+                    if time.time() - (results if results.exists() else path).stat().st_mtime > keep_seconds:
+                        # Moved first: half a series must not look like a series.
+                        os.replace(path, self._temporary / name)
+                        shutil.rmtree(self._temporary / name, ignore_errors=True)
+                        old.append(name)
+            self._n_bytes = self._measure()
+        return old
+
+    def _move(self, name: str, source: State, target: State) -> None:
+        if source == "failed":
+            (self.path(source, name) / _REASON).unlink(missing_ok=True)
+        os.replace(self.path(source, name), self.path(target, name))
+        _sync(self.folder / source)
+        _sync(self.folder / target)
+
+    def _place(self, content: bytes, path: Path) -> None:
+        os.replace(self._write(content), path)
+        _sync(path.parent)
+
+    def _write(self, content: bytes) -> Path:
+        temporary = self._temporary / secrets.token_hex(8)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        return temporary
+
+    def _measure(self) -> int:
+        total = 0
+        for parent, _, files in os.walk(self.folder):
+            for file in files:
+                try:
+                    total += os.stat(os.path.join(parent, file)).st_size
+                except FileNotFoundError:
+                    continue
+        return total
+
+
+def _locked(path: Path) -> TextIO:
+    file = path.open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def _listing(images: Iterable[Path]) -> str:
+    return "".join(f"{image.name}\n" for image in images)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
