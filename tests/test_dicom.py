@@ -460,7 +460,15 @@ def test_when_a_series_is_complete(spool):
     assert spool.complete(60) == []
     assert spool.complete(0) == [name]
     assert spool.complete(0, busy={name}) == []
-    os.utime(spool.path("incoming", name) / "images", (0, 0))
+    images = spool.path("incoming", name) / "images"
+    os.utime(images, (0, time.time() - 100))
+    assert spool.complete(60) == []
+    spool.released(name)
+    assert spool.complete(60) == [name]
+    spool.store("1.2", "1.2.2", b"of a sender that is cut off")
+    os.utime(images, (0, time.time() - 100))
+    assert spool.complete(60) == []
+    os.utime(images, (0, time.time() - 700))
     assert spool.complete(60) == [name]
     with again(spool) as later:
         # The sender has the whole time again.
@@ -851,13 +859,14 @@ def test_no_patient_data_outside_of_dicom_files(tmp_path, relay, receiver):
 
 def test_a_kill_in_the_middle_of_an_association(tmp_path, relay, receiver):
     images = make_images(voxels_of(shape=(100, 100, 20)))
-    with Process(tmp_path, relay, receiver, "--settle", "3") as gateway, futures.ThreadPoolExecutor() as pool:
+    with Process(tmp_path, relay, receiver) as gateway, futures.ThreadPoolExecutor() as pool:
         sending = pool.submit(send, images, gateway.port)
         until(lambda: len(list(tmp_path.rglob("images/*.dcm"))) > 3)
         gateway.kill()
         acknowledged = sending.result()
         assert 0 < len(acknowledged) < len(images)
         gateway.start()
+        time.sleep(2)
         # A sender repeats what was not acknowledged, and that alone.
         rest = images[len(acknowledged) :]
         assert len(send(rest, gateway.port)) == len(rest)

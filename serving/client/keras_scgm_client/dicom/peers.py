@@ -184,9 +184,10 @@ class Listener:
             ClientError: the address cannot be used.
         """
         context = self._tls.server_context() if self._tls else None
+        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_RELEASED, self._released)]
         try:
             server = self._entity.start_server(
-                (host, port), block=False, ssl_context=context, evt_handlers=[(evt.EVT_C_STORE, self._store)]
+                (host, port), block=False, ssl_context=context, evt_handlers=handlers
             )
         except OSError as error:
             raise ClientError(
@@ -204,6 +205,12 @@ class Listener:
         with self._lock:
             self._receiving = {link: names for link, names in self._receiving.items() if link.is_alive()}
             return set().union(*self._receiving.values())
+
+    def _released(self, event: Event) -> None:
+        with self._lock:
+            names = self._receiving.pop(event.assoc, set())
+        for name in names - self.receiving():
+            self._spool.released(name)
 
     def _store(self, event: Event) -> int:
         try:

@@ -22,7 +22,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, TextIO
 
@@ -30,7 +30,11 @@ from keras_scgm_client.errors import ClientError
 
 State = Literal["incoming", "outgoing", "sent", "failed", "ignored"]
 STATES: tuple[State, ...] = ("incoming", "outgoing", "sent", "failed", "ignored")
+CUT_OFF_FACTOR = 10
+"""Senders that were cut off come again later than those that pause."""
+
 _REASON = "reason.txt"
+_UNRELEASED = "unreleased"
 _RESULTS_OF = "images.txt"
 
 
@@ -127,10 +131,15 @@ class Spool:
                     self._move(name, state, "incoming")
             shutil.rmtree(self.path("ignored", name), ignore_errors=True)
             self._images(target).mkdir(parents=True, exist_ok=True)
+            (target / _UNRELEASED).touch()
             os.replace(temporary, self._images(target) / file)
             for folder in (self._images(target), target, target.parent):
                 _sync(folder)
         return True
+
+    def released(self, name: str) -> None:
+        """Note that a sender ended in order, and so has sent what it wanted to send."""
+        (self.path("incoming", name) / _UNRELEASED).unlink(missing_ok=True)
 
     def _holder(self, name: str, file: str) -> State | None:
         for state in STATES:
@@ -152,11 +161,22 @@ class Spool:
             (self.path("ignored", name) / _REASON).write_text(f"{reason}\n")
         return name
 
-    def complete(self, settle_seconds: float, busy: Iterable[str] = ()) -> list[str]:
-        """Series for which no image came for some time, except those that are being received."""
-        now = time.time()
-        ready = set(self.names("incoming")) - set(busy)
-        return sorted(name for name in ready if now - self.received(name) >= settle_seconds)
+    def complete(self, settle_seconds: float, busy: Collection[str] = ()) -> list[str]:
+        """Series for which no image came for some time, except those that are being received.
+
+        Args:
+            settle_seconds: without an image; `CUT_OFF_FACTOR` times as long after a sender that was cut off.
+            busy: names of series that are being received.
+        """
+        return [
+            name
+            for name in self.names("incoming")
+            if name not in busy and self._is_settled(name, settle_seconds)
+        ]
+
+    def _is_settled(self, name: str, seconds: float) -> bool:
+        was_cut_off = (self.path("incoming", name) / _UNRELEASED).exists()
+        return time.time() - self.received(name) >= seconds * (CUT_OFF_FACTOR if was_cut_off else 1)
 
     def received(self, name: str, state: State = "incoming") -> float:
         """When the last image of a series came, in seconds since the epoch."""
