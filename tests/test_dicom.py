@@ -22,22 +22,39 @@ import pydicom
 import pytest
 import trustme
 import urllib3
+from highdicom.frame import encode_frame
 from keras_scgm_client.cli import main
-from keras_scgm_client.dicom.peers import Peer, is_ae_title, readable_syntaxes
+from keras_scgm_client.dicom.peers import (
+    Peer,
+    PeerRefuses,
+    PeerUnavailable,
+    Sender,
+    is_ae_title,
+    readable_syntaxes,
+)
 from keras_scgm_client.dicom.results import PICTURE, SEGMENTATION, Finding, make_results
 from keras_scgm_client.dicom.series import SeriesError, read_series, why_ignored, write_nifti
 from keras_scgm_client.dicom.spool import STATES, Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
 from PIL import Image
 from pydicom.dataelem import RawDataElement
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGLSLossless,
     MRImageStorage,
     RLELossless,
+    SecondaryCaptureImageStorage,
     generate_uid,
 )
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import (
+    AE,
+    AllStoragePresentationContexts,
+    VerificationPresentationContexts,
+    build_context,
+    evt,
+)
 from pynetdicom.transport import AssociationSocket
 from tiny_serving import THRESHOLD, save_tiny_models
 
@@ -217,6 +234,11 @@ def turned_image(images):
     images[2].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
 
 
+def huge(images):
+    for image in images:
+        image.Rows = image.Columns = 16384
+
+
 def other_size(images):
     images[2].PixelSpacing = [1, 1]
 
@@ -237,6 +259,7 @@ def other_size(images):
             r"not one volume that can be read \(ValueError",
         ),
         (lambda images: images.clear(), "it has no images"),
+        (huge, "1342 million voxels, which is no axial series of a cord"),
     ],
 )
 def test_series_that_are_refused(damage, message, tmp_path):
@@ -244,6 +267,17 @@ def test_series_that_are_refused(damage, message, tmp_path):
     damage(images)
     with pytest.raises(SeriesError, match=message):
         read_series(save(images, tmp_path / "in"))
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_images(syntax, tmp_path):
+    voxels = voxels_of(shape=(64, 64, 3))
+    plain = read_series(save(make_images(voxels), tmp_path / "plain"))
+    images = make_images(voxels)
+    for image in images:
+        image.PixelData = encapsulate([encode_frame(image.pixel_array, syntax, 8, 8, "MONOCHROME2")])
+        image.file_meta.TransferSyntaxUID = syntax
+    np.testing.assert_array_equal(read_series(save(images, tmp_path / "in")).volume.array, plain.volume.array)
 
 
 def test_several_multi_frame_images_are_refused(tmp_path):
@@ -278,6 +312,36 @@ def test_several_multi_frame_images_are_refused(tmp_path):
 def test_which_images_are_wanted(changed, match, reason):
     (image,) = make_images(voxels_of(shape=(4, 4, 1)), **changed)
     assert why_ignored(image, match and re.compile(match)) == reason
+
+
+def enhanced(echo_pulse="GRADIENT", echo_ms=13.2, orientation=(1, 0, 0, 0, 1, 0), inversion="NO"):
+    """The header of an Enhanced MR image, whose attributes are in functional groups."""
+    image, shared, frame, timing, echo, plane = (pydicom.Dataset() for _ in range(6))
+    image.SOPClassUID, image.Modality = pydicom.uid.EnhancedMRImageStorage, "MR"
+    image.ImageType, image.EchoPulseSequence = ["ORIGINAL", "PRIMARY", "M", "NONE"], echo_pulse
+    timing.InversionRecovery, echo.EffectiveEchoTime = inversion, echo_ms
+    plane.ImageOrientationPatient = list(orientation)
+    shared.MRModifierSequence, frame.MREchoSequence, frame.PlaneOrientationSequence = (
+        [timing],
+        [echo],
+        [plane],
+    )
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], [frame]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, ""),
+        ({"echo_pulse": "SPIN"}, "not a gradient echo"),
+        ({"inversion": "YES"}, "not a gradient echo"),
+        ({"echo_ms": 2.1}, "an echo time under 4 ms, or none in the header"),
+        ({"orientation": (0, 1, 0, 0, 0, -1)}, "not axial"),
+    ],
+)
+def test_which_multi_frame_images_are_wanted(changed, reason):
+    assert why_ignored(enhanced(**changed)) == reason
 
 
 # A mask as DICOM objects
@@ -572,7 +636,7 @@ def test_settings_that_are_refused(options, message, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-# The whole of it
+# Sending
 
 
 class Receiver:
@@ -583,10 +647,13 @@ class Receiver:
         self.before_storing = self.before_answering = lambda uid: None
         self.port = 0
         self.tls = None
+        self.status = 0x0000
+        self.contexts = AllStoragePresentationContexts
 
     def start(self):
         self.entity = AE("ARCHIVE")
-        self.entity.supported_contexts = AllStoragePresentationContexts
+        self.entity.require_called_aet = True
+        self.entity.supported_contexts = self.contexts
         handlers = [(evt.EVT_C_STORE, self.store)]
         server = self.entity.start_server(
             ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
@@ -599,9 +666,10 @@ class Receiver:
     def store(self, event):
         uid = event.request.AffectedSOPInstanceUID
         self.before_storing(uid)
-        self.stored.append((str(uid), event.encoded_dataset()))
+        if self.status >> 12 in (0x0, 0xB):
+            self.stored.append((str(uid), event.encoded_dataset()))
         self.before_answering(uid)
-        return 0x0000
+        return self.status
 
     def read(self):
         """What is stored, by modality; each object once."""
@@ -611,6 +679,72 @@ class Receiver:
             assert dataset.Modality not in found
             found[dataset.Modality] = dataset
         return found
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver()
+    receiver.start()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A segmentation as a file."""
+    series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
+    path = tmp_path / SEGMENTATION
+    path.write_bytes(make_results(series, finding(series.volume.array > 100))[SEGMENTATION])
+    return path
+
+
+def sender_to(receiver, title="ARCHIVE"):
+    return Sender(Peer(title, "127.0.0.1", receiver.port), "SCGM", None)
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB007])
+def test_a_result_that_is_accepted(status, receiver, result):
+    receiver.status = status
+    accepted = []
+    sender_to(receiver).send([result], accepted.append)
+    assert accepted == [result]
+    ((uid, _),) = receiver.stored
+    assert uid == pydicom.dcmread(result).SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(0xA700, PeerUnavailable), (0x0110, PeerUnavailable), (0xA900, PeerRefuses), (0xC123, PeerRefuses)],
+)
+def test_a_result_that_is_not_accepted(status, error, receiver, result):
+    receiver.status = status
+    accepted = []
+    with pytest.raises(error, match=f"the receiver answers 1_segmentation with status {status:04X}"):
+        sender_to(receiver).send([result], accepted.append)
+    assert accepted == []
+
+
+def test_receivers_that_are_not_there_or_take_something_else(receiver, result):
+    with pytest.raises(PeerUnavailable, match="the receiver rejects the association; check the AE titles"):
+        sender_to(receiver, "OTHER").send([result], print)
+    receiver.stop()
+    with pytest.raises(PeerUnavailable, match="no association"):
+        sender_to(receiver).send([result], print)
+    for contexts, message in (
+        (
+            [build_context(SecondaryCaptureImageStorage)],
+            "the receiver takes no objects such as 1_segmentation",
+        ),
+        (VerificationPresentationContexts, "the receiver takes neither segmentations nor secondary captures"),
+    ):
+        receiver.contexts = contexts
+        receiver.start()
+        with pytest.raises(PeerRefuses, match=message):
+            sender_to(receiver).send([result], print)
+        receiver.stop()
+
+
+# The whole of it
 
 
 class Relay:
@@ -766,14 +900,6 @@ def relay(server):
 
 
 @pytest.fixture
-def receiver():
-    receiver = Receiver()
-    receiver.start()
-    yield receiver
-    receiver.stop()
-
-
-@pytest.fixture
 def gateway(tmp_path, relay, receiver):
     with Process(tmp_path, relay, receiver) as gateway:
         yield gateway
@@ -792,6 +918,14 @@ def check_results(receiver, images):
     for result in made.values():
         assert result.StudyInstanceUID == images[0].StudyInstanceUID
         assert str(result.PatientName) == PATIENT
+
+
+def test_an_echo(gateway):
+    entity = AE("SCANNER")
+    entity.requested_contexts = VerificationPresentationContexts
+    link = entity.associate("127.0.0.1", gateway.port, ae_title="SCGM")
+    assert link.send_c_echo().Status == 0x0000
+    link.release()
 
 
 def test_a_round_trip(gateway, receiver, relay):
@@ -969,13 +1103,28 @@ def test_series_that_fail_are_tried_again_when_asked(gateway, receiver):
     check_results(receiver, images)
 
 
+def test_a_deadline(tmp_path, relay, receiver):
+    receiver.stop()
+    with Process(tmp_path, relay, receiver, "--deadline", "2") as gateway:
+        send(make_images(voxels_of()), gateway.port)
+        line = gateway.wait_for("failed")
+        assert line["reason"] == "no association; not done within --deadline"
+        assert gateway.states() == {"failed": 1}
+        (folder,) = (tmp_path / "store" / "failed").iterdir()
+        assert {path.name for path in (folder / "results").glob("*.dcm")} == {SEGMENTATION, PICTURE}
+
+
 def test_who_may_send_and_how_much(tmp_path, relay, receiver):
     image = make_images(voxels_of())[:1]
     with Process(tmp_path, relay, receiver, "--calling", "SCANNER", "--max-gb", "1e-6") as gateway:
         assert send(image, gateway.port, calling="OTHER") == []
         assert send(image, gateway.port, title="OTHER") == []
         assert send(image, gateway.port) == []
-        assert gateway.events("refused")
+        assert gateway.wait_for("refused")["reason"] == "the folder holds --max-gb"
+        del image[0].SeriesInstanceUID
+        assert send(image, gateway.port) == []
+        assert gateway.wait_for("refused", 2)["reason"] == "not understood (AttributeError)"
+        assert gateway.states() == {}
 
 
 def test_dicom_over_tls(tmp_path, relay, receiver):

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from pydicom import Dataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -135,9 +134,12 @@ def is_ae_title(text: str) -> bool:
 
 
 def readable_syntaxes() -> list[str]:
-    """Transfer syntaxes that lose nothing and that the installed packages decode."""
+    """Transfer syntaxes that lose nothing and that the installed packages decode.
+
+    Deflated headers are not among them, because a small one can unpack to any size.
+    """
     compressed = [syntax for syntax in _LOSSLESS if get_decoder(syntax).is_available]
-    return [str(syntax) for syntax in (*_PLAIN, DeflatedExplicitVRLittleEndian, *compressed)]
+    return [str(syntax) for syntax in (*_PLAIN, *compressed)]
 
 
 class Listener:
@@ -279,17 +281,18 @@ class Sender:
         link = self._entity.associate(
             self._peer.host, self._peer.port, ae_title=self._peer.title, tls_args=tls
         )
+        if link.is_rejected:
+            raise PeerUnavailable("the receiver rejects the association; check the AE titles")
+        if link.rejected_contexts and not link.accepted_contexts:
+            raise PeerRefuses("the receiver takes neither segmentations nor secondary captures")
         if not link.is_established:
-            refused = link.is_rejected
-            raise PeerUnavailable(
-                "the receiver rejects the association; check the AE titles" if refused else "no association"
-            )
+            raise PeerUnavailable("no association")
         try:
             for file in files:
                 try:
                     status = link.send_c_store(file).get("Status")
                 except ValueError as error:
-                    raise PeerRefuses(f"the receiver does not take objects such as {file.stem}") from error
+                    raise PeerRefuses(f"the receiver takes no objects such as {file.stem}") from error
                 except RuntimeError as error:
                     raise PeerUnavailable("the association was ended") from error
                 if status is None:

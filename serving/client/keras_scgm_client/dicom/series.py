@@ -20,6 +20,8 @@ MULTI_FRAME = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 MR_CLASSES = (MRImageStorage, *MULTI_FRAME)
 SHORTEST_ECHO_MS = 4.0
 """Gradient echoes with shorter echo times are T1- or proton density-weighted."""
+MAX_VOXELS = 2**27
+"""Beyond, a series is not unpacked; usual ones have some 2**21."""
 ORIENTATION_TOLERANCE = 1e-3
 """Of direction cosines, which scanners round differently from image to image."""
 
@@ -150,6 +152,9 @@ def _check(images: Sequence[Dataset]) -> None:
             raise SeriesError(f"an image without {keyword}")
     if any(image.SamplesPerPixel != 1 for image in images):
         raise SeriesError("colour images")
+    n_voxels = sum(image.Rows * image.Columns * int(image.get("NumberOfFrames") or 1) for image in images)
+    if n_voxels > MAX_VOXELS:
+        raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, which is no axial series of a cord")
     if is_multi_frame:
         return
     for keyword, plural in _COMMON.items():
