@@ -504,6 +504,7 @@ def test_an_image_that_comes_during_the_work_holds_it_back(spool):
     spool.store("1.2", "1.2.2", b"late")
     assert not spool.advance(name, images, "incoming", "outgoing")
     assert not spool.advance(name, images, "incoming", "failed", "a reason")
+    assert not spool.advance(name, [], "outgoing", "sent")
     assert states(spool) == {"incoming": [name]}
     assert not list(spool.folder.rglob("reason.txt"))
 

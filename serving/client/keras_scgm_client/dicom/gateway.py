@@ -36,7 +36,7 @@ from keras_scgm_client.outputs import OutputPaths
 LOOK_SECONDS = 0.2
 PRUNE_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
-STOP_SECONDS = 10.0
+STOP_SECONDS = 5.0
 
 _ORIGIN = ("program", "runtime", "weights", "settings", "threshold", "slices", "precision")
 """Entries of a record on which a result depends besides its image."""
@@ -222,7 +222,7 @@ class Gateway:
         except (SeriesError, ImageError, PeerRefuses) as error:
             self._fail(name, images, source, error, str(error))
         except (ClientError, PeerUnavailable, OSError) as error:
-            reason = f"{error.strerror}" if isinstance(error, OSError) else str(error)
+            reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
             if time.time() - self._spool.received(name, source) > self.config.deadline_seconds:
                 self._fail(name, images, source, error, f"{reason}; not done within --deadline")
             else:

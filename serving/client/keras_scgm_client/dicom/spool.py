@@ -223,7 +223,9 @@ class Spool:
             Whether it was changed.
         """
         with self._lock:
-            if _listing(self.images(source, name)) != _listing(images):
+            if not self.path(source, name).exists() or _listing(self.images(source, name)) != _listing(
+                images
+            ):
                 return False
             if reason:
                 (self.path(source, name) / _REASON).write_text(f"{reason}\n")
