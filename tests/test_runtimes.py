@@ -3,6 +3,9 @@
 import importlib
 import importlib.metadata
 import importlib.util
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -238,3 +241,16 @@ def test_other_networks_are_refused_where_they_cannot_run(bright_network):
     if "onnxruntime" in INSTALLED:
         with pytest.raises(InputError, match="runtime onnxruntime cannot run the network bright"):
             Ensemble(bright_network, runtime="onnxruntime")
+
+
+@pytest.mark.skipif("openvino" not in INSTALLED, reason="the extra openvino is not installed")
+def test_openvino_sends_no_usage_data():
+    program = (
+        "import sys, keras_scgm.runtimes.openvino_network, openvino.tools.ovc as ovc; "
+        "assert not sys.modules['openvino_telemetry']; print(type(ovc.telemetry).__module__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "openvino.tools.ovc.telemetry_stub"), done.stderr
