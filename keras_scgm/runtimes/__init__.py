@@ -38,8 +38,8 @@ PRECISIONS = ("float32", "bfloat16")
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
-# OpenVINO's package sends usage data when it is imported, from a forked process. Nobody asked for that, and a fork while
-# NumPy's threads are at work can stop them for good. Without the package that sends, it does not.
+# OpenVINO's package sends usage data when it is imported, from a forked process. Nobody asked for that, and a fork
+# while NumPy's threads are at work can stop them for good. Without the package that sends, it does not.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx"}
