@@ -10,13 +10,14 @@ MAX_SLICE_VOXELS = 2**24
 MAX_FIELD_MM2 = 600.0 * 600.0
 """Field of view of an axial slice; a larger one has wrong units."""
 
-MAX_REQUEST_FILES = 64
+MAX_REQUEST_FILES = 2
+"""Each may need a search, which takes the time of 8 slices however small the file is."""
 
 MAX_UNPACKED_BYTES = 2**30
 """Of a file of a request."""
 
-FREE_UNPACKED_BYTES, UNPACKED_RATIO = 2**25, 32
+FREE_UNPACKED_BYTES, UNPACKED_RATIO = 2**23, 8
 """The files of a request may unpack to so many bytes together, and each to so many times its own size besides."""
 
-FREE_SLICES, BYTES_PER_SLICE = 64, 2**13
+FREE_SLICES, BYTES_PER_SLICE = 16, 3 * 2**12
 """The files of a request may have so many axial slices together, and each one more for so many bytes of its own."""

@@ -228,12 +228,12 @@ CASES = {
     "a slice of 605 x 600 mm": Case(
         lambda: vast((121, 120), 5.0), "field of view of 605 x 600 mm, more than 0.36 m2"
     ),
-    "64 slices in a small file": Case(lambda: gzip.compress(nifti(voxels(np.float32, (6, 5, 64)) / 3))),
-    "65 slices in a small file": Case(
-        lambda: nifti(voxels(np.float32, (6, 5, 65)) / 3), "slices", is_served=False
+    "16 slices in a small file": Case(lambda: gzip.compress(nifti(voxels(np.float32, (6, 5, 16)) / 3))),
+    "17 slices in a small file": Case(
+        lambda: nifti(voxels(np.float32, (6, 5, 17)) / 3), "slices", is_served=False
     ),
     "packed slices that the client sends unpacked": Case(
-        lambda: gzip.compress(nifti(np.zeros((100, 82, 65), np.uint8))), "slices", is_sent_unpacked=True
+        lambda: gzip.compress(nifti(np.zeros((130, 82, 65), np.uint8))), "slices", is_sent_unpacked=True
     ),
     "gigabytes": Case(with_field(42, "<3h", 4000, 4000, 100), ""),
     # --- other formats

@@ -52,7 +52,7 @@ VOXEL_TYPES = {
 COLOUR_CODES = (128, 2304)
 COMPLEX_CODES = (32, 1792, 2048)
 FLOAT_CODES = (16, 64)
-UNPACKING_STEPS = 4
+UNPACKING_STEPS = 8
 """Looks at growing parts of a gzip stream, each of which is checked before the next."""
 
 TOO_LARGE = (
