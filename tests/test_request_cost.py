@@ -1,0 +1,172 @@
+"""What the dearest requests cost that anybody has thought of, each under a megabyte or refused."""
+
+import gzip
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.limits import BYTES_PER_SLICE, FREE_SLICES, MAX_REQUEST_FILES
+from keras_scgm.serving.export import export_saved_model
+from keras_scgm.serving.golden import golden_image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from served_process import ServedProcess
+
+MAX_CPU_SECONDS, MAX_PEAK_BYTES = 25, 2.2e9
+MEGABYTE = 1_000_000
+WINDOW_CPU_SECONDS = 0.11
+"""Of a window of the network, on the processor that the bound is meant for."""
+
+rng = np.random.default_rng(0)
+
+
+def file_of(slices: np.ndarray, spacing_mm: tuple[float, float, float], slowest: str = "z") -> bytes:
+    """An uncompressed file of (slice, right-left, posterior-anterior), stored with slices (z) or rows slowest."""
+    x, y, z = spacing_mm
+    if slowest == "z":
+        voxels, columns = np.moveaxis(slices, 0, 2), [[-x, 0, 0], [0, y, 0], [0, 0, z]]
+    else:
+        voxels, columns = slices, [[0, 0, z], [-x, 0, 0], [0, y, 0]]
+    affine = np.eye(4)
+    affine[:3, :3] = np.transpose(columns)
+    return nib.Nifti1Image(voxels, affine).to_bytes()
+
+
+def zeros(mebibytes: int) -> bytes:
+    """A gzip stream of so many zeros, in members of 1 MiB."""
+    return gzip.compress(bytes(2**20), mtime=0) * mebibytes
+
+
+def up_to_a_megabyte(data: bytes, n_bytes: int = MEGABYTE) -> bytes:
+    """A gzip stream made longer by what does not compress, behind the last voxel."""
+    rest = n_bytes - 100 - len(data)
+    return data + gzip.compress(rng.bytes(rest), 0, mtime=0)
+
+
+def most_slices(n_bytes: int, n_files: int = 1) -> int:
+    return FREE_SLICES // n_files + n_bytes // BYTES_PER_SLICE
+
+
+def cords_side_by_side(n_rows: int) -> np.ndarray:
+    """uint8 (row, column) of 1 mm, gray matter everywhere."""
+    spec = PhantomSpec(spacing_mm=1.0, matrix_size=50, n_slices=1, off_centre_mm=0)
+    picture = np.asarray(draw_subject(spec, seed=1).image.dataobj)[..., 0]
+    picture = np.rint(255 * np.clip(picture / np.percentile(picture, 99.8), 0, 1)).astype(np.uint8)
+    return np.tile(picture, (n_rows // 50, n_rows // 50))
+
+
+def without_cord() -> bytes:
+    """Texture without a cord: searched for one, then every window is computed whole."""
+    texture = np.tile(rng.integers(0, 255, (15, 15), np.uint8), (10, 10))
+    slices = np.broadcast_to(texture, (most_slices(MEGABYTE), 150, 150))
+    return up_to_a_megabyte(gzip.compress(file_of(slices, (1.5, 1.5, 1.0), slowest="y"), mtime=0))
+
+
+def off_the_middle() -> list[bytes]:
+    """Cords that are found by a search only, in slices so far apart that each is looked at for it."""
+    size = MEGABYTE // MAX_REQUEST_FILES - 100
+    field = np.full((200, 200), 40, np.uint8)
+    field[120:170, 120:170] = cords_side_by_side(50)
+    slices = np.broadcast_to(field, (most_slices(size, MAX_REQUEST_FILES), 200, 200))
+    return [up_to_a_megabyte(gzip.compress(file_of(slices, (1, 1, 20), slowest="y"), mtime=0), size)] * (
+        MAX_REQUEST_FILES
+    )
+
+
+def gray_matter_everywhere() -> bytes:
+    """Gray matter that leaves the part around the cord: computed there and then whole."""
+    slices = np.broadcast_to(cords_side_by_side(300), (most_slices(MEGABYTE), 300, 300))
+    packed = gzip.compress(file_of(slices, (1, 1, 20), slowest="y"), mtime=0)
+    return up_to_a_megabyte(packed)
+
+
+def most_voxels(shape: tuple[int, int, int], slowest: str, dtype: type = np.uint8) -> bytes:
+    """As many voxels as a megabyte may unpack to: few of them vary, or it would not."""
+    slices = np.zeros(shape, dtype)
+    places = slices.reshape(-1)[::512]
+    places[:] = np.arange(len(places)) % 200
+    spacing_mm = 599 / max(shape)
+    return up_to_a_megabyte(
+        gzip.compress(file_of(slices, (spacing_mm, spacing_mm, 5), slowest=slowest), 1, mtime=0)
+    )
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    models = export_saved_model("synthetic", tmp_path_factory.mktemp("models"))
+    with ServedProcess(models.nifti, threads=2, warm_up=(golden_image().to_bytes(),)) as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def max_cpu_seconds(served):
+    """The bound, longer on processors slower than that it is meant for."""
+    slices = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, np.newaxis], (FREE_SLICES, 100, 100))
+    whole_windows = served.ask([file_of(slices, (0.5, 0.5, 1))])
+    assert not whole_windows.error
+    return MAX_CPU_SECONDS * max(1.0, whole_windows.cpu_seconds / FREE_SLICES / WINDOW_CPU_SECONDS)
+
+
+DEAR = {
+    "zeros": (
+        lambda: gzip.compress(file_of(np.zeros((8, 512, 512), np.uint8), (0.5, 0.5, 5))),
+        "serving_default",
+    ),
+    "search without a cord": (without_cord, "serving_default"),
+    "cords off the middle": (off_the_middle, "serving_default"),
+    "gray matter everywhere": (gray_matter_everywhere, "serving_default"),
+    "one slice": (lambda: most_voxels((1, 3900, 3900), "z"), "soft"),
+    "axial axis first": (lambda: most_voxels((2, 2750, 2750), "y"), "soft"),
+    "float64": (lambda: most_voxels((1, 1370, 1370), "y", np.float64), "soft"),
+}
+REFUSED = {
+    "4096 x 4096 x 4": (
+        lambda: gzip.compress(file_of(np.zeros((4, 4096, 4096), np.uint8), (0.14, 0.14, 5)), 1),
+        "unpacks to more than 10 MiB",
+    ),
+    "voxels of 4.9 mm": (
+        lambda: gzip.compress(file_of(rng.integers(0, 255, (1, 160, 160), np.uint8), (4.9, 4.9, 5))),
+        "a field of view of 784 x 784 mm",
+    ),
+    "zeros after the voxels": (
+        lambda: gzip.compress(golden_image().to_bytes()) + zeros(800),
+        "unpacks to more than 15 MiB",
+    ),
+    "zeros after what does not compress": (
+        lambda: gzip.compress(rng.bytes(750_000), 0) + zeros(230),
+        "unpacks to more than 15 MiB",
+    ),
+    "one slice too many": (
+        lambda: gzip.compress(file_of(np.zeros((FREE_SLICES + 1, 50, 50), np.uint8), (0.5, 0.5, 5))),
+        "17 axial slices, and a file of this size may have 16",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DEAR)
+def test_the_dearest_requests(served, max_cpu_seconds, name):
+    build, signature = DEAR[name]
+    files = build()
+    files = [files] if isinstance(files, bytes) else files
+    assert sum(map(len, files)) <= MEGABYTE
+    answer = served.ask(files, signature)
+    assert not answer.error
+    assert answer.cpu_seconds <= max_cpu_seconds
+    assert answer.peak_bytes <= MAX_PEAK_BYTES
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_be_dearer_is_refused_at_once(served, name):
+    build, message = REFUSED[name]
+    data = build()
+    assert len(data) <= MEGABYTE
+    answer = served.ask([data])
+    assert answer.error.startswith(f"nifti_bytes[0]: {message}")
+    assert "\n" not in answer.error
+    assert answer.cpu_seconds <= 5
+    assert answer.peak_bytes <= MAX_PEAK_BYTES
