@@ -1,6 +1,7 @@
 """Spinal cord gray matter segmentation with deep dilated convolutions (Perone et al. 2017)."""
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from wrapt import register_post_import_hook
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from keras_scgm.metrics import SoftDice as SoftDice
     from keras_scgm.models import DilatedGMNet as DilatedGMNet
     from keras_scgm.models import UNet as UNet
+    from keras_scgm.models import binarize_predictions as binarize_predictions
+    from keras_scgm.models import load_model as load_model
+    from keras_scgm.models import preprocess_input as preprocess_input
     from keras_scgm.pretrained import list_weights as list_weights
+    from keras_scgm.pretrained import weights_card as weights_card
     from keras_scgm.segmentation import Segmentation as Segmentation
     from keras_scgm.segmentation import SegmentationSettings as SegmentationSettings
     from keras_scgm.segmentation import Segmenter as Segmenter
     from keras_scgm.segmentation import segment as segment
     from keras_scgm.serving.export import export_saved_model as export_saved_model
+
+    __version__: str
 
 _MODULE_OF = {
     "AugmentationLayer": "augmentation",
@@ -42,14 +49,18 @@ _MODULE_OF = {
     "StopOnDeadNetwork": "callbacks",
     "UNet": "models",
     "augment": "augmentation",
+    "binarize_predictions": "models",
     "evaluate": "evaluation",
     "export_saved_model": "serving.export",
     "list_weights": "pretrained",
+    "load_model": "models",
+    "preprocess_input": "models",
     "segment": "segmentation",
+    "weights_card": "pretrained",
 }
 _PACKAGES = ("augmentation", "datasets", "evaluation", "models", "serving", "training")
 
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted({"__version__", *_MODULE_OF})
 
 
 def __getattr__(name: str) -> Any:
@@ -58,6 +69,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     elif name in _PACKAGES or name in _MODULE_OF.values():
         value = import_module(f"{__name__}.{name}")
+    elif name == "__version__":
+        value = version(__name__)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value

@@ -17,8 +17,8 @@ class DiceLoss(keras.losses.Loss):
 
     Reference: Perone et al. 2017, equation 3, with its sign and both epsilons:
     `-(2 * sum(p * r) + epsilon) / (sum(p) + sum(r) + epsilon)`. Values lie in [-1, 0]; -1 is a perfect
-    prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in float32
-    whatever the network's precision, because float16 ends at 65504 and a batch has more pixels.
+    prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in `dtype`
+    whatever the network's precision: float16 ends at 65504, and a batch has more pixels.
 
     As published the sums run over the whole batch, so that slices without gray matter only count through
     what is wrongly predicted in them. Such a loss is one number, with no samples to weigh: sample weights
@@ -31,6 +31,7 @@ class DiceLoss(keras.losses.Loss):
         reduction: of the per-sample losses: "sum_over_batch_size", "sum", "mean",
             "mean_with_sample_weight", "none" or None. It does not change the loss of a batch.
         name: of the loss.
+        dtype: Type of the computation, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Raises:
         InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
@@ -48,10 +49,11 @@ class DiceLoss(keras.losses.Loss):
         epsilon: float = 1.0,
         per_sample: bool = False,
         reduction: str | None = "sum_over_batch_size",
-        name: str = "dice_loss",
+        name: str | None = "dice_loss",
+        dtype: Any = "float32",
     ) -> None:
         checks.optional(checks.text)("reduction", reduction)
-        super().__init__(name=name, reduction=reduction, dtype="float32")
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.epsilon = checks.number(above=0)("epsilon", epsilon)
         self.per_sample = checks.flag("per_sample", per_sample)
 
@@ -65,7 +67,12 @@ class DiceLoss(keras.losses.Loss):
         return _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "epsilon": self.epsilon, "per_sample": self.per_sample}
+        return {
+            **super().get_config(),
+            "dtype": self.dtype,
+            "epsilon": self.epsilon,
+            "per_sample": self.per_sample,
+        }
 
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
@@ -82,6 +89,7 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
         per_sample: whether to take both losses of each sample instead of the whole batch.
         reduction: of the per-sample losses, as in `DiceLoss`.
         name: of the loss.
+        dtype: Type of the computation, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Raises:
         InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
@@ -101,10 +109,11 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
         epsilon: float = 1.0,
         per_sample: bool = False,
         reduction: str | None = "sum_over_batch_size",
-        name: str = "dice_cross_entropy_loss",
+        name: str | None = "dice_cross_entropy_loss",
+        dtype: Any = "float32",
     ) -> None:
         checks.optional(checks.text)("reduction", reduction)
-        super().__init__(name=name, reduction=reduction, dtype="float32")
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.dice_weight = checks.number(0)("dice_weight", dice_weight)
         self.cross_entropy_weight = checks.number(0)("cross_entropy_weight", cross_entropy_weight)
         if not (self.dice_weight or self.cross_entropy_weight):
@@ -126,6 +135,7 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            "dtype": self.dtype,
             "dice_weight": self.dice_weight,
             "cross_entropy_weight": self.cross_entropy_weight,
             "epsilon": self.epsilon,

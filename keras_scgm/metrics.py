@@ -19,11 +19,12 @@ from keras_scgm.errors import InputError
 class SoftDice(keras.metrics.Metric):
     """Dice coefficient of probabilities and masks, `2 * sum(p * r) / (sum(p) + sum(r))`.
 
-    Sums run over all slices since the last reset, in float32, and nothing is added to them: where neither
+    Sums run over all slices since the last reset, and nothing is added to them: where neither
     masks nor predictions hold anything, the coefficient is NaN.
 
     Args:
         name: of the metric.
+        dtype: Type of the sums, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Example:
 
@@ -34,10 +35,10 @@ class SoftDice(keras.metrics.Metric):
     0.5
     """
 
-    def __init__(self, name: str = "soft_dice") -> None:
-        super().__init__(name=name, dtype="float32")
-        self.overlap = self.add_weight(name="overlap", initializer="zeros")
-        self.total = self.add_weight(name="total", initializer="zeros")
+    def __init__(self, name: str | None = "soft_dice", dtype: Any = "float32") -> None:
+        super().__init__(name=name, dtype=dtype)
+        self.overlap = self.add_weight(name="overlap", initializer="zeros", dtype=self.dtype)
+        self.total = self.add_weight(name="total", initializer="zeros", dtype=self.dtype)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch.
@@ -47,8 +48,8 @@ class SoftDice(keras.metrics.Metric):
             y_pred: probabilities of the same shape.
             sample_weight: (batch,), multiplies what a slice adds to the sums.
         """
-        y_true = ops.cast(y_true, "float32")
-        y_pred = ops.cast(y_pred, "float32")
+        y_true = ops.cast(y_true, self.dtype)
+        y_pred = ops.cast(y_pred, self.dtype)
         if tuple(y_true.shape[1:]) != tuple(y_pred.shape[1:]):
             raise InputError(
                 "y_true and y_pred must have the same shape, "
@@ -58,16 +59,13 @@ class SoftDice(keras.metrics.Metric):
         overlap = ops.sum(y_true * y_pred, axis=pixels)
         total = ops.sum(y_true, axis=pixels) + ops.sum(y_pred, axis=pixels)
         if sample_weight is not None:
-            weight = ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(overlap))
+            weight = ops.reshape(ops.cast(sample_weight, self.dtype), ops.shape(overlap))
             overlap, total = weight * overlap, weight * total
         self.overlap.assign_add(ops.sum(overlap))
         self.total.assign_add(ops.sum(total))
 
     def result(self) -> Any:
         return 2 * self.overlap / self.total
-
-    def get_config(self) -> dict[str, Any]:
-        return {"name": self.name}
 
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
@@ -79,6 +77,7 @@ class HardDice(SoftDice):
     Args:
         threshold: probabilities above it are gray matter, between 0 and 1.
         name: of the metric.
+        dtype: Type of the sums, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Example:
 
@@ -89,14 +88,16 @@ class HardDice(SoftDice):
     1.0
     """
 
-    def __init__(self, threshold: float = 0.5, name: str = "hard_dice") -> None:
-        super().__init__(name=name)
+    def __init__(
+        self, threshold: float = 0.5, name: str | None = "hard_dice", dtype: Any = "float32"
+    ) -> None:
+        super().__init__(name=name, dtype=dtype)
         self.threshold = checks.number(above=0, below=1)("threshold", threshold)
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Adds a batch; arguments as in `SoftDice.update_state`."""
         super().update_state(
-            ops.cast(y_true, "float32") > 0.5, ops.cast(y_pred, "float32") > self.threshold, sample_weight
+            ops.cast(y_true, self.dtype) > 0.5, ops.cast(y_pred, self.dtype) > self.threshold, sample_weight
         )
 
     def get_config(self) -> dict[str, Any]:

@@ -29,6 +29,12 @@ SUFFIXES = (".weights.h5", ".keras", ".hdf5")
 _SUFFIXES_TEXT = ".weights.h5, .keras or .hdf5"
 _UNSTATED = "not stated"
 
+_REMEDIES = {
+    "channels": "; use weights=None, or input_tensor=keras.layers.Conv2D(1, 1)(images) to make one channel of several",
+    "classes": "; use include_top=False and an output layer of your own, or weights=None",
+}
+"""What to do about a network whose weights have another number of input channels or classes."""
+
 BRIGHT, DARK = "bright gray matter", "dark gray matter"
 CONTRASTS = (BRIGHT, DARK)
 """Gray matter brighter than white matter, as in T2*-weighted images, or darker, as in PSIR and T1-weighted ones."""
@@ -169,25 +175,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KERAS_SCGM_HOME") or "~/.keras/keras_scgm").expanduser()
 
 
-def list_weights() -> list[WeightsCard]:
-    """The cards of all weights known by name, in alphabetical order.
+def list_weights() -> list[str]:
+    """The names of all weights that `weights=...` takes, in alphabetical order; see `weights_card` for what they are.
 
     Example:
 
-    >>> {card.name: card.arguments["filters"] for card in list_weights() if card.url}
-    {'challenge': 32, 'large': 64}
+    >>> list_weights()
+    ['challenge', 'large', 'synthetic', 'synthetic_unet']
     """
-    return [_read_card_file(path) for path in sorted(weights_folder().glob("*.json"))]
+    return list(_known_cards())
 
 
-def read_card(name: str) -> WeightsCard:
-    """The card of weights known by name.
+def weights_card(name: str) -> WeightsCard:
+    """What weights known by name are: network, training data, licence, threshold, measured scores and limits.
+
+    Args:
+        name: One of `list_weights`.
 
     Raises:
         keras_scgm.errors.InputError: No weights have this name; the message lists those that exist.
+
+    Example:
+
+    >>> card = weights_card("large")
+    >>> card.architecture, card.arguments["filters"], card.threshold
+    ('DilatedGMNet', 64, 0.5)
     """
     checks.text("name of weights", name)
-    cards = {card.name: card for card in list_weights()}
+    cards = _known_cards()
     if name in cards:
         return cards[name]
     close = difflib.get_close_matches(name, cards, n=1)
@@ -196,6 +211,11 @@ def read_card(name: str) -> WeightsCard:
         f"unknown weights {name!r}: neither a known name ({', '.join(cards)}) "
         f"nor a file ending in {_SUFFIXES_TEXT}{hint}"
     )
+
+
+def _known_cards() -> dict[str, WeightsCard]:
+    cards = [_read_card_file(path) for path in sorted(weights_folder().glob("*.json"))]
+    return {card.name: card for card in cards}
 
 
 def weights_status(card: WeightsCard) -> Literal["bundled", "cached", "download"]:
@@ -209,7 +229,7 @@ def find_card(name_or_path: str | Path) -> WeightsCard | None:
     """The card of a known name, or the one beside a weights file (NAME.json), or None if there is none."""
     path = _as_path(name_or_path)
     if path is None:
-        return read_card(str(name_or_path))
+        return weights_card(str(name_or_path))
     card_path = path.with_name(weights_stem(path) + ".json")
     if not card_path.is_file() or not _is_card(card_path):
         return None
@@ -234,7 +254,7 @@ def resolve_weights(name_or_path: str | Path) -> tuple[Path, WeightsCard | None]
     """
     path = _as_path(name_or_path)
     if path is None:
-        named = read_card(str(name_or_path))
+        named = weights_card(str(name_or_path))
         return _file_of(named), named
     if not path.is_file():
         raise InputError(f"{path}: no such weights file")
@@ -250,7 +270,8 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
     Args:
         name_or_path: A name that `list_weights` knows, or the path of a weights file.
         architecture: Name of the builder.
-        arguments: Those of the builder's arguments that fix the shapes of its weights.
+        arguments: Those of the builder's arguments that fix the shapes of its weights, and the number of input
+            "channels".
 
     Raises:
         keras_scgm.errors.InputError: The card names another architecture or another value of an argument, or
@@ -262,11 +283,16 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
             raise InputError(
                 f"weights={name_or_path!r} needs the architecture {card.architecture}, received {architecture}"
             )
+        channels = card.arguments.get("input_shape", (None, None, 1))[-1]
+        described = {"classes": 1, **card.arguments, "channels": channels}
         for argument, value in arguments.items():
-            needed = card.arguments.get(argument, value)
+            needed = described.get(argument, value)
             needed = tuple(needed) if isinstance(needed, list) else needed
             if needed != value:
-                raise InputError(f"weights={name_or_path!r} needs {argument}={needed}, received {value}")
+                raise InputError(
+                    f"weights={name_or_path!r} needs {argument}={needed}, received {value}"
+                    f"{_REMEDIES.get(argument, '')}"
+                )
     return resolve_weights(name_or_path)[0]
 
 
@@ -285,15 +311,22 @@ def load_weights_into(model: "keras.Model", path: str | Path) -> None:
     """
     file_layers = read_layers(path)
     model_layers = {layer.name: layer for layer in model.layers if layer.weights}
+    first = next(iter(model_layers), None)
     for name, layer in model_layers.items():
         if name not in file_layers:
-            raise InputError(f"{path}: has no layer {name!r}, which the network {model.name!r} needs")
+            remedy = "; use include_top=False" if name == "predictions" else ""
+            raise InputError(f"{path}: has no layer {name!r}, which the network {model.name!r} needs{remedy}")
         found = [array.shape for array in file_layers[name]]
         needed = [tuple(variable.shape) for variable in layer.weights]
         if found != needed:
+            remedy = ""
+            if name == first and found[0][:2] + found[0][3:] == needed[0][:2] + needed[0][3:]:
+                remedy = _REMEDIES["channels"]
+            elif name == "predictions" and found[0][:-1] == needed[0][:-1]:
+                remedy = _REMEDIES["classes"]
             raise InputError(
                 f"{path}: layer {name!r} has shapes {_listed(found)}, "
-                f"the network {model.name!r} needs {_listed(needed)}"
+                f"the network {model.name!r} needs {_listed(needed)}{remedy}"
             )
     for name in file_layers:
         if name not in model_layers and name != "predictions":

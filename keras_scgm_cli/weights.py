@@ -8,9 +8,9 @@ from keras_scgm_cli.quiet import import_keras_scgm
 def weights() -> None:
     """List the weights that are known by name, where they are and what they were trained on."""
     import_keras_scgm()
-    from keras_scgm.pretrained import cache_folder, list_weights, weights_status
+    from keras_scgm.pretrained import cache_folder, list_weights, weights_card, weights_status
 
-    for card in list_weights():
+    for card in map(weights_card, list_weights()):
         filters = card.arguments.get("filters")
         typer.echo(f"{card.name}  ({card.architecture}, {filters} filters, {weights_status(card)})")
         typer.echo(f"    data: {card.data}")

@@ -52,9 +52,9 @@ from keras_scgm.datasets.phantom import (
     write_challenge_dataset,
 )
 from keras_scgm.evaluation import challenge_metrics, fcn_metrics, write_evaluation
-from keras_scgm.models import load_network
+from keras_scgm.models import binarize_predictions, load_model, load_network, preprocess_input
 from keras_scgm.morphometry import cross_sections
-from keras_scgm.pretrained import WeightsCard, read_card, resolve_weights
+from keras_scgm.pretrained import WeightsCard, resolve_weights, weights_card
 from keras_scgm.serving.interchange import export_network
 from keras_scgm.slices import SliceSpec
 from keras_scgm.training import DrawnBatches, SliceBatches, TrainingSpec, annotated_source, train
@@ -130,9 +130,12 @@ CASES = [
             classes=(*INTEGERS, 0),
             dropout=(*NUMBERS, 1, 1.0),
             batch_norm_momentum=(*NUMBERS, 1),
-            include_top=NO_FLAGS,
+            include_top=(*NO_FLAGS, "challenge", (16, 16, 1)),
+            input_tensor=but(
+                (*NO_OBJECTS, keras.Input((16, 16)), keras.Input((16, 16, 1), dtype="uint8")), None
+            ),
+            pooling=(*NO_FLAGS[1:], "mean", "avg"),
             input_shape=(
-                None,
                 3,
                 "abc",
                 (16, 16),
@@ -505,9 +508,25 @@ CASES = [
         paper_threshold=NUMBERS,
         scores=(3, None, [3]),
     ),
-    *spec_cases(read_card, {}, name=(None, 3, "", "no such weights", [])),
+    *spec_cases(weights_card, {}, name=(None, 3, "", "no such weights", [])),
     *spec_cases(resolve_weights, {}, name_or_path=(*WEIGHTS, None, "")),
-    *spec_cases(load_network, {}, weights=(*WEIGHTS, None, "")),
+    *[
+        case
+        for load in (load_model, load_network)
+        for case in spec_cases(load, {}, weights=(*WEIGHTS, None, ""))
+    ],
+    *spec_cases(
+        preprocess_input,
+        {},
+        x=(3, None, "text", {}, [], [[["a"]]], SLICES[0, 0], np.ones((1, 4, 4, 3)), [[[1j]]]),
+    ),
+    *spec_cases(
+        binarize_predictions,
+        {"preds": SLICES},
+        preds=("text", None, {}, [1j], [[1], [1, 2]]),
+        weights=(*WEIGHTS, None, ""),
+        threshold=but((*NUMBERS, 0, 1), None),
+    ),
     *[
         case
         for kind in (AugmentationSpec, TrainingSpec, TuningSpec, WeightsCard)
@@ -535,13 +554,19 @@ def test_wrong_values_are_one_line(call, given, name, values, tmp_path, monkeypa
 def test_every_public_name_is_tested():
     """Those without arguments of their own, or that only hold results, aside."""
     tested = {call.__name__ for call, *_ in CASES} | {"SegmentationSettings"}
-    assert set(keras_scgm.__all__) - tested == {"InputError", "Segmentation", "SoftDice", "list_weights"}
+    assert set(keras_scgm.__all__) - tested == {
+        "InputError",
+        "Segmentation",
+        "SoftDice",
+        "__version__",
+        "list_weights",
+    }
 
 
 @pytest.mark.parametrize("builder", [DilatedGMNet, UNet])
 def test_numpy_numbers_are_numbers(builder):
     model = builder(
-        (np.int64(16), 16, np.int32(1)),
+        input_shape=(np.int64(16), 16, np.int32(1)),
         filters=np.int64(2),
         classes=np.uint8(1),
         dropout=np.float32(0.25),

@@ -105,7 +105,10 @@ def test_more_of_the_mask_is_always_better():
 @pytest.mark.parametrize(
     ("loss", "arguments"),
     [
-        (DiceLoss, {"epsilon": 0.5, "per_sample": True, "reduction": "sum", "name": "mine"}),
+        (
+            DiceLoss,
+            {"epsilon": 0.5, "per_sample": True, "reduction": "sum", "name": "mine", "dtype": "float64"},
+        ),
         (
             DiceCrossEntropyLoss,
             {
@@ -115,6 +118,7 @@ def test_more_of_the_mask_is_always_better():
                 "per_sample": True,
                 "reduction": None,
                 "name": "mine",
+                "dtype": "float64",
             },
         ),
     ],

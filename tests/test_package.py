@@ -2,11 +2,15 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 import keras_scgm
@@ -43,13 +47,13 @@ def test_importing_the_package_does_not_import_keras():
 def test_names_do_not_depend_on_what_was_imported_before(first):
     listed, public, values, modules = fresh(
         f"{first}import json, keras_scgm\nlisted = dir(keras_scgm)\nfrom keras_scgm import *\n"
-        "values = [getattr(keras_scgm, name).__name__ for name in keras_scgm.__all__]\n"
+        "values = [getattr(keras_scgm, name).__name__ for name in keras_scgm.__all__ if name[0] != '_']\n"
         "modules = [keras_scgm.datasets.__name__, keras_scgm.losses.__name__]\n"
         "print(json.dumps([listed, keras_scgm.__all__, values, modules]))"
     )
     assert set(public) <= set(listed)
     assert {"segment", "evaluate", "DilatedGMNet", "DiceLoss", "export_saved_model"} <= set(public)
-    assert values == public
+    assert sorted(["__version__", *values]) == public
     assert modules == ["keras_scgm.datasets", "keras_scgm.losses"]
 
 
@@ -73,6 +77,108 @@ def test_every_keras_object_is_registered(imports):
     wanted = {f"keras_scgm>{name}" for name in registered_classes()}
     assert {"keras_scgm>DiceLoss", "keras_scgm>AugmentationLayer", "keras_scgm>HardDice"} <= wanted
     assert wanted <= set(known)
+
+
+REGISTERED = {
+    "AugmentationLayer": {
+        "spec": keras_scgm.AugmentationSpec(rotation_degrees=5.0, flip_left_right=0.5),
+        "seed": 7,
+        "name": "changes",
+        "dtype": "mixed_bfloat16",
+        "trainable": False,
+    },
+    "DiceCrossEntropyLoss": {
+        "dice_weight": 0.5,
+        "cross_entropy_weight": 2.0,
+        "epsilon": 3.0,
+        "per_sample": True,
+        "reduction": "sum",
+        "name": "mixed",
+        "dtype": "float64",
+    },
+    "DiceLoss": {"epsilon": 2.0, "per_sample": True, "reduction": "sum", "name": "dice", "dtype": "float64"},
+    "HardDice": {"threshold": 0.25, "name": "hard", "dtype": "float64"},
+    "SoftDice": {"name": "soft", "dtype": "float64"},
+}
+"""Arguments other than the defaults, of every class that is registered."""
+
+
+def test_every_registered_class_is_listed():
+    assert sorted(REGISTERED) == sorted(registered_classes())
+
+
+@pytest.mark.parametrize("name", REGISTERED)
+def test_registered_objects_come_back_with_all_their_arguments(name):
+    kind, arguments = getattr(keras_scgm, name), REGISTERED[name]
+    original = kind(**arguments)
+    config = original.get_config()
+    assert set(arguments) <= set(config)
+    for argument in set(arguments) - {"spec", "dtype"}:
+        assert config[argument] == arguments[argument], argument
+    serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(original)))
+    assert serialized["registered_name"] == f"keras_scgm>{name}"
+    copy = keras.saving.deserialize_keras_object(serialized)
+    assert type(copy) is kind
+    assert copy.get_config() == config
+    if isinstance(original, keras.Layer):
+        assert (copy.spec, copy.dtype_policy.name) == (arguments["spec"], arguments["dtype"])
+    else:
+        assert copy.dtype == arguments["dtype"]
+    assert kind.from_config(config).get_config() == config
+    # The name is optional, as in Keras.
+    unnamed = kind(**{**arguments, "name": None})
+    assert unnamed.name.startswith(re.sub("(?<!^)(?=[A-Z])", "_", name).lower())
+
+
+def test_every_registered_object_loads_after_a_bare_import(tmp_path):
+    objects = {name: getattr(keras_scgm, name)(**arguments) for name, arguments in REGISTERED.items()}
+    inputs = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+    model = keras.Model(inputs, objects["AugmentationLayer"](inputs))
+    model.compile(
+        loss=[objects["DiceLoss"], objects["DiceCrossEntropyLoss"]],
+        metrics=[[objects["SoftDice"]], [objects["HardDice"]]],
+    )
+    images = np.ones((2, 8, 8, 1), np.float32)
+    expected = model.evaluate([images, images], [images, images], verbose=0)
+    model.save(tmp_path / "model.keras")
+    values, configurations = fresh(
+        "import keras_scgm\nimport json, keras, numpy\n"
+        f"model = keras.models.load_model({str(tmp_path / 'model.keras')!r})\n"
+        "images = numpy.ones((2, 8, 8, 1), 'float32')\n"
+        "values = model.evaluate([images, images], [images, images], verbose=0)\n"
+        "objects = [model.layers[-1], *model.loss, *model._compile_metrics.metrics]\n"
+        "print(json.dumps([values, {type(one).__name__: one.get_config() for one in objects}]))"
+    )
+    assert values == pytest.approx(expected)
+    assert configurations == json.loads(json.dumps({name: one.get_config() for name, one in objects.items()}))
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert fresh("import json, keras_scgm; print(json.dumps(keras_scgm.__version__))") == version(
+        "keras_scgm"
+    )
+    code = "import json, keras_scgm; print(json.dumps(keras_scgm.list_weights()))"
+    assert fresh(code) == keras_scgm.list_weights()
+    assert [
+        keras_scgm.weights_card(name).name for name in keras_scgm.list_weights()
+    ] == keras_scgm.list_weights()
+
+
+def test_names_for_type_checkers_are_those_of_the_package():
+    """What an editor completes is what there is."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    block = next(
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    imported = {
+        alias.asname: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert {*imported, "__version__"} == set(keras_scgm.__all__)
+    for name, module in imported.items():
+        assert getattr(keras_scgm, name) is getattr(import_module(module), name)
 
 
 def test_a_saved_model_loads_after_a_bare_import(tmp_path):

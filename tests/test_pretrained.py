@@ -18,9 +18,9 @@ from keras_scgm.pretrained import (
     WeightsCard,
     list_weights,
     load_weights_into,
-    read_card,
     read_layers,
     resolve_weights,
+    weights_card,
     weights_folder,
     weights_status,
 )
@@ -56,9 +56,9 @@ def small_network(**arguments):
 
 
 def test_published_cards():
-    assert {"challenge", "large"} <= {card.name for card in list_weights()}
+    assert {"challenge", "large"} <= set(list_weights())
     for name, sha256 in (("challenge", "9b44228a"), ("large", "85823b95")):
-        card = read_card(name)
+        card = weights_card(name)
         assert card.sha256.startswith(sha256)
         assert card.file == f"{name}_model.hdf5"
         assert card.url.startswith("https://raw.githubusercontent.com/")
@@ -69,13 +69,13 @@ def test_published_cards():
 
 def test_published_hashes(reference):
     for name in ("challenge", "large"):
-        card = read_card(name)
+        card = weights_card(name)
         assert pretrained.sha256_of(reference / "weights" / card.file) == card.sha256
 
 
 def test_every_card_is_in_its_own_file():
     for path in weights_folder().glob("*.json"):
-        assert read_card(path.stem).name == path.stem
+        assert weights_card(path.stem).name == path.stem
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_every_card_is_in_its_own_file():
 )
 def test_card_rules(changes, message):
     with pytest.raises(ValueError, match=message):
-        dataclasses.replace(read_card("challenge"), **changes)
+        dataclasses.replace(weights_card("challenge"), **changes)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_card_rules(changes, message):
     [
         ("[]", "must be a JSON object, received list"),
         ('{"name": "a"}', "lacks architecture, arguments, file, sha256"),
-        (json.dumps(dataclasses.asdict(read_card("large")) | {"size": 1}), "has unknown fields size"),
+        (json.dumps(dataclasses.asdict(weights_card("large")) | {"size": 1}), "has unknown fields size"),
     ],
 )
 def test_card_from_wrong_json(text, message):

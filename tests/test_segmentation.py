@@ -1,3 +1,4 @@
+import inspect
 import itertools
 import json
 
@@ -365,6 +366,45 @@ def test_settings_are_checked(settings, message):
 def test_unknown_settings_are_refused(blob_image, bright_network):
     with pytest.raises(TypeError, match="treshold"):
         segment(blob_image(), bright_network, treshold=0.5)
+
+
+def test_keywords_of_segment_are_the_fields_of_its_settings(monkeypatch):
+    """Names, order, types and defaults, and that each arrives."""
+    settings = inspect.signature(SegmentationSettings).parameters
+    keywords = {
+        name: one
+        for name, one in inspect.signature(segment).parameters.items()
+        if one.kind is inspect.Parameter.KEYWORD_ONLY and name != "progress"
+    }
+    assert list(keywords) == list(settings)
+    for name, one in keywords.items():
+        assert (one.default, one.annotation) == (settings[name].default, settings[name].annotation), name
+
+    class Given:
+        def __init__(self, weights, settings):
+            self.settings = settings
+
+        def segment(self, image, progress):
+            return self.settings
+
+    monkeypatch.setattr("keras_scgm.segmentation.segmenter.Segmenter", Given)
+    others = {
+        "binarize": "paper",
+        "threshold": 0.25,
+        "window": (3.0, 4.0),
+        "mirror": True,
+        "uncertainty_passes": 3,
+        "seed": 5,
+        "frame": 2,
+        "orientation": "LAS",
+        "keep_probabilities": False,
+        "runtime": "keras",
+        "precision": "float32",
+    }
+    assert list(others) == list(settings)
+    assert segment("image.nii", **others) == SegmentationSettings(**others)
+    with_precision = segment("image.nii", precision="bfloat16")
+    assert with_precision == SegmentationSettings(precision="bfloat16")
 
 
 def test_a_threshold_that_leaves_nothing_fails(reference):

@@ -79,14 +79,18 @@ class AugmentationLayer(keras.layers.Layer):
         spec: the settings.
         seed: 0 to 2**32 - 1; the same parameters as those of `augment` follow from it.
         name: of the layer.
+        kwargs: Other arguments of `keras.layers.Layer`, such as `dtype` and `trainable`. The computation is in
+            float32 whatever the `dtype`.
 
     Raises:
         InputError: an argument breaks its rule; on calls, if the shapes do not fit.
     """
 
-    def __init__(self, spec: AugmentationSpec, seed: int = 0, name: str = "augmentation") -> None:
+    def __init__(
+        self, spec: AugmentationSpec, seed: int = 0, name: str | None = "augmentation", **kwargs: Any
+    ) -> None:
         # The maths is float32 whatever the policy, and masks must keep their dtype.
-        super().__init__(name=name, autocast=False)
+        super().__init__(name=name, autocast=False, **kwargs)
         self.spec = checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
         self.seed = checks.seed("seed", seed)
 
@@ -105,11 +109,11 @@ class AugmentationLayer(keras.layers.Layer):
         return augment_batch(images, masks, self.spec, self.seed, step)
 
     def get_config(self) -> dict[str, Any]:
-        return {"spec": asdict(self.spec), "seed": self.seed, "name": self.name}
+        return {**super().get_config(), "spec": asdict(self.spec), "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AugmentationLayer:
-        return cls(**{**config, "spec": AugmentationSpec(**config["spec"])})
+        return super().from_config({**config, "spec": AugmentationSpec(**config["spec"])})
 
 
 def augment_batch(

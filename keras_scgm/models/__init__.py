@@ -1,4 +1,4 @@
-"""The networks, the table of their builders, and loading one together with its weights card."""
+"""The networks, the table of their builders, and loading one by the name or the file of its weights."""
 
 import re
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_scgm.errors import InputError
 from keras_scgm.models.dilated_gmnet import DilatedGMNet
+from keras_scgm.models.processing import binarize_predictions, preprocess_input
 from keras_scgm.models.unet import UNet
 from keras_scgm.pretrained import (
     WeightsCard,
@@ -20,28 +21,52 @@ from keras_scgm.pretrained import (
     weights_stem,
 )
 
-__all__ = ["BUILDERS", "DilatedGMNet", "UNet", "load_network"]
+__all__ = [
+    "BUILDERS",
+    "DilatedGMNet",
+    "UNet",
+    "binarize_predictions",
+    "load_model",
+    "load_network",
+    "preprocess_input",
+]
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {"DilatedGMNet": DilatedGMNet, "UNet": UNet}
 _FIRST_LAYER = {"DilatedGMNet": "conv2d_1", "UNet": "encoder1_1"}
 
 
-def load_network(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
-    """Builds the network that a weights card describes, and loads its weights.
+def load_model(weights: str | Path) -> keras.Model:
+    """Loads a network with its weights, by the name of the weights or from a file.
 
-    A `.keras` file is loaded whole, whatever network it holds. For other files without a card, the
-    architecture and its arguments are read from the names and shapes in the file, and the card returned
-    has the package's settings for slices and threshold.
+    The network that the weights' card describes is built, and gets them. A `.keras` file is loaded whole,
+    whatever network it holds. For other files without a card, the architecture and its arguments are read
+    from the names and shapes in the file; several classes are taken to exclude each other ("softmax").
+    Weights that are not in the package are downloaded once, and checked against their SHA-256.
 
     Args:
-        weights: A name that `keras_scgm.list_weights` knows, or the path of a `.weights.h5`, `.keras` or
-            published Keras 2 `.hdf5` file; a card is found beside it as NAME.json.
+        weights: One of `keras_scgm.list_weights`, or the path of a `.weights.h5`, `.keras` or published Keras
+            2 `.hdf5` file, beside which a card may be, as NAME.json.
 
     Returns:
-        The model, from (batch, height, width, channels) to (batch, height, width, classes), and its card.
+        The model, from (batch, height, width, channels) to (batch, height, width, classes). What it expects of
+        slices is done by `keras_scgm.preprocess_input` and said by `keras_scgm.weights_card`.
 
     Raises:
         keras_scgm.errors.InputError: The weights are unknown, cannot be had, are damaged, or do not fit.
+
+    Example:
+
+    >>> model = load_model("synthetic")
+    >>> model.name, model.output_shape
+    ('dilated_gmnet', (None, None, None, 1))
+    """
+    return load_network(weights)[0]
+
+
+def load_network(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
+    """`load_model`, and the card of the weights.
+
+    The card of a file without one has the package's settings for slices and threshold.
     """
     path, card = resolve_weights(weights)
     if path.suffix == ".keras":
@@ -95,6 +120,9 @@ def _describe(path: Path) -> tuple[str, dict[str, Any]]:
         "filters": filters,
         "classes": _kernel_shape(path, file_layers, "predictions")[-1],
     }
+    if arguments["classes"] > 1:
+        # Which no file says.
+        arguments["classifier_activation"] = "softmax"
     if architecture == "DilatedGMNet":
         rates = [int(match[1]) for layer in file_layers if (match := re.fullmatch(r"rate(\d+)_1", layer))]
         arguments["dilation_rates"] = tuple(rate for rate in rates if rate != 2)

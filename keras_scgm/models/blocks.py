@@ -1,87 +1,192 @@
-"""What both networks are made of: argument checks, the paper's layer "unit", and the output layer."""
+"""What both networks are made of: their common arguments, the paper's layer "unit", and the last layers."""
+
+from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import keras
 from keras import layers
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.pretrained import load_weights_into, weights_for
 
 Activation = str | Callable[..., Any] | None
+Pooling = Literal["avg", "max"] | None
+
+SHAPE_RULE = "(height, width, channels) of positive integers; height and width may be None"
 
 
-class Arguments(NamedTuple):
-    """Builder arguments that have been checked, as plain Python values."""
-
-    input_shape: tuple[int | None, ...]
-    filters: int
-    classes: int
-    dropout: float
-    batch_norm_momentum: float
-    include_top: bool
-
-
-def check_arguments(
-    input_shape: Sequence[int | None],
-    filters: int,
-    classes: int,
-    dropout: float,
-    batch_norm_momentum: float,
-    classifier_activation: Activation,
-    include_top: bool,
-    name: str,
-    size_divisor: int = 1,
-) -> Arguments:
-    """Checks what both builders are called with.
+@dataclass(frozen=True)
+class BuilderArguments:
+    """The arguments that both builders take, checked; see `DilatedGMNet` for their meaning.
 
     Args:
-        input_shape: (height, width, channels); height and width may be None.
-        filters: Number of filters of a unit.
-        classes: Number of output channels.
-        dropout: Fraction of activations dropped, 0 <= dropout < 1.
-        batch_norm_momentum: Weight of the old moving statistics, 0 <= momentum < 1.
-        classifier_activation: Anything `keras.activations.get` takes.
-        include_top: Whether there is an output layer.
-        name: Name of the model.
         size_divisor: What height and width must be multiples of.
 
     Raises:
         keras_scgm.errors.InputError: The first argument that breaks its rule.
     """
-    if keras.config.image_data_format() != "channels_last":
+
+    include_top: bool
+    weights: str | Path | None
+    input_tensor: keras.KerasTensor | None
+    input_shape: Sequence[int | None] | None
+    pooling: Pooling
+    classes: int
+    classifier_activation: Activation
+    name: str
+    filters: int
+    dropout: float
+    batch_norm_momentum: float
+    size_divisor: int = 1
+
+    def __post_init__(self) -> None:
+        if keras.config.image_data_format() != "channels_last":
+            raise InputError(
+                "keras.config.image_data_format() must be 'channels_last', "
+                f"received {keras.config.image_data_format()!r}"
+            )
+        fraction = checks.number(0, below=1)
+        checks.check_fields(
+            self,
+            include_top=_include_top,
+            pooling=checks.optional(checks.one_of(("avg", "max"))),
+            classes=checks.integer(1),
+            classifier_activation=_activation,
+            name=checks.text,
+            filters=checks.integer(1),
+            dropout=fraction,
+            batch_norm_momentum=fraction,
+            input_tensor=checks.optional(_image_tensor),
+        )
+        object.__setattr__(self, "input_shape", self._checked_shape())
+        if self.include_top and self.pooling is not None:
+            raise InputError(f"pooling={self.pooling!r} needs include_top=False: it reduces the feature maps")
+        if self.include_top and self.classes == 1 and self.classifier_activation == "softmax":
+            raise InputError("classifier_activation='softmax' of one class is 1 everywhere; use 'sigmoid'")
+
+    def _checked_shape(self) -> tuple[int | None, ...]:
+        """The shape of an image, from `input_shape`, `input_tensor`, or both if they agree."""
+        shape: tuple[int | None, ...] = (None, None, 1)
+        if self.input_shape is not None:
+            size = checks.optional(checks.integer(1))
+            shape = checks.several(size, SHAPE_RULE, length=3)("input_shape", self.input_shape)
+            if shape[2] is None:
+                checks.refuse("input_shape", SHAPE_RULE, self.input_shape)
+        if self.input_tensor is not None:
+            of_tensor = tuple(self.input_tensor.shape[1:])
+            if self.input_shape is not None and of_tensor != shape:
+                raise InputError(
+                    f"input_shape must be that of input_tensor, {of_tensor}, or left out, received {shape}"
+                )
+            shape = of_tensor
+        if any(size % self.size_divisor for size in shape[:2] if size):
+            name = "input_shape" if self.input_tensor is None else "shape of input_tensor"
+            checks.refuse(
+                name, f"of a height and width that are multiples of {self.size_divisor}", tuple(shape)
+            )
+        return shape
+
+    def weights_file(self, architecture: str, **shaping: Any) -> Path | None:
+        """The file of the weights, or None for random ones.
+
+        Args:
+            architecture: Name of the builder.
+            shaping: The builder's own arguments that fix the shapes of its weights.
+
+        Raises:
+            keras_scgm.errors.InputError: As `keras_scgm.pretrained.weights_for`.
+        """
+        if self.weights is None:
+            return None
+        assert self.input_shape is not None
+        shaping = {"filters": self.filters, "channels": self.input_shape[2], **shaping}
+        if self.include_top:
+            shaping["classes"] = self.classes
+        return weights_for(self.weights, architecture, shaping)
+
+    def image_input(self) -> keras.KerasTensor:
+        """What the first layer reads."""
+        return (
+            keras.Input(self.input_shape, name="slices") if self.input_tensor is None else self.input_tensor
+        )
+
+    def finish(
+        self,
+        image: keras.KerasTensor,
+        features: keras.KerasTensor,
+        kernel_size: int,
+        weights_file: Path | None,
+    ) -> keras.Model:
+        """The model, with the output layer "predictions" or the pooling, and its weights."""
+        if self.include_top:
+            if self.classes > 1 and self.classifier_activation == "sigmoid":
+                warnings.warn(
+                    f"classes={self.classes} with classifier_activation='sigmoid' gives independent classes, where "
+                    "it gave 'softmax' before; pass 'softmax' for classes that exclude each other, or "
+                    "keras.activations.sigmoid for independent ones without this warning",
+                    FutureWarning,
+                    # The caller of the builder.
+                    stacklevel=3,
+                )
+            output = layers.Conv2D(
+                self.classes,
+                kernel_size,
+                padding="same",
+                activation=self.classifier_activation,
+                data_format="channels_last",
+                name="predictions",
+            )(features)
+        elif self.pooling is not None:
+            pool = layers.GlobalAveragePooling2D if self.pooling == "avg" else layers.GlobalMaxPooling2D
+            output = pool(data_format="channels_last", name=f"{self.pooling}_pool")(features)
+        else:
+            output = features
+        if weights_file is not None:
+            # Without the layers before a given tensor, which the file does not know.
+            load_weights_into(keras.Model(image, output, name=self.name), weights_file)
+        if self.input_tensor is None:
+            return keras.Model(image, output, name=self.name)
+        sources = keras.utils.get_source_inputs(image)
+        try:
+            return keras.Model(sources[0] if len(sources) == 1 else sources, output, name=self.name)
+        except ValueError as error:
+            raise InputError(f"input_tensor: the layers before it do not fit: {error}") from error
+
+
+def _include_top(name: str, value: Any) -> bool:
+    """A flag; what else users put first, as other builders take it, is answered with the name of its argument."""
+    if isinstance(value, (str, Path)):
         raise InputError(
-            "keras.config.image_data_format() must be 'channels_last', "
-            f"received {keras.config.image_data_format()!r}"
+            f"{name} must be True or False, received {str(value)!r}; weights are named: weights={str(value)!r}"
         )
+    if isinstance(value, (tuple, list)):
+        raise InputError(
+            f"{name} must be True or False, received {value!r}; a shape is named: input_shape={tuple(value)}"
+        )
+    return checks.flag(name, value)
+
+
+def _activation(name: str, value: Any) -> Activation:
     try:
-        keras.activations.get(classifier_activation)
+        keras.activations.get(value)
     except (TypeError, ValueError):
-        checks.refuse("classifier_activation", "a Keras activation, its name or None", classifier_activation)
-    checks.text("name", name)
-    fraction = checks.number(0, below=1)
-    return Arguments(
-        input_shape=_check_input_shape(input_shape, size_divisor),
-        filters=checks.integer(1)("filters", filters),
-        classes=checks.integer(1)("classes", classes),
-        dropout=fraction("dropout", dropout),
-        batch_norm_momentum=fraction("batch_norm_momentum", batch_norm_momentum),
-        include_top=checks.flag("include_top", include_top),
-    )
+        checks.refuse(name, "a Keras activation, its name or None", value)
+    return value
 
 
-def _check_input_shape(input_shape: Sequence[int | None], size_divisor: int) -> tuple[int | None, ...]:
-    wanted = "(height, width, channels) of positive integers; height and width may be None"
-    shape = checks.several(checks.optional(checks.integer(1)), wanted, length=3)("input_shape", input_shape)
-    if shape[2] is None:
-        checks.refuse("input_shape", wanted, input_shape)
-    if any(size % size_divisor for size in shape[:2] if size):
-        checks.refuse(
-            "input_shape", f"of a height and width that are multiples of {size_divisor}", tuple(input_shape)
-        )
-    return shape
+def _image_tensor(name: str, value: Any) -> keras.KerasTensor:
+    if not isinstance(value, keras.KerasTensor):
+        checks.refuse(name, "a Keras tensor, such as keras.Input((None, None, 1))", value)
+    if len(value.shape) != 4 or value.shape[3] is None or not keras.backend.is_float_dtype(value.dtype):
+        checks.refuse(name, "of floats, (batch, height, width, channels) with known channels", value)
+    return value
 
 
 class Units:
@@ -121,19 +226,3 @@ class Units:
             momentum=self.batch_norm_momentum, epsilon=1e-3, name=f"batch_normalization_{number}"
         )(x)
         return layers.Dropout(self.dropout, name=f"dropout_{number}")(x)
-
-
-def predict(
-    x: keras.KerasTensor, classes: int, kernel_size: int, classifier_activation: Activation
-) -> keras.KerasTensor:
-    """The output layer, named "predictions"; more than one class turns "sigmoid" into "softmax"."""
-    if classes > 1 and classifier_activation == "sigmoid":
-        classifier_activation = "softmax"
-    return layers.Conv2D(
-        classes,
-        kernel_size,
-        padding="same",
-        activation=classifier_activation,
-        data_format="channels_last",
-        name="predictions",
-    )(x)

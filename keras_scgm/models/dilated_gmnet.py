@@ -7,23 +7,28 @@ import keras
 from keras import layers
 
 from keras_scgm import checks
-from keras_scgm.models.blocks import Activation, Units, check_arguments, predict
-from keras_scgm.pretrained import load_weights_into, weights_for
+from keras_scgm.models.blocks import Activation, BuilderArguments, Pooling, Units
+from keras_scgm.models.processing import binarize_predictions, preprocess_input
+
+__all__ = ["DilatedGMNet", "binarize_predictions", "preprocess_input"]
 
 AMORT_FILTERS = 64
 
 
 def DilatedGMNet(
-    input_shape: Sequence[int | None] = (None, None, 1),
+    include_top: bool = True,
     weights: str | Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: Pooling = None,
+    classes: int = 1,
+    classifier_activation: Activation = "sigmoid",
+    name: str = "dilated_gmnet",
+    *,
     filters: int = 32,
     dilation_rates: Sequence[int] = (6, 12, 18, 24),
-    classes: int = 1,
     dropout: float = 0.4,
     batch_norm_momentum: float = 0.1,
-    classifier_activation: Activation = "sigmoid",
-    include_top: bool = True,
-    name: str = "dilated_gmnet",
 ) -> keras.Model:
     """Builds the gray matter network of Perone et al. 2017.
 
@@ -35,57 +40,70 @@ def DilatedGMNet(
     pixel sees a square of 13 + 4 * max(dilation_rates) input pixels: 109 pixels, or 27.25 mm at 0.25 mm per
     pixel, with the paper's rates. The global pooling branch adds one average over the whole slice.
 
+    The first eight arguments are those of `keras.applications`, in their order.
+
     Args:
-        input_shape: (height, width, channels) of a slice; height and width may be None for any size.
+        include_top: Whether to end with the layer "predictions"; without it the output is the 64
+            features per pixel that this layer reads.
         weights: None for random weights, a name that `keras_scgm.list_weights` knows, or the path of a
             `.weights.h5`, `.keras` or published Keras 2 `.hdf5` file.
+        input_tensor: Keras tensor (batch, height, width, channels) to read instead of a new `keras.Input`;
+            the layers before it become part of the model.
+        input_shape: (height, width, channels) of a slice; height and width may be None for any size. By
+            default that of `input_tensor`, or one channel and any size. Pretrained weights need their own
+            number of channels, which is 1 for all that are known by name.
+        pooling: With `include_top=False`: None for the feature maps, (batch, height, width, features); "avg"
+            or "max" for their mean or maximum over the slice, (batch, features).
+        classes: Number of output channels. Pretrained weights need their own number, unless `include_top` is
+            False.
+        classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
+            independent of each other; with several it warns in this version, because the same call meant
+            "softmax" before.
+        name: Name of the model.
         filters: Number of filters of each convolution before the concatenation; the unit after it, "amort",
             always has 64, as in all published files.
         dilation_rates: One branch of two dilated convolutions for each; distinct positive integers other
             than 2, whose layer names the layers before the branches have.
-        classes: Number of output channels.
         dropout: Fraction of activations dropped after each layer while training.
         batch_norm_momentum: Weight of the old moving statistics at each training step.
-        classifier_activation: Activation of the output layer, or None for logits. With more than one class
-            the name "sigmoid" means "softmax"; for independent classes pass `keras.activations.sigmoid`.
-        include_top: Whether to end with the layer "predictions"; without it the output is the 64 features
-            that this layer reads.
-        name: Name of the model.
 
     Returns:
         A functional `keras.Model` from (batch, height, width, channels) to (batch, height, width, classes),
-        with values in [0, 1] for sigmoid and softmax.
+        with values in [0, 1] for sigmoid and softmax; to features with `include_top=False`.
 
     Raises:
-        keras_scgm.errors.InputError: An argument breaks its rule or contradicts the named weights, which may
-            also be unknown, not to be had, or unfit.
+        keras_scgm.errors.InputError: An argument breaks its rule or contradicts the weights, which may also be
+            unknown, not to be had, or unfit.
 
     Example:
 
     >>> model = DilatedGMNet()
     >>> model.count_params()
     127585
-    >>> DilatedGMNet((200, 200, 1), dilation_rates=(6, 12), classes=3).output_shape
+    >>> rgb = DilatedGMNet(input_shape=(200, 200, 3), classes=3, classifier_activation="softmax")
+    >>> rgb.output_shape
     (None, 200, 200, 3)
+    >>> DilatedGMNet(include_top=False, pooling="avg").output_shape
+    (None, 64)
     """
-    input_shape, filters, classes, dropout, batch_norm_momentum, include_top = check_arguments(
-        input_shape,
-        filters,
-        classes,
-        dropout,
-        batch_norm_momentum,
-        classifier_activation,
-        include_top,
-        name,
+    arguments = BuilderArguments(
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+        filters=filters,
+        dropout=dropout,
+        batch_norm_momentum=batch_norm_momentum,
     )
-    dilation_rates = _checked_rates(dilation_rates)
-    arguments = {"filters": filters, "dilation_rates": dilation_rates}
-    if include_top:
-        arguments["classes"] = classes
-    path = None if weights is None else weights_for(weights, "DilatedGMNet", arguments)
+    filters, dilation_rates = arguments.filters, _checked_rates(dilation_rates)
+    weights_file = arguments.weights_file("DilatedGMNet", dilation_rates=dilation_rates)
 
-    units = Units(dropout, batch_norm_momentum)
-    slices = keras.Input(input_shape, name="slices")
+    units = Units(arguments.dropout, arguments.batch_norm_momentum)
+    slices = arguments.image_input()
     local = units.convolve(slices, filters, 3, "conv2d_1")
     local = units.convolve(local, filters, 3, "conv2d_2")
     x = units.convolve(local, filters, 3, "rate2_1", dilation_rate=2)
@@ -102,12 +120,7 @@ def DilatedGMNet(
     x = layers.Concatenate(name="concatenate_1")(branches)
     x = units.normalize(x)
     x = units.convolve(x, AMORT_FILTERS, 1, "amort")
-    if include_top:
-        x = predict(x, classes, 1, classifier_activation)
-    model = keras.Model(slices, x, name=name)
-    if path is not None:
-        load_weights_into(model, path)
-    return model
+    return arguments.finish(slices, x, 1, weights_file)
 
 
 def _global_average(x: keras.KerasTensor) -> keras.KerasTensor:

@@ -6,22 +6,27 @@ from pathlib import Path
 import keras
 from keras import layers
 
-from keras_scgm.models.blocks import Activation, Units, check_arguments, predict
-from keras_scgm.pretrained import load_weights_into, weights_for
+from keras_scgm.models.blocks import Activation, BuilderArguments, Pooling, Units
+from keras_scgm.models.processing import binarize_predictions, preprocess_input
+
+__all__ = ["UNet", "binarize_predictions", "preprocess_input"]
 
 LEVELS = 3
 
 
 def UNet(
-    input_shape: Sequence[int | None] = (None, None, 1),
+    include_top: bool = True,
     weights: str | Path | None = None,
-    filters: int = 64,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: Sequence[int | None] | None = None,
+    pooling: Pooling = None,
     classes: int = 1,
+    classifier_activation: Activation = "sigmoid",
+    name: str = "unet",
+    *,
+    filters: int = 64,
     dropout: float = 0.4,
     batch_norm_momentum: float = 0.1,
-    classifier_activation: Activation = "sigmoid",
-    include_top: bool = True,
-    name: str = "unet",
 ) -> keras.Model:
     """Builds the 14-layer U-Net that Perone et al. 2017 compare with.
 
@@ -32,55 +37,65 @@ def UNet(
 
     Three 2x2 poolings halve the slice, so its height and width must be multiples of 8.
 
+    The first eight arguments are those of `keras.applications`, in their order.
+
     Args:
-        input_shape: (height, width, channels) of a slice; height and width may be None for any multiples
-            of 8.
+        include_top: Whether to end with the layer "predictions"; without it the output is the `filters`
+            features per pixel that this layer reads.
         weights: None for random weights, a name that `keras_scgm.list_weights` knows, or the path of a
             `.weights.h5` or `.keras` file.
+        input_tensor: Keras tensor (batch, height, width, channels) to read instead of a new `keras.Input`;
+            the layers before it become part of the model.
+        input_shape: (height, width, channels) of a slice; height and width may be None for any multiples of 8. By
+            default that of `input_tensor`, or one channel and any size. Pretrained weights need their own
+            number of channels, which is 1 for all that are known by name.
+        pooling: With `include_top=False`: None for the feature maps, (batch, height, width, features); "avg"
+            or "max" for their mean or maximum over the slice, (batch, features).
+        classes: Number of output channels. Pretrained weights need their own number, unless `include_top` is
+            False.
+        classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
+            independent of each other; with several it warns in this version, because the same call meant
+            "softmax" before.
+        name: Name of the model.
         filters: Number of filters of each convolution; the two at the bottom have twice as many.
-        classes: Number of output channels.
         dropout: Fraction of activations dropped after each layer while training.
         batch_norm_momentum: Weight of the old moving statistics at each training step.
-        classifier_activation: Activation of the output layer, or None for logits. With more than one class
-            the name "sigmoid" means "softmax"; for independent classes pass `keras.activations.sigmoid`.
-        include_top: Whether to end with the layer "predictions"; without it the output is the `filters`
-            features that this layer reads.
-        name: Name of the model.
 
     Returns:
         A functional `keras.Model` from (batch, height, width, channels) to (batch, height, width, classes),
-        with values in [0, 1] for sigmoid and softmax.
+        with values in [0, 1] for sigmoid and softmax; to features with `include_top=False`.
 
     Raises:
-        keras_scgm.errors.InputError: An argument breaks its rule or contradicts the named weights, which may
-            also be unknown, not to be had, or unfit.
+        keras_scgm.errors.InputError: An argument breaks its rule or contradicts the weights, which may also be
+            unknown, not to be had, or unfit.
 
     Example:
 
-    >>> UNet((200, 200, 1)).output_shape
+    >>> UNet(input_shape=(200, 200, 1)).output_shape
     (None, 200, 200, 1)
-    >>> UNet((100, 100, 1))  # doctest: +ELLIPSIS
+    >>> UNet(input_shape=(100, 100, 1))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     keras_scgm.errors.InputError: input_shape must be of a height and width that are multiples of 8, ...
     """
-    input_shape, filters, classes, dropout, batch_norm_momentum, include_top = check_arguments(
-        input_shape,
-        filters,
-        classes,
-        dropout,
-        batch_norm_momentum,
-        classifier_activation,
-        include_top,
-        name,
+    arguments = BuilderArguments(
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        name=name,
+        filters=filters,
+        dropout=dropout,
+        batch_norm_momentum=batch_norm_momentum,
         size_divisor=2**LEVELS,
     )
-    arguments = {"filters": filters}
-    if include_top:
-        arguments["classes"] = classes
-    path = None if weights is None else weights_for(weights, "UNet", arguments)
+    filters = arguments.filters
+    weights_file = arguments.weights_file("UNet")
 
-    units = Units(dropout, batch_norm_momentum)
-    slices = keras.Input(input_shape, name="slices")
+    units = Units(arguments.dropout, arguments.batch_norm_momentum)
+    slices = arguments.image_input()
     x = slices
     shortcuts = []
     for level in range(1, LEVELS + 1):
@@ -95,9 +110,4 @@ def UNet(
         x = layers.Concatenate(name=f"decoder{level}_concatenate")([shortcuts[level - 1], x])
         x = units.convolve(x, filters, 3, f"decoder{level}_1")
         x = units.convolve(x, filters, 3, f"decoder{level}_2")
-    if include_top:
-        x = predict(x, classes, 3, classifier_activation)
-    model = keras.Model(slices, x, name=name)
-    if path is not None:
-        load_weights_into(model, path)
-    return model
+    return arguments.finish(slices, x, 3, weights_file)

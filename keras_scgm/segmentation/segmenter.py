@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -41,10 +41,22 @@ def segment(
     image: str | Path | nib.spatialimages.SpatialImage,
     weights: Weights | Sequence[Weights] | None = None,
     *,
+    binarize: Literal["native", "paper"] = "native",
+    threshold: float | None = None,
+    window: Literal["auto", "center"] | tuple[float, float] = "auto",
+    mirror: bool = False,
+    uncertainty_passes: int = 0,
+    seed: int = 0,
+    frame: int | None = None,
+    orientation: str | None = None,
+    keep_probabilities: bool = True,
+    runtime: str | None = None,
+    precision: str = "float32",
     progress: Progress | None = None,
-    **settings: Any,
 ) -> Segmentation:
     """Segment the spinal cord gray matter of an image.
+
+    The arguments from `binarize` to `precision` are the fields of `SegmentationSettings`, which says what they mean.
 
     Example:
         >>> from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
@@ -59,13 +71,24 @@ def segment(
         weights: known name, file, or model; several make an ensemble, whose probabilities are averaged.
             The default comes with the package.
         progress: called with (slices done, slices in all).
-        settings: the fields of `SegmentationSettings`.
 
     Raises:
         keras_scgm.errors.InputError: the image, the weights or a setting cannot be used.
-        TypeError: an unknown setting.
     """
-    return Segmenter(weights, SegmentationSettings(**settings)).segment(image, progress)
+    settings = SegmentationSettings(
+        binarize=binarize,
+        threshold=threshold,
+        window=window,
+        mirror=mirror,
+        uncertainty_passes=uncertainty_passes,
+        seed=seed,
+        frame=frame,
+        orientation=orientation,
+        keep_probabilities=keep_probabilities,
+        runtime=runtime,
+        precision=precision,
+    )
+    return Segmenter(weights, settings).segment(image, progress)
 
 
 class Segmenter:
