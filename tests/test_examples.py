@@ -1,4 +1,4 @@
-"""Every example runs from end to end on drawn cords."""
+"""Every example runs from end to end on synthetic images."""
 
 import runpy
 import sys
@@ -14,6 +14,7 @@ SAYS = {
     "few_labels": "from scratch, mean of 1:",
     "tune_augmentation": "best: trial_",
     "compare_with_published": "Proposed (published)",
+    "your_own_task": "unseen images: Dice",
 }
 
 
@@ -34,3 +35,14 @@ def test_example_runs(
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert SAYS[name] in capsys.readouterr().out
     assert list((tmp_path / "out").rglob("*.weights.h5"))
+
+
+@pytest.mark.parametrize("network", ["DilatedGMNet", "UNet"])
+def test_networks_learn_a_task_of_their_own(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["your_own_task", "--network", network, "--output", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "your_own_task.py"), run_name="__main__")
+    dice = float(capsys.readouterr().out.split("unseen images: Dice ")[1].split(",")[0])
+    # Measured: 0.98 for both. All background would be 0.75.
+    assert dice > 0.93
