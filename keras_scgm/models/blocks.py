@@ -68,7 +68,8 @@ class BuilderArguments:
         object.__setattr__(self, "input_shape", self._checked_shape())
         if self.include_top and self.pooling is not None:
             raise InputError(f"pooling={self.pooling!r} needs include_top=False: it reduces the feature maps")
-        if self.include_top and self.classes == 1 and self.classifier_activation == "softmax":
+        is_softmax = keras.activations.get(self.classifier_activation) is keras.activations.softmax
+        if self.include_top and self.classes == 1 and is_softmax:
             raise InputError("classifier_activation='softmax' of one class is 1 everywhere; use 'sigmoid'")
 
     def _checked_shape(self) -> tuple[int | None, ...]:
@@ -148,20 +149,22 @@ class BuilderArguments:
             output = pool(data_format="channels_last", name=f"{self.pooling}_pool")(features)
         else:
             output = features
+        # Without the layers before a given tensor, which the file does not know.
+        network = keras.Model(image, output, name=self.name)
         if weights_file is not None:
-            # Without the layers before a given tensor, which the file does not know.
-            load_weights_into(keras.Model(image, output, name=self.name), weights_file)
+            load_weights_into(network, weights_file)
         if self.input_tensor is None:
-            return keras.Model(image, output, name=self.name)
+            return network
         sources = keras.utils.get_source_inputs(image)
         try:
             return keras.Model(sources[0] if len(sources) == 1 else sources, output, name=self.name)
         except ValueError as error:
-            raise InputError(f"input_tensor: the layers before it do not fit: {error}") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"input_tensor: the layers before it do not fit: {reason}") from error
 
 
 def _include_top(name: str, value: Any) -> bool:
-    """A flag; what else users put first, as other builders take it, is answered with the name of its argument."""
+    """Checks the flag; weights or a shape in its place get a message with the keyword that was meant."""
     if isinstance(value, (str, Path)):
         raise InputError(
             f"{name} must be True or False, received {str(value)!r}; weights are named: weights={str(value)!r}"
