@@ -312,9 +312,12 @@ def _read_header(stream: Any, path: Path) -> nib.Nifti1Header:
         if len(block) < size or not header_class.may_contain_header(block[:size]):
             continue
         header = header_class(block[:size], check=False)
-        if bytes(header["magic"].item())[:3] != header.single_magic[:3]:
+        magic = bytes(header["magic"].item())[:3]
+        if magic == header.pair_magic[:3]:
             raise InputError(f"{path}: header of a .hdr/.img pair; convert it to a single .nii file")
-        return header
+        # The size of a NIfTI-2 header may stand in a NIfTI-1 one by mistake.
+        if magic == header.single_magic[:3]:
+            return header
     if block.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: {_not_fetched(path, 'Git LFS')}")
     # An unlocked file is such text, and a link is where the file system knows no links.

@@ -154,6 +154,7 @@ CASES = {
     # --- fields that nothing depends on
     "sizeof_hdr 0": Case(with_field(0, "<i", 0)),
     "sizeof_hdr 540": Case(with_field(0, "<i", 540)),
+    "sizeof_hdr 540, as long as a NIfTI-2 header": Case(with_field(0, "<i", 540, data=nifti() + bytes(300))),
     "sizeof_hdr of the other byte order": Case(with_field(0, ">i", 348)),
     "bitpix 0": Case(with_field(72, "<h", 0)),
     "bitpix 64": Case(with_field(72, "<h", 64)),
