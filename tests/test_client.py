@@ -34,6 +34,7 @@ import pytest
 import tensorflow as tf
 from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
 from keras_scgm_client.cli import main
+from keras_scgm_client.limits import FREE_SLICES
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.nifti import as_sent, check_answer, parse_grid, read_image
 from keras_scgm_client.rest import RestTransport
@@ -749,11 +750,11 @@ def test_geometry_is_that_of_the_command(tmp_path, order, seed):
 @pytest.mark.parametrize(
     ("shape", "max_bytes", "is_unpacked"),
     [
-        ((4000, 4000, 2), 10**9, False),
-        ((4000, 4000, 3), 10**9, True),
-        ((4000, 4000, 3), 10**6, False),
-        ((100, 82, 64), 10**9, False),
-        ((100, 82, 65), 10**9, True),
+        ((2000, 2000, 2), 10**9, False),
+        ((2000, 2000, 3), 10**9, True),
+        ((2000, 2000, 3), 10**6, False),
+        ((100, 82, FREE_SLICES), 10**9, False),
+        ((100, 82, FREE_SLICES + 1), 10**9, True),
     ],
 )
 def test_files_that_the_server_refuses_packed_are_sent_unpacked(shape, max_bytes, is_unpacked):
