@@ -326,13 +326,13 @@ BAD_FILES = {
     "zero slices": (patched(40, "<8h", 3, 5, 4, 0, 1, 1, 1, 1), "hold no slice"),
     "negative size": (patched(40, "<8h", 3, 5, -4, 3, 1, 1, 1, 1), "hold no slice"),
     "one dimension": (patched(40, "<8h", 1, 60, 1, 1, 1, 1, 1, 1), "hold no slice"),
-    "terabytes": (
-        patched(40, "<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1),
-        r"the header claims 70.4 TB of data, the file holds",
+    "gigabytes": (
+        patched(40, "<8h", 3, 1000, 1000, 32767, 1, 1, 1, 1),
+        r"the header claims 65.5 GB of data, the file holds",
     ),
-    "terabytes in gzip": (
-        lambda p: gzip.compress(patched(40, "<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1)(p)),
-        r"the header claims 70.4 TB of data, the file holds",
+    "gigabytes in gzip": (
+        lambda p: gzip.compress(patched(40, "<8h", 3, 1000, 1000, 32767, 1, 1, 1, 1)(p)),
+        r"the header claims 65.5 GB of data, the file holds",
     ),
     "singular sform": (patched(280, "<12f", *[0.0] * 12), "no usable affine"),
     "flat sform": (
