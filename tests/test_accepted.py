@@ -65,7 +65,7 @@ def scaled(slope, intercept, data=None):
 
 def vast(shape, spacing_mm):
     image = nib.Nifti1Image(np.zeros(shape, np.uint8), np.diag([-spacing_mm, spacing_mm, 4.0, 1.0]))
-    return gzip.compress(image.to_bytes(), 1)
+    return image.to_bytes()
 
 
 def two_dimensional():
