@@ -17,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from served_process import ServedProcess
 
-MAX_CPU_SECONDS, MAX_PEAK_BYTES = 25, 2.2e9
+PYTHON_BYTES = 0.4e9
+"""Of the process that answers here, which a server does not need: with the C API it has 0.65 GB less at the start."""
+MAX_CPU_SECONDS, MAX_PEAK_BYTES = 25, 2.2e9 + PYTHON_BYTES
 MEGABYTE = 1_000_000
 WINDOW_CPU_SECONDS = 0.11
 """Of a window of the network, on the processor that the bound is meant for."""
