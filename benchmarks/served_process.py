@@ -1,7 +1,8 @@
 """One served model in a process of its own, so that the cost of each request can be told.
 
-The process holds TensorFlow and the model, as a server does, and none of this package. It answers one request after
-another from its standard input:
+The process holds TensorFlow and the model, and none of this package. TensorFlow's Python package takes 0.65 GB that a
+server does not have; a module that calls TensorFlow from C does without. The process answers one request after another
+from its standard input:
 
     with ServedProcess("models/gm_nifti/1") as served:
         answer = served.ask([Path("image.nii.gz").read_bytes()])
@@ -11,6 +12,7 @@ another from its standard input:
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import pickle
 import re
@@ -18,6 +20,7 @@ import resource
 import select
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -51,10 +54,24 @@ class ServedProcess:
         model: folder of a version.
         threads: of an operation.
         warm_up: files that both signatures are called with first, since the first call of a graph also optimizes it.
+        from_c: Python file with `bind`, `find_library` and `Model`, which call TensorFlow from C. Outputs are then the
+            bytes of each.
     """
 
-    def __init__(self, model: str | Path, threads: int = 2, warm_up: tuple[bytes, ...] = ()) -> None:
-        self._command = [sys.executable, __file__, str(model), str(threads)]
+    def __init__(
+        self,
+        model: str | Path,
+        threads: int = 2,
+        warm_up: tuple[bytes, ...] = (),
+        from_c: Path | None = None,
+    ) -> None:
+        self._command = [
+            sys.executable,
+            __file__,
+            str(model),
+            str(threads),
+            *([str(from_c)] if from_c else []),
+        ]
         self._warm_up = warm_up
         self._start()
 
@@ -95,10 +112,15 @@ class ServedProcess:
             raise ChildProcessError(f"the server ended: {error}") from error
 
 
-def _answer_requests(model: str, threads: int) -> None:
-    # What libraries print must not come between the answers.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+class _Refused(Exception):
+    """An error of the graph."""
+
+
+Run = Callable[[str, list[bytes]], dict[str, Any]]
+"""Signature and files -> outputs by name."""
+
+
+def _python_session(model: str, threads: int) -> Run:
     import tensorflow as tf
 
     config = tf.compat.v1.ConfigProto(intra_op_parallelism_threads=threads)
@@ -106,22 +128,60 @@ def _answer_requests(model: str, threads: int) -> None:
     session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
     with session.graph.as_default():
         signatures = tf.compat.v1.saved_model.load(session, ["serve"], model).signature_def
+
+    def run(signature: str, files: list[bytes]) -> dict[str, Any]:
+        ends = signatures[signature]
+        given = {ends.inputs["nifti_bytes"].name: np.array(files, object)}
+        try:
+            return session.run({name: end.name for name, end in ends.outputs.items()}, given)
+        except tf.errors.OpError as error:
+            raise _Refused(error.message) from error
+
+    return run
+
+
+def _c_session(model: str, threads: int, module: str) -> Run:
+    spec = importlib.util.spec_from_file_location("from_c", module)
+    assert spec is not None
+    assert spec.loader is not None
+    from_c = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(from_c)
+    library = from_c.bind(from_c.find_library())
+    loaded = from_c.Model(library, model, threads)
+
+    def run(signature: str, files: list[bytes]) -> dict[str, Any]:
+        inputs, outputs = loaded.signatures[signature][1], loaded.signatures[signature][2]
+        end = inputs["nifti_bytes"]
+        given = loaded.tensor(end["dtype"], [len(files)], files)
+        try:
+            found = loaded.run([(end["name"], given)], [output["name"] for output in outputs.values()])
+        except from_c.TFError as error:
+            raise _Refused(str(error)) from error
+        finally:
+            library.TF_DeleteTensor(given)
+        return {name: data for name, (_, _, data) in zip(outputs, found, strict=True)}
+
+    return run
+
+
+def _answer_requests(model: str, threads: str, *from_c: str) -> None:
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    run = _c_session(model, int(threads), *from_c) if from_c else _python_session(model, int(threads))
     while True:
         try:
             signature, files = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        ends = signatures[signature]
-        wanted = {name: end.name for name, end in ends.outputs.items()}
-        given = {ends.inputs["nifti_bytes"].name: np.array(files, object)}
         _forget_peak()
         before = _cpu_seconds()
         outputs: dict[str, Any] = {}
         error = ""
         try:
-            outputs = session.run(wanted, given)
-        except tf.errors.OpError as reason:
-            error = _line_of(reason.message)
+            outputs = run(signature, files)
+        except _Refused as reason:
+            error = _line_of(str(reason))
         pickle.dump((_cpu_seconds() - before, _peak_bytes(), error, outputs), answers)
         answers.flush()
 
@@ -151,4 +211,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    _answer_requests(sys.argv[1], int(sys.argv[2]))
+    _answer_requests(*sys.argv[1:])

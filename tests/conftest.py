@@ -27,6 +27,15 @@ def reference() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def capi_check(reference: Path) -> Path:
+    """The program that runs a SavedModel from C, as a server does; required under CI."""
+    path = reference.parent / "tools" / "capi_check.py"
+    if not path.exists():
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {path}")
+    return path
+
+
 @pytest.fixture
 def published_weights(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the published weights known by name without a download."""

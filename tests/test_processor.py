@@ -28,15 +28,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def capi_check(reference: Path) -> Path:
-    """The program that runs a SavedModel from C, as a server does."""
-    path = reference.parent / "tools" / "capi_check.py"
-    if not path.exists():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {path}")
-    return path
-
-
 def _voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj) > 0
 
