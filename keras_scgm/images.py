@@ -37,6 +37,9 @@ MAX_LABEL = 32
 MIN_VOXELS_PER_VALUE = 8
 """A few voxels have few values, whatever they show."""
 
+LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
+NAMED_VALUES = 4
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -127,12 +130,9 @@ def check_is_image(volume: Volume) -> None:
         if len(values) > 2 and not values <= set(range(MAX_LABEL + 1)):
             return
     if 1 < len(values) <= math.prod(volume.voxels.shape) / MIN_VOXELS_PER_VALUE:
-        listed = ", ".join(f"{value:g}" for value in sorted(values)[:4]) + (
-            ", ..." if len(values) > 4 else ""
-        )
-        raise NotAnImageError(
-            f"{volume.source}: labels, not an image, it holds {len(values)} values ({listed}); give the image itself"
-        )
+        listed = ", ".join(f"{value:g}" for value in sorted(values)[:NAMED_VALUES])
+        more = ", ..." if len(values) > NAMED_VALUES else ""
+        raise NotAnImageError(f"{volume.source}: {LABELS.format(len(values), listed + more)}")
 
 
 def _without_labels(place: Path, paths: Iterable[Path], notes: list[str]) -> list[Path]:

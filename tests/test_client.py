@@ -463,18 +463,24 @@ def test_what_is_sent(image):
 
 
 @contextmanager
-def grpc_answer(code, details):
-    class Refuses(grpc.GenericRpcHandler):
-        def service(self, call):
-            return grpc.unary_unary_rpc_method_handler(lambda request, context: context.abort(code, details))
+def grpc_server(handler):
+    """Serves what a handler of (call) gives."""
 
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Refuses()])
+    class Generic(grpc.GenericRpcHandler):
+        def service(self, call):
+            return grpc.unary_unary_rpc_method_handler(handler(call))
+
+    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Generic()])
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
         yield f"grpc://127.0.0.1:{port}"
     finally:
         server.stop(None).wait()
+
+
+def grpc_answer(code, details):
+    return grpc_server(lambda call: lambda request, context: context.abort(code, details))
 
 
 @pytest.mark.parametrize(
@@ -571,22 +577,14 @@ def test_a_server_that_does_not_answer(image, scheme):
 @contextmanager
 def grpc_relay(address, seen):
     """Passes calls on to a server, and keeps their metadata."""
-    channel = grpc.insecure_channel(address)
 
-    class Relay(grpc.GenericRpcHandler):
-        def service(self, call):
-            seen.append(dict(call.invocation_metadata))
-            onward = channel.unary_unary(call.method)
-            return grpc.unary_unary_rpc_method_handler(lambda request, context: onward(request))
+    def relay(call):
+        seen.append(dict(call.invocation_metadata))
+        onward = channel.unary_unary(call.method)
+        return lambda request, context: onward(request)
 
-    server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[Relay()])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"grpc://127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait()
-        channel.close()
+    with grpc.insecure_channel(address) as channel, grpc_server(relay) as relayed:
+        yield relayed
 
 
 def test_requests_have_an_id_in_header_record_and_error_line(run, address, image, tmp_path):

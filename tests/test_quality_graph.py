@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from good_slice import GOOD
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import quality
@@ -369,24 +370,6 @@ def text(tensor):
     return (tensor.numpy() if hasattr(tensor, "numpy") else tensor).decode()
 
 
-GOOD = SliceFeatures(
-    area_mm2=16.0,
-    agreement=0.95,
-    detached_fraction=0.0,
-    width_mm=9.5,
-    depth_mm=5.5,
-    depth_skewness=-0.5,
-    compactness=0.22,
-    symmetry=0.75,
-    contrast=2.0,
-    noise=1.0,
-    separation=0.9,
-    sharpness=0.65,
-    voxel_mm=0.5,
-    neighbour_dice=0.85,
-    log_area_ratio=0.05,
-    centroid_shift_mm=0.3,
-)
 MAY_BE_UNKNOWN = ("separation", "sharpness", "neighbour_dice", "log_area_ratio", "centroid_shift_mm")
 BLANK = SliceFeatures(area_mm2=0.0)
 DIM = replace(GOOD, contrast=-1.0, separation=0.1)

@@ -11,7 +11,7 @@ import numpy as np
 from keras_scgm.localization import Windows
 from keras_scgm.quality import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 from keras_scgm.segmentation.settings import SegmentationSettings
-from keras_scgm.segmentation.windows import WindowPrediction
+from keras_scgm.segmentation.window_prediction import WindowPrediction
 from keras_scgm.slices import EDGE_MM, Region
 from keras_scgm.uncertainty import Spread
 from keras_scgm.volume import Volume, Voxels, zeros

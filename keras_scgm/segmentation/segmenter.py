@@ -29,7 +29,7 @@ from keras_scgm.segmentation.result import Segmentation
 from keras_scgm.segmentation.settings import SegmentationSettings
 from keras_scgm.segmentation.stream import Part, stream
 from keras_scgm.segmentation.warnings import image_doubts, result_warnings
-from keras_scgm.segmentation.windows import WindowPrediction, WindowPredictor
+from keras_scgm.segmentation.window_prediction import WindowPrediction, WindowPredictor
 from keras_scgm.slices import chunks
 from keras_scgm.uncertainty import Spread, measure_spread
 from keras_scgm.volume import Volume
@@ -156,7 +156,7 @@ class Segmenter:
             check_is_image(volume)
             with ThreadPoolExecutor(1) as beside:
                 digest = beside.submit(sha256_of, path)
-                result = self._segmented(volume, progress)
+                result = self._segment_volume(volume, progress)
             return replace(result, record={**result.record, "input_sha256": digest.result()})
         if not isinstance(image, nib.spatialimages.SpatialImage):
             raise InputError(
@@ -165,9 +165,9 @@ class Segmenter:
             )
         volume = volume_from_image(image, settings.frame, settings.orientation)
         check_is_image(volume)
-        return self._segmented(volume, progress)
+        return self._segment_volume(volume, progress)
 
-    def _segmented(self, volume: Volume, progress: Progress | None) -> Segmentation:
+    def _segment_volume(self, volume: Volume, progress: Progress | None) -> Segmentation:
         started = time.time()
         networks, settings = self.networks, self.settings
         windows = place_windows(volume, networks.spec, networks.predict, settings.window)

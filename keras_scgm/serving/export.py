@@ -38,8 +38,6 @@ SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
 BATCHING_FILE = "batching_params.pbtxt"
 CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 
-SLICES_SIGNATURES = ("serving_default", "raw")
-NIFTI_SIGNATURES = ("serving_default", "soft")
 BATCHES = (1, 4, 8, 16, 32, 64)
 """Numbers of slices that a server joins, `allowed_batch_sizes` of the batching file; each is run at the start."""
 MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
@@ -122,26 +120,28 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
     with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
         size = settings.spec.size
-        _save(slices_folder, slices_endpoints(network, settings), network, card)
+        slices = slices_endpoints(network, settings)
+        _save(slices_folder, slices, network, card)
         write_warmup(
             slices_folder,
             SLICES_MODEL,
             [
                 WarmupRequest({"slices": np.zeros((count, size, size, 1), np.float32)}, signature)
-                for signature in SLICES_SIGNATURES
+                for signature in slices
                 for count in BATCHES
             ],
         )
         # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
         batching = files("keras_scgm.serving").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
-        _save(nifti_folder, nifti_endpoints(network, settings, json.dumps(provenance)), network, card)
+        nifti = nifti_endpoints(network, settings, json.dumps(provenance))
+        _save(nifti_folder, nifti, network, card)
         golden, *others = (np.array([file], object) for file in warm_up_files())
         write_warmup(
             nifti_folder,
             NIFTI_MODEL,
             [
-                *(WarmupRequest({"nifti_bytes": golden}, signature) for signature in NIFTI_SIGNATURES),
+                *(WarmupRequest({"nifti_bytes": golden}, signature) for signature in nifti),
                 *(WarmupRequest({"nifti_bytes": file}) for file in others),
             ],
         )

@@ -1,4 +1,4 @@
-"""The image that exports are checked with, and that servers warm up with."""
+"""The image that exports are checked with, and those that servers warm up with."""
 
 import gzip
 

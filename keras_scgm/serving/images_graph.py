@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_scgm.images import MAX_LABEL, MIN_VOXELS_PER_VALUE
-from keras_scgm.serving.nifti_graph import StoredImage
-
-NAMED_VALUES = 4
+from keras_scgm.images import LABELS, MAX_LABEL, MIN_VOXELS_PER_VALUE, NAMED_VALUES
+from keras_scgm.serving.nifti_graph import StoredImage, filled
 
 
 def require_image(image: StoredImage) -> None:
@@ -35,14 +33,7 @@ def require_image(image: StoredImage) -> None:
     is_few = tf.cast(n_values, tf.float64) * MIN_VOXELS_PER_VALUE <= n_voxels
     is_labels = tf.reduce_all(tf.stack([tf.logical_not(is_image), n_values > 1, is_few]))
     named = tf.strings.as_string(tf.sort(values)[:NAMED_VALUES], shortest=True)
-    message = tf.strings.join(
-        [
-            "labels, not an image, it holds ",
-            tf.strings.as_string(n_values),
-            " values (",
-            tf.strings.reduce_join(named, separator=", "),
-            tf.where(n_values > NAMED_VALUES, ", ...", ""),
-            "); give the image itself",
-        ]
-    )
+    more = tf.where(n_values > NAMED_VALUES, ", ...", "")
+    listed = tf.strings.reduce_join(named, separator=", ") + more
+    message = filled(LABELS, tf.strings.as_string(n_values), listed)
     image.require([(tf.logical_not(is_labels), message)])

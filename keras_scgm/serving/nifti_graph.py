@@ -344,13 +344,13 @@ class _Header:
             ),
             (
                 n_voxels[0] * n_voxels[1] <= MAX_SLICE_VOXELS,
-                _filled(
+                filled(
                     TOO_MANY_VOXELS,
                     tf.strings.as_string(right_left),
                     tf.strings.as_string(posterior_anterior),
                 ),
             ),
-            (field_mm[0] * field_mm[1] <= MAX_FIELD_MM2, _filled(TOO_WIDE, sides_mm[0], sides_mm[1])),
+            (field_mm[0] * field_mm[1] <= MAX_FIELD_MM2, filled(TOO_WIDE, sides_mm[0], sides_mm[1])),
             (
                 n_slices <= most_slices,
                 tf.strings.format(
@@ -463,10 +463,10 @@ class _Header:
         return [
             (
                 tf.logical_and(has_sform, is_scaled),
-                _filled(SPACING_WARNING, by(sform_mm), others, by(pixdim_mm)),
+                filled(SPACING_WARNING, by(sform_mm), others, by(pixdim_mm)),
             ),
-            (tf.logical_and(differs, is_exchange), _filled(EXCHANGE_WARNING, exchanged, *codes)),
-            (tf.logical_and(differs, tf.logical_not(is_exchange)), _filled(DIRECTION_WARNING, angle)),
+            (tf.logical_and(differs, is_exchange), filled(EXCHANGE_WARNING, exchanged, *codes)),
+            (tf.logical_and(differs, tf.logical_not(is_exchange)), filled(DIRECTION_WARNING, angle)),
         ]
 
     def _affine_checks(self, affine: tf.Tensor) -> list[tuple[tf.Tensor, str | tf.Tensor]]:
@@ -519,7 +519,7 @@ def require(
         return tf.identity(value)
 
 
-def _filled(template: str, *texts: tf.Tensor) -> tf.Tensor:
+def filled(template: str, *texts: tf.Tensor) -> tf.Tensor:
     """`template.format(*texts)` for string () tensors."""
     first, *others = template.split("{}")
     return tf.strings.join([first, *(part for pair in zip(texts, others, strict=True) for part in pair)])

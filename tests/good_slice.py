@@ -1,0 +1,22 @@
+"""Features of a slice with nothing wrong in it."""
+
+from keras_scgm.quality import SliceFeatures
+
+GOOD = SliceFeatures(
+    area_mm2=16.0,
+    agreement=0.95,
+    detached_fraction=0.0,
+    width_mm=9.5,
+    depth_mm=5.5,
+    depth_skewness=-0.5,
+    compactness=0.22,
+    symmetry=0.75,
+    contrast=2.0,
+    noise=1.0,
+    separation=0.9,
+    sharpness=0.65,
+    voxel_mm=0.5,
+    neighbour_dice=0.85,
+    log_area_ratio=0.05,
+    centroid_shift_mm=0.3,
+)
