@@ -676,7 +676,7 @@ def test_requests_join_the_callers_trace(image):
 
 
 def test_tracing_that_is_not_installed(monkeypatch, url, image):
-    monkeypatch.setattr(keras_scgm_client.tracing, "trace", None)
+    monkeypatch.setattr(keras_scgm_client.tracing, "_INSTALLED", False)
     with Client(url) as client:
         check_mask(client.segment(image), random_voxels(0))
 

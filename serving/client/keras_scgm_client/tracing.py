@@ -8,14 +8,16 @@ from contextlib import contextmanager
 try:
     from opentelemetry import propagate, trace
 except ImportError:  # pragma: no cover
-    trace = None  # type: ignore[assignment]
+    _INSTALLED = False
+else:
+    _INSTALLED = True
 
 
 @contextmanager
 def request_span(name: str, attributes: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """A span of the program's tracer, and the headers by which the server's spans join it (W3C `traceparent`)."""
     headers: dict[str, str] = {}
-    if trace is None:
+    if not _INSTALLED:
         yield headers
         return
     tracer = trace.get_tracer("keras_scgm_client")
