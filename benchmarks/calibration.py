@@ -14,7 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from keras_scgm import SegmentationSettings, Segmenter
+from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.calibration import calibrate, write_calibration
 from keras_scgm.datasets import find_challenge
 from keras_scgm.datasets.phantom import write_challenge_dataset
@@ -41,7 +41,7 @@ def main() -> None:
     calibration = calibrate(options.weights, validation, options.objective)
     calibrated = write_calibration(calibration, options.weights, options.folder / options.objective)
     ways = {
-        "published order, 0.999": Segmenter(options.weights, SegmentationSettings(binarize="paper")),
+        "published order, 0.999": Segmenter(options.weights, SegmentationConfig(binarize="paper")),
         "default, 0.5": Segmenter(options.weights),
         f"calibrated, {calibration.threshold:.4g}": Segmenter(calibrated),
     }

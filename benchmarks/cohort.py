@@ -22,15 +22,15 @@ import nibabel as nib
 import numpy as np
 
 from keras_scgm.cohort import Job, Outcome, Writing, run_here, run_on_ray
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.outputs import OutputPaths
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 
 def draw(folder: Path, count: int) -> None:
-    spec = PhantomSpec(spacing_mm=0.5, matrix_size=100, n_slices=2)
+    config = PhantomConfig(spacing_mm=0.5, matrix_size=100, n_slices=2)
     for seed in range(count):
-        nib.save(draw_subject(spec, seed).image, folder / f"sub-{seed:03d}_T2starw.nii.gz")
+        nib.save(draw_subject(config, seed).image, folder / f"sub-{seed:03d}_T2starw.nii.gz")
 
 
 def jobs_into(folder: Path, images: list[Path]) -> list[Job]:
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--weights", default="synthetic")
     arguments = parser.parse_args()
-    settings = SegmentationSettings(keep_probabilities=False)
+    settings = SegmentationConfig(keep_probabilities=False)
     folder = Path(tempfile.mkdtemp())
     try:
         draw(folder, arguments.subjects)

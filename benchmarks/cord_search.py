@@ -19,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from keras_scgm import SegmentationSettings, Segmenter
+from keras_scgm import SegmentationConfig, Segmenter
 
 N_PADDED = 10
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3)
     options = parser.parse_args()
     with_search = Segmenter(options.weights)
-    without = Segmenter(options.weights, SegmentationSettings(window="center"))
+    without = Segmenter(options.weights, SegmentationConfig(window="center"))
     original = nib.load(options.image)
     n_slices = original.shape[2]
     reference = np.asarray(with_search.segment(original).mask_voxels)

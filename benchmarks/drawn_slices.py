@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_scgm.datasets.phantom import DomainSpec, draw_slices
+from keras_scgm.datasets.phantom import DomainConfig, draw_slices
 from keras_scgm.prediction import Ensemble
 
 DOMAINS = {
-    "default": DomainSpec(),
-    "harder": DomainSpec(contrast_to_noise=(1.3, 6.0), rotation_deg=30.0, off_centre_mm=15.0),
+    "default": DomainConfig(),
+    "harder": DomainConfig(contrast_to_noise=(1.3, 6.0), rotation_deg=30.0, off_centre_mm=15.0),
 }
 BATCH = 6
 
@@ -30,8 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     networks = {name: Ensemble(name) for name in options.weights}
     print(f"{'':<10}" + "".join(f"{name:>18}" for name in networks))
-    for domain, spec in DOMAINS.items():
-        images, masks = draw_slices(options.slices, options.seed, spec=spec)
+    for domain, config in DOMAINS.items():
+        images, masks = draw_slices(options.slices, options.seed, config=config)
         images -= images.mean(axis=(1, 2), keepdims=True)
         images /= images.std(axis=(1, 2), keepdims=True)
         truth, scores = masks > 0.5, []

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.datasets.raters import majority
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,13 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     networks = {
-        name: Segmenter(name, SegmentationSettings(keep_probabilities=False)) for name in options.weights
+        name: Segmenter(name, SegmentationConfig(keep_probabilities=False)) for name in options.weights
     }
     scores: dict[str, list[tuple[float, float, float]]] = {name: [] for name in [*networks, "raters"]}
-    for site, spec in SITES.items():
+    for site, config in SITES.items():
         for number in range(options.subjects):
             seed = int(np.random.SeedSequence((options.seed, site, number)).generate_state(1)[0])
-            subject = draw_subject(spec, seed)
+            subject = draw_subject(config, seed)
             truth = np.asarray(subject.mask.dataobj) > 0
             raters = [np.asarray(mask.dataobj) == 1 for mask in subject.raters(4)]
             most = majority(np.stack(raters))

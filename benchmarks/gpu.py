@@ -25,12 +25,12 @@ import tensorflow as tf
 from long_volume import write_tiled_volume
 
 from keras_scgm.augmentation import PRESETS, augment
+from keras_scgm.export.check import warm_up_files
+from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.losses import DiceLoss
 from keras_scgm.models import DilatedGMNet
 from keras_scgm.runtimes.tensorflow_network import build
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
-from keras_scgm.serving.export import export_saved_model
-from keras_scgm.serving.golden import warm_up_files
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 GFLOP_PER_SLICE = 9.98
 EPOCHS, STEPS_PER_EPOCH, BATCH, SIZE = 1000, 32, 11, 200
@@ -88,7 +88,7 @@ def long_volume(n_slices: int) -> None:
         path = Path(folder) / "cord.nii"
         write_tiled_volume(path, n_slices)
         for precision in ("float32", "bfloat16"):
-            settings = SegmentationSettings(keep_probabilities=False, window="center", precision=precision)
+            settings = SegmentationConfig(keep_probabilities=False, window="center", precision=precision)
             segmenter = Segmenter(None, settings)
             segmenter.networks.predict(np.zeros((4, SIZE, SIZE, 1), np.float32))
             started = time.perf_counter()

@@ -18,7 +18,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 
 SIZE, TILE_SLICES, SPACING_MM = 600, 10, 0.1
 LIMIT_GIB = 2.0
@@ -44,9 +44,9 @@ from keras_scgm.prediction import Ensemble
 from keras_scgm.slices import CHUNK_SLICES, read_windows
 network = Ensemble(sys.argv[1])
 volume = read_volume(sys.argv[2])
-windows = windows_on_cord(volume, network.spec, network.predict)
+windows = windows_on_cord(volume, network.config, network.predict)
 slices = read_windows(volume, windows.geometry, windows.statistics, 0, CHUNK_SLICES)
-around = lambda: predict_around(network.predict, slices, windows.cord[:CHUNK_SLICES], network.spec.spacing_mm, 0.5)
+around = lambda: predict_around(network.predict, slices, windows.cord[:CHUNK_SLICES], network.config.spacing_mm, 0.5)
 for compute in (lambda: network.predict(slices), around):
     compute()
     started, done = time.perf_counter(), 0
@@ -59,14 +59,14 @@ for compute in (lambda: network.predict(slices), around):
 
 def write_tiled_volume(path: Path, n_slices: int) -> None:
     """uint16 file of n_slices drawn ex vivo slices, the same ten over and over."""
-    spec = PhantomSpec(
+    config = PhantomConfig(
         spacing_mm=SPACING_MM,
         slice_thickness_mm=SPACING_MM,
         matrix_size=SIZE,
         n_slices=TILE_SLICES,
         contrast="exvivo",
     )
-    tile = draw_subject(spec, seed=0).image
+    tile = draw_subject(config, seed=0).image
     data = np.asarray(tile.dataobj)
     scaled = (data * (60000 / data.max())).astype(np.uint16)
     header = nib.Nifti1Header()

@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm.cropping import predict_around
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble
@@ -52,10 +52,10 @@ CANDIDATES = [
 def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.ndarray, np.ndarray]:
     """Normalised slices, and where the cord is in them."""
     if image is None:
-        volume = volume_from_image(draw_subject(PhantomSpec(n_slices=batch), seed=0).image)
+        volume = volume_from_image(draw_subject(PhantomConfig(n_slices=batch), seed=0).image)
     else:
         volume = read_volume(image)
-    windows = windows_on_cord(volume, network.spec, network.predict)
+    windows = windows_on_cord(volume, network.config, network.predict)
     if windows.cord is None:
         sys.exit("no cord was found in the image; choose another")
     start = max(0, (volume.n_slices - batch) // 2)
@@ -64,7 +64,7 @@ def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.n
 
 
 def _around(network: Ensemble, cord: np.ndarray, slices: np.ndarray) -> np.ndarray:
-    return predict_around(network.predict, slices, cord, network.spec.spacing_mm, 0.5)
+    return predict_around(network.predict, slices, cord, network.config.spacing_mm, 0.5)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.ndimage import binary_dilation, zoom
 
-from keras_scgm.datasets.phantom import SITES, PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import SITES, PhantomConfig, draw_subject
 
 SHOWN = 6
 HALF_WIDTH_MM = 25.0
@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"real {index}": [(nib.load(image), nib.load(mask), noise_in_air(nib.load(image)))]
         for index, (image, mask) in enumerate(options.volume, start=1)
     }
-    for site, spec in SITES.items():
-        rows[f"drawn, site {site}"] = [drawn(spec, 100 * site + number) for number in range(SUBJECTS)]
+    for site, config in SITES.items():
+        rows[f"drawn, site {site}"] = [drawn(config, 100 * site + number) for number in range(SUBJECTS)]
 
     figure = Figure(figsize=(2 * (SHOWN + 2), 2 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -74,10 +74,10 @@ def noise_in_air(image: nib.Nifti1Image) -> float:
     return float(np.median([np.sqrt(np.mean(corner**2) / 2) for corner in corners]))
 
 
-def drawn(spec: PhantomSpec, seed: int) -> tuple[nib.Nifti1Image, nib.Nifti1Image, float]:
+def drawn(config: PhantomConfig, seed: int) -> tuple[nib.Nifti1Image, nib.Nifti1Image, float]:
     """A subject, a rater's mask, and the noise around the cord."""
-    subject = draw_subject(spec, seed)
-    silent = draw_subject(replace(spec, contrast_to_noise=(1e6, 1e6)), seed)
+    subject = draw_subject(config, seed)
+    silent = draw_subject(replace(config, contrast_to_noise=(1e6, 1e6)), seed)
     noise = np.asarray(subject.image.dataobj) - np.asarray(silent.image.dataobj)
     around = binary_dilation(np.asarray(subject.cord.dataobj) > 0.5, iterations=5)
     return subject.image, subject.raters(1)[0], float(noise[around].std())

@@ -29,8 +29,8 @@ from scipy.optimize import minimize
 from scipy.stats import mannwhitneyu, spearmanr
 
 import keras_scgm
-from keras_scgm import SegmentationSettings, Segmenter
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm import SegmentationConfig, Segmenter
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.quality import REASONS, AdditiveModel, model_inputs
 
 FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)
@@ -117,7 +117,7 @@ def draw_case(subject: int) -> tuple[nib.Nifti1Image, np.ndarray]:
     thickness_mm = float(rng.choice([2.5, 3, 5, 5, 7.5]))
     lower = float(rng.uniform(3.5, 9) if rng.random() < 0.75 else rng.uniform(9, 20))
     is_clean = subject in SOUND_SUBJECTS
-    spec = PhantomSpec(
+    config = PhantomConfig(
         spacing_mm=spacing_mm,
         slice_thickness_mm=thickness_mm,
         matrix_size=round(float(rng.uniform(52, 90)) / spacing_mm),
@@ -129,7 +129,7 @@ def draw_case(subject: int) -> tuple[nib.Nifti1Image, np.ndarray]:
         off_centre_mm=float(rng.uniform(0, 12)),
         artefacts=float(rng.uniform(0, 1)),
     )
-    drawn = draw_subject(spec, 1000 + subject)
+    drawn = draw_subject(config, 1000 + subject)
     return drawn.image, np.asarray(drawn.mask.dataobj) > 0
 
 
@@ -140,7 +140,7 @@ def extended(table: Path, cases: Sequence[Any] | Iterator[Any], weights: Sequenc
         with open(table, newline="", encoding="utf-8") as file:
             rows = [{key: _value(text) for key, text in row.items()} for row in csv.DictReader(file)]
     known = {(row["source"], _name(row["subject"]), row["weights"]) for row in rows}
-    segmenters = {Path(name).name: Segmenter(name, SegmentationSettings()) for name in weights}
+    segmenters = {Path(name).name: Segmenter(name, SegmentationConfig()) for name in weights}
     for source, subject, load in cases:
         missing = [name for name in segmenters if (source, subject, name) not in known]
         if not missing:

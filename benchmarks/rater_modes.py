@@ -17,7 +17,7 @@ import numpy as np
 from keras_scgm.datasets import find_challenge, load_slices
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.datasets.raters import RATER_MODES
-from keras_scgm.slices import SliceSpec
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training import PRESETS, SliceBatches, train
 from keras_scgm.training.validation import mean_volume_dice
 
@@ -42,11 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("raters    contour_mm  DSC_mean  DSC_std  seeds")
     for mode, width_mm in WAYS:
         slices = load_slices(
-            find_challenge(options.output / "train"), SliceSpec(size=quick.window_px), mode, width_mm
+            find_challenge(options.output / "train"), SliceConfig(size=quick.window_px), mode, width_mm
         )
         scores = []
         for seed in range(options.seeds):
-            spec = replace(
+            config = replace(
                 quick,
                 arguments={**quick.arguments, "filters": options.filters},
                 epochs=1,
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 seed=seed,
             )
             place = options.output / f"{mode}_{width_mm}_{seed}"
-            result = train(spec, SliceBatches(slices), place, resume=True)
+            result = train(config, SliceBatches(slices), place, resume=True)
             scores.append(mean_volume_dice(result.last, held_out))
             keras.backend.clear_session()
         print(

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, rotate, zoom
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 Arrays = tuple[np.ndarray, np.ndarray, tuple[float, ...]]
 """Image, fraction of gray matter, voxel size in mm; axial slices last."""
@@ -32,13 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=4)
     options = parser.parse_args(arguments)
 
-    drawn = [draw_subject(spec, options.seed + site) for site, spec in SITES.items()]
+    drawn = [draw_subject(config, options.seed + site) for site, config in SITES.items()]
     groups = {
         "phantom": [arrays_of(subject.image, subject.mask) for subject in drawn],
         "real": [arrays_of(nib.load(image), nib.load(mask)) for image, mask in options.volume],
     }
     networks = {
-        name: Segmenter(name, SegmentationSettings(keep_probabilities=False)) for name in options.weights
+        name: Segmenter(name, SegmentationConfig(keep_probabilities=False)) for name in options.weights
     }
     print(f"{'change':<18}{'images':<9}" + "".join(f"{name:>12}" for name in networks))
     rows = []

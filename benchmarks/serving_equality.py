@@ -20,8 +20,8 @@ import nibabel as nib
 import numpy as np
 import tensorflow as tf
 
+from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.segmentation import Segmenter
-from keras_scgm.serving.export import export_saved_model
 
 ORIENTATIONS = [
     "".join(codes)

@@ -25,11 +25,11 @@ import nibabel as nib
 import numpy as np
 from served_process import Answer, ServedProcess
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.errors import InputError
+from keras_scgm.export.check import golden_image
+from keras_scgm.export.saved_model import NIFTI_MODEL, export_saved_model
 from keras_scgm.segmentation import Segmentation, Segmenter
-from keras_scgm.serving.export import NIFTI_MODEL, export_saved_model
-from keras_scgm.serving.golden import golden_image
 
 DIFFERENCES = {
     "unpacked bytes": "unpacks to more than",
@@ -326,9 +326,9 @@ class Mutator:
 
 
 def drawn_images() -> list[nib.Nifti1Image]:
-    spec = PhantomSpec(spacing_mm=0.5, matrix_size=80, n_slices=2, off_centre_mm=2)
-    wide = PhantomSpec(spacing_mm=0.7, matrix_size=120, n_slices=1, off_centre_mm=12)
-    return [draw_subject(spec, seed=1).image, draw_subject(wide, seed=2).image]
+    config = PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2, off_centre_mm=2)
+    wide = PhantomConfig(spacing_mm=0.7, matrix_size=120, n_slices=1, off_centre_mm=12)
+    return [draw_subject(config, seed=1).image, draw_subject(wide, seed=2).image]
 
 
 def difference(answer: Answer, expected: Segmentation, folder: Path) -> str:

@@ -27,9 +27,9 @@ import numpy as np
 from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Model
+from keras_scgm_devserver.server import Catalogue
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
-from keras_scgm.serving.standin import Catalogue
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 
 SECONDS, MAX_ANSWER_BYTES = 600.0, 2**28
 WARM_UP_REQUESTS = 2
@@ -38,8 +38,8 @@ FIRST_AGAINST = 20
 
 SERVE = """
 import sys, threading
-from keras_scgm.serving import standin
-with standin.serve(standin.Catalogue.load(sys.argv[1]), rest_port=0, grpc_port=0) as address:
+from keras_scgm_devserver import server as dev_server
+with dev_server.serve(dev_server.Catalogue.load(sys.argv[1]), rest_port=0, grpc_port=0) as address:
     print(address.rest_url, address.grpc, flush=True)
     threading.Event().wait()
 """
@@ -47,8 +47,8 @@ with standin.serve(standin.Catalogue.load(sys.argv[1]), rest_port=0, grpc_port=0
 
 def drawn_volumes(count: int, n_slices: int) -> list[bytes]:
     """Gzipped NIfTI files of drawn cords, each another subject."""
-    spec = PhantomSpec(spacing_mm=0.5, matrix_size=120, n_slices=n_slices)
-    return [gzip.compress(draw_subject(spec, seed).image.to_bytes()) for seed in range(count)]
+    config = PhantomConfig(spacing_mm=0.5, matrix_size=120, n_slices=n_slices)
+    return [gzip.compress(draw_subject(config, seed).image.to_bytes()) for seed in range(count)]
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def main() -> None:
         slice_scores: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
         seconds, whole_seconds = dict.fromkeys(cases, 0.0), 0.0
         for volume in volumes:
-            windows = windows_on_cord(volume, network.spec, network.predict)
+            windows = windows_on_cord(volume, network.config, network.predict)
             slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
             started = time.perf_counter()
             expected = network.predict(slices) > network.cards[0].threshold

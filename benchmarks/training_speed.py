@@ -17,7 +17,7 @@ import numpy as np
 
 from keras_scgm.datasets.phantom import draw_slices
 from keras_scgm.losses import DiceLoss
-from keras_scgm.training import TrainingSpec
+from keras_scgm.training import TrainingConfig
 from keras_scgm.training.network import build_network, training_copy
 
 STEPS = 2
@@ -34,12 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = (images - images.mean()) / images.std()
     batch = images[..., np.newaxis], masks[..., np.newaxis]
     keras.utils.set_random_seed(0)
-    spec = TrainingSpec(architecture=options.architecture, arguments={"dropout": 0.0})
-    network = build_network(spec)
+    config = TrainingConfig(architecture=options.architecture, arguments={"dropout": 0.0})
+    network = build_network(config)
     models = {
         "plain Keras": keras.models.clone_model(network),
-        "float32": training_copy(network, spec),
-        "bfloat16": training_copy(network, TrainingSpec(**{**vars(spec), "mixed_precision": True})),
+        "float32": training_copy(network, config),
+        "bfloat16": training_copy(network, TrainingConfig(**{**vars(config), "mixed_precision": True})),
     }
     models["plain Keras"].set_weights(network.get_weights())
     models["plain Keras without XLA"] = keras.models.clone_model(network)

@@ -23,7 +23,7 @@ from damages import copies
 from quality import TEST_SUBJECTS, draw_case
 from scipy.stats import spearmanr
 
-from keras_scgm import Segmentation, SegmentationSettings, Segmenter
+from keras_scgm import Segmentation, SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.localization import Predict
 from keras_scgm.uncertainty import Variation
@@ -76,7 +76,7 @@ def print_times(weights: Sequence[str], passes: Sequence[int], turns: int) -> No
         "| weights | passes | wall time / plain | processor time / plain | passes + 1 |\n|---|---|---|---|---|"
     )
     for name in weights:
-        segmenters = {n: Segmenter(name, SegmentationSettings(uncertainty_passes=n)) for n in (0, *passes)}
+        segmenters = {n: Segmenter(name, SegmentationConfig(uncertainty_passes=n)) for n in (0, *passes)}
         for segmenter in segmenters.values():
             segmenter.segment(image)
         seconds: dict[int, list[tuple[float, float]]] = {n: [] for n in segmenters}
@@ -100,7 +100,7 @@ def print_correlations(options: argparse.Namespace) -> None:
     all_cases = list(cases(options))
     for name in options.weights:
         for n in options.passes:
-            settings = SegmentationSettings(uncertainty_passes=n, keep_probabilities=False)
+            settings = SegmentationConfig(uncertainty_passes=n, keep_probabilities=False)
             segmenter = Segmenter(name, settings)
             plain = [segmenter.segment(case.image) for case in all_cases]
             print_rows(name, "augmentation", n, all_cases, plain, plain)

@@ -28,7 +28,7 @@ import nibabel as nib
 import numpy as np
 from unfolded_onnx import unfolded_onnx
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.runtimes import is_installed
 
 PEER = """
@@ -74,8 +74,8 @@ OURS = "from keras_scgm_cli.main import main; main()"
 STARTED_UP = """
 import sys
 from keras_scgm.cohort import run_here
-from keras_scgm.segmentation import Segmenter, SegmentationSettings
-Segmenter([sys.argv[1]], SegmentationSettings(runtime=sys.argv[2], precision=sys.argv[3]))
+from keras_scgm.segmentation import Segmenter, SegmentationConfig
+Segmenter([sys.argv[1]], SegmentationConfig(runtime=sys.argv[2], precision=sys.argv[3]))
 """
 LEAN = "import keras_scgm_cli\n"
 
@@ -111,7 +111,7 @@ def main() -> None:
         image = arguments.image
         if image is None:
             image = folder / "drawn.nii.gz"
-            nib.save(draw_subject(PhantomSpec(matrix_size=320, n_slices=11), seed=0).image, image)
+            nib.save(draw_subject(PhantomConfig(matrix_size=320, n_slices=11), seed=0).image, image)
         (folder / "network.onnx").write_bytes(unfolded_onnx(arguments.weights).SerializeToString())
         compare(folder, image, arguments.weights, arguments.turns)
 

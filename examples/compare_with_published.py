@@ -20,7 +20,7 @@ import keras
 import nibabel as nib
 
 from keras_scgm import DilatedGMNet, Segmenter, evaluate
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import summary_text, write_evaluation
 from keras_scgm.models import load_network
 
@@ -63,7 +63,7 @@ def n_parameters(weights: str) -> int:
 
 
 def draw_cord(folder: Path) -> tuple[Path, list[Path]]:
-    subject = draw_subject(PhantomSpec(spacing_mm=0.5, matrix_size=100, n_slices=3), seed=1)
+    subject = draw_subject(PhantomConfig(spacing_mm=0.5, matrix_size=100, n_slices=3), seed=1)
     nib.save(subject.image, folder / "cord.nii.gz")
     paths = []
     for number, mask in enumerate(subject.raters(2), start=1):

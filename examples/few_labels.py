@@ -23,15 +23,15 @@ import numpy as np
 
 from keras_scgm import DilatedGMNet
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
-from keras_scgm.augmentation import AugmentationSpec
+from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.datasets import AnnotatedVolume, evenly_spaced_split, load_slices
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.models import load_network
 from keras_scgm.nifti import read_volume
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmenter
-from keras_scgm.slices import SliceSpec
-from keras_scgm.training import SliceBatches, TrainingSpec, train
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import SliceBatches, TrainingConfig, train
 from keras_scgm.training.validation import volume_dice
 
 SURE = 20.0
@@ -39,7 +39,7 @@ SURE = 20.0
 their last layer until the usual logit in gray matter is this leaves their mask as it is and gives the loss something
 to hold on to."""
 
-FINE_TUNING = TrainingSpec(
+FINE_TUNING = TrainingConfig(
     epochs=4,
     steps_per_epoch=10,
     batch_size=4,
@@ -47,11 +47,11 @@ FINE_TUNING = TrainingSpec(
     rate_per="step",
     cross_entropy_weight=1.0,
     average=0.9,
-    augmentation=AugmentationSpec(flip_left_right=0.5),
+    augmentation=AugmentationConfig(flip_left_right=0.5),
 )
 """Few and small steps, on slices as sharp as they are: what turns or scales them also blurs them."""
 
-FROM_SCRATCH = TrainingSpec(
+FROM_SCRATCH = TrainingConfig(
     arguments={"dropout": 0.0, "batch_norm_momentum": 0.95},
     window_px=128,
     epochs=5,
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     fine_tuning = replace(
         fine_tuning,
         architecture=card.architecture,
-        initial_weights=cooled(network, load_slices([labelled], SliceSpec()).images, folder),
+        initial_weights=cooled(network, load_slices([labelled], SliceConfig()).images, folder),
         # Without the statistics of its own batches, dropout would shift what the later layers see.
         arguments={**card.arguments, "dropout": 0.0},
         # Nor can four slices replace the statistics of all that the weights were made from.
@@ -108,12 +108,12 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     print(f"labelled slices {', '.join(map(str, split.train))} of {n_slices}; DSC on the other slices:")
     print(f"{weights}, as it is: {volume_dice(Segmenter(weights), others):.4f}")
 
-    for name, spec in (("fine-tuned", fine_tuning), ("from scratch", from_scratch)):
-        slices = load_slices([labelled], SliceSpec(size=spec.window_px))
+    for name, config in (("fine-tuned", fine_tuning), ("from scratch", from_scratch)):
+        slices = load_slices([labelled], SliceConfig(size=config.window_px))
         scores = []
         for seed in range(seeds):
             place = folder / f"{name.replace(' ', '_')}_{seed}"
-            result = train(replace(spec, seed=seed), SliceBatches(slices), place, resume=True)
+            result = train(replace(config, seed=seed), SliceBatches(slices), place, resume=True)
             # Without labels to choose an epoch by, the last one counts.
             scores.append(volume_dice(Segmenter(result.last), others))
             print(f"{name}, seed {seed}: {scores[-1]:.4f}", flush=True)
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 def draw_cord(folder: Path) -> tuple[Path, Path]:
     """An ex vivo-like cord, unlike the images that the known weights were made from."""
     folder.mkdir(parents=True, exist_ok=True)
-    subject = draw_subject(PhantomSpec(spacing_mm=0.4, matrix_size=120, n_slices=8, contrast="exvivo"), 1)
+    subject = draw_subject(PhantomConfig(spacing_mm=0.4, matrix_size=120, n_slices=8, contrast="exvivo"), 1)
     image, mask = folder / "cord.nii.gz", folder / "cord_gm.nii.gz"
     nib.save(subject.image, image)
     nib.save(subject.mask, mask)

@@ -22,7 +22,7 @@ from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.models import load_network
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
-from keras_scgm.training import TrainingSpec, annotated_source, train
+from keras_scgm.training import TrainingConfig, annotated_source, train
 from keras_scgm.training.validation import mean_volume_dice
 
 COOLING = 10.0
@@ -32,7 +32,7 @@ Dividing the last layer by this leaves their mask as it is and gives the loss so
 STAGES = (("conv2d_1", "conv2d_2"), ("rate2_1", "rate2_2"))
 """Convolutions of the network before its branches (paper, Figure 3)."""
 
-SPEC = TrainingSpec(
+SPEC = TrainingConfig(
     epochs=20,
     learning_rate=1e-4,
     rate_per="step",
@@ -55,9 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    spec, data, weights = SPEC, options.data, options.weights
+    config, data, weights = SPEC, options.data, options.weights
     if options.quick:
-        spec = replace(spec, epochs=1, steps_per_epoch=2, batch_size=2)
+        config = replace(config, epochs=1, steps_per_epoch=2, batch_size=2)
         weights = str(folder / "tiny.weights.h5")
         folder.mkdir(parents=True, exist_ok=True)
         DilatedGMNet(filters=2).save_weights(weights)
@@ -73,15 +73,15 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     # The statistics of few images would replace those of the many that the weights were made from.
     statistics = [layer.name for layer in network.layers if "normalization" in layer.name]
     convolutions = [name for stage in STAGES[: options.frozen_stages] for name in stage]
-    spec = replace(
-        spec,
+    config = replace(
+        config,
         architecture=card.architecture,
         # Without the statistics of its own batches, dropout would shift what the later layers see.
         arguments={**card.arguments, "dropout": 0.0},
         initial_weights=cooled(network, folder),
         frozen_layers=(*convolutions, *statistics),
     )
-    result = train(spec, batches, folder, validation, resume=True, verbose=2)
+    result = train(config, batches, folder, validation, resume=True, verbose=2)
     best = max(row["val_dsc"] for row in result.history)
     print(f"fine-tuned: validation DSC {best:.4f}, weights in {result.best}")
 

@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    spec = replace(PRESETS["challenge"], epochs=options.epochs)
+    config = replace(PRESETS["challenge"], epochs=options.epochs)
     data = options.data
     if options.quick:
-        spec = replace(spec, arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
+        config = replace(config, arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
     if data is None:
         data = folder / "drawn"
         sites = {1: replace(SITES[1], n_slices=2)} if options.quick else SITES
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     # The split is by subject; it is kept beside the weights.
     batches, validation = annotated_source(data, folder / "split.json")
     print(f"{batches.what}; {len(validation)} volumes for validation")
-    result = train(spec, batches, folder, validation, resume=True, verbose=2)
+    result = train(config, batches, folder, validation, resume=True, verbose=2)
     best = max(row["val_dsc"] for row in result.history)
     print(f"validation DSC {best:.4f}, weights in {result.best}")
     print(f"keras-scgm segment IMAGE.nii.gz --weights {result.best}")

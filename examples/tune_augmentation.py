@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
-from keras_scgm.training import TrainingSpec, annotated_source
-from keras_scgm.tuning import TuningSpec, tune
+from keras_scgm.training import TrainingConfig, annotated_source
+from keras_scgm.tuning import TuningConfig, tune
 
-TRAINING = TrainingSpec(
+TRAINING = TrainingConfig(
     arguments={"filters": 16, "batch_norm_momentum": 0.9},
     epochs=10,
     rate_per="step",
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    training, tuning, data = TRAINING, TuningSpec(trials=options.trials), options.data
+    training, tuning, data = TRAINING, TuningConfig(trials=options.trials), options.data
     if options.quick:
         training = replace(training, arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
         tuning = replace(tuning, trials=2)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     for trial in result.trials:
         print(f"{trial.name}: validation DSC {trial.val_dsc}, {trial.seconds} s")
     print(f"best: {result.best.name}, with the given augmentation {result.trials[0].val_dsc}")
-    print(result.spec.augmentation.to_json())
+    print(result.config.augmentation.to_json())
 
 
 if __name__ == "__main__":

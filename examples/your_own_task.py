@@ -17,12 +17,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_scgm import (
-    AugmentationSpec,
+    AugmentationConfig,
     DiceCrossEntropyLoss,
     DilatedGMNet,
     HardDice,
     PolyLearningRate,
-    StopOnDeadNetwork,
+    TerminateOnCollapse,
     UNet,
     augment,
 )
@@ -31,7 +31,7 @@ SIZE = 32
 CLASSES = ("background", "ripe", "unripe")
 BATCH_SIZE = 8
 
-AUGMENTATION = AugmentationSpec(
+AUGMENTATION = AugmentationConfig(
     rotation_degrees=180.0, scaling=0.2, shift_px=4.0, flip_left_right=0.5, noise=0.1
 )
 
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         validation_data=unseen,
         callbacks=[
             PolyLearningRate(0.01, total=epochs * steps, per="step"),
-            StopOnDeadNetwork(images[:2]),
+            TerminateOnCollapse(images[:2]),
         ],
         verbose=2,
     )

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
+    from keras_scgm.augmentation import AugmentationConfig as AugmentationConfig
     from keras_scgm.augmentation import AugmentationLayer as AugmentationLayer
-    from keras_scgm.augmentation import AugmentationSpec as AugmentationSpec
     from keras_scgm.augmentation import augment as augment
     from keras_scgm.callbacks import PolyLearningRate as PolyLearningRate
-    from keras_scgm.callbacks import StopOnDeadNetwork as StopOnDeadNetwork
+    from keras_scgm.callbacks import TerminateOnCollapse as TerminateOnCollapse
     from keras_scgm.errors import InputError as InputError
     from keras_scgm.evaluation import evaluate as evaluate
+    from keras_scgm.export.saved_model import export_saved_model as export_saved_model
     from keras_scgm.losses import DiceCrossEntropyLoss as DiceCrossEntropyLoss
     from keras_scgm.losses import DiceLoss as DiceLoss
     from keras_scgm.metrics import HardDice as HardDice
@@ -26,16 +27,15 @@ if TYPE_CHECKING:
     from keras_scgm.pretrained import list_weights as list_weights
     from keras_scgm.pretrained import weights_card as weights_card
     from keras_scgm.segmentation import Segmentation as Segmentation
-    from keras_scgm.segmentation import SegmentationSettings as SegmentationSettings
+    from keras_scgm.segmentation import SegmentationConfig as SegmentationConfig
     from keras_scgm.segmentation import Segmenter as Segmenter
     from keras_scgm.segmentation import segment as segment
-    from keras_scgm.serving.export import export_saved_model as export_saved_model
 
     __version__: str
 
 _MODULE_OF = {
     "AugmentationLayer": "augmentation",
-    "AugmentationSpec": "augmentation",
+    "AugmentationConfig": "augmentation",
     "DiceCrossEntropyLoss": "losses",
     "DiceLoss": "losses",
     "DilatedGMNet": "models",
@@ -43,15 +43,15 @@ _MODULE_OF = {
     "InputError": "errors",
     "PolyLearningRate": "callbacks",
     "Segmentation": "segmentation",
-    "SegmentationSettings": "segmentation",
+    "SegmentationConfig": "segmentation",
     "Segmenter": "segmentation",
     "SoftDice": "metrics",
-    "StopOnDeadNetwork": "callbacks",
+    "TerminateOnCollapse": "callbacks",
     "UNet": "models",
     "augment": "augmentation",
     "binarize_predictions": "models",
     "evaluate": "evaluation",
-    "export_saved_model": "serving.export",
+    "export_saved_model": "export.saved_model",
     "list_weights": "pretrained",
     "load_model": "models",
     "preprocess_input": "models",

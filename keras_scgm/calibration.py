@@ -25,7 +25,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.files import replaced, staged
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import SUFFIXES, WeightsCard, resolve_weights, weights_stem
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 Objective = Literal["dsc", "balance", "area"]
 
@@ -130,7 +130,7 @@ def calibrate(
     checks.optional(checks.function)("progress", progress)
     labelled = [volume for volume in annotated_volumes("volumes", volumes) if volume.masks]
     check_volumes(labelled)
-    segmenter = Segmenter(weights, SegmentationSettings())
+    segmenter = Segmenter(weights, SegmentationConfig())
     tallies = []
     for number, annotated in enumerate(labelled, start=1):
         tallies.append(_tally(segmenter, annotated))

@@ -68,7 +68,7 @@ class PolyLearningRate(keras.callbacks.Callback):
             logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
-class StopOnDeadNetwork(keras.callbacks.Callback):
+class TerminateOnCollapse(keras.callbacks.Callback):
     """Stops a training that cannot recover, with one warning that says what died, when and where.
 
     Dead is a loss that is not finite, found after each batch, or a network that finds nothing anywhere in

@@ -18,7 +18,7 @@ from keras_scgm.files import check_writable
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
 from keras_scgm.pretrained import resolve_weights, sha256_of
 from keras_scgm.quality import Verdict
-from keras_scgm.segmentation import Progress, Segmentation, SegmentationSettings, Segmenter
+from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
 RETRIES = 3
 """How often an image is tried again after its worker was lost; an image may be what kills them."""
@@ -132,7 +132,7 @@ def run_here(
 
 def run_on_ray(
     weights: Sequence[str | Path] | None,
-    settings: SegmentationSettings,
+    settings: SegmentationConfig,
     jobs: Sequence[Job],
     writing: Writing,
     address: str | None = None,
@@ -221,7 +221,7 @@ class _Worker:
     """A process of the cluster; its networks are loaded with its first job, for which errors have a place."""
 
     def __init__(
-        self, weights: Sequence[str | Path] | None, settings: SegmentationSettings, writing: Writing
+        self, weights: Sequence[str | Path] | None, settings: SegmentationConfig, writing: Writing
     ) -> None:
         self._weights = weights
         self._settings = settings

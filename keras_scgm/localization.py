@@ -16,8 +16,8 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 from keras_scgm.slices import (
     CHUNK_SLICES,
     IntensityStatistics,
+    SliceConfig,
     SliceGeometry,
-    SliceSpec,
     is_varied,
     measure_intensities,
     read_windows,
@@ -107,7 +107,7 @@ class Windows:
         return cls(geometry, measure_intensities(volume, geometry))
 
 
-def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> Windows:
+def windows_on_cord(volume: Volume, config: SliceConfig, predict: Predict) -> Windows:
     """Windows that hold the cord.
 
     They stay in the middle of the field of view, as in the paper, while the cord lies in their inner half,
@@ -116,12 +116,12 @@ def windows_on_cord(volume: Volume, spec: SliceSpec, predict: Predict) -> Window
 
     Args:
         volume: the image.
-        spec: the network's slices.
+        config: the network's slices.
         predict: the network.
     """
-    middle = SliceGeometry.centered(volume, spec)
+    middle = SliceGeometry.centered(volume, config)
     windows, track = _tracked(volume, middle, predict)
-    if not track.is_convincing and max(middle.resampled_shape) > spec.size:
+    if not track.is_convincing and max(middle.resampled_shape) > config.size:
         elsewhere = _search(volume, middle, predict)
         if len(elsewhere.slices):
             around, track_there = _tracked(volume, _around(elsewhere, middle, volume.n_slices), predict)

@@ -19,7 +19,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.pretrained import DARK, WeightsCard, read_layers, resolve_weights
 from keras_scgm.runtimes import Network, check_choice, open_runtime
 from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model, mirrored
-from keras_scgm.slices import SliceSpec
+from keras_scgm.slices import SliceConfig
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +37,7 @@ class Ensemble:
         precision: of the computation, see `keras_scgm.runtimes.open_runtime`.
 
     Attributes:
-        spec: the slices that the networks expect.
+        config: the slices that the networks expect.
         predictors: one function per network, as `predict` without mirroring.
         runtime: name, version and precision.
         takes_crops: whether `predict` takes `crops`.
@@ -61,11 +61,11 @@ class Ensemble:
             checks.refuse("weights", "at least one network", weights)
         networks = [_load(item) for item in chosen]
         self.cards = [card for _, card in networks]
-        specs = {SliceSpec(**card.slices) for card in self.cards}  # type: ignore[arg-type]
+        specs = {SliceConfig(**card.slices) for card in self.cards}  # type: ignore[arg-type]
         if len(specs) > 1:
             names = ", ".join(card.name for card in self.cards)
             raise InputError(f"weights {names} expect different slices; they cannot form an ensemble")
-        self.spec = specs.pop()
+        self.config = specs.pop()
         self.knows_dark = all(DARK in card.contrasts for card in self.cards)
         self._mirror = mirror
         runtimes = [open_runtime(network, runtime, precision) for network, _ in networks]

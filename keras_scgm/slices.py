@@ -36,7 +36,7 @@ EDGE_MM = 2.0
 
 
 @dataclass(frozen=True)
-class SliceSpec:
+class SliceConfig:
     """What the network expects of a slice (paper 3.4.1).
 
     Args:
@@ -78,16 +78,16 @@ class SliceGeometry:
     starts: np.ndarray
 
     @classmethod
-    def centered(cls, volume: Volume, spec: SliceSpec) -> SliceGeometry:
+    def centered(cls, volume: Volume, config: SliceConfig) -> SliceGeometry:
         """Every window in the middle of the field of view (paper 3.4.1)."""
         geometry = cls(
             native_shape=volume.in_plane_shape,
             native_spacing_mm=volume.in_plane_spacing_mm,
-            pixel_spacing_mm=spec.spacing_mm,
-            window_shape=(spec.size, spec.size),
+            pixel_spacing_mm=config.spacing_mm,
+            window_shape=(config.size, config.size),
             starts=np.zeros((volume.n_slices, 2), dtype=int),
         )
-        middle = [(length - spec.size) // 2 for length in geometry.resampled_shape]
+        middle = [(length - config.size) // 2 for length in geometry.resampled_shape]
         return replace(geometry, starts=geometry.starts + np.array(middle))
 
     def recentered(self, centers: np.ndarray) -> SliceGeometry:

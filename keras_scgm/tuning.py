@@ -26,15 +26,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm import checks
-from keras_scgm.augmentation import AugmentationSpec
+from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
-from keras_scgm.json_spec import JsonSpec
+from keras_scgm.json_config import JsonConfig
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import WeightsCard
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
-from keras_scgm.training import Batches, DrawnBatches, TrainingResult, TrainingSpec, train
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.training import Batches, DrawnBatches, TrainingConfig, TrainingResult, train
 from keras_scgm.training.checkpoint import LOG
 from keras_scgm.training.validation import volume_dice
 
@@ -59,7 +59,7 @@ AUGMENTATION_RANGES: Mapping[str, Range] = MappingProxyType(
         "low_resolution": (1.0, 3.0),
     }
 )
-"""Fields of `AugmentationSpec`: the paper's changes, noise, and those that low image quality makes."""
+"""Fields of `AugmentationConfig`: the paper's changes, noise, and those that low image quality makes."""
 
 OPTIONAL_RANGES: Mapping[str, Any] = MappingProxyType(
     {
@@ -69,7 +69,7 @@ OPTIONAL_RANGES: Mapping[str, Any] = MappingProxyType(
         "dilation_rates": ((6, 12, 18), (4, 8, 12, 16), (6, 12, 18, 24), (3, 6, 12, 18, 24)),
     }
 )
-"""What else can be searched, by the field of `TuningSpec`, with ranges that suit 0.25 mm."""
+"""What else can be searched, by the field of `TuningConfig`, with ranges that suit 0.25 mm."""
 
 STRATEGIES = ("random", "hyperband", "bayesian")
 
@@ -78,7 +78,7 @@ _AGAINST = {"elastic_smoothness_px"}
 
 
 @dataclass(frozen=True)
-class TuningSpec(JsonSpec):
+class TuningConfig(JsonConfig):
     """What is searched, and how.
 
     Args:
@@ -89,7 +89,7 @@ class TuningSpec(JsonSpec):
         trials: how many at most. The first is the training as it was given, to compare with; Hyperband may
             need fewer.
         seed: of the draws, 0 to 2**31 - 1.
-        augmentation: range of each searched field of `AugmentationSpec`; the others stay as given.
+        augmentation: range of each searched field of `AugmentationConfig`; the others stay as given.
         threshold: range of the probability above which a voxel is gray matter; None searches none.
         dropout: range of the builder's argument; None keeps it.
         filters: candidates for the builder's argument, besides the given one; none keeps it.
@@ -100,8 +100,8 @@ class TuningSpec(JsonSpec):
 
     Example:
 
-    >>> spec = TuningSpec(trials=10, augmentation={"rotation_degrees": (0.0, 20.0)}, filters=(16, 32))
-    >>> TuningSpec.from_json(spec.to_json()) == spec
+    >>> config = TuningConfig(trials=10, augmentation={"rotation_degrees": (0.0, 20.0)}, filters=(16, 32))
+    >>> TuningConfig.from_json(config.to_json()) == config
     True
     """
 
@@ -120,31 +120,31 @@ class TuningSpec(JsonSpec):
             strategy=checks.one_of(STRATEGIES),
             trials=checks.integer(1),
             seed=checks.integer(0, 2**31 - 1),
-            augmentation=checks.instance(Mapping, "ranges of fields of AugmentationSpec"),
+            augmentation=checks.instance(Mapping, "ranges of fields of AugmentationConfig"),
             filters=checks.several(checks.integer(1), "positive integers"),
             dilation_rates=checks.several(
                 checks.several(checks.integer(1), "positive integers"), "sequences of positive integers"
             ),
         )
-        known = {item.name for item in fields(AugmentationSpec)} - {"mask_interpolation"}
+        known = {item.name for item in fields(AugmentationConfig)} - {"mask_interpolation"}
         if not self.augmentation or not set(self.augmentation) <= known:
             raise InputError(
-                "augmentation must name at least one field of AugmentationSpec and no other, "
+                "augmentation must name at least one field of AugmentationConfig and no other, "
                 f"received {', '.join(map(str, self.augmentation)) or 'none'}"
             )
         ranges = {name: _range(name, ends, 0.0, math.inf) for name, ends in self.augmentation.items()}
         object.__setattr__(self, "augmentation", ranges)
-        self.check_augmentation(replace(AugmentationSpec(), elastic_smoothness_px=1e6))
+        self.check_augmentation(replace(AugmentationConfig(), elastic_smoothness_px=1e6))
         if self.threshold is not None:
             object.__setattr__(self, "threshold", _range("threshold", self.threshold, 0.001, 0.999))
         if self.dropout is not None:
             object.__setattr__(self, "dropout", _range("dropout", self.dropout, 0.0, 0.99))
 
-    def check_augmentation(self, given: AugmentationSpec) -> None:
+    def check_augmentation(self, given: AugmentationConfig) -> None:
         """Tries the ends of the ranges, with the fields that are not searched as given.
 
         Raises:
-            InputError: a trial could break a rule of `AugmentationSpec`.
+            InputError: a trial could break a rule of `AugmentationConfig`.
         """
         for end in (0, 1):
             corner: dict[str, Any] = {
@@ -188,19 +188,19 @@ class TuningResult:
     Args:
         trials: all of them, in the order of their starts.
         best: the completed one with the highest Dice coefficient.
-        spec: the given training with the best trial's settings.
+        config: the given training with the best trial's settings.
         weights: of its best epoch, with the threshold that was searched in their card.
     """
 
     trials: tuple[Trial, ...]
     best: Trial
-    spec: TrainingSpec
+    config: TrainingConfig
     weights: Path
 
 
 def tune(
-    tuning: TuningSpec,
-    training: TrainingSpec,
+    tuning: TuningConfig,
+    training: TrainingConfig,
     batches: Batches,
     folder: str | Path,
     validation: Sequence[AnnotatedVolume],
@@ -237,8 +237,8 @@ def tune(
             the settings do not fit together, or a trial could draw an augmentation that is not allowed.
         RuntimeError: three trials in a row failed.
     """
-    checks.instance(TuningSpec, "a TuningSpec")("tuning", tuning)
-    checks.instance(TrainingSpec, "a TrainingSpec")("training", training)
+    checks.instance(TuningConfig, "a TuningConfig")("tuning", tuning)
+    checks.instance(TrainingConfig, "a TrainingConfig")("training", training)
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
     validation = annotated_volumes("validation", validation)
     role = _role()
@@ -260,7 +260,7 @@ def tune(
 class _Search:
     """The translation between KerasTuner's trials and ours, and the files about them."""
 
-    def __init__(self, tuning: TuningSpec, training: TrainingSpec, folder: Path) -> None:
+    def __init__(self, tuning: TuningConfig, training: TrainingConfig, folder: Path) -> None:
         self.tuning, self.training, self.folder = tuning, training, folder
         self.trials: list[Trial] = []
 
@@ -277,7 +277,7 @@ class _Search:
                 values[name] = _as_text(value) if name == "dilation_rates" else value
         return values
 
-    def training_of(self, values: Mapping[str, Any]) -> TrainingSpec:
+    def training_of(self, values: Mapping[str, Any]) -> TrainingConfig:
         """The given training with the values of a trial."""
         arguments = dict(self.training.arguments)
         for name in ("dropout", "filters"):
@@ -303,8 +303,8 @@ class _Search:
 
     def summarize(self) -> TuningResult:
         best = self._best()
-        spec = replace(self.training_of(best.values), epochs=self.training.epochs)
-        return TuningResult(tuple(self.trials), best, spec, self.folder / "best.weights.h5")
+        config = replace(self.training_of(best.values), epochs=self.training.epochs)
+        return TuningResult(tuple(self.trials), best, config, self.folder / "best.weights.h5")
 
     def _best(self) -> Trial:
         scored = [trial for trial in self.trials if trial.val_dsc is not None]
@@ -332,8 +332,8 @@ class _Search:
     def _write_best(self) -> None:
         result = self.summarize()
         for name, text in (
-            ("best_augmentation.json", result.spec.augmentation.to_json()),
-            ("best_training.json", result.spec.to_json()),
+            ("best_augmentation.json", result.config.augmentation.to_json()),
+            ("best_training.json", result.config.to_json()),
         ):
             with replaced(self.folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
@@ -360,8 +360,8 @@ def _run(search: _Search, batches: Batches, validation: Sequence[AnnotatedVolume
             values = trial.hyperparameters.values
             keras.utils.clear_session()
             try:
-                spec = search.training_of(values)
-                result = train(spec, batches, self.get_trial_dir(trial.trial_id), validation, resume=True)
+                config = search.training_of(values)
+                result = train(config, batches, self.get_trial_dir(trial.trial_id), validation, resume=True)
                 threshold = values.get("threshold")
                 return _score(result, None if threshold is None else _rounded(threshold), validation)
             except ValueError as error:
@@ -447,7 +447,7 @@ def _score(result: TrainingResult, threshold: float | None, validation: Sequence
         return 0.0
     if threshold is None:
         return max(scores)
-    segmenter = Segmenter(result.best, SegmentationSettings(threshold=threshold, keep_probabilities=False))
+    segmenter = Segmenter(result.best, SegmentationConfig(threshold=threshold, keep_probabilities=False))
     return float(np.nanmean([volume_dice(segmenter, volume) for volume in validation]))
 
 
@@ -460,7 +460,7 @@ def _role() -> Literal["alone", "chief", "worker"]:
     return "chief" if "chief" in os.environ[names[2]] else "worker"
 
 
-def _check_packages(tuning: TuningSpec) -> None:
+def _check_packages(tuning: TuningConfig) -> None:
     needed = {"keras_tuner": "KerasTuner"}
     if tuning.strategy == "bayesian":
         needed["sklearn"] = "scikit-learn"
@@ -469,7 +469,7 @@ def _check_packages(tuning: TuningSpec) -> None:
             raise InputError(f"a search needs {name}; install it with pip install keras-scgm[tuner]")
 
 
-def _check_network(tuning: TuningSpec, training: TrainingSpec) -> None:
+def _check_network(tuning: TuningConfig, training: TrainingConfig) -> None:
     if tuning.dilation_rates and training.architecture != "DilatedGMNet":
         raise InputError(f"dilation_rates cannot be searched: {training.architecture} has none")
     if training.initial_weights is not None and (tuning.filters or tuning.dilation_rates):
@@ -478,7 +478,7 @@ def _check_network(tuning: TuningSpec, training: TrainingSpec) -> None:
         )
 
 
-def _open_folder(folder: Path, tuning: TuningSpec, training: TrainingSpec, resume: bool) -> None:
+def _open_folder(folder: Path, tuning: TuningConfig, training: TrainingConfig, resume: bool) -> None:
     path = folder / SPECS
     specs = {"tuning": json.loads(tuning.to_json()), "training": json.loads(training.to_json())}
     if path.exists():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def augment_preview(
@@ -24,26 +24,26 @@ def augment_preview(
     import_keras_scgm()
     import numpy as np
 
-    from keras_scgm.augmentation import PRESETS, AugmentationSpec, preview
+    from keras_scgm.augmentation import PRESETS, AugmentationConfig, preview
     from keras_scgm.datasets import AnnotatedVolume, load_slices
     from keras_scgm.datasets.phantom import draw_slices
     from keras_scgm.errors import InputError
-    from keras_scgm.slices import SliceSpec
+    from keras_scgm.slices import SliceConfig
 
     if augmentation in PRESETS:
-        spec = PRESETS[augmentation]
+        config = PRESETS[augmentation]
     elif Path(augmentation).is_file():
-        spec = AugmentationSpec.from_json(Path(augmentation).read_text(encoding="utf-8"))
+        config = AugmentationConfig.from_json(Path(augmentation).read_text(encoding="utf-8"))
     else:
         raise InputError(f"augmentation {augmentation!r} is neither a file nor one of {', '.join(PRESETS)}")
     if image is not None and mask is not None:
         annotated = AnnotatedVolume(image, (mask,), subject_id=image.name)
-        slices = load_slices([annotated], SliceSpec())
+        slices = load_slices([annotated], SliceConfig())
         images, masks = slices.images, slices.masks
     else:
         drawn, fractions = draw_slices(4, seed=seed)
         images = drawn - drawn.mean(axis=(1, 2), keepdims=True)
         images = (images / images.std(axis=(1, 2), keepdims=True))[..., np.newaxis]
         masks = fractions[..., np.newaxis]
-    preview(images, masks, spec, seed, picture)
+    preview(images, masks, config, seed, picture)
     typer.echo(f"{picture}: {augmentation}, seed {seed}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 SEED = 20171004
 
@@ -25,14 +25,14 @@ def demo(
     import nibabel as nib
     import numpy as np
 
-    from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+    from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
     from keras_scgm.files import check_writable, staged
     from keras_scgm.outputs import OutputPaths, write_outputs
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.segmentation import Segmenter
 
     check_writable(folder)
-    subject = draw_subject(PhantomSpec(spacing_mm=0.5, matrix_size=200, n_slices=10), SEED)
+    subject = draw_subject(PhantomConfig(spacing_mm=0.5, matrix_size=200, n_slices=10), SEED)
     image = folder / "phantom_t2s.nii.gz"
     with staged(folder) as staging:
         nib.save(subject.image, staging / image.name)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def export(
@@ -40,7 +40,7 @@ def export(
 
     tf.get_logger().setLevel("ERROR")
     if file_format == "savedmodel":
-        from keras_scgm.serving.export import export_saved_model
+        from keras_scgm.export.saved_model import export_saved_model
 
         models = export_saved_model(
             weights,
@@ -53,8 +53,8 @@ def export(
         typer.echo(f"{models.nifti}: DSC {models.dsc:.4f} with keras-scgm segment")
         return
 
+    from keras_scgm.export.formats import export_network
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
-    from keras_scgm.serving.interchange import export_network
 
     if len(weights or []) > 1:
         raise InputError(f"format {file_format} holds one network; export each of them by itself")

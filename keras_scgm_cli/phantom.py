@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def phantom(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import held_back_stderr
+from keras_scgm_cli.stderr import held_back_stderr
 
 if TYPE_CHECKING:
     from keras_scgm.cohort import Job, Outcome
@@ -115,7 +115,7 @@ def segment(
         from keras_scgm.files import is_nifti
         from keras_scgm.images import find_images
         from keras_scgm.outputs import OutputPaths
-        from keras_scgm.segmentation import SegmentationSettings, Segmenter
+        from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
     if fail_on not in (None, "review", "fail"):
         _fail(f"--fail-on must be review or fail, received {fail_on!r}")
@@ -144,7 +144,7 @@ def segment(
             for image in found.images
         ]
     _refuse_collisions(jobs)
-    settings = SegmentationSettings(
+    settings = SegmentationConfig(
         binarize=binarize,  # type: ignore[arg-type]
         threshold=threshold,
         window=_parse_window(window),  # type: ignore[arg-type]

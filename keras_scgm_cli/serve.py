@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def serve(
@@ -29,20 +29,20 @@ def serve(
     from keras_scgm.errors import InputError
 
     try:
-        from keras_scgm.serving import standin
+        from keras_scgm_devserver import server as dev_server
     except ImportError as error:
         if not (error.name or "").startswith(("grpc", "tensorflow_serving", "waitress")):
             raise
         raise InputError(f"{error.name} is not installed; pip install 'keras-scgm[serving]'") from error
 
     tf.get_logger().setLevel("ERROR")
-    catalogue = standin.Catalogue.load(folder, config)
+    catalogue = dev_server.Catalogue.load(folder, config)
     stop = threading.Event()
     for received in (signal.SIGINT, signal.SIGTERM):
         signal.signal(received, lambda *_: stop.set())
-    with standin.serve(catalogue, host, rest_port, grpc_port) as address:
+    with dev_server.serve(catalogue, host, rest_port, grpc_port) as address:
         for name, model in catalogue.models.items():
             labels = "".join(f", {label} is {number}" for label, number in model.labels.items())
             typer.echo(f"{name}: version {', '.join(map(str, sorted(model.versions)))}{labels}")
-        typer.echo(f"{standin.NAME}; REST {address.rest_url}, gRPC {address.grpc}; stop with Ctrl-C")
+        typer.echo(f"{dev_server.NAME}; REST {address.rest_url}, gRPC {address.grpc}; stop with Ctrl-C")
         stop.wait()

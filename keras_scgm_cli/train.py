@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
-    from keras_scgm.training import TrainingSpec
+    from keras_scgm.training import TrainingConfig
 
 
 def train(
@@ -77,7 +77,7 @@ def train(
     from keras_scgm.training import Batches, all_devices, annotated_source, drawn_source
     from keras_scgm.training import train as train_network
 
-    chosen = _chosen_spec(preset or ("synthetic" if data is None else "challenge"), spec)
+    chosen = _chosen_config(preset or ("synthetic" if data is None else "challenge"), spec)
     changes: dict[str, Any] = {
         "architecture": architecture,
         "initial_weights": weights,
@@ -116,15 +116,15 @@ def train(
     typer.echo(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
-def _chosen_spec(preset: str, path: Path | None) -> TrainingSpec:
+def _chosen_config(preset: str, path: Path | None) -> TrainingConfig:
     from keras_scgm.errors import InputError
-    from keras_scgm.training import PRESETS, TrainingSpec
+    from keras_scgm.training import PRESETS, TrainingConfig
 
     if path is None:
         if preset not in PRESETS:
             raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
         return PRESETS[preset]
     try:
-        return TrainingSpec.from_json(path.read_text(encoding="utf-8"))
+        return TrainingConfig.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
-    from keras_scgm.training import TrainingSpec
-    from keras_scgm.tuning import TuningSpec
+    from keras_scgm.training import TrainingConfig
+    from keras_scgm.tuning import TuningConfig
 
-    Spec = TypeVar("Spec", TrainingSpec, TuningSpec)
+    Spec = TypeVar("Spec", TrainingConfig, TuningConfig)
 
 
 def tune(
@@ -74,26 +74,26 @@ def tune(
     )
 
 
-def _training(preset: str, path: Path | None) -> TrainingSpec:
+def _training(preset: str, path: Path | None) -> TrainingConfig:
     from keras_scgm.errors import InputError
-    from keras_scgm.training import PRESETS, TrainingSpec
+    from keras_scgm.training import PRESETS, TrainingConfig
 
     if path is not None:
-        return _read(TrainingSpec, path)
+        return _read(TrainingConfig, path)
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     return PRESETS[preset]
 
 
-def _tuning(strategy: Any, trials: int, also: list[str], seed: int, path: Path | None) -> TuningSpec:
+def _tuning(strategy: Any, trials: int, also: list[str], seed: int, path: Path | None) -> TuningConfig:
     from keras_scgm.errors import InputError
-    from keras_scgm.tuning import OPTIONAL_RANGES, TuningSpec
+    from keras_scgm.tuning import OPTIONAL_RANGES, TuningConfig
 
     if path is not None:
-        return _read(TuningSpec, path)
+        return _read(TuningConfig, path)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
         raise InputError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
-    return TuningSpec(strategy, trials, seed, **{name: OPTIONAL_RANGES[name] for name in also})
+    return TuningConfig(strategy, trials, seed, **{name: OPTIONAL_RANGES[name] for name in also})
 
 
 def _read(kind: type[Spec], path: Path) -> Spec:

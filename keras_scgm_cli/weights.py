@@ -2,7 +2,7 @@
 
 import typer
 
-from keras_scgm_cli.quiet import import_keras_scgm
+from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def weights() -> None:

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm_cli.main import main
 
 
@@ -62,7 +62,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
 @pytest.fixture(scope="session")
 def phantom() -> nib.Nifti1Image:
     """A drawn cord of 4 slices, 0.5 x 0.5 x 5 mm."""
-    return draw_subject(PhantomSpec(spacing_mm=0.5, matrix_size=120, n_slices=4), seed=3).image
+    return draw_subject(PhantomConfig(spacing_mm=0.5, matrix_size=120, n_slices=4), seed=3).image
 
 
 @pytest.fixture(scope="session")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras_scgm_client import Client, ImageError
+from keras_scgm_devserver import server as dev_server
 
 import keras_scgm.limits
 from keras_scgm.errors import InputError
+from keras_scgm.export.graph.images import require_image
+from keras_scgm.export.graph.nifti import read_nifti
 from keras_scgm.images import check_is_image
 from keras_scgm.nifti import read_volume
-from keras_scgm.serving import standin
-from keras_scgm.serving.images_graph import require_image
-from keras_scgm.serving.nifti_graph import read_nifti
 
 SHAPE = (6, 5, 3)
 
@@ -275,9 +275,9 @@ def reader():
 def client(tmp_path_factory, reader):
     folder = tmp_path_factory.mktemp("models")
     tf.saved_model.save(reader, str(folder / "gm_nifti" / "1"), {"serving_default": reader.serve})
-    catalogue = standin.Catalogue.load(folder)
+    catalogue = dev_server.Catalogue.load(folder)
     with (
-        standin.serve(catalogue, rest_port=0, grpc_port=0) as address,
+        dev_server.serve(catalogue, rest_port=0, grpc_port=0) as address,
         Client(f"grpc://{address.grpc}") as made,
     ):
         yield made

@@ -17,8 +17,8 @@ from keras import ops
 
 from keras_scgm.augmentation import (
     PRESETS,
+    AugmentationConfig,
     AugmentationLayer,
-    AugmentationSpec,
     Parameters,
     apply_geometric,
     apply_intensity,
@@ -31,23 +31,23 @@ from keras_scgm.augmentation.transforms import smooth_field
 
 SIZE = (40, 48)
 GEOMETRIC = {
-    "rotation": AugmentationSpec(rotation_degrees=180.0),
-    "shift": AugmentationSpec(shift_px=30.0),
-    "scaling": AugmentationSpec(scaling=1.0),
-    "flip left right": AugmentationSpec(flip_left_right=1.0),
-    "flip front back": AugmentationSpec(flip_front_back=1.0),
-    "elastic": AugmentationSpec(elastic_px=3.0),
+    "rotation": AugmentationConfig(rotation_degrees=180.0),
+    "shift": AugmentationConfig(shift_px=30.0),
+    "scaling": AugmentationConfig(scaling=1.0),
+    "flip left right": AugmentationConfig(flip_left_right=1.0),
+    "flip front back": AugmentationConfig(flip_front_back=1.0),
+    "elastic": AugmentationConfig(elastic_px=3.0),
     "all": replace(PRESETS["strong"], flip_front_back=0.5),
 }
 INTENSITY = {
-    "channel shift": AugmentationSpec(channel_shift=0.5),
-    "noise": AugmentationSpec(noise=0.5),
-    "bias field": AugmentationSpec(bias_field=0.5),
-    "gamma": AugmentationSpec(gamma=1.0),
-    "contrast": AugmentationSpec(contrast=1.0),
-    "blur": AugmentationSpec(blur_px=2.0),
-    "low resolution": AugmentationSpec(low_resolution=4.0),
-    "inversion": AugmentationSpec(inversion_probability=1.0),
+    "channel shift": AugmentationConfig(channel_shift=0.5),
+    "noise": AugmentationConfig(noise=0.5),
+    "bias field": AugmentationConfig(bias_field=0.5),
+    "gamma": AugmentationConfig(gamma=1.0),
+    "contrast": AugmentationConfig(contrast=1.0),
+    "blur": AugmentationConfig(blur_px=2.0),
+    "low resolution": AugmentationConfig(low_resolution=4.0),
+    "inversion": AugmentationConfig(inversion_probability=1.0),
 }
 
 
@@ -79,26 +79,26 @@ def matrix(values):
     return ops.convert_to_tensor(np.array([values], "float32"))
 
 
-def parameters_of(spec, images, seed=1, step=0):
-    return sample_parameters(spec, images.shape, seed, step)
+def parameters_of(config, images, seed=1, step=0):
+    return sample_parameters(config, images.shape, seed, step)
 
 
 # Image and mask
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "linear"])
-@pytest.mark.parametrize("spec", GEOMETRIC.values(), ids=GEOMETRIC)
-def test_mask_passed_as_image_comes_back_identical(spec, interpolation):
+@pytest.mark.parametrize("config", GEOMETRIC.values(), ids=GEOMETRIC)
+def test_mask_passed_as_image_comes_back_identical(config, interpolation):
     masks = hard_masks(*SIZE)
-    image, mask = moved(masks, masks, parameters_of(spec, masks), interpolation, interpolation)
+    image, mask = moved(masks, masks, parameters_of(config, masks), interpolation, interpolation)
     np.testing.assert_array_equal(image, mask)
     assert not np.array_equal(mask, masks)
 
 
-@pytest.mark.parametrize("spec", GEOMETRIC.values(), ids=GEOMETRIC)
-def test_masks_stay_in_range_and_hard_ones_hard(spec):
+@pytest.mark.parametrize("config", GEOMETRIC.values(), ids=GEOMETRIC)
+def test_masks_stay_in_range_and_hard_ones_hard(config):
     masks = hard_masks(*SIZE)
-    parameters = parameters_of(spec, masks)
+    parameters = parameters_of(config, masks)
     _, nearest = moved(masks, masks, parameters)
     assert set(np.unique(nearest)) == {0, 1}
     _, linear = moved(masks, masks, parameters, "linear", "linear")
@@ -129,8 +129,8 @@ def test_rotation_turns_axis_0_towards_axis_1():
 
 @pytest.mark.parametrize("flips", [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0)])
 def test_drawn_rotation_has_the_drawn_angle_and_scale(flips):
-    spec = AugmentationSpec(90.0, scaling=0.5, flip_left_right=flips[0], flip_front_back=flips[1])
-    matrices = ops.convert_to_numpy(sample_parameters(spec, (200, 8, 8, 1), seed=3).matrix)
+    config = AugmentationConfig(90.0, scaling=0.5, flip_left_right=flips[0], flip_front_back=flips[1])
+    matrices = ops.convert_to_numpy(sample_parameters(config, (200, 8, 8, 1), seed=3).matrix)
     inverse = np.linalg.inv(matrices) * np.where(flips, -1, 1)
     scale = np.sqrt(np.linalg.det(inverse))
     angle = np.degrees(np.arctan2(inverse[:, 1, 0], inverse[:, 0, 0]))
@@ -158,7 +158,7 @@ def test_content_is_magnified_then_shifted():
 @pytest.mark.parametrize(("axis", "name"), [(1, "flip_left_right"), (2, "flip_front_back")])
 def test_flips_are_exact(axis, name):
     images, masks = slices_of(*SIZE), hard_masks(*SIZE)
-    image, mask = moved(images, masks, parameters_of(AugmentationSpec(**{name: 1.0}), images))
+    image, mask = moved(images, masks, parameters_of(AugmentationConfig(**{name: 1.0}), images))
     np.testing.assert_array_equal(image, np.flip(images, axis))
     np.testing.assert_array_equal(mask, np.flip(masks, axis))
 
@@ -188,8 +188,8 @@ def test_linear_interpolation_of_a_ramp_is_exact():
 
 
 def test_elastic_components_are_independent_and_have_the_deviation_asked_for():
-    spec = AugmentationSpec(elastic_px=2.0, elastic_smoothness_px=5.0)
-    field = ops.convert_to_numpy(sample_parameters(spec, (40, 100, 80, 1), seed=5).elastic)
+    config = AugmentationConfig(elastic_px=2.0, elastic_smoothness_px=5.0)
+    field = ops.convert_to_numpy(sample_parameters(config, (40, 100, 80, 1), seed=5).elastic)
     rows, columns = field[..., 0], field[..., 1]
     assert rows.std() == pytest.approx(2, rel=0.05)
     assert columns.std() == pytest.approx(2, rel=0.05)
@@ -206,18 +206,18 @@ def test_field_is_as_smooth_as_white_noise_under_the_gaussian():
 
 
 def test_elastic_probability():
-    spec = AugmentationSpec(elastic_px=2.0, elastic_probability=0.3)
-    field = ops.convert_to_numpy(sample_parameters(spec, (400, 4, 4, 1), seed=2).elastic)
+    config = AugmentationConfig(elastic_px=2.0, elastic_probability=0.3)
+    field = ops.convert_to_numpy(sample_parameters(config, (400, 4, 4, 1), seed=2).elastic)
     assert np.any(field, axis=(1, 2, 3)).mean() == pytest.approx(0.3, abs=0.06)
 
 
 # Intensity
 
 
-@pytest.mark.parametrize("spec", INTENSITY.values(), ids=INTENSITY)
-def test_intensity_changes_are_finite_and_leave_masks_alone(spec):
+@pytest.mark.parametrize("config", INTENSITY.values(), ids=INTENSITY)
+def test_intensity_changes_are_finite_and_leave_masks_alone(config):
     images, masks = slices_of(*SIZE), hard_masks(*SIZE)
-    parameters = parameters_of(spec, images)
+    parameters = parameters_of(config, images)
     unmoved, mask = apply_geometric(images, masks, parameters)
     assert unmoved is images
     assert mask is masks
@@ -226,12 +226,12 @@ def test_intensity_changes_are_finite_and_leave_masks_alone(spec):
     assert all(not np.allclose(*pair, atol=1e-3) for pair in zip(images, changed, strict=True))
 
 
-@pytest.mark.parametrize("spec", INTENSITY.values(), ids=INTENSITY)
-def test_constant_slices_stay_finite(spec):
+@pytest.mark.parametrize("config", INTENSITY.values(), ids=INTENSITY)
+def test_constant_slices_stay_finite(config):
     images = ops.zeros((2, *SIZE, 1))
-    changed = ops.convert_to_numpy(apply_intensity(images, parameters_of(spec, images)))
+    changed = ops.convert_to_numpy(apply_intensity(images, parameters_of(config, images)))
     assert np.isfinite(changed).all()
-    if not (spec.noise or spec.channel_shift):
+    if not (config.noise or config.channel_shift):
         np.testing.assert_allclose(changed, 0, atol=1e-6)
 
 
@@ -254,8 +254,8 @@ def test_contrast_and_inversion_are_about_the_mean():
     for factor in (1.5, -1.0):
         changed = intensity(images, contrast=np.full((3, 1, 1, 1), factor))
         np.testing.assert_allclose(changed, mean + factor * (images - mean), atol=1e-5)
-    spec = AugmentationSpec(inversion_probability=1.0)
-    np.testing.assert_array_equal(parameters_of(spec, images).contrast, -np.ones((3, 1, 1, 1)))
+    config = AugmentationConfig(inversion_probability=1.0)
+    np.testing.assert_array_equal(parameters_of(config, images).contrast, -np.ones((3, 1, 1, 1)))
 
 
 def test_bias_field_is_a_factor_above_the_darkest_pixel():
@@ -288,8 +288,8 @@ def test_low_resolution_keeps_flat_parts_and_loses_detail():
 
 
 def test_magnitudes_stay_within_the_spec():
-    spec = replace(PRESETS["strong"], intensity_probability=1.0, inversion_probability=0.0)
-    parameters = sample_parameters(spec, (300, 6, 6, 2), seed=0)
+    config = replace(PRESETS["strong"], intensity_probability=1.0, inversion_probability=0.0)
+    parameters = sample_parameters(config, (300, 6, 6, 2), seed=0)
     for name, low, high in (
         ("shift_px", -12, 12),
         ("gamma", 1 / 1.5, 1.5),
@@ -305,8 +305,8 @@ def test_magnitudes_stay_within_the_spec():
 
 
 def test_intensity_probability():
-    spec = AugmentationSpec(channel_shift=1.0, noise=1.0, intensity_probability=0.25)
-    parameters = sample_parameters(spec, (800, 2, 2, 1), seed=4)
+    config = AugmentationConfig(channel_shift=1.0, noise=1.0, intensity_probability=0.25)
+    parameters = sample_parameters(config, (800, 2, 2, 1), seed=4)
     shifted = np.any(parameters.channel_shift, axis=(1, 2, 3))
     noisy = np.any(parameters.noise, axis=(1, 2, 3))
     assert shifted.mean() == pytest.approx(0.25, abs=0.05)
@@ -317,18 +317,18 @@ def test_intensity_probability():
 # Seeds
 
 
-def everything(spec, seed, step=0, count=4):
-    parameters = sample_parameters(spec, (count, *SIZE, 1), seed, step)
+def everything(config, seed, step=0, count=4):
+    parameters = sample_parameters(config, (count, *SIZE, 1), seed, step)
     return [ops.convert_to_numpy(value) for value in parameters if value is not None]
 
 
 def test_same_seed_same_parameters_and_anything_else_differs():
-    spec = replace(PRESETS["strong"], intensity_probability=1.0, elastic_probability=1.0)
-    original = everything(spec, seed=1)
+    config = replace(PRESETS["strong"], intensity_probability=1.0, elastic_probability=1.0)
+    original = everything(config, seed=1)
     assert len(original) == len(Parameters._fields)
-    for again, value in zip(everything(spec, seed=1), original, strict=True):
+    for again, value in zip(everything(config, seed=1), original, strict=True):
         np.testing.assert_array_equal(again, value)
-    for other in (everything(spec, seed=2), everything(spec, seed=1, step=1)):
+    for other in (everything(config, seed=2), everything(config, seed=1, step=1)):
         assert all(not np.array_equal(*pair) for pair in zip(other, original, strict=True))
     for value in original:
         for first, second in itertools.combinations(value, 2):
@@ -437,12 +437,12 @@ def test_spec_without_changes_is_the_identity():
     images, masks = slices_of(*SIZE), hard_masks(*SIZE)
     dataset = dataset_of(images, masks)
     assert augment(dataset, PRESETS["none"], seed=0) is dataset
-    never = AugmentationSpec(
+    never = AugmentationConfig(
         elastic_px=1.0, elastic_probability=0.0, channel_shift=1.0, noise=1.0, intensity_probability=0.0
     )
-    for spec in (PRESETS["none"], never):
-        assert parameters_of(spec, images) == Parameters()
-        image, mask = AugmentationLayer(spec)((images, masks), training=True)
+    for config in (PRESETS["none"], never):
+        assert parameters_of(config, images) == Parameters()
+        image, mask = AugmentationLayer(config)((images, masks), training=True)
         np.testing.assert_array_equal(image, images)
         np.testing.assert_array_equal(mask, masks)
     unlikely = replace(PRESETS["strong"], intensity_probability=1e-12, inversion_probability=0.0)
@@ -493,7 +493,7 @@ def test_layer_round_trip(tmp_path):
     layer = AugmentationLayer(PRESETS["strong"], seed=9, name="mine")
     json.dumps(layer.get_config())
     copy = keras.layers.deserialize(keras.layers.serialize(layer))
-    assert (copy.spec, copy.seed, copy.name) == (layer.spec, 9, "mine")
+    assert (copy.config, copy.seed, copy.name) == (layer.config, 9, "mine")
 
     inputs = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
     model = keras.Model(inputs, layer(inputs))
@@ -503,7 +503,7 @@ def test_layer_round_trip(tmp_path):
     code = (
         "import sys, keras_scgm.augmentation, keras; "
         "layer = keras.saving.load_model(sys.argv[1]).get_layer('mine'); "
-        "print(layer.seed, int(layer.step), layer.spec.gamma)"
+        "print(layer.seed, int(layer.step), layer.config.gamma)"
     )
     process = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "model.keras")], capture_output=True, text=True
@@ -517,8 +517,8 @@ def test_layer_round_trip(tmp_path):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_json_round_trip(name):
-    assert AugmentationSpec.from_json(PRESETS[name].to_json()) == PRESETS[name]
-    assert set(json.loads(PRESETS[name].to_json())) == {field.name for field in fields(AugmentationSpec)}
+    assert AugmentationConfig.from_json(PRESETS[name].to_json()) == PRESETS[name]
+    assert set(json.loads(PRESETS[name].to_json())) == {field.name for field in fields(AugmentationConfig)}
 
 
 def test_presets_hold_the_papers_list():
@@ -526,18 +526,18 @@ def test_presets_hold_the_papers_list():
     shape = {"elastic_smoothness_px", "elastic_probability"}
     for name in ("paper_challenge", "paper_exvivo", "unet_aggressive"):
         changed = {
-            key for key, value in asdict(PRESETS[name]).items() if value != getattr(AugmentationSpec(), key)
+            key for key, value in asdict(PRESETS[name]).items() if value != getattr(AugmentationConfig(), key)
         }
         assert changed - shape == listed
     assert PRESETS["unet_aggressive"].shift_px > 2 * PRESETS["paper_challenge"].shift_px
-    assert PRESETS["none"] == AugmentationSpec()
+    assert PRESETS["none"] == AugmentationConfig()
 
 
 def test_elastic_of_the_challenge_preset_is_simards_formula():
     alpha, smoothness = 29.0, 3.75
-    spec = PRESETS["paper_challenge"]
-    assert spec.elastic_smoothness_px == smoothness
-    assert spec.elastic_px == pytest.approx(alpha / (2 * smoothness * math.sqrt(3 * math.pi)), abs=0.005)
+    config = PRESETS["paper_challenge"]
+    assert config.elastic_smoothness_px == smoothness
+    assert config.elastic_px == pytest.approx(alpha / (2 * smoothness * math.sqrt(3 * math.pi)), abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -562,47 +562,47 @@ def test_elastic_of_the_challenge_preset_is_simards_formula():
 )
 def test_spec_errors(values, message):
     with pytest.raises(ValueError, match=message):
-        AugmentationSpec(**values)
+        AugmentationConfig(**values)
     if not any(value != value for value in values.values()):
         with pytest.raises(ValueError, match=message):
-            AugmentationSpec.from_json(json.dumps(values))
+            AugmentationConfig.from_json(json.dumps(values))
 
 
 def test_json_errors():
-    with pytest.raises(ValueError, match="unknown fields of AugmentationSpec: turn; known: rotation"):
-        AugmentationSpec.from_json('{"turn": 3}')
+    with pytest.raises(ValueError, match="unknown fields of AugmentationConfig: turn; known: rotation"):
+        AugmentationConfig.from_json('{"turn": 3}')
     with pytest.raises(ValueError, match="must be a JSON object, received list"):
-        AugmentationSpec.from_json("[]")
-    with pytest.raises(ValueError, match="JSON of AugmentationSpec must be a text, received ''"):
-        AugmentationSpec.from_json("")
+        AugmentationConfig.from_json("[]")
+    with pytest.raises(ValueError, match="JSON of AugmentationConfig must be a text, received ''"):
+        AugmentationConfig.from_json("")
 
 
 def test_call_errors(monkeypatch):
-    images, masks, spec = slices_of(*SIZE), hard_masks(*SIZE), PRESETS["strong"]
+    images, masks, config = slices_of(*SIZE), hard_masks(*SIZE), PRESETS["strong"]
     dataset = dataset_of(images, masks)
     for seed in (-1, 2**32):
         with pytest.raises(
             ValueError, match=rf"seed must be an integer from 0 to 4294967295, received {seed}"
         ):
-            augment(dataset, spec, seed)
+            augment(dataset, config, seed)
         with pytest.raises(ValueError, match="seed must be an integer from 0"):
-            AugmentationLayer(spec, seed)
+            AugmentationLayer(config, seed)
     with pytest.raises(ValueError, match="first_step must be an integer of at least 0, received -1"):
-        augment(dataset, spec, 0, first_step=-1)
+        augment(dataset, config, 0, first_step=-1)
     with pytest.raises(ValueError, match=r"dataset must be .* pairs \(images, masks\), received TensorSpec"):
-        augment(dataset.map(lambda image, mask: image), spec, 0)
+        augment(dataset.map(lambda image, mask: image), config, 0)
     for wrong in (dataset.unbatch(), dataset_of(images, masks[:, 1:])):
         with pytest.raises(ValueError, match=r"must be .* of one known height and width, received"):
-            augment(wrong, spec, 0)
+            augment(wrong, config, 0)
     with pytest.raises(ValueError, match=r"received \(3, 40, 48, 1\) and \(3, 39, 48, 1\)"):
-        AugmentationLayer(spec)((images, masks[:, 1:]))
+        AugmentationLayer(config)((images, masks[:, 1:]))
     with pytest.raises(
         ValueError, match="image_interpolation must be one of nearest, linear, received 'cubic'"
     ):
         apply_geometric(images, masks, Parameters(), "cubic")
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="TensorFlow backend, received 'jax'; use augment_batch or"):
-        augment(dataset, spec, 0)
+        augment(dataset, config, 0)
 
 
 # Preview

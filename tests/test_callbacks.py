@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
+from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
 from keras_scgm.losses import DiceLoss
 
 
@@ -80,7 +80,7 @@ def test_schedule_errors(arguments, message):
 
 
 def test_living_network_is_left_alone():
-    watch = StopOnDeadNetwork(SLICES, patience=1)
+    watch = TerminateOnCollapse(SLICES, patience=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         history = fit(network(), watch, epochs=3)
@@ -91,7 +91,7 @@ def test_living_network_is_left_alone():
 def test_loss_that_is_not_a_number_stops_and_names_the_weights():
     slices = SLICES.copy()
     slices[2:4] = np.nan
-    watch = StopOnDeadNetwork(SLICES)
+    watch = TerminateOnCollapse(SLICES)
     message = r"dead: the loss is nan in epoch 1, batch 2; 2 weights are not finite, first .*only/kernel"
     with pytest.warns(RuntimeWarning, match=message) as caught:
         history = fit(network(), watch, slices=slices, epochs=3)
@@ -101,7 +101,7 @@ def test_loss_that_is_not_a_number_stops_and_names_the_weights():
 
 
 def test_network_that_finds_nothing_stops_after_its_patience():
-    watch = StopOnDeadNetwork(SLICES, patience=2)
+    watch = TerminateOnCollapse(SLICES, patience=2)
     model = network(bias=keras.initializers.Constant(-50.0))
     message = (
         r"dead: no probability reached 0.001 in the last 2 epochs up to epoch 3 \(highest .*\) in 6 slices"
@@ -122,12 +122,12 @@ def test_network_that_finds_nothing_stops_after_its_patience():
 )
 def test_watch_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
-        StopOnDeadNetwork(**{"images": SLICES, **arguments})
+        TerminateOnCollapse(**{"images": SLICES, **arguments})
 
 
 BACKEND = """
 import json, keras, numpy
-from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
+from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
 from keras_scgm.losses import DiceCrossEntropyLoss
 from keras_scgm.metrics import HardDice, SoftDice
 
@@ -138,7 +138,7 @@ slices = numpy.linspace(-1, 1, 96, dtype="float32").reshape(6, 4, 4, 1)
 arguments = dict(batch_size=2, shuffle=False, verbose=0)
 masks = (slices > 0).astype("float32")
 for first, last in ((0, 2), (2, 4)):
-    schedule, watch = PolyLearningRate(0.9, 15, per="step"), StopOnDeadNetwork(slices)
+    schedule, watch = PolyLearningRate(0.9, 15, per="step"), TerminateOnCollapse(slices)
     history = model.fit(
         slices, masks, epochs=last, initial_epoch=first, callbacks=[schedule, watch], **arguments
     ).history

@@ -12,17 +12,17 @@ import pytest
 
 import keras_scgm
 from keras_scgm import (
+    AugmentationConfig,
     AugmentationLayer,
-    AugmentationSpec,
     DiceCrossEntropyLoss,
     DiceLoss,
     DilatedGMNet,
     HardDice,
     InputError,
     PolyLearningRate,
-    SegmentationSettings,
+    SegmentationConfig,
     Segmenter,
-    StopOnDeadNetwork,
+    TerminateOnCollapse,
     UNet,
     augment,
     checks,
@@ -44,21 +44,21 @@ from keras_scgm.datasets import (
     smooth_contour,
 )
 from keras_scgm.datasets.phantom import (
-    DomainSpec,
-    PhantomSpec,
+    DomainConfig,
+    PhantomConfig,
     average_section,
     draw_slices,
     draw_subject,
     write_challenge_dataset,
 )
 from keras_scgm.evaluation import challenge_metrics, fcn_metrics, write_evaluation
+from keras_scgm.export.formats import export_network
 from keras_scgm.models import binarize_predictions, load_model, load_network, preprocess_input
 from keras_scgm.morphometry import cross_sections
 from keras_scgm.pretrained import WeightsCard, resolve_weights, weights_card
-from keras_scgm.serving.interchange import export_network
-from keras_scgm.slices import SliceSpec
-from keras_scgm.training import DrawnBatches, SliceBatches, TrainingSpec, annotated_source, train
-from keras_scgm.tuning import TuningSpec, tune
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import DrawnBatches, SliceBatches, TrainingConfig, annotated_source, train
+from keras_scgm.tuning import TuningConfig, tune
 
 NO_NUMBERS = (
     None,
@@ -107,10 +107,10 @@ WEIGHTS = (3, 0.5, b"large", {}, np.ones(2), (3,), [None], object())
 
 
 def settings(**values):
-    return SegmentationSettings(**values)
+    return SegmentationConfig(**values)
 
 
-def spec_cases(kind, given, **wrong):
+def config_cases(kind, given, **wrong):
     return [(kind, given, name, values) for name, values in wrong.items()]
 
 
@@ -123,7 +123,7 @@ CASES = [
     *[
         case
         for builder in (DilatedGMNet, UNet)
-        for case in spec_cases(
+        for case in config_cases(
             builder,
             {},
             filters=(*INTEGERS, 0),
@@ -151,13 +151,13 @@ CASES = [
             weights=but(WEIGHTS, None),
         )
     ],
-    *spec_cases(
+    *config_cases(
         DilatedGMNet,
         {},
         dilation_rates=(3, "6", {}, np.ones(2), None, (), (6, 6), (2,), (0,), (6.0,), ("6",), [[6]]),
     ),
-    *spec_cases(DiceLoss, {}, epsilon=(*NUMBERS, 0), per_sample=NO_FLAGS, reduction=(3, "no", [])),
-    *spec_cases(
+    *config_cases(DiceLoss, {}, epsilon=(*NUMBERS, 0), per_sample=NO_FLAGS, reduction=(3, "no", [])),
+    *config_cases(
         DiceCrossEntropyLoss,
         {},
         epsilon=(*NUMBERS, 0),
@@ -165,9 +165,9 @@ CASES = [
         dice_weight=NUMBERS,
         cross_entropy_weight=NUMBERS,
     ),
-    *spec_cases(DiceCrossEntropyLoss, {"dice_weight": 0}, cross_entropy_weight=(0,)),
-    *spec_cases(HardDice, {}, threshold=(*NUMBERS, 0, 1)),
-    *spec_cases(
+    *config_cases(DiceCrossEntropyLoss, {"dice_weight": 0}, cross_entropy_weight=(0,)),
+    *config_cases(HardDice, {}, threshold=(*NUMBERS, 0, 1)),
+    *config_cases(
         PolyLearningRate,
         {"initial_learning_rate": 0.1, "total": 5},
         initial_learning_rate=(*NUMBERS, 0),
@@ -175,54 +175,63 @@ CASES = [
         power=(*NUMBERS, 0),
         per=(*NO_TEXTS, "steps"),
     ),
-    *spec_cases(
-        StopOnDeadNetwork,
+    *config_cases(
+        TerminateOnCollapse,
         {"images": SLICES},
         images=(None, 3, "text", SLICES[0], SLICES[:0], {}),
         floor=(*NUMBERS, 0, 1),
         patience=(*INTEGERS, 0),
     ),
-    *spec_cases(
-        AugmentationSpec,
+    *config_cases(
+        AugmentationConfig,
         {},
         mask_interpolation=(*NO_TEXTS, "cubic"),
-        **{item.name: NUMBERS for item in fields(AugmentationSpec) if item.name != "mask_interpolation"},
+        **{item.name: NUMBERS for item in fields(AugmentationConfig) if item.name != "mask_interpolation"},
     ),
-    *spec_cases(
-        AugmentationLayer, {"spec": AugmentationSpec()}, spec=(*NO_OBJECTS, None), seed=(*INTEGERS, 2**32)
+    *config_cases(
+        AugmentationLayer,
+        {"config": AugmentationConfig()},
+        config=(*NO_OBJECTS, None),
+        seed=(*INTEGERS, 2**32),
     ),
-    *spec_cases(
+    *config_cases(
         augment,
-        {"dataset": None, "spec": AugmentationSpec(), "seed": 0},
+        {"dataset": None, "config": AugmentationConfig(), "seed": 0},
         dataset=(*NO_OBJECTS, None),
-        spec=(*NO_OBJECTS, None),
+        config=(*NO_OBJECTS, None),
         seed=INTEGERS,
         first_step=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         augment_batch,
-        {"images": SLICES, "masks": SLICES, "spec": AugmentationSpec(scaling=0.1), "seed": 0},
+        {"images": SLICES, "masks": SLICES, "config": AugmentationConfig(scaling=0.1), "seed": 0},
         images=(*NO_OBJECTS, None, SLICES[0]),
         masks=(*NO_OBJECTS, None),
-        spec=(*NO_OBJECTS, None),
+        config=(*NO_OBJECTS, None),
         seed=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         preview,
-        {"images": SLICES, "masks": SLICES, "spec": AugmentationSpec(), "seed": 0, "path": Path("no.png")},
+        {
+            "images": SLICES,
+            "masks": SLICES,
+            "config": AugmentationConfig(),
+            "seed": 0,
+            "path": Path("no.png"),
+        },
         images=(*NO_OBJECTS, None),
         masks=(*NO_OBJECTS, None),
-        spec=(*NO_OBJECTS, None),
+        config=(*NO_OBJECTS, None),
         seed=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         sample_parameters,
-        {"spec": AugmentationSpec(), "shape": (1, 8, 8, 1), "seed": 0},
-        spec=(*NO_OBJECTS, None),
+        {"config": AugmentationConfig(), "shape": (1, 8, 8, 1), "seed": 0},
+        config=(*NO_OBJECTS, None),
         seed=(*INTEGERS, 2**32),
     ),
-    *spec_cases(SliceSpec, {}, spacing_mm=(*NUMBERS, 0), size=(*INTEGERS, 0)),
-    *spec_cases(
+    *config_cases(SliceConfig, {}, spacing_mm=(*NUMBERS, 0), size=(*INTEGERS, 0)),
+    *config_cases(
         settings,
         {},
         binarize=(*NO_TEXTS, "both"),
@@ -237,8 +246,8 @@ CASES = [
         runtime=but((*NO_TEXTS, "numpy"), None),
         precision=(*NO_TEXTS, "float8"),
     ),
-    *spec_cases(Segmenter, {}, weights=(*WEIGHTS, ()), settings=but(NO_OBJECTS, None)),
-    *spec_cases(
+    *config_cases(Segmenter, {}, weights=(*WEIGHTS, ()), settings=but(NO_OBJECTS, None)),
+    *config_cases(
         segment,
         {"image": IMAGE},
         image=(*NO_OBJECTS, None),
@@ -247,8 +256,8 @@ CASES = [
         window=(None,),
         threshold=("0.5",),
     ),
-    *spec_cases(
-        TrainingSpec,
+    *config_cases(
+        TrainingConfig,
         {},
         architecture=(*NO_TEXTS, "ResNet"),
         arguments=(3, "text", [1], None, {3: 4}),
@@ -268,8 +277,8 @@ CASES = [
         mixed_precision=NO_FLAGS,
         xla=NO_FLAGS,
     ),
-    *spec_cases(
-        TuningSpec,
+    *config_cases(
+        TuningConfig,
         {},
         strategy=(*NO_TEXTS, "grid"),
         trials=(*INTEGERS, 0),
@@ -288,8 +297,8 @@ CASES = [
         filters=(3, "a", [0], [1.5], ["8"], [True]),
         dilation_rates=(3, "a", [3], [[0]], [["6"]], [[True]]),
     ),
-    *spec_cases(
-        PhantomSpec,
+    *config_cases(
+        PhantomConfig,
         {},
         spacing_mm=NUMBERS,
         slice_thickness_mm=NUMBERS,
@@ -305,8 +314,8 @@ CASES = [
         tilt_deg=NUMBERS,
         artefacts=NUMBERS,
     ),
-    *spec_cases(
-        DomainSpec,
+    *config_cases(
+        DomainConfig,
         {},
         spacing_mm=(*NO_PAIRS, None),
         slice_thickness_mm=(*NO_PAIRS, None),
@@ -317,21 +326,23 @@ CASES = [
         contrast_weights=(*NO_OBJECTS, None, (0,) * 5),
         region_weights=(*NO_OBJECTS, None, (0, 0, 0), (-1, 1, 1)),
     ),
-    *spec_cases(
+    *config_cases(
         average_section, {"level": 4}, level=(*NUMBERS, 0, 22), size=(*INTEGERS, 0), spacing_mm=NUMBERS
     ),
-    *spec_cases(draw_subject, {"spec": PhantomSpec(), "seed": 0}, spec=(*NO_OBJECTS, None), seed=INTEGERS),
-    *spec_cases(
+    *config_cases(
+        draw_subject, {"config": PhantomConfig(), "seed": 0}, config=(*NO_OBJECTS, None), seed=INTEGERS
+    ),
+    *config_cases(
         draw_slices,
         {"n": 1, "seed": 0},
         n=(*INTEGERS, 0),
         seed=INTEGERS,
         size=(*INTEGERS, 4),
         spacing_mm=NUMBERS,
-        spec=but(NO_OBJECTS, None),
+        config=but(NO_OBJECTS, None),
         start=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         write_challenge_dataset,
         {"folder": "/dev/null/none"},
         folder=NO_PATHS,
@@ -340,7 +351,7 @@ CASES = [
         raters=(*INTEGERS, 0),
         unlabelled_per_site=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         AnnotatedVolume,
         ANNOTATED,
         image=NO_PATHS,
@@ -350,18 +361,18 @@ CASES = [
         label_value=but((*INTEGERS, 0), None),
         labelled_slices=(3, "1", [], [1, 1], [-1], ["1"], [1.0]),
     ),
-    *spec_cases(Split, {"train": (), "validation": ()}, train=(*NO_OBJECTS, None, [None]), test=(3, [3])),
-    *spec_cases(check_volumes, {}, volumes=(*NO_OBJECTS, None, [None])),
-    *spec_cases(
+    *config_cases(Split, {"train": (), "validation": ()}, train=(*NO_OBJECTS, None, [None]), test=(3, [3])),
+    *config_cases(check_volumes, {}, volumes=(*NO_OBJECTS, None, [None])),
+    *config_cases(
         load_slices,
-        {"volumes": [AnnotatedVolume(**ANNOTATED)], "spec": SliceSpec()},
+        {"volumes": [AnnotatedVolume(**ANNOTATED)], "config": SliceConfig()},
         volumes=(*NO_OBJECTS, None, [None]),
-        spec=(*NO_OBJECTS, None),
+        config=(*NO_OBJECTS, None),
         raters=(*NO_TEXTS, "none"),
         contour_smoothing_mm=NUMBERS,
         seed=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         evenly_spaced_split,
         {"n_slices": 30},
         n_slices=(*INTEGERS, 3),
@@ -369,7 +380,7 @@ CASES = [
         n_validation=INTEGERS,
         n_test=INTEGERS,
     ),
-    *spec_cases(
+    *config_cases(
         find_bids,
         {"folder": "no"},
         folder=NO_PATHS,
@@ -377,22 +388,22 @@ CASES = [
         mask_pattern=(*NO_TEXTS, "/a"),
         label_value=but(INTEGERS, None),
     ),
-    *spec_cases(find_challenge, {"folder": "no"}, folder=NO_PATHS, label_value=but(INTEGERS, None)),
-    *spec_cases(
+    *config_cases(find_challenge, {"folder": "no"}, folder=NO_PATHS, label_value=but(INTEGERS, None)),
+    *config_cases(
         paper_split,
         {"volumes": [AnnotatedVolume(**ANNOTATED)]},
         volumes=(*NO_OBJECTS, None),
         seed=INTEGERS,
         validation_per_site=(*INTEGERS, 0),
     ),
-    *spec_cases(
+    *config_cases(
         smooth_contour,
         {"mask": np.zeros((4, 4), bool), "spacing_mm": (1, 1), "width_mm": 1},
         mask=(None, 3, "text", np.zeros((4, 4)), np.zeros(4, bool)),
         spacing_mm=(*NO_PAIRS, None),
         width_mm=NUMBERS,
     ),
-    *spec_cases(
+    *config_cases(
         challenge_metrics,
         {"prediction": SLICES[0] > 0, "reference": SLICES[0] > 0, "spacing_mm": (1, 1, 1)},
         prediction=(
@@ -406,12 +417,12 @@ CASES = [
         ),
         spacing_mm=(None, 3, "abc", (1, 1), (1, 1, None), (1, 1, -1), (1, 1, float("nan")), ("1", 1, 1)),
     ),
-    *spec_cases(
+    *config_cases(
         fcn_metrics,
         {"prediction": np.ones(3), "reference": np.ones(3)},
         prediction=(None, "text", np.ones(2), [0.5] * 3),
     ),
-    *spec_cases(
+    *config_cases(
         evaluate,
         {"predictions": "no.nii", "references": "no.nii"},
         predictions=(*NO_PATHS, {3: "a"}, {"a": 3}, {"": "a"}),
@@ -423,8 +434,8 @@ CASES = [
         progress=(3, "text"),
         parameters=(3, "text", {"no.nii": 3.5}, {"no": "3"}, {"no": -1}, {3: 4}),
     ),
-    *spec_cases(write_evaluation, {"folder": "out"}, evaluation=(*NO_OBJECTS, None)),
-    *spec_cases(
+    *config_cases(write_evaluation, {"folder": "out"}, evaluation=(*NO_OBJECTS, None)),
+    *config_cases(
         calibrate,
         {"weights": "synthetic", "volumes": []},
         weights=(*WEIGHTS, None),
@@ -432,10 +443,10 @@ CASES = [
         objective=(*NO_TEXTS, "mean"),
         progress=(3, "text"),
     ),
-    *spec_cases(
+    *config_cases(
         write_calibration, {"weights": "synthetic", "folder": Path("no")}, calibration=(*NO_OBJECTS, None)
     ),
-    *spec_cases(
+    *config_cases(
         export_saved_model,
         {"weights": None, "path": "/dev/null/none"},
         weights=WEIGHTS,
@@ -444,14 +455,14 @@ CASES = [
         window=(*NO_TEXTS, (1, 2)),
         precision=(*NO_TEXTS, "int8"),
     ),
-    *spec_cases(
+    *config_cases(
         export_network,
         {"weights": "synthetic", "folder": "/dev/null/none", "file_format": "onnx"},
         weights=(*WEIGHTS, None),
         folder=NO_PATHS,
         file_format=(*NO_TEXTS, "pickle"),
     ),
-    *spec_cases(
+    *config_cases(
         DrawnBatches,
         {},
         window_px=INTEGERS,
@@ -462,11 +473,11 @@ CASES = [
         inverted=NUMBERS,
         what=NO_TEXTS,
     ),
-    *spec_cases(SliceBatches, {}, slices=(*NO_OBJECTS, None)),
-    *spec_cases(
+    *config_cases(SliceBatches, {}, slices=(*NO_OBJECTS, None)),
+    *config_cases(
         train,
-        {"spec": TrainingSpec(), "batches": DrawnBatches(), "folder": "/dev/null/none"},
-        spec=(*NO_OBJECTS, None),
+        {"config": TrainingConfig(), "batches": DrawnBatches(), "folder": "/dev/null/none"},
+        config=(*NO_OBJECTS, None),
         batches=(*NO_OBJECTS, None),
         folder=NO_PATHS,
         validation=(*NO_OBJECTS, None, [3]),
@@ -474,11 +485,11 @@ CASES = [
         tensorboard=NO_FLAGS,
         callbacks=(3, "a", [3], None),
     ),
-    *spec_cases(
+    *config_cases(
         tune,
         {
-            "tuning": TuningSpec(),
-            "training": TrainingSpec(),
+            "tuning": TuningConfig(),
+            "training": TrainingConfig(),
             "batches": DrawnBatches(),
             "folder": "/dev/null/none",
             "validation": [AnnotatedVolume(**ANNOTATED)],
@@ -490,11 +501,11 @@ CASES = [
         resume=NO_FLAGS,
         batches=(*NO_OBJECTS, None),
     ),
-    *spec_cases(annotated_source, {"folder": "no", "split": "no.json"}, folder=NO_PATHS, split=NO_PATHS),
-    *spec_cases(
+    *config_cases(annotated_source, {"folder": "no", "split": "no.json"}, folder=NO_PATHS, split=NO_PATHS),
+    *config_cases(
         cross_sections, {"gray_matter": None}, gray_matter=(*NO_OBJECTS, None), cord=but(NO_OBJECTS, None)
     ),
-    *spec_cases(
+    *config_cases(
         WeightsCard,
         CARD,
         name=NO_TEXTS,
@@ -508,19 +519,19 @@ CASES = [
         paper_threshold=NUMBERS,
         scores=(3, None, [3]),
     ),
-    *spec_cases(weights_card, {}, name=(None, 3, "", "no such weights", [])),
-    *spec_cases(resolve_weights, {}, name_or_path=(*WEIGHTS, None, "")),
+    *config_cases(weights_card, {}, name=(None, 3, "", "no such weights", [])),
+    *config_cases(resolve_weights, {}, name_or_path=(*WEIGHTS, None, "")),
     *[
         case
         for load in (load_model, load_network)
-        for case in spec_cases(load, {}, weights=(*WEIGHTS, None, ""))
+        for case in config_cases(load, {}, weights=(*WEIGHTS, None, ""))
     ],
-    *spec_cases(
+    *config_cases(
         preprocess_input,
         {},
         x=(3, None, "text", {}, [], [[["a"]]], SLICES[0, 0], np.ones((1, 4, 4, 3)), [[[1j]]]),
     ),
-    *spec_cases(
+    *config_cases(
         binarize_predictions,
         {"preds": SLICES},
         preds=("text", None, {}, [1j], [[1], [1, 2]]),
@@ -529,8 +540,8 @@ CASES = [
     ),
     *[
         case
-        for kind in (AugmentationSpec, TrainingSpec, TuningSpec, WeightsCard)
-        for case in spec_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
+        for kind in (AugmentationConfig, TrainingConfig, TuningConfig, WeightsCard)
+        for case in config_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
     ],
 ]
 
@@ -553,7 +564,7 @@ def test_wrong_values_are_one_line(call, given, name, values, tmp_path, monkeypa
 
 def test_every_public_name_is_tested():
     """Those without arguments of their own, or that only hold results, aside."""
-    tested = {call.__name__ for call, *_ in CASES} | {"SegmentationSettings"}
+    tested = {call.__name__ for call, *_ in CASES} | {"SegmentationConfig"}
     assert set(keras_scgm.__all__) - tested == {
         "InputError",
         "Segmentation",
@@ -578,18 +589,18 @@ def test_numpy_numbers_are_numbers(builder):
 
 
 def test_numpy_numbers_in_settings_are_written_to_json():
-    spec = TrainingSpec(
+    config = TrainingConfig(
         arguments={"filters": np.int64(8), "dilation_rates": [6, np.int64(12)]},
         epochs=np.int32(3),
         learning_rate=np.float32(0.5),
         xla=np.False_,
-        augmentation=AugmentationSpec(scaling=np.float64(0.25)),
+        augmentation=AugmentationConfig(scaling=np.float64(0.25)),
     )
-    assert json.loads(spec.to_json())["arguments"] == {"filters": 8, "dilation_rates": [6, 12]}
-    assert TrainingSpec.from_json(spec.to_json()) == spec
-    tuning = TuningSpec(trials=np.int64(4), filters=np.array([8, 16]), threshold=np.array([0.25, 0.5]))
-    assert TuningSpec.from_json(tuning.to_json()) == tuning
-    chosen = SegmentationSettings(threshold=np.float32(0.5), window=np.array([3, 4]), seed=np.int64(2))
+    assert json.loads(config.to_json())["arguments"] == {"filters": 8, "dilation_rates": [6, 12]}
+    assert TrainingConfig.from_json(config.to_json()) == config
+    tuning = TuningConfig(trials=np.int64(4), filters=np.array([8, 16]), threshold=np.array([0.25, 0.5]))
+    assert TuningConfig.from_json(tuning.to_json()) == tuning
+    chosen = SegmentationConfig(threshold=np.float32(0.5), window=np.array([3, 4]), seed=np.int64(2))
     assert (chosen.threshold, chosen.window, chosen.seed) == (0.5, (3, 4), 2)
     assert [type(value) for value in (chosen.threshold, *chosen.window, chosen.seed)] == [
         float,

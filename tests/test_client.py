@@ -41,17 +41,17 @@ from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.results import Result
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Answer, Findings, Model, SliceRow
+from keras_scgm_devserver import server as dev_server
+from keras_scgm_devserver.rest_format import format_outputs
 from opentelemetry import trace
 from PIL import Image
 from tiny_serving import THRESHOLD, TinyNifti, nifti_bytes, random_voxels, save_tiny_models
 
 import keras_scgm.images
 from keras_scgm import segment
+from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.nifti import read_volume
 from keras_scgm.outputs import OutputPaths, write_outputs
-from keras_scgm.serving import standin
-from keras_scgm.serving.export import export_saved_model
-from keras_scgm.serving.rest_format import format_outputs
 
 SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
 SIZE = (60, 60, 10)
@@ -65,7 +65,7 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(models):
-    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
+    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
         yield started
 
 
@@ -78,7 +78,7 @@ def url(request, address):
 def old_address(tmp_path_factory):
     """A server of an export without verdicts, whose `soft` has a single output."""
     folder = save_tiny_models(tmp_path_factory.mktemp("old"), is_old=True)
-    with standin.serve(standin.Catalogue.load(folder), rest_port=0, grpc_port=0) as started:
+    with dev_server.serve(dev_server.Catalogue.load(folder), rest_port=0, grpc_port=0) as started:
         yield started
 
 
@@ -271,9 +271,9 @@ def test_many_clients_at_a_time(address, tmp_path):
 SERVE = """
 import sys, threading
 import keras_scgm.images
-from keras_scgm.serving import standin
+from keras_scgm_devserver import server as dev_server
 folder, rest_port, grpc_port = sys.argv[1:]
-with standin.serve(standin.Catalogue.load(folder), rest_port=int(rest_port), grpc_port=int(grpc_port)) as address:
+with dev_server.serve(dev_server.Catalogue.load(folder), rest_port=int(rest_port), grpc_port=int(grpc_port)) as address:
     print(address.rest_url, address.grpc, flush=True)
     threading.Event().wait()
 """
@@ -549,13 +549,13 @@ def test_a_server_that_is_not_there_yet_is_waited_for_if_asked(models, image, sc
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     ports = {"rest_port": port, "grpc_port": 0} if scheme == "http" else {"rest_port": 0, "grpc_port": port}
-    catalogue = standin.Catalogue.load(models)
+    catalogue = dev_server.Catalogue.load(models)
     told = threading.Event()
     client = Client(f"{scheme}://127.0.0.1:{port}", wait=60, on_retry=lambda line: told.set())
     with client, futures.ThreadPoolExecutor(1) as pool:
         mask = pool.submit(client.segment, image)
         assert told.wait(20)
-        with standin.serve(catalogue, **ports):
+        with dev_server.serve(catalogue, **ports):
             check_mask(mask.result(60), random_voxels(0))
 
 
@@ -891,7 +891,7 @@ def test_a_result_of_another_version_is_not_finished(models, image):
         paths.record.write_text(json.dumps({**like, "version": 7, "files": [paths.mask.name]}))
         # Nobody says which version is served.
         assert client._finished(image, paths)
-    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
+    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
         for url in (address.rest_url, f"grpc://{address.grpc}"):
             with Client(url) as client:
                 assert not client._finished(image, paths)
@@ -1035,7 +1035,7 @@ def test_the_client_needs_no_numpy(url, image):
 def bright_models(tmp_path_factory, bright_network):
     folder = tmp_path_factory.mktemp("bright")
     export_saved_model(bright_network, folder)
-    return standin.Catalogue.load(folder)
+    return dev_server.Catalogue.load(folder)
 
 
 MADE_ALIKE = (
@@ -1090,7 +1090,7 @@ def test_a_served_result_is_the_commands(
     stored(blob_image(shape=(60, 56, 4), radius_mm=2.0), codes).to_filename(path)
     expected = OutputPaths.for_input(path, tmp_path / "command")
     write_outputs(segment(path, bright_network, keep_probabilities=soft), expected, soft=soft)
-    with standin.serve(bright_models, rest_port=0, grpc_port=0) as address:
+    with dev_server.serve(bright_models, rest_port=0, grpc_port=0) as address:
         url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
         with Client(url, soft=soft) as client:
             (job,) = client.segment_all([(path, tmp_path / "served")])

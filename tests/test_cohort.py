@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm import InputError, SegmentationSettings, Segmenter
+from keras_scgm import InputError, SegmentationConfig, Segmenter
 from keras_scgm.cohort import Job, Writing, do_job, run_here, run_on_ray
 from keras_scgm.outputs import OutputPaths
 
@@ -25,12 +25,12 @@ import json, os, signal, sys
 from pathlib import Path
 from keras_scgm.cohort import Job, Writing, run_on_ray
 from keras_scgm.outputs import OutputPaths
-from keras_scgm.segmentation import SegmentationSettings
+from keras_scgm.segmentation import SegmentationConfig
 
 folder, weights = Path(sys.argv[1]), sys.argv[2]
 jobs = [Job(image, OutputPaths.for_input(image)) for image in sorted(folder.glob("*.nii.gz"))]
 outcomes = []
-for outcome in run_on_ray([weights], SegmentationSettings(window="center"), jobs, Writing(), workers=2):
+for outcome in run_on_ray([weights], SegmentationConfig(window="center"), jobs, Writing(), workers=2):
     outcomes.append((outcome.job.image.name, outcome.status, outcome.message))
     if len(outcomes) == 1:
         os.kill(outcome.pid, signal.SIGKILL)
@@ -75,7 +75,7 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
     refused = do_job(segmenter, job, Writing())
     assert refused.status == "failed"
     assert "replace it with --force" in refused.message
-    otherwise = Segmenter(bright_network, SegmentationSettings(threshold=0.4))
+    otherwise = Segmenter(bright_network, SegmentationConfig(threshold=0.4))
     assert "made in another way" in do_job(otherwise, job, Writing(resume=True)).message
     assert do_job(otherwise, job, Writing(force=True)).status == "segmented"
 
@@ -137,7 +137,7 @@ def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
     assert statuses.pop("bad.nii.gz") == "failed"
     # An image that was written just before its worker died counts as finished before.
     assert set(statuses.values()) <= {"segmented", "skipped"}
-    segmenter = Segmenter(weights, SegmentationSettings(window="center"))
+    segmenter = Segmenter(weights, SegmentationConfig(window="center"))
     for job in jobs_of(images):
         mask = np.asarray(nib.load(job.paths.mask).dataobj)
         assert mask.any()
@@ -148,10 +148,10 @@ def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://nowhere.invalid:1", "nonsense"])
 def test_a_cluster_that_does_not_answer_is_one_line(images, weights, address):
     with pytest.raises(InputError, match=f"no Ray cluster at '{address}'"):
-        next(run_on_ray([weights], SegmentationSettings(), jobs_of(images), Writing(), address))
+        next(run_on_ray([weights], SegmentationConfig(), jobs_of(images), Writing(), address))
 
 
 def test_without_ray_the_engine_says_how_to_install_it(monkeypatch, images):
     monkeypatch.setattr("keras_scgm.cohort.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-scgm\[ray\]'"):
-        next(run_on_ray(None, SegmentationSettings(), jobs_of(images), Writing()))
+        next(run_on_ray(None, SegmentationConfig(), jobs_of(images), Writing()))

@@ -22,16 +22,16 @@ from keras_scgm.datasets import (
     raters,
     smooth_contour,
 )
-from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.nifti import read_volume
-from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 from keras_scgm.volume import Volume
 
-SPEC = SliceSpec(size=112)
+SPEC = SliceConfig(size=112)
 AFFINE = np.diag([-0.5, 0.5, 5, 1.0])
 SITES = {
-    site: PhantomSpec(0.5, 5.0, 64, n_slices, off_centre_mm=1.0)
+    site: PhantomConfig(0.5, 5.0, 64, n_slices, off_centre_mm=1.0)
     for site, n_slices in ((1, 3), (2, 2), (3, 2))
 }
 
@@ -402,11 +402,11 @@ def test_mirrored_mask_is_refused(tmp_path):
 
 def test_mask_stored_in_another_order_gives_the_same_samples(tmp_path):
     volume = annotated(tmp_path, blob())
-    plain = load_slices([volume], SliceSpec())
+    plain = load_slices([volume], SliceConfig())
     mask = nib.load(volume.masks[0])
     turned = mask.as_reoriented(nib.orientations.axcodes2ornt(("S", "P", "R")))
     nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine).to_filename(volume.masks[0])
-    np.testing.assert_array_equal(load_slices([volume], SliceSpec()).masks, plain.masks)
+    np.testing.assert_array_equal(load_slices([volume], SliceConfig()).masks, plain.masks)
 
 
 def without_orientation(path):
@@ -545,7 +545,7 @@ def test_only_the_needed_slices_of_a_long_volume_are_read(tmp_path, monkeypatch)
         return view_slices(self, start, stop)
 
     monkeypatch.setattr(Volume, "view_slices", recorded)
-    loaded = load_slices([volume], SliceSpec(size=40))
+    loaded = load_slices([volume], SliceConfig(size=40))
     assert loaded.slice_indices.tolist() == [10, 500, 901]
     assert sorted(k for name, k in read if name == "mask-r1.nii") == [10, 500, 901]
     assert len(read) == 3 + 3 + 64
@@ -556,14 +556,14 @@ def test_only_the_needed_slices_of_a_long_volume_are_read(tmp_path, monkeypatch)
 
 
 def test_window_moves_only_if_it_would_cut_the_gray_matter(tmp_path):
-    spec = SliceSpec(spacing_mm=0.5, size=32)
+    config = SliceConfig(spacing_mm=0.5, size=32)
     middle = annotated(tmp_path / "middle", blob((100, 100, 4), (47, 47)))
-    assert load_slices([middle], spec).warnings == ()
+    assert load_slices([middle], config).warnings == ()
     mask = blob((100, 100, 4), (70, 20))
     mask[..., 1] = 0
     mask[..., 2] = np.roll(mask[..., 2], 4, axis=0)
     aside = annotated(tmp_path / "aside", mask, mask)
-    loaded = load_slices([aside], spec, "majority")
+    loaded = load_slices([aside], config, "majority")
     assert loaded.warnings == (
         "slices without any label, taken as free of gray matter; if not, set labelled_slices: "
         "1 in 1 volumes, image.nii.gz (1)",
@@ -580,7 +580,7 @@ def test_window_moves_only_if_it_would_cut_the_gray_matter(tmp_path):
 
 def test_gray_matter_wider_than_the_window_is_a_warning(tmp_path):
     volume = annotated(tmp_path, blob(width=20))
-    loaded = load_slices([volume], SliceSpec(spacing_mm=0.5, size=16))
+    loaded = load_slices([volume], SliceConfig(spacing_mm=0.5, size=16))
     assert loaded.warnings[-1].startswith(
         "slices with gray matter wider than the window of 16 pixels: 1 in 1"
     )
@@ -642,16 +642,16 @@ def three_masks():
 
 
 def test_rater_modes_on_masks_of_known_size(tmp_path):
-    spec = SliceSpec(spacing_mm=0.5, size=40)
+    config = SliceConfig(spacing_mm=0.5, size=40)
     volume = annotated(tmp_path, *three_masks())
     area = {
-        mode: load_slices([volume], spec, mode).masks.sum(axis=(1, 2, 3))
+        mode: load_slices([volume], config, mode).masks.sum(axis=(1, 2, 3))
         for mode in ("all", "random", "majority", "mean")
     }
     assert area["all"].tolist() == area["random"].tolist() == [30] * 4 + [24] * 4 + [18] * 4
     assert area["majority"].tolist() == [24] * 4
     np.testing.assert_allclose(area["mean"], [24] * 4)
-    mean = load_slices([volume], spec, "mean")
+    mean = load_slices([volume], config, "mean")
     assert mean.rater_indices.tolist() == [-1] * 4
     assert mean.slice_indices.tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(np.unique(mean.masks), [0, 1 / 3, 2 / 3, 1], atol=1e-6)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_scgm import Segmenter
 from keras_scgm.detached_pieces import NEAR_MM, REACH_MM, remove_detached
-from keras_scgm.serving.detached_pieces_graph import remove_detached as remove_in_graph
+from keras_scgm.export.graph.detached_pieces import remove_detached as remove_in_graph
 
 SPACING_MM = 0.5
 CENTER = (60.0, 60.0)

@@ -36,6 +36,7 @@ from keras_scgm_client.dicom.results import PICTURE, SEGMENTATION, Finding, make
 from keras_scgm_client.dicom.series import SeriesError, read_series, why_ignored, write_nifti
 from keras_scgm_client.dicom.spool import STATES, Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
+from keras_scgm_devserver import server as dev_server
 from PIL import Image
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
@@ -57,8 +58,6 @@ from pynetdicom import (
 )
 from pynetdicom.transport import AssociationSocket
 from tiny_serving import THRESHOLD, save_tiny_models
-
-from keras_scgm.serving import standin
 
 PATIENT, PATIENT_ID, BIRTH = "Zebrowski-Ünal^Quentin", "PID77531", "19670501"
 PROTOCOL = "t2s_ax_zebrowski"
@@ -887,7 +886,7 @@ def closed_sockets():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     models = save_tiny_models(tmp_path_factory.mktemp("models"))
-    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
+    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
         yield address.rest_url
 
 

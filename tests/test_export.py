@@ -14,11 +14,13 @@ from tensorflow.core.protobuf import saved_model_pb2
 from typer.testing import CliRunner
 
 from keras_scgm import DilatedGMNet, InputError, UNet, segment
+from keras_scgm.export import formats, saved_model
+from keras_scgm.export.graph import answer
+from keras_scgm.export.graph import nifti as nifti_graph
+from keras_scgm.export.graph.network import SLICES_ON_GPU, GraphNetwork, _chunks
+from keras_scgm.export.warmup import read_warmup
 from keras_scgm.localization import MIN_PROBES
 from keras_scgm.nifti import read_volume
-from keras_scgm.serving import answer, export, interchange, nifti_graph
-from keras_scgm.serving.graph_network import SLICES_ON_GPU, GraphNetwork, _chunks
-from keras_scgm.serving.warmup import read_warmup
 from keras_scgm_cli.main import app
 
 ORIENTATIONS = [
@@ -42,7 +44,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, bright_network):
-    return Served(export.export_saved_model(bright_network, tmp_path_factory.mktemp("models")))
+    return Served(saved_model.export_saved_model(bright_network, tmp_path_factory.mktemp("models")))
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def two_networks(tmp_path_factory, bright_network):
     dark_network = keras.models.clone_model(bright_network)
     dark_network.set_weights([np.full((1, 1, 1, 1), -20.0), np.full(1, -100.0)])
     networks = [DilatedGMNet(filters=2, dilation_rates=(6,)), dark_network]
-    models = export.export_saved_model(
+    models = saved_model.export_saved_model(
         networks, tmp_path_factory.mktemp("models"), threshold=0.6, window="center"
     )
     return networks, Served(models)
@@ -617,7 +619,7 @@ def test_names_and_types_of_the_signatures(served):
     assert nifti.structured_input_signature[1] == {
         "nifti_bytes": tf.TensorSpec([None], tf.string, "nifti_bytes")
     }
-    outputs = {name: (spec.dtype, len(spec.shape)) for name, spec in nifti.structured_outputs.items()}
+    outputs = {name: (config.dtype, len(config.shape)) for name, config in nifti.structured_outputs.items()}
     expected = {
         "mask_bytes": (tf.string, 1),
         "provenance": (tf.string, 1),
@@ -631,7 +633,9 @@ def test_names_and_types_of_the_signatures(served):
     assert slices.structured_input_signature[1] == {
         "slices": tf.TensorSpec([None, 200, 200, 1], tf.float32, "slices")
     }
-    outputs = {name: (spec.dtype, spec.shape.as_list()) for name, spec in slices.structured_outputs.items()}
+    outputs = {
+        name: (config.dtype, config.shape.as_list()) for name, config in slices.structured_outputs.items()
+    }
     shape = [None, 200, 200, 1]
     assert outputs == {"probabilities": (tf.float32, shape), "mask": (tf.uint8, shape)}
 
@@ -658,21 +662,21 @@ def test_every_export_is_a_new_version(served, bright_network, monkeypatch):
     root = served.models.slices.parents[1]
     assert (served.models.version, served.models.dsc) == (1, 1.0)
     before = sorted(path.relative_to(root) for path in root.rglob("*"))
-    monkeypatch.setattr(export, "_save", lambda folder, *_: (folder / "assets.extra").mkdir(parents=True))
-    monkeypatch.setattr(export, "_agreement", lambda *_: 0.99)
+    monkeypatch.setattr(saved_model, "_save", lambda folder, *_: (folder / "assets.extra").mkdir(parents=True))
+    monkeypatch.setattr(saved_model, "_agreement", lambda *_: 0.99)
     with pytest.raises(InputError, match=r"DSC of only 0\.9900, below 0\.999"):
-        export.export_saved_model(bright_network, root)
+        saved_model.export_saved_model(bright_network, root)
     assert sorted(path.relative_to(root) for path in root.rglob("*")) == before
-    monkeypatch.setattr(export, "_agreement", lambda *_: 1.0)
+    monkeypatch.setattr(saved_model, "_agreement", lambda *_: 1.0)
     (root / "gm_nifti" / "7").mkdir()
-    assert export.export_saved_model(bright_network, root).version == 8
+    assert saved_model.export_saved_model(bright_network, root).version == 8
     assert sorted(path.name for path in (root / "gm_slices").iterdir()) == ["1", "8"]
     assert not list(root.glob(".*"))
 
 
 def test_card_and_warm_up_are_in_the_folder(two_networks):
     for folder in (two_networks[1].models.slices, two_networks[1].models.nifti):
-        card = json.loads((folder / export.CARD_FILE).read_text())
+        card = json.loads((folder / saved_model.CARD_FILE).read_text())
         assert (card["threshold"], card["precision"], len(card["weights"])) == (0.6, "float32", 2)
         of_slices = folder.parent.name == "gm_slices"
         assert (folder / "batching_params.pbtxt").exists() == of_slices
@@ -681,7 +685,7 @@ def test_card_and_warm_up_are_in_the_folder(two_networks):
         assert {request.signature for request in requests} == set(signatures)
         if of_slices:
             shown = [(request.signature, len(request.inputs["slices"])) for request in requests]
-            assert shown == list(itertools.product(signatures, export.BATCHES))
+            assert shown == list(itertools.product(signatures, saved_model.BATCHES))
         else:
             n_slices = [
                 nib.Nifti1Image.from_bytes(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).shape[
@@ -714,7 +718,7 @@ def test_a_gpu_sees_few_numbers_of_slices_at_a_time():
 )
 def test_options_that_cannot_be_used(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
-        export.export_saved_model(UNet(filters=2), **{"path": tmp_path, **options})
+        saved_model.export_saved_model(UNet(filters=2), **{"path": tmp_path, **options})
     assert not list(tmp_path.iterdir())
 
 
@@ -735,8 +739,8 @@ def test_the_command(tmp_path, monkeypatch, two_networks):
         calls.append((arguments, options))
         return two_networks[1].models
 
-    monkeypatch.setattr(export, "export_saved_model", exported)
-    monkeypatch.setattr(interchange, "export_network", lambda *arguments: arguments)
+    monkeypatch.setattr(saved_model, "export_saved_model", exported)
+    monkeypatch.setattr(formats, "export_network", lambda *arguments: arguments)
     run = CliRunner().invoke
     folder = str(tmp_path)
     result = run(app, ["export", folder, "-w", "a", "-w", "b", "--threshold", "0.4", "--window", "center"])

@@ -12,7 +12,7 @@ import pytest
 from keras_scgm import InputError, segment
 from keras_scgm.cohort import Job, Writing, do_job
 from keras_scgm.datasets import AnnotatedVolume, Split, find_bids, find_challenge
-from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import NotAnImageError
 from keras_scgm.evaluation import evaluate, write_evaluation
 from keras_scgm.images import LABEL_NAME, MAX_LABEL, check_is_image, find_images
@@ -296,7 +296,7 @@ def test_the_home_folder_may_be_a_tilde_in_python(tmp_path, monkeypatch, small, 
     assert do_job(Segmenter(bright_network), job, Writing()).status == "segmented"
     assert (tmp_path / "out" / "a_gmseg.json").is_file()
 
-    site = PhantomSpec(spacing_mm=0.5, matrix_size=40, n_slices=1)
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=40, n_slices=1)
     write_challenge_dataset("~/drawn", 1, raters=1, sites={1: site})
     (drawn,) = find_challenge("~/drawn")
     assert drawn.image == tmp_path / "drawn" / "site1-sc01-image.nii.gz"

@@ -12,7 +12,7 @@ from keras_scgm.localization import (
 )
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.segmentation import Segmenter
-from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 
 def predict(slices):
@@ -25,15 +25,17 @@ def center_px(geometry, k=0):
 
 def test_a_cord_in_the_inner_half_leaves_the_windows_in_the_middle(blob_image):
     volume = volume_from_image(blob_image(center_mm=(45.0, 30.0)))
-    windows = windows_on_cord(volume, SliceSpec(), predict)
+    windows = windows_on_cord(volume, SliceConfig(), predict)
     assert windows.cord is not None
-    np.testing.assert_array_equal(windows.geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
+    np.testing.assert_array_equal(
+        windows.geometry.starts, SliceGeometry.centered(volume, SliceConfig()).starts
+    )
 
 
 @pytest.mark.parametrize("center_mm", [(10.0, 12.0), (70.0, 60.0), (60.0, 35.0)])
 def test_windows_move_onto_a_cord_off_the_middle(blob_image, center_mm):
     volume = volume_from_image(blob_image(center_mm=center_mm))
-    windows = windows_on_cord(volume, SliceSpec(), predict)
+    windows = windows_on_cord(volume, SliceConfig(), predict)
     assert windows.cord is not None
     np.testing.assert_allclose(center_px(windows.geometry) * 0.25, center_mm, atol=0.5)
 
@@ -46,7 +48,7 @@ def test_windows_follow_an_oblique_cord():
         disc = np.hypot(x[:, None] - center, x[:120] - 30) < 3
         data[..., k] += 30 * disc
     volume = volume_from_image(nib.Nifti1Image(data, np.diag([-0.5, 0.5, 4, 1])))
-    windows = windows_on_cord(volume, SliceSpec(), predict)
+    windows = windows_on_cord(volume, SliceConfig(), predict)
     assert windows.cord is not None
     cord_mm = (windows.geometry.starts + windows.cord)[:, 0] * 0.25
     assert np.abs(cord_mm - path_mm).max() < 0.5
@@ -56,14 +58,16 @@ def test_windows_follow_an_oblique_cord():
 
 def test_an_image_without_cord_says_so(blob_image):
     volume = volume_from_image(blob_image(radius_mm=0))
-    windows = windows_on_cord(volume, SliceSpec(), lambda slices: np.zeros(slices.shape[:3]))
+    windows = windows_on_cord(volume, SliceConfig(), lambda slices: np.zeros(slices.shape[:3]))
     assert windows.cord is None
-    np.testing.assert_array_equal(windows.geometry.starts, SliceGeometry.centered(volume, SliceSpec()).starts)
+    np.testing.assert_array_equal(
+        windows.geometry.starts, SliceGeometry.centered(volume, SliceConfig()).starts
+    )
 
 
 def test_a_constant_image_has_no_cord():
     volume = volume_from_image(nib.Nifti1Image(np.ones((150, 150, 3)), np.diag([-0.5, 0.5, 5, 1])))
-    assert windows_on_cord(volume, SliceSpec(), predict).cord is None
+    assert windows_on_cord(volume, SliceConfig(), predict).cord is None
 
 
 def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
@@ -72,7 +76,7 @@ def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
     x, y = np.meshgrid(np.arange(160) * 0.5, np.arange(140) * 0.5, indexing="ij")
     data[..., 4] += 200 * (np.hypot(x - 65, y - 55) < 3.5)
     volume = volume_from_image(nib.Nifti1Image(data, image.affine))
-    geometry = SliceGeometry.centered(volume, SliceSpec(size=280))
+    geometry = SliceGeometry.centered(volume, SliceConfig(size=280))
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, 9)
     track = track_cord(geometry, enumerate(predict(slices)))
@@ -90,7 +94,7 @@ def test_large_fields_are_searched_in_tiles(blob_image, monkeypatch):
         return predict(slices)
 
     volume = volume_from_image(blob_image(shape=(300, 260, 3), center_mm=(130.0, 20.0)))
-    windows = windows_on_cord(volume, SliceSpec(), recording)
+    windows = windows_on_cord(volume, SliceConfig(), recording)
     assert windows.cord is not None
     np.testing.assert_allclose(center_px(windows.geometry) * 0.25, (130.0, 20.0), atol=0.5)
     searched = [size for size in sizes if size != (200, 200)]
@@ -106,7 +110,7 @@ def test_searched_fields_fit_networks_that_halve_three_times(blob_image):
         return predict(slices)
 
     windows_on_cord(
-        volume_from_image(blob_image(shape=(163, 141, 2), center_mm=(5.0, 5.0))), SliceSpec(), recording
+        volume_from_image(blob_image(shape=(163, 141, 2), center_mm=(5.0, 5.0))), SliceConfig(), recording
     )
     assert all(length % 8 == 0 for size in sizes for length in size)
 
@@ -146,7 +150,7 @@ def test_the_search_is_bounded_where_there_is_no_cord(shape, spacing_mm):
 
     data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     volume = volume_from_image(nib.Nifti1Image(data, np.diag([-spacing_mm, spacing_mm, 4, 1])))
-    assert windows_on_cord(volume, SliceSpec(), nothing).cord is None
+    assert windows_on_cord(volume, SliceConfig(), nothing).cord is None
     in_the_middle = (200, 200)
     searched = sum(int(np.prod(size)) for size in shown if size[1:] != in_the_middle)
     budget = max(SEARCH_SHARE * shape[2] * 200**2, MIN_SEARCH_PX)
@@ -165,7 +169,7 @@ def test_empty_slices_are_no_reason_to_search(blob_image):
         return predict(slices)
 
     windows = windows_on_cord(
-        volume_from_image(nib.Nifti1Image(padded, image.affine)), SliceSpec(), recording
+        volume_from_image(nib.Nifti1Image(padded, image.affine)), SliceConfig(), recording
     )
     assert windows.cord is not None
     assert set(sizes) == {(200, 200)}
@@ -173,7 +177,7 @@ def test_empty_slices_are_no_reason_to_search(blob_image):
 
 def test_fixed_windows_know_the_cord_in_them(blob_image):
     volume = volume_from_image(blob_image(center_mm=(45.0, 30.0)))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     windows = fixed_windows(volume, geometry, predict)
     assert windows.geometry is geometry
     np.testing.assert_allclose(
@@ -184,7 +188,7 @@ def test_fixed_windows_know_the_cord_in_them(blob_image):
 
 def test_mirror_images_past_the_field_are_no_cord(blob_image):
     volume = volume_from_image(blob_image(center_mm=(6.0, 35.0)))
-    geometry = SliceGeometry.centered(volume, SliceSpec()).recentered(np.tile((4.0, 140.0), (5, 1)))
+    geometry = SliceGeometry.centered(volume, SliceConfig()).recentered(np.tile((4.0, 140.0), (5, 1)))
     windows = fixed_windows(volume, geometry, lambda slices: (slices[..., 0] > 3).astype(np.float32))
     np.testing.assert_allclose(
         (windows.cord + geometry.starts) * 0.25, np.tile([6.0, 35.0], (5, 1)), atol=0.5

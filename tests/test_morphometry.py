@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from keras_scgm import InputError
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.morphometry import (
     CrossSection,
     LevelSection,
@@ -84,7 +84,7 @@ def test_parts_sum_to_the_whole_and_what_sticks_out_is_told():
 
 
 def test_drawn_subject_by_level():
-    subject = draw_subject(PhantomSpec(matrix_size=64, n_slices=6, levels=(5.0, 3.0)), seed=2)
+    subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=6, levels=(5.0, 3.0)), seed=2)
     levels = np.zeros(subject.mask.shape, np.uint8)
     levels[:] = subject.levels
     rows = cross_sections(
@@ -93,7 +93,7 @@ def test_drawn_subject_by_level():
         levels=volume_from_image(nib.Nifti1Image(levels, subject.mask.affine)),
     )
     assert [row.level for row in rows] == list(subject.levels)
-    voxel_mm2 = subject.spec.spacing_mm**2
+    voxel_mm2 = subject.config.spacing_mm**2
     fractions = np.asarray(subject.gray_matter.dataobj)
     for section in level_sections(rows):
         members = [k for k, level in enumerate(subject.levels) if level == section.level]
@@ -126,7 +126,7 @@ def test_interval_of_raters():
 
 
 def test_interval_of_raters_holds_another_rater():
-    subject = draw_subject(PhantomSpec(matrix_size=64, n_slices=8), seed=4)
+    subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=8), seed=4)
     *four, fifth = [volume_from_image(mask) for mask in subject.raters(5)]
     rows = cross_sections(four[0], samples=four)
     areas = [row.gray_matter_mm2 for row in cross_sections(fifth)]
@@ -158,7 +158,7 @@ def test_shifted_affine_is_refused():
 
 
 def test_tables(tmp_path):
-    subject = draw_subject(PhantomSpec(matrix_size=48, n_slices=3, levels=(5.0, 4.0)), seed=2)
+    subject = draw_subject(PhantomConfig(matrix_size=48, n_slices=3, levels=(5.0, 4.0)), seed=2)
     levels = np.zeros(subject.mask.shape, np.uint8)
     levels[:] = subject.levels
     paths = [tmp_path / f"{name}.nii.gz" for name in ("gm", "cord", "levels")]

@@ -6,7 +6,7 @@ import pytest
 from header_forms import FORMS, las, nifti_bytes, turned
 
 from keras_scgm import segment
-from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.evaluation import evaluate
 from keras_scgm.nifti import read_volume, volume_from_image
 
@@ -68,7 +68,7 @@ def test_headers_of_nibabel_are_sound(tmp_path, axis, degrees, scale):
 
 
 def test_phantoms_are_sound(tmp_path):
-    site = PhantomSpec(spacing_mm=0.35, matrix_size=64, n_slices=2)
+    site = PhantomConfig(spacing_mm=0.35, matrix_size=64, n_slices=2)
     write_challenge_dataset(tmp_path, subjects_per_site=1, seed=1, sites={1: site})
     paths = list(tmp_path.rglob("*.nii.gz"))
     assert paths

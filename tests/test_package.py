@@ -81,7 +81,7 @@ def test_every_keras_object_is_registered(imports):
 
 REGISTERED = {
     "AugmentationLayer": {
-        "spec": keras_scgm.AugmentationSpec(rotation_degrees=5.0, flip_left_right=0.5),
+        "config": keras_scgm.AugmentationConfig(rotation_degrees=5.0, flip_left_right=0.5),
         "seed": 7,
         "name": "changes",
         "dtype": "mixed_bfloat16",
@@ -113,7 +113,7 @@ def test_registered_objects_come_back_with_all_their_arguments(name):
     original = kind(**arguments)
     config = original.get_config()
     assert set(arguments) <= set(config)
-    for argument in set(arguments) - {"spec", "dtype"}:
+    for argument in set(arguments) - {"config", "dtype"}:
         assert config[argument] == arguments[argument], argument
     serialized = json.loads(json.dumps(keras.saving.serialize_keras_object(original)))
     assert serialized["registered_name"] == f"keras_scgm>{name}"
@@ -121,7 +121,7 @@ def test_registered_objects_come_back_with_all_their_arguments(name):
     assert type(copy) is kind
     assert copy.get_config() == config
     if isinstance(original, keras.Layer):
-        assert (copy.spec, copy.dtype_policy.name) == (arguments["spec"], arguments["dtype"])
+        assert (copy.config, copy.dtype_policy.name) == (arguments["config"], arguments["dtype"])
     else:
         assert copy.dtype == arguments["dtype"]
     assert kind.from_config(config).get_config() == config

@@ -11,8 +11,8 @@ import pytest
 from keras_scgm.datasets.phantom import (
     CONTRASTS,
     SITES,
-    DomainSpec,
-    PhantomSpec,
+    DomainConfig,
+    PhantomConfig,
     average_section,
     draw_slices,
     draw_subject,
@@ -20,7 +20,7 @@ from keras_scgm.datasets.phantom import (
 )
 from keras_scgm.errors import InputError
 
-SMALL = PhantomSpec(spacing_mm=0.5, matrix_size=64, n_slices=4, off_centre_mm=1.0, rotation_deg=0.0)
+SMALL = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=4, off_centre_mm=1.0, rotation_deg=0.0)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -91,8 +91,8 @@ def test_horns_point_the_right_way():
 
 
 def test_people_differ_and_stay_within_published_ranges():
-    spec = DomainSpec(region_weights=(1, 0, 0), empty=0.0, off_centre_mm=0.0)
-    _, gray_matter = draw_slices(40, seed=1, size=96, spec=spec)
+    config = DomainConfig(region_weights=(1, 0, 0), empty=0.0, off_centre_mm=0.0)
+    _, gray_matter = draw_slices(40, seed=1, size=96, config=config)
     areas = gray_matter.sum(axis=(1, 2)) * 0.25**2
     assert 12 < areas.mean() < 18
     assert 2 < areas.std() < 5
@@ -120,12 +120,12 @@ def test_a_slice_depends_on_seed_and_index_alone(slices):
 
 
 def test_empty_slices():
-    _, gray_matter = draw_slices(6, seed=0, size=64, spec=DomainSpec(empty=1.0))
+    _, gray_matter = draw_slices(6, seed=0, size=64, config=DomainConfig(empty=1.0))
     assert gray_matter.max() == 0
 
 
 def test_cord_stays_in_the_window():
-    _, gray_matter = draw_slices(20, seed=2, spec=DomainSpec(empty=0.0))
+    _, gray_matter = draw_slices(20, seed=2, config=DomainConfig(empty=0.0))
     centres = np.array([np.argwhere(mask > 0.5).mean(axis=0) for mask in gray_matter])
     assert np.abs(centres * 0.25 - 24.875).max() < 14.5
     assert centres.std(axis=0).min() > 5
@@ -134,14 +134,14 @@ def test_cord_stays_in_the_window():
 @pytest.mark.parametrize("contrast", CONTRASTS)
 def test_gray_matter_can_be_told_from_white(contrast):
     weights = tuple(float(name == contrast) for name in CONTRASTS)
-    spec = DomainSpec(
+    config = DomainConfig(
         contrast_weights=weights,
         empty=0.0,
         contrast_to_noise=(8, 8),
         spacing_mm=(0.3, 0.3),
         off_centre_mm=0.0,
     )
-    images, gray_matter = draw_slices(6, seed=4, size=96, spec=spec)
+    images, gray_matter = draw_slices(6, seed=4, size=96, config=config)
     for image, mask in zip(images, gray_matter, strict=True):
         inside = mask > 0.95
         ring = (mask < 0.01) & (np.hypot(*(np.indices(mask.shape) - 47.5)) < 10)
@@ -178,7 +178,7 @@ def test_same_seed_same_bytes(subject):
 def test_psir_is_inverted():
     for contrast, sign in (("psir", -1), ("t2star", 1)):
         drawn = draw_subject(
-            PhantomSpec(
+            PhantomConfig(
                 0.4, 3.0, 64, 2, contrast, contrast_to_noise=(8, 8), off_centre_mm=0.0, artefacts=0.0
             ),
             1,
@@ -286,7 +286,7 @@ def test_challenge_layout(tmp_path):
 )
 def test_bad_phantom_settings(values, message):
     with pytest.raises(InputError, match=message):
-        PhantomSpec(**values)
+        PhantomConfig(**values)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_bad_phantom_settings(values, message):
 )
 def test_bad_domain_settings(values, message):
     with pytest.raises(InputError, match=message):
-        DomainSpec(**values)
+        DomainConfig(**values)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import binarize_predictions, dilated_gmnet, preprocess_input, unet
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.pretrained import WeightsCard, sha256_of, weights_card
-from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 
 def test_both_networks_modules_have_them():
@@ -24,7 +24,7 @@ def test_slices_are_normalized_as_those_of_a_volume():
     voxels[..., 4] = 7
     voxels[3, 5, 1] = np.nan
     volume = volume_from_image(nib.Nifti1Image(voxels, np.diag([-0.25, 0.25, 5, 1])))
-    geometry = SliceGeometry.centered(volume, SliceSpec(size=20))
+    geometry = SliceGeometry.centered(volume, SliceConfig(size=20))
     statistics = measure_intensities(volume, geometry)
     expected = read_windows(volume, geometry, statistics, 0, 11)
     windows = geometry.to_windows(volume.read_slices(0, 11)[0], 0)

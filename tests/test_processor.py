@@ -15,15 +15,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
-from keras_scgm.serving.export import export_saved_model
-from keras_scgm.training import TrainingSpec
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
+from keras_scgm.export.saved_model import export_saved_model
+from keras_scgm.training import TrainingConfig
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("challenge")
-    site = PhantomSpec(spacing_mm=0.4, matrix_size=110, n_slices=2)
+    site = PhantomConfig(spacing_mm=0.4, matrix_size=110, n_slices=2)
     write_challenge_dataset(folder, subjects_per_site=3, raters=1, sites={1: site, 2: site})
     return folder
 
@@ -38,7 +38,7 @@ def _dsc(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_training_and_segmentation_with_its_weights(run, data, tmp_path, mixed):
-    small = TrainingSpec(arguments={"filters": 4}, window_px=64, batch_size=2)
+    small = TrainingConfig(arguments={"filters": 4}, window_px=64, batch_size=2)
     (tmp_path / "small.json").write_text(small.to_json())
     chosen = ("--spec", tmp_path / "small.json", "--mixed-precision") if mixed else ("--preset", "quick")
     code, out, err = run("train", tmp_path / "run", "--data", data, *chosen, "--epochs", 1, "--steps", 3)

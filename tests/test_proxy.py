@@ -32,6 +32,7 @@ import numpy as np
 import pytest
 import trustme
 from keras_scgm_client import Client, ImageError, ServerUnavailable, SettingsError
+from keras_scgm_devserver import server as dev_server
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_management_pb2,
@@ -40,8 +41,6 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 from tiny_serving import THRESHOLD, nifti_bytes, random_voxels, save_tiny_models
-
-from keras_scgm.serving import standin
 
 SHIPPED = Path(__file__).parents[1] / "serving" / "proxy"
 NIFTI = "/v1/models/gm_nifti"
@@ -257,7 +256,7 @@ def nginx(request):
 @pytest.fixture(scope="module")
 def server(models):
     """host:port of REST and of gRPC."""
-    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
+    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
         yield started.rest_url.removeprefix("http://"), started.grpc
 
 

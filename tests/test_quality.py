@@ -10,7 +10,7 @@ from good_slice import GOOD
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import Segmenter, segment
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.outputs import write_areas
 from keras_scgm.quality import (
     DARK,
@@ -282,7 +282,7 @@ def test_what_anatomy_does_not_allow(changes, text):
 
 @pytest.mark.parametrize("level", [3, 6, 9, 14, 19])
 def test_drawn_anatomy_of_every_level_is_allowed(level):
-    drawn = draw_subject(PhantomSpec(n_slices=3, matrix_size=100, levels=(level + 0.3, level)), seed=level)
+    drawn = draw_subject(PhantomConfig(n_slices=3, matrix_size=100, levels=(level + 0.3, level)), seed=level)
     mask = np.moveaxis(np.asarray(drawn.mask.dataobj, np.float32), 2, 0)
     assert anatomical_doubts([slice_features(one, one, 0.5) for one in mask]) == []
     turned = [slice_features(one, one, 0.5) for one in mask[:, :, ::-1]]
@@ -332,7 +332,7 @@ def test_slices_are_judged_where_the_file_has_them(blob_image, bright_network):
 
 def test_bundled_network_tells_good_from_damaged():
     subject = draw_subject(
-        PhantomSpec(matrix_size=100, n_slices=3, levels=(5.0, 4.0), contrast_to_noise=(10.0, 10.0)), seed=7
+        PhantomConfig(matrix_size=100, n_slices=3, levels=(5.0, 4.0), contrast_to_noise=(10.0, 10.0)), seed=7
     )
     segmenter = Segmenter()
     values = np.asarray(subject.image.dataobj)

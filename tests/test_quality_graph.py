@@ -11,11 +11,11 @@ from good_slice import GOOD
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import quality
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.export.graph import quality as graph
 from keras_scgm.quality import DARK, REASONS, AdditiveModel, SliceFeatures, fitted_model
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
-from keras_scgm.serving import quality_graph as graph
 
 SPACING_MM = 0.25
 THRESHOLD = 0.5
@@ -233,7 +233,7 @@ def test_features_next_to_other_types(chunk_features):
 
 
 def test_features_of_drawn_slices(chunk_features):
-    subject = draw_subject(PhantomSpec(spacing_mm=SPACING_MM, matrix_size=200, n_slices=9), seed=5)
+    subject = draw_subject(PhantomConfig(spacing_mm=SPACING_MM, matrix_size=200, n_slices=9), seed=5)
     images, truth = (
         np.moveaxis(np.asarray(each.dataobj, np.float64), 2, 0) for each in (subject.image, subject.mask)
     )

@@ -17,7 +17,7 @@ import pytest
 from matplotlib.image import imread
 
 from keras_scgm import InputError, evaluate
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import CHALLENGE_METRICS
 from keras_scgm.evaluation.cases import CanonicalMask
 
@@ -46,9 +46,9 @@ def study(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     for place in ("manual", "found"):
         (folder / place).mkdir()
-    spec = PhantomSpec(spacing_mm=0.5, matrix_size=80, n_slices=4)
+    config = PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=4)
     for number in range(1, N_SUBJECTS + 1):
-        subject = draw_subject(spec, seed=number)
+        subject = draw_subject(config, seed=number)
         stem = f"site{1 + number % 2}-sc{number:02d}"
         nib.save(subject.image, folder / "manual" / f"{stem}-image.nii.gz")
         for rater, mask in enumerate(subject.raters(2), start=1):

@@ -8,10 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.export.check import golden_image
+from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.limits import BYTES_PER_SLICE, FREE_SLICES, MAX_REQUEST_FILES
-from keras_scgm.serving.export import export_saved_model
-from keras_scgm.serving.golden import golden_image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -54,8 +54,8 @@ def most_slices(n_bytes: int, n_files: int = 1) -> int:
 
 def cords_side_by_side(n_rows: int) -> np.ndarray:
     """uint8 (row, column) of 1 mm, gray matter everywhere."""
-    spec = PhantomSpec(spacing_mm=1.0, matrix_size=50, n_slices=1, off_centre_mm=0)
-    picture = np.asarray(draw_subject(spec, seed=1).image.dataobj)[..., 0]
+    config = PhantomConfig(spacing_mm=1.0, matrix_size=50, n_slices=1, off_centre_mm=0)
+    picture = np.asarray(draw_subject(config, seed=1).image.dataobj)[..., 0]
     picture = np.rint(255 * np.clip(picture / np.percentile(picture, 99.8), 0, 1)).astype(np.uint8)
     return np.tile(picture, (n_rows // 50, n_rows // 50))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_scgm.volume
-from keras_scgm import InputError, SegmentationSettings, Segmenter, segment
+from keras_scgm import InputError, SegmentationConfig, Segmenter, segment
 from keras_scgm.quality import NEAR_EDGE
 from keras_scgm.volume import DiskArray
 
@@ -360,7 +360,7 @@ def test_what_was_not_asked_for_is_not_there(blob_image, bright_network):
 )
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
-        SegmentationSettings(**settings)
+        SegmentationConfig(**settings)
 
 
 def test_unknown_settings_are_refused(blob_image, bright_network):
@@ -370,7 +370,7 @@ def test_unknown_settings_are_refused(blob_image, bright_network):
 
 def test_keywords_of_segment_are_the_fields_of_its_settings(monkeypatch):
     """Names, order, types and defaults, and that each arrives."""
-    settings = inspect.signature(SegmentationSettings).parameters
+    settings = inspect.signature(SegmentationConfig).parameters
     keywords = {
         name: one
         for name, one in inspect.signature(segment).parameters.items()
@@ -402,9 +402,9 @@ def test_keywords_of_segment_are_the_fields_of_its_settings(monkeypatch):
         "precision": "float32",
     }
     assert list(others) == list(settings)
-    assert segment("image.nii", **others) == SegmentationSettings(**others)
+    assert segment("image.nii", **others) == SegmentationConfig(**others)
     with_precision = segment("image.nii", precision="bfloat16")
-    assert with_precision == SegmentationSettings(precision="bfloat16")
+    assert with_precision == SegmentationConfig(precision="bfloat16")
 
 
 def test_a_threshold_that_leaves_nothing_fails(reference):

@@ -23,7 +23,7 @@ from keras_scgm_client.client import MAX_UPLOAD_BYTES
 from tensorflow.core.protobuf.config_pb2 import ConfigProto
 from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-from keras_scgm.serving.export import BATCHES
+from keras_scgm.export.saved_model import BATCHES
 
 SERVING = Path(__file__).parents[1] / "serving"
 MANIFESTS = sorted(path for path in (SERVING / "k8s").glob("*.yaml") if path.name != "kustomization.yaml")
@@ -148,7 +148,7 @@ def test_models_config(name):
 
 
 def test_batching_parameters():
-    text = files("keras_scgm.serving").joinpath("batching_params.pbtxt").read_text(encoding="utf-8")
+    text = files("keras_scgm.export").joinpath("batching_params.pbtxt").read_text(encoding="utf-8")
     batching = text_format.Parse(text, described("BatchingParameters")())
     sizes = list(batching.allowed_batch_sizes)
     assert sizes == sorted(set(sizes))

@@ -8,8 +8,8 @@ from scipy.ndimage import map_coordinates
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.slices import (
     IntensityStatistics,
+    SliceConfig,
     SliceGeometry,
-    SliceSpec,
     chunks,
     is_varied,
     measure_intensities,
@@ -38,7 +38,7 @@ def to_native(geometry, windows, shape):
 def test_at_the_network_spacing_the_window_is_a_crop():
     data = np.random.default_rng(0).normal(size=(231, 260, 3))
     volume = volume_of(data, (0.25, 0.25, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     windows = geometry.to_windows(volume.read_slices(0, 3)[0], 0)
     np.testing.assert_array_equal(windows, np.moveaxis(data[15:215, 30:230], 2, 0))
 
@@ -48,7 +48,7 @@ def test_resampling_equals_scipy_on_the_voxel_centred_grid(spacing):
     n = round(70 / spacing)
     data = np.random.default_rng(1).normal(size=(n, n + 3, 1))
     volume = volume_of(data, (spacing, spacing, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     window = geometry.to_windows(volume.read_slices(0, 1)[0], 0)[0]
     axes = [(geometry.starts[0, axis] + np.arange(200)) * 0.25 / spacing for axis in (0, 1)]
     expected = map_coordinates(data[..., 0], np.meshgrid(*axes, indexing="ij"), order=1, mode="nearest")
@@ -61,7 +61,7 @@ def test_resampling_equals_scipy_on_the_voxel_centred_grid(spacing):
 def test_round_trip_inside_the_window(spacing, shape):
     data = smooth((*shape, 3))
     volume = volume_of(data, (*spacing, 4))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     slices, _ = volume.read_slices(0, 3)
     back = to_native(geometry, geometry.to_windows(slices, 0), shape)
     inside = back != 0
@@ -74,7 +74,7 @@ def test_round_trip_inside_the_window(spacing, shape):
 def test_round_trip_is_exact_when_the_spacings_divide():
     data = np.random.default_rng(2).normal(size=(90, 90, 2)) + 10
     volume = volume_of(data, (0.5, 0.5, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     slices, _ = volume.read_slices(0, 2)
     np.testing.assert_allclose(
         to_native(geometry, geometry.to_windows(slices, 0), (90, 90)), slices, atol=1e-9
@@ -83,7 +83,7 @@ def test_round_trip_is_exact_when_the_spacings_divide():
 
 def test_outside_the_window_nothing_comes_back():
     volume = volume_of(np.ones((300, 300, 1)), (0.5, 0.5, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     back = to_native(geometry, np.ones((1, 200, 200)), (300, 300))[0]
     assert set(np.unique(back)) == {0, 1}
     rows = np.flatnonzero(back.any(axis=1))
@@ -91,7 +91,7 @@ def test_outside_the_window_nothing_comes_back():
 
 
 def test_zeros_around_the_gray_matter_are_left_out():
-    geometry = SliceGeometry.centered(volume_of(np.ones((300, 300, 1)), (0.3, 0.4, 5)), SliceSpec())
+    geometry = SliceGeometry.centered(volume_of(np.ones((300, 300, 1)), (0.3, 0.4, 5)), SliceConfig())
     windows = np.zeros((1, 200, 200))
     windows[0, 80:110, 70:95] = np.random.default_rng(4).random((30, 25))
     ((region, _),) = geometry.to_native(windows, 0)
@@ -110,7 +110,7 @@ def test_zeros_around_the_gray_matter_are_left_out():
 def test_small_fields_are_mirrored(size):
     data = np.random.default_rng(3).normal(size=(size, size, 1))
     volume = volume_of(data, (0.25, 0.25, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     window = geometry.to_windows(volume.read_slices(0, 1)[0], 0)[0]
     before = (200 - size) // 2 + (200 - size) % 2
     pad = (before, 200 - size - before)
@@ -119,7 +119,7 @@ def test_small_fields_are_mirrored(size):
 
 def test_mirror_image_does_not_leak_back():
     volume = volume_of(np.ones((41, 41, 1)), (0.3, 0.3, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     windows = np.zeros((1, 200, 200))
     start, (rows, _) = -geometry.starts[0, 0], geometry.resampled_shape
     windows[:, start : start + rows, start : start + rows] = 1
@@ -132,7 +132,7 @@ def test_every_slice_may_have_its_own_window():
     for k, (i, j) in enumerate(centers):
         data[i, j, k] = 1
     volume = volume_of(data, (0.25, 0.25, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec()).recentered(centers.astype(float))
+    geometry = SliceGeometry.centered(volume, SliceConfig()).recentered(centers.astype(float))
     windows = geometry.to_windows(volume.read_slices(0, 3)[0], 0)
     for window in windows:
         assert np.abs(np.argwhere(window == 1)[0] - 99.5).max() <= 0.5
@@ -145,7 +145,7 @@ def test_every_slice_may_have_its_own_window():
 def test_statistics_equal_numpy_over_chunks():
     data = np.random.default_rng(4).normal(7, 3, size=(250, 250, 21))
     volume = volume_of(data, (0.25, 0.25, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     statistics = measure_intensities(volume, geometry)
     windows = data[25:225, 25:225]
     assert statistics.mean == pytest.approx(windows.mean(), rel=1e-12)
@@ -163,7 +163,7 @@ def test_statistics_survive_a_large_offset():
     data = np.random.default_rng(5).normal(0, 1, size=(210, 210, 4)) + 1e9
     statistics = measure_intensities(
         volume_of(data, (0.25, 0.25, 5)),
-        SliceGeometry.centered(volume_of(data, (0.25, 0.25, 5)), SliceSpec()),
+        SliceGeometry.centered(volume_of(data, (0.25, 0.25, 5)), SliceConfig()),
     )
     assert statistics.std == pytest.approx(1, rel=0.02)
     assert not statistics.is_constant
@@ -172,7 +172,7 @@ def test_statistics_survive_a_large_offset():
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9])
 def test_constant_volumes_are_recognised(value):
     volume = volume_of(np.full((60, 60, 2), value), (0.7, 0.7, 5))
-    statistics = measure_intensities(volume, SliceGeometry.centered(volume, SliceSpec()))
+    statistics = measure_intensities(volume, SliceGeometry.centered(volume, SliceConfig()))
     assert statistics.is_constant
     assert not np.any(statistics.normalize(np.full((1, 2, 2), value)))
 
@@ -181,7 +181,7 @@ def test_statistics_of_chosen_slices_only():
     ramp = np.indices((210, 210)).sum(axis=0) - 209.0
     data = np.stack([k + ramp for k in range(5)], axis=2)
     volume = volume_of(data, (0.25, 0.25, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec())
+    geometry = SliceGeometry.centered(volume, SliceConfig())
     assert measure_intensities(volume, geometry, np.array([1, 4])).mean == pytest.approx(2.5)
 
 
@@ -193,7 +193,7 @@ def test_empty_slices_do_not_change_what_the_network_sees_of_the_others(fill):
     alone, among = (volume_of(each, (0.7, 0.7, 5)) for each in (data, padded))
     windows = []
     for volume, start in ((alone, 0), (among, 5)):
-        geometry = SliceGeometry.centered(volume, SliceSpec())
+        geometry = SliceGeometry.centered(volume, SliceConfig())
         statistics = measure_intensities(volume, geometry)
         windows.append(read_windows(volume, geometry, statistics, start, start + 12))
         assert is_varied(windows[-1]).all()
@@ -219,12 +219,12 @@ def test_resampled_shape_rounds():
 @pytest.mark.parametrize(("arguments", "message"), [({"spacing_mm": 0}, "spacing_mm"), ({"size": 0}, "size")])
 def test_spec_is_checked(arguments, message):
     with pytest.raises(ValueError, match=f"{message} must be .*received 0"):
-        SliceSpec(**arguments)
+        SliceConfig(**arguments)
 
 
 def test_what_lies_past_the_field_of_view_is_cleared():
     volume = volume_of(np.ones((30, 20, 2)), (0.5, 0.5, 5))
-    geometry = SliceGeometry.centered(volume, SliceSpec(size=80)).recentered(
+    geometry = SliceGeometry.centered(volume, SliceConfig(size=80)).recentered(
         np.array([[5.0, 20.0], [29.5, 19.5]])
     )
     windows = np.ones((2, 80, 80), np.float32)

@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from keras_scgm_devserver import server as dev_server
 from tiny_serving import nifti_bytes, random_voxels, save_tiny_models
-
-from keras_scgm.serving import standin
 
 SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
 SCRIPTS = Path(sys.executable).parent
@@ -17,7 +16,7 @@ SCRIPTS = Path(sys.executable).parent
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     models = save_tiny_models(tmp_path_factory.mktemp("models"))
-    with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
+    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
         yield started
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 
 from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge, load_slices
-from keras_scgm.datasets.phantom import PhantomSpec, draw_slices, write_challenge_dataset
+from keras_scgm.datasets.phantom import PhantomConfig, draw_slices, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet, load_network
-from keras_scgm.slices import SliceSpec
-from keras_scgm.training import PRESETS, Batches, DrawnBatches, SliceBatches, TrainingSpec, train
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import PRESETS, Batches, DrawnBatches, SliceBatches, TrainingConfig, train
 from keras_scgm.training.network import build_network, training_copy
 
-TINY = TrainingSpec(
+TINY = TrainingConfig(
     arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
     window_px=48,
     epochs=3,
@@ -68,8 +68,8 @@ def test_presets_are_the_papers_protocol() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_spec_survives_json(name: str) -> None:
-    spec = replace(PRESETS[name], frozen_layers=("conv2d_1",), arguments={"dilation_rates": (6, 12)})
-    assert TrainingSpec.from_json(spec.to_json()) == spec
+    config = replace(PRESETS[name], frozen_layers=("conv2d_1",), arguments={"dilation_rates": (6, 12)})
+    assert TrainingConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_spec_survives_json(name: str) -> None:
 )
 def test_spec_refuses_bad_values(field: str, value: object, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
-        TrainingSpec(**{field: value})
+        TrainingConfig(**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_spec_refuses_bad_values(field: str, value: object, rule: str) -> None:
 )
 def test_spec_refuses_other_json(text: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
-        TrainingSpec.from_json(text)
+        TrainingConfig.from_json(text)
 
 
 def test_every_slice_is_shown_once_before_any_returns(slices: AnnotatedSlices) -> None:
@@ -127,10 +127,10 @@ def test_drawn_batches_end_with_whole_windows() -> None:
 def test_training_copy_computes_the_same() -> None:
     keras.utils.set_random_seed(0)
     network = DilatedGMNet(filters=2, dropout=0.0)
-    copy = training_copy(network, TrainingSpec())
+    copy = training_copy(network, TrainingConfig())
     image = np.random.default_rng(0).normal(size=(1, 50, 40, 1)).astype(np.float32)
     np.testing.assert_allclose(copy(image), network(image), atol=1e-5)
-    mixed = training_copy(network, TrainingSpec(mixed_precision=True))
+    mixed = training_copy(network, TrainingConfig(mixed_precision=True))
     np.testing.assert_allclose(mixed(image), network(image), atol=0.05)
     assert keras.backend.standardize_dtype(mixed(image).dtype) == "float32"
     assert mixed.get_layer("rate6_1").compute_dtype == "bfloat16"
@@ -140,7 +140,7 @@ def test_training_copy_computes_the_same() -> None:
 def test_training_copy_normalizes_batches_as_keras_does(mixed: bool) -> None:
     keras.utils.set_random_seed(0)
     network = DilatedGMNet(filters=2, dropout=0.0, batch_norm_momentum=0.0)
-    copy = training_copy(network, TrainingSpec(mixed_precision=mixed))
+    copy = training_copy(network, TrainingConfig(mixed_precision=mixed))
     image = np.random.default_rng(0).normal(1.0, 3.0, size=(2, 50, 40, 1)).astype(np.float32)
     tolerance = 0.06 if mixed else 1e-4
     np.testing.assert_allclose(copy(image, training=True), network(image, training=True), atol=tolerance)
@@ -155,7 +155,7 @@ import keras
 import numpy as np
 from keras_scgm.losses import DiceLoss
 from keras_scgm.models import DilatedGMNet
-from keras_scgm.training import TrainingSpec
+from keras_scgm.training import TrainingConfig
 from keras_scgm.training.network import training_copy
 
 keras.utils.set_random_seed(0)
@@ -171,7 +171,7 @@ for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
         after = []
         for model in (
             keras.models.clone_model(start),
-            training_copy(start, TrainingSpec(mixed_precision=precision == "mixed_bfloat16")),
+            training_copy(start, TrainingConfig(mixed_precision=precision == "mixed_bfloat16")),
         ):
             model.set_weights(network.get_weights())
             model.compile(keras.optimizers.SGD(0.1), DiceLoss(), jit_compile=False)
@@ -219,9 +219,9 @@ def test_a_callback_saves_the_plain_network(slices: AnnotatedSlices, tmp_path: P
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
             trained[:] = [np.asarray(self.model(slices.images))]
 
-    spec = replace(TINY, epochs=1, mixed_precision=mixed)
+    config = replace(TINY, epochs=1, mixed_precision=mixed)
     path, known = tmp_path / "whole.keras", tmp_path / "known.npz"
-    train(spec, SliceBatches(slices), tmp_path, callbacks=[keras.callbacks.ModelCheckpoint(path), Watch()])
+    train(config, SliceBatches(slices), tmp_path, callbacks=[keras.callbacks.ModelCheckpoint(path), Watch()])
     np.savez(known, images=slices.images, probabilities=trained[0])
     command = [sys.executable, "-c", SAVED, str(path), str(known)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -247,9 +247,9 @@ def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_pat
 
 
 def test_weights_are_averaged(slices: AnnotatedSlices, tmp_path: Path) -> None:
-    spec = replace(TINY, epochs=1, steps_per_epoch=2)
-    averaged = train(spec, SliceBatches(slices), tmp_path / "averaged")
-    one = train(replace(spec, average=0.0), SliceBatches(slices), tmp_path / "one")
+    config = replace(TINY, epochs=1, steps_per_epoch=2)
+    averaged = train(config, SliceBatches(slices), tmp_path / "averaged")
+    one = train(replace(config, average=0.0), SliceBatches(slices), tmp_path / "one")
     assert not np.array_equal(_weights(averaged.last)[0], _weights(one.last)[0])
 
 
@@ -258,10 +258,10 @@ def test_resumed_training_ends_the_same(slices: AnnotatedSlices, tmp_path: Path)
     whole = train(TINY, batches, tmp_path / "whole")
 
     class Interrupted(SliceBatches):
-        def indices(self, spec: TrainingSpec, step: int) -> list[int]:
+        def indices(self, config: TrainingConfig, step: int) -> list[int]:
             if step == 10:
                 raise KeyboardInterrupt
-            return super().indices(spec, step)
+            return super().indices(config, step)
 
     with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever TensorFlow makes of the interruption
         train(TINY, Interrupted(slices), tmp_path / "parts")
@@ -279,16 +279,16 @@ def test_resumed_training_ends_the_same(slices: AnnotatedSlices, tmp_path: Path)
 KILLED = """
 import sys
 from pathlib import Path
-from keras_scgm.training import DrawnBatches, TrainingSpec, train
-spec = TrainingSpec.from_json(Path(sys.argv[1]).read_text())
+from keras_scgm.training import DrawnBatches, TrainingConfig, train
+config = TrainingConfig.from_json(Path(sys.argv[1]).read_text())
 batches = DrawnBatches(48, small_windows=((32, 1.0),))
-train(spec, batches, sys.argv[2], resume=True)
+train(config, batches, sys.argv[2], resume=True)
 """
 
 
 def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    spec = replace(TINY, epochs=12, steps_per_epoch=10)
-    (tmp_path / "wanted.json").write_text(spec.to_json())
+    config = replace(TINY, epochs=12, steps_per_epoch=10)
+    (tmp_path / "wanted.json").write_text(config.to_json())
     command = [sys.executable, "-c", KILLED, str(tmp_path / "wanted.json")]
     folder = tmp_path / "killed"
     process = subprocess.Popen([*command, str(folder)])
@@ -302,7 +302,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert len((folder / "log.csv").read_text().splitlines()) < 1 + spec.epochs
+    assert len((folder / "log.csv").read_text().splitlines()) < 1 + config.epochs
     for path in (folder, tmp_path / "whole"):
         subprocess.run([*command, str(path)], check=True)
     for a, b in zip(
@@ -312,10 +312,10 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
-    sites = {1: PhantomSpec(spacing_mm=0.5, matrix_size=80, n_slices=2)}
+    sites = {1: PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)}
     write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites=sites)
     volumes = find_challenge(tmp_path / "data")
-    slices = load_slices(volumes, SliceSpec(size=64))
+    slices = load_slices(volumes, SliceConfig(size=64))
     result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
     assert 0 <= result.history[0]["val_dsc"] <= 1
     assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "size": 64}
@@ -325,18 +325,18 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
 
 
 def test_a_training_goes_on_with_its_own_data_only(slices: AnnotatedSlices, tmp_path: Path) -> None:
-    site = PhantomSpec(spacing_mm=0.5, matrix_size=64, n_slices=1)
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=1)
     write_challenge_dataset(tmp_path / "data", subjects_per_site=2, raters=1, sites={1: site})
     one, two = find_challenge(tmp_path / "data")
-    spec = replace(TINY, epochs=1)
-    train(spec, SliceBatches(slices), tmp_path / "out", [one])
+    config = replace(TINY, epochs=1)
+    train(config, SliceBatches(slices), tmp_path / "out", [one])
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
     def refused(batches: Batches, validation: list[AnnotatedVolume], difference: str) -> None:
         with pytest.raises(
             InputError, match=rf"state.npz: of another training, {difference}; give the same data"
         ):
-            train(spec, batches, tmp_path / "out", validation, resume=True)
+            train(config, batches, tmp_path / "out", validation, resume=True)
 
     image = "site1-sc01-image.nii.gz"
     refused(SliceBatches(slices), [], rf"its validation volumes were 1 \({image}\), now they are 0 \(\)")
@@ -346,7 +346,7 @@ def test_a_training_goes_on_with_its_own_data_only(slices: AnnotatedSlices, tmp_
     refused(SliceBatches(changed), [one], "its data were other annotated slices")
     # As another processor resamples.
     rounded = replace(slices, images=slices.images + np.float32(1e-5))
-    train(spec, SliceBatches(rounded), tmp_path / "out", [one], resume=True)
+    train(config, SliceBatches(rounded), tmp_path / "out", [one], resume=True)
     assert {path: path.read_bytes() for path in before if path.name != "samples.png"} == {
         path: content for path, content in before.items() if path.name != "samples.png"
     }
@@ -354,8 +354,10 @@ def test_a_training_goes_on_with_its_own_data_only(slices: AnnotatedSlices, tmp_
 
 def test_frozen_layers_stay(slices: AnnotatedSlices, tmp_path: Path) -> None:
     first = train(replace(TINY, epochs=1, average=0.0), SliceBatches(slices), tmp_path / "first")
-    spec = replace(TINY, epochs=1, average=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",))
-    second = train(spec, SliceBatches(slices), tmp_path / "second")
+    config = replace(
+        TINY, epochs=1, average=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",)
+    )
+    second = train(config, SliceBatches(slices), tmp_path / "second")
     before, after = _weights(first.last), _weights(second.last)
     np.testing.assert_array_equal(before[0], after[0])
     assert not np.array_equal(before[-2], after[-2])
@@ -403,7 +405,7 @@ def test_folder_is_checked(slices: AnnotatedSlices, tmp_path: Path) -> None:
 
 def test_unknown_arguments_of_the_builder_are_refused() -> None:
     with pytest.raises(InputError, match=r"arguments do not fit UNet: .*dilation_rates"):
-        build_network(TrainingSpec("UNet", arguments={"dilation_rates": (6,)}))
+        build_network(TrainingConfig("UNet", arguments={"dilation_rates": (6,)}))
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])
@@ -415,9 +417,9 @@ def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: 
         return np.zeros((n, size, size), np.float32), np.zeros((n, size, size), np.float32)
 
     monkeypatch.setattr("keras_scgm.training.batches.draw_slices", note)
-    spec = TrainingSpec(epochs=1, steps_per_epoch=100, batch_size=4)
-    for step in range(spec.steps):
-        DrawnBatches().batch(spec, step, shares)
+    config = TrainingConfig(epochs=1, steps_per_epoch=100, batch_size=4)
+    for step in range(config.steps):
+        DrawnBatches().batch(config, step, shares)
     assert len({len(part) for part in drawn}) > 1
     assert all(len(part) % shares == 0 for part in drawn)
     numbers = [number for part in drawn for number in part]
@@ -440,9 +442,9 @@ if keras.backend.backend() == "tensorflow":
 else:
     sys.modules["tensorflow"] = None
 
-from keras_scgm.augmentation import PRESETS, AugmentationSpec
+from keras_scgm.augmentation import PRESETS, AugmentationConfig
 from keras_scgm.datasets import AnnotatedSlices
-from keras_scgm.training import SliceBatches, TrainingSpec, all_devices, train
+from keras_scgm.training import SliceBatches, TrainingConfig, all_devices, train
 
 # One slice repeated: every device's share has the statistics of the whole batch.
 rng = np.random.default_rng(0)
@@ -451,12 +453,12 @@ mask = np.zeros_like(image)
 mask[:, 8:16, 8:16] = 1
 index = np.arange(4)
 slices = AnnotatedSlices(image, mask, 0 * index, 0 * index, index, raters="all", seed=0, warnings=())
-spec = TrainingSpec(
+config = TrainingConfig(
     arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.0}, window_px=24,
     epochs=1, steps_per_epoch=3, batch_size=4, cross_entropy_weight=100.0, average=0.5,
-    augmentation=PRESETS["none"] if n_devices > 1 else AugmentationSpec(rotation_degrees=10.0),
+    augmentation=PRESETS["none"] if n_devices > 1 else AugmentationConfig(rotation_degrees=10.0),
 )
-train(spec, SliceBatches(slices), folder / "one")
+train(config, SliceBatches(slices), folder / "one")
 assert (folder / "one" / "best.weights.h5").exists()
 if n_devices > 1:
     with all_devices() as n:

@@ -15,31 +15,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.pretrained import read_layers
-from keras_scgm.training import TrainingSpec, all_devices
+from keras_scgm.training import TrainingConfig, all_devices
 
-TINY = TrainingSpec(arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
+TINY = TrainingConfig(arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("challenge")
-    site = PhantomSpec(spacing_mm=0.5, matrix_size=72, n_slices=2)
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=72, n_slices=2)
     write_challenge_dataset(folder, subjects_per_site=3, raters=2, sites={1: site, 2: site})
     return folder
 
 
 @pytest.fixture
-def spec(tmp_path) -> Path:
+def config(tmp_path) -> Path:
     path = tmp_path / "tiny.json"
     path.write_text(TINY.to_json())
     return path
 
 
-def test_a_network_is_trained_on_a_folder(run, data, spec, tmp_path):
-    arguments = ("train", tmp_path / "out", "--data", data, "--spec", spec)
+def test_a_network_is_trained_on_a_folder(run, data, config, tmp_path):
+    arguments = ("train", tmp_path / "out", "--data", data, "--spec", config)
     code, out, err = run(*arguments, "--architecture", "UNet")
     assert code == 0, err
     assert "best.weights.h5: validation DSC 0." in out
@@ -51,31 +51,31 @@ def test_a_network_is_trained_on_a_folder(run, data, spec, tmp_path):
     assert "holds a training; go on with --resume, or choose another folder" in err
 
 
-def test_a_split_is_of_the_data_that_are_given(run, data, spec, tmp_path):
+def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(data, other)
     out = tmp_path / "out"
-    assert run("train", out, "--data", data, "--spec", spec)[0] == 0
+    assert run("train", out, "--data", data, "--spec", config)[0] == 0
     before = sorted(out.iterdir())
     for wrong, message in (
         (tmp_path / "nowhere", f"{tmp_path}/nowhere: no such folder; check the path"),
         (other, f"{out}/split.json: splits other data, its {data}/site1-sc0"),
     ):
-        code, _, err = run("train", out, "--data", wrong, "--spec", spec, "--resume")
+        code, _, err = run("train", out, "--data", wrong, "--spec", config, "--resume")
         assert (code, len(err.splitlines())) == (2, 1), err
         assert err.startswith(f"error: {message}")
-    code, _, err = run("train", out, "--data", data, "--spec", spec, "--resume", "--raters", "majority")
+    code, _, err = run("train", out, "--data", data, "--spec", config, "--resume", "--raters", "majority")
     assert (code, len(err.splitlines())) == (2, 1), err
     assert "its data were" in err
-    code, _, err = run("train", out, "--spec", spec, "--resume")
+    code, _, err = run("train", out, "--spec", config, "--resume")
     assert (code, len(err.splitlines())) == (2, 1), err
     assert f"{out}/split.json: the training is one on annotated volumes; give them with --data" in err
     (tmp_path / "drawn" / "validation").mkdir(parents=True)
-    code, _, err = run("train", tmp_path / "drawn", "--data", data, "--spec", spec, "--resume")
+    code, _, err = run("train", tmp_path / "drawn", "--data", data, "--spec", config, "--resume")
     assert (code, len(err.splitlines())) == (2, 1), err
     assert "drawn/validation: the training is one on drawn slices; leave out --data" in err
     assert sorted(out.iterdir()) == before
-    assert run("train", out, "--data", data, "--spec", spec, "--resume")[0] == 0
+    assert run("train", out, "--data", data, "--spec", config, "--resume")[0] == 0
 
 
 def test_two_processes_train_as_one(data, tmp_path):
@@ -133,17 +133,17 @@ def _without_number():
     raise ValueError("Number of processes must be defined.")
 
 
-def test_a_network_is_trained_on_drawings(run, spec, tmp_path):
-    code, _, err = run("train", tmp_path / "out", "--spec", spec)
+def test_a_network_is_trained_on_drawings(run, config, tmp_path):
+    code, _, err = run("train", tmp_path / "out", "--spec", config)
     assert code == 0, err
     assert json.loads((tmp_path / "out" / "best.json").read_text())["data"].startswith("drawn anatomy only")
 
 
 @pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
 @pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")
-def test_a_search_leaves_settings_that_train_takes(run, data, spec, tmp_path):
+def test_a_search_leaves_settings_that_train_takes(run, data, config, tmp_path):
     pytest.importorskip("keras_tuner")
-    search = ("tune", tmp_path / "search", "--data", data, "--spec", spec)
+    search = ("tune", tmp_path / "search", "--data", data, "--spec", config)
     code, out, err = run(*search, "--trials", 2, "--also", "threshold")
     assert code == 0, err
     assert "trials.csv: 2 trials; validation DSC 0." in out

@@ -19,14 +19,14 @@ import pytest
 pytest.importorskip("keras_tuner")
 
 from keras_scgm import tuning
-from keras_scgm.augmentation import AugmentationSpec
+from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
-from keras_scgm.datasets.phantom import PhantomSpec, write_challenge_dataset
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
-from keras_scgm.slices import SliceSpec
-from keras_scgm.training import DrawnBatches, SliceBatches, TrainingSpec
-from keras_scgm.tuning import OPTIONAL_RANGES, Trial, TuningSpec, tune
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import DrawnBatches, SliceBatches, TrainingConfig
+from keras_scgm.tuning import OPTIONAL_RANGES, Trial, TuningConfig, tune
 
 # KerasTuner 1.4 locks its oracle by the name of the thread.
 pytestmark = [
@@ -34,37 +34,37 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner"),
 ]
 
-TRAINING = TrainingSpec(
+TRAINING = TrainingConfig(
     arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
     window_px=64,
     epochs=1,
     steps_per_epoch=2,
     batch_size=2,
 )
-SEARCH = TuningSpec(trials=2, augmentation={"rotation_degrees": (0.0, 30.0), "noise": (0.0, 0.3)})
+SEARCH = TuningConfig(trials=2, augmentation={"rotation_degrees": (0.0, 30.0), "noise": (0.0, 0.3)})
 
 
 @pytest.fixture(scope="module")
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> Sequence[AnnotatedVolume]:
     folder = tmp_path_factory.mktemp("data")
-    sites = {1: PhantomSpec(spacing_mm=0.5, matrix_size=80, n_slices=2)}
+    sites = {1: PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)}
     write_challenge_dataset(folder, subjects_per_site=1, raters=1, sites=sites)
     return find_challenge(folder)
 
 
 @pytest.fixture(scope="module")
 def batches(volumes: Sequence[AnnotatedVolume]) -> SliceBatches:
-    return SliceBatches(load_slices(volumes, SliceSpec(size=64)))
+    return SliceBatches(load_slices(volumes, SliceConfig(size=64)))
 
 
 @pytest.fixture
-def drawn_scores(monkeypatch: pytest.MonkeyPatch) -> list[TrainingSpec]:
+def drawn_scores(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
     """Trainings are only noted; their score falls with the rotation."""
-    seen: list[TrainingSpec] = []
+    seen: list[TrainingConfig] = []
 
-    def train(spec: TrainingSpec, *_: Any, **__: Any) -> Any:
-        seen.append(spec)
-        score = 0.9 - spec.augmentation.rotation_degrees / 100
+    def train(config: TrainingConfig, *_: Any, **__: Any) -> Any:
+        seen.append(config)
+        score = 0.9 - config.augmentation.rotation_degrees / 100
         return tuning.TrainingResult(Path("best"), Path("last"), ({"epoch": 1, "val_dsc": score},), None)
 
     monkeypatch.setattr(tuning, "train", train)
@@ -78,8 +78,8 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("also", [{}, dict(OPTIONAL_RANGES)])
 def test_spec_survives_json(also: dict[str, Any]) -> None:
-    spec = TuningSpec("bayesian", 7, 3, **also)
-    assert TuningSpec.from_json(spec.to_json()) == spec
+    config = TuningConfig("bayesian", 7, 3, **also)
+    assert TuningConfig.from_json(config.to_json()) == config
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_spec_survives_json(also: dict[str, Any]) -> None:
         (
             "augmentation",
             {},
-            "augmentation must name at least one field of AugmentationSpec .* received none",
+            "augmentation must name at least one field of AugmentationConfig .* received none",
         ),
         ("augmentation", {"zoom": (0, 1)}, "augmentation must name .* received zoom"),
         (
@@ -112,7 +112,7 @@ def test_spec_survives_json(also: dict[str, Any]) -> None:
 )
 def test_spec_refuses_bad_values(field: str, value: Any, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
-        TuningSpec(**{field: value})
+        TuningConfig(**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_spec_refuses_bad_values(field: str, value: Any, rule: str) -> None:
 )
 def test_spec_refuses_other_json(text: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
-        TuningSpec.from_json(text)
+        TuningConfig.from_json(text)
 
 
 def test_search_is_checked_before_it_starts(
@@ -134,13 +134,13 @@ def test_search_is_checked_before_it_starts(
     with pytest.raises(InputError, match="a search needs volumes for validation"):
         tune(SEARCH, TRAINING, batches, tmp_path, ())
     folding = replace(SEARCH, augmentation={"elastic_px": (0.0, 3.0)})
-    stiff = replace(TRAINING, augmentation=AugmentationSpec(elastic_smoothness_px=4.0))
+    stiff = replace(TRAINING, augmentation=AugmentationConfig(elastic_smoothness_px=4.0))
     with pytest.raises(ValueError, match="elastic_px must be at most half of elastic_smoothness_px"):
         tune(folding, stiff, batches, tmp_path, volumes)
     with pytest.raises(InputError, match="dilation_rates cannot be searched: UNet has none"):
         tune(
             replace(SEARCH, dilation_rates=((6, 12),)),
-            TrainingSpec(architecture="UNet"),
+            TrainingConfig(architecture="UNet"),
             batches,
             tmp_path,
             volumes,
@@ -148,7 +148,7 @@ def test_search_is_checked_before_it_starts(
     with pytest.raises(InputError, match="cannot be searched: the weights challenge fix them"):
         tune(
             replace(SEARCH, filters=(16,)),
-            TrainingSpec(initial_weights="challenge"),
+            TrainingConfig(initial_weights="challenge"),
             batches,
             tmp_path,
             volumes,
@@ -168,8 +168,10 @@ def test_search_is_checked_before_it_starts(
 def test_search_leaves_table_picture_and_best(
     batches: SliceBatches, volumes: Sequence[AnnotatedVolume], tmp_path: Path
 ) -> None:
-    spec = replace(SEARCH, threshold=(0.2, 0.4), dropout=(0.0, 0.5), filters=(3,), dilation_rates=((6, 12),))
-    result = tune(spec, TRAINING, batches, tmp_path / "search", volumes)
+    config = replace(
+        SEARCH, threshold=(0.2, 0.4), dropout=(0.0, 0.5), filters=(3,), dilation_rates=((6, 12),)
+    )
+    result = tune(config, TRAINING, batches, tmp_path / "search", volumes)
     assert result is not None
     given, other = result.trials
     assert given.values == {
@@ -192,7 +194,7 @@ def test_search_leaves_table_picture_and_best(
     best = json.loads((tmp_path / "search" / "best_augmentation.json").read_text())
     assert best["rotation_degrees"] == result.best.values["rotation_degrees"]
     assert best["shift_px"] == TRAINING.augmentation.shift_px
-    assert TrainingSpec.from_json((tmp_path / "search" / "best_training.json").read_text()) == result.spec
+    assert TrainingConfig.from_json((tmp_path / "search" / "best_training.json").read_text()) == result.config
     network, card = load_network(result.weights)
     assert card.threshold == result.best.values["threshold"]
     assert network.get_layer("conv2d_1").filters == result.best.values["filters"]
@@ -203,7 +205,7 @@ def test_search_leaves_table_picture_and_best(
 @pytest.mark.parametrize("strategy", ["random", "hyperband", "bayesian"])
 def test_strategies_propose_within_the_ranges(
     strategy: Any,
-    drawn_scores: list[TrainingSpec],
+    drawn_scores: list[TrainingConfig],
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],
     tmp_path: Path,
@@ -215,16 +217,16 @@ def test_strategies_propose_within_the_ranges(
     assert result is not None
     assert len(result.trials) == len(drawn_scores) == 8
     assert drawn_scores[0] == training
-    rotations = [spec.augmentation.rotation_degrees for spec in drawn_scores]
+    rotations = [config.augmentation.rotation_degrees for config in drawn_scores]
     assert all(0 <= rotation <= 30 for rotation in rotations)
-    assert result.spec.augmentation.rotation_degrees == min(rotations)
-    assert result.spec.epochs == 9
-    epochs = {spec.epochs for spec in drawn_scores}
+    assert result.config.augmentation.rotation_degrees == min(rotations)
+    assert result.config.epochs == 9
+    epochs = {config.epochs for config in drawn_scores}
     assert epochs == ({1, 9} if strategy == "hyperband" else {9})
 
 
 def test_seed_decides_the_trials(
-    drawn_scores: list[TrainingSpec],
+    drawn_scores: list[TrainingConfig],
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],
     tmp_path: Path,
@@ -240,7 +242,7 @@ def test_dead_network_scores_zero(tmp_path: Path) -> None:
 
 
 def test_search_goes_on_with_more_trials(
-    drawn_scores: list[TrainingSpec],
+    drawn_scores: list[TrainingConfig],
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],
     tmp_path: Path,
@@ -260,7 +262,7 @@ def test_search_goes_on_with_more_trials(
 
 
 def test_damaged_account_is_played_again(
-    drawn_scores: list[TrainingSpec],
+    drawn_scores: list[TrainingConfig],
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],
     tmp_path: Path,
@@ -274,7 +276,7 @@ def test_damaged_account_is_played_again(
 
 
 def test_account_is_kept_when_something_else_is_wrong_at_the_start(
-    drawn_scores: list[TrainingSpec],
+    drawn_scores: list[TrainingConfig],
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],
     tmp_path: Path,
@@ -295,7 +297,7 @@ def test_account_is_kept_when_something_else_is_wrong_at_the_start(
 
 
 def test_account_that_names_a_lost_trial_is_played_again(
-    drawn_scores: list[TrainingSpec],
+    drawn_scores: list[TrainingConfig],
     batches: SliceBatches,
     volumes: Sequence[AnnotatedVolume],
     tmp_path: Path,
@@ -331,16 +333,16 @@ WORK = """
 import sys
 from pathlib import Path
 from keras_scgm.datasets import find_challenge, load_slices
-from keras_scgm.slices import SliceSpec
-from keras_scgm.training import SliceBatches, TrainingSpec
-from keras_scgm.tuning import TuningSpec, tune
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import SliceBatches, TrainingConfig
+from keras_scgm.tuning import TuningConfig, tune
 data, folder = map(Path, sys.argv[1:3])
 volumes = find_challenge(data)
 tuning, training = (
     spec.from_json((folder.parent / name).read_text())
-    for spec, name in ((TuningSpec, "tuning.json"), (TrainingSpec, "training.json"))
+    for spec, name in ((TuningConfig, "tuning.json"), (TrainingConfig, "training.json"))
 )
-tune(tuning, training, SliceBatches(load_slices(volumes, SliceSpec(size=64))), folder, volumes, resume=True)
+tune(tuning, training, SliceBatches(load_slices(volumes, SliceConfig(size=64))), folder, volumes, resume=True)
 """
 
 
@@ -393,13 +395,13 @@ def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Pa
     rows = _rows(tmp_path / "search")
     assert [row["status"] for row in rows] == ["COMPLETED"] * 4
     specs = [
-        TrainingSpec.from_json(path.read_text())
+        TrainingConfig.from_json(path.read_text())
         for path in sorted((tmp_path / "search" / "trials").glob("trial_*/spec.json"))
     ]
     assert specs[0] == TRAINING
     np.testing.assert_array_equal(
         [float(row["rotation_degrees"]) for row in rows],
-        [spec.augmentation.rotation_degrees for spec in specs],
+        [config.augmentation.rotation_degrees for config in specs],
     )
 
 

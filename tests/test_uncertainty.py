@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter
 
-from keras_scgm import InputError, SegmentationSettings, Segmenter, segment
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm import InputError, SegmentationConfig, Segmenter, segment
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.localization import Windows
 from keras_scgm.models import UNet
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.slices import SliceGeometry, SliceSpec
+from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.uncertainty import SCALING, SHIFT_PX, Variation, measure_spread
 
 
@@ -26,8 +26,8 @@ def voxels(image):
 @pytest.fixture(scope="module")
 def cord():
     """A synthetic cord of 4 slices on which the bundled network finds all gray matter around the cord."""
-    spec = PhantomSpec(spacing_mm=0.5, matrix_size=104, n_slices=4, contrast_to_noise=(6.0, 6.0))
-    return draw_subject(spec, seed=7).image
+    config = PhantomConfig(spacing_mm=0.5, matrix_size=104, n_slices=4, contrast_to_noise=(6.0, 6.0))
+    return draw_subject(config, seed=7).image
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def gentle_network(bright_network):
 
 def windows_of(image, size=200):
     volume = volume_from_image(image)
-    windows = Windows.of(volume, SliceGeometry.centered(volume, SliceSpec(size=size)))
+    windows = Windows.of(volume, SliceGeometry.centered(volume, SliceConfig(size=size)))
     slices, _ = volume.view_slices(0, volume.n_slices)
     return windows, slices
 
@@ -188,7 +188,7 @@ def test_the_mask_stays_what_it_is_without(cord, settings):
 
 def test_chunks_and_earlier_images_do_not_matter(cord, blob_image, monkeypatch):
     expected = segment(cord, uncertainty_passes=2)
-    segmenter = Segmenter(settings=SegmentationSettings(uncertainty_passes=2))
+    segmenter = Segmenter(settings=SegmentationConfig(uncertainty_passes=2))
     segmenter.segment(blob_image(shape=(80, 80, 2)))
     monkeypatch.setattr("keras_scgm.slices.CHUNK_SLICES", 3)
     result = segmenter.segment(cord)
@@ -200,7 +200,7 @@ def test_a_pass_costs_one_prediction(cord):
     """Pixels computed for the plain mask and for each pass."""
     pixels = []
     for passes in (0, 2, 5):
-        segmenter = Segmenter(settings=SegmentationSettings(uncertainty_passes=passes))
+        segmenter = Segmenter(settings=SegmentationConfig(uncertainty_passes=passes))
         (predict,), computed = segmenter.networks.predictors, []
 
         def counted(slices, crops=None, predict=predict, computed=computed):
@@ -284,4 +284,4 @@ def test_an_image_without_a_cord_has_a_map(blob_image, bright_network):
 
 def test_one_pass_has_no_spread():
     with pytest.raises(InputError, match="uncertainty_passes must be 0 or at least 2, received 1"):
-        SegmentationSettings(uncertainty_passes=1)
+        SegmentationConfig(uncertainty_passes=1)

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import tensorflow as tf
 
-from keras_scgm.serving.warmup import WarmupRequest, write_warmup
+from keras_scgm.export.warmup import WarmupRequest, write_warmup
 
 THRESHOLD = 100
 

@@ -1,12 +1,12 @@
 """Random deformations and intensity changes of slices and their masks.
 
-`spec` holds the settings and presets, `transforms` draws the parameters of each sample once and applies them,
+`config` holds the settings and presets, `transforms` draws the parameters of each sample once and applies them,
 from the random numbers of `counters`. On top of them `pipeline` serves training and `preview` the eye.
 """
 
+from keras_scgm.augmentation.config import PRESETS, AugmentationConfig
 from keras_scgm.augmentation.pipeline import AugmentationLayer, augment, augment_batch
 from keras_scgm.augmentation.preview import preview
-from keras_scgm.augmentation.spec import PRESETS, AugmentationSpec
 from keras_scgm.augmentation.transforms import (
     Parameters,
     apply_geometric,
@@ -16,8 +16,8 @@ from keras_scgm.augmentation.transforms import (
 
 __all__ = [
     "PRESETS",
+    "AugmentationConfig",
     "AugmentationLayer",
-    "AugmentationSpec",
     "Parameters",
     "apply_geometric",
     "apply_intensity",

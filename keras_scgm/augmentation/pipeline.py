@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_scgm import checks
-from keras_scgm.augmentation.spec import AugmentationSpec
+from keras_scgm.augmentation.config import AugmentationConfig
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
 from keras_scgm.errors import InputError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def augment(
-    dataset: tf.data.Dataset, spec: AugmentationSpec, seed: int, first_step: int = 0
+    dataset: tf.data.Dataset, config: AugmentationConfig, seed: int, first_step: int = 0
 ) -> tf.data.Dataset:
     """Adds the augmentation to a pipeline of batches.
 
@@ -28,7 +28,7 @@ def augment(
     Args:
         dataset: of pairs (images, masks), (sample, height, width, channels) and (sample, height, width,
             classes); height and width must be known.
-        spec: the settings.
+        config: the settings.
         seed: 0 to 2**32 - 1.
         first_step: number of the first batch; a resumed training passes the batches it has used.
 
@@ -46,18 +46,18 @@ def augment(
     # The other backends do without it.
     import tensorflow as tf
 
-    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
     seed, first_step = checks.seed("seed", seed), checks.integer(0)("first_step", first_step)
     elements = getattr(dataset, "element_spec", dataset)
     if not isinstance(elements, tuple) or len(elements) != 2:
         checks.refuse("dataset", "a tf.data.Dataset of pairs (images, masks)", elements)
     shapes = [element.shape for element in elements]
     _check_shapes(*shapes)
-    if spec == AugmentationSpec():
+    if config == AugmentationConfig():
         return dataset
 
     def change(step: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        images, masks = augment_batch(*pair, spec, seed, step)
+        images, masks = augment_batch(*pair, config, seed, step)
         return tf.ensure_shape(images, shapes[0]), tf.ensure_shape(masks, shapes[1])
 
     return dataset.enumerate(start=first_step).map(
@@ -76,7 +76,7 @@ class AugmentationLayer(keras.layers.Layer):
     `jit_compile=True`.
 
     Args:
-        spec: the settings.
+        config: the settings.
         seed: 0 to 2**32 - 1; the same parameters as those of `augment` follow from it.
         name: of the layer.
         kwargs: Other arguments of `keras.layers.Layer`, such as `dtype` and `trainable`. The computation is in
@@ -87,11 +87,11 @@ class AugmentationLayer(keras.layers.Layer):
     """
 
     def __init__(
-        self, spec: AugmentationSpec, seed: int = 0, name: str | None = "augmentation", **kwargs: Any
+        self, config: AugmentationConfig, seed: int = 0, name: str | None = "augmentation", **kwargs: Any
     ) -> None:
         # The maths is float32 whatever the policy, and masks must keep their dtype.
         super().__init__(name=name, autocast=False, **kwargs)
-        self.spec = checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+        self.config = checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
         self.seed = checks.seed("seed", seed)
 
     def build(self, input_shape: Any) -> None:
@@ -106,25 +106,25 @@ class AugmentationLayer(keras.layers.Layer):
             return images, masks
         step = self.step + 0
         self.step.assign(step + 1)
-        return augment_batch(images, masks, self.spec, self.seed, step)
+        return augment_batch(images, masks, self.config, self.seed, step)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "spec": asdict(self.spec), "seed": self.seed}
+        return {**super().get_config(), "config": asdict(self.config), "seed": self.seed}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> AugmentationLayer:
-        return super().from_config({**config, "spec": AugmentationSpec(**config["spec"])})
+        return super().from_config({**config, "config": AugmentationConfig(**config["config"])})
 
 
 def augment_batch(
-    images: Any, masks: Any, spec: AugmentationSpec, seed: int, step: Any = 0
+    images: Any, masks: Any, config: AugmentationConfig, seed: int, step: Any = 0
 ) -> tuple[Any, Any]:
     """The augmentation of one batch, with any Keras backend.
 
     Args:
         images: float32 (sample, height, width, channels).
         masks: (sample, height, width, classes).
-        spec: the settings.
+        config: the settings.
         seed: 0 to 2**32 - 1.
         step: number of the batch; with the seed and the place in the batch it determines what happens.
 
@@ -134,13 +134,13 @@ def augment_batch(
     Raises:
         InputError: an argument breaks its rule, or the shapes do not fit.
     """
-    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
     _check_shapes(*(getattr(array, "shape", ()) for array in (images, masks)))
-    if spec == AugmentationSpec():
+    if config == AugmentationConfig():
         return images, masks
     shape = (keras.ops.shape(images)[0], *images.shape[1:])
-    parameters = sample_parameters(spec, shape, seed, step)
-    images, masks = apply_geometric(images, masks, parameters, mask_interpolation=spec.mask_interpolation)
+    parameters = sample_parameters(config, shape, seed, step)
+    images, masks = apply_geometric(images, masks, parameters, mask_interpolation=config.mask_interpolation)
     return apply_intensity(images, parameters), masks
 
 

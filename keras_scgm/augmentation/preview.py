@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm import checks
-from keras_scgm.augmentation.spec import AugmentationSpec
+from keras_scgm.augmentation.config import AugmentationConfig
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
@@ -21,7 +21,7 @@ VARIATIONS = 6
 CONTOUR = "#ff4d5a"
 
 
-def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed: int, path: Path) -> None:
+def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, seed: int, path: Path) -> None:
     """Draws slices with the contours of their masks, and beside each what the augmentation makes of it.
 
     At most 4 slices, evenly spaced, in 6 variations: those of the first 6 batches of a training that has
@@ -32,7 +32,7 @@ def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed:
         images: (slice, height, width, channels), right-left and posterior-anterior; the first channel is
             drawn.
         masks: (slice, height, width, classes), in [0, 1]; the first class is drawn.
-        spec: the settings.
+        config: the settings.
         seed: 0 to 2**32 - 1.
         path: PNG file to write.
 
@@ -45,11 +45,11 @@ def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed:
             "images and masks must be (slice, height, width, channels) of at least one slice, "
             f"received {shapes[0]} and {shapes[1]}"
         )
-    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
     seed = checks.seed("seed", seed)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(ROWS, len(images))).round().astype(int))
     images, masks = images[chosen], masks[chosen]
-    pairs = [(images, masks), *(_variation(images, masks, spec, seed, step) for step in range(VARIATIONS))]
+    pairs = [(images, masks), *(_variation(images, masks, config, seed, step) for step in range(VARIATIONS))]
 
     figure = Figure(figsize=(1.8 * len(pairs), 1.8 * len(chosen) + 0.3), facecolor="black")
     FigureCanvasAgg(figure)
@@ -66,15 +66,15 @@ def preview(images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed:
 
 
 def _variation(
-    images: np.ndarray, masks: np.ndarray, spec: AugmentationSpec, seed: int, step: int
+    images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, seed: int, step: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    parameters = sample_parameters(spec, images.shape, seed, step)
+    parameters = sample_parameters(config, images.shape, seed, step)
     changed, changed_masks = apply_geometric(
         ops.convert_to_tensor(images),
         ops.convert_to_tensor(masks),
         parameters,
         "linear",
-        spec.mask_interpolation,
+        config.mask_interpolation,
     )
     return ops.convert_to_numpy(apply_intensity(changed, parameters)), ops.convert_to_numpy(changed_masks)
 

@@ -16,12 +16,12 @@ from keras import ops
 from keras.backend import standardize_dtype
 
 from keras_scgm import checks
+from keras_scgm.augmentation.config import INTERPOLATIONS, AugmentationConfig
 from keras_scgm.augmentation.counters import normal, sample_keys, uniform
-from keras_scgm.augmentation.spec import INTERPOLATIONS, AugmentationSpec
 
 
 class Parameters(NamedTuple):
-    """What is done to each sample of a batch; float32 tensors, None for a change that the spec leaves out.
+    """What is done to each sample of a batch; float32 tensors, None for a change that the settings leave out.
 
     Attributes:
         matrix: (sample, 2, 2), takes offsets from the middle of the new slice to those of the old.
@@ -49,12 +49,12 @@ class Parameters(NamedTuple):
 
 
 def sample_parameters(
-    spec: AugmentationSpec, shape: tuple[Any, int, int, int], seed: int, step: Any = 0
+    config: AugmentationConfig, shape: tuple[Any, int, int, int], seed: int, step: Any = 0
 ) -> Parameters:
     """Draws what is to be done to a batch.
 
     Args:
-        spec: the settings.
+        config: the settings.
         shape: (sample, height, width, channels) of the images.
         seed: of the whole training, 0 to 2**32 - 1.
         step: number of the batch. Parameters of a sample depend on the seed, the step, and the sample's
@@ -65,30 +65,30 @@ def sample_parameters(
 
     Example:
 
-    >>> parameters = sample_parameters(AugmentationSpec(shift_px=5.0), (2, 200, 200, 1), seed=1)
+    >>> parameters = sample_parameters(AugmentationConfig(shift_px=5.0), (2, 200, 200, 1), seed=1)
     >>> tuple(parameters.shift_px.shape), parameters.noise is None
     ((2, 2), True)
     """
-    checks.instance(AugmentationSpec, "an AugmentationSpec")("spec", spec)
+    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
     seed = checks.seed("seed", seed)
     count, height, width, channels = shape
-    draw = _Draw(sample_keys(seed, step, count), spec.intensity_probability)
+    draw = _Draw(sample_keys(seed, step, count), config.intensity_probability)
     parameters: dict[str, Any] = {}
-    if spec.rotation_degrees or spec.scaling or spec.flip_left_right or spec.flip_front_back:
-        parameters["matrix"] = _draw_matrix(spec, draw)
-    if spec.shift_px:
-        parameters["shift_px"] = spec.shift_px * draw.symmetric("shift", (2,))
-    if spec.elastic_px and spec.elastic_probability:
-        strength = spec.elastic_px * draw.event("elastic", spec.elastic_probability, (1, 1, 1))
+    if config.rotation_degrees or config.scaling or config.flip_left_right or config.flip_front_back:
+        parameters["matrix"] = _draw_matrix(config, draw)
+    if config.shift_px:
+        parameters["shift_px"] = config.shift_px * draw.symmetric("shift", (2,))
+    if config.elastic_px and config.elastic_probability:
+        strength = config.elastic_px * draw.event("elastic", config.elastic_probability, (1, 1, 1))
         fields = [
-            smooth_field(draw.keys, f"elastic {axis}", (height, width), spec.elastic_smoothness_px)
+            smooth_field(draw.keys, f"elastic {axis}", (height, width), config.elastic_smoothness_px)
             for axis in (0, 1)
         ]
         parameters["elastic"] = strength * ops.stack(fields, axis=-1)
-    if spec.intensity_probability:
-        parameters |= _draw_intensity(spec, draw, height, width, channels)
-    if spec.inversion_probability:
-        sign = 1 - 2 * draw.event("inversion", spec.inversion_probability, (1, 1, 1))
+    if config.intensity_probability:
+        parameters |= _draw_intensity(config, draw, height, width, channels)
+    if config.inversion_probability:
+        sign = 1 - 2 * draw.event("inversion", config.inversion_probability, (1, 1, 1))
         parameters["contrast"] = sign * parameters.get("contrast", 1.0)
     return Parameters(**parameters)
 
@@ -208,11 +208,11 @@ class _Draw:
         return occurs * uniform(self.keys, purpose, shape)
 
 
-def _draw_matrix(spec: AugmentationSpec, draw: _Draw) -> Any:
-    angle = math.radians(spec.rotation_degrees) * draw.symmetric("rotation", ())
-    scale = ops.exp(-math.log1p(spec.scaling) * draw.symmetric("scaling", ()))
-    flip_rows = 1 - 2 * draw.event("flip left right", spec.flip_left_right, ())
-    flip_columns = 1 - 2 * draw.event("flip front back", spec.flip_front_back, ())
+def _draw_matrix(config: AugmentationConfig, draw: _Draw) -> Any:
+    angle = math.radians(config.rotation_degrees) * draw.symmetric("rotation", ())
+    scale = ops.exp(-math.log1p(config.scaling) * draw.symmetric("scaling", ()))
+    flip_rows = 1 - 2 * draw.event("flip left right", config.flip_left_right, ())
+    flip_columns = 1 - 2 * draw.event("flip front back", config.flip_front_back, ())
     cosine, sine = scale * ops.cos(angle), scale * ops.sin(angle)
     rows = ops.stack([flip_rows * cosine, flip_rows * sine], axis=-1)
     columns = ops.stack([-flip_columns * sine, flip_columns * cosine], axis=-1)
@@ -220,25 +220,25 @@ def _draw_matrix(spec: AugmentationSpec, draw: _Draw) -> Any:
 
 
 def _draw_intensity(
-    spec: AugmentationSpec, draw: _Draw, height: int, width: int, channels: int
+    config: AugmentationConfig, draw: _Draw, height: int, width: int, channels: int
 ) -> dict[str, Any]:
     drawn: dict[str, Any] = {}
-    if spec.gamma:
-        drawn["gamma"] = ops.exp(math.log1p(spec.gamma) * draw.signed("gamma", (1, 1, 1)))
-    if spec.contrast:
-        drawn["contrast"] = ops.exp(math.log1p(spec.contrast) * draw.signed("contrast", (1, 1, 1)))
-    if spec.bias_field:
-        field = smooth_field(draw.keys, "bias field", (height, width), spec.bias_field_smoothness_px)
-        strength = spec.bias_field * draw.positive("bias strength", (1, 1, 1))
+    if config.gamma:
+        drawn["gamma"] = ops.exp(math.log1p(config.gamma) * draw.signed("gamma", (1, 1, 1)))
+    if config.contrast:
+        drawn["contrast"] = ops.exp(math.log1p(config.contrast) * draw.signed("contrast", (1, 1, 1)))
+    if config.bias_field:
+        field = smooth_field(draw.keys, "bias field", (height, width), config.bias_field_smoothness_px)
+        strength = config.bias_field * draw.positive("bias strength", (1, 1, 1))
         drawn["log_bias"] = strength * ops.expand_dims(field, -1)
-    if spec.blur_px or spec.low_resolution > 1:
-        drawn["blur_px"] = spec.blur_px * draw.positive("blur", (1, 1))
-        drawn["low_resolution"] = 1 + (spec.low_resolution - 1) * draw.positive("low resolution", (1, 1))
-    if spec.noise:
-        strength = spec.noise * draw.positive("noise strength", (1, 1, 1))
+    if config.blur_px or config.low_resolution > 1:
+        drawn["blur_px"] = config.blur_px * draw.positive("blur", (1, 1))
+        drawn["low_resolution"] = 1 + (config.low_resolution - 1) * draw.positive("low resolution", (1, 1))
+    if config.noise:
+        strength = config.noise * draw.positive("noise strength", (1, 1, 1))
         drawn["noise"] = strength * normal(draw.keys, "noise", (height, width, channels))
-    if spec.channel_shift:
-        drawn["channel_shift"] = spec.channel_shift * draw.signed("channel shift", (1, 1, channels))
+    if config.channel_shift:
+        drawn["channel_shift"] = config.channel_shift * draw.signed("channel shift", (1, 1, channels))
     return drawn
 
 

@@ -25,7 +25,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
 from keras_scgm.grids import grid_difference, shape_text
 from keras_scgm.nifti import Layout, read_layout, read_volume
-from keras_scgm.slices import EDGE_MM, SliceGeometry, SliceSpec, chunks, measure_intensities, read_windows
+from keras_scgm.slices import EDGE_MM, SliceConfig, SliceGeometry, chunks, measure_intensities, read_windows
 from keras_scgm.volume import Volume
 
 STATISTICS_SLICES = 64
@@ -248,7 +248,7 @@ def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
 
 def load_slices(
     volumes: Sequence[AnnotatedVolume],
-    spec: SliceSpec,
+    config: SliceConfig,
     raters: str = "all",
     contour_smoothing_mm: float = 0.0,
     seed: int = 0,
@@ -263,7 +263,7 @@ def load_slices(
 
     Args:
         volumes: with at least one mask each.
-        spec: the network's slices.
+        config: the network's slices.
         raters: one of `RATER_MODES`; "all" is the paper's.
         contour_smoothing_mm: width of `smooth_contour` on every mask, 0 for none.
         seed: of the draws of raters for "random", non-negative.
@@ -274,7 +274,7 @@ def load_slices(
     """
     check_mode(raters)
     volumes = annotated_volumes("volumes", volumes)
-    checks.instance(SliceSpec, "a SliceSpec")("spec", spec)
+    checks.instance(SliceConfig, "a SliceConfig")("config", config)
     contour_smoothing_mm = checks.number(0)("contour_smoothing_mm", contour_smoothing_mm)
     seed = checks.seed("seed", seed)
     notes: Notes = defaultdict(list)
@@ -284,17 +284,17 @@ def load_slices(
     n_targets = [len(volume.masks) if keeps_raters else 1 for volume in volumes]
     ends = np.cumsum(np.multiply(n_slices, n_targets))
 
-    images = np.empty((ends[-1], spec.size, spec.size, 1), np.float32)
+    images = np.empty((ends[-1], config.size, config.size, 1), np.float32)
     masks = np.empty_like(images)
     volume_indices, rater_indices, slice_indices = np.empty((3, ends[-1]), int)
     for index, annotated in enumerate(volumes):
         sizes = n_targets[index], n_slices[index]
         part = slice(ends[index] - math.prod(sizes), ends[index])
         samples = _Samples(
-            images=images[part].reshape(*sizes, spec.size, spec.size),
-            masks=masks[part].reshape(*sizes, spec.size, spec.size),
+            images=images[part].reshape(*sizes, config.size, config.size),
+            masks=masks[part].reshape(*sizes, config.size, config.size),
         )
-        stored = _load_volume(annotated, spec, raters, contour_smoothing_mm, samples, notes)
+        stored = _load_volume(annotated, config, raters, contour_smoothing_mm, samples, notes)
         volume_indices[part] = index
         rater_indices[part] = np.repeat(np.arange(sizes[0]) if keeps_raters else -1, sizes[1])
         slice_indices[part] = np.tile(stored, sizes[0])
@@ -319,7 +319,7 @@ class _Samples(NamedTuple):
 
 def _load_volume(
     annotated: AnnotatedVolume,
-    spec: SliceSpec,
+    config: SliceConfig,
     raters: str,
     contour_smoothing_mm: float,
     samples: _Samples,
@@ -331,7 +331,7 @@ def _load_volume(
         notes[warning].append(annotated.image.name)
     slices = np.array(annotated.slices_of(volume))
     labels = _read_labels(annotated, volume, slices, notes)
-    geometry = _windows(annotated, volume, spec, slices, labels, notes)
+    geometry = _windows(annotated, volume, config, slices, labels, notes)
 
     use_all = annotated.labelled_slices is None or volume.n_slices <= STATISTICS_SLICES
     probes = None if use_all else np.linspace(0, volume.n_slices - 1, STATISTICS_SLICES).astype(int)
@@ -397,27 +397,27 @@ def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray,
 def _windows(
     annotated: AnnotatedVolume,
     volume: Volume,
-    spec: SliceSpec,
+    config: SliceConfig,
     slices: np.ndarray,
     labels: np.ndarray,
     notes: Notes,
 ) -> SliceGeometry:
-    centered = SliceGeometry.centered(volume, spec)
+    centered = SliceGeometry.centered(volume, config)
     marked = np.asarray(labels.any(axis=0))
     present = np.asarray(marked.any(axis=(1, 2)))
     slices, marked = slices[present], marked[present]
     low, high = np.empty((2, len(slices), 2))
     for axis, native_mm in enumerate(volume.in_plane_spacing_mm):
         along = np.asarray(marked.any(axis=2 - axis))
-        low[:, axis] = along.argmax(axis=1) * native_mm / spec.spacing_mm
+        low[:, axis] = along.argmax(axis=1) * native_mm / config.spacing_mm
         last = along.shape[1] - 1 - along[:, ::-1].argmax(axis=1)
-        high[:, axis] = last * native_mm / spec.spacing_mm
+        high[:, axis] = last * native_mm / config.spacing_mm
 
     def reaches_past(geometry: SliceGeometry, margin: float) -> np.ndarray:
         starts = geometry.starts[slices]
-        return ((low - margin < starts) | (high + margin > starts + spec.size - 1)).any(axis=1)
+        return ((low - margin < starts) | (high + margin > starts + config.size - 1)).any(axis=1)
 
-    if not reaches_past(centered, EDGE_MM / spec.spacing_mm).any():
+    if not reaches_past(centered, EDGE_MM / config.spacing_mm).any():
         return centered
     middles = (low + high) / 2
     of_all = [np.interp(np.arange(volume.n_slices), slices, middles[:, axis]) for axis in (0, 1)]
@@ -427,7 +427,7 @@ def _windows(
     )
     n_cut = int(np.count_nonzero(reaches_past(moved, 0.0)))
     if n_cut:
-        notes[f"slices with gray matter wider than the window of {spec.size} pixels"].append(
+        notes[f"slices with gray matter wider than the window of {config.size} pixels"].append(
             f"{annotated.image.name} ({n_cut})"
         )
     return moved

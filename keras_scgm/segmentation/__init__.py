@@ -1,7 +1,7 @@
 """From an image to its gray matter, and how far the result can be trusted."""
 
+from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.result import Segmentation
 from keras_scgm.segmentation.segmenter import Progress, Segmenter, segment
-from keras_scgm.segmentation.settings import SegmentationSettings
 
-__all__ = ["Progress", "Segmentation", "SegmentationSettings", "Segmenter", "segment"]
+__all__ = ["Progress", "Segmentation", "SegmentationConfig", "Segmenter", "segment"]

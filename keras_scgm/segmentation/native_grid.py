@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_scgm.localization import Windows
 from keras_scgm.quality import SliceFeatures, compare_with_neighbours, noise_level, slice_features
-from keras_scgm.segmentation.settings import SegmentationSettings
+from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.window_prediction import WindowPrediction
 from keras_scgm.slices import EDGE_MM, Region
 from keras_scgm.uncertainty import Spread
@@ -58,7 +58,7 @@ class NativeGrid:
     """
 
     def __init__(
-        self, volume: Volume, windows: Windows, settings: SegmentationSettings, threshold: float
+        self, volume: Volume, windows: Windows, settings: SegmentationConfig, threshold: float
     ) -> None:
         self._volume, self._windows, self._threshold = volume, windows, threshold
         self._cuts_first = settings.binarize == "paper"

@@ -8,27 +8,30 @@ import numpy as np
 
 from keras_scgm.errors import InputError
 from keras_scgm.localization import Predict, Windows, fixed_windows, windows_on_cord
-from keras_scgm.slices import SliceGeometry, SliceSpec
+from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.volume import Volume
 
 
 def place_windows(
-    volume: Volume, spec: SliceSpec, predict: Predict, window: Literal["auto", "center"] | tuple[float, float]
+    volume: Volume,
+    config: SliceConfig,
+    predict: Predict,
+    window: Literal["auto", "center"] | tuple[float, float],
 ) -> Windows:
     """Windows of a volume, and the cord in them.
 
     Args:
         volume: the image.
-        spec: the network's slices.
+        config: the network's slices.
         predict: the network.
-        window: as in `SegmentationSettings`.
+        window: as in `SegmentationConfig`.
 
     Raises:
         InputError: the window's centre is outside the field of view.
     """
     if window == "auto":
-        return windows_on_cord(volume, spec, predict)
-    centered = SliceGeometry.centered(volume, spec)
+        return windows_on_cord(volume, config, predict)
+    centered = SliceGeometry.centered(volume, config)
     if window == "center":
         return fixed_windows(volume, centered, predict)
     field_mm = np.multiply(volume.in_plane_shape, volume.in_plane_spacing_mm)

@@ -14,7 +14,7 @@ from keras_scgm.localization import Windows
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.quality import Quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
-from keras_scgm.slices import SliceGeometry, SliceSpec
+from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.volume import Volume
 
 
@@ -48,7 +48,7 @@ def slice_areas(
 
 def make_record(
     volume: Volume,
-    spec: SliceSpec,
+    config: SliceConfig,
     windows: Windows,
     measurements: Sequence[SliceMeasurement],
     quality: Quality,
@@ -59,7 +59,7 @@ def make_record(
 
     Args:
         volume: the image.
-        spec: the network's slices.
+        config: the network's slices.
         windows: of the volume.
         measurements: one for each slice, from the inferior end.
         quality: of the result.
@@ -68,7 +68,7 @@ def make_record(
     """
     n_voxels = sum(measured.n_voxels for measured in measurements)
     removed_mm2 = sum(measured.removed_mm2 for measured in measurements)
-    centered = SliceGeometry.centered(volume, spec)
+    centered = SliceGeometry.centered(volume, config)
     return {
         "input": volume.source,
         "shape": list(volume.shape),

@@ -22,11 +22,11 @@ from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
 from keras_scgm.quality import anatomical_doubts, predict_quality
 from keras_scgm.runtimes.folding import PredictCrops
+from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.native_grid import NativeGrid
 from keras_scgm.segmentation.placement import place_windows
 from keras_scgm.segmentation.record import make_record, slice_areas
 from keras_scgm.segmentation.result import Segmentation
-from keras_scgm.segmentation.settings import SegmentationSettings
 from keras_scgm.segmentation.stream import Part, stream
 from keras_scgm.segmentation.warnings import image_doubts, result_warnings
 from keras_scgm.segmentation.window_prediction import WindowPrediction, WindowPredictor
@@ -56,12 +56,12 @@ def segment(
 ) -> Segmentation:
     """Segment the spinal cord gray matter of an image.
 
-    The arguments from `binarize` to `precision` are the fields of `SegmentationSettings`, which says what they mean.
+    The arguments from `binarize` to `precision` are the fields of `SegmentationConfig`, which says what they mean.
 
     Example:
-        >>> from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+        >>> from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
         >>> from keras_scgm.models import DilatedGMNet
-        >>> image = draw_subject(PhantomSpec(matrix_size=64, n_slices=2), seed=1).image
+        >>> image = draw_subject(PhantomConfig(matrix_size=64, n_slices=2), seed=1).image
         >>> untrained = DilatedGMNet(filters=2)
         >>> segment(image, weights=untrained, mirror=True).mask.shape
         (64, 64, 2)
@@ -75,7 +75,7 @@ def segment(
     Raises:
         keras_scgm.errors.InputError: the image, the weights or a setting cannot be used.
     """
-    settings = SegmentationSettings(
+    settings = SegmentationConfig(
         binarize=binarize,
         threshold=threshold,
         window=window,
@@ -105,10 +105,10 @@ class Segmenter:
     def __init__(
         self,
         weights: Weights | Sequence[Weights] | None = None,
-        settings: SegmentationSettings | None = None,
+        settings: SegmentationConfig | None = None,
     ) -> None:
-        is_settings = checks.instance(SegmentationSettings, "SegmentationSettings")
-        self.settings = checks.optional(is_settings)("settings", settings) or SegmentationSettings()
+        is_settings = checks.instance(SegmentationConfig, "SegmentationConfig")
+        self.settings = checks.optional(is_settings)("settings", settings) or SegmentationConfig()
         self.networks = Ensemble(
             DEFAULT_WEIGHTS if weights is None else weights,
             mirror=self.settings.mirror,
@@ -133,7 +133,7 @@ class Segmenter:
             "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
             "settings": asdict(self.settings),
             "threshold": self.threshold,
-            "slices": asdict(self.networks.spec),
+            "slices": asdict(self.networks.config),
         }
 
     def segment(
@@ -170,7 +170,7 @@ class Segmenter:
     def _segment_volume(self, volume: Volume, progress: Progress | None) -> Segmentation:
         started = time.time()
         networks, settings = self.networks, self.settings
-        windows = place_windows(volume, networks.spec, networks.predict, settings.window)
+        windows = place_windows(volume, networks.config, networks.predict, settings.window)
         native = NativeGrid(volume, windows, settings, self.threshold)
         if not windows.statistics.is_constant:
             self._fill(native, volume, windows, progress)
@@ -179,7 +179,9 @@ class Segmenter:
         warnings = result_warnings(
             volume, windows, of_image, of_anatomy, native.measurements, quality, networks.knows_dark
         )
-        record = make_record(volume, networks.spec, windows, native.measurements, quality, warnings, started)
+        record = make_record(
+            volume, networks.config, windows, native.measurements, quality, warnings, started
+        )
         return Segmentation(
             volume=volume,
             mask_voxels=native.mask,
@@ -195,7 +197,7 @@ class Segmenter:
         """Everything that is done chunk by chunk."""
         networks, settings = self.networks, self.settings
         predict_windows = WindowPredictor(
-            networks.spec.spacing_mm,
+            networks.config.spacing_mm,
             self.threshold,
             around_cord=networks.takes_crops and settings.window == "auto",
             keeps_detached=settings.binarize == "paper",

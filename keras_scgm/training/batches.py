@@ -13,9 +13,9 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
-from keras_scgm.datasets.phantom import DomainSpec, draw_slices
+from keras_scgm.datasets.phantom import DomainConfig, draw_slices
+from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, own_share
-from keras_scgm.training.spec import TrainingSpec
 
 PREFETCH = 8
 
@@ -35,10 +35,10 @@ class Batches(Protocol):
     def window_px(self) -> int:
         """Pixels along each side of the windows of inference."""
 
-    def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
+    def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         """Pairs (images, masks), float32 (sample, height, width, 1), from step `first_step` on."""
 
-    def examples(self, spec: TrainingSpec) -> np.ndarray:
+    def examples(self, config: TrainingConfig) -> np.ndarray:
         """A few images that hold gray matter, (sample, height, width, 1)."""
 
 
@@ -59,37 +59,37 @@ class SliceBatches:
     def _shuffled(self, seed: int, turn: int) -> np.ndarray:
         return np.random.default_rng((seed, turn)).permutation(self.slices.samples_of_epoch(turn))
 
-    def indices(self, spec: TrainingSpec, step: int) -> list[int]:
+    def indices(self, config: TrainingConfig, step: int) -> list[int]:
         """The slices of a batch."""
         per_turn = len(self.slices.samples_of_epoch(0))
-        places = range(step * spec.batch_size, (step + 1) * spec.batch_size)
-        return [int(self._order(spec.seed, place // per_turn)[place % per_turn]) for place in places]
+        places = range(step * config.batch_size, (step + 1) * config.batch_size)
+        return [int(self._order(config.seed, place // per_turn)[place % per_turn]) for place in places]
 
-    def batch(self, spec: TrainingSpec, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, config: TrainingConfig, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch of a step, before the augmentation."""
-        chosen = self.indices(spec, step)
+        chosen = self.indices(config, step)
         return self.slices.images[chosen], self.slices.masks[chosen]
 
-    def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
-        steps = range(first_step, spec.steps)
+    def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
+        steps = range(first_step, config.steps)
         if keras.backend.backend() != "tensorflow":
             return (
-                own_share(augment_batch(*self.batch(spec, step), spec.augmentation, spec.seed, step))
+                own_share(augment_batch(*self.batch(config, step), config.augmentation, config.seed, step))
                 for step in steps
             )
         import tensorflow as tf
 
         def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-            return (self.batch(spec, step) for step in steps)
+            return (self.batch(config, step) for step in steps)
 
         signature = tuple(
-            tf.TensorSpec((spec.batch_size, *array.shape[1:]), tf.float32)
+            tf.TensorSpec((config.batch_size, *array.shape[1:]), tf.float32)
             for array in (self.slices.images, self.slices.masks)
         )
         dataset = tf.data.Dataset.from_generator(pairs, output_signature=signature)
-        return augment(dataset, spec.augmentation, spec.seed, first_step).prefetch(PREFETCH)
+        return augment(dataset, config.augmentation, config.seed, first_step).prefetch(PREFETCH)
 
-    def examples(self, spec: TrainingSpec) -> np.ndarray:
+    def examples(self, config: TrainingConfig) -> np.ndarray:
         held = np.flatnonzero(self.slices.masks.any(axis=(1, 2, 3)))
         return self.slices.images[held[:: max(1, len(held) // 4)][:4]]
 
@@ -100,20 +100,20 @@ class DrawnBatches:
 
     Most batches are small windows around the cord, which cost less; the last part of the training sees only
     the windows of inference, because the pooled features and the z-score depend on all of a window. A batch
-    holds about as many pixels as `TrainingSpec.batch_size` windows of inference, whatever its window.
+    holds about as many pixels as `TrainingConfig.batch_size` windows of inference, whatever its window.
 
     Args:
         window_px: pixels along each side of the windows of inference.
         domain: what is drawn; the default leans towards the neck and T2*-weighted images.
-        small_windows: (pixels along each side, `DomainSpec.off_centre_mm` in it) of the others.
+        small_windows: (pixels along each side, `DomainConfig.off_centre_mm` in it) of the others.
         full_share: share of batches with windows of inference before the last part.
         full_from: where in the training the last part begins, 0 to 1.
         inverted: share of slices whose dark and bright are exchanged.
     """
 
     window_px: int = 200
-    domain: DomainSpec = field(
-        default_factory=lambda: DomainSpec(
+    domain: DomainConfig = field(
+        default_factory=lambda: DomainConfig(
             contrast_weights=(0.52, 0.12, 0.1, 0.05, 0.21), region_weights=(0.84, 0.08, 0.08)
         )
     )
@@ -128,7 +128,7 @@ class DrawnBatches:
         checks.check_fields(
             self,
             window_px=checks.integer(16),
-            domain=checks.instance(DomainSpec, "a DomainSpec"),
+            domain=checks.instance(DomainConfig, "a DomainConfig"),
             small_windows=checks.several(checks.several(checks.number(0), pairs, length=2), pairs),
             full_share=checks.number(0, 1),
             full_from=checks.number(0, 1),
@@ -136,46 +136,46 @@ class DrawnBatches:
             what=checks.text,
         )
 
-    def batch(self, spec: TrainingSpec, step: int, shares: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, config: TrainingConfig, step: int, shares: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The batch of a step, its slices a multiple of `shares`."""
-        rng = np.random.default_rng((spec.seed, 1, step))
+        rng = np.random.default_rng((config.seed, 1, step))
         size, domain = self.window_px, self.domain
         small_windows = [window for window in self.small_windows if window[0] < size]
-        whole = rng.random() < self.full_share or step >= self.full_from * spec.steps
+        whole = rng.random() < self.full_share or step >= self.full_from * config.steps
         if small_windows and not whole:
             size, off_centre_mm = small_windows[rng.integers(len(small_windows))]
             domain = replace(domain, off_centre_mm=off_centre_mm)
-        n = max(1, round(spec.batch_size * (self.window_px / size) ** 2))
+        n = max(1, round(config.batch_size * (self.window_px / size) ** 2))
         smallest = min([size for size, _ in small_windows], default=size)
-        most = max(1, round(spec.batch_size * (self.window_px / smallest) ** 2))
+        most = max(1, round(config.batch_size * (self.window_px / smallest) ** 2))
         n, most = (count + -count % shares for count in (n, most))
         # Every step has as many slices to itself as the largest batch needs, so that none is drawn twice.
         first = step * most
-        images, masks = draw_slices(n, spec.seed, size=size, spec=domain, start=first)
+        images, masks = draw_slices(n, config.seed, size=size, config=domain, start=first)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
         images[flipped], masks[flipped] = images[flipped, ::-1], masks[flipped, ::-1]
         images[rng.random(n) < self.inverted] *= -1
         return images[..., np.newaxis], masks[..., np.newaxis]
 
-    def dataset(self, spec: TrainingSpec, first_step: int) -> Dataset:
+    def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         shares = device_count()
         if keras.backend.backend() != "tensorflow":
-            return (own_share(self.batch(spec, step, shares)) for step in range(first_step, spec.steps))
+            return (own_share(self.batch(config, step, shares)) for step in range(first_step, config.steps))
         import tensorflow as tf
 
         def draw(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             pair = tf.numpy_function(
-                lambda n: self.batch(spec, int(n), shares), [step], (tf.float32, tf.float32)
+                lambda n: self.batch(config, int(n), shares), [step], (tf.float32, tf.float32)
             )
             return tuple(tf.ensure_shape(array, (None, None, None, 1)) for array in pair)
 
-        steps = tf.data.Dataset.range(first_step, spec.steps)
+        steps = tf.data.Dataset.range(first_step, config.steps)
         return steps.map(draw, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
 
-    def examples(self, spec: TrainingSpec) -> np.ndarray:
+    def examples(self, config: TrainingConfig) -> np.ndarray:
         domain = replace(self.domain, empty=0.0)
-        images, _ = draw_slices(4, spec.seed + 1, size=self.window_px, spec=domain)
+        images, _ = draw_slices(4, config.seed + 1, size=self.window_px, config=domain)
         return _normalize(images, None)[..., np.newaxis]
 
 

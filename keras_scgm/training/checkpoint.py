@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
 from keras_scgm.pretrained import WeightsCard, sha256_of
-from keras_scgm.training.spec import TrainingSpec
+from keras_scgm.training.config import TrainingConfig
 
 SPEC, STATE, LOG, CURVES, SAMPLES = "spec.json", "state.npz", "log.csv", "curves.png", "samples.png"
 
@@ -28,7 +28,7 @@ Row = dict[str, float]
 """What was measured in an epoch, by name."""
 
 
-def open_folder(folder: Path, spec: TrainingSpec, resume: bool) -> None:
+def open_folder(folder: Path, config: TrainingConfig, resume: bool) -> None:
     """Makes the folder of a new training, or checks that it is the one to go on with.
 
     Raises:
@@ -38,11 +38,11 @@ def open_folder(folder: Path, spec: TrainingSpec, resume: bool) -> None:
     path = folder / SPEC
     if not path.exists():
         with replaced(path) as temporary:
-            temporary.write_text(spec.to_json(), encoding="utf-8")
+            temporary.write_text(config.to_json(), encoding="utf-8")
         return
     if not resume:
         raise InputError(f"{folder}: holds a training; go on with --resume, or choose another folder")
-    if TrainingSpec.from_json(path.read_text(encoding="utf-8")) != spec:
+    if TrainingConfig.from_json(path.read_text(encoding="utf-8")) != config:
         raise InputError(f"{path}: another training than this one; choose another folder")
 
 

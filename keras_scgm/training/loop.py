@@ -1,4 +1,4 @@
-"""One training, from its spec to the weights in its folder."""
+"""One training, from its settings to the weights in its folder."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import keras
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.callbacks import PolyLearningRate, StopOnDeadNetwork
+from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
-from keras_scgm.slices import SliceSpec
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import Batches
 from keras_scgm.training.checkpoint import (
     SAMPLES,
@@ -32,10 +32,10 @@ from keras_scgm.training.checkpoint import (
     save_weights,
     write_log,
 )
+from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, without_sharing
 from keras_scgm.training.network import build_network, training_copy
 from keras_scgm.training.samples import save_samples
-from keras_scgm.training.spec import TrainingSpec
 from keras_scgm.training.validation import mean_volume_dice
 
 
@@ -57,7 +57,7 @@ class TrainingResult:
 
 
 def train(
-    spec: TrainingSpec,
+    config: TrainingConfig,
     batches: Batches,
     folder: str | Path,
     validation: Sequence[AnnotatedVolume] = (),
@@ -73,7 +73,7 @@ def train(
     it ends with the same weights as one that ran through.
 
     Args:
-        spec: the settings.
+        config: the settings.
         batches: the data, `SliceBatches` or `DrawnBatches`.
         folder: where the results go; it is made if missing.
         validation: volumes that are segmented whole after every epoch.
@@ -85,7 +85,7 @@ def train(
     Raises:
         keras_scgm.errors.InputError: the folder, the weights or the volumes cannot be used.
     """
-    checks.instance(TrainingSpec, "a TrainingSpec")("spec", spec)
+    checks.instance(TrainingConfig, "a TrainingConfig")("config", config)
     checks.instance(Batches, "SliceBatches or DrawnBatches")("batches", batches)
     resume, tensorboard = checks.flag("resume", resume), checks.flag("tensorboard", tensorboard)
     validation = annotated_volumes("validation", validation)
@@ -94,40 +94,40 @@ def train(
     if tensorboard and find_spec("tensorboard") is None:
         raise InputError("logs for TensorBoard need it; install it with pip install tensorboard")
     folder = checks.path("folder", folder)
-    if spec.batch_size % device_count():
-        raise InputError(f"batch_size {spec.batch_size} cannot be shared by {device_count()} devices")
-    if spec.window_px != batches.window_px:
+    if config.batch_size % device_count():
+        raise InputError(f"batch_size {config.batch_size} cannot be shared by {device_count()} devices")
+    if config.window_px != batches.window_px:
         raise InputError(
-            f"window_px is {spec.window_px}, but the batches have windows of {batches.window_px}"
+            f"window_px is {config.window_px}, but the batches have windows of {batches.window_px}"
         )
-    open_folder(folder, spec, resume)
-    keras.utils.set_random_seed(spec.seed)
-    network = build_network(spec)
-    model = training_copy(network, spec)
+    open_folder(folder, config, resume)
+    keras.utils.set_random_seed(config.seed)
+    network = build_network(config)
+    model = training_copy(network, config)
     optimizer = keras.optimizers.Adam(
-        spec.learning_rate, use_ema=spec.average > 0, ema_momentum=spec.average or 0.99
+        config.learning_rate, use_ema=config.average > 0, ema_momentum=config.average or 0.99
     )
-    weight = spec.cross_entropy_weight
+    weight = config.cross_entropy_weight
     loss = DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
-    model.compile(optimizer, loss, jit_compile=spec.xla)
+    model.compile(optimizer, loss, jit_compile=config.xla)
     optimizer.build(model.trainable_variables)
-    examples = batches.examples(spec)
+    examples = batches.examples(config)
     data = Data(batches.what, examples[:, ::8, ::8], tuple(volume.image.name for volume in validation))
     history = load_state(folder, model, data)
 
-    total = spec.steps if spec.rate_per == "step" else spec.epochs
-    life = StopOnDeadNetwork(examples)
-    end = EndOfEpoch(spec, network, folder, validation, data, history)
-    rate = PolyLearningRate(spec.learning_rate, total, spec.power, spec.rate_per)
+    total = config.steps if config.rate_per == "step" else config.epochs
+    life = TerminateOnCollapse(examples)
+    end = EndOfEpoch(config, network, folder, validation, data, history)
+    rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
     own: list[keras.callbacks.Callback] = [rate, life, end]
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
-    if len(history) < spec.epochs:
+    if len(history) < config.epochs:
         model.fit(
-            batches.dataset(spec, first_step=len(history) * spec.steps_per_epoch),
+            batches.dataset(config, first_step=len(history) * config.steps_per_epoch),
             initial_epoch=len(history),
-            epochs=spec.epochs,
-            steps_per_epoch=spec.steps_per_epoch,
+            epochs=config.epochs,
+            steps_per_epoch=config.steps_per_epoch,
             callbacks=[*own, *callbacks],
             shuffle=False,
             verbose=verbose,
@@ -143,7 +143,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     """Validates the network and writes all that a later run needs.
 
     Args:
-        spec: the settings.
+        config: the settings.
         network: takes the weights that are judged and saved.
         folder: of the training.
         validation: volumes to segment.
@@ -156,7 +156,7 @@ class EndOfEpoch(keras.callbacks.Callback):
 
     def __init__(
         self,
-        spec: TrainingSpec,
+        config: TrainingConfig,
         network: keras.Model,
         folder: Path,
         validation: Sequence[AnnotatedVolume],
@@ -164,15 +164,15 @@ class EndOfEpoch(keras.callbacks.Callback):
         history: list[Row],
     ) -> None:
         super().__init__()
-        self.spec, self.network, self.folder = spec, network, folder
+        self.config, self.network, self.folder = config, network, folder
         self.validation, self.history, self.data = validation, history, data
         self.card = WeightsCard(
             name=folder.name or "trained",
-            architecture=spec.architecture,
-            arguments=dict(spec.arguments),
+            architecture=config.architecture,
+            arguments=dict(config.arguments),
             file="last.weights.h5",
             sha256="0" * 64,
-            slices=asdict(SliceSpec(size=spec.window_px)),
+            slices=asdict(SliceConfig(size=config.window_px)),
             data=data.what,
         )
         self.stopped: str | None = None
@@ -204,9 +204,9 @@ class EndOfEpoch(keras.callbacks.Callback):
         save_state(self.folder, self.model, self.history, self.data)
 
     def _judged_weights(self) -> list[np.ndarray]:
-        """The averaged weights, if the spec asks for them; the model is left as it is."""
+        """The averaged weights, if the settings ask for them; the model is left as it is."""
         weights = self.model.get_weights()
-        if not self.spec.average:
+        if not self.config.average:
             return weights
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         averaged = self.model.get_weights()

@@ -15,32 +15,32 @@ import keras
 from keras_scgm.errors import InputError
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import load_weights_into, resolve_weights
-from keras_scgm.training.spec import TrainingSpec
+from keras_scgm.training.config import TrainingConfig
 
 
-def build_network(spec: TrainingSpec) -> keras.Model:
-    """The network of a spec with its initial weights, as the package uses it after training.
+def build_network(config: TrainingConfig) -> keras.Model:
+    """The network of a training with its initial weights, as the package uses it after training.
 
     Raises:
         InputError: the weights cannot be used or hold another network, or the builder refuses an argument.
     """
     try:
-        network = BUILDERS[spec.architecture](**spec.arguments)
+        network = BUILDERS[config.architecture](**config.arguments)
     except TypeError as error:
-        raise InputError(f"arguments do not fit {spec.architecture}: {error}") from error
-    if spec.initial_weights is not None:
-        path, _ = resolve_weights(spec.initial_weights)
+        raise InputError(f"arguments do not fit {config.architecture}: {error}") from error
+    if config.initial_weights is not None:
+        path, _ = resolve_weights(config.initial_weights)
         load_weights_into(network, path)
     return network
 
 
-def training_copy(network: keras.Model, spec: TrainingSpec) -> keras.Model:
-    """A copy with the same layer names and weights, faster kernels, and the precision of the spec."""
+def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
+    """A copy with the same layer names and weights, faster kernels, and the precision of the training."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         config = layer.get_config()
         # Probabilities saturate at 1 in bfloat16, and the losses read them.
-        if spec.mixed_precision and layer.name != "predictions":
+        if config.mixed_precision and layer.name != "predictions":
             config["dtype"] = "mixed_bfloat16"
         own = type(layer).from_config(config)
         if keras.backend.backend() == "tensorflow":
@@ -50,9 +50,9 @@ def training_copy(network: keras.Model, spec: TrainingSpec) -> keras.Model:
     copy = keras.models.clone_model(network, clone_function=clone)
     copy.set_weights(network.get_weights())
     known = {layer.name for layer in copy.layers}
-    if unknown := sorted(set(spec.frozen_layers) - known):
+    if unknown := sorted(set(config.frozen_layers) - known):
         raise InputError(f"frozen_layers: {network.name} has no layer {', '.join(unknown)}")
-    for name in spec.frozen_layers:
+    for name in config.frozen_layers:
         copy.get_layer(name).trainable = False
     return copy
 

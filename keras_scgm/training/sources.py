@@ -10,7 +10,7 @@ from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, find_vol
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.files import check_folder
-from keras_scgm.slices import SliceSpec
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import DrawnBatches, SliceBatches
 
 
@@ -25,7 +25,7 @@ def annotated_source(
             written there.
         raters: how several raters' masks are used, as in `load_slices`.
         seed: of the split and of the draws of raters.
-        window_px: as in `TrainingSpec`.
+        window_px: as in `TrainingConfig`.
 
     Returns:
         Batches of the training volumes, and the volumes for validation.
@@ -41,7 +41,7 @@ def annotated_source(
     else:
         parts = paper_split(find_volumes(folder), seed)
         parts.write(split)
-    slices = load_slices(parts.train, SliceSpec(size=window_px), raters, seed=seed)
+    slices = load_slices(parts.train, SliceConfig(size=window_px), raters, seed=seed)
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}"
     return SliceBatches(slices, what), parts.validation
 
@@ -54,7 +54,7 @@ def drawn_source(
     Args:
         folder: where the subjects are written.
         seed: of the subjects.
-        window_px: as in `TrainingSpec`.
+        window_px: as in `TrainingConfig`.
     """
     folder = checks.path("folder", folder)
     write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1, force=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.prediction import Weights
-from keras_scgm.segmentation import SegmentationSettings, Segmenter
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 
 def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
@@ -29,7 +29,7 @@ def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
 
 def mean_volume_dice(weights: Weights, volumes: Sequence[AnnotatedVolume]) -> float:
     """Mean of `volume_dice` over the volumes in which there is something to find."""
-    segmenter = Segmenter(weights, SegmentationSettings(keep_probabilities=False))
+    segmenter = Segmenter(weights, SegmentationConfig(keep_probabilities=False))
     return float(np.nanmean([volume_dice(segmenter, annotated) for annotated in volumes]))
 
 

@@ -8,15 +8,15 @@ scans it. On top of them `training_slices` draws slices for a network, `subject`
 from keras_scgm.datasets.phantom.anatomy import CordShape, average_section
 from keras_scgm.datasets.phantom.challenge_layout import write_challenge_dataset
 from keras_scgm.datasets.phantom.contrast import CONTRASTS
-from keras_scgm.datasets.phantom.subject import SITES, PhantomSpec, PhantomSubject, draw_subject
-from keras_scgm.datasets.phantom.training_slices import DomainSpec, draw_slices
+from keras_scgm.datasets.phantom.subject import SITES, PhantomConfig, PhantomSubject, draw_subject
+from keras_scgm.datasets.phantom.training_slices import DomainConfig, draw_slices
 
 __all__ = [
     "CONTRASTS",
     "SITES",
     "CordShape",
-    "DomainSpec",
-    "PhantomSpec",
+    "DomainConfig",
+    "PhantomConfig",
     "PhantomSubject",
     "average_section",
     "draw_slices",

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.datasets.phantom.subject import SITES, PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom.subject import SITES, PhantomConfig, draw_subject
 from keras_scgm.errors import InputError
 from keras_scgm.files import staged
 
@@ -24,7 +24,7 @@ def write_challenge_dataset(
     *,
     raters: int = 4,
     unlabelled_per_site: int = 0,
-    sites: Mapping[int, PhantomSpec] = SITES,
+    sites: Mapping[int, PhantomConfig] = SITES,
     force: bool = False,
 ) -> list[Path]:
     """Writes `siteS-scNN-image.nii.gz`, `siteS-scNN-mask-rR.nii.gz` and `siteS-scNN-levels.txt`.
@@ -57,10 +57,10 @@ def write_challenge_dataset(
         raise InputError(f"{folder / former[0]}: exists; replace all subjects of the folder with --force")
     images = []
     with staged(folder, former) as staging:
-        for site_id, spec in sites.items():
+        for site_id, config in sites.items():
             for number in range(1, subjects_per_site + unlabelled_per_site + 1):
                 state = np.random.SeedSequence((seed, site_id, number)).generate_state(1)
-                subject = draw_subject(spec, int(state[0]))
+                subject = draw_subject(config, int(state[0]))
                 stem = f"site{site_id}-sc{number:02d}"
                 images.append(folder / f"{stem}-image.nii.gz")
                 nib.save(subject.image, staging / images[-1].name)

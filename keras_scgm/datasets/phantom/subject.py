@@ -20,7 +20,7 @@ Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class PhantomSpec:
+class PhantomConfig:
     """What `draw_subject` draws.
 
     Attributes:
@@ -77,9 +77,9 @@ class PhantomSpec:
             checks.refuse("levels", "the lower end and then the upper end, such as (7, 2)", self.levels)
 
 
-_T2STAR = PhantomSpec(gray_over_white=(1.25, 1.5))
+_T2STAR = PhantomConfig(gray_over_white=(1.25, 1.5))
 
-SITES: Mapping[int, PhantomSpec] = {
+SITES: Mapping[int, PhantomConfig] = {
     1: replace(_T2STAR, spacing_mm=0.5, matrix_size=100, n_slices=8, contrast_to_noise=(8.0, 14.0)),
     2: replace(
         _T2STAR, spacing_mm=0.5, matrix_size=160, n_slices=10, contrast_to_noise=(7.0, 12.0), artefacts=0.8
@@ -118,7 +118,7 @@ class PhantomSubject:
         cord: float32 fraction of cord.
         mask: uint8, 1 where gray matter fills more than half of the voxel.
         levels: vertebral level of every slice.
-        spec: what was asked for.
+        config: what was asked for.
         seed: what was asked for.
     """
 
@@ -127,7 +127,7 @@ class PhantomSubject:
     cord: nib.Nifti1Image
     mask: nib.Nifti1Image
     levels: tuple[int, ...]
-    spec: PhantomSpec
+    config: PhantomConfig
     seed: int
 
     def raters(self, n: int = 4, *, white_matter: bool = False) -> list[nib.Nifti1Image]:
@@ -142,7 +142,7 @@ class PhantomSubject:
         n, white_matter = checks.integer(1)("n", n), checks.flag("white_matter", white_matter)
         fraction = np.asarray(self.gray_matter.dataobj)
         cord = np.asarray(self.cord.dataobj)
-        sigma = max(0.2, 0.35 * self.spec.spacing_mm) / self.spec.spacing_mm
+        sigma = max(0.2, 0.35 * self.config.spacing_mm) / self.config.spacing_mm
         soft = gaussian_filter(fraction, (sigma, sigma, 0))
         masks = []
         for child in np.random.SeedSequence((self.seed, 77)).spawn(n):
@@ -151,9 +151,9 @@ class PhantomSubject:
             habit, hand, doubt = rng.normal(0.0, 0.08), 0.22, 0.10
             threshold = np.empty_like(soft)
             for z in range(soft.shape[2]):
-                knots = rng.standard_normal([int(m * self.spec.spacing_mm / 1.5) + 4 for m in shape])
+                knots = rng.standard_normal([int(m * self.config.spacing_mm / 1.5) + 4 for m in shape])
                 threshold[..., z] = (
-                    0.42 + habit + hand * smooth_field(knots, shape, self.spec.spacing_mm, 1.5)
+                    0.42 + habit + hand * smooth_field(knots, shape, self.config.spacing_mm, 1.5)
                 )
             threshold += doubt * rng.standard_normal(soft.shape, dtype=np.float32)
             gray = soft > np.clip(threshold, 0.12, 0.8)
@@ -164,40 +164,40 @@ class PhantomSubject:
         return masks
 
 
-def draw_subject(spec: PhantomSpec, seed: int) -> PhantomSubject:
+def draw_subject(config: PhantomConfig, seed: int) -> PhantomSubject:
     """Draws one subject; the same arguments give the same bytes.
 
     Args:
-        spec: resolution, extent, contrast.
+        config: resolution, extent, contrast.
         seed: any non-negative integer.
 
-    >>> subject = draw_subject(PhantomSpec(matrix_size=64, n_slices=2), seed=1)
+    >>> subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=2), seed=1)
     >>> subject.image.shape, subject.levels
     ((64, 64, 2), (7, 2))
     """
-    checks.instance(PhantomSpec, "a PhantomSpec")("spec", spec)
+    checks.instance(PhantomConfig, "a PhantomConfig")("config", config)
     seed = checks.integer(0)("seed", seed)
     rng = np.random.default_rng(np.random.SeedSequence(seed))
     own = rng.standard_normal(N_DIALS, dtype=np.float32)
     settings = Dials(rng.standard_normal(64))
-    tissues = draw_tissues(spec.contrast, settings)
-    if spec.gray_over_white:
-        tissues["white_matter"] = 1 / settings.log_uniform(*spec.gray_over_white)
+    tissues = draw_tissues(config.contrast, settings)
+    if config.gray_over_white:
+        tissues["white_matter"] = 1 / settings.log_uniform(*config.gray_over_white)
     gap = tissues["gray_matter"] - tissues["white_matter"]
-    resolution = spec.spacing_mm * settings.uniform(*spec.zero_filling)
+    resolution = config.spacing_mm * settings.uniform(*config.zero_filling)
     scan = draw_scan(
         settings,
         acquired_mm=(resolution, resolution),
-        grid_mm=spec.spacing_mm,
-        contrast_to_noise=settings.log_uniform(*spec.contrast_to_noise),
+        grid_mm=config.spacing_mm,
+        contrast_to_noise=settings.log_uniform(*config.contrast_to_noise),
         gap=gap,
-        slice_thickness_mm=spec.slice_thickness_mm,
-        artefacts=spec.artefacts,
+        slice_thickness_mm=config.slice_thickness_mm,
+        artefacts=config.artefacts,
     )
-    if spec.contrast == "psir":
+    if config.contrast == "psir":
         scan = replace(scan, offset=settings.uniform(0.1, 0.4))
     brightness = settings.log_uniform(50.0, 800.0)
-    reach = spec.off_centre_mm
+    reach = config.off_centre_mm
     left, front, rotation = (
         settings.uniform(-reach, reach),
         settings.uniform(-reach, reach),
@@ -206,19 +206,19 @@ def draw_subject(spec: PhantomSpec, seed: int) -> PhantomSubject:
     drift_left, drift_front = settings.normal(0.0, 0.03), settings.normal(0.0, 0.06)
     tilts = settings.normal(0.0, 0.4), settings.normal(0.0, 0.4)
 
-    fine_mm = min(0.25, spec.spacing_mm)
-    n_fine = math.ceil((spec.matrix_size + 2) * spec.spacing_mm / fine_mm)
-    shape = (spec.matrix_size, spec.matrix_size)
-    average = _box_matrix(n_fine, fine_mm, spec.matrix_size, spec.spacing_mm)
-    volume, gray_matter, cord = (np.empty((*shape, spec.n_slices), np.float32) for _ in range(3))
-    levels = np.linspace(*spec.levels, spec.n_slices)
+    fine_mm = min(0.25, config.spacing_mm)
+    n_fine = math.ceil((config.matrix_size + 2) * config.spacing_mm / fine_mm)
+    shape = (config.matrix_size, config.matrix_size)
+    average = _box_matrix(n_fine, fine_mm, config.matrix_size, config.spacing_mm)
+    volume, gray_matter, cord = (np.empty((*shape, config.n_slices), np.float32) for _ in range(3))
+    levels = np.linspace(*config.levels, config.n_slices)
     local = rng.standard_normal(N_DIALS, dtype=np.float32)
     for z, level in enumerate(levels):
-        height_mm = (z - (spec.n_slices - 1) / 2) * spec.slice_thickness_mm
-        memory = math.exp(-spec.slice_thickness_mm / 8)
+        height_mm = (z - (config.n_slices - 1) / 2) * config.slice_thickness_mm
+        memory = math.exp(-config.slice_thickness_mm / 8)
         local = memory * local + math.sqrt(1 - memory**2) * rng.standard_normal(N_DIALS, dtype=np.float32)
         drawing = draw_slice(
-            Scene(float(level), bare=spec.contrast == "exvivo"),
+            Scene(float(level), bare=config.contrast == "exvivo"),
             tissues,
             math.sqrt(0.8) * own + math.sqrt(0.2) * local,
             shape=(n_fine, n_fine),
@@ -226,21 +226,21 @@ def draw_subject(spec: PhantomSpec, seed: int) -> PhantomSubject:
             pose=Pose(
                 left + drift_left * height_mm,
                 front + drift_front * height_mm,
-                math.radians(spec.rotation_deg) * rotation / 2.5,
+                math.radians(config.rotation_deg) * rotation / 2.5,
             ),
             rng=rng,
         )
         volume[..., z] = acquire(drawing.image, drawing.bias, fine_mm, scan, shape=shape, rng=rng)
         gray_matter[..., z] = average @ drawing.gray_matter @ average.T
         cord[..., z] = average @ drawing.cord @ average.T
-    affine = _affine(spec, [math.radians(spec.tilt_deg * tilt) for tilt in tilts])
+    affine = _affine(config, [math.radians(config.tilt_deg * tilt) for tilt in tilts])
     return PhantomSubject(
         image=_nifti(volume * np.float32(brightness), affine),
         gray_matter=_nifti(gray_matter, affine),
         cord=_nifti(cord, affine),
         mask=_nifti((gray_matter > 0.5).astype(np.uint8), affine),
         levels=tuple(round(float(level)) for level in levels),
-        spec=spec,
+        config=config,
         seed=seed,
     )
 
@@ -254,15 +254,15 @@ def _box_matrix(n_source: int, source_mm: float, n_target: int, target_mm: float
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def _affine(spec: PhantomSpec, tilts: list[float]) -> Floats:
+def _affine(config: PhantomConfig, tilts: list[float]) -> Floats:
     """Axes to the left, the front and up, tilted about left-right and front-back, centre at 0."""
     (cos_a, sin_a), (cos_b, sin_b) = ((math.cos(t), math.sin(t)) for t in tilts)
     about_left = np.array([[1, 0, 0], [0, cos_a, -sin_a], [0, sin_a, cos_a]])
     about_front = np.array([[cos_b, 0, sin_b], [0, 1, 0], [-sin_b, 0, cos_b]])
-    zooms = np.diag([-spec.spacing_mm, spec.spacing_mm, spec.slice_thickness_mm])
+    zooms = np.diag([-config.spacing_mm, config.spacing_mm, config.slice_thickness_mm])
     affine = np.eye(4)
     affine[:3, :3] = about_left @ about_front @ zooms
-    middle = np.array([spec.matrix_size - 1, spec.matrix_size - 1, spec.n_slices - 1]) / 2
+    middle = np.array([config.matrix_size - 1, config.matrix_size - 1, config.n_slices - 1]) / 2
     affine[:3, 3] = -affine[:3, :3] @ middle
     return affine
 

@@ -22,7 +22,7 @@ _MARGIN = 4
 
 
 @dataclass(frozen=True)
-class DomainSpec:
+class DomainConfig:
     """Ranges that `draw_slices` draws from.
 
     Attributes:
@@ -73,7 +73,7 @@ def draw_slices(
     *,
     size: int = 200,
     spacing_mm: float = 0.25,
-    spec: DomainSpec | None = None,
+    config: DomainConfig | None = None,
     start: int = 0,
 ) -> tuple[Floats, Floats]:
     """Draws training slices on the network's grid.
@@ -85,7 +85,7 @@ def draw_slices(
         seed: any non-negative integer.
         size: pixels along both sides.
         spacing_mm: width of a pixel.
-        spec: ranges; the default covers all contrasts and resolutions.
+        config: ranges; the default covers all contrasts and resolutions.
         start: number of the first slice.
 
     Returns:
@@ -99,24 +99,24 @@ def draw_slices(
     n, seed = checks.integer(1)("n", n), checks.integer(0)("seed", seed)
     size, start = checks.integer(16)("size", size), checks.integer(0)("start", start)
     spacing_mm = checks.number(0.05, 2)("spacing_mm", spacing_mm)
-    checks.optional(checks.instance(DomainSpec, "a DomainSpec"))("spec", spec)
-    spec = spec or DomainSpec()
+    checks.optional(checks.instance(DomainConfig, "a DomainConfig"))("config", config)
+    config = config or DomainConfig()
     slices, gray_matter = (np.empty((n, size, size), np.float32) for _ in range(2))
     for i in range(n):
         rng = np.random.default_rng((seed, start + i))
-        slices[i], gray_matter[i] = _draw_one(spec, size, spacing_mm, rng)
+        slices[i], gray_matter[i] = _draw_one(config, size, spacing_mm, rng)
     return slices, gray_matter
 
 
 def _draw_one(
-    spec: DomainSpec, size: int, spacing_mm: float, rng: np.random.Generator
+    config: DomainConfig, size: int, spacing_mm: float, rng: np.random.Generator
 ) -> tuple[Floats, Floats]:
     dials = Dials(rng.standard_normal(96))
-    contrast = str(rng.choice(CONTRASTS, p=np.divide(spec.contrast_weights, sum(spec.contrast_weights))))
-    region = int(rng.choice(3, p=np.divide(spec.region_weights, sum(spec.region_weights))))
+    contrast = str(rng.choice(CONTRASTS, p=np.divide(config.contrast_weights, sum(config.contrast_weights))))
+    region = int(rng.choice(3, p=np.divide(config.region_weights, sum(config.region_weights))))
     level = (dials.uniform(0.7, 8.2), dials.uniform(8.0, 17.5), dials.uniform(17.5, 20.8))[region]
-    missing, far_away = dials.chance(spec.empty), dials.chance(0.4)
-    reach = spec.off_centre_mm
+    missing, far_away = dials.chance(config.empty), dials.chance(0.4)
+    reach = config.off_centre_mm
     left, front = (min(reach, max(-reach, dials.normal(0.0, 0.45 * reach))) for _ in range(2))
     small, field_of_view = dials.chance(0.1), dials.uniform(0.62, 0.98)
     if small:
@@ -126,13 +126,13 @@ def _draw_one(
     if missing and far_away:
         front += math.copysign(size * spacing_mm * 0.5 + 12.0, front)
     wide_turn = dials.chance(0.3)
-    turn = dials.uniform(-spec.rotation_deg, spec.rotation_deg) if wide_turn else dials.normal(0.0, 4.0)
-    turn = max(-spec.rotation_deg, min(spec.rotation_deg, turn))
+    turn = dials.uniform(-config.rotation_deg, config.rotation_deg) if wide_turn else dials.normal(0.0, 4.0)
+    turn = max(-config.rotation_deg, min(config.rotation_deg, turn))
     bare = contrast == "exvivo" or (contrast == "random" and dials.chance(0.12))
     scene = Scene(20.9 if missing and not far_away else max(1.0, level), not missing or far_away, bare)
 
     tissues = draw_tissues(contrast, dials)
-    native = dials.log_uniform(*spec.spacing_mm)
+    native = dials.log_uniform(*config.spacing_mm)
     aspect, uneven, filled = dials.uniform(1.0, 1.5), dials.chance(0.3), dials.chance(0.4)
     grid = max(native / 2 if filled else native, _FINEST_GRID_MM)
     acquired = (native, native * aspect) if uneven and native < 0.6 else (native, native)
@@ -140,9 +140,9 @@ def _draw_one(
         dials,
         acquired_mm=acquired,
         grid_mm=grid,
-        contrast_to_noise=dials.log_uniform(*spec.contrast_to_noise) * (3.0 if bare else 1.0),
+        contrast_to_noise=dials.log_uniform(*config.contrast_to_noise) * (3.0 if bare else 1.0),
         gap=tissues["gray_matter"] - tissues["white_matter"],
-        slice_thickness_mm=dials.uniform(*spec.slice_thickness_mm),
+        slice_thickness_mm=dials.uniform(*config.slice_thickness_mm),
     )
     if contrast in ("psir", "random"):
         scan = replace(scan, offset=dials.uniform(0.0, 0.4))

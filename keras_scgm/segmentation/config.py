@@ -12,7 +12,7 @@ from keras_scgm.runtimes import check_choice
 
 
 @dataclass(frozen=True)
-class SegmentationSettings:
+class SegmentationConfig:
     """How an image is segmented; everything that a result depends on besides the image and the weights.
 
     Args:

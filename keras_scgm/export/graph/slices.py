@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceSpec
+from keras_scgm.export.graph.nifti import StoredImage
+from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceConfig
 
 Region = tuple[tf.Tensor, tf.Tensor]
 """int32 (2,) first and (2,) one past the last (right-left, posterior-anterior)."""
@@ -23,31 +23,31 @@ class Grid:
     """The resampled grid of an image.
 
     Args:
-        spec: the network's slices.
+        config: the network's slices.
         native_shape: int32 (2,), voxels of an axial slice (right-left, posterior-anterior).
         step: float64 (2,), native voxels per resampled pixel.
         shape: int32 (2,), pixels of the whole field of view.
         n_slices: int32 ().
     """
 
-    spec: SliceSpec
+    config: SliceConfig
     native_shape: tf.Tensor
     step: tf.Tensor
     shape: tf.Tensor
     n_slices: tf.Tensor
 
     @classmethod
-    def of(cls, image: StoredImage, spec: SliceSpec) -> Grid:
+    def of(cls, image: StoredImage, config: SliceConfig) -> Grid:
         native_shape = image.shape[:2]
         field_mm = tf.cast(native_shape, tf.float64) * image.in_plane_spacing_mm
-        shape = tf.maximum(1, tf.cast(tf.round(field_mm / spec.spacing_mm), tf.int32))
-        step = spec.spacing_mm / image.in_plane_spacing_mm
-        return cls(spec, native_shape, step, shape, image.shape[2])
+        shape = tf.maximum(1, tf.cast(tf.round(field_mm / config.spacing_mm), tf.int32))
+        step = config.spacing_mm / image.in_plane_spacing_mm
+        return cls(config, native_shape, step, shape, image.shape[2])
 
     @property
     def window(self) -> tf.Tensor:
         """int32 (2,): pixels of the network's window."""
-        return tf.constant([self.spec.size, self.spec.size])
+        return tf.constant([self.config.size, self.config.size])
 
     @property
     def centered_starts(self) -> tf.Tensor:
@@ -109,7 +109,7 @@ class Grid:
         ends = []
         for axis in (0, 1):
             pixels = self._pixels(axis, start[axis])
-            ends.append(extent(tf.logical_and(pixels >= -0.5, pixels <= self.spec.size - 1 + 0.5)))
+            ends.append(extent(tf.logical_and(pixels >= -0.5, pixels <= self.config.size - 1 + 0.5)))
         return tf.stack([ends[0][0], ends[1][0]]), tf.stack([ends[0][1], ends[1][1]])
 
     def _native_coordinates(self, axis: int, length: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
@@ -124,7 +124,7 @@ class Grid:
 
     def _window_coordinates(self, axis: int, start: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         first = tf.maximum(0, -start)
-        last = tf.minimum(self.spec.size - 1, self.shape[axis] - 1 - start)
+        last = tf.minimum(self.config.size - 1, self.shape[axis] - 1 - start)
         pixels = self._pixels(axis, start)[begin:end]
         return clip(pixels, tf.cast(first, tf.float64), tf.cast(last, tf.float64))
 

@@ -25,6 +25,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from keras_scgm_devserver import server as dev_server
+from keras_scgm_devserver.rest_format import FormatError, format_outputs, parse_document, parse_inputs
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -36,9 +38,7 @@ from tensorflow_serving.apis import (
 from tiny_serving import THRESHOLD, nifti_bytes, random_voxels, save_tiny_models
 
 from keras_scgm.errors import InputError
-from keras_scgm.serving import standin
-from keras_scgm.serving.rest_format import FormatError, format_outputs, parse_document, parse_inputs
-from keras_scgm.serving.warmup import WARMUP_FILE, WarmupRequest, read_warmup, write_warmup
+from keras_scgm.export.warmup import WARMUP_FILE, WarmupRequest, read_warmup, write_warmup
 
 REAL_SERVER = shutil.which("tensorflow_model_server")
 NIFTI = "/v1/models/gm_nifti"
@@ -72,7 +72,7 @@ def server(models):
         with real_server(models) as started:
             yield started
     else:
-        with standin.serve(standin.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
+        with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
             yield Server(address.rest_url, address.grpc)
 
 
@@ -182,8 +182,12 @@ def test_nifti_by_column_and_by_row_and_over_grpc_are_the_same(server, rest, pre
 
 
 def test_answers_say_which_version_gave_them(predict):
-    spec = predict("gm_nifti", nifti_bytes=[IMAGE]).model_spec
-    assert (spec.name, spec.version.value >= 1, spec.signature_name) == ("gm_nifti", True, "serving_default")
+    config = predict("gm_nifti", nifti_bytes=[IMAGE]).model_spec
+    assert (config.name, config.version.value >= 1, config.signature_name) == (
+        "gm_nifti",
+        True,
+        "serving_default",
+    )
 
 
 def test_status(rest, channel):
@@ -257,10 +261,10 @@ def test_a_fault_of_the_server_is_answered_and_logged(models, monkeypatch, capfd
     def broken(*_):
         raise RuntimeError("a fault\nof ours")
 
-    catalogue = standin.Catalogue.load(models)
-    monkeypatch.setattr(standin.ModelVersion, "predict", broken)
+    catalogue = dev_server.Catalogue.load(models)
+    monkeypatch.setattr(dev_server.ModelVersion, "predict", broken)
     body = json.dumps({"instances": [{"b64": base64.b64encode(b"x").decode()}]}).encode()
-    with standin.serve(catalogue, rest_port=0, grpc_port=0) as address:
+    with dev_server.serve(catalogue, rest_port=0, grpc_port=0) as address:
         with pytest.raises(urllib.error.HTTPError) as raised:
             urllib.request.urlopen(urllib.request.Request(f"{address.rest_url}{NIFTI}:predict", body))
         message = json.load(raised.value)["error"]
@@ -289,10 +293,10 @@ def place_of(url):
 
 def test_slow_callers_hold_no_threads_and_are_dropped(models):
     """Some send half a request line, some half a body, some nothing; the others are answered nevertheless."""
-    catalogue = standin.Catalogue.load(models)
+    catalogue = dev_server.Catalogue.load(models)
     starts = (b"", b"GET /v1/mod", b"POST /v1/models/gm_nifti:predict HTTP/1.1\r\nContent-Length: 9\r\n\r\nx")
-    limits = standin.Limits(connections=60, idle_seconds=2)
-    with standin.serve(catalogue, rest_port=0, grpc_port=0, limits=limits) as address, ExitStack() as held:
+    limits = dev_server.Limits(connections=60, idle_seconds=2)
+    with dev_server.serve(catalogue, rest_port=0, grpc_port=0, limits=limits) as address, ExitStack() as held:
         before = threading.active_count()
         slow = []
         for k in range(200):
@@ -313,9 +317,9 @@ def test_slow_callers_hold_no_threads_and_are_dropped(models):
 
 
 def test_bodies_over_the_limit_are_refused_before_they_are_read(models):
-    catalogue = standin.Catalogue.load(models)
-    limits = standin.Limits(body_bytes=3000)
-    with standin.serve(catalogue, rest_port=0, grpc_port=0, limits=limits) as address:
+    catalogue = dev_server.Catalogue.load(models)
+    limits = dev_server.Limits(body_bytes=3000)
+    with dev_server.serve(catalogue, rest_port=0, grpc_port=0, limits=limits) as address:
         with socket.create_connection(place_of(address.rest_url), timeout=30) as one:
             one.sendall(b"POST /v1/models/gm_nifti:predict HTTP/1.1\r\nContent-Length: 3001\r\n\r\n")
             assert one.recv(12) == b"HTTP/1.1 413"
@@ -335,10 +339,10 @@ def test_bodies_over_the_limit_are_refused_before_they_are_read(models):
 @pytest.mark.parametrize("layout", ["inputs", "instances"])
 def test_an_only_output_has_no_name(tmp_path, layout):
     """As in TensorFlow Serving's json_tensor.cc; clients of the `soft` signature of old exports met that."""
-    catalogue = standin.Catalogue.load(save_tiny_models(tmp_path, is_old=True))
+    catalogue = dev_server.Catalogue.load(save_tiny_models(tmp_path, is_old=True))
     body = json.dumps({"signature_name": "soft", layout: [encoded(IMAGE)]}).encode()
     with (
-        standin.serve(catalogue, rest_port=0, grpc_port=0) as address,
+        dev_server.serve(catalogue, rest_port=0, grpc_port=0) as address,
         urllib.request.urlopen(f"{address.rest_url}{NIFTI}:predict", body) as reply,
     ):
         answer = json.load(reply)
@@ -405,15 +409,15 @@ def test_answers_over_the_clients_default_limit(server):
 def test_versions_policies_and_labels(tmp_path):
     save_tiny_models(tmp_path, 1, threshold=100)
     save_tiny_models(tmp_path, 2, threshold=200)
-    assert set(standin.Catalogue.load(tmp_path).models["gm_nifti"].versions) == {2}
-    assert set(standin.Catalogue.load(tmp_path / "gm_nifti").models) == {"gm_nifti"}
+    assert set(dev_server.Catalogue.load(tmp_path).models["gm_nifti"].versions) == {2}
+    assert set(dev_server.Catalogue.load(tmp_path / "gm_nifti").models) == {"gm_nifti"}
     config = tmp_path / "models.config"
     config.write_text(
         'model_config_list { config { name: "gm" base_path: "/models/gm_nifti" model_platform: "tensorflow" '
         "model_version_policy { specific { versions: 1 versions: 2 } } "
         'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 } } }'
     )
-    catalogue = standin.Catalogue.load(tmp_path, config)
+    catalogue = dev_server.Catalogue.load(tmp_path, config)
     image = {"nifti_bytes": np.array([IMAGE], object)}
     for label, threshold in (("stable", 100), ("canary", 200), ("", 200)):
         areas = catalogue.version("gm", label=label).predict("", image)["area_mm2"]
@@ -440,39 +444,39 @@ def test_versions_policies_and_labels(tmp_path):
 def test_configurations_that_cannot_be_served(models, tmp_path, config, message):
     (tmp_path / "models.config").write_text(config)
     with pytest.raises(InputError, match=message):
-        standin.Catalogue.load(models, tmp_path / "models.config")
+        dev_server.Catalogue.load(models, tmp_path / "models.config")
 
 
 def test_folders_that_cannot_be_served(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        standin.Catalogue.load(tmp_path / "none")
+        dev_server.Catalogue.load(tmp_path / "none")
     with pytest.raises(InputError, match="holds no model with a numbered version"):
-        standin.Catalogue.load(tmp_path)
+        dev_server.Catalogue.load(tmp_path)
     (tmp_path / "gm" / "1").mkdir(parents=True)
     with pytest.raises(InputError, match="cannot be loaded"):
-        standin.Catalogue.load(tmp_path)
+        dev_server.Catalogue.load(tmp_path)
 
 
 def test_a_failing_warm_up_request_stops_the_load(tmp_path):
     folder = save_tiny_models(tmp_path) / "gm_nifti" / "1"
     write_warmup(folder, "gm_nifti", [WarmupRequest({"nifti_bytes": np.array([b"no image"], object)})])
     with pytest.raises(InputError, match="a warm-up request fails"):
-        standin.Catalogue.load(tmp_path)
+        dev_server.Catalogue.load(tmp_path)
 
 
 def test_ports_that_are_taken(models):
-    catalogue = standin.Catalogue({})
-    with standin.serve(catalogue, rest_port=0, grpc_port=0) as first:
+    catalogue = dev_server.Catalogue({})
+    with dev_server.serve(catalogue, rest_port=0, grpc_port=0) as first:
         port = int(first.rest_url.rsplit(":", 1)[1])
         with (
             pytest.raises(InputError, match="--rest-port"),
-            standin.serve(catalogue, rest_port=port, grpc_port=0),
+            dev_server.serve(catalogue, rest_port=port, grpc_port=0),
         ):
             pass
         port = int(first.grpc.rsplit(":", 1)[1])
         with (
             pytest.raises(InputError, match="--grpc-port"),
-            standin.serve(catalogue, rest_port=0, grpc_port=port),
+            dev_server.serve(catalogue, rest_port=0, grpc_port=port),
         ):
             pass
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, fields
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.json_spec import JsonSpec
+from keras_scgm.json_config import JsonConfig
 
 INTERPOLATIONS = ("nearest", "linear")
 
 
 @dataclass(frozen=True)
-class AugmentationSpec(JsonSpec):
+class AugmentationConfig(JsonConfig):
     """How far slices are changed at most; the defaults change nothing.
 
     Each sample draws each change once. Magnitudes are uniform between the two signs of their field, factors
@@ -48,8 +48,8 @@ class AugmentationSpec(JsonSpec):
 
     Example:
 
-    >>> spec = AugmentationSpec(rotation_degrees=10.0, flip_left_right=0.5)
-    >>> AugmentationSpec.from_json(spec.to_json()) == spec
+    >>> config = AugmentationConfig(rotation_degrees=10.0, flip_left_right=0.5)
+    >>> AugmentationConfig.from_json(config.to_json()) == config
     True
     """
 
@@ -100,9 +100,9 @@ _LIMITS: dict[str, tuple[float, ...]] = {
 }
 
 
-PRESETS: dict[str, AugmentationSpec] = {
-    "none": AugmentationSpec(),
-    "paper_challenge": AugmentationSpec(
+PRESETS: dict[str, AugmentationConfig] = {
+    "none": AugmentationConfig(),
+    "paper_challenge": AugmentationConfig(
         rotation_degrees=4.6,
         shift_px=6.0,
         scaling=0.02,
@@ -112,7 +112,7 @@ PRESETS: dict[str, AugmentationSpec] = {
         elastic_probability=0.3,
         channel_shift=0.1,
     ),
-    "paper_exvivo": AugmentationSpec(
+    "paper_exvivo": AugmentationConfig(
         rotation_degrees=10.0,
         shift_px=10.0,
         scaling=0.1,
@@ -122,7 +122,7 @@ PRESETS: dict[str, AugmentationSpec] = {
         elastic_probability=0.5,
         channel_shift=0.1,
     ),
-    "unet_aggressive": AugmentationSpec(
+    "unet_aggressive": AugmentationConfig(
         rotation_degrees=10.0,
         shift_px=24.0,
         scaling=0.1,
@@ -132,7 +132,7 @@ PRESETS: dict[str, AugmentationSpec] = {
         elastic_probability=0.5,
         channel_shift=0.2,
     ),
-    "strong": AugmentationSpec(
+    "strong": AugmentationConfig(
         rotation_degrees=20.0,
         shift_px=12.0,
         scaling=0.25,

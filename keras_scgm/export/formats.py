@@ -12,11 +12,11 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.export.check import golden_image
 from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.serving.golden import golden_image
-from keras_scgm.slices import SliceGeometry, SliceSpec, measure_intensities, read_windows
+from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
 NEEDS = {
@@ -60,25 +60,25 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     if keras.backend.backend() != "tensorflow":
         raise InputError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     model, card = load_network(weights)
-    spec = SliceSpec(**card.slices)  # type: ignore[arg-type]
+    config = SliceConfig(**card.slices)  # type: ignore[arg-type]
     target = folder / f"{card.name}{SUFFIXES[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")
     with staged(folder) as staging:
         made = staging / target.name
-        shape = (None, spec.size, spec.size, 1)
+        shape = (None, config.size, config.size, 1)
         signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
         with warnings.catch_warnings():
             # Keras 3.15 asks NumPy for a name of the past when it writes ONNX.
             warnings.simplefilter("ignore", FutureWarning)
             model.export(str(made), format=file_format, input_signature=signature, verbose=False)
-        _check(made, file_format, model, spec)
+        _check(made, file_format, model, config)
     return target
 
 
-def _check(path: Path, file_format: str, model: keras.Model, spec: SliceSpec) -> None:
+def _check(path: Path, file_format: str, model: keras.Model, config: SliceConfig) -> None:
     volume = volume_from_image(golden_image())
-    geometry = SliceGeometry.centered(volume, spec)
+    geometry = SliceGeometry.centered(volume, config)
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, volume.n_slices)
     expected = keras.ops.convert_to_numpy(model(slices, training=False))

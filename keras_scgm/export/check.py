@@ -5,14 +5,14 @@ import gzip
 import nibabel as nib
 import numpy as np
 
-from keras_scgm.datasets.phantom import PhantomSpec, draw_subject
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.export.graph.network import SLICES_ON_GPU
 from keras_scgm.localization import MIN_PROBES
-from keras_scgm.serving.graph_network import SLICES_ON_GPU
 
 
 def golden_image() -> nib.Nifti1Image:
     """A drawn cord, always the same; fine enough for its mask to tell half a percent of DSC."""
-    image = draw_subject(PhantomSpec(spacing_mm=0.25, matrix_size=200, n_slices=4), seed=4).image
+    image = draw_subject(PhantomConfig(spacing_mm=0.25, matrix_size=200, n_slices=4), seed=4).image
     data = np.asarray(image.dataobj)
     data = np.rint(255 * np.clip(data / np.percentile(data, 99.8), 0, 1))
     return nib.Nifti1Image(data.astype(np.uint8), image.affine)

@@ -7,9 +7,9 @@ from typing import Any
 import tensorflow as tf
 
 from keras_scgm.cropping import CROP_MM, MARGIN_MM
-from keras_scgm.serving.graph_network import compute
-from keras_scgm.serving.slices_graph import clip
-from keras_scgm.slices import ROUNDING_TOLERANCE, SliceSpec
+from keras_scgm.export.graph.network import compute
+from keras_scgm.export.graph.slices import clip
+from keras_scgm.slices import ROUNDING_TOLERANCE, SliceConfig
 
 
 def predict_some(
@@ -18,7 +18,7 @@ def predict_some(
     is_around: tf.Tensor,
     is_whole: tf.Tensor,
     network: Any,
-    spec: SliceSpec,
+    config: SliceConfig,
     threshold: float,
 ) -> tf.Tensor:
     """Probabilities of chosen windows, as `keras_scgm.cropping` computes them.
@@ -28,15 +28,15 @@ def predict_some(
         centers: float64 (slice, 2) pixels of the windows, where the cord is.
         is_around: bool (slice,), windows that are computed around the cord, and whole where that is not enough.
         is_whole: bool (slice,), windows that are computed whole.
-        network: as in `keras_scgm.serving.graph_network.compute`.
-        spec: the network's slices.
+        network: as in `keras_scgm.export.graph.network.compute`.
+        config: the network's slices.
         threshold: probability above which a pixel is gray matter.
 
     Returns:
         float32 (slice, rows, columns), 0 in windows that were not chosen.
     """
-    size, margin = round(CROP_MM / spec.spacing_mm), round(MARGIN_MM / spec.spacing_mm)
-    latest = spec.size - size
+    size, margin = round(CROP_MM / config.spacing_mm), round(MARGIN_MM / config.spacing_mm)
+    latest = config.size - size
     probabilities = tf.zeros_like(slices[..., 0])
     if latest <= 0 or not network.takes_crops:
         is_whole = tf.logical_or(is_whole, is_around)
@@ -63,7 +63,7 @@ def predict_some(
             low = tf.logical_and(starts[:, axis] > 0, tf.reduce_any(along[:, :margin], axis=1))
             high = tf.logical_and(starts[:, axis] < latest, tf.reduce_any(along[:, size - margin :], axis=1))
             is_unsure = tf.reduce_any([is_unsure, low, high], axis=0)
-        signature = tf.TensorSpec((spec.size, spec.size), tf.float32)
+        signature = tf.TensorSpec((config.size, config.size), tf.float32)
         around = tf.map_fn(put_back, (found, starts), fn_output_signature=signature)
         probabilities = tf.tensor_scatter_nd_update(probabilities, index, around)
         is_whole = tf.logical_or(is_whole, tf.scatter_nd(index, is_unsure, tf.shape(is_whole, tf.int64)))

@@ -32,6 +32,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 from google.protobuf.text_format import Parse, ParseError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from keras_scgm_devserver.rest_format import Arrays, FormatError, format_outputs, parse_document, parse_inputs
 from numpy.typing import NDArray
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
@@ -45,8 +46,7 @@ from waitress import wasyncore
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, log_traceback
-from keras_scgm.serving.rest_format import Arrays, FormatError, format_outputs, parse_document, parse_inputs
-from keras_scgm.serving.warmup import read_warmup
+from keras_scgm.export.warmup import read_warmup
 
 NAME = "keras_scgm development stand-in, not TensorFlow Serving"
 THREADS = 32
@@ -424,10 +424,10 @@ class _RestApplication:
         if match is None:
             raise _malformed("GET", path)
         name, number, label, wants_metadata = match.groups()
-        spec = name, _number(number), label or ""
+        config = name, _number(number), label or ""
         if not wants_metadata:
-            return _message_json(self._catalogue.status(*spec))
-        metadata = self._catalogue.metadata(*spec)
+            return _message_json(self._catalogue.status(*config))
+        metadata = self._catalogue.metadata(*config)
         signatures = get_model_metadata_pb2.SignatureDefMap()
         metadata.metadata["signature_def"].Unpack(signatures)
         document = {

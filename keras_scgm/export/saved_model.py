@@ -21,18 +21,18 @@ import tensorflow as tf
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.export.check import golden_image, warm_up_files
+from keras_scgm.export.graph.answer import PACKED, packed_answer, unpacked_answers
+from keras_scgm.export.graph.network import PRECISIONS, PROCESSOR, GraphNetwork, compute
+from keras_scgm.export.graph.nifti import read_nifti, require
+from keras_scgm.export.graph.segmentation import GraphConfig
+from keras_scgm.export.warmup import WarmupRequest, write_warmup
 from keras_scgm.files import staging_folder
 from keras_scgm.limits import MAX_REQUEST_FILES
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
-from keras_scgm.segmentation import Segmentation, SegmentationSettings, Segmenter
-from keras_scgm.serving.answer import PACKED, packed_answer, unpacked_answers
-from keras_scgm.serving.golden import golden_image, warm_up_files
-from keras_scgm.serving.graph_network import PRECISIONS, PROCESSOR, GraphNetwork, compute
-from keras_scgm.serving.nifti_graph import read_nifti, require
-from keras_scgm.serving.segmentation_graph import GraphSettings
-from keras_scgm.serving.warmup import WarmupRequest, write_warmup
+from keras_scgm.segmentation import Segmentation, SegmentationConfig, Segmenter
 
 SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
 BATCHING_FILE = "batching_params.pbtxt"
@@ -85,7 +85,7 @@ def export_saved_model(
 `probabilities` float32 and `mask` uint8, same shape |
     | | `raw` | the same in any unit; each slice is z-scored by itself | the same |
     | `gm_nifti` | `serving_default` | `nifti_bytes` string [n], .nii or .nii.gz files | `mask_bytes` string \
-[n], uncompressed .nii files on the grid of the inputs; and what `keras_scgm.serving.answer` lists of the volume \
+[n], uncompressed .nii files on the grid of the inputs; and what `keras_scgm.export.graph.answer` lists of the volume \
 and of each slice: areas, predicted Dice coefficient, verdict and its reason, warnings, provenance |
     | | `soft` | the same | the same, and `probability_bytes` string [n], float32 .nii files |
 
@@ -109,17 +109,17 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
     folder = checks.path("path", path)
     checks.one_of(PRECISIONS)("precision", precision)
     checks.one_of(("auto", "center"))("window", window)
-    segmenter = Segmenter(weights, SegmentationSettings(threshold=threshold, window=window))
+    segmenter = Segmenter(weights, SegmentationConfig(threshold=threshold, window=window))
     network = GraphNetwork(_models(weights), precision)
-    settings = GraphSettings(
-        segmenter.networks.spec, segmenter.threshold, window, segmenter.networks.knows_dark
+    settings = GraphConfig(
+        segmenter.networks.config, segmenter.threshold, window, segmenter.networks.knows_dark
     )
     provenance = {**segmenter.provenance, "precision": precision}
     card = json.dumps(provenance, indent=2) + "\n"
     expected = segmenter.segment(golden_image())
     with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
-        size = settings.spec.size
+        size = settings.config.size
         slices = slices_endpoints(network, settings)
         _save(slices_folder, slices, network, card)
         write_warmup(
@@ -132,7 +132,7 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
             ],
         )
         # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
-        batching = files("keras_scgm.serving").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
+        batching = files("keras_scgm.export").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
         nifti = nifti_endpoints(network, settings, json.dumps(provenance))
         _save(nifti_folder, nifti, network, card)
@@ -161,10 +161,10 @@ Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
 """Name of a signature -> its function."""
 
 
-def slices_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoints:
+def slices_endpoints(network: GraphNetwork, settings: GraphConfig) -> Endpoints:
     """The signatures of `gm_slices` (see `export_saved_model`)."""
-    shape = [None, settings.spec.size, settings.spec.size, 1]
-    spec = [tf.TensorSpec(shape, tf.float32, name="slices")]
+    shape = [None, settings.config.size, settings.config.size, 1]
+    config = [tf.TensorSpec(shape, tf.float32, name="slices")]
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.reshape(compute(network, slices), tf.shape(slices))
@@ -173,12 +173,12 @@ def slices_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoint
             "mask": tf.cast(probabilities > settings.threshold, tf.uint8),
         }
 
-    @tf.function(input_signature=spec, autograph=False)
+    @tf.function(input_signature=config, autograph=False)
     def normalized(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         # Without this check, a request of another shape ends the server's process.
         return predict(_finite(tf.ensure_shape(slices, shape)))
 
-    @tf.function(input_signature=spec, autograph=False)
+    @tf.function(input_signature=config, autograph=False)
     def raw(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         slices = _finite(tf.ensure_shape(slices, shape))
         mean = tf.reduce_mean(slices, axis=(1, 2, 3), keepdims=True)
@@ -188,7 +188,7 @@ def slices_endpoints(network: GraphNetwork, settings: GraphSettings) -> Endpoint
     return {"serving_default": normalized, "raw": raw}
 
 
-def nifti_endpoints(network: GraphNetwork, settings: GraphSettings, provenance: str) -> Endpoints:
+def nifti_endpoints(network: GraphNetwork, settings: GraphConfig, provenance: str) -> Endpoints:
     """The signatures of `gm_nifti` (see `export_saved_model`).
 
     Args:
@@ -196,7 +196,7 @@ def nifti_endpoints(network: GraphNetwork, settings: GraphSettings, provenance: 
         settings: of the segmentation.
         provenance: JSON text that every answer carries.
     """
-    spec = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
+    config = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
     file_spec = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
 
     @tf.function(input_signature=file_spec, autograph=False)
@@ -210,11 +210,11 @@ def nifti_endpoints(network: GraphNetwork, settings: GraphSettings, provenance: 
             answer = {**{name: packed[name] for name in images}, **unpacked_answers(packed)}
             return {**answer, "provenance": tf.fill(tf.shape(nifti_bytes), provenance)}
 
-    @tf.function(input_signature=spec, autograph=False)
+    @tf.function(input_signature=config, autograph=False)
     def masks(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(nifti_bytes, ["mask_bytes"])
 
-    @tf.function(input_signature=spec, autograph=False)
+    @tf.function(input_signature=config, autograph=False)
     def probabilities(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(nifti_bytes, ["mask_bytes", "probability_bytes"])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from keras_scgm.export.graph.nifti import StoredImage, filled
 from keras_scgm.images import LABELS, MAX_LABEL, MIN_VOXELS_PER_VALUE, NAMED_VALUES
-from keras_scgm.serving.nifti_graph import StoredImage, filled
 
 
 def require_image(image: StoredImage) -> None:

@@ -10,7 +10,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 
 
-class JsonSpec:
+class JsonConfig:
     """Base of the frozen dataclasses that hold a user's settings."""
 
     def to_json(self) -> str:

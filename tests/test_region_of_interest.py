@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from keras_scgm.cropping import CROP_MM, MARGIN_MM, predict_around
+from keras_scgm.export.graph.region_of_interest import predict_some
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
-from keras_scgm.serving.cropping_graph import predict_some
-from keras_scgm.slices import SliceSpec, read_windows
+from keras_scgm.slices import SliceConfig, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
 CROP, MARGIN = round(CROP_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
@@ -78,8 +78,8 @@ def test_the_threshold_decides_what_is_computed_whole():
 
 
 def test_the_graph_of_an_export_does_the_same():
-    spec = SliceSpec(spacing_mm=SPACING_MM, size=WINDOW)
-    in_graph = tf.function(lambda *given: predict_some(*given, Recorder(), spec, 0.5))
+    config = SliceConfig(spacing_mm=SPACING_MM, size=WINDOW)
+    in_graph = tf.function(lambda *given: predict_some(*given, Recorder(), config, 0.5))
     expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM, 0.5)
     some = np.arange(len(SLICES)) % 3
     for is_around, is_whole in ((some >= 0, some < 0), (some < 0, some >= 0), (some == 0, some == 1)):
@@ -100,7 +100,7 @@ def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
     volume = read_volume(reference / "invivo" / "t2s_uncropped.nii.gz")
     network = Ensemble(weights)
     assert network.takes_crops
-    windows = windows_on_cord(volume, network.spec, network.predict)
+    windows = windows_on_cord(volume, network.config, network.predict)
     assert windows.cord is not None
     slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
     shown = []
@@ -109,7 +109,7 @@ def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
         shown.append((len(slices), crops is None))
         return network.predict(slices, crops)
 
-    around = predict_around(recording, slices, windows.cord, network.spec.spacing_mm, 0.5) > 0.5
+    around = predict_around(recording, slices, windows.cord, network.config.spacing_mm, 0.5) > 0.5
     whole = network.predict(slices) > 0.5
     assert shown == [(volume.n_slices, False)]
     assert 2 * np.count_nonzero(around & whole) >= 0.9995 * (around.sum() + whole.sum())

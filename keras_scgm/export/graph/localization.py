@@ -1,6 +1,6 @@
 """The search of `keras_scgm.localization` in TensorFlow's core operations, in the same order.
 
-The network must not be called from a condition (see `keras_scgm.serving.graph_network.compute`), so every stage of the
+The network must not be called from a condition (see `keras_scgm.export.graph.network.compute`), so every stage of the
 search is there always, with no slices to look at if it is not wanted.
 """
 
@@ -12,6 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_scgm.export.graph.network import GraphNetwork, compute
+from keras_scgm.export.graph.nifti import StoredImage
+from keras_scgm.export.graph.slices import (
+    Grid,
+    Statistics,
+    clip,
+    is_varied,
+    measure,
+    measure_all,
+    read_windows,
+)
 from keras_scgm.localization import (
     CANDIDATES,
     EVIDENCE_DECIMALS,
@@ -27,17 +38,6 @@ from keras_scgm.localization import (
     SIZE_DIVISOR,
     STEP_COST,
     TILE_OVERLAP,
-)
-from keras_scgm.serving.graph_network import GraphNetwork, compute
-from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.serving.slices_graph import (
-    Grid,
-    Statistics,
-    clip,
-    is_varied,
-    measure,
-    measure_all,
-    read_windows,
 )
 from keras_scgm.slices import ROUNDING_TOLERANCE
 
@@ -115,7 +115,7 @@ class _Track(NamedTuple):
         """int32 (slice, 2): first pixels of windows around the cord, in the middle if no probe shows it."""
 
         def around() -> tf.Tensor:
-            first = self.centers_of_all(grid) - (grid.spec.size - 1) / 2
+            first = self.centers_of_all(grid) - (grid.config.size - 1) / 2
             return tf.cast(tf.round(first + ROUNDING_TOLERANCE), tf.int32)
 
         return tf.cond(tf.reduce_any(self.is_seen), around, lambda: grid.centered_starts)
@@ -125,7 +125,7 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     """Windows that hold the cord."""
     middle = _tracked(image, grid, grid.centered_starts, network)
     look_further = tf.logical_and(
-        tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.spec.size
+        tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.config.size
     )
     elsewhere = _search(image, grid, network, look_further)
     around = _tracked(image, grid, elsewhere.starts_around(grid), network, tf.reduce_any(elsewhere.is_seen))
@@ -137,8 +137,8 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     )
     track = tf.cond(around.is_convincing, lambda: around, lambda: otherwise)
     offsets = track.centers - tf.cast(tf.gather(track.starts, track.probes), tf.float64)
-    offsets -= (grid.spec.size - 1) / 2
-    is_off = tf.reduce_any(tf.abs(offsets) > grid.spec.size / 4, axis=1)
+    offsets -= (grid.config.size - 1) / 2
+    is_off = tf.reduce_any(tf.abs(offsets) > grid.config.size / 4, axis=1)
     must_move = tf.logical_and(track.is_convincing, tf.reduce_any(tf.logical_and(is_off, track.is_seen)))
     again = _tracked(image, grid, track.starts_around(grid), network, must_move)
     moved = tf.cond(again.is_convincing, lambda: again, lambda: track.in_windows_of(again))
@@ -175,7 +175,7 @@ def _tracked(
 
 def _search(image: StoredImage, grid: Grid, network: GraphNetwork, is_wanted: tf.Tensor) -> _Track:
     """The cord anywhere in the field of view, in a few probes."""
-    window_px = grid.spec.size**2 * tf.cast(grid.n_slices, tf.float64)
+    window_px = grid.config.size**2 * tf.cast(grid.n_slices, tf.float64)
     budget_px = tf.minimum(tf.maximum(tf.round(SEARCH_SHARE * window_px), MIN_SEARCH_PX), MAX_BUDGET_PX)
     budget_px = tf.cast(budget_px, tf.int32)
     field = _field_shape(grid, budget_px)
@@ -229,7 +229,7 @@ def _track(
 
     def peaks(case: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         inside = grid.clear_past_field(case[0][tf.newaxis], case[1][tf.newaxis])[0]
-        places, areas_mm2 = _peaks(inside, grid.spec.spacing_mm)
+        places, areas_mm2 = _peaks(inside, grid.config.spacing_mm)
         return places + tf.cast(case[1], tf.float64), areas_mm2
 
     signature = (tf.TensorSpec([CANDIDATES, 2], tf.float64), tf.TensorSpec([CANDIDATES], tf.float64))
@@ -238,7 +238,7 @@ def _track(
     )
     chosen = tf.cond(
         tf.size(probes) > 0,
-        lambda: _best_path(centers * grid.spec.spacing_mm, areas_mm2),
+        lambda: _best_path(centers * grid.config.spacing_mm, areas_mm2),
         lambda: tf.zeros(0, tf.int32),
     )
     is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2

@@ -11,13 +11,13 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
-from keras_scgm.augmentation import AugmentationSpec
-from keras_scgm.json_spec import JsonSpec
+from keras_scgm.augmentation import AugmentationConfig
+from keras_scgm.json_config import JsonConfig
 from keras_scgm.models import BUILDERS
 
 
 @dataclass(frozen=True)
-class TrainingSpec(JsonSpec):
+class TrainingConfig(JsonConfig):
     """How a network is trained; with its data, everything that the weights depend on.
 
     The defaults are the paper's protocol for the challenge (3.4).
@@ -50,8 +50,8 @@ class TrainingSpec(JsonSpec):
 
     Example:
 
-    >>> spec = TrainingSpec(epochs=10, seed=1)
-    >>> TrainingSpec.from_json(spec.to_json()) == spec
+    >>> config = TrainingConfig(epochs=10, seed=1)
+    >>> TrainingConfig.from_json(config.to_json()) == config
     True
     """
 
@@ -68,7 +68,7 @@ class TrainingSpec(JsonSpec):
     rate_per: Literal["epoch", "step"] = "epoch"
     cross_entropy_weight: float = 0.0
     average: float = 0.0
-    augmentation: AugmentationSpec = AUGMENTATIONS["paper_challenge"]
+    augmentation: AugmentationConfig = AUGMENTATIONS["paper_challenge"]
     seed: int = 0
     mixed_precision: bool = False
     xla: bool = False
@@ -89,7 +89,7 @@ class TrainingSpec(JsonSpec):
             rate_per=checks.one_of(("epoch", "step")),
             cross_entropy_weight=checks.number(0),
             average=checks.number(0, below=1),
-            augmentation=checks.instance(AugmentationSpec, "an AugmentationSpec"),
+            augmentation=checks.instance(AugmentationConfig, "an AugmentationConfig"),
             seed=checks.seed,
             mixed_precision=checks.flag,
             xla=checks.flag,
@@ -103,7 +103,7 @@ class TrainingSpec(JsonSpec):
     @classmethod
     def from_values(cls, values: Any) -> Self:
         if isinstance(values, dict) and "augmentation" in values:
-            values = {**values, "augmentation": AugmentationSpec.from_values(values["augmentation"])}
+            values = {**values, "augmentation": AugmentationConfig.from_values(values["augmentation"])}
         return super().from_values(values)
 
 
@@ -119,11 +119,11 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value
 
 
-PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
+PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
     {
-        "challenge": TrainingSpec(),
-        "exvivo": TrainingSpec(epochs=600, augmentation=AUGMENTATIONS["paper_exvivo"]),
-        "quick": TrainingSpec(
+        "challenge": TrainingConfig(),
+        "exvivo": TrainingConfig(epochs=600, augmentation=AUGMENTATIONS["paper_exvivo"]),
+        "quick": TrainingConfig(
             arguments={"dropout": 0.0, "batch_norm_momentum": 0.95},
             window_px=128,
             epochs=4,
@@ -133,7 +133,7 @@ PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
             rate_per="step",
             cross_entropy_weight=10.0,
             average=0.97,
-            augmentation=AugmentationSpec(
+            augmentation=AugmentationConfig(
                 rotation_degrees=8.0,
                 shift_px=10.0,
                 scaling=0.12,
@@ -151,7 +151,7 @@ PRESETS: Mapping[str, TrainingSpec] = MappingProxyType(
                 intensity_probability=0.4,
             ),
         ),
-        "synthetic": TrainingSpec(
+        "synthetic": TrainingConfig(
             arguments={"dropout": 0.0, "batch_norm_momentum": 0.99},
             epochs=24,
             steps_per_epoch=100,

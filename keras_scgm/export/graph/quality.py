@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_scgm.export.graph.slices import extents
 from keras_scgm.quality import (
     BORDER_MM,
     DARK,
@@ -38,7 +39,6 @@ from keras_scgm.quality import (
     SliceFeatures,
     fitted_model,
 )
-from keras_scgm.serving.slices_graph import extents
 from keras_scgm.slices import ROUNDING_TOLERANCE
 
 FEATURES = tuple(each.name for each in fields(SliceFeatures) if each.name != "pixels")

@@ -23,10 +23,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_scgm.serving.graph_network import GraphNetwork
-from keras_scgm.serving.nifti_graph import StoredImage, to_bytes
-from keras_scgm.serving.quality_graph import column
-from keras_scgm.serving.segmentation_graph import GraphSettings, segment
+from keras_scgm.export.graph.network import GraphNetwork
+from keras_scgm.export.graph.nifti import StoredImage, to_bytes
+from keras_scgm.export.graph.quality import column
+from keras_scgm.export.graph.segmentation import GraphConfig, segment
 
 NUMBERS = {
     "predicted_dsc": tf.float64,
@@ -58,7 +58,7 @@ PACKED = ("numbers", "slice_numbers", *TEXTS, *SLICE_TEXTS)
 _START = "."
 
 
-def packed_answer(image: StoredImage, network: GraphNetwork, settings: GraphSettings) -> dict[str, tf.Tensor]:
+def packed_answer(image: StoredImage, network: GraphNetwork, settings: GraphConfig) -> dict[str, tf.Tensor]:
     """Segment an image: string () `mask_bytes` and `probability_bytes`, and those of `PACKED`."""
     result = segment(image, network, settings)
     quality, measured = result.quality, result.measurements

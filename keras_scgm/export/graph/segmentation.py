@@ -9,14 +9,12 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
-from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES, NO_CORD
-from keras_scgm.serving.cropping_graph import predict_some
-from keras_scgm.serving.detached_pieces_graph import remove_detached
-from keras_scgm.serving.graph_network import GraphNetwork
-from keras_scgm.serving.images_graph import require_image
-from keras_scgm.serving.localization_graph import Windows, fixed_windows, windows_on_cord
-from keras_scgm.serving.nifti_graph import StoredImage
-from keras_scgm.serving.quality_graph import (
+from keras_scgm.export.graph.detached_pieces import remove_detached
+from keras_scgm.export.graph.images import require_image
+from keras_scgm.export.graph.localization import Windows, fixed_windows, windows_on_cord
+from keras_scgm.export.graph.network import GraphNetwork
+from keras_scgm.export.graph.nifti import StoredImage
+from keras_scgm.export.graph.quality import (
     FEATURES,
     Doubt,
     Quality,
@@ -29,22 +27,24 @@ from keras_scgm.serving.quality_graph import (
     quality_warnings,
     slice_features,
 )
-from keras_scgm.serving.slices_graph import Grid, Region, Statistics, extents, is_varied, read_windows
-from keras_scgm.slices import EDGE_MM, SliceSpec
+from keras_scgm.export.graph.region_of_interest import predict_some
+from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
+from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES, NO_CORD
+from keras_scgm.slices import EDGE_MM, SliceConfig
 
 
 @dataclass(frozen=True)
-class GraphSettings:
+class GraphConfig:
     """What is fixed when a graph is made.
 
     Args:
-        spec: the network's slices.
+        config: the network's slices.
         threshold: probability above which a voxel of the image's grid is gray matter.
         window: "auto" finds the cord, "center" is the middle of the field of view.
         knows_dark: whether the network knows gray matter that is darker than white matter.
     """
 
-    spec: SliceSpec
+    config: SliceConfig
     threshold: float
     window: Literal["auto", "center"] = "auto"
     knows_dark: bool = False
@@ -92,10 +92,10 @@ class Measurements(NamedTuple):
     removed_mm2: tf.Tensor
 
 
-def segment(image: StoredImage, network: GraphNetwork, settings: GraphSettings) -> Result:
+def segment(image: StoredImage, network: GraphNetwork, settings: GraphConfig) -> Result:
     """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
     require_image(image)
-    grid = Grid.of(image, settings.spec)
+    grid = Grid.of(image, settings.config)
     if settings.window == "auto":
         windows = windows_on_cord(image, grid, network)
     else:
@@ -120,7 +120,7 @@ def segment(image: StoredImage, network: GraphNetwork, settings: GraphSettings) 
 
 
 def _predict(
-    normalized: tf.Tensor, windows: Windows, network: GraphNetwork, settings: GraphSettings
+    normalized: tf.Tensor, windows: Windows, network: GraphNetwork, settings: GraphConfig
 ) -> tf.Tensor:
     """float32 (slice, rows, columns): probabilities in windows, 0 in empty ones."""
     known = windows.looked_at[:, tf.newaxis]
@@ -129,7 +129,7 @@ def _predict(
     is_around = tf.logical_and(is_new, tf.logical_and(windows.is_found, settings.window == "auto"))
     is_whole = tf.logical_and(is_new, tf.logical_not(is_around))
     probabilities = predict_some(
-        normalized, windows.cord, is_around, is_whole, network, settings.spec, settings.threshold
+        normalized, windows.cord, is_around, is_whole, network, settings.config, settings.threshold
     )
     return tf.tensor_scatter_nd_update(probabilities, known, windows.probabilities)
 
@@ -140,11 +140,11 @@ def _take_in(
     windows: Windows,
     normalized: tf.Tensor,
     probabilities: tf.Tensor,
-    settings: GraphSettings,
+    settings: GraphConfig,
 ) -> tuple[tf.Tensor, tf.Tensor, Measurements, tf.Tensor]:
     """Resamples predictions to the native grid and measures them, slice by slice: mask, probabilities on that grid,
     measurements and quality features."""
-    threshold, spacing_mm = settings.threshold, grid.spec.spacing_mm
+    threshold, spacing_mm = settings.threshold, grid.config.spacing_mm
     steps = windows.cord_steps
     voxel_mm = tf.sqrt(image.voxel_area_mm2)
 
@@ -198,7 +198,7 @@ def _take_in(
         tf.TensorArray(dtype, size=grid.n_slices, infer_shape=False, element_shape=shape)
         for dtype, shape in zip(types, shapes, strict=True)
     ]
-    below = no_slice_below([grid.spec.size] * 2)
+    below = no_slice_below([grid.config.size] * 2)
     _, _, arrays = tf.while_loop(
         lambda index, *_: index < grid.n_slices,
         add,
@@ -251,7 +251,7 @@ def _warnings(
     of_anatomy: Sequence[Doubt],
     measurements: Measurements,
     quality: Quality,
-    settings: GraphSettings,
+    settings: GraphConfig,
 ) -> tf.Tensor:
     """The warnings of `keras_scgm.segmentation`, in its words and order."""
     statistics = windows.statistics

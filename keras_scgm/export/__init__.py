@@ -1,0 +1,1 @@
+"""SavedModels for TensorFlow Serving, and networks in other formats."""

@@ -1,1 +1,0 @@
-"""SavedModels for TensorFlow Serving, and a development stand-in for the server."""

@@ -1,0 +1,1 @@
+"""A development server that speaks the REST and gRPC of TensorFlow Serving."""
