@@ -42,13 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print("raters    contour_mm  DSC_mean  DSC_std  seeds")
     for mode, width_mm in WAYS:
         slices = load_slices(
-            find_challenge(options.output / "train"), SliceConfig(size=quick.window_px), mode, width_mm
+            find_challenge(options.output / "train"), SliceConfig(window_px=quick.window_px), mode, width_mm
         )
         scores = []
         for seed in range(options.seeds):
             config = replace(
                 quick,
-                arguments={**quick.arguments, "filters": options.filters},
+                model_kwargs={**quick.model_kwargs, "filters": options.filters},
                 epochs=1,
                 steps_per_epoch=options.steps,
                 seed=seed,

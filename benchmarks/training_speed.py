@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     images = (images - images.mean()) / images.std()
     batch = images[..., np.newaxis], masks[..., np.newaxis]
     keras.utils.set_random_seed(0)
-    config = TrainingConfig(architecture=options.architecture, arguments={"dropout": 0.0})
+    config = TrainingConfig(architecture=options.architecture, model_kwargs={"dropout": 0.0})
     network = build_network(config)
     models = {
         "plain Keras": keras.models.clone_model(network),

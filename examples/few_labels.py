@@ -46,13 +46,13 @@ FINE_TUNING = TrainingConfig(
     learning_rate=3e-5,
     rate_per="step",
     cross_entropy_weight=1.0,
-    average=0.9,
+    ema_momentum=0.9,
     augmentation=AugmentationConfig(flip_left_right=0.5),
 )
 """Few and small steps, on slices as sharp as they are: what turns or scales them also blurs them."""
 
 FROM_SCRATCH = TrainingConfig(
-    arguments={"dropout": 0.0, "batch_norm_momentum": 0.95},
+    model_kwargs={"dropout": 0.0, "batch_norm_momentum": 0.95},
     window_px=128,
     epochs=5,
     steps_per_epoch=60,
@@ -60,7 +60,7 @@ FROM_SCRATCH = TrainingConfig(
     learning_rate=0.003,
     rate_per="step",
     cross_entropy_weight=10.0,
-    average=0.95,
+    ema_momentum=0.95,
     augmentation=AUGMENTATIONS["strong"],
 )
 
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         weights, seeds = tiny_weights(folder), 1
         tiny = {"epochs": 1, "steps_per_epoch": 2}
         fine_tuning = replace(fine_tuning, **tiny)
-        from_scratch = replace(from_scratch, arguments={"filters": 2}, **tiny)
+        from_scratch = replace(from_scratch, model_kwargs={"filters": 2}, **tiny)
     n_slices = read_volume(image).n_slices
     split = evenly_spaced_split(n_slices, options.labelled, 0, n_slices - options.labelled)
     volume = AnnotatedVolume(image, (mask,), subject_id=image.name)
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         architecture=card.architecture,
         initial_weights=cooled(network, load_slices([labelled], SliceConfig()).images, folder),
         # Without the statistics of its own batches, dropout would shift what the later layers see.
-        arguments={**card.arguments, "dropout": 0.0},
+        model_kwargs={**card.model_kwargs, "dropout": 0.0},
         # Nor can four slices replace the statistics of all that the weights were made from.
         frozen_layers=tuple(
             layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
@@ -109,7 +109,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     print(f"{weights}, as it is: {volume_dice(Segmenter(weights), others):.4f}")
 
     for name, config in (("fine-tuned", fine_tuning), ("from scratch", from_scratch)):
-        slices = load_slices([labelled], SliceConfig(size=config.window_px))
+        slices = load_slices([labelled], SliceConfig(window_px=config.window_px))
         scores = []
         for seed in range(seeds):
             place = folder / f"{name.replace(' ', '_')}_{seed}"

@@ -37,7 +37,7 @@ SPEC = TrainingConfig(
     learning_rate=1e-4,
     rate_per="step",
     cross_entropy_weight=1.0,
-    average=0.99,
+    ema_momentum=0.99,
     augmentation=AUGMENTATIONS["paper_challenge"],
 )
 
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         config,
         architecture=card.architecture,
         # Without the statistics of its own batches, dropout would shift what the later layers see.
-        arguments={**card.arguments, "dropout": 0.0},
+        model_kwargs={**card.model_kwargs, "dropout": 0.0},
         initial_weights=cooled(network, folder),
         frozen_layers=(*convolutions, *statistics),
     )

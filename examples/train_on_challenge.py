@@ -34,7 +34,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     config = replace(PRESETS["challenge"], epochs=options.epochs)
     data = options.data
     if options.quick:
-        config = replace(config, arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
+        config = replace(config, model_kwargs={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
     if data is None:
         data = folder / "drawn"
         sites = {1: replace(SITES[1], n_slices=2)} if options.quick else SITES

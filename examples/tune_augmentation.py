@@ -21,11 +21,11 @@ from keras_scgm.training import TrainingConfig, annotated_source
 from keras_scgm.tuning import TuningConfig, tune
 
 TRAINING = TrainingConfig(
-    arguments={"filters": 16, "batch_norm_momentum": 0.9},
+    model_kwargs={"filters": 16, "batch_norm_momentum": 0.9},
     epochs=10,
     rate_per="step",
     cross_entropy_weight=1.0,
-    average=0.9,
+    ema_momentum=0.9,
 )
 
 
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: argparse.Namespace, folder: Path) -> None:
     training, tuning, data = TRAINING, TuningConfig(trials=options.trials), options.data
     if options.quick:
-        training = replace(training, arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
+        training = replace(training, model_kwargs={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
         tuning = replace(tuning, trials=2)
     if data is None:
         data = folder / "drawn"

@@ -121,7 +121,7 @@ def windows_on_cord(volume: Volume, config: SliceConfig, predict: Predict) -> Wi
     """
     middle = SliceGeometry.centered(volume, config)
     windows, track = _tracked(volume, middle, predict)
-    if not track.is_convincing and max(middle.resampled_shape) > config.size:
+    if not track.is_convincing and max(middle.resampled_shape) > config.window_px:
         elsewhere = _search(volume, middle, predict)
         if len(elsewhere.slices):
             around, track_there = _tracked(volume, _around(elsewhere, middle, volume.n_slices), predict)

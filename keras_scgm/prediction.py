@@ -99,7 +99,7 @@ def _load(weights: Weights) -> tuple[Network, WeightsCard]:
         card = WeightsCard(
             name=weights.name,
             architecture=weights.name,
-            arguments={},
+            model_kwargs={},
             file="model.keras",
             sha256=_sha256_of_model(weights),
         )
@@ -132,8 +132,8 @@ def _folded(path: Path, card: WeightsCard) -> FoldedNetwork | None:
         return None
     filters, rates = folded.filters, list(folded.dilation_rates)
     as_described = (
-        card.arguments.get("filters") == filters
-        and list(card.arguments.get("dilation_rates", rates)) == rates
+        card.model_kwargs.get("filters") == filters
+        and list(card.model_kwargs.get("dilation_rates", rates)) == rates
     )
     return folded if as_described else None
 

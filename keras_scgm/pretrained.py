@@ -47,11 +47,11 @@ class WeightsCard:
     Args:
         name: What users call the weights.
         architecture: Name of the builder, e.g. "DilatedGMNet".
-        arguments: The builder's arguments that fix the network.
+        model_kwargs: The builder's arguments that fix the network.
         file: Name of the file, without a folder.
         sha256: Hash of the file, 64 lower-case hexadecimal digits.
         url: Where the file is downloaded from, or None when it comes with the package.
-        slices: "spacing_mm", the pixel size of a slice in plane, and "size", its height and width in pixels.
+        slices: "spacing_mm", the pixel size of a slice in plane, and "window_px", its height and width in pixels.
         normalization: How intensities are normalized; "zscore_volume": the windowed volume to mean 0 and
             standard deviation 1.
         threshold: Probability from which a voxel is gray matter.
@@ -67,11 +67,11 @@ class WeightsCard:
 
     name: str
     architecture: str
-    arguments: dict[str, Any]
+    model_kwargs: dict[str, Any]
     file: str
     sha256: str
     url: str | None = None
-    slices: dict[str, float] = field(default_factory=lambda: {"spacing_mm": 0.25, "size": 200})
+    slices: dict[str, float] = field(default_factory=lambda: {"spacing_mm": 0.25, "window_px": 200})
     normalization: str = "zscore_volume"
     threshold: float = 0.5
     threshold_space: str = "native"
@@ -87,7 +87,7 @@ class WeightsCard:
         for key in ("name", "architecture", "file", "data", "licence", "limits", "citation"):
             value = getattr(self, key)
             self._require(key, isinstance(value, str) and value.strip() != "", "a text")
-        for key in ("arguments", "slices"):
+        for key in ("model_kwargs", "slices"):
             self._require(key, isinstance(getattr(self, key), dict), "a mapping")
         self._require(
             "file",
@@ -100,15 +100,15 @@ class WeightsCard:
             "64 lower-case hexadecimal digits",
         )
         self._require("url", self.url is None or (isinstance(self.url, str) and "://" in self.url), "a URL")
-        spacing_mm, size = self.slices.get("spacing_mm"), self.slices.get("size")
+        spacing_mm, size = self.slices.get("spacing_mm"), self.slices.get("window_px")
         self._require(
             "slices",
-            set(self.slices) == {"spacing_mm", "size"}
+            set(self.slices) == {"spacing_mm", "window_px"}
             and isinstance(spacing_mm, (int, float))
             and spacing_mm > 0
             and isinstance(size, int)
             and size > 0,
-            'a positive "spacing_mm" and a positive integer "size"',
+            'a positive "spacing_mm" and a positive integer "window_px"',
         )
         self._require("normalization", self.normalization == "zscore_volume", '"zscore_volume"')
         for key in ("threshold", "paper_threshold"):
@@ -198,7 +198,7 @@ def weights_card(name: str) -> WeightsCard:
     Example:
 
     >>> card = weights_card("large")
-    >>> card.architecture, card.arguments["filters"], card.threshold
+    >>> card.architecture, card.model_kwargs["filters"], card.threshold
     ('DilatedGMNet', 64, 0.5)
     """
     checks.text("name of weights", name)
@@ -283,8 +283,8 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
             raise InputError(
                 f"weights={name_or_path!r} needs the architecture {card.architecture}, received {architecture}"
             )
-        channels = card.arguments.get("input_shape", (None, None, 1))[-1]
-        described = {"classes": 1, **card.arguments, "channels": channels}
+        channels = card.model_kwargs.get("input_shape", (None, None, 1))[-1]
+        described = {"classes": 1, **card.model_kwargs, "channels": channels}
         for argument, value in arguments.items():
             needed = described.get(argument, value)
             needed = tuple(needed) if isinstance(needed, list) else needed

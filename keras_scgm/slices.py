@@ -41,17 +41,17 @@ class SliceConfig:
 
     Args:
         spacing_mm: pixel spacing, the same in both directions.
-        size: pixels along each side of the square window.
+        window_px: pixels along each side of the square window.
 
     Raises:
         InputError: a number that is not positive.
     """
 
     spacing_mm: float = 0.25
-    size: int = 200
+    window_px: int = 200
 
     def __post_init__(self) -> None:
-        checks.check_fields(self, spacing_mm=checks.number(above=0), size=checks.integer(1))
+        checks.check_fields(self, spacing_mm=checks.number(above=0), window_px=checks.integer(1))
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ class SliceGeometry:
             native_shape=volume.in_plane_shape,
             native_spacing_mm=volume.in_plane_spacing_mm,
             pixel_spacing_mm=config.spacing_mm,
-            window_shape=(config.size, config.size),
+            window_shape=(config.window_px, config.window_px),
             starts=np.zeros((volume.n_slices, 2), dtype=int),
         )
-        middle = [(length - config.size) // 2 for length in geometry.resampled_shape]
+        middle = [(length - config.window_px) // 2 for length in geometry.resampled_shape]
         return replace(geometry, starts=geometry.starts + np.array(middle))
 
     def recentered(self, centers: np.ndarray) -> SliceGeometry:

@@ -273,22 +273,22 @@ class _Search:
             values["threshold"] = _default(WeightsCard, "threshold")
         for name in ("dropout", "filters", "dilation_rates"):
             if getattr(tuning, name):
-                value = training.arguments.get(name, _default(BUILDERS[training.architecture], name))
+                value = training.model_kwargs.get(name, _default(BUILDERS[training.architecture], name))
                 values[name] = _as_text(value) if name == "dilation_rates" else value
         return values
 
     def training_of(self, values: Mapping[str, Any]) -> TrainingConfig:
         """The given training with the values of a trial."""
-        arguments = dict(self.training.arguments)
+        model_kwargs = dict(self.training.model_kwargs)
         for name in ("dropout", "filters"):
             if name in values:
-                arguments[name] = _rounded(values[name])
+                model_kwargs[name] = _rounded(values[name])
         if "dilation_rates" in values:
-            arguments["dilation_rates"] = tuple(int(rate) for rate in values["dilation_rates"].split("-"))
+            model_kwargs["dilation_rates"] = tuple(int(rate) for rate in values["dilation_rates"].split("-"))
         searched = {name: _rounded(values[name]) for name in self.tuning.augmentation}
         return replace(
             self.training,
-            arguments=arguments,
+            model_kwargs=model_kwargs,
             augmentation=replace(self.training.augmentation, **searched),
             epochs=values.get("tuner/epochs", self.training.epochs),
         )

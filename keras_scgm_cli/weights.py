@@ -11,7 +11,7 @@ def weights() -> None:
     from keras_scgm.pretrained import cache_folder, list_weights, weights_card, weights_status
 
     for card in map(weights_card, list_weights()):
-        filters = card.arguments.get("filters")
+        filters = card.model_kwargs.get("filters")
         typer.echo(f"{card.name}  ({card.architecture}, {filters} filters, {weights_status(card)})")
         typer.echo(f"    data: {card.data}")
         typer.echo(f"    licence: {card.licence}")

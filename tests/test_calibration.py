@@ -144,7 +144,7 @@ def own_weights(tmp_path):
     card = WeightsCard(
         name="mine",
         architecture="DilatedGMNet",
-        arguments={"filters": 2},
+        model_kwargs={"filters": 2},
         file="mine.weights.h5",
         sha256=sha256_of(folder / "mine.weights.h5"),
         threshold=0.3,

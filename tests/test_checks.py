@@ -101,7 +101,13 @@ def but(values, *allowed):
 
 IMAGE = nib.Nifti1Image(np.ones((16, 16, 2), np.float32), np.diag([-0.5, 0.5, 5, 1]))
 SLICES = np.zeros((2, 16, 16, 1), np.float32)
-CARD = {"name": "n", "architecture": "DilatedGMNet", "arguments": {}, "file": "n.keras", "sha256": "0" * 64}
+CARD = {
+    "name": "n",
+    "architecture": "DilatedGMNet",
+    "model_kwargs": {},
+    "file": "n.keras",
+    "sha256": "0" * 64,
+}
 ANNOTATED = {"image": "i.nii", "masks": ("m.nii",), "subject_id": "s"}
 WEIGHTS = (3, 0.5, b"large", {}, np.ones(2), (3,), [None], object())
 
@@ -230,7 +236,7 @@ CASES = [
         config=(*NO_OBJECTS, None),
         seed=(*INTEGERS, 2**32),
     ),
-    *config_cases(SliceConfig, {}, spacing_mm=(*NUMBERS, 0), size=(*INTEGERS, 0)),
+    *config_cases(SliceConfig, {}, spacing_mm=(*NUMBERS, 0), window_px=(*INTEGERS, 0)),
     *config_cases(
         settings,
         {},
@@ -260,7 +266,7 @@ CASES = [
         TrainingConfig,
         {},
         architecture=(*NO_TEXTS, "ResNet"),
-        arguments=(3, "text", [1], None, {3: 4}),
+        model_kwargs=(3, "text", [1], None, {3: 4}),
         initial_weights=but(NO_TEXTS, None),
         frozen_layers=(3, "name", [3], [None], np.ones(2)),
         window_px=(*INTEGERS, 0),
@@ -271,7 +277,7 @@ CASES = [
         power=(*NUMBERS, 0),
         rate_per=(*NO_TEXTS, "batch"),
         cross_entropy_weight=NUMBERS,
-        average=(*NUMBERS, 1),
+        ema_momentum=(*NUMBERS, 1),
         augmentation=(*NO_OBJECTS, None),
         seed=(*INTEGERS, 2**32),
         mixed_precision=NO_FLAGS,
@@ -510,11 +516,11 @@ CASES = [
         CARD,
         name=NO_TEXTS,
         architecture=NO_TEXTS,
-        arguments=(3, None, "text", []),
+        model_kwargs=(3, None, "text", []),
         file=NO_TEXTS,
         sha256=NO_TEXTS,
         url=but(NO_TEXTS, None),
-        slices=(3, None, {}, {"spacing_mm": "0.25", "size": 200}),
+        slices=(3, None, {}, {"spacing_mm": "0.25", "window_px": 200}),
         threshold=(*NUMBERS, 0, 1),
         paper_threshold=NUMBERS,
         scores=(3, None, [3]),
@@ -590,13 +596,13 @@ def test_numpy_numbers_are_numbers(builder):
 
 def test_numpy_numbers_in_settings_are_written_to_json():
     config = TrainingConfig(
-        arguments={"filters": np.int64(8), "dilation_rates": [6, np.int64(12)]},
+        model_kwargs={"filters": np.int64(8), "dilation_rates": [6, np.int64(12)]},
         epochs=np.int32(3),
         learning_rate=np.float32(0.5),
         xla=np.False_,
         augmentation=AugmentationConfig(scaling=np.float64(0.25)),
     )
-    assert json.loads(config.to_json())["arguments"] == {"filters": 8, "dilation_rates": [6, 12]}
+    assert json.loads(config.to_json())["model_kwargs"] == {"filters": 8, "dilation_rates": [6, 12]}
     assert TrainingConfig.from_json(config.to_json()) == config
     tuning = TuningConfig(trials=np.int64(4), filters=np.array([8, 16]), threshold=np.array([0.25, 0.5]))
     assert TuningConfig.from_json(tuning.to_json()) == tuning

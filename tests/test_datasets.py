@@ -28,7 +28,7 @@ from keras_scgm.nifti import read_volume
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 from keras_scgm.volume import Volume
 
-SPEC = SliceConfig(size=112)
+SPEC = SliceConfig(window_px=112)
 AFFINE = np.diag([-0.5, 0.5, 5, 1.0])
 SITES = {
     site: PhantomConfig(0.5, 5.0, 64, n_slices, off_centre_mm=1.0)
@@ -545,7 +545,7 @@ def test_only_the_needed_slices_of_a_long_volume_are_read(tmp_path, monkeypatch)
         return view_slices(self, start, stop)
 
     monkeypatch.setattr(Volume, "view_slices", recorded)
-    loaded = load_slices([volume], SliceConfig(size=40))
+    loaded = load_slices([volume], SliceConfig(window_px=40))
     assert loaded.slice_indices.tolist() == [10, 500, 901]
     assert sorted(k for name, k in read if name == "mask-r1.nii") == [10, 500, 901]
     assert len(read) == 3 + 3 + 64
@@ -556,7 +556,7 @@ def test_only_the_needed_slices_of_a_long_volume_are_read(tmp_path, monkeypatch)
 
 
 def test_window_moves_only_if_it_would_cut_the_gray_matter(tmp_path):
-    config = SliceConfig(spacing_mm=0.5, size=32)
+    config = SliceConfig(spacing_mm=0.5, window_px=32)
     middle = annotated(tmp_path / "middle", blob((100, 100, 4), (47, 47)))
     assert load_slices([middle], config).warnings == ()
     mask = blob((100, 100, 4), (70, 20))
@@ -580,7 +580,7 @@ def test_window_moves_only_if_it_would_cut_the_gray_matter(tmp_path):
 
 def test_gray_matter_wider_than_the_window_is_a_warning(tmp_path):
     volume = annotated(tmp_path, blob(width=20))
-    loaded = load_slices([volume], SliceConfig(spacing_mm=0.5, size=16))
+    loaded = load_slices([volume], SliceConfig(spacing_mm=0.5, window_px=16))
     assert loaded.warnings[-1].startswith(
         "slices with gray matter wider than the window of 16 pixels: 1 in 1"
     )
@@ -642,7 +642,7 @@ def three_masks():
 
 
 def test_rater_modes_on_masks_of_known_size(tmp_path):
-    config = SliceConfig(spacing_mm=0.5, size=40)
+    config = SliceConfig(spacing_mm=0.5, window_px=40)
     volume = annotated(tmp_path, *three_masks())
     area = {
         mode: load_slices([volume], config, mode).masks.sum(axis=(1, 2, 3))

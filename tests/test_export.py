@@ -662,7 +662,9 @@ def test_every_export_is_a_new_version(served, bright_network, monkeypatch):
     root = served.models.slices.parents[1]
     assert (served.models.version, served.models.dsc) == (1, 1.0)
     before = sorted(path.relative_to(root) for path in root.rglob("*"))
-    monkeypatch.setattr(saved_model, "_save", lambda folder, *_: (folder / "assets.extra").mkdir(parents=True))
+    monkeypatch.setattr(
+        saved_model, "_save", lambda folder, *_: (folder / "assets.extra").mkdir(parents=True)
+    )
     monkeypatch.setattr(saved_model, "_agreement", lambda *_: 0.99)
     with pytest.raises(InputError, match=r"DSC of only 0\.9900, below 0\.999"):
         saved_model.export_saved_model(bright_network, root)

@@ -76,7 +76,7 @@ def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
     x, y = np.meshgrid(np.arange(160) * 0.5, np.arange(140) * 0.5, indexing="ij")
     data[..., 4] += 200 * (np.hypot(x - 65, y - 55) < 3.5)
     volume = volume_from_image(nib.Nifti1Image(data, image.affine))
-    geometry = SliceGeometry.centered(volume, SliceConfig(size=280))
+    geometry = SliceGeometry.centered(volume, SliceConfig(window_px=280))
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, 9)
     track = track_cord(geometry, enumerate(predict(slices)))

@@ -83,12 +83,12 @@ def test_every_card_is_in_its_own_file():
     [
         ({"name": ""}, "name must be a text, received ''"),
         ({"licence": None}, "licence must be a text, received None"),
-        ({"arguments": [32]}, "arguments must be a mapping"),
+        ({"model_kwargs": [32]}, "model_kwargs must be a mapping"),
         ({"file": "folder/a.hdf5"}, "file must be a file name .* without a folder, received 'folder/a.hdf5'"),
         ({"file": "a.pt"}, "file must be a file name ending in .weights.h5"),
         ({"sha256": "ABC"}, "sha256 must be 64 lower-case hexadecimal digits, received 'ABC'"),
         ({"url": "here"}, "url must be a URL, received 'here'"),
-        ({"slices": {"spacing_mm": 0, "size": 200}}, "slices must be a positive"),
+        ({"slices": {"spacing_mm": 0, "window_px": 200}}, "slices must be a positive"),
         ({"slices": {"spacing_mm": 0.25}}, "slices must be a positive"),
         ({"normalization": "minmax"}, "normalization must be \"zscore_volume\", received 'minmax'"),
         ({"threshold": 1.5}, "threshold must be between 0 and 1, received 1.5"),
@@ -106,7 +106,7 @@ def test_card_rules(changes, message):
     ("text", "message"),
     [
         ("[]", "must be a JSON object, received list"),
-        ('{"name": "a"}', "lacks architecture, arguments, file, sha256"),
+        ('{"name": "a"}', "lacks architecture, model_kwargs, file, sha256"),
         (json.dumps(dataclasses.asdict(weights_card("large")) | {"size": 1}), "has unknown fields size"),
     ],
 )

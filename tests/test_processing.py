@@ -24,7 +24,7 @@ def test_slices_are_normalized_as_those_of_a_volume():
     voxels[..., 4] = 7
     voxels[3, 5, 1] = np.nan
     volume = volume_from_image(nib.Nifti1Image(voxels, np.diag([-0.25, 0.25, 5, 1])))
-    geometry = SliceGeometry.centered(volume, SliceConfig(size=20))
+    geometry = SliceGeometry.centered(volume, SliceConfig(window_px=20))
     statistics = measure_intensities(volume, geometry)
     expected = read_windows(volume, geometry, statistics, 0, 11)
     windows = geometry.to_windows(volume.read_slices(0, 11)[0], 0)

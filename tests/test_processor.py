@@ -38,7 +38,7 @@ def _dsc(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_training_and_segmentation_with_its_weights(run, data, tmp_path, mixed):
-    small = TrainingConfig(arguments={"filters": 4}, window_px=64, batch_size=2)
+    small = TrainingConfig(model_kwargs={"filters": 4}, window_px=64, batch_size=2)
     (tmp_path / "small.json").write_text(small.to_json())
     chosen = ("--spec", tmp_path / "small.json", "--mixed-precision") if mixed else ("--preset", "quick")
     code, out, err = run("train", tmp_path / "run", "--data", data, *chosen, "--epochs", 1, "--steps", 3)

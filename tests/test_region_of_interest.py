@@ -78,7 +78,7 @@ def test_the_threshold_decides_what_is_computed_whole():
 
 
 def test_the_graph_of_an_export_does_the_same():
-    config = SliceConfig(spacing_mm=SPACING_MM, size=WINDOW)
+    config = SliceConfig(spacing_mm=SPACING_MM, window_px=WINDOW)
     in_graph = tf.function(lambda *given: predict_some(*given, Recorder(), config, 0.5))
     expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM, 0.5)
     some = np.arange(len(SLICES)) % 3

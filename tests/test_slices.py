@@ -216,7 +216,9 @@ def test_resampled_shape_rounds():
     )
 
 
-@pytest.mark.parametrize(("arguments", "message"), [({"spacing_mm": 0}, "spacing_mm"), ({"size": 0}, "size")])
+@pytest.mark.parametrize(
+    ("arguments", "message"), [({"spacing_mm": 0}, "spacing_mm"), ({"window_px": 0}, "window_px")]
+)
 def test_spec_is_checked(arguments, message):
     with pytest.raises(ValueError, match=f"{message} must be .*received 0"):
         SliceConfig(**arguments)
@@ -224,7 +226,7 @@ def test_spec_is_checked(arguments, message):
 
 def test_what_lies_past_the_field_of_view_is_cleared():
     volume = volume_of(np.ones((30, 20, 2)), (0.5, 0.5, 5))
-    geometry = SliceGeometry.centered(volume, SliceConfig(size=80)).recentered(
+    geometry = SliceGeometry.centered(volume, SliceConfig(window_px=80)).recentered(
         np.array([[5.0, 20.0], [29.5, 19.5]])
     )
     windows = np.ones((2, 80, 80), np.float32)

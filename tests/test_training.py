@@ -24,12 +24,12 @@ from keras_scgm.training import PRESETS, Batches, DrawnBatches, SliceBatches, Tr
 from keras_scgm.training.network import build_network, training_copy
 
 TINY = TrainingConfig(
-    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
+    model_kwargs={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
     window_px=48,
     epochs=3,
     steps_per_epoch=4,
     batch_size=2,
-    average=0.9,
+    ema_momentum=0.9,
     rate_per="step",
     cross_entropy_weight=1.0,
 )
@@ -61,14 +61,14 @@ def test_presets_are_the_papers_protocol() -> None:
     assert (challenge.epochs, challenge.steps_per_epoch, challenge.batch_size) == (1000, 32, 11)
     assert (challenge.learning_rate, challenge.power, challenge.cross_entropy_weight) == (0.001, 0.9, 0)
     assert exvivo.epochs == 600
-    network = DilatedGMNet(**challenge.arguments)
+    network = DilatedGMNet(**challenge.model_kwargs)
     assert network.get_layer("dropout_1").rate == 0.4
     assert network.get_layer("batch_normalization_1").momentum == 0.1
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_spec_survives_json(name: str) -> None:
-    config = replace(PRESETS[name], frozen_layers=("conv2d_1",), arguments={"dilation_rates": (6, 12)})
+    config = replace(PRESETS[name], frozen_layers=("conv2d_1",), model_kwargs={"dilation_rates": (6, 12)})
     assert TrainingConfig.from_json(config.to_json()) == config
 
 
@@ -82,7 +82,7 @@ def test_spec_survives_json(name: str) -> None:
         ("learning_rate", -1.0, "learning_rate must be a number above 0, received -1.0"),
         ("rate_per", "day", "rate_per must be one of epoch, step, received 'day'"),
         ("cross_entropy_weight", -1.0, "cross_entropy_weight must be a number of at least 0, received -1.0"),
-        ("average", 1.0, "average must be a number of at least 0 and below 1, received 1.0"),
+        ("ema_momentum", 1.0, "ema_momentum must be a number of at least 0 and below 1, received 1.0"),
         ("seed", -1, r"seed must be an integer from 0 to 4294967295, received -1"),
     ],
 )
@@ -249,7 +249,7 @@ def test_training_leaves_weights_log_and_curves(slices: AnnotatedSlices, tmp_pat
 def test_weights_are_averaged(slices: AnnotatedSlices, tmp_path: Path) -> None:
     config = replace(TINY, epochs=1, steps_per_epoch=2)
     averaged = train(config, SliceBatches(slices), tmp_path / "averaged")
-    one = train(replace(config, average=0.0), SliceBatches(slices), tmp_path / "one")
+    one = train(replace(config, ema_momentum=0.0), SliceBatches(slices), tmp_path / "one")
     assert not np.array_equal(_weights(averaged.last)[0], _weights(one.last)[0])
 
 
@@ -315,10 +315,10 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
     sites = {1: PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)}
     write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites=sites)
     volumes = find_challenge(tmp_path / "data")
-    slices = load_slices(volumes, SliceConfig(size=64))
+    slices = load_slices(volumes, SliceConfig(window_px=64))
     result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
     assert 0 <= result.history[0]["val_dsc"] <= 1
-    assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "size": 64}
+    assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "window_px": 64}
     with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
         train(TINY, SliceBatches(slices), tmp_path / "other")
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
@@ -353,9 +353,9 @@ def test_a_training_goes_on_with_its_own_data_only(slices: AnnotatedSlices, tmp_
 
 
 def test_frozen_layers_stay(slices: AnnotatedSlices, tmp_path: Path) -> None:
-    first = train(replace(TINY, epochs=1, average=0.0), SliceBatches(slices), tmp_path / "first")
+    first = train(replace(TINY, epochs=1, ema_momentum=0.0), SliceBatches(slices), tmp_path / "first")
     config = replace(
-        TINY, epochs=1, average=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",)
+        TINY, epochs=1, ema_momentum=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",)
     )
     second = train(config, SliceBatches(slices), tmp_path / "second")
     before, after = _weights(first.last), _weights(second.last)
@@ -404,8 +404,8 @@ def test_folder_is_checked(slices: AnnotatedSlices, tmp_path: Path) -> None:
 
 
 def test_unknown_arguments_of_the_builder_are_refused() -> None:
-    with pytest.raises(InputError, match=r"arguments do not fit UNet: .*dilation_rates"):
-        build_network(TrainingConfig("UNet", arguments={"dilation_rates": (6,)}))
+    with pytest.raises(InputError, match=r"model_kwargs do not fit UNet: .*dilation_rates"):
+        build_network(TrainingConfig("UNet", model_kwargs={"dilation_rates": (6,)}))
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])
@@ -454,8 +454,8 @@ mask[:, 8:16, 8:16] = 1
 index = np.arange(4)
 slices = AnnotatedSlices(image, mask, 0 * index, 0 * index, index, raters="all", seed=0, warnings=())
 config = TrainingConfig(
-    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.0}, window_px=24,
-    epochs=1, steps_per_epoch=3, batch_size=4, cross_entropy_weight=100.0, average=0.5,
+    model_kwargs={"filters": 2, "dilation_rates": (6,), "dropout": 0.0}, window_px=24,
+    epochs=1, steps_per_epoch=3, batch_size=4, cross_entropy_weight=100.0, ema_momentum=0.5,
     augmentation=PRESETS["none"] if n_devices > 1 else AugmentationConfig(rotation_degrees=10.0),
 )
 train(config, SliceBatches(slices), folder / "one")

@@ -20,7 +20,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.pretrained import read_layers
 from keras_scgm.training import TrainingConfig, all_devices
 
-TINY = TrainingConfig(arguments={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
+TINY = TrainingConfig(model_kwargs={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):
 
 def test_two_processes_train_as_one(data, tmp_path):
     pytest.importorskip("jax")
-    (tmp_path / "spec.json").write_text(replace(TINY, batch_size=4, window_px=48, average=0.5).to_json())
+    (tmp_path / "spec.json").write_text(replace(TINY, batch_size=4, window_px=48, ema_momentum=0.5).to_json())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -35,7 +35,7 @@ pytestmark = [
 ]
 
 TRAINING = TrainingConfig(
-    arguments={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
+    model_kwargs={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
     window_px=64,
     epochs=1,
     steps_per_epoch=2,
@@ -54,7 +54,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Sequence[AnnotatedVolum
 
 @pytest.fixture(scope="module")
 def batches(volumes: Sequence[AnnotatedVolume]) -> SliceBatches:
-    return SliceBatches(load_slices(volumes, SliceConfig(size=64)))
+    return SliceBatches(load_slices(volumes, SliceConfig(window_px=64)))
 
 
 @pytest.fixture
@@ -342,7 +342,7 @@ tuning, training = (
     spec.from_json((folder.parent / name).read_text())
     for spec, name in ((TuningConfig, "tuning.json"), (TrainingConfig, "training.json"))
 )
-tune(tuning, training, SliceBatches(load_slices(volumes, SliceConfig(size=64))), folder, volumes, resume=True)
+tune(tuning, training, SliceBatches(load_slices(volumes, SliceConfig(window_px=64))), folder, volumes, resume=True)
 """
 
 

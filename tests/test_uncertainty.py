@@ -40,7 +40,7 @@ def gentle_network(bright_network):
 
 def windows_of(image, size=200):
     volume = volume_from_image(image)
-    windows = Windows.of(volume, SliceGeometry.centered(volume, SliceConfig(size=size)))
+    windows = Windows.of(volume, SliceGeometry.centered(volume, SliceConfig(window_px=size)))
     slices, _ = volume.view_slices(0, volume.n_slices)
     return windows, slices
 

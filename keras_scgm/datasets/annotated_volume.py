@@ -284,15 +284,15 @@ def load_slices(
     n_targets = [len(volume.masks) if keeps_raters else 1 for volume in volumes]
     ends = np.cumsum(np.multiply(n_slices, n_targets))
 
-    images = np.empty((ends[-1], config.size, config.size, 1), np.float32)
+    images = np.empty((ends[-1], config.window_px, config.window_px, 1), np.float32)
     masks = np.empty_like(images)
     volume_indices, rater_indices, slice_indices = np.empty((3, ends[-1]), int)
     for index, annotated in enumerate(volumes):
         sizes = n_targets[index], n_slices[index]
         part = slice(ends[index] - math.prod(sizes), ends[index])
         samples = _Samples(
-            images=images[part].reshape(*sizes, config.size, config.size),
-            masks=masks[part].reshape(*sizes, config.size, config.size),
+            images=images[part].reshape(*sizes, config.window_px, config.window_px),
+            masks=masks[part].reshape(*sizes, config.window_px, config.window_px),
         )
         stored = _load_volume(annotated, config, raters, contour_smoothing_mm, samples, notes)
         volume_indices[part] = index
@@ -415,7 +415,7 @@ def _windows(
 
     def reaches_past(geometry: SliceGeometry, margin: float) -> np.ndarray:
         starts = geometry.starts[slices]
-        return ((low - margin < starts) | (high + margin > starts + config.size - 1)).any(axis=1)
+        return ((low - margin < starts) | (high + margin > starts + config.window_px - 1)).any(axis=1)
 
     if not reaches_past(centered, EDGE_MM / config.spacing_mm).any():
         return centered
@@ -427,7 +427,7 @@ def _windows(
     )
     n_cut = int(np.count_nonzero(reaches_past(moved, 0.0)))
     if n_cut:
-        notes[f"slices with gray matter wider than the window of {config.size} pixels"].append(
+        notes[f"slices with gray matter wider than the window of {config.window_px} pixels"].append(
             f"{annotated.image.name} ({n_cut})"
         )
     return moved

@@ -66,7 +66,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         raise InputError(f"{target}: exists; move it away or choose another folder")
     with staged(folder) as staging:
         made = staging / target.name
-        shape = (None, config.size, config.size, 1)
+        shape = (None, config.window_px, config.window_px, 1)
         signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
         with warnings.catch_warnings():
             # Keras 3.15 asks NumPy for a name of the past when it writes ONNX.

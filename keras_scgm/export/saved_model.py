@@ -119,7 +119,7 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
     expected = segmenter.segment(golden_image())
     with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
-        size = settings.config.size
+        size = settings.config.window_px
         slices = slices_endpoints(network, settings)
         _save(slices_folder, slices, network, card)
         write_warmup(
@@ -163,7 +163,7 @@ Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
 
 def slices_endpoints(network: GraphNetwork, settings: GraphConfig) -> Endpoints:
     """The signatures of `gm_slices` (see `export_saved_model`)."""
-    shape = [None, settings.config.size, settings.config.size, 1]
+    shape = [None, settings.config.window_px, settings.config.window_px, 1]
     config = [tf.TensorSpec(shape, tf.float32, name="slices")]
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -77,7 +77,7 @@ def load_network(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
     if card.architecture not in BUILDERS:
         raise InputError(f"{path}: unknown architecture {card.architecture!r}; known: {', '.join(BUILDERS)}")
     try:
-        model = BUILDERS[card.architecture](**card.arguments)
+        model = BUILDERS[card.architecture](**card.model_kwargs)
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: its card does not describe a {card.architecture}: {error}") from error
     load_weights_into(model, path)
@@ -102,7 +102,7 @@ def _card_from_file(path: Path, architecture: str, arguments: dict[str, Any]) ->
     return WeightsCard(
         name=weights_stem(path),
         architecture=architecture,
-        arguments=arguments,
+        model_kwargs=arguments,
         file=path.name,
         sha256=sha256_of(path),
     )

@@ -24,7 +24,7 @@ class TrainingConfig(JsonConfig):
 
     Args:
         architecture: name of the builder, one of `keras_scgm.models.BUILDERS`.
-        arguments: of the builder.
+        model_kwargs: of the builder.
         initial_weights: known name or file to start from; None starts from random weights.
         frozen_layers: names of layers whose weights stay as they are.
         window_px: pixels of 0.25 mm along each side of the windows, in training and afterwards; the paper has
@@ -37,7 +37,7 @@ class TrainingConfig(JsonConfig):
         rate_per: whether the schedule counts epochs, as in the paper, or steps.
         cross_entropy_weight: of the cross-entropy added to the Dice loss (equation 3), which is all the
             paper has.
-        average: momentum of the running average of the weights, which is then what is validated and saved;
+        ema_momentum: momentum of the running average of the weights, which is then what is validated and saved;
             0 takes the weights as they are.
         augmentation: of the slices; drawn slices need none.
         seed: of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
@@ -56,7 +56,7 @@ class TrainingConfig(JsonConfig):
     """
 
     architecture: str = "DilatedGMNet"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    model_kwargs: Mapping[str, Any] = field(default_factory=dict)
     initial_weights: str | None = None
     frozen_layers: tuple[str, ...] = ()
     window_px: int = 200
@@ -67,7 +67,7 @@ class TrainingConfig(JsonConfig):
     power: float = 0.9
     rate_per: Literal["epoch", "step"] = "epoch"
     cross_entropy_weight: float = 0.0
-    average: float = 0.0
+    ema_momentum: float = 0.0
     augmentation: AugmentationConfig = AUGMENTATIONS["paper_challenge"]
     seed: int = 0
     mixed_precision: bool = False
@@ -77,7 +77,7 @@ class TrainingConfig(JsonConfig):
         checks.check_fields(
             self,
             architecture=checks.one_of(BUILDERS),
-            arguments=_arguments,
+            model_kwargs=_model_kwargs,
             initial_weights=checks.optional(checks.text),
             frozen_layers=checks.several(checks.text, "names of layers"),
             window_px=checks.integer(1),
@@ -88,7 +88,7 @@ class TrainingConfig(JsonConfig):
             power=checks.number(above=0),
             rate_per=checks.one_of(("epoch", "step")),
             cross_entropy_weight=checks.number(0),
-            average=checks.number(0, below=1),
+            ema_momentum=checks.number(0, below=1),
             augmentation=checks.instance(AugmentationConfig, "an AugmentationConfig"),
             seed=checks.seed,
             mixed_precision=checks.flag,
@@ -107,7 +107,7 @@ class TrainingConfig(JsonConfig):
         return super().from_values(values)
 
 
-def _arguments(name: str, value: Any) -> dict[str, Any]:
+def _model_kwargs(name: str, value: Any) -> dict[str, Any]:
     """Arguments of a builder, with plain values for JSON and tuples, by which specs compare."""
     items = checks.instance(Mapping, "a mapping of a builder's arguments")(name, value).items()
     return {checks.text(f"a name in {name}", key): _plain(item) for key, item in items}
@@ -124,7 +124,7 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
         "challenge": TrainingConfig(),
         "exvivo": TrainingConfig(epochs=600, augmentation=AUGMENTATIONS["paper_exvivo"]),
         "quick": TrainingConfig(
-            arguments={"dropout": 0.0, "batch_norm_momentum": 0.95},
+            model_kwargs={"dropout": 0.0, "batch_norm_momentum": 0.95},
             window_px=128,
             epochs=4,
             steps_per_epoch=400,
@@ -132,7 +132,7 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
             learning_rate=0.003,
             rate_per="step",
             cross_entropy_weight=10.0,
-            average=0.97,
+            ema_momentum=0.97,
             augmentation=AugmentationConfig(
                 rotation_degrees=8.0,
                 shift_px=10.0,
@@ -152,14 +152,14 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
             ),
         ),
         "synthetic": TrainingConfig(
-            arguments={"dropout": 0.0, "batch_norm_momentum": 0.99},
+            model_kwargs={"dropout": 0.0, "batch_norm_momentum": 0.99},
             epochs=24,
             steps_per_epoch=100,
             batch_size=4,
             learning_rate=0.003,
             rate_per="step",
             cross_entropy_weight=10.0,
-            average=0.99,
+            ema_momentum=0.99,
             augmentation=AUGMENTATIONS["none"],
             seed=20171,
         ),

@@ -105,7 +105,7 @@ def train(
     network = build_network(config)
     model = training_copy(network, config)
     optimizer = keras.optimizers.Adam(
-        config.learning_rate, use_ema=config.average > 0, ema_momentum=config.average or 0.99
+        config.learning_rate, use_ema=config.ema_momentum > 0, ema_momentum=config.ema_momentum or 0.99
     )
     weight = config.cross_entropy_weight
     loss = DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
@@ -169,10 +169,10 @@ class EndOfEpoch(keras.callbacks.Callback):
         self.card = WeightsCard(
             name=folder.name or "trained",
             architecture=config.architecture,
-            arguments=dict(config.arguments),
+            model_kwargs=dict(config.model_kwargs),
             file="last.weights.h5",
             sha256="0" * 64,
-            slices=asdict(SliceConfig(size=config.window_px)),
+            slices=asdict(SliceConfig(window_px=config.window_px)),
             data=data.what,
         )
         self.stopped: str | None = None
@@ -206,7 +206,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     def _judged_weights(self) -> list[np.ndarray]:
         """The averaged weights, if the settings ask for them; the model is left as it is."""
         weights = self.model.get_weights()
-        if not self.config.average:
+        if not self.config.ema_momentum:
             return weights
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         averaged = self.model.get_weights()

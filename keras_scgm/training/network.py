@@ -25,9 +25,9 @@ def build_network(config: TrainingConfig) -> keras.Model:
         InputError: the weights cannot be used or hold another network, or the builder refuses an argument.
     """
     try:
-        network = BUILDERS[config.architecture](**config.arguments)
+        network = BUILDERS[config.architecture](**config.model_kwargs)
     except TypeError as error:
-        raise InputError(f"arguments do not fit {config.architecture}: {error}") from error
+        raise InputError(f"model_kwargs do not fit {config.architecture}: {error}") from error
     if config.initial_weights is not None:
         path, _ = resolve_weights(config.initial_weights)
         load_weights_into(network, path)

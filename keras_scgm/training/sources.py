@@ -41,7 +41,7 @@ def annotated_source(
     else:
         parts = paper_split(find_volumes(folder), seed)
         parts.write(split)
-    slices = load_slices(parts.train, SliceConfig(size=window_px), raters, seed=seed)
+    slices = load_slices(parts.train, SliceConfig(window_px=window_px), raters, seed=seed)
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}"
     return SliceBatches(slices, what), parts.validation
 

@@ -115,7 +115,7 @@ class _Track(NamedTuple):
         """int32 (slice, 2): first pixels of windows around the cord, in the middle if no probe shows it."""
 
         def around() -> tf.Tensor:
-            first = self.centers_of_all(grid) - (grid.config.size - 1) / 2
+            first = self.centers_of_all(grid) - (grid.config.window_px - 1) / 2
             return tf.cast(tf.round(first + ROUNDING_TOLERANCE), tf.int32)
 
         return tf.cond(tf.reduce_any(self.is_seen), around, lambda: grid.centered_starts)
@@ -125,7 +125,7 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     """Windows that hold the cord."""
     middle = _tracked(image, grid, grid.centered_starts, network)
     look_further = tf.logical_and(
-        tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.config.size
+        tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.config.window_px
     )
     elsewhere = _search(image, grid, network, look_further)
     around = _tracked(image, grid, elsewhere.starts_around(grid), network, tf.reduce_any(elsewhere.is_seen))
@@ -137,8 +137,8 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     )
     track = tf.cond(around.is_convincing, lambda: around, lambda: otherwise)
     offsets = track.centers - tf.cast(tf.gather(track.starts, track.probes), tf.float64)
-    offsets -= (grid.config.size - 1) / 2
-    is_off = tf.reduce_any(tf.abs(offsets) > grid.config.size / 4, axis=1)
+    offsets -= (grid.config.window_px - 1) / 2
+    is_off = tf.reduce_any(tf.abs(offsets) > grid.config.window_px / 4, axis=1)
     must_move = tf.logical_and(track.is_convincing, tf.reduce_any(tf.logical_and(is_off, track.is_seen)))
     again = _tracked(image, grid, track.starts_around(grid), network, must_move)
     moved = tf.cond(again.is_convincing, lambda: again, lambda: track.in_windows_of(again))
@@ -175,7 +175,7 @@ def _tracked(
 
 def _search(image: StoredImage, grid: Grid, network: GraphNetwork, is_wanted: tf.Tensor) -> _Track:
     """The cord anywhere in the field of view, in a few probes."""
-    window_px = grid.config.size**2 * tf.cast(grid.n_slices, tf.float64)
+    window_px = grid.config.window_px**2 * tf.cast(grid.n_slices, tf.float64)
     budget_px = tf.minimum(tf.maximum(tf.round(SEARCH_SHARE * window_px), MIN_SEARCH_PX), MAX_BUDGET_PX)
     budget_px = tf.cast(budget_px, tf.int32)
     field = _field_shape(grid, budget_px)

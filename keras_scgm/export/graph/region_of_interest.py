@@ -36,7 +36,7 @@ def predict_some(
         float32 (slice, rows, columns), 0 in windows that were not chosen.
     """
     size, margin = round(CROP_MM / config.spacing_mm), round(MARGIN_MM / config.spacing_mm)
-    latest = config.size - size
+    latest = config.window_px - size
     probabilities = tf.zeros_like(slices[..., 0])
     if latest <= 0 or not network.takes_crops:
         is_whole = tf.logical_or(is_whole, is_around)
@@ -63,7 +63,7 @@ def predict_some(
             low = tf.logical_and(starts[:, axis] > 0, tf.reduce_any(along[:, :margin], axis=1))
             high = tf.logical_and(starts[:, axis] < latest, tf.reduce_any(along[:, size - margin :], axis=1))
             is_unsure = tf.reduce_any([is_unsure, low, high], axis=0)
-        signature = tf.TensorSpec((config.size, config.size), tf.float32)
+        signature = tf.TensorSpec((config.window_px, config.window_px), tf.float32)
         around = tf.map_fn(put_back, (found, starts), fn_output_signature=signature)
         probabilities = tf.tensor_scatter_nd_update(probabilities, index, around)
         is_whole = tf.logical_or(is_whole, tf.scatter_nd(index, is_unsure, tf.shape(is_whole, tf.int64)))

@@ -198,7 +198,7 @@ def _take_in(
         tf.TensorArray(dtype, size=grid.n_slices, infer_shape=False, element_shape=shape)
         for dtype, shape in zip(types, shapes, strict=True)
     ]
-    below = no_slice_below([grid.config.size] * 2)
+    below = no_slice_below([grid.config.window_px] * 2)
     _, _, arrays = tf.while_loop(
         lambda index, *_: index < grid.n_slices,
         add,

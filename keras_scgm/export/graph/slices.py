@@ -47,7 +47,7 @@ class Grid:
     @property
     def window(self) -> tf.Tensor:
         """int32 (2,): pixels of the network's window."""
-        return tf.constant([self.config.size, self.config.size])
+        return tf.constant([self.config.window_px, self.config.window_px])
 
     @property
     def centered_starts(self) -> tf.Tensor:
@@ -109,7 +109,7 @@ class Grid:
         ends = []
         for axis in (0, 1):
             pixels = self._pixels(axis, start[axis])
-            ends.append(extent(tf.logical_and(pixels >= -0.5, pixels <= self.config.size - 1 + 0.5)))
+            ends.append(extent(tf.logical_and(pixels >= -0.5, pixels <= self.config.window_px - 1 + 0.5)))
         return tf.stack([ends[0][0], ends[1][0]]), tf.stack([ends[0][1], ends[1][1]])
 
     def _native_coordinates(self, axis: int, length: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
@@ -124,7 +124,7 @@ class Grid:
 
     def _window_coordinates(self, axis: int, start: tf.Tensor, begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         first = tf.maximum(0, -start)
-        last = tf.minimum(self.config.size - 1, self.shape[axis] - 1 - start)
+        last = tf.minimum(self.config.window_px - 1, self.shape[axis] - 1 - start)
         pixels = self._pixels(axis, start)[begin:end]
         return clip(pixels, tf.cast(first, tf.float64), tf.cast(last, tf.float64))
 
