@@ -141,11 +141,11 @@ def _python_session(model: str, threads: int) -> Run:
 
 
 def _c_session(model: str, threads: int, module: str) -> Run:
-    config = importlib.util.spec_from_file_location("from_c", module)
-    assert config is not None
-    assert config.loader is not None
-    from_c = importlib.util.module_from_spec(config)
-    config.loader.exec_module(from_c)
+    spec = importlib.util.spec_from_file_location("from_c", module)
+    assert spec is not None
+    assert spec.loader is not None
+    from_c = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(from_c)
     library = from_c.bind(from_c.find_library())
     loaded = from_c.Model(library, model, threads)
 

@@ -38,11 +38,11 @@ def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
     """A copy with the same layer names and weights, faster kernels, and the precision of the training."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
-        config = layer.get_config()
+        arguments = layer.get_config()
         # Probabilities saturate at 1 in bfloat16, and the losses read them.
         if config.mixed_precision and layer.name != "predictions":
-            config["dtype"] = "mixed_bfloat16"
-        own = type(layer).from_config(config)
+            arguments["dtype"] = "mixed_bfloat16"
+        own = type(layer).from_config(arguments)
         if keras.backend.backend() == "tensorflow":
             _use_single_kernel(own)
         return own
