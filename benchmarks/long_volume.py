@@ -37,7 +37,6 @@ NETWORK_ALONE = """
 import sys, time
 import keras_scgm_cli
 import numpy as np
-from keras_scgm.cropping import predict_around
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
@@ -46,7 +45,7 @@ network = Ensemble(sys.argv[1])
 volume = read_volume(sys.argv[2])
 windows = windows_on_cord(volume, network.config, network.predict)
 slices = read_windows(volume, windows.geometry, windows.statistics, 0, CHUNK_SLICES)
-around = lambda: predict_around(network.predict, slices, windows.cord[:CHUNK_SLICES], network.config.spacing_mm, 0.5)
+around = lambda: network.predict(slices, windows.cord[:CHUNK_SLICES])
 for compute in (lambda: network.predict(slices), around):
     compute()
     started, done = time.perf_counter(), 0

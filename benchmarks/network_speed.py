@@ -4,7 +4,7 @@ The candidates take turns, a batch each, so that whatever else the machine does 
 fastest turn, "middle" the median, "processor" the processor time of all cores in the cheapest turn, which other
 programs disturb least. "times" compares with the network in ONNX Runtime as the Spinal Cord Toolbox runs it
 ("as converted"; see `unfolded_onnx.py`), and the mask is compared with that of plain Keras. "around the cord" is what
-`keras-scgm segment` asks a network for (`keras_scgm.cropping`), the other rows are whole windows. The last line is the
+`keras-scgm segment` asks a network for (`keras_scgm.runtimes.region_of_interest`), the other rows are whole windows. The last line is the
 limit of all direct convolution of whole windows in float32: the network's arithmetic at the rate of a large matrix
 product, which takes turns with the others.
 
@@ -25,13 +25,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from unfolded_onnx import unfolded_onnx
 
-from keras_scgm.cropping import predict_around
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble
-from keras_scgm.runtimes import is_installed
+from keras_scgm.runtimes import has_openvino
+from keras_scgm.runtimes.onnx_network import open_session
 from keras_scgm.slices import read_windows
 
 GFLOP_PER_SLICE = 9.78
@@ -64,7 +65,7 @@ def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.n
 
 
 def _around(network: Ensemble, cord: np.ndarray, slices: np.ndarray) -> np.ndarray:
-    return predict_around(network.predict, slices, cord, network.config.spacing_mm, 0.5)
+    return network.predict(slices, cord)
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
@@ -84,21 +85,16 @@ def main() -> None:
     networks = {
         candidate: Ensemble(arguments.weights, runtime=candidate[0], precision=candidate[1])
         for candidate in CANDIDATES
-        if candidate[0] in ("keras", "tensorflow") or is_installed(candidate[0])
+        if candidate[0] != "openvino" or has_openvino()
     }
     slices, cord = read_slices(arguments.image, arguments.batch, networks["tensorflow", "float32"])
     predictors: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
     for network in networks.values():
         predictors[network.runtime] = network.predict
-        if network.takes_crops:
+        if network.predict.takes_regions:
             predictors[f"{network.runtime}, around the cord"] = partial(_around, network, cord)
-    if is_installed("onnxruntime"):
-        from unfolded_onnx import unfolded_onnx
-
-        from keras_scgm.runtimes.onnx_network import open_session
-
-        session = open_session(unfolded_onnx(arguments.weights))
-        predictors = {ANCHOR: lambda slices: session.run(None, {"slices": slices})[0][..., 0], **predictors}
+    session = open_session(unfolded_onnx(arguments.weights))
+    predictors = {ANCHOR: lambda slices: session.run(None, {"slices": slices})[0][..., 0], **predictors}
     probabilities = {name: predict(slices) for name, predict in predictors.items()}
     matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
     products = []
@@ -116,7 +112,7 @@ def main() -> None:
     plain = networks["keras", "float32"].runtime
     expected = probabilities[plain]
     milliseconds = {name: 1e3 * np.array(turns) / len(slices) for name, turns in seconds.items()}
-    anchor = milliseconds.get(ANCHOR, milliseconds[plain]).min(axis=0)
+    anchor = milliseconds[ANCHOR].min(axis=0)
     print(f"{platform.machine()}, {os.cpu_count()} cores, {len(slices)} slices of {slices.shape[1]} pixels")
     head = ("best ms", "middle ms", "processor ms", "times", "times (processor)", "DSC", "largest difference")
     print(f"| runtime | turns | {' | '.join(head)} |\n|{'---|' * 9}")

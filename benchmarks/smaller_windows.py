@@ -2,7 +2,7 @@
 
 The network sees 50 x 50 mm, of which gray matter takes 15 mm. Slices are normalised in their whole windows and then
 cut down around the gray matter; outside there is none. In one half of the rows the network gets the part and nothing
-else, in the other the pooled features of the whole window, too, as in `keras_scgm.cropping`.
+else, in the other the pooled features of the whole window, too, as in `keras_scgm.runtimes.region_of_interest`.
 
     python benchmarks/smaller_windows.py IMAGE [IMAGE ...] [--weights synthetic challenge large] [--subjects 4]
 
@@ -75,7 +75,7 @@ def main() -> None:
                 parts, regions = cut(slices, centers, size)
                 given = (slices, parts) if pooled == POOLED[1] else (parts,)
                 started = time.perf_counter()
-                found = network.predict(*given) > network.cards[0].threshold
+                found = network.predict.compute(*given) > network.cards[0].threshold
                 seconds[case] += (time.perf_counter() - started) / len(slices) * volume.n_slices
                 masks = np.zeros_like(expected)
                 for mask, region, part in zip(masks, regions, found, strict=True):

@@ -106,8 +106,10 @@ def print_correlations(options: argparse.Namespace) -> None:
             print_rows(name, "augmentation", n, all_cases, plain, plain)
             if options.dropout and name != "synthetic":
                 segmenter = Segmenter(name, replace(settings, window="center"))
-                segmenter.networks.predictors[:] = [dropout_predictor(name)]
-                segmenter.networks.takes_crops = False
+                dropout = replace(
+                    segmenter.networks.predict, compute=dropout_predictor(name), takes_regions=False
+                )
+                segmenter.networks.members = (dropout,)
                 with patch.object(Variation, "draw", lambda seed, number: Variation()):
                     sampled = [segmenter.segment(case.image) for case in all_cases]
                 print_rows(name, "dropout", n, all_cases, plain, sampled)

@@ -29,7 +29,7 @@ import numpy as np
 from unfolded_onnx import unfolded_onnx
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.runtimes import is_installed
+from keras_scgm.runtimes import has_openvino
 
 PEER = """
 import sys
@@ -123,14 +123,12 @@ def compare(folder: Path, image: Path, weights: str, turns: int) -> None:
     start = {"SCT-like, onnxruntime": [*peer, "none", "none"]}
     masks = {"SCT-like, onnxruntime": peer_mask}
     for runtime, precision, window in (
-        ("tensorflow", "float32", "auto"),
-        ("tensorflow", "bfloat16", "auto"),
         ("onnxruntime", "float32", "auto"),
         ("openvino", "float32", "auto"),
         ("openvino", "bfloat16", "auto"),
         ("openvino", "bfloat16", "center"),
     ):
-        if runtime != "tensorflow" and not is_installed(runtime):
+        if runtime == "openvino" and not has_openvino():
             continue
         name = f"keras-scgm, {runtime} {precision}, window {window}"
         masks[name] = folder / f"{runtime}_{precision}_{window}.nii.gz"

@@ -7,12 +7,13 @@ what it answers to. A few slices across the volume are enough, since the cord is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter
 
+from keras_scgm.predict import Predict
 from keras_scgm.slices import (
     CHUNK_SLICES,
     IntensityStatistics,
@@ -23,9 +24,6 @@ from keras_scgm.slices import (
     read_windows,
 )
 from keras_scgm.volume import Volume
-
-Predict = Callable[[np.ndarray], np.ndarray]
-"""Normalised slices (slice, rows, columns, 1) -> gray matter probabilities (slice, rows, columns)."""
 
 PROBE_DISTANCE_MM = 20.0
 MIN_PROBES, MAX_PROBES = 5, 33

@@ -1,4 +1,4 @@
-"""Probabilities from networks: compiled once, mirrored, averaged over an ensemble.
+"""Networks from weights: loaded, compiled and averaged.
 
 Keras is imported only for networks that a runtime cannot compute without it.
 """
@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, Union
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
 
 import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.pretrained import DARK, WeightsCard, read_layers, resolve_weights
-from keras_scgm.runtimes import Network, check_choice, open_runtime
-from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model, mirrored
+from keras_scgm.runtimes import LoadedNetwork, check_choice, open_runtime
+from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model
 from keras_scgm.slices import SliceConfig
 
 if TYPE_CHECKING:
@@ -28,20 +27,23 @@ Weights: TypeAlias = Union[str, Path, "keras.Model"]
 
 
 class Ensemble:
-    """One or several networks that look at the same slices.
+    """One or several networks that share one input specification.
 
     Args:
-        weights: known name, file, or model; several are averaged.
-        mirror: average with the prediction of the left-right mirrored slices.
-        runtime: what computes them, see `keras_scgm.runtimes.open_runtime`.
-        precision: of the computation, see `keras_scgm.runtimes.open_runtime`.
+        weights: Known name, file, or model; several are averaged.
+        mirror: Whether to average with the prediction of the left-right mirrored slices.
+        runtime: Program that computes the networks, one of `keras_scgm.runtimes.NAMES`.
+        precision: Precision of the computation, one of `keras_scgm.runtimes.PRECISIONS`.
+        binarize: "native" or "paper": which threshold of the weights' cards counts.
+        threshold: Probability above which a pixel is gray matter; the mean of the cards' if not given.
 
     Attributes:
-        config: the slices that the networks expect.
-        predictors: one function per network, as `predict` without mirroring.
-        runtime: name, version and precision.
-        takes_crops: whether `predict` takes `crops`.
-        knows_dark: whether all of them know gray matter that is darker than white matter.
+        config: The slices that the networks expect.
+        cards: Weights cards.
+        predict: Mean gray matter probability, a `keras_scgm.predict.Predict`.
+        members: One function per network, like `predict` without mirroring.
+        runtime: Name, version and precision of the runtime.
+        knows_dark: Whether all networks know gray matter that is darker than white matter.
 
     Raises:
         InputError: the weights cannot be used, or not together, there are none, or the runtime cannot run them.
@@ -50,9 +52,12 @@ class Ensemble:
     def __init__(
         self,
         weights: Weights | Sequence[Weights],
+        *,
         mirror: bool = False,
-        runtime: str | None = None,
+        runtime: str = "auto",
         precision: str = "float32",
+        binarize: Literal["native", "paper"] = "native",
+        threshold: float | None = None,
     ) -> None:
         check_choice(runtime, precision)
         several = isinstance(weights, Sequence) and not isinstance(weights, str)
@@ -61,40 +66,32 @@ class Ensemble:
             checks.refuse("weights", "at least one network", weights)
         networks = [_load(item) for item in chosen]
         self.cards = [card for _, card in networks]
-        specs = {SliceConfig(**card.slices) for card in self.cards}  # type: ignore[arg-type]
-        if len(specs) > 1:
+        configs = {SliceConfig(**card.slices) for card in self.cards}  # type: ignore[arg-type]
+        if len(configs) > 1:
             names = ", ".join(card.name for card in self.cards)
             raise InputError(f"weights {names} expect different slices; they cannot form an ensemble")
-        self.config = specs.pop()
+        self.config = configs.pop()
         self.knows_dark = all(DARK in card.contrasts for card in self.cards)
-        self._mirror = mirror
-        runtimes = [open_runtime(network, runtime, precision) for network, _ in networks]
-        self.runtime = str(runtimes[0])
-        self.predictors = [runtime.predict for runtime in runtimes]
-        self.takes_crops = all(runtime.takes_crops for runtime in runtimes)
-
-    def predict(self, slices: np.ndarray, crops: np.ndarray | None = None) -> np.ndarray:
-        """Mean gray matter probability.
-
-        Args:
-            slices: normalised, float32 (slice, rows, columns, 1).
-            crops: parts of them whose probabilities are wanted, for networks that take them.
-
-        Returns:
-            float32 (slice, rows, columns) in [0, 1], of the crops if given.
-        """
-        given = [slices] if crops is None else [slices, crops]
-        predictions = []
-        for predict in self.predictors:
-            predictions.append(predict(*given))
-            if self._mirror:
-                predictions.append(mirrored(predict)(*given))
-        return np.mean(predictions, axis=0)
+        thresholds = [card.paper_threshold if binarize == "paper" else card.threshold for card in self.cards]
+        self.threshold = float(np.mean(thresholds)) if threshold is None else threshold
+        opened = open_runtime(
+            [network for network, _ in networks],
+            runtime,
+            precision,
+            mirror=mirror,
+            spacing_mm=self.config.spacing_mm,
+            threshold=self.threshold,
+        )
+        self.runtime = str(opened)
+        self.members = opened.members
+        self.predict = opened.predict
 
 
-def _load(weights: Weights) -> tuple[Network, WeightsCard]:
+def _load(weights: Weights) -> tuple[LoadedNetwork, WeightsCard]:
     if not isinstance(weights, (str, Path)):
-        if not ("keras" in sys.modules and isinstance(weights, sys.modules["keras"].Model)):
+        import keras
+
+        if not isinstance(weights, keras.Model):
             checks.refuse("weights", "a known name, a path or a Keras model", weights)
         card = WeightsCard(
             name=weights.name,
@@ -107,7 +104,7 @@ def _load(weights: Weights) -> tuple[Network, WeightsCard]:
     path, described = resolve_weights(weights)
     folded = _folded(path, described) if described else None
     if described and folded:
-        return Network(folded, lambda: _load_model(weights)[0], described.name), described
+        return LoadedNetwork(folded, lambda: _load_model(weights)[0], described.name), described
     return _from_model(*_load_model(weights))
 
 
@@ -138,14 +135,14 @@ def _folded(path: Path, card: WeightsCard) -> FoldedNetwork | None:
     return folded if as_described else None
 
 
-def _from_model(model: keras.Model, card: WeightsCard) -> tuple[Network, WeightsCard]:
+def _from_model(model: keras.Model, card: WeightsCard) -> tuple[LoadedNetwork, WeightsCard]:
     channels_in, classes = model.input_shape[-1], model.output_shape[-1]
     if (channels_in, classes) != (1, 1):
         raise InputError(
             f"weights {card.name}: {channels_in} input channels and {classes} classes; "
             "segmentation needs one channel and one class"
         )
-    return Network(fold_model(model), lambda: model, card.name), card
+    return LoadedNetwork(fold_model(model), lambda: model, card.name), card
 
 
 def _load_model(weights: str | Path) -> tuple[keras.Model, WeightsCard]:

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_scgm.localization import Windows
-from keras_scgm.runtimes.folding import PredictCrops, mirrored
+from keras_scgm.predict import Predict
+from keras_scgm.runtimes.region_of_interest import Predictor
 
 SHIFT_PX = 4.0
 """Largest shift of the windows along each axis, pixels."""
@@ -25,7 +26,7 @@ GAIN = 0.1
 OFFSET = 0.1
 """Largest constant added to the z-scored gray values."""
 
-PredictWindows = Callable[[PredictCrops, np.ndarray, Windows], np.ndarray]
+PredictWindows = Callable[[Predict, np.ndarray, Windows], np.ndarray]
 """Network, normalised slices (slice, rows, columns, 1) and the windows they were seen in -> gray matter probabilities
 (slice, rows, columns)."""
 
@@ -92,13 +93,13 @@ class Variation:
         """Changed gray values, float32."""
         return normalised * np.float32(self.gain) + np.float32(self.offset)
 
-    def network(self, predict: PredictCrops) -> PredictCrops:
+    def network(self, predict: Predictor) -> Predictor:
         """The network, mirrored if the pass is."""
-        return mirrored(predict) if self.is_mirrored else predict
+        return predict.mirrored() if self.is_mirrored else predict
 
 
 def measure_spread(
-    networks: Sequence[PredictCrops],
+    networks: Sequence[Predictor],
     predict_windows: PredictWindows,
     slices: np.ndarray,
     windows: Windows,

@@ -1,11 +1,11 @@
 """Entry point: one thin command per verb."""
 
-import gc
 import os
 import sys
 
 import typer
 
+from keras_scgm.errors import InputError
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
 from keras_scgm_cli.calibrate import calibrate
@@ -60,11 +60,6 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except ValueError as error:
-        if type(error).__name__ != "InputError":
-            raise
+    except InputError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    finally:
-        # Python looks for garbage once more before it ends, which takes a tenth of a second where there is none.
-        gc.freeze()

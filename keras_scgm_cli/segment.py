@@ -62,12 +62,12 @@ def segment(
         str | None, typer.Option(help="Axis codes, such as LAS, for images whose header has no orientation.")
     ] = None,
     runtime: Annotated[
-        str | None,
+        str,
         typer.Option(
-            help="What computes the network: tensorflow (the default), openvino, onnxruntime, keras, or auto "
-            "for the fastest installed one."
+            help="Program that computes the network: onnxruntime, openvino, tensorflow, keras, or auto for the "
+            "fastest installed one."
         ),
-    ] = None,
+    ] = "auto",
     precision: Annotated[
         str, typer.Option(help="float32, or bfloat16 for less time and almost the same mask.")
     ] = "float32",
@@ -163,8 +163,6 @@ def segment(
     else:
         with held_back_stderr():
             segmenter = Segmenter(weights or None, settings)
-        if runtime == "auto":
-            typer.echo(f"runtime: {segmenter.networks.runtime}")
         outcomes = run_here(segmenter, jobs, writing, _progress_bar)
     reported = [_report(outcome) for outcome in outcomes]
     counts = Counter(status for status, _ in reported) + Counter({"failed": len(found.problems)})

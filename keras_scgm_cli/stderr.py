@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from keras_scgm.errors import InputError
+
 
 def import_keras_scgm() -> None:
     """Import the package, with its backend's start-up messages held back.
@@ -32,10 +34,11 @@ def held_back_stderr() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-        except BaseException as error:
-            if type(error).__name__ != "InputError":
-                held_back.seek(0)
-                os.write(saved, held_back.read())
+        except InputError:
+            raise
+        except BaseException:
+            held_back.seek(0)
+            os.write(saved, held_back.read())
             raise
         finally:
             os.dup2(saved, 2)

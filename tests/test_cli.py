@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from keras_scgm import segment
-from keras_scgm.runtimes.tensorflow_library import find_library
 
 CONSOLE_SCRIPT = "from keras_scgm_cli.main import main; main()"
 
@@ -260,7 +259,6 @@ def test_the_package_runs_as_a_module():
     assert done.stdout.startswith("keras_scgm ")
 
 
-@pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
 def test_segmentation_does_not_wait_for_tensorflow_to_be_imported(phantom, tmp_path):
     image, mask = tmp_path / "image.nii.gz", tmp_path / "mask.nii.gz"
     phantom.to_filename(image)

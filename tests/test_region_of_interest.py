@@ -1,38 +1,41 @@
-"""Probabilities around the cord: which slices are computed whole, and that the mask stays the same."""
+"""Region of interest around the cord: which slices are computed whole, and that the mask stays the same."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_scgm.cropping import CROP_MM, MARGIN_MM, predict_around
 from keras_scgm.export.graph.region_of_interest import predict_some
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
+from keras_scgm.runtimes.region_of_interest import MARGIN_MM, REGION_MM, Predictor, mean_of
 from keras_scgm.slices import SliceConfig, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
-CROP, MARGIN = round(CROP_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
+REGION, MARGIN = round(REGION_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
 MIDDLE = WINDOW // 2
-IN_CROP, IN_WHOLE = 0.7, 0.9
+IN_REGION, IN_WHOLE = 0.7, 0.9
 
 
 class Recorder:
     """Finds what is bright, and says by the probability whether it was shown a part or the whole."""
 
-    takes_crops = True
+    takes_regions = True
 
     def __init__(self):
         self.shown = []
 
-    def __call__(self, slices, crops=None):
-        self.shown.append((len(slices), None if crops is None else crops.shape[1:3]))
+    def __call__(self, slices, regions=None):
+        self.shown.append((len(slices), None if regions is None else regions.shape[1:3]))
         return (
-            np.float32(IN_WHOLE if crops is None else IN_CROP) * (slices if crops is None else crops)[..., 0]
+            np.float32(IN_WHOLE if regions is None else IN_REGION)
+            * (slices if regions is None else regions)[..., 0]
         )
 
-    def in_crops(self, slices, crops):
-        return self(slices, crops)
+    def in_regions(self, slices, regions):
+        return self(slices, regions)
 
 
 def bright(*pixels):
@@ -43,44 +46,44 @@ def bright(*pixels):
     return image
 
 
-first = (WINDOW - CROP) // 2
+first = (WINDOW - REGION) // 2
 CASES = {
-    "in the middle": (bright((MIDDLE, MIDDLE)), (MIDDLE, MIDDLE), IN_CROP),
-    "just inside the margin": (bright((first + MARGIN, MIDDLE)), (MIDDLE - 0.5, MIDDLE), IN_CROP),
+    "in the middle": (bright((MIDDLE, MIDDLE)), (MIDDLE, MIDDLE), IN_REGION),
+    "just inside the margin": (bright((first + MARGIN, MIDDLE)), (MIDDLE - 0.5, MIDDLE), IN_REGION),
     "in the margin": (
         bright((MIDDLE, MIDDLE), (first + MARGIN - 1, MIDDLE)),
         (MIDDLE - 0.5, MIDDLE),
         IN_WHOLE,
     ),
-    "in the other margin": (bright((MIDDLE, first + CROP - MARGIN)), (MIDDLE, MIDDLE - 0.5), IN_WHOLE),
+    "in the other margin": (bright((MIDDLE, first + REGION - MARGIN)), (MIDDLE, MIDDLE - 0.5), IN_WHOLE),
     "nothing": (bright(), (MIDDLE, MIDDLE), 0),
     "nothing in the part": (bright((1, 1)), (MIDDLE, MIDDLE), IN_WHOLE),
-    "at an end of the window": (bright((3, MIDDLE)), (5, MIDDLE), IN_CROP),
-    "at the other end": (bright((MIDDLE, WINDOW - 1)), (MIDDLE, WINDOW + 30), IN_CROP),
+    "at an end of the window": (bright((3, MIDDLE)), (5, MIDDLE), IN_REGION),
+    "at the other end": (bright((MIDDLE, WINDOW - 1)), (MIDDLE, WINDOW + 30), IN_REGION),
 }
 SLICES, CENTERS, EXPECTED = (np.array(column) for column in zip(*CASES.values(), strict=True))
 
 
 def test_what_is_not_well_inside_is_computed_whole():
     network = Recorder()
-    probabilities = predict_around(network, SLICES, CENTERS, SPACING_MM, 0.5)
+    probabilities = Predictor(network, True, SPACING_MM, 0.5)(SLICES, CENTERS)
     assert probabilities.shape == (len(SLICES), WINDOW, WINDOW)
     np.testing.assert_allclose(probabilities.max(axis=(1, 2)), EXPECTED, rtol=1e-6, err_msg=str(list(CASES)))
-    assert network.shown == [(8, (CROP, CROP)), (4, None)]
+    assert network.shown == [(8, (REGION, REGION)), (4, None)]
     places = [np.argwhere(image[..., 0]).tolist() for image in SLICES]
     assert [np.argwhere(found).tolist() for found in probabilities] == places
 
 
 def test_the_threshold_decides_what_is_computed_whole():
     network = Recorder()
-    predict_around(network, SLICES, CENTERS, SPACING_MM, (IN_CROP + IN_WHOLE) / 2)
-    assert network.shown == [(8, (CROP, CROP)), (8, None)]
+    Predictor(network, True, SPACING_MM, (IN_REGION + IN_WHOLE) / 2)(SLICES, CENTERS)
+    assert network.shown == [(8, (REGION, REGION)), (8, None)]
 
 
 def test_the_graph_of_an_export_does_the_same():
     config = SliceConfig(spacing_mm=SPACING_MM, window_px=WINDOW)
     in_graph = tf.function(lambda *given: predict_some(*given, Recorder(), config, 0.5))
-    expected = predict_around(Recorder(), SLICES, CENTERS, SPACING_MM, 0.5)
+    expected = Predictor(Recorder(), True, SPACING_MM, 0.5)(SLICES, CENTERS)
     some = np.arange(len(SLICES)) % 3
     for is_around, is_whole in ((some >= 0, some < 0), (some < 0, some >= 0), (some == 0, some == 1)):
         wanted = np.where(is_whole[:, None, None], Recorder()(SLICES), expected)
@@ -90,7 +93,7 @@ def test_the_graph_of_an_export_does_the_same():
 
 def test_small_windows_are_computed_whole():
     network = Recorder()
-    predict_around(network, SLICES[:, :CROP, :CROP], CENTERS, SPACING_MM, 0.5)
+    Predictor(network, True, SPACING_MM, 0.5)(SLICES[:, :REGION, :REGION], CENTERS)
     assert network.shown == [(8, None)]
 
 
@@ -99,17 +102,37 @@ def test_small_windows_are_computed_whole():
 def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
     volume = read_volume(reference / "invivo" / "t2s_uncropped.nii.gz")
     network = Ensemble(weights)
-    assert network.takes_crops
+    assert network.predict.takes_regions
     windows = windows_on_cord(volume, network.config, network.predict)
     assert windows.cord is not None
     slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
     shown = []
 
-    def recording(slices, crops=None):
-        shown.append((len(slices), crops is None))
-        return network.predict(slices, crops)
+    def recording(slices, regions=None):
+        shown.append((len(slices), regions is None))
+        return network.predict.compute(slices, regions)
 
-    around = predict_around(recording, slices, windows.cord, network.config.spacing_mm, 0.5) > 0.5
+    around = replace(network.predict, compute=recording)(slices, windows.cord) > 0.5
     whole = network.predict(slices) > 0.5
     assert shown == [(volume.n_slices, False)]
     assert 2 * np.count_nonzero(around & whole) >= 0.9995 * (around.sum() + whole.sum())
+
+
+def test_networks_without_regions_are_computed_whole():
+    network = Recorder()
+    Predictor(network, False, SPACING_MM, 0.5)(SLICES, CENTERS)
+    assert network.shown == [(8, None)]
+
+
+def test_mirrored_and_mean():
+    def slope(slices, regions=None):
+        given = slices if regions is None else regions
+        return given[..., 0] * np.linspace(0, 1, given.shape[1], dtype=np.float32)[:, None]
+
+    one = Predictor(slope, True, SPACING_MM, 0.5)
+    two = Predictor(lambda slices, regions=None: slope(slices, regions) / 2, True, SPACING_MM, 0.5)
+    np.testing.assert_array_equal(one.mirrored()(SLICES), slope(SLICES[:, ::-1])[:, ::-1])
+    expected = (slope(SLICES) + one.mirrored()(SLICES)) * 0.75 / 2
+    np.testing.assert_allclose(mean_of([one, two], mirror=True)(SLICES), expected, rtol=1e-6)
+    np.testing.assert_allclose(mean_of([one, two], mirror=False)(SLICES), 0.75 * slope(SLICES), rtol=1e-6)
+    assert not mean_of([one, replace(two, takes_regions=False)], mirror=False).takes_regions

@@ -13,13 +13,11 @@ import pytest
 
 from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
 from keras_scgm.prediction import Ensemble
-from keras_scgm.runtimes import Network, open_runtime, tensorflow_library, tensorflow_network
+from keras_scgm.runtimes import LoadedNetwork, open_runtime
 from keras_scgm.runtimes.folding import fold_model
-from keras_scgm.runtimes.tensorflow_library import find_library
 from keras_scgm.runtimes.tensorflow_network import build
 
-OPTIONAL = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
-INSTALLED = [name for name, needs in OPTIONAL.items() if all(map(importlib.util.find_spec, needs))]
+INSTALLED = ["onnxruntime", "tensorflow", *(["openvino"] if importlib.util.find_spec("openvino") else [])]
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +44,20 @@ def network(request, slices):
     return model
 
 
+def loaded(model):
+    return LoadedNetwork(fold_model(model), lambda: model, model.name)
+
+
 def opened(model, name, precision="float32"):
-    return open_runtime(Network(fold_model(model), lambda: model, model.name), name, precision).predict
+    """The function of whole slices, or of regions of them."""
+    return open_runtime([loaded(model)], name, precision).predict.compute
 
 
 def dsc(a, b):
     return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
-@pytest.mark.parametrize("name", ["tensorflow", "keras", *INSTALLED])
+@pytest.mark.parametrize("name", ["keras", *INSTALLED])
 def test_probabilities_are_those_of_keras(name, network, slices):
     expected = keras.ops.convert_to_numpy(network(slices))[..., 0]
     assert expected.std() > 0.05
@@ -64,7 +67,7 @@ def test_probabilities_are_those_of_keras(name, network, slices):
         np.testing.assert_allclose(predict(part), expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["tensorflow", *sorted(set(INSTALLED) - {"keras"})])
+@pytest.mark.parametrize("name", INSTALLED)
 def test_parts_of_slices(name, network):
     slices = np.random.default_rng(2).normal(size=(2, 150, 140, 1)).astype("float32")
     slices[:, :8] += 50
@@ -79,38 +82,12 @@ def test_parts_of_slices(name, network):
     assert np.abs(alone[middle] - whole[middle]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["tensorflow", *(set(INSTALLED) & {"openvino"})])
+@pytest.mark.parametrize("name", sorted(set(INSTALLED) - {"onnxruntime"}))
 def test_bfloat16_is_close(name, network, slices):
     expected = opened(network, "keras")(slices)
     reduced = opened(network, name, "bfloat16")(slices)
     assert reduced.dtype == np.float32
     assert np.corrcoef(reduced.ravel(), expected.ravel())[0, 1] > 0.98
-
-
-def test_the_settings_of_the_library_say_what_their_name_says():
-    from tensorflow.core.protobuf.config_pb2 import ConfigProto
-
-    expected = ConfigProto()
-    expected.graph_options.rewrite_options.disable_meta_optimizer = True
-    assert ConfigProto.FromString(tensorflow_library.AS_IT_STANDS) == expected
-
-
-@pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_library_called_from_c_gives_what_tensorflow_gives(precision, network, slices):
-    folded = fold_model(network)
-    predict = tensorflow_library.predictor(folded, precision)
-    expected = tensorflow_network.predictor(folded, precision)
-    for given in ((slices,), (slices[::2],), (slices[:, ::-1, :33],), (slices, slices[:, 3:30, 5:40])):
-        np.testing.assert_allclose(predict(*given), expected(*given), atol=1e-5)
-
-
-@pytest.mark.skipif(not find_library(), reason="TensorFlow's library is packed otherwise")
-def test_a_failure_in_the_library_is_no_result(network):
-    predict = tensorflow_library.predictor(fold_model(network), "float32")
-    with pytest.raises(RuntimeError, match=r"^TensorFlow: .*depth"):
-        predict(np.zeros((1, 20, 20, 3), np.float32))
-    assert predict(np.zeros((1, 20, 20, 1), np.float32)).shape == (1, 20, 20)
 
 
 def test_the_fast_graph_can_be_part_of_another_and_be_saved(network, slices, tmp_path):
@@ -165,7 +142,7 @@ def test_openvino_runs_any_network(bright_network, slices):
 
 
 @pytest.mark.parametrize("weights", ["challenge", "large"])
-@pytest.mark.parametrize("name", ["tensorflow", *INSTALLED])
+@pytest.mark.parametrize("name", INSTALLED)
 def test_published_weights_give_the_reference_mask(name, weights, published_weights, reference):
     expected = np.load(reference / "expected" / "network_outputs.npz")
     probabilities = Ensemble(weights, runtime=name).predict(expected["slices"])
@@ -184,43 +161,49 @@ def test_weights_files_need_no_keras_model(monkeypatch, published_weights, slice
 
 def test_the_record_names_the_runtime(phantom):
     model = DilatedGMNet(filters=2)
-    record = segment(phantom, model, precision="bfloat16").record
+    record = segment(phantom, model, runtime="tensorflow", precision="bfloat16").record
     assert record["runtime"].startswith("tensorflow 2.")
     assert record["runtime"].endswith(", bfloat16")
-    chosen = Segmenter(model, Segmenter(model).settings).provenance["runtime"]
-    assert chosen.startswith("tensorflow 2.")
-    auto = segment(phantom, model, runtime="auto").record["runtime"]
-    assert auto.split()[0] == ("openvino" if "openvino" in INSTALLED else "tensorflow")
+    assert Segmenter(model).provenance["runtime"].split()[0] == default_on_a_processor()
 
 
-@pytest.mark.parametrize("name", ["tensorflow", *INSTALLED])
+def default_on_a_processor():
+    return "openvino" if "openvino" in INSTALLED else "onnxruntime"
+
+
+@pytest.mark.parametrize("name", INSTALLED)
 def test_the_version_is_that_of_the_module_whatever_the_distribution_is_called(name, network, monkeypatch):
     def not_found(distribution):
         raise importlib.metadata.PackageNotFoundError(distribution)
 
     monkeypatch.setattr(importlib.metadata, "version", not_found)
     monkeypatch.setattr(importlib.metadata, "distribution", not_found)
-    runtime = open_runtime(Network(fold_model(network), lambda: network, network.name), name)
+    runtime = open_runtime([loaded(network)], name)
     assert runtime.version == importlib.import_module(name).__version__.partition("-")[0]
 
 
-def test_the_version_of_the_library_called_from_c():
-    import tensorflow as tf
+def test_the_default_runtime(monkeypatch, tmp_path, bright_network):
+    model = DilatedGMNet(filters=2)
 
-    assert tensorflow_library.tensorflow_version() == tf.__version__
+    def default(model, precision="float32"):
+        return Ensemble(model, precision=precision).runtime.split()[0]
 
-
-def test_auto_leaves_a_gpu_to_tensorflow(monkeypatch, tmp_path):
+    assert default(model) == default_on_a_processor()
+    assert default(bright_network) == default([model, bright_network]) == "keras"
+    monkeypatch.setattr("keras_scgm.runtimes.has_openvino", lambda: False)
+    assert default(model) == "onnxruntime"
+    assert default(model, "bfloat16") == "tensorflow"
     monkeypatch.setattr("keras_scgm.runtimes.NVIDIA_DRIVER", tmp_path)
-    assert Ensemble(DilatedGMNet(filters=2), runtime="auto").runtime.startswith("tensorflow")
+    assert default(model) == "tensorflow"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"runtime": "theano"}, "runtime must be one of auto, tensorflow, .* received 'theano'"),
+        ({"runtime": "theano"}, "runtime must be one of auto, onnxruntime, .* received 'theano'"),
         ({"precision": "int8"}, "precision must be one of float32, bfloat16, received 'int8'"),
         ({"runtime": "keras", "precision": "bfloat16"}, "runtime keras computes in float32 only"),
+        ({"runtime": "onnxruntime", "precision": "bfloat16"}, "runtime onnxruntime computes in float32 only"),
     ],
 )
 def test_refusals(settings, message, phantom):
@@ -230,17 +213,15 @@ def test_refusals(settings, message, phantom):
 
 def test_a_runtime_that_is_not_installed_says_how_to_install_it(monkeypatch, phantom):
     monkeypatch.setattr("keras_scgm.runtimes.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'keras-scgm\[onnx\]'"):
-        segment(phantom, DilatedGMNet(filters=2), runtime="onnxruntime")
-    assert Ensemble(DilatedGMNet(filters=2), runtime="auto").runtime.startswith("tensorflow")
+    with pytest.raises(InputError, match=r"pip install 'keras-scgm\[openvino\]'"):
+        segment(phantom, DilatedGMNet(filters=2), runtime="openvino")
 
 
 def test_other_networks_are_refused_where_they_cannot_run(bright_network):
     with pytest.raises(InputError, match="bright runs in float32 only with TensorFlow"):
-        Ensemble(bright_network, precision="bfloat16")
-    if "onnxruntime" in INSTALLED:
-        with pytest.raises(InputError, match="runtime onnxruntime cannot run the network bright"):
-            Ensemble(bright_network, runtime="onnxruntime")
+        Ensemble(bright_network, runtime="tensorflow", precision="bfloat16")
+    with pytest.raises(InputError, match="runtime onnxruntime cannot run the network bright"):
+        Ensemble(bright_network, runtime="onnxruntime")
 
 
 @pytest.mark.skipif("openvino" not in INSTALLED, reason="the extra openvino is not installed")

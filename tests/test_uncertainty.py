@@ -15,6 +15,7 @@ from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.localization import Windows
 from keras_scgm.models import UNet
 from keras_scgm.nifti import volume_from_image
+from keras_scgm.runtimes.region_of_interest import mean_of
 from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.uncertainty import SCALING, SHIFT_PX, Variation, measure_spread
 
@@ -201,13 +202,14 @@ def test_a_pass_costs_one_prediction(cord):
     pixels = []
     for passes in (0, 2, 5):
         segmenter = Segmenter(settings=SegmentationConfig(uncertainty_passes=passes))
-        (predict,), computed = segmenter.networks.predictors, []
+        (member,), computed = segmenter.networks.members, []
 
-        def counted(slices, crops=None, predict=predict, computed=computed):
-            computed.append((slices if crops is None else crops).size)
-            return predict(*(given for given in (slices, crops) if given is not None))
+        def counted(slices, regions=None, compute=member.compute, computed=computed):
+            computed.append((slices if regions is None else regions).size)
+            return compute(slices, regions)
 
-        segmenter.networks.predictors[:] = [counted]
+        segmenter.networks.members = (replace(member, compute=counted),)
+        segmenter.networks.predict = mean_of(segmenter.networks.members, mirror=False)
         segmenter.segment(cord)
         pixels.append(sum(computed))
     assert pixels[0] < pixels[1]

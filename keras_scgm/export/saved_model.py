@@ -23,7 +23,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.export.check import golden_image, warm_up_files
 from keras_scgm.export.graph.answer import PACKED, packed_answer, unpacked_answers
-from keras_scgm.export.graph.network import PRECISIONS, PROCESSOR, GraphNetwork, compute
+from keras_scgm.export.graph.network import EXPORT_PRECISIONS, PROCESSOR, GraphNetwork, compute
 from keras_scgm.export.graph.nifti import read_nifti, require
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.warmup import WarmupRequest, write_warmup
@@ -107,9 +107,11 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
             the exported model does not agree with `keras_scgm.segment`.
     """
     folder = checks.path("path", path)
-    checks.one_of(PRECISIONS)("precision", precision)
+    checks.one_of(EXPORT_PRECISIONS)("precision", precision)
     checks.one_of(("auto", "center"))("window", window)
-    segmenter = Segmenter(weights, SegmentationConfig(threshold=threshold, window=window))
+    segmenter = Segmenter(
+        weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
+    )
     network = GraphNetwork(_models(weights), precision)
     settings = GraphConfig(
         segmenter.networks.config, segmenter.threshold, window, segmenter.networks.knows_dark

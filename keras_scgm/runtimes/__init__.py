@@ -1,60 +1,52 @@
-"""Programs that compute a network, behind one interface.
+"""Programs that compute a network, behind one contract (`keras_scgm.predict.Predict`).
 
 | name | computes |
 |---|---|
-| `tensorflow` | a `DilatedGMNet` as a plain graph, any other network as Keras' own graph; on a processor it does \
-without TensorFlow's Python package |
-| `keras` | the Keras model itself, on Keras' backend |
-| `openvino` | both in OpenVINO, the fastest on processors; optional extra `openvino` |
-| `onnxruntime` | a `DilatedGMNet` in ONNX Runtime; optional extra `onnx` |
+| `onnxruntime` | a `DilatedGMNet`; the default on processors |
+| `openvino` | any network, with the optional extra `openvino`; the default on processors where it is installed |
+| `tensorflow` | any network; the default with an NVIDIA GPU |
+| `keras` | the Keras model itself, on Keras' backend; the default for networks other than `DilatedGMNet` |
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.localization import Predict
 from keras_scgm.runtimes.folding import FoldedNetwork
-from keras_scgm.runtimes.tensorflow_library import find_library, tensorflow_version
-from keras_scgm.runtimes.tensorflow_library import predictor as library_predictor
+from keras_scgm.runtimes.region_of_interest import Compute, Predictor, mean_of
 
 if TYPE_CHECKING:
     import keras
 
-NAMES = ("auto", "tensorflow", "keras", "openvino", "onnxruntime")
+NAMES = ("auto", "onnxruntime", "openvino", "tensorflow", "keras")
 PRECISIONS = ("float32", "bfloat16")
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
-# OpenVINO's package sends usage data when it is imported, from a forked process. Nobody asked for that, and a fork
-# while NumPy's threads are at work can stop them for good. Without the package that sends, it does not.
+# OpenVINO's package sends usage data when it is imported, from a forked process. A fork while NumPy's threads compute
+# can stop them for good. Without this module, which the user has not asked for, OpenVINO sends nothing.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-_EXTRAS = {"openvino": "openvino", "onnxruntime": "onnx"}
-_MODULES = {"openvino": ["openvino"], "onnxruntime": ["onnx", "onnxruntime"]}
-_REDUCED = ("tensorflow", "openvino")
+_WITH_BFLOAT16 = ("openvino", "tensorflow")
 
 
 @dataclass(frozen=True)
-class Network:
-    """What a runtime is given.
+class LoadedNetwork:
+    """A network before a runtime is chosen for it.
 
     Args:
-        folded: the network without its batch normalisations, if it is a `DilatedGMNet`.
-        load: makes the Keras model; not called where `folded` is enough.
-        name: for messages.
+        folded: The network without its batch normalizations, if it is a `DilatedGMNet`.
+        load: Function that returns the Keras model; not called where `folded` is enough.
+        name: Name in messages.
     """
 
     folded: FoldedNetwork | None
@@ -68,122 +60,132 @@ class Network:
 
 @dataclass(frozen=True)
 class Runtime:
-    """A network, ready to run.
+    """Networks, ready to predict.
 
     Args:
-        name: one of `NAMES` other than "auto".
-        version: of the program.
-        precision: one of `PRECISIONS`, of the feature maps.
-        predict: z-scored slices, float32 (slice, rows, columns, 1) of any size, to gray matter probabilities,
-            float32 (slice, rows, columns).
-        takes_crops: `predict` is a `folding.PredictCrops`.
+        name: One of `NAMES` other than "auto".
+        version: Version of the program.
+        precision: Precision of the feature maps, one of `PRECISIONS`.
+        members: Predictions of each network.
+        predict: Mean of the members.
     """
 
     name: str
     version: str
     precision: str
-    predict: Callable[..., np.ndarray]
-    takes_crops: bool
+    members: tuple[Predictor, ...]
+    predict: Predictor
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}, {self.precision}"
 
 
-def check_choice(name: str | None, precision: str) -> None:
+def check_choice(name: str, precision: str) -> None:
     """Refuse what no runtime can do, before anything is loaded.
 
     Raises:
         InputError: an unknown runtime or precision, one that is not installed, or both not together.
     """
-    checks.optional(checks.one_of(NAMES))("runtime", name)
+    checks.one_of(NAMES)("runtime", name)
     checks.one_of(PRECISIONS)("precision", precision)
-    if name in _EXTRAS and not is_installed(name):
-        raise InputError(f"runtime {name} is not installed; pip install 'keras-scgm[{_EXTRAS[name]}]'")
-    if precision != "float32" and name not in (None, "auto", *_REDUCED):
-        raise InputError(f"runtime {name} computes in float32 only; {' and '.join(_REDUCED)} in {precision}")
+    if name == "openvino" and not has_openvino():
+        raise InputError("runtime openvino is not installed; pip install 'keras-scgm[openvino]'")
+    if precision != "float32" and name not in ("auto", *_WITH_BFLOAT16):
+        raise InputError(
+            f"runtime {name} computes in float32 only; {' and '.join(_WITH_BFLOAT16)} in {precision}"
+        )
 
 
-def open_runtime(network: Network, name: str | None = None, precision: str = "float32") -> Runtime:
-    """Make a network ready to run.
+def open_runtime(
+    networks: Sequence[LoadedNetwork],
+    name: str = "auto",
+    precision: str = "float32",
+    *,
+    mirror: bool = False,
+    spacing_mm: float = 0.25,
+    threshold: float = 0.5,
+) -> Runtime:
+    """Make networks ready to predict.
 
     Args:
-        network: the network.
-        name: one of `NAMES`. "auto" takes OpenVINO if it is installed and there is no NVIDIA GPU, else
-            TensorFlow. None takes TensorFlow, or Keras if its backend is another.
-        precision: one of `PRECISIONS`.
+        networks: At least one network.
+        name: One of `NAMES`. "auto" takes the default in the table of this package.
+        precision: One of `PRECISIONS`.
+        mirror: Whether the mean includes the predictions of the left-right mirrored slices.
+        spacing_mm: Pixel spacing of the slices, mm.
+        threshold: Probability above which a pixel is gray matter.
 
     Raises:
-        InputError: as `check_choice`, or the runtime cannot run this network.
+        InputError: as `check_choice`, or the runtime cannot run one of the networks.
     """
     check_choice(name, precision)
     if name == "auto":
-        name = "openvino" if is_installed("openvino") and not NVIDIA_DRIVER.exists() else "tensorflow"
-    if name is None:
-        name = "tensorflow" if _keras_backend() == "tensorflow" else "keras"
-    if name == "keras":
-        from keras_scgm.runtimes.keras_network import backend_version, predictor
-
-        return Runtime(name, backend_version(), precision, predictor(network.model), takes_crops=False)
-    if network.folded is None and _keras_backend() != "tensorflow":
-        raise InputError(f"runtime {name} cannot run the network {network.name}; choose the runtime keras")
-    if network.folded is None and name == "tensorflow" and precision != "float32":
-        raise InputError(f"the network {network.name} runs in float32 only with TensorFlow")
-    predict = _OPENERS[name](network, precision)
-    return Runtime(name, _version(name), precision, predict, takes_crops=network.folded is not None)
-
-
-def _version(module: str) -> str:
-    """Version of a program that runs here; distributions of one module have many names, such as onnxruntime-gpu."""
-    imported = sys.modules.get(module)
-    return str(imported.__version__).partition("-")[0] if imported else tensorflow_version()
-
-
-def _tensorflow(network: Network, precision: str) -> Predict:
-    if network.folded is None:
-        from keras_scgm.runtimes.keras_network import predictor
-
-        return predictor(network.model)
-    if not NVIDIA_DRIVER.exists() and find_library():
-        return library_predictor(network.folded, precision)
-    from keras_scgm.runtimes.tensorflow_network import predictor as python_predictor
-
-    return python_predictor(network.folded, precision)
-
-
-def _openvino(network: Network, precision: str) -> Predict:
-    from keras_scgm.runtimes.openvino_network import compiled, convert, predictor
-
-    return (
-        predictor(network.folded, precision)
-        if network.folded
-        else compiled(convert(network.model), precision)
+        name = _default(networks, precision)
+    members = tuple(
+        Predictor(_open(network, name, precision), _takes_regions(network, name), spacing_mm, threshold)
+        for network in networks
     )
+    return Runtime(name, _version(name), precision, members, mean_of(members, mirror))
 
 
-def _onnxruntime(network: Network, precision: str) -> Predict:
-    from keras_scgm.runtimes.onnx_network import predictor
-
-    if network.folded is None:
-        raise InputError(f"runtime onnxruntime cannot run the network {network.name}; choose another")
-    return predictor(network.folded)
+def has_openvino() -> bool:
+    """Whether the optional extra is installed."""
+    return find_spec("openvino") is not None
 
 
-_OPENERS = {"tensorflow": _tensorflow, "openvino": _openvino, "onnxruntime": _onnxruntime}
-
-
-def is_installed(runtime: str) -> bool:
-    """Whether the optional extra of a runtime is there."""
-    return all(find_spec(module) for module in _MODULES[runtime])
-
-
-def _keras_backend() -> str:
-    """Keras' backend, by the rules Keras finds it by, without importing Keras for it."""
-    if "keras" in sys.modules:
-        return sys.modules["keras"].backend.backend()
-    if name := os.environ.get("KERAS_BACKEND"):
-        return name
-    settings = Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras.json"
-    try:
-        return str(json.loads(settings.read_text(encoding="utf-8")).get("backend", "tensorflow"))
-    except (OSError, ValueError):
+def _default(networks: Sequence[LoadedNetwork], precision: str) -> str:
+    if not all(network.folded for network in networks):
+        return "keras" if precision == "float32" else "tensorflow"
+    if NVIDIA_DRIVER.exists():
         return "tensorflow"
+    if has_openvino():
+        return "openvino"
+    return "onnxruntime" if precision == "float32" else "tensorflow"
+
+
+def _takes_regions(network: LoadedNetwork, name: str) -> bool:
+    return network.folded is not None and name != "keras"
+
+
+def _open(network: LoadedNetwork, name: str, precision: str) -> Compute:
+    if name == "keras":
+        from keras_scgm.runtimes import keras_network
+
+        return keras_network.compiled(network.model)
+    if network.folded:
+        if name == "onnxruntime":
+            from keras_scgm.runtimes import onnx_network
+
+            return onnx_network.compiled(network.folded)
+        if name == "openvino":
+            from keras_scgm.runtimes import openvino_network
+
+            return openvino_network.compiled(network.folded, precision)
+        from keras_scgm.runtimes import tensorflow_network
+
+        return tensorflow_network.compiled(network.folded, precision)
+    return _open_as_keras_has_it(network, name, precision)
+
+
+def _open_as_keras_has_it(network: LoadedNetwork, name: str, precision: str) -> Compute:
+    """A network other than `DilatedGMNet`, by way of Keras' TensorFlow graph."""
+    from keras_scgm.runtimes import keras_network
+
+    if name == "onnxruntime" or keras_network.backend() != "tensorflow":
+        raise InputError(f"runtime {name} cannot run the network {network.name}; choose the runtime keras")
+    if name == "openvino":
+        from keras_scgm.runtimes import openvino_network
+
+        return openvino_network.converted(network.model, precision)
+    if precision != "float32":
+        raise InputError(f"the network {network.name} runs in float32 only with TensorFlow")
+    return keras_network.compiled(network.model)
+
+
+def _version(name: str) -> str:
+    """The module knows it; distributions of one module have many names, such as onnxruntime-gpu."""
+    if name == "keras":
+        from keras_scgm.runtimes import keras_network
+
+        return f"{import_module(name).__version__}, {keras_network.backend()}"
+    return str(import_module(name).__version__).partition("-")[0]

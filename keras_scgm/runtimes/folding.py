@@ -38,18 +38,6 @@ Layers = Mapping[str, Sequence[np.ndarray]]
 """Layer name -> its arrays, as `keras_scgm.pretrained.read_layers` gives them."""
 
 
-class PredictCrops(Protocol):
-    """Prediction in whole windows, or in parts of them (see `FoldedNetwork`)."""
-
-    def __call__(self, slices: np.ndarray, crops: np.ndarray | None = None, /) -> np.ndarray:
-        """float32 (slice, rows, columns, 1) to probabilities (slice, rows, columns), those of `crops` if given."""
-
-
-def mirrored(predict: PredictCrops) -> PredictCrops:
-    """The same prediction by way of the left-right mirrored slices."""
-    return lambda *given: predict(*(array[:, ::-1] for array in given))[:, ::-1]
-
-
 class Operations(Protocol):
     """What a runtime offers to compute the network with; feature maps are of its own type and layout."""
 
@@ -130,19 +118,19 @@ class FoldedNetwork:
     def dilation_rates(self) -> tuple[int, ...]:
         return tuple(second.rate for _, second in self.branches[1:])
 
-    def __call__(self, ops: Operations, slices: Any, crops: Any = None) -> Any:
+    def __call__(self, ops: Operations, slices: Any, regions: Any = None) -> Any:
         """Probabilities of z-scored slices, both (slice, rows, columns, 1) in the layout of `ops`.
 
         Args:
-            ops: what computes them.
-            slices: whole windows.
-            crops: parts of them; if given, the result is theirs. The pooled features are those of the whole
-                windows, without which a part would look like another image.
+            ops: Operations of a runtime.
+            slices: Whole windows.
+            regions: Parts of the windows; if given, the result is theirs. The pooled features are those of the
+                whole windows: the network depends on them.
         """
         x = self._local_features(ops, slices)
         pooled = ops.convolve(ops.average(x), self.mix_pooled, self.mix_bias, 1)
-        if crops is not None:
-            x = self._local_features(ops, crops)
+        if regions is not None:
+            x = self._local_features(ops, regions)
         for unit in self.trunk:
             x = unit(ops, x)
         features = []

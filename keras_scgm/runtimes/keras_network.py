@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import keras
 
-from keras_scgm.localization import Predict
+from keras_scgm.runtimes.region_of_interest import Compute
 
 
-def predictor(model: keras.Model) -> Predict:
-    """Prediction on Keras' backend.
+def compiled(model: keras.Model) -> Compute:
+    """Prediction of whole slices on Keras' backend.
 
     Args:
-        model: from (slice, rows, columns, 1) to probabilities of the same shape.
+        model: Keras model from (slice, rows, columns, 1) to probabilities of the same shape.
     """
-    if keras.backend.backend() == "tensorflow":
+    if backend() == "tensorflow":
         # Not needed, and perhaps not installed, beside the other backends.
         import tensorflow as tf
 
@@ -21,10 +21,10 @@ def predictor(model: keras.Model) -> Predict:
         function = tf.function(
             lambda slices: model(slices, training=False)[..., 0], input_signature=signature
         )
-        return lambda slices: function(tf.constant(slices)).numpy()
-    return lambda slices: keras.ops.convert_to_numpy(model(slices, training=False))[..., 0]
+        return lambda slices, _=None: function(tf.constant(slices)).numpy()
+    return lambda slices, _=None: keras.ops.convert_to_numpy(model(slices, training=False))[..., 0]
 
 
-def backend_version() -> str:
-    """Of Keras, and its backend."""
-    return f"{keras.__version__}, {keras.backend.backend()}"
+def backend() -> str:
+    """Name of Keras' backend."""
+    return str(keras.backend.backend())

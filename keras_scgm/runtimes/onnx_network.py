@@ -1,4 +1,4 @@
-"""The paper's network as an ONNX graph (optional extra `onnx`)."""
+"""The paper's network in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops
+from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.region_of_interest import Compute
 
 OPSET, IR_VERSION = 18, 9
 
 
-def build(network: FoldedNetwork, in_crops: bool = False) -> onnx.ModelProto:
+def build(network: FoldedNetwork, in_regions: bool = False) -> onnx.ModelProto:
     """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, 1), of any size.
 
     Args:
-        network: the network.
-        in_crops: the probabilities are those of a second input, parts of the slices.
+        network: The network.
+        in_regions: Whether the probabilities are those of a second input, regions of the slices.
     """
-    operations = _Operations()
-    names = ["slices", "crops"] if in_crops else ["slices"]
+    operations = _OnnxOperations()
+    names = ["slices", "regions"] if in_regions else ["slices"]
     inputs = [operations.node("Transpose", [name], perm=[0, 3, 1, 2]) for name in names]
     # One channel: bringing it back to the end moves nothing.
     operations.node("Transpose", [network(operations, *inputs)], "probabilities", perm=[0, 2, 3, 1])
@@ -44,19 +45,19 @@ def build(network: FoldedNetwork, in_crops: bool = False) -> onnx.ModelProto:
     return model
 
 
-def predictor(network: FoldedNetwork) -> PredictCrops:
-    """Prediction in ONNX Runtime, on the processor."""
+def compiled(network: FoldedNetwork) -> Compute:
+    """Prediction on the processor."""
 
     @cache
-    def session(in_crops: bool) -> onnxruntime.InferenceSession:
-        return open_session(build(network, in_crops))
+    def session(in_regions: bool) -> onnxruntime.InferenceSession:
+        return open_session(build(network, in_regions))
 
-    def predict(slices: np.ndarray, crops: np.ndarray | None = None) -> np.ndarray:
-        given = {"slices": slices} if crops is None else {"slices": slices, "crops": crops}
+    def compute(slices: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
+        given = {"slices": slices} if regions is None else {"slices": slices, "regions": regions}
         arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in given.items()}
-        return session(crops is not None).run(None, arrays)[0][..., 0]
+        return session(regions is not None).run(None, arrays)[0][..., 0]
 
-    return predict
+    return compute
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -64,7 +65,7 @@ def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-class _Operations:
+class _OnnxOperations:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []

@@ -10,7 +10,8 @@ import numpy as np
 import openvino as ov
 import openvino.opset13 as opset
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops
+from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.region_of_interest import Compute
 
 if TYPE_CHECKING:
     import keras
@@ -19,40 +20,43 @@ if TYPE_CHECKING:
 ROWS_AND_COLUMNS = (2, 3)
 
 
-def build(network: FoldedNetwork, in_crops: bool = False) -> ov.Model:
+def build(network: FoldedNetwork, in_regions: bool = False) -> ov.Model:
     """Slices (slice, rows, columns, 1) to probabilities (slice, 1, rows, columns), of any size.
 
     Args:
-        network: the network.
-        in_crops: the probabilities are those of a second input, parts of the slices.
+        network: The network.
+        in_regions: Whether the probabilities are those of a second input, regions of the slices.
     """
-    names = ["slices", "crops"] if in_crops else ["slices"]
+    names = ["slices", "regions"] if in_regions else ["slices"]
     inputs = [opset.parameter([-1, -1, -1, 1], np.float32, name=name) for name in names]
-    return ov.Model([network(_Operations(), *(opset.transpose(x, [0, 3, 1, 2]) for x in inputs))], inputs)
+    return ov.Model(
+        [network(_OpenVinoOperations(), *(opset.transpose(x, [0, 3, 1, 2]) for x in inputs))], inputs
+    )
 
 
-def convert(model: keras.Model) -> ov.Model:
-    """Any Keras model on the TensorFlow backend, from slices to probabilities (slice, rows, columns, 1)."""
+def compiled(network: FoldedNetwork, precision: str) -> Compute:
+    """Prediction on the processor in "float32" or "bfloat16", with all its cores on one request."""
+
+    @cache
+    def request(in_regions: bool) -> Callable[..., np.ndarray]:
+        return _request(build(network, in_regions), precision)
+
+    return lambda slices, regions=None: (
+        request(False)(slices) if regions is None else request(True)(slices, regions)
+    )
+
+
+def converted(model: keras.Model, precision: str) -> Compute:
+    """Prediction of whole slices by any Keras model on the TensorFlow backend."""
     import tensorflow as tf
 
     function = tf.function(lambda slices: model(slices, training=False))
     signature = tf.TensorSpec((None, None, None, 1), tf.float32)
-    return ov.convert_model(function.get_concrete_function(signature))
+    request = _request(ov.convert_model(function.get_concrete_function(signature)), precision)
+    return lambda slices, _=None: request(slices)
 
 
-def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:
-    """Prediction on the processor in "float32" or "bfloat16", with all its cores on one request."""
-
-    @cache
-    def request(in_crops: bool) -> Callable[..., np.ndarray]:
-        return compiled(build(network, in_crops), precision)
-
-    return lambda slices, crops=None: (
-        request(False)(slices) if crops is None else request(True)(slices, crops)
-    )
-
-
-def compiled(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
+def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
     """The function of a model from its inputs to probabilities (slice, rows, columns) in the last of them."""
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
@@ -67,7 +71,7 @@ def compiled(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
     return compute
 
 
-class _Operations:
+class _OpenVinoOperations:
     def convolve(self, x: ov.Node, kernel: np.ndarray, bias: np.ndarray, rate: int) -> ov.Node:
         kernel = np.ascontiguousarray(kernel.transpose(3, 2, 0, 1), np.float32)
         pads = [rate * (length // 2) for length in kernel.shape[2:]]

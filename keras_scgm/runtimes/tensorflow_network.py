@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_scgm.runtimes.folding import FoldedNetwork, PredictCrops, fold_model
+from keras_scgm.runtimes.folding import FoldedNetwork, fold_model
+from keras_scgm.runtimes.region_of_interest import Compute
 
 
 class TensorFlowNetwork(tf.Module):
@@ -27,7 +28,7 @@ class TensorFlowNetwork(tf.Module):
     def __init__(self, network: FoldedNetwork, dtype: tf.DType = tf.float32) -> None:
         super().__init__(name="dilated_gmnet")
         self._network = network
-        self._operations = _Operations(dtype)
+        self._operations = _TensorFlowOperations(dtype)
         self._dtype = dtype
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")])
@@ -43,9 +44,9 @@ class TensorFlowNetwork(tf.Module):
         return self._network(self._operations, tf.cast(slices, self._dtype))
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")] * 2)
-    def in_crops(self, slices: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
-        """Gray matter probability in parts of slices, which are given both."""
-        return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, crops)))
+    def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
+        """Gray matter probability in regions of slices; both are given."""
+        return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, regions)))
 
 
 def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
@@ -62,13 +63,13 @@ def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
     return None if network is None else TensorFlowNetwork(network, dtype)
 
 
-def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:
+def compiled(network: FoldedNetwork, precision: str) -> Compute:
     """Prediction in "float32" or "bfloat16"."""
     module = TensorFlowNetwork(network, tf.as_dtype(precision))
 
     def predict(*given: np.ndarray | None) -> np.ndarray:
         arrays = [tf.constant(array, tf.float32) for array in given if array is not None]
-        compute = module.in_crops if len(arrays) == 2 else module.__call__
+        compute = module.in_regions if len(arrays) == 2 else module.__call__
         return compute(*arrays).numpy()[..., 0]
 
     if tf.config.list_physical_devices("GPU"):
@@ -82,7 +83,7 @@ def predictor(network: FoldedNetwork, precision: str) -> PredictCrops:
     return one_by_one
 
 
-class _Operations:
+class _TensorFlowOperations:
     def __init__(self, dtype: tf.DType) -> None:
         self._dtype = dtype
 

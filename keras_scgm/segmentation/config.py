@@ -31,8 +31,7 @@ class SegmentationConfig:
         frame: which frame of a 4-D image, from 0.
         orientation: axis codes, such as "LAS", for an image whose header has no orientation.
         keep_probabilities: keep the probabilities on the image's grid beside the mask.
-        runtime: what computes the network, one of `keras_scgm.runtimes.NAMES`; None takes TensorFlow, or
-            Keras if its backend is another.
+        runtime: Program that computes the network, one of `keras_scgm.runtimes.NAMES`.
         precision: "float32", or "bfloat16" for less time and probabilities that differ by about 0.002.
 
     Raises:
@@ -48,7 +47,7 @@ class SegmentationConfig:
     frame: int | None = None
     orientation: str | None = None
     keep_probabilities: bool = True
-    runtime: str | None = None
+    runtime: str = "auto"
     precision: str = "float32"
 
     def __post_init__(self) -> None:

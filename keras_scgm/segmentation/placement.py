@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 
 from keras_scgm.errors import InputError
-from keras_scgm.localization import Predict, Windows, fixed_windows, windows_on_cord
+from keras_scgm.localization import Windows, fixed_windows, windows_on_cord
+from keras_scgm.predict import Predict
 from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.volume import Volume
 

@@ -21,7 +21,7 @@ class Segmentation:
         volume: the image.
         mask_voxels: uint8, 1 is gray matter, on the stored grid of the image.
         probability_voxels: float32 in [0, 1] on the same grid, if they were kept; 0 where nothing was computed,
-            outside the windows and far from the cord (`keras_scgm.cropping`).
+            outside the windows and far from the cord (`keras_scgm.runtimes.region_of_interest`).
         uncertainty_voxels: float32 standard deviation of the probability over the passes, on the same grid, if
             there were any.
         areas: one per slice, in the order of the file.

@@ -18,10 +18,10 @@ from keras_scgm.errors import InputError
 from keras_scgm.images import check_is_image
 from keras_scgm.localization import Windows
 from keras_scgm.nifti import read_volume, volume_from_image
+from keras_scgm.predict import Predict
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
 from keras_scgm.quality import anatomical_doubts, predict_quality
-from keras_scgm.runtimes.folding import PredictCrops
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.native_grid import NativeGrid
 from keras_scgm.segmentation.placement import place_windows
@@ -50,7 +50,7 @@ def segment(
     frame: int | None = None,
     orientation: str | None = None,
     keep_probabilities: bool = True,
-    runtime: str | None = None,
+    runtime: str = "auto",
     precision: str = "float32",
     progress: Progress | None = None,
 ) -> Segmentation:
@@ -114,15 +114,14 @@ class Segmenter:
             mirror=self.settings.mirror,
             runtime=self.settings.runtime,
             precision=self.settings.precision,
+            binarize=self.settings.binarize,
+            threshold=self.settings.threshold,
         )
 
     @property
     def threshold(self) -> float:
-        """The settings' threshold, or the mean of the cards'."""
-        if self.settings.threshold is not None:
-            return self.settings.threshold
-        name = "paper_threshold" if self.settings.binarize == "paper" else "threshold"
-        return float(np.mean([getattr(card, name) for card in self.networks.cards]))
+        """Probability above which a voxel is gray matter."""
+        return self.networks.threshold
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -199,7 +198,7 @@ class Segmenter:
         predict_windows = WindowPredictor(
             networks.config.spacing_mm,
             self.threshold,
-            around_cord=networks.takes_crops and settings.window == "auto",
+            around_cord=settings.window == "auto",
             keeps_detached=settings.binarize == "paper",
         )
 
@@ -214,16 +213,14 @@ class Segmenter:
             native_slices, slices = given
             start, _ = part
 
-            def again(network: PredictCrops, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
+            def again(network: Predict, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
                 return predict_windows(network, changed_slices, changed, start).probabilities
 
             found = predict_windows(networks.predict, slices, windows, start)
             if not settings.uncertainty_passes:
                 return found, None
             passes, seed = settings.uncertainty_passes, settings.seed
-            return found, measure_spread(
-                networks.predictors, again, native_slices, windows, start, passes, seed
-            )
+            return found, measure_spread(networks.members, again, native_slices, windows, start, passes, seed)
 
         def take_in(
             part: Part,

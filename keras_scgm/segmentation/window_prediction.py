@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_scgm.cropping import predict_around
 from keras_scgm.detached_pieces import remove_detached
 from keras_scgm.localization import Windows
-from keras_scgm.runtimes.folding import PredictCrops
+from keras_scgm.predict import Predict
 from keras_scgm.slices import is_varied
 
 
@@ -43,7 +42,7 @@ class WindowPredictor:
     keeps_detached: bool
 
     def __call__(
-        self, predict: PredictCrops, slices: np.ndarray, windows: Windows, start: int
+        self, predict: Predict, slices: np.ndarray, windows: Windows, start: int
     ) -> WindowPrediction:
         """Compute consecutive windows, except those whose probabilities are known.
 
@@ -57,12 +56,9 @@ class WindowPredictor:
         centers = None if windows.cord is None else windows.cord[here]
         probabilities = np.zeros(slices.shape[:3], np.float32)
         is_new = np.array([start + k not in known for k in range(len(slices))]) & is_varied(slices)
-        if is_new.any() and centers is not None and self.around_cord:
-            probabilities[is_new] = predict_around(
-                predict, slices[is_new], centers[is_new], self.spacing_mm, self.threshold
-            )
-        elif is_new.any():
-            probabilities[is_new] = predict(slices[is_new])
+        if is_new.any():
+            around = centers[is_new] if centers is not None and self.around_cord else None
+            probabilities[is_new] = predict(slices[is_new], around)
         for k in range(len(slices)):
             if start + k in known:
                 probabilities[k] = known[start + k]

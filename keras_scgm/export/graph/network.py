@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_scgm.errors import InputError
 from keras_scgm.runtimes.tensorflow_network import TensorFlowNetwork, build
 
-PRECISIONS = ("float32", "bfloat16", "float16")
+EXPORT_PRECISIONS = ("float32", "bfloat16", "float16")
 
 PROCESSOR = "/CPU:0"
 """Device of everything but the network."""
@@ -29,11 +29,11 @@ class GraphNetwork(tf.Module):
 
     Args:
         models: Keras models from one channel to one class.
-        precision: of the feature maps, one of `PRECISIONS`.
+        precision: of the feature maps, one of `EXPORT_PRECISIONS`.
 
     Attributes:
         weights: variables that a graph which uses the network must be saved with.
-        takes_crops: whether `in_crops` can be called.
+        takes_regions: whether `in_regions` can be called.
 
     Raises:
         InputError: a network other than `DilatedGMNet` in another precision than float32, or on another
@@ -49,7 +49,7 @@ class GraphNetwork(tf.Module):
         for model in models:
             part = build(model, tf.as_dtype(precision))
             self._parts.append(part or self._keras_graph(model, precision))
-        self.takes_crops = all(isinstance(part, TensorFlowNetwork) for part in self._parts)
+        self.takes_regions = all(isinstance(part, TensorFlowNetwork) for part in self._parts)
 
     def _keras_graph(self, model: keras.Model, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
         if precision != "float32":
@@ -76,13 +76,13 @@ class GraphNetwork(tf.Module):
         maps = [part(slices)[..., 0] for part in self._parts]
         return tf.add_n(maps) / len(maps)
 
-    def in_crops(self, slices: tf.Tensor, crops: tf.Tensor) -> tf.Tensor:
-        """Gray matter probability in parts of slices, which are given both."""
-        maps = [part.in_crops(slices, crops)[..., 0] for part in self._parts]
+    def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
+        """Gray matter probability in regions of slices; both are given."""
+        maps = [part.in_regions(slices, regions)[..., 0] for part in self._parts]
         return tf.add_n(maps) / len(maps)
 
 
-def compute(network: Any, slices: tf.Tensor, crops: tf.Tensor | None = None) -> tf.Tensor:
+def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -> tf.Tensor:
     """Probabilities of any number of slices, on the fastest device that the server has.
 
     Everything else is pinned to the processor. What is inlined from the body of a pinned loop or condition inherits
@@ -91,20 +91,20 @@ def compute(network: Any, slices: tf.Tensor, crops: tf.Tensor | None = None) -> 
     Args:
         network: a `GraphNetwork`.
         slices: float32 (slice, rows, columns, 1).
-        crops: parts of them, likewise; if given, the probabilities are theirs.
+        regions: parts of them, likewise; if given, the probabilities are theirs.
 
     Returns:
         float32 (slice, rows, columns).
     """
     with tf.device(None):
         is_processor = tf.raw_ops.DeviceIndex(device_names=["CPU"]) == 0
-        given = [slices] if crops is None else [slices, crops]
+        given = [slices] if regions is None else [slices, regions]
         starts, sizes = _chunks(tf.shape(slices)[0], is_processor)
         n_chunks = tf.size(sizes)
 
         def add(chunk: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             parts = [each[starts[chunk] : starts[chunk] + sizes[chunk]] for each in given]
-            found = network(*parts) if crops is None else network.in_crops(*parts)
+            found = network(*parts) if regions is None else network.in_regions(*parts)
             return chunk + 1, maps.write(chunk, found)
 
         # One element more than chunks, since the shape of the result of no slices must be known, too.

@@ -1,4 +1,4 @@
-"""The cropping of `keras_scgm.cropping` in TensorFlow's core operations."""
+"""`keras_scgm.runtimes.region_of_interest` in TensorFlow's core operations."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_scgm.cropping import CROP_MM, MARGIN_MM
 from keras_scgm.export.graph.network import compute
 from keras_scgm.export.graph.slices import clip
+from keras_scgm.runtimes.region_of_interest import MARGIN_MM, REGION_MM
 from keras_scgm.slices import ROUNDING_TOLERANCE, SliceConfig
 
 
@@ -21,7 +21,7 @@ def predict_some(
     config: SliceConfig,
     threshold: float,
 ) -> tf.Tensor:
-    """Probabilities of chosen windows, as `keras_scgm.cropping` computes them.
+    """Probabilities of chosen windows, as `keras_scgm.runtimes.region_of_interest.Predictor` computes them.
 
     Args:
         slices: float32 (slice, rows, columns, 1), z-scored.
@@ -35,10 +35,10 @@ def predict_some(
     Returns:
         float32 (slice, rows, columns), 0 in windows that were not chosen.
     """
-    size, margin = round(CROP_MM / config.spacing_mm), round(MARGIN_MM / config.spacing_mm)
+    size, margin = round(REGION_MM / config.spacing_mm), round(MARGIN_MM / config.spacing_mm)
     latest = config.window_px - size
     probabilities = tf.zeros_like(slices[..., 0])
-    if latest <= 0 or not network.takes_crops:
+    if latest <= 0 or not network.takes_regions:
         is_whole = tf.logical_or(is_whole, is_around)
     else:
         index = tf.where(is_around)
@@ -54,8 +54,8 @@ def predict_some(
             return tf.pad(case[0], tf.stack([case[1], latest - case[1]], axis=1))
 
         signature = tf.TensorSpec((size, size, 1), tf.float32)
-        crops = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
-        found = tf.ensure_shape(compute(network, looked_at, crops), [None, size, size])
+        regions = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
+        found = tf.ensure_shape(compute(network, looked_at, regions), [None, size, size])
         occupied = found > threshold
         is_unsure = tf.logical_not(tf.reduce_any(occupied, axis=(1, 2)))
         for axis in (0, 1):
