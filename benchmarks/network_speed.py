@@ -4,9 +4,9 @@ The candidates take turns, a batch each, so that whatever else the machine does 
 fastest turn, "middle" the median, "processor" the processor time of all cores in the cheapest turn, which other
 programs disturb least. "times" compares with the network in ONNX Runtime as the Spinal Cord Toolbox runs it
 ("as converted"; see `unfolded_onnx.py`), and the mask is compared with that of plain Keras. "around the cord" is what
-`keras-scgm segment` asks a network for (`keras_scgm.runtimes.region_of_interest`), the other rows are whole windows. The last line is the
-limit of all direct convolution of whole windows in float32: the network's arithmetic at the rate of a large matrix
-product, which takes turns with the others.
+`keras-scgm segment` asks a network for (`keras_scgm.runtimes.region_of_interest`), the other rows are whole windows.
+The last line is the limit of all direct convolution of whole windows in float32: the network's arithmetic at the rate
+of a large matrix product, which takes turns with the others.
 
     python benchmarks/network_speed.py [--weights challenge] [--image IMAGE] [--seconds 60] [--batch 4]
 

@@ -15,7 +15,7 @@ from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.localization import Windows
 from keras_scgm.models import UNet
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.runtimes.region_of_interest import mean_of
+from keras_scgm.runtimes.region_of_interest import Predictor, mean_of
 from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.uncertainty import SCALING, SHIFT_PX, Variation, measure_spread
 
@@ -84,16 +84,21 @@ def test_the_cord_is_followed_into_the_changed_windows(blob_image):
             assert np.argwhere(window).mean(axis=0) == pytest.approx(center, abs=0.6)
 
 
+def whole(compute):
+    return Predictor(compute, takes_regions=False, spacing_mm=0.25, threshold=0.5)
+
+
 def test_a_mirrored_pass_shows_the_network_the_mirror_image():
     slices = np.random.default_rng(0).normal(size=(2, 6, 5, 1)).astype(np.float32)
     shown = []
 
-    def at_the_first_row(slices):
+    def at_the_first_row(slices, _=None):
         shown.append(slices)
         return np.concatenate([slices[:, :1, :, 0], np.zeros((2, 5, 5), np.float32)], axis=1)
 
     plain, other = (
-        Variation(is_mirrored=is_mirrored).network(at_the_first_row)(slices) for is_mirrored in (False, True)
+        Variation(is_mirrored=is_mirrored).network(whole(at_the_first_row))(slices)
+        for is_mirrored in (False, True)
     )
     np.testing.assert_array_equal(shown[1], slices[:, ::-1])
     np.testing.assert_array_equal(plain[:, 0], slices[:, 0, :, 0])
@@ -122,10 +127,10 @@ def test_spreads_are_those_over_passes_and_networks(blob_image):
     windows, slices = windows_of(blob_image(shape=(160, 140, 2)))
     answers = iter([0.1, 0.9, 0.3, 0.5, 0.2, 0.7])
 
-    def constant(seen):
+    def constant(seen, _=None):
         return np.full(seen.shape[:3], next(answers), np.float32)
 
-    spread = measure_spread([constant, constant], asked, slices, windows, 0, passes=3, seed=0)
+    spread = measure_spread([whole(constant)] * 2, asked, slices, windows, 0, passes=3, seed=0)
     expected = np.std([0.1, 0.9, 0.3, 0.5, 0.2, 0.7], ddof=1)
     inside = spread.std[:, 50:-50, 50:-50]
     np.testing.assert_allclose(inside, expected, rtol=1e-6)
@@ -137,12 +142,12 @@ def test_the_spread_of_the_area_is_that_of_the_sum(blob_image, monkeypatch):
     windows, slices = windows_of(blob_image(shape=(100, 100, 1)))
 
     def spot(row, probability):
-        def predict(seen):
+        def predict(seen, _=None):
             maps = np.zeros(seen.shape[:3], np.float32)
             maps[:, row : row + 20, 40:60] = probability
             return maps
 
-        return predict
+        return whole(predict)
 
     elsewhere = measure_spread([spot(60, 0.5), spot(120, 0.5)], asked, slices, windows, 0, passes=2, seed=0)
     assert elsewhere.std.max() == pytest.approx(np.std([0, 0.5] * 2, ddof=1))

@@ -6,6 +6,8 @@ convolution is called. The rest of the gain is in `keras_scgm.runtimes.folding`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -67,10 +69,13 @@ def compiled(network: FoldedNetwork, precision: str) -> Compute:
     """Prediction in "float32" or "bfloat16"."""
     module = TensorFlowNetwork(network, tf.as_dtype(precision))
 
+    @cache
+    def function(in_regions: bool) -> Callable[..., tf.Tensor]:
+        return (module.in_regions if in_regions else module.__call__).get_concrete_function()
+
     def predict(*given: np.ndarray | None) -> np.ndarray:
         arrays = [tf.constant(array, tf.float32) for array in given if array is not None]
-        compute = module.in_regions if len(arrays) == 2 else module.__call__
-        return compute(*arrays).numpy()[..., 0]
+        return function(len(arrays) == 2)(*arrays).numpy()[..., 0]
 
     if tf.config.list_physical_devices("GPU"):
         return predict
