@@ -1,7 +1,7 @@
 """Finds the cord in the field of view, so that the network's windows can be put around it.
 
-The network is its own detector: it is convolutional, so it takes a field of view of any size, and gray matter is
-what it answers to. A few slices across the volume are enough, since the cord is continuous.
+The network itself is the detector: it is convolutional, so it takes a field of view of any size. A few slices across
+the volume (probes) are enough, since the cord is continuous.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ EVIDENCE_DECIMALS = 4
 # The thinnest gray matter, at mid-thoracic levels, is about 4 mm2 in section.
 MIN_AREA_MM2 = 2.0
 CANDIDATES = 3
-# What a step sideways between neighbouring probes costs, in mm2 of evidence per mm.
+# Penalty of a lateral step between neighbouring probes, mm2 of evidence per mm.
 STEP_COST = 0.2
 # Feature maps of the network at this size still fit in a few hundred MB; a multiple of any size divisor.
 MAX_TILE = 640
@@ -50,13 +50,13 @@ MIN_SEARCH_PX = 576 * 576
 
 @dataclass(frozen=True)
 class CordTrack:
-    """Where the cord was seen.
+    """Positions of the cord in the probes.
 
     Args:
         slices: (n,) indices of the probed slices in which it was seen.
         centers: (n, 2) resampled pixel coordinates (right-left, posterior-anterior).
         areas_mm2: (n,) gray matter gathered around them.
-        n_probes: probed slices that are not empty.
+        n_probes: Probed slices that are not empty.
     """
 
     slices: np.ndarray
@@ -83,9 +83,9 @@ class Windows:
     """The network's input windows of a volume.
 
     Args:
-        geometry: where the windows lie.
-        statistics: of the intensities in all of them.
-        probabilities: slice -> (rows, columns), predictions already computed for these windows.
+        geometry: Where the windows lie.
+        statistics: Intensity statistics of all windows.
+        probabilities: Slice -> (rows, columns), predictions already computed for these windows.
         cord: (slice, 2) pixels of the windows, where the cord is; None if it was not found.
     """
 
@@ -113,9 +113,9 @@ def windows_on_cord(volume: Volume, config: SliceConfig, predict: Predict) -> Wi
     searched, in as many slices as `SEARCH_SHARE` allows, and the windows around what was found there are tracked.
 
     Args:
-        volume: the image.
-        config: the network's slices.
-        predict: the network.
+        volume: The image.
+        config: The network's slices.
+        predict: The network.
     """
     middle = SliceGeometry.centered(volume, config)
     windows, track = _tracked(volume, middle, predict)
@@ -139,9 +139,9 @@ def fixed_windows(volume: Volume, geometry: SliceGeometry, predict: Predict) -> 
     """Windows that stay where they are, and the cord in them.
 
     Args:
-        volume: the image.
-        geometry: where the windows lie.
-        predict: the network.
+        volume: The image.
+        geometry: Where the windows lie.
+        predict: The network.
     """
     windows, track = _tracked(volume, geometry, predict)
     return _with_cord(windows, track) if track.is_convincing else windows
@@ -156,7 +156,7 @@ def _tracked(volume: Volume, geometry: SliceGeometry, predict: Predict) -> tuple
 
 
 def _search(volume: Volume, middle: SliceGeometry, predict: Predict) -> CordTrack:
-    """The cord anywhere in the field of view, in a few probes."""
+    """Search the whole field of view for the cord, in a few probes."""
     window_px = math.prod(middle.window_shape) * volume.n_slices
     budget_px = max(round(SEARCH_SHARE * window_px), MIN_SEARCH_PX)
     field = _field(middle, budget_px)
@@ -186,8 +186,8 @@ def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) 
     """Follow the strongest continuous evidence of gray matter from slice to slice.
 
     Args:
-        geometry: the area seen in each slice.
-        maps: index of each probed slice, from the inferior end, and the probabilities in its window.
+        geometry: The area seen in each slice.
+        maps: Index of each probed slice, from the inferior end, and the probabilities in its window.
     """
     probes, centers, areas_mm2 = [], [], []
     for index, probabilities in maps:

@@ -32,13 +32,13 @@ PredictWindows = Callable[[Predict, np.ndarray, Windows], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Spread:
+class Uncertainty:
     """Variation of the probabilities of consecutive slices over passes, standard deviations with n - 1.
 
     Args:
-        std: float64 (slice, right-left, posterior-anterior), of the probability of each voxel on the image's
+        std: Float64 (slice, right-left, posterior-anterior), of the probability of each voxel on the image's
             grid, in [0, 0.71].
-        area_std: float64 (slice,), of the sum of the probabilities, voxels.
+        area_std: Float64 (slice,), of the sum of the probabilities, voxels.
     """
 
     std: np.ndarray
@@ -51,7 +51,7 @@ class Variation:
 
     Args:
         is_mirrored: Whether the network sees right and left exchanged.
-        magnification: Size of the image in the window, factor.
+        magnification: Magnification of the image in the window, factor.
         shift_px: Shift of the window (right-left, posterior-anterior), pixels.
         gain: Factor of the z-scored gray values.
         offset: Constant added to them.
@@ -98,7 +98,7 @@ class Variation:
         return predict.mirrored() if self.is_mirrored else predict
 
 
-def measure_spread(
+def measure_uncertainty(
     networks: Sequence[Predictor],
     predict_windows: PredictWindows,
     slices: np.ndarray,
@@ -106,12 +106,12 @@ def measure_spread(
     first: int,
     passes: int,
     seed: int,
-) -> Spread:
-    """Spread over passes, each by every network.
+) -> Uncertainty:
+    """Variation over passes, each by every network.
 
     Args:
         networks: At least one.
-        predict_windows: How a network is asked.
+        predict_windows: Prediction of windows by one network.
         slices: (slice, right-left, posterior-anterior) on the image's grid.
         windows: Windows of the volume.
         first: Index of the first of the slices in the volume.
@@ -134,4 +134,4 @@ def measure_spread(
             areas.append([values.sum() for _, values in found])
     n = len(areas)
     variance = np.maximum(squares - total**2 / n, 0) / (n - 1)
-    return Spread(np.sqrt(variance), np.std(areas, axis=0, ddof=1))
+    return Uncertainty(np.sqrt(variance), np.std(areas, axis=0, ddof=1))

@@ -252,7 +252,7 @@ CASES = [
         runtime=but((*NO_TEXTS, "numpy"), None),
         precision=(*NO_TEXTS, "float8"),
     ),
-    *config_cases(Segmenter, {}, weights=(*WEIGHTS, ()), settings=but(NO_OBJECTS, None)),
+    *config_cases(Segmenter, {}, weights=(*WEIGHTS, ()), config=but(NO_OBJECTS, None)),
     *config_cases(
         segment,
         {"image": IMAGE},

@@ -17,7 +17,7 @@ from keras_scgm.models import UNet
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.runtimes.region_of_interest import Predictor, mean_of
 from keras_scgm.slices import SliceConfig, SliceGeometry
-from keras_scgm.uncertainty import SCALING, SHIFT_PX, Variation, measure_spread
+from keras_scgm.uncertainty import SCALING, SHIFT_PX, Variation, measure_uncertainty
 
 
 def voxels(image):
@@ -130,11 +130,11 @@ def test_spreads_are_those_over_passes_and_networks(blob_image):
     def constant(seen, _=None):
         return np.full(seen.shape[:3], next(answers), np.float32)
 
-    spread = measure_spread([whole(constant)] * 2, asked, slices, windows, 0, passes=3, seed=0)
+    found = measure_uncertainty([whole(constant)] * 2, asked, slices, windows, 0, passes=3, seed=0)
     expected = np.std([0.1, 0.9, 0.3, 0.5, 0.2, 0.7], ddof=1)
-    inside = spread.std[:, 50:-50, 50:-50]
+    inside = found.std[:, 50:-50, 50:-50]
     np.testing.assert_allclose(inside, expected, rtol=1e-6)
-    assert not spread.std[:, 0, 0].any()
+    assert not found.std[:, 0, 0].any()
 
 
 def test_the_spread_of_the_area_is_that_of_the_sum(blob_image, monkeypatch):
@@ -149,10 +149,12 @@ def test_the_spread_of_the_area_is_that_of_the_sum(blob_image, monkeypatch):
 
         return whole(predict)
 
-    elsewhere = measure_spread([spot(60, 0.5), spot(120, 0.5)], asked, slices, windows, 0, passes=2, seed=0)
+    elsewhere = measure_uncertainty(
+        [spot(60, 0.5), spot(120, 0.5)], asked, slices, windows, 0, passes=2, seed=0
+    )
     assert elsewhere.std.max() == pytest.approx(np.std([0, 0.5] * 2, ddof=1))
     assert elsewhere.area_std[0] == pytest.approx(0, abs=1e-6)
-    weaker = measure_spread([spot(60, 0.5), spot(60, 0.3)], asked, slices, windows, 0, passes=2, seed=0)
+    weaker = measure_uncertainty([spot(60, 0.5), spot(60, 0.3)], asked, slices, windows, 0, passes=2, seed=0)
     assert weaker.area_std[0] == pytest.approx(np.std([0.5, 0.3] * 2, ddof=1) * 100, rel=0.03)
 
 
@@ -194,7 +196,7 @@ def test_the_mask_stays_what_it_is_without(cord, settings):
 
 def test_chunks_and_earlier_images_do_not_matter(cord, blob_image, monkeypatch):
     expected = segment(cord, uncertainty_passes=2)
-    segmenter = Segmenter(settings=SegmentationConfig(uncertainty_passes=2))
+    segmenter = Segmenter(config=SegmentationConfig(uncertainty_passes=2))
     segmenter.segment(blob_image(shape=(80, 80, 2)))
     monkeypatch.setattr("keras_scgm.slices.CHUNK_SLICES", 3)
     result = segmenter.segment(cord)
@@ -206,7 +208,7 @@ def test_a_pass_costs_one_prediction(cord):
     """Pixels computed for the plain mask and for each pass."""
     pixels = []
     for passes in (0, 2, 5):
-        segmenter = Segmenter(settings=SegmentationConfig(uncertainty_passes=passes))
+        segmenter = Segmenter(config=SegmentationConfig(uncertainty_passes=passes))
         (member,), computed = segmenter.networks.members, []
 
         def counted(slices, regions=None, compute=member.compute, computed=computed):

@@ -1,6 +1,6 @@
-"""The paper's network with its batch normalisations folded away, for runtimes that compute it without Keras.
+"""The paper's network with its batch normalizations folded into convolutions, for runtimes without Keras.
 
-What is folded is exact in real arithmetic: probabilities differ from Keras' by rounding alone.
+The folding is exact in real arithmetic: probabilities differ from those of Keras by rounding alone.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Layers = Mapping[str, Sequence[np.ndarray]]
 
 
 class Operations(Protocol):
-    """What a runtime offers to compute the network with; feature maps are of its own type and layout."""
+    """Operations that a runtime offers; feature maps have its own type and layout."""
 
     def convolve(self, x: Any, kernel: np.ndarray, bias: np.ndarray, rate: int) -> Any:
         """Same-padded convolution; kernel (rows, columns, channels in, channels out)."""
@@ -91,9 +91,9 @@ class FoldedNetwork:
     as a bias and not as a repeated map.
 
     Args:
-        local: the two units before the pooling.
-        trunk: the two units of rate 2.
-        branches: two units each; what the second gives is read before its shift.
+        local: The two units before the pooling.
+        trunk: The two units of rate 2.
+        branches: Two units each; what the second gives is read before its shift.
         mix: (1, 1, channels of all branches, 64) kernel of the unit after the concatenation.
         mix_pooled: (1, 1, filters, 64) its part that reads the pooled features.
         mix_bias: (64,) its bias.
@@ -152,7 +152,7 @@ def fold(layers: Layers) -> FoldedNetwork | None:
     """Folds the arrays of a `DilatedGMNet`.
 
     Args:
-        layers: of the network, in its order.
+        layers: Layers of the network, in its order.
 
     Returns:
         The folded network; None for arrays of another network, or of one with several classes.

@@ -23,8 +23,8 @@ class TensorFlowNetwork(tf.Module):
     It can be called in another graph, and saved with `tf.saved_model.save` as a part of it.
 
     Args:
-        network: what to compute.
-        dtype: of the feature maps; bfloat16 is faster on processors and GPUs that multiply it.
+        network: The folded network.
+        dtype: Type of the feature maps; bfloat16 is faster on processors and GPUs that multiply it.
     """
 
     def __init__(self, network: FoldedNetwork, dtype: tf.DType = tf.float32) -> None:
@@ -38,7 +38,7 @@ class TensorFlowNetwork(tf.Module):
         """Gray matter probability.
 
         Args:
-            slices: z-scored, float32 (slice, rows, columns, 1), of any size.
+            slices: Z-scored, float32 (slice, rows, columns, 1), of any size.
 
         Returns:
             float32 (slice, rows, columns, 1) in [0, 1].
@@ -55,8 +55,8 @@ def build(model: Any, dtype: tf.DType = tf.float32) -> TensorFlowNetwork | None:
     """The fast graph of a `DilatedGMNet`.
 
     Args:
-        model: the Keras model; its present weights are copied.
-        dtype: as in `TensorFlowNetwork`.
+        model: The Keras model; its present weights are copied.
+        dtype: Type of the feature maps.
 
     Returns:
         None if the model is another network, which has no such graph.

@@ -19,18 +19,18 @@ class SegmentationConfig:
         binarize: "native" brings the probabilities back to the image's grid and cuts them there; "paper"
             cuts at the network's 0.25 mm, brings the mask back and cuts it at 0.5, as the Spinal Cord
             Toolbox does.
-        threshold: probability above which a voxel is gray matter, between 0 and 1; None takes the one in
+        threshold: Probability above which a voxel is gray matter, between 0 and 1; None takes the one in
             the weights' card for the chosen way.
         window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1), or the
             window's centre as (right-left, posterior-anterior) in mm from the image's right posterior
             corner.
-        mirror: average with the prediction of the left-right mirrored slice.
+        mirror: Average with the prediction of the left-right mirrored slice.
         uncertainty_passes: Number of predictions of slightly changed images for the uncertainty map
             (`keras_scgm.uncertainty`), at least 2; 0 makes no map.
         seed: Seed of those changes.
-        frame: which frame of a 4-D image, from 0.
-        orientation: axis codes, such as "LAS", for an image whose header has no orientation.
-        keep_probabilities: keep the probabilities on the image's grid beside the mask.
+        frame: Which frame of a 4-D image, from 0.
+        orientation: Axis codes, such as "LAS", for an image whose header has no orientation.
+        keep_probabilities: Keep the probabilities on the image's grid beside the mask.
         runtime: Program that computes the network, one of `keras_scgm.runtimes.NAMES`.
         precision: "float32", or "bfloat16" for less time and probabilities that differ by about 0.002.
 

@@ -1,4 +1,4 @@
-"""Results on the image's own grid, and what is measured there slice by slice."""
+"""Binarization and measurements on the native grid, slice by slice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_scgm.quality import SliceFeatures, compare_with_neighbours, noise_lev
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.window_prediction import WindowPrediction
 from keras_scgm.slices import EDGE_MM, Region
-from keras_scgm.uncertainty import Spread
+from keras_scgm.uncertainty import Uncertainty
 from keras_scgm.volume import Volume, Voxels, zeros
 
 
@@ -22,13 +22,13 @@ class SliceMeasurement:
     """Gray matter of one axial slice on the image's grid.
 
     Args:
-        n_voxels: of the mask.
-        mask_probability: sum of the probabilities over the mask.
-        probability_sum: sum of the probabilities over the slice.
-        near_edge: whether the mask comes within `EDGE_MM` of the end of what the network saw.
-        removed_mm2: gray matter that was removed because it lies away from the cord.
-        area_std: standard deviation of `probability_sum` over the passes; NaN without any.
-        uncertainty_sum: sum of the uncertainty map; NaN without one.
+        n_voxels: Number of voxels in the mask.
+        mask_probability: Sum of the probabilities over the mask.
+        probability_sum: Sum of the probabilities over the slice.
+        near_edge: Whether the mask comes within `EDGE_MM` of the border of the network input.
+        removed_mm2: Gray matter that was removed because it lies away from the cord.
+        area_std: Standard deviation of `probability_sum` over the passes of test-time augmentation; NaN without passes.
+        uncertainty_sum: Sum of the uncertainty map; NaN without passes.
     """
 
     n_voxels: int = 0
@@ -44,47 +44,47 @@ class NativeGrid:
     """Mask, probabilities and uncertainty of a volume, filled chunk by chunk.
 
     Args:
-        volume: the image.
-        windows: of the volume.
-        settings: of the segmentation.
-        threshold: probability above which a voxel is gray matter.
+        volume: The image.
+        windows: Input windows of the volume.
+        config: Settings of the segmentation.
+        threshold: Probability above which a voxel is gray matter.
 
     Attributes:
-        mask: uint8 on the stored grid.
-        probabilities: float32 on the stored grid, if wanted.
-        uncertainty: likewise.
-        measurements: one for each slice, from the inferior end.
-        features: of the quality, likewise.
+        mask: Uint8 on the stored grid.
+        probabilities: Float32 on the stored grid, if wanted.
+        uncertainty: Standard deviation of the probability, float32 on the stored grid, if wanted.
+        measurements: One for each slice, from the inferior end.
+        features: Quality features, one set for each slice, from the inferior end.
     """
 
     def __init__(
-        self, volume: Volume, windows: Windows, settings: SegmentationConfig, threshold: float
+        self, volume: Volume, windows: Windows, config: SegmentationConfig, threshold: float
     ) -> None:
         self._volume, self._windows, self._threshold = volume, windows, threshold
-        self._cuts_first = settings.binarize == "paper"
+        self._binarizes_windows = config.binarize == "paper"
         shape = volume.voxels.shape
         self.mask: Voxels = zeros(np.dtype(np.uint8), shape)
-        self.probabilities = zeros(np.dtype(np.float32), shape) if settings.keep_probabilities else None
-        self.uncertainty = zeros(np.dtype(np.float32), shape) if settings.uncertainty_passes else None
+        self.probabilities = zeros(np.dtype(np.float32), shape) if config.keep_probabilities else None
+        self.uncertainty = zeros(np.dtype(np.float32), shape) if config.uncertainty_passes else None
         self.measurements = [SliceMeasurement()] * volume.n_slices
         self.features = [SliceFeatures(area_mm2=0.0)] * volume.n_slices
 
-    def take_in(
+    def add(
         self,
         start: int,
         native_slices: np.ndarray,
         slices: np.ndarray,
         prediction: WindowPrediction,
-        spread: Spread | None,
+        uncertainty: Uncertainty | None,
     ) -> None:
         """Resample predictions to the native grid, and measure them.
 
         Args:
-            start: index of the first slice.
+            start: Index of the first slice.
             native_slices: (slice, right-left, posterior-anterior) intensities.
-            slices: z-scored windows, float32 (slice, rows, columns, 1).
-            prediction: in the windows.
-            spread: over the passes, if there were any.
+            slices: Z-scored windows, float32 (slice, rows, columns, 1).
+            prediction: Probabilities in the windows.
+            uncertainty: Variation over the passes, if there were any.
         """
         volume, windows = self._volume, self._windows
         geometry, spacing_mm = windows.geometry, windows.geometry.pixel_spacing_mm
@@ -99,9 +99,9 @@ class NativeGrid:
             if probability_view is not None:
                 probability_view[(*region, index)] = native
             area_std = uncertainty_sum = math.nan
-            if spread is not None and uncertainty_view is not None:
-                uncertainty_view[..., index] = spread.std[k]
-                area_std, uncertainty_sum = float(spread.area_std[k]), float(spread.std[k].sum())
+            if uncertainty is not None and uncertainty_view is not None:
+                uncertainty_view[..., index] = uncertainty.std[k]
+                area_std, uncertainty_sum = float(uncertainty.area_std[k]), float(uncertainty.std[k].sum())
             measured = SliceMeasurement(
                 n_voxels=int(np.count_nonzero(gray_matter)),
                 mask_probability=float(native[box][gray_matter].sum()),
@@ -130,10 +130,10 @@ class NativeGrid:
     def _binarized(
         self, probabilities: np.ndarray, start: int
     ) -> Iterator[tuple[np.ndarray, Region, np.ndarray]]:
-        """Mask in a native region of each slice, outside which there is none, and the probabilities there."""
+        """Native region of each slice that holds its gray matter, with the mask and the probabilities there."""
         geometry = self._windows.geometry
         native = geometry.to_native(probabilities, start)
-        if not self._cuts_first:
+        if not self._binarizes_windows:
             yield from ((values > self._threshold, region, values) for region, values in native)
             return
         cut = geometry.to_native((probabilities > self._threshold).astype(np.float32), start)
@@ -152,7 +152,7 @@ class NativeGrid:
 
 
 def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
-    """Values of a part of a region in the whole of it, zero around them."""
+    """Values of a part of a region, in the whole region with zeros around them."""
     placed = np.zeros([along.stop - along.start for along in region])
     rows, columns = (
         slice(inner.start - outer.start, inner.stop - outer.start)
@@ -163,7 +163,7 @@ def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
 
 
 def _extent(mask: np.ndarray) -> Region:
-    """The smallest box around what is in a mask, from its first voxel; of no size if there is nothing."""
+    """Bounding box of a mask; of size 0 if the mask is empty."""
     box = []
     for axis in (0, 1):
         marked = np.flatnonzero(mask.any(axis=1 - axis))
@@ -172,7 +172,7 @@ def _extent(mask: np.ndarray) -> Region:
 
 
 def _shifted(box: Region, region: Region) -> Region:
-    """A box of a region as a region of the slice."""
+    """Region of the slice that a box inside a region covers."""
     rows, columns = (
         slice(outer.start + inner.start, outer.start + inner.stop)
         for inner, outer in zip(box, region, strict=True)

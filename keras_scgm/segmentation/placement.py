@@ -1,4 +1,4 @@
-"""Where the network looks: the windows of a volume."""
+"""Placement of the network's input windows in a volume."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def place_windows(
     predict: Predict,
     window: Literal["auto", "center"] | tuple[float, float],
 ) -> Windows:
-    """Windows of a volume, and the cord in them.
+    """Place the windows, and find the cord in them.
 
     Args:
-        volume: the image.
-        config: the network's slices.
-        predict: the network.
-        window: as in `SegmentationConfig`.
+        volume: The image.
+        config: The network's slices.
+        predict: The network.
+        window: Value of `SegmentationConfig.window`.
 
     Raises:
         InputError: the window's centre is outside the field of view.

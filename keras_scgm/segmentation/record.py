@@ -1,4 +1,4 @@
-"""What is written down of a result: one row for each slice, and how it was made."""
+"""Table rows and JSON record of a result."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def make_record(
     """How a result was made, ready for JSON.
 
     Args:
-        volume: the image.
-        config: the network's slices.
-        windows: of the volume.
-        measurements: one for each slice, from the inferior end.
-        quality: of the result.
-        warnings: likewise.
-        started: time in seconds since the epoch.
+        volume: The image.
+        config: The network's slices.
+        windows: Input windows of the volume.
+        measurements: One for each slice, from the inferior end.
+        quality: Quality of the result.
+        warnings: Warnings about the result.
+        started: Time in seconds since the epoch.
     """
     n_voxels = sum(measured.n_voxels for measured in measurements)
     removed_mm2 = sum(measured.removed_mm2 for measured in measurements)

@@ -1,4 +1,4 @@
-"""What a segmentation gives."""
+"""Result of a segmentation."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Segmentation:
     """The gray matter of one image.
 
     Args:
-        volume: the image.
-        mask_voxels: uint8, 1 is gray matter, on the stored grid of the image.
-        probability_voxels: float32 in [0, 1] on the same grid, if they were kept; 0 where nothing was computed,
+        volume: The image.
+        mask_voxels: Uint8, 1 is gray matter, on the stored grid of the image.
+        probability_voxels: Float32 in [0, 1] on the same grid, if they were kept; 0 where nothing was computed,
             outside the windows and far from the cord (`keras_scgm.runtimes.region_of_interest`).
-        uncertainty_voxels: float32 standard deviation of the probability over the passes, on the same grid, if
+        uncertainty_voxels: Float32 standard deviation of the probability over the passes, on the same grid, if
             there were any.
-        areas: one per slice, in the order of the file.
-        quality: how far the result can be trusted, with one judgement per slice from the inferior end.
-        warnings: what may be wrong with the result, one line each.
-        record: how the result was made, ready for JSON.
+        areas: One per slice, in the order of the file.
+        quality: How far the result can be trusted, with one judgement per slice from the inferior end.
+        warnings: What may be wrong with the result, one line each.
+        record: How the result was made, ready for JSON.
     """
 
     volume: Volume

@@ -1,4 +1,4 @@
-"""From an image to its gray matter: the whole of paper Figure 4, and resampling of the result onto the image's grid."""
+"""Segmentation of an image: the steps of paper Figure 4, and resampling of the result to the native grid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from keras_scgm.segmentation.stream import Part, stream
 from keras_scgm.segmentation.warnings import image_doubts, result_warnings
 from keras_scgm.segmentation.window_prediction import WindowPrediction, WindowPredictor
 from keras_scgm.slices import chunks
-from keras_scgm.uncertainty import Spread, measure_spread
+from keras_scgm.uncertainty import Uncertainty, measure_uncertainty
 from keras_scgm.volume import Volume
 
 Progress = Callable[[int, int], None]
@@ -68,14 +68,14 @@ def segment(
 
     Args:
         image: NIfTI file or nibabel image, any orientation; axial slices are found from its affine.
-        weights: known name, file, or model; several make an ensemble, whose probabilities are averaged.
+        weights: Known name, file, or model; several make an ensemble, whose probabilities are averaged.
             The default comes with the package.
-        progress: called with (slices done, slices in all).
+        progress: Called with (slices done, slices in all).
 
     Raises:
         keras_scgm.errors.InputError: the image, the weights or a setting cannot be used.
     """
-    settings = SegmentationConfig(
+    config = SegmentationConfig(
         binarize=binarize,
         threshold=threshold,
         window=window,
@@ -88,15 +88,15 @@ def segment(
         runtime=runtime,
         precision=precision,
     )
-    return Segmenter(weights, settings).segment(image, progress)
+    return Segmenter(weights, config).segment(image, progress)
 
 
 class Segmenter:
-    """Networks loaded once, for many images.
+    """Networks that are loaded once and segment many images.
 
     Args:
-        weights: as in `segment`.
-        settings: as in `segment`.
+        weights: Weights as in `segment`.
+        config: Settings as in `segment`.
 
     Raises:
         keras_scgm.errors.InputError: the weights cannot be used, or not together.
@@ -105,17 +105,17 @@ class Segmenter:
     def __init__(
         self,
         weights: Weights | Sequence[Weights] | None = None,
-        settings: SegmentationConfig | None = None,
+        config: SegmentationConfig | None = None,
     ) -> None:
-        is_settings = checks.instance(SegmentationConfig, "SegmentationConfig")
-        self.settings = checks.optional(is_settings)("settings", settings) or SegmentationConfig()
+        is_config = checks.instance(SegmentationConfig, "SegmentationConfig")
+        self.config = checks.optional(is_config)("config", config) or SegmentationConfig()
         self.networks = Ensemble(
             DEFAULT_WEIGHTS if weights is None else weights,
-            mirror=self.settings.mirror,
-            runtime=self.settings.runtime,
-            precision=self.settings.precision,
-            binarize=self.settings.binarize,
-            threshold=self.settings.threshold,
+            mirror=self.config.mirror,
+            runtime=self.config.runtime,
+            precision=self.config.precision,
+            binarize=self.config.binarize,
+            threshold=self.config.threshold,
         )
 
     @property
@@ -125,12 +125,12 @@ class Segmenter:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What any result of this segmenter depends on besides its image, ready for JSON."""
+        """Everything a result depends on besides its image, for the JSON record."""
         return {
             "program": f"keras_scgm {version('keras_scgm')}",
             "runtime": self.networks.runtime,
             "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
-            "settings": asdict(self.settings),
+            "settings": asdict(self.config),
             "threshold": self.threshold,
             "slices": asdict(self.networks.config),
         }
@@ -142,16 +142,16 @@ class Segmenter:
 
         Args:
             image: NIfTI file or nibabel image.
-            progress: called with (slices done, slices in all).
+            progress: Called with (slices done, slices in all).
 
         Raises:
             keras_scgm.errors.InputError: the image cannot be used.
         """
-        settings = self.settings
+        config = self.config
         checks.optional(checks.function)("progress", progress)
         if isinstance(image, (str, Path)):
             path = checks.path("image", image)
-            volume = read_volume(path, settings.frame, settings.orientation)
+            volume = read_volume(path, config.frame, config.orientation)
             check_is_image(volume)
             with ThreadPoolExecutor(1) as beside:
                 digest = beside.submit(sha256_of, path)
@@ -162,15 +162,15 @@ class Segmenter:
                 f"image must be a NIfTI file or a nibabel image, received {type(image).__name__}; "
                 "wrap an array with its affine in nibabel.Nifti1Image"
             )
-        volume = volume_from_image(image, settings.frame, settings.orientation)
+        volume = volume_from_image(image, config.frame, config.orientation)
         check_is_image(volume)
         return self._segment_volume(volume, progress)
 
     def _segment_volume(self, volume: Volume, progress: Progress | None) -> Segmentation:
         started = time.time()
-        networks, settings = self.networks, self.settings
-        windows = place_windows(volume, networks.config, networks.predict, settings.window)
-        native = NativeGrid(volume, windows, settings, self.threshold)
+        networks, config = self.networks, self.config
+        windows = place_windows(volume, networks.config, networks.predict, config.window)
+        native = NativeGrid(volume, windows, config, self.threshold)
         if not windows.statistics.is_constant:
             self._fill(native, volume, windows, progress)
         of_image, of_anatomy = image_doubts(volume, windows), anatomical_doubts(native.features)
@@ -193,13 +193,13 @@ class Segmenter:
         )
 
     def _fill(self, native: NativeGrid, volume: Volume, windows: Windows, progress: Progress | None) -> None:
-        """Everything that is done chunk by chunk."""
-        networks, settings = self.networks, self.settings
+        """Predict and measure the volume, chunk by chunk."""
+        networks, config = self.networks, self.config
         predict_windows = WindowPredictor(
             networks.config.spacing_mm,
             self.threshold,
-            around_cord=settings.window == "auto",
-            keeps_detached=settings.binarize == "paper",
+            around_cord=config.window == "auto",
+            keeps_detached=config.binarize == "paper",
         )
 
         def read(part: Part) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +209,7 @@ class Segmenter:
 
         def predict(
             part: Part, given: tuple[np.ndarray, np.ndarray]
-        ) -> tuple[WindowPrediction, Spread | None]:
+        ) -> tuple[WindowPrediction, Uncertainty | None]:
             native_slices, slices = given
             start, _ = part
 
@@ -217,18 +217,20 @@ class Segmenter:
                 return predict_windows(network, changed_slices, changed, start).probabilities
 
             found = predict_windows(networks.predict, slices, windows, start)
-            if not settings.uncertainty_passes:
+            if not config.uncertainty_passes:
                 return found, None
-            passes, seed = settings.uncertainty_passes, settings.seed
-            return found, measure_spread(networks.members, again, native_slices, windows, start, passes, seed)
+            passes, seed = config.uncertainty_passes, config.seed
+            return found, measure_uncertainty(
+                networks.members, again, native_slices, windows, start, passes, seed
+            )
 
-        def take_in(
+        def add(
             part: Part,
             given: tuple[np.ndarray, np.ndarray],
-            found: tuple[WindowPrediction, Spread | None],
+            found: tuple[WindowPrediction, Uncertainty | None],
         ) -> None:
-            native.take_in(part[0], *given, *found)
+            native.add(part[0], *given, *found)
 
-        for _, stop in stream([*chunks(volume.n_slices)], read, predict, take_in):
+        for _, stop in stream([*chunks(volume.n_slices)], read, predict, add):
             if progress:
                 progress(stop, volume.n_slices)

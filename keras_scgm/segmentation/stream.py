@@ -1,4 +1,4 @@
-"""Chunks of slices through the network, with reading and writing beside it."""
+"""Reads, predicts and stores a volume chunk by chunk, the three at the same time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def stream(
     parts: Sequence[Part],
     read: Callable[[Part], Given],
     compute: Callable[[Part, Given], Found],
-    take_in: Callable[[Part, Given, Found], None],
+    add: Callable[[Part, Given, Found], None],
 ) -> Iterator[Part]:
-    """Read, compute and take in part after part.
+    """Read, compute and add part after part.
 
-    The next part is read and the last one taken in on a thread of its own while this one computes.
+    While one part is computed, the next is read and the last is added on another thread.
 
     Args:
-        parts: at least one.
-        read: what `compute` needs.
-        compute: what the network finds.
-        take_in: called in the order of the parts, never twice at a time.
+        parts: At least one.
+        read: What `compute` needs.
+        compute: What the network finds.
+        add: Called in the order of the parts, never twice at a time.
 
     Yields:
-        The parts, as they are computed; all are taken in at the end.
+        The parts, as they are computed; all are added at the end.
     """
     with ThreadPoolExecutor(1) as helper:
         ahead = helper.submit(read, parts[0])
@@ -42,7 +42,7 @@ def stream(
             found = compute(part, given)
             if behind:
                 behind.result()
-            behind = helper.submit(take_in, part, given, found)
+            behind = helper.submit(add, part, given, found)
             yield part
         if behind:
             behind.result()

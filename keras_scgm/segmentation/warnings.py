@@ -1,4 +1,4 @@
-"""What may be wrong with a result, in one line each."""
+"""Warnings about a result, one line each: a pure function of volume, windows, measurements and quality."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMED_SLICES = 10
 
 
 def image_doubts(volume: Volume, windows: Windows) -> list[str]:
-    """What speaks against a whole volume before anything in it is measured."""
+    """Doubts about a whole volume that need no measurement."""
     doubts = [*volume.warnings]
     right_left_mm, anterior_posterior_mm = volume.in_plane_spacing_mm
     if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
@@ -47,13 +47,13 @@ def result_warnings(
     """All warnings of a result, the doubts among them.
 
     Args:
-        volume: the image.
-        windows: of the volume.
-        of_image: from `image_doubts`.
-        of_anatomy: from `keras_scgm.quality.anatomical_doubts`.
-        measurements: one for each slice, from the inferior end.
-        quality: of the result.
-        knows_dark: whether the network knows gray matter that is darker than white matter.
+        volume: The image.
+        windows: Input windows of the volume.
+        of_image: Doubts of `image_doubts`.
+        of_anatomy: Doubts of `keras_scgm.quality.anatomical_doubts`.
+        measurements: One for each slice, from the inferior end.
+        quality: Quality of the result.
+        knows_dark: Whether the network knows gray matter that is darker than white matter.
     """
     warnings = [*of_image]
     statistics = windows.statistics
@@ -96,7 +96,7 @@ def _of_slices(
 def quality_warnings(
     volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality, known: Sequence[str]
 ) -> list[str]:
-    """Warnings that rest on the judgement; a reason that is a warning already is not given again."""
+    """Warnings about the predicted quality; a reason that is already a warning is not repeated."""
     suspects = [
         k for k, one in enumerate(quality.slices) if one.verdict != "pass" and measurements[k].n_voxels
     ]

@@ -14,10 +14,10 @@ from keras_scgm.slices import is_varied
 
 @dataclass(frozen=True)
 class WindowPrediction:
-    """What a network finds in windows.
+    """Probabilities in windows.
 
     Args:
-        probabilities: float32 (slice, rows, columns).
+        probabilities: Float32 (slice, rows, columns).
         n_removed: (slice,) pixels of gray matter that were removed because they lie away from the cord.
     """
 
@@ -27,13 +27,13 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class WindowPredictor:
-    """How networks are asked for windows, and what is left of their answers.
+    """Prediction of windows, less the gray matter away from the cord.
 
     Args:
-        spacing_mm: pixel spacing of the windows.
-        threshold: probability above which a pixel is gray matter.
-        around_cord: whether only the part of a window around the cord may be computed.
-        keeps_detached: whether gray matter away from the cord stays.
+        spacing_mm: Pixel spacing of the windows.
+        threshold: Probability above which a pixel is gray matter.
+        around_cord: Whether only the part of a window around the cord may be computed.
+        keeps_detached: Whether gray matter away from the cord stays.
     """
 
     spacing_mm: float
@@ -47,10 +47,10 @@ class WindowPredictor:
         """Compute consecutive windows, except those whose probabilities are known.
 
         Args:
-            predict: the network.
-            slices: z-scored, float32 (slice, rows, columns, 1).
-            windows: of the volume.
-            start: index of the first slice.
+            predict: The network.
+            slices: Z-scored, float32 (slice, rows, columns, 1).
+            windows: Input windows of the volume.
+            start: Index of the first slice.
         """
         known, here = windows.probabilities, slice(start, start + len(slices))
         centers = None if windows.cord is None else windows.cord[here]

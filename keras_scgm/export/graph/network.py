@@ -29,11 +29,11 @@ class GraphNetwork(tf.Module):
 
     Args:
         models: Keras models from one channel to one class.
-        precision: of the feature maps, one of `EXPORT_PRECISIONS`.
+        precision: Precision of the feature maps, one of `EXPORT_PRECISIONS`.
 
     Attributes:
-        weights: variables that a graph which uses the network must be saved with.
-        takes_regions: whether `in_regions` can be called.
+        weights: Variables that a graph which uses the network must be saved with.
+        takes_regions: Whether `in_regions` can be called.
 
     Raises:
         InputError: a network other than `DilatedGMNet` in another precision than float32, or on another
@@ -68,7 +68,7 @@ class GraphNetwork(tf.Module):
         """Gray matter probability.
 
         Args:
-            slices: z-scored, float32 (slice, rows, columns, 1), of any size.
+            slices: Z-scored, float32 (slice, rows, columns, 1), of any size.
 
         Returns:
             float32 (slice, rows, columns) in [0, 1].
@@ -89,9 +89,9 @@ def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -
     its device, so this must not be called in one.
 
     Args:
-        network: a `GraphNetwork`.
-        slices: float32 (slice, rows, columns, 1).
-        regions: parts of them, likewise; if given, the probabilities are theirs.
+        network: A `GraphNetwork`.
+        slices: Float32 (slice, rows, columns, 1).
+        regions: Parts of them, likewise; if given, the probabilities are theirs.
 
     Returns:
         float32 (slice, rows, columns).

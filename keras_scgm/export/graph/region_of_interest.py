@@ -24,13 +24,13 @@ def predict_some(
     """Probabilities of chosen windows, as `keras_scgm.runtimes.region_of_interest.Predictor` computes them.
 
     Args:
-        slices: float32 (slice, rows, columns, 1), z-scored.
-        centers: float64 (slice, 2) pixels of the windows, where the cord is.
-        is_around: bool (slice,), windows that are computed around the cord, and whole where that is not enough.
-        is_whole: bool (slice,), windows that are computed whole.
-        network: as in `keras_scgm.export.graph.network.compute`.
-        config: the network's slices.
-        threshold: probability above which a pixel is gray matter.
+        slices: Float32 (slice, rows, columns, 1), z-scored.
+        centers: Float64 (slice, 2) pixels of the windows, where the cord is.
+        is_around: Bool (slice,), windows that are computed around the cord, and whole where that is not enough.
+        is_whole: Bool (slice,), windows that are computed whole.
+        network: A `keras_scgm.export.graph.network.GraphNetwork`.
+        config: The network's slices.
+        threshold: Probability above which a pixel is gray matter.
 
     Returns:
         float32 (slice, rows, columns), 0 in windows that were not chosen.
