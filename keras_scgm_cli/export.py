@@ -31,7 +31,7 @@ def export(
     """Export a network for a server: gm_slices, the network, and gm_nifti, from image to mask.
 
     Each export is the next version of both models, and never overwrites one. What is exported was run on a
-    drawn volume and agrees with `keras-scgm segment`.
+    synthetic volume and agrees with `keras-scgm segment`.
     """
     import_keras_scgm()
     import tensorflow as tf

@@ -10,8 +10,8 @@ from keras_scgm.export.graph.network import SLICES_ON_GPU
 from keras_scgm.localization import MIN_PROBES
 
 
-def golden_image() -> nib.Nifti1Image:
-    """A drawn cord, always the same; fine enough for its mask to tell half a percent of DSC."""
+def synthetic_image() -> nib.Nifti1Image:
+    """A synthetic cord, always the same; fine enough for its mask to tell half a percent of DSC."""
     image = draw_subject(PhantomConfig(spacing_mm=0.25, matrix_size=200, n_slices=4), seed=4).image
     data = np.asarray(image.dataobj)
     data = np.rint(255 * np.clip(data / np.percentile(data, 99.8), 0, 1))
@@ -21,10 +21,10 @@ def golden_image() -> nib.Nifti1Image:
 def warm_up_files() -> list[bytes]:
     """What `gm_nifti` is shown before it answers, .nii.gz and .nii files.
 
-    The golden image; a cord so long that a GPU sees every number of slices at a time, around the cord; and as many
+    The synthetic image; a cord so long that a GPU sees every number of slices at a time, around the cord; and as many
     slices without a cord, which are computed whole.
     """
-    image = golden_image()
+    image = synthetic_image()
     n_slices = MIN_PROBES + sum(SLICES_ON_GPU)
     data = np.asarray(image.dataobj)[50:150, 50:150]
     cord = np.take(data, np.arange(n_slices) % data.shape[2], axis=2)

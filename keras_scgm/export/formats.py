@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import golden_image
+from keras_scgm.export.check import synthetic_image
 from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
@@ -27,7 +27,7 @@ NEEDS = {
 """Modules that write a format, or that run it for the check."""
 
 MAX_DIFFERENCE = 1e-4
-"""Between the probabilities of a written file and Keras's, on the golden volume; rounding stays far below."""
+"""Between the probabilities of a written file and Keras's, on the synthetic volume; rounding stays far below."""
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -36,7 +36,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     """Write a network as `NAME.onnx`, `NAME.xml` and `NAME.bin` (OpenVINO) or `NAME.tflite` (LiteRT).
 
     The file holds the network alone: `slices` float32 (n, size, size, 1), z-scored, to probabilities of the
-    same shape. It is kept only if it gives Keras's probabilities for a drawn volume.
+    same shape. It is kept only if it gives Keras's probabilities for a synthetic volume.
 
     Args:
         weights: known name or file, whose card gives the file's name and the slices' size.
@@ -77,7 +77,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
 
 
 def _check(path: Path, file_format: str, model: keras.Model, config: SliceConfig) -> None:
-    volume = volume_from_image(golden_image())
+    volume = volume_from_image(synthetic_image())
     geometry = SliceGeometry.centered(volume, config)
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, volume.n_slices)

@@ -21,10 +21,11 @@ import tensorflow as tf
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import golden_image, warm_up_files
+from keras_scgm.export.check import synthetic_image, warm_up_files
 from keras_scgm.export.graph.answer import PACKED, packed_answer, unpacked_answers
 from keras_scgm.export.graph.network import EXPORT_PRECISIONS, PROCESSOR, GraphNetwork, compute
-from keras_scgm.export.graph.nifti import read_nifti, require
+from keras_scgm.export.graph.nifti import read_nifti
+from keras_scgm.export.graph.refusals import require
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.warmup import WarmupRequest, write_warmup
 from keras_scgm.files import staging_folder
@@ -41,7 +42,7 @@ CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 BATCHES = (1, 4, 8, 16, 32, 64)
 """Numbers of slices that a server joins, `allowed_batch_sizes` of the batching file; each is run at the start."""
 MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
-"""Agreement with `keras_scgm.segment` on the golden volume below which nothing is exported.
+"""Agreement with `keras_scgm.segment` on the synthetic volume below which nothing is exported.
 
 On processors float32 gives the same mask, voxel for voxel; a GPU may round a voxel to the other side.
 """
@@ -55,7 +56,7 @@ class ExportedModels:
         version: number of the version, the name of both folders.
         slices: folder of this version of `gm_slices`.
         nifti: folder of this version of `gm_nifti`.
-        dsc: agreement of `gm_nifti` with `keras_scgm.segment` on the golden volume.
+        dsc: agreement of `gm_nifti` with `keras_scgm.segment` on the synthetic volume.
     """
 
     version: int
@@ -76,7 +77,7 @@ def export_saved_model(
 
     Writes the next version of two models in `path`, which holds them as a server expects: `gm_slices/1` and
     `gm_nifti/1`, then `gm_slices/2` and `gm_nifti/2`, and so on. A version appears whole or not at all, is
-    never overwritten, and only if its masks agree with `keras_scgm.segment` on a drawn volume. The graphs hold
+    never overwritten, and only if its masks agree with `keras_scgm.segment` on a synthetic volume. The graphs hold
     core operations only.
 
     | model | signature | inputs | outputs |
@@ -113,16 +114,16 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
         weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
     )
     network = GraphNetwork(_models(weights), precision)
-    settings = GraphConfig(
+    config = GraphConfig(
         segmenter.networks.config, segmenter.threshold, window, segmenter.networks.knows_dark
     )
     provenance = {**segmenter.provenance, "precision": precision}
     card = json.dumps(provenance, indent=2) + "\n"
-    expected = segmenter.segment(golden_image())
+    expected = segmenter.segment(synthetic_image())
     with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
-        size = settings.config.window_px
-        slices = slices_endpoints(network, settings)
+        size = config.slices.window_px
+        slices = slices_endpoints(network, config)
         _save(slices_folder, slices, network, card)
         write_warmup(
             slices_folder,
@@ -136,18 +137,18 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
         # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
         batching = files("keras_scgm.export").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
-        nifti = nifti_endpoints(network, settings, json.dumps(provenance))
+        nifti = nifti_endpoints(network, config, json.dumps(provenance))
         _save(nifti_folder, nifti, network, card)
-        golden, *others = (np.array([file], object) for file in warm_up_files())
+        synthetic, *others = (np.array([file], object) for file in warm_up_files())
         write_warmup(
             nifti_folder,
             NIFTI_MODEL,
             [
-                *(WarmupRequest({"nifti_bytes": golden}, signature) for signature in nifti),
+                *(WarmupRequest({"nifti_bytes": synthetic}, signature) for signature in nifti),
                 *(WarmupRequest({"nifti_bytes": file}) for file in others),
             ],
         )
-        dsc = _agreement(nifti_folder, golden, expected)
+        dsc = _dsc_with_segment(nifti_folder, synthetic, expected)
         if dsc < MIN_DSC[precision]:
             raise InputError(
                 f"precision {precision}: the exported model agrees with keras-scgm segment to a DSC of only "
@@ -163,24 +164,24 @@ Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
 """Name of a signature -> its function."""
 
 
-def slices_endpoints(network: GraphNetwork, settings: GraphConfig) -> Endpoints:
+def slices_endpoints(network: GraphNetwork, config: GraphConfig) -> Endpoints:
     """The signatures of `gm_slices` (see `export_saved_model`)."""
-    shape = [None, settings.config.window_px, settings.config.window_px, 1]
-    config = [tf.TensorSpec(shape, tf.float32, name="slices")]
+    shape = [None, config.slices.window_px, config.slices.window_px, 1]
+    inputs = [tf.TensorSpec(shape, tf.float32, name="slices")]
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.reshape(compute(network, slices), tf.shape(slices))
         return {
             "probabilities": probabilities,
-            "mask": tf.cast(probabilities > settings.threshold, tf.uint8),
+            "mask": tf.cast(probabilities > config.threshold, tf.uint8),
         }
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def normalized(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         # Without this check, a request of another shape ends the server's process.
         return predict(_finite(tf.ensure_shape(slices, shape)))
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def raw(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         slices = _finite(tf.ensure_shape(slices, shape))
         mean = tf.reduce_mean(slices, axis=(1, 2, 3), keepdims=True)
@@ -190,21 +191,21 @@ def slices_endpoints(network: GraphNetwork, settings: GraphConfig) -> Endpoints:
     return {"serving_default": normalized, "raw": raw}
 
 
-def nifti_endpoints(network: GraphNetwork, settings: GraphConfig, provenance: str) -> Endpoints:
+def nifti_endpoints(network: GraphNetwork, config: GraphConfig, provenance: str) -> Endpoints:
     """The signatures of `gm_nifti` (see `export_saved_model`).
 
     Args:
         network: what finds the gray matter.
-        settings: of the segmentation.
+        config: of the segmentation.
         provenance: JSON text that every answer carries.
     """
-    config = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
+    inputs = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
     file_spec = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
 
     @tf.function(input_signature=file_spec, autograph=False)
     def segment_file(data: tf.Tensor, source: tf.Tensor, n_files: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.device(PROCESSOR):
-            return packed_answer(read_nifti(data, source, n_files), network, settings)
+            return packed_answer(read_nifti(data, source, n_files), network, config)
 
     def answers(nifti_bytes: tf.Tensor, images: Sequence[str]) -> dict[str, tf.Tensor]:
         packed = _for_each(nifti_bytes, segment_file, [*images, *PACKED])
@@ -212,11 +213,11 @@ def nifti_endpoints(network: GraphNetwork, settings: GraphConfig, provenance: st
             answer = {**{name: packed[name] for name in images}, **unpacked_answers(packed)}
             return {**answer, "provenance": tf.fill(tf.shape(nifti_bytes), provenance)}
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def masks(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(nifti_bytes, ["mask_bytes"])
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def probabilities(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(nifti_bytes, ["mask_bytes", "probability_bytes"])
 
@@ -286,7 +287,7 @@ def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) 
     path.write_text(card, encoding="utf-8")
 
 
-def _agreement(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
+def _dsc_with_segment(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
     """DSC of the exported model's mask with the package's own."""
     served = tf.saved_model.load(str(folder)).signatures["serving_default"](nifti_bytes=tf.constant(request))
     mask = np.asarray(nib.Nifti1Image.from_bytes(served["mask_bytes"].numpy()[0]).dataobj) > 0

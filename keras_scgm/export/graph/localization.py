@@ -45,7 +45,7 @@ MAX_BUDGET_PX = 2**31 - 1
 """Pixels are counted in int32; no field of view has more."""
 
 
-class Windows(NamedTuple):
+class GraphWindows(NamedTuple):
     """The network's input windows of a volume.
 
     starts: int32 (slice, 2), first pixels.
@@ -121,7 +121,7 @@ class _Track(NamedTuple):
         return tf.cond(tf.reduce_any(self.is_seen), around, lambda: grid.centered_starts)
 
 
-def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Windows:
+def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> GraphWindows:
     """Windows that hold the cord."""
     middle = _tracked(image, grid, grid.centered_starts, network)
     look_further = tf.logical_and(
@@ -145,17 +145,17 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     return _with_cord(tf.cond(must_move, lambda: moved, lambda: track), grid)
 
 
-def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> Windows:
+def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> GraphWindows:
     """Windows that stay where they are, and the cord in them."""
     return _with_cord(_tracked(image, grid, starts, network), grid)
 
 
-def _with_cord(track: _Track, grid: Grid) -> Windows:
+def _with_cord(track: _Track, grid: Grid) -> GraphWindows:
     starts = tf.cast(track.starts, tf.float64)
     cord = tf.cond(
         track.is_convincing, lambda: track.centers_of_all(grid) - starts, lambda: tf.zeros_like(starts)
     )
-    return Windows(
+    return GraphWindows(
         track.starts, track.statistics, track.is_convincing, cord, track.looked_at, track.probabilities
     )
 
