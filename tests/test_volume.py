@@ -99,7 +99,7 @@ def test_intensities_whose_squares_overflow_are_refused(tmp_path, dtype, largest
     volume = read_volume(tmp_path / "v.nii")
     if refused:
         with pytest.raises(
-            InputError, match=rf"v.nii: intensities of up to {re.escape(refused)}; more than 1e\+18"
+            InputError, match=rf"v.nii: intensities of up to {re.escape(refused)} exceed the limit of 1e\+18"
         ):
             volume.read_slices(0, 3)
     else:
