@@ -1,7 +1,7 @@
-"""Networks as files for servers and other programs.
+"""SavedModels for TensorFlow Serving.
 
-Two SavedModels for TensorFlow Serving: `gm_slices`, the network alone, whose requests a server may join into
-batches; and `gm_nifti`, the whole of `keras_scgm.segment` from the bytes of an image to the bytes of its mask.
+`gm_slices` is the network alone, whose requests a server may join into batches; `gm_nifti` is all of
+`keras_scgm.segment`, from the bytes of an image to the bytes of its mask.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ BATCHING_FILE = "batching_params.pbtxt"
 CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 
 BATCHES = (1, 4, 8, 16, 32, 64)
-"""Numbers of slices that a server joins, `allowed_batch_sizes` of the batching file; each is run at the start."""
+"""Batch sizes of `gm_slices`: `allowed_batch_sizes` of the batching file; the server warms up with each."""
 MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
-"""Agreement with `keras_scgm.segment` on the synthetic volume below which nothing is exported.
+"""Precision -> lowest DSC with `keras_scgm.segment` on the synthetic volume; below it nothing is exported.
 
-On processors float32 gives the same mask, voxel for voxel; a GPU may round a voxel to the other side.
+On processors float32 gives the same mask, voxel for voxel; on a GPU, rounding may change a voxel.
 """
 
 
@@ -53,10 +53,10 @@ class ExportedModels:
     """What was exported.
 
     Args:
-        version: number of the version, the name of both folders.
-        slices: folder of this version of `gm_slices`.
-        nifti: folder of this version of `gm_nifti`.
-        dsc: agreement of `gm_nifti` with `keras_scgm.segment` on the synthetic volume.
+        version: Version number, the name of both folders.
+        slices: Folder of this version of `gm_slices`.
+        nifti: Folder of this version of `gm_nifti`.
+        dsc: DSC of `gm_nifti` with `keras_scgm.segment` on the synthetic volume.
     """
 
     version: int
@@ -76,8 +76,8 @@ def export_saved_model(
     """Export a network for TensorFlow Serving, alone and with the whole segmentation around it.
 
     Writes the next version of two models in `path`, which holds them as a server expects: `gm_slices/1` and
-    `gm_nifti/1`, then `gm_slices/2` and `gm_nifti/2`, and so on. A version appears whole or not at all, is
-    never overwritten, and only if its masks agree with `keras_scgm.segment` on a synthetic volume. The graphs hold
+    `gm_nifti/1`, then `gm_slices/2` and `gm_nifti/2`, and so on. A version appears completely or not at all,
+    never replaces another, and its masks agree with `keras_scgm.segment` on a synthetic volume. The graphs hold
     core operations only.
 
     | model | signature | inputs | outputs |
@@ -94,17 +94,17 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
     slices' size is that of the weights' card, 200 for all published ones.
 
     Args:
-        weights: known name, file, or model; several are averaged; None for those that come with the package.
-        path: folder of the models, made if missing.
-        threshold: probability above which a voxel is gray matter; None takes the one in the weights' card.
+        weights: Known name, file, or model, or several to be averaged; None for the default weights.
+        path: Folder of the models, created if missing.
+        threshold: Probability above which a voxel is gray matter; None takes the one in the weights' card.
         window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1).
-        precision: of the network's feature maps.
+        precision: Precision of the network's feature maps.
 
     Returns:
         The version and its folders.
 
     Raises:
-        keras_scgm.errors.InputError: the weights or an option cannot be used, the folder cannot be written, or
+        keras_scgm.errors.InputError: The weights or an option cannot be used, the folder cannot be written, or
             the exported model does not agree with `keras_scgm.segment`.
     """
     folder = checks.path("path", path)
@@ -134,7 +134,7 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
                 for count in BATCHES
             ],
         )
-        # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
+        # gm_nifti has no batching: volumes differ in size, and one bad file would fail the others.
         batching = files("keras_scgm.export").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
         nifti = nifti_endpoints(network, config, json.dumps(provenance))
@@ -195,9 +195,9 @@ def nifti_endpoints(network: GraphNetwork, config: GraphConfig, provenance: str)
     """The signatures of `gm_nifti` (see `export_saved_model`).
 
     Args:
-        network: what finds the gray matter.
-        config: of the segmentation.
-        provenance: JSON text that every answer carries.
+        network: The network.
+        config: Configuration of the segmentation.
+        provenance: JSON text that is part of every answer.
     """
     inputs = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
     file_spec = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
@@ -251,7 +251,7 @@ def _for_each(
             row = tf.stack([outputs[name] for name in names])
             return index + 1, tf.tensor_scatter_nd_update(results, [[index]], [row])
 
-    # What a loop around the network carries may go to the GPU and back in every round, but strings never do.
+    # Loop variables around the network may be copied to the GPU and back in every iteration; strings never are.
     _, results = tf.while_loop(
         lambda index, _: index < n_files,
         add,
@@ -288,7 +288,7 @@ def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) 
 
 
 def _dsc_with_segment(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
-    """DSC of the exported model's mask with the package's own."""
+    """DSC between the mask of the exported model and the one of `segment`."""
     served = tf.saved_model.load(str(folder)).signatures["serving_default"](nifti_bytes=tf.constant(request))
     mask = np.asarray(nib.Nifti1Image.from_bytes(served["mask_bytes"].numpy()[0]).dataobj) > 0
     own = np.asarray(expected.mask.dataobj) > 0
@@ -304,6 +304,6 @@ def _publish(staging: Path, folder: Path) -> int:
     taken = [int(path.name) for name in names for path in (folder / name).iterdir() if path.name.isdecimal()]
     version = max(taken, default=0) + 1
     for name in names:
-        # Fails if another export took the number in the meantime: a folder with files is not replaced.
+        # Fails if another export has taken the number in the meantime: a folder with files is not replaced.
         os.rename(staging / name, folder / name / str(version))
     return version

@@ -1,4 +1,4 @@
-"""The affine of a NIfTI header, checked: what voxels lie where, in slices that a scanner makes."""
+"""The affine of a NIfTI header, checked, and the size and spacing of axial slices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def axis_codes(orientation: str) -> tuple[str, ...]:
     """The three codes of an orientation such as "LAS".
 
     Raises:
-        InputError: they are not one each of L/R, A/P and S/I.
+        InputError: They are not one each of L/R, A/P and S/I.
     """
     codes = tuple(orientation.upper())
     if sorted(WORLD_AXIS.get(code, -1) for code in codes) != [0, 1, 2]:
@@ -52,7 +52,7 @@ def checked_affine(header: nib.Nifti1Header, shape: tuple[int, ...], source: str
         affine[:3, 2] /= np.linalg.norm(affine[:3, 2]) or 1.0
     columns = affine[:3, :3]
     spacing_mm = np.linalg.norm(columns, axis=0)
-    # A volume of less than a thousandth of the box its edges would span is flat for every purpose here.
+    # A voxel whose volume is below a thousandth of the product of its edges is treated as flat.
     if not np.all(np.isfinite(affine)) or abs(np.linalg.det(columns)) <= 1e-3 * np.prod(spacing_mm):
         raise InputError(f"{source}: {messages.FLAT_AFFINE}")
     _check_slices(affine, shape, source)
@@ -74,7 +74,7 @@ def declared_affine(
 
 
 def _check_slices(affine: np.ndarray, shape: tuple[int, ...], source: str | Path) -> None:
-    """Refuse axial slices whose spacing or size no scanner makes."""
+    """Refuse axial slices of implausible spacing or size."""
     to_canonical = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
     right_left, posterior_anterior, _ = np.argsort(to_canonical[:, 0])
     axes = [right_left, posterior_anterior]

@@ -53,8 +53,8 @@ def disagreements(header: nib.Nifti1Header, affine: np.ndarray, n_dims: int) -> 
 
 def _qform_directions(header: nib.Nifti1Header) -> np.ndarray:
     """Directions of the stored axes, one column each; NaN where the quaternion is not finite."""
-    # Not nibabel's `get_qform`, which refuses headers that other programs read: a quaternion a little longer
-    # than 1, or a pixdim[0] of 0.
+    # nibabel's `get_qform` refuses headers that other programs accept: a quaternion slightly longer than 1, or a
+    # pixdim[0] of 0.
     quaternion = np.array([header[f"quatern_{name}"] for name in "bcd"], np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         real = np.sqrt(np.maximum(0.0, 1 - quaternion @ quaternion))

@@ -25,7 +25,7 @@ def read_header(stream: Any, path: Path) -> nib.Nifti1Header:
         magic = bytes(header["magic"].item())[:3]
         if magic == header.pair_magic[:3]:
             raise InputError(f"{path}: {messages.PAIR_HEADER}")
-        # The size of a NIfTI-2 header may stand in a NIfTI-1 one by mistake.
+        # A NIfTI-1 header may state the size of a NIfTI-2 one by mistake.
         if magic == header.single_magic[:3]:
             return header
     raise InputError(f"{path}: {why_not_nifti(path, block)}")
@@ -60,7 +60,7 @@ def check_voxel_type(dtype: np.dtype, source: str | Path) -> None:
         raise InputError(f"{source}: {messages.COLOUR}")
     if dtype.kind == "c":
         raise InputError(f"{source}: {messages.COMPLEX}")
-    # Quadruple precision is read on some machines only, and by no graph.
+    # Quadruple precision can be read on some machines only, and in no graph.
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise InputError(f"{source}: {messages.VOXEL_TYPE.format(dtype)}")
 
@@ -70,7 +70,7 @@ def checked_scaling(header: nib.Nifti1Header, source: str | Path) -> tuple[float
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
         raise InputError(f"{source}: {messages.INTERCEPT_NOT_FINITE}") from error
-    # Graphs take such a number for 0.
+    # TensorFlow graphs flush such a number to 0.
     if slope and abs(slope) < np.finfo(np.float32).tiny:
         raise InputError(f"{source}: {messages.SLOPE_TOO_SMALL}")
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)

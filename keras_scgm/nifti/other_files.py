@@ -1,4 +1,4 @@
-"""What is in the place of a NIfTI file, and what to do about it."""
+"""Files that are no NIfTI files: what they are, and what to do with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAIR_ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
 
 def conversion_hint(folder: Path) -> str:
-    """What to do with a folder that holds images of other formats; empty if it does not."""
+    """What to do with a folder that holds images of other formats; empty if it holds none."""
     files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in sorted(names))
     for path in islice(files, FILES_TRIED):
         if _is_dicom(path):
@@ -37,7 +37,7 @@ def why_not_nifti(path: Path, start: bytes) -> str:
     """Why a file that starts with these bytes is no NIfTI file, and what to do about it."""
     if start.startswith(b"version https://git-lfs"):
         return _not_fetched(path, "Git LFS")
-    # An unlocked file is such text, and a link is where the file system knows no links.
+    # git-annex stores this text in unlocked files, and in place of links where the file system has none.
     if b"annex/objects/" in start.split(b"\n", 1)[0]:
         return _not_fetched(path, "git-annex")
     if _is_dicom(path):

@@ -41,14 +41,14 @@ class Layout:
     """What a NIfTI header says about the voxels, checked without reading any.
 
     Args:
-        header: the header itself.
-        shape: of the file, 2 to 7 dimensions.
-        affine: 4x4, voxel indices to millimetres; None if the header has no orientation.
-        dtype: of the stored values, with their byte order.
-        slope: multiplies the stored values.
-        intercept: is added after the slope.
-        offset: bytes before the first voxel.
-        is_compressed: whether the file is a gzip stream.
+        header: The parsed header.
+        shape: Size of each dimension of the file, 2 to 7 of them.
+        affine: (4, 4), from voxel indices to millimetres; None if the header has no orientation.
+        dtype: Type of the stored values, with their byte order.
+        slope: Factor of the stored values.
+        intercept: Number added after multiplication.
+        offset: Bytes before the first voxel.
+        is_compressed: Whether the file is a gzip stream.
     """
 
     header: nib.Nifti1Header
@@ -67,10 +67,10 @@ class Layout:
 
 
 def read_layout(path: str | Path) -> Layout:
-    """Check a NIfTI file as far as its header goes.
+    """Check a NIfTI file by its header, without reading voxels.
 
     Raises:
-        InputError: what is wrong with the file and what to do, in one line.
+        InputError: The file cannot be used; one line says why, and what to do.
     """
     path = checks.path("path", path)
     with _opened(path) as file:
@@ -78,18 +78,18 @@ def read_layout(path: str | Path) -> Layout:
 
 
 def read_volume(path: str | Path, frame: int | None = None, orientation: str | None = None) -> Volume:
-    """Read a NIfTI-1 or NIfTI-2 file, checking all of it that can be wrong before any voxel is used.
+    """Read a NIfTI-1 or NIfTI-2 file, after checks of everything that can be wrong with it.
 
     Uncompressed files are mapped, not loaded. Compressed files are unpacked once, which verifies their
     checksum; large ones are unpacked to a temporary file.
 
     Args:
-        path: .nii or .nii.gz file; the content decides, not the suffix.
-        frame: which frame of a 4-D file to read, from 0.
-        orientation: three axis codes, such as "LAS", for a file whose header has no orientation.
+        path: .nii or .nii.gz file; whether it is compressed is read from its content.
+        frame: Index of the frame of a 4-D file to read, from 0.
+        orientation: Three axis codes, such as "LAS", for a file whose header has no orientation.
 
     Raises:
-        InputError: what is wrong with the file and what to do, in one line.
+        InputError: The file cannot be used; one line says why, and what to do.
     """
     path = checks.path("path", path)
     with _opened(path) as file:
@@ -116,12 +116,12 @@ def volume_from_image(
     """Volume of a nibabel image, with the checks of `read_volume`.
 
     Args:
-        image: any nibabel image with an affine; results are NIfTI whatever its format.
-        frame: which frame of a 4-D image to read, from 0.
-        orientation: three axis codes for an image without affine.
+        image: A nibabel image with an affine, of any format; results are NIfTI.
+        frame: Index of the frame of a 4-D image to read, from 0.
+        orientation: Three axis codes for an image without affine.
 
     Raises:
-        InputError: the image cannot be segmented.
+        InputError: The image cannot be segmented.
     """
     source = image.get_filename() or "image"
     if not isinstance(image, nib.Nifti1Image):
@@ -209,7 +209,7 @@ def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> Voxels:
     if n_bytes > keras_scgm.volume.IN_MEMORY_BYTES:
         target = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
     position = 0
-    # The stream is read to its end, past the wanted voxels, because the checksum stands there.
+    # The stream is read to its end, beyond the voxels of the frame, because the checksum follows there.
     while block := stream.read(2**20):
         wanted = block[max(offset - position, 0) : max(offset + n_bytes - position, 0)]
         if isinstance(target, bytearray):

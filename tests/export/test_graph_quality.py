@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from feature_matrix import as_matrix
 from good_slice import GOOD
 
 from keras_scgm import quality
@@ -17,14 +18,6 @@ from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
 
 NAN = math.nan
-
-
-def rng_of(seed):
-    return np.random.default_rng(seed)
-
-
-def as_matrix(slices):
-    return np.array([[float(getattr(one, name)) for name in FEATURES] for one in slices])
 
 
 def name_slices(is_named):
@@ -151,7 +144,7 @@ def test_dark_gray_matter_counts_as_bright_if_it_is_known(judge):
 
 
 def test_random_volumes(judge):
-    rng = rng_of(8)
+    rng = np.random.default_rng(8)
     for _ in range(150):
         judge(random_volume(rng))
 
@@ -211,5 +204,5 @@ def random_volume(rng):
 
 
 def test_many_slices(judge):
-    volume = [one for _ in range(300) for one in random_volume(rng_of(9))]
+    volume = [one for _ in range(300) for one in random_volume(np.random.default_rng(9))]
     judge(volume)

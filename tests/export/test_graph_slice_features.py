@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras_scgm.export.graph_features.slice_features import FEATURES
+from feature_matrix import as_matrix
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import quality
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.export.graph import slice_features as graph_features
+from keras_scgm.export.graph.slice_features import FEATURES
 from keras_scgm.export.graph.slices import extents
 from keras_scgm.quality import SliceFeatures
 
@@ -17,14 +18,6 @@ THRESHOLD = 0.5
 
 UNIT = 7.5
 VOXEL_MM = 0.55
-
-
-def rng_of(seed):
-    return np.random.default_rng(seed)
-
-
-def as_matrix(slices):
-    return np.array([[float(getattr(one, name)) for name in FEATURES] for one in slices])
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +58,7 @@ def chunk_features():
 
 def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size=4, is_present=None):
     """Features of a volume in chunks of `size` slices equal those of NumPy."""
-    rng = rng_of(seed)
+    rng = np.random.default_rng(seed)
     n = len(images)
     images, probabilities = (np.asarray(each, np.float32) for each in (images, probabilities))
     starts = rng.integers(-40, 200, (n, 2)).astype(np.int32) // 10
@@ -125,7 +118,7 @@ def blobs(rng, n, shape, sigma, share):
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("size", [1, 4, 16])
 def test_features_of_random_masks(chunk_features, seed, size):
-    rng = rng_of(seed)
+    rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 12))
     shape = tuple(rng.integers(5, 70, 2))
     mask = blobs(rng, n, shape, rng.uniform(0, 4), rng.uniform(0.01, 0.4))
@@ -189,10 +182,10 @@ def masks_by_name():
 def test_features_of_special_masks(chunk_features, order):
     masks = list(masks_by_name().values())
     if order == "shuffled":
-        masks = [masks[k] for k in rng_of(1).permutation(len(masks))]
+        masks = [masks[k] for k in np.random.default_rng(1).permutation(len(masks))]
     elif order == "backwards":
         masks = masks[::-1]
-    rng = rng_of(2)
+    rng = np.random.default_rng(2)
     masks = np.array(masks)
     images = rng.normal(size=masks.shape)
     assert_features_equal(chunk_features, images, soft(masks, rng))
@@ -201,14 +194,14 @@ def test_features_of_special_masks(chunk_features, order):
 
 
 def test_features_of_each_mask_alone(chunk_features):
-    rng = rng_of(3)
+    rng = np.random.default_rng(3)
     for mask in masks_by_name().values():
         assert_features_equal(chunk_features, rng.normal(size=(1, *mask.shape)), soft(mask[None], rng))
 
 
 def test_features_next_to_other_types(chunk_features):
     """The largest contrasts and the darkest gray matter that a volume may have."""
-    rng = rng_of(4)
+    rng = np.random.default_rng(4)
     mask = blobs(rng, 6, (50, 50), 3, 0.1)
     for scale in (1e-9, -1.0, 1e4):
         assert_features_equal(
@@ -260,7 +253,7 @@ def noise_of_masks():
     ],
 )
 def test_noise(noise_of_masks, shape, spacing_mm):
-    rng = rng_of(6)
+    rng = np.random.default_rng(6)
     slices = rng.normal(100, 3, (5, *shape))
     slices[1] = np.round(slices[1])
     mask = np.zeros(slices.shape, bool)

@@ -1,4 +1,4 @@
-"""What the served model says of an image beside its mask: numbers and texts of the volume and of each slice.
+"""Outputs of the served model beside the mask: numbers and texts of the volume and of each slice.
 
 | of a volume, [n] | |
 |---|---|
@@ -53,9 +53,9 @@ SLICE_NUMBERS = {
 SLICE_TEXTS = ("slice_verdict", "slice_reason")
 
 PACKED = ("numbers", "slice_numbers", *TEXTS, *SLICE_TEXTS)
-"""Strings that hold all of it for one file."""
+"""Names of the strings that hold all outputs of one file."""
 
-# Before each text of a slice, since an empty string has no parts.
+# Precedes each text of a slice, since an empty string cannot be split.
 _START = "."
 
 

@@ -1,7 +1,7 @@
 """The search of `keras_scgm.localization` in TensorFlow's core operations, in the same order.
 
 The network must not be called from a condition (see `keras_scgm.export.graph.network.compute`), so every stage of the
-search is there always, with no slices to look at if it is not wanted.
+search always runs, on no slices if it is not needed.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class GraphWindows(NamedTuple):
     statistics: of the intensities in them.
     is_found: whether a cord was found.
     cord: float64 (slice, 2) pixels of the windows, where the cord is if it was found.
-    looked_at: int32 (probe,), slices whose windows the network has seen.
-    probabilities: float32 (probe, rows, columns), what it found there.
+    probed: int32 (probe,), slices whose windows the network has computed.
+    probabilities: float32 (probe, rows, columns), predictions for them.
     """
 
     starts: tf.Tensor
     statistics: Statistics
     is_found: tf.Tensor
     cord: tf.Tensor
-    looked_at: tf.Tensor
+    probed: tf.Tensor
     probabilities: tf.Tensor
 
     @property
@@ -72,12 +72,12 @@ class GraphWindows(NamedTuple):
 
 
 class _Track(NamedTuple):
-    """Where the cord was seen in windows.
+    """Positions of the cord in windows.
 
     starts: int32 (slice, 2), first pixels of the windows.
     statistics: of the intensities in them.
-    looked_at: int32 (probe,), slices whose windows the network has seen.
-    probabilities: float32 (probe, rows, columns), what it found there.
+    probed: int32 (probe,), slices whose windows the network has computed.
+    probabilities: float32 (probe, rows, columns), predictions for them.
     probes: int32 (probe,), probed slices that are not empty.
     is_seen: bool (probe,), whether they show the cord.
     centers: float64 (probe, 2) resampled pixels, where.
@@ -85,7 +85,7 @@ class _Track(NamedTuple):
 
     starts: tf.Tensor
     statistics: Statistics
-    looked_at: tf.Tensor
+    probed: tf.Tensor
     probabilities: tf.Tensor
     probes: tf.Tensor
     is_seen: tf.Tensor
@@ -97,11 +97,11 @@ class _Track(NamedTuple):
         return tf.logical_and(n_seen > 0, 2 * n_seen >= tf.size(self.probes))
 
     def in_windows_of(self, other: _Track) -> _Track:
-        """What was seen here, and the windows of another track."""
+        """This track, with the windows of another one."""
         return self._replace(
             starts=other.starts,
             statistics=other.statistics,
-            looked_at=other.looked_at,
+            probed=other.probed,
             probabilities=other.probabilities,
         )
 
@@ -122,12 +122,12 @@ class _Track(NamedTuple):
 
 
 def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> GraphWindows:
-    """Windows that hold the cord."""
+    """Windows around the cord."""
     middle = _tracked(image, grid, grid.centered_starts, network)
-    look_further = tf.logical_and(
+    is_search_needed = tf.logical_and(
         tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.config.window_px
     )
-    elsewhere = _search(image, grid, network, look_further)
+    elsewhere = _search(image, grid, network, is_search_needed)
     around = _tracked(image, grid, elsewhere.starts_around(grid), network, tf.reduce_any(elsewhere.is_seen))
     several = tf.math.count_nonzero(elsewhere.is_seen) > 1
     otherwise = tf.cond(
@@ -146,7 +146,7 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Gr
 
 
 def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> GraphWindows:
-    """Windows that stay where they are, and the cord in them."""
+    """Given windows, and the cord in them."""
     return _with_cord(_tracked(image, grid, starts, network), grid)
 
 
@@ -156,7 +156,7 @@ def _with_cord(track: _Track, grid: Grid) -> GraphWindows:
         track.is_convincing, lambda: track.centers_of_all(grid) - starts, lambda: tf.zeros_like(starts)
     )
     return GraphWindows(
-        track.starts, track.statistics, track.is_convincing, cord, track.looked_at, track.probabilities
+        track.starts, track.statistics, track.is_convincing, cord, track.probed, track.probabilities
     )
 
 
@@ -220,10 +220,10 @@ def _track(
     is_wanted: tf.Tensor | bool,
 ) -> _Track:
     """The cord in some slices' windows of any size."""
-    looked_at = tf.boolean_mask(probes, tf.fill(tf.shape(probes), is_wanted))
-    windows = read_windows(image, grid, statistics, window, starts, looked_at)
+    probed = tf.boolean_mask(probes, tf.fill(tf.shape(probes), is_wanted))
+    windows = read_windows(image, grid, statistics, window, starts, probed)
     is_shown = is_varied(windows)
-    probes, windows = (tf.boolean_mask(values, is_shown) for values in (looked_at, windows))
+    probes, windows = (tf.boolean_mask(values, is_shown) for values in (probed, windows))
     probabilities = _predict_in_tiles(windows, network)
     here = tf.gather(starts, probes)
 

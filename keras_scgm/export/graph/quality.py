@@ -36,7 +36,7 @@ _TEXTS = tuple(dict.fromkeys(["", *REASONS.values(), DARK, NEAR_EDGE, NOTHING]))
 _PASS, _REVIEW, _FAIL = (VERDICTS.index(verdict) for verdict in ("pass", "review", "fail"))
 
 Doubt = tuple[tf.Tensor, "str | tf.Tensor"]
-"""Whether something is so, bool (), and the line that says it, string ()."""
+"""Whether a volume may have a fault, bool (), and its message, string ()."""
 
 
 class GraphQuality(NamedTuple):
@@ -47,7 +47,7 @@ class GraphQuality(NamedTuple):
         verdict: string ().
         reason: string (), empty if it passes.
         contrast: float64 (), in the image's unit; NaN for an empty mask.
-        noise: likewise.
+        noise: Likewise.
         is_doubted: bool (), whether the reason is one of the doubts.
         slice_predicted_dsc: float64 (slice,), NaN without gray matter.
         slice_verdict: string (slice,).
@@ -68,7 +68,7 @@ class GraphQuality(NamedTuple):
 
 
 def anatomical_doubts(features: tf.Tensor) -> list[Doubt]:
-    """What anatomy does not allow in a volume."""
+    """Anatomically implausible sizes and shapes of a volume."""
     is_present = column(features, "area_mm2") > 0
     area_mm2, width_mm, skewness = (
         median(tf.boolean_mask(column(features, name), is_present))
@@ -92,8 +92,8 @@ def predict_quality(features: tf.Tensor, doubts: Sequence[Doubt], knows_dark: bo
 
     Args:
         features: float64 (slice, feature), already compared with their neighbours.
-        doubts: what speaks against the whole volume, which then never passes.
-        knows_dark: whether the network knows gray matter that is darker than white matter.
+        doubts: Possible faults of the whole volume; with one of them it never passes.
+        knows_dark: Whether the network was trained with gray matter darker than white matter.
     """
     area_mm2, contrast = column(features, "area_mm2"), column(features, "contrast")
     is_present = area_mm2 > 0
@@ -146,9 +146,9 @@ def quality_warnings(
     """The warnings of `keras_scgm.segmentation` that rest on the judgement.
 
     Args:
-        quality: of the volume.
+        quality: Judgement of the volume.
         has_voxels: bool (slice,), which slices have gray matter, from the inferior end.
-        name: says in words which slices are marked in a bool (slice,).
+        name: Function from bool (slice,) to the string () that names the marked slices.
     """
     is_suspect = tf.logical_and(has_voxels, quality.slice_verdict != "pass")
     is_any = tf.reduce_any(is_suspect)
@@ -166,7 +166,7 @@ def quality_warnings(
 def _additive_model(
     features: tf.Tensor, is_present: tf.Tensor, knows_dark: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of every slice the predicted Dice coefficient, float64, and the code of what lowers it most, int32."""
+    """(slice,): predicted Dice coefficient, float64, and code of the feature that lowers it most, int32."""
     inputs = dict(zip(FEATURES, tf.unstack(features, num=len(FEATURES), axis=1), strict=True))
     noise = inputs["noise"]
     ratio = tf.where(noise == 0, NAN, inputs["contrast"] / noise)

@@ -1,4 +1,4 @@
-"""Refusals in a graph: conditions, and the line that says which of them does not hold."""
+"""Conditions on the input of a graph, and the message of a request that does not meet them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def require(source: tf.Tensor, checks: Sequence[Check], value: tf.Tensor) -> tf.
     """`value`, once every condition holds; otherwise the request fails with the first message.
 
     Args:
-        source: string (), what the message is about.
-        checks: pairs of a bool () tensor and the message if it is false, in order.
-        value: what depends on the conditions.
+        source: string (), the file that the message names.
+        checks: Conditions and their messages, in order.
+        value: Tensor that depends on the conditions.
     """
     message = tf.constant("")
     for condition, text in reversed(checks):

@@ -39,13 +39,13 @@ from keras_scgm.slices import EDGE_MM, SliceConfig
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What is fixed when a graph is made.
+    """Configuration of a graph, fixed when it is exported.
 
     Args:
-        slices: the network's slices.
-        threshold: probability above which a voxel of the image's grid is gray matter.
+        slices: Configuration of the network's slices.
+        threshold: Probability above which a voxel of the image's grid is gray matter.
         window: "auto" finds the cord, "center" is the middle of the field of view.
-        knows_dark: whether the network knows gray matter that is darker than white matter.
+        knows_dark: Whether the network was trained with gray matter darker than white matter.
     """
 
     slices: SliceConfig
@@ -56,15 +56,15 @@ class GraphConfig:
 
 @dataclass(frozen=True)
 class Result:
-    """The gray matter of one image and how far it can be trusted; slices come from the inferior end.
+    """Gray matter of one image and its quality; slices come from the inferior end.
 
     Args:
         mask: uint8 (slice, right-left, posterior-anterior), 1 is gray matter.
         probabilities: float32, same shape, in [0, 1].
-        measurements: one for each slice.
-        features: float64 (slice, feature), what the judgement rests on.
-        quality: the judgement.
-        statistics: of the intensities in the windows.
+        measurements: Measurements of each slice.
+        features: float64 (slice, feature), see `keras_scgm.export.graph.slice_features`.
+        quality: Judgement of the volume and its slices.
+        statistics: Statistics of the intensities in the windows.
         window_moved: bool (), whether some window is not in the middle of the field of view.
         warnings: string (), what may be wrong with the result, one line each.
     """
@@ -97,7 +97,7 @@ class Measurements(NamedTuple):
 
 
 def segment(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> Result:
-    """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
+    """Mask, measurements and quality of an image, as of `keras_scgm.segment`."""
     require_image(image)
     grid = Grid.of(image, config.slices)
     if config.window == "auto":
@@ -129,8 +129,8 @@ def _predict(
     normalized: tf.Tensor, windows: GraphWindows, network: GraphNetwork, config: GraphConfig
 ) -> tf.Tensor:
     """float32 (slice, rows, columns): probabilities in windows, 0 in empty ones."""
-    known = windows.looked_at[:, tf.newaxis]
-    is_known = tf.scatter_nd(known, tf.fill(tf.shape(windows.looked_at), True), tf.shape(normalized)[:1])
+    known = windows.probed[:, tf.newaxis]
+    is_known = tf.scatter_nd(known, tf.fill(tf.shape(windows.probed), True), tf.shape(normalized)[:1])
     is_new = tf.logical_and(is_varied(normalized), tf.logical_not(is_known))
     is_around = tf.logical_and(is_new, tf.logical_and(windows.is_found, config.window == "auto"))
     is_whole = tf.logical_and(is_new, tf.logical_not(is_around))
@@ -237,7 +237,7 @@ def _is_near_edge(image: StoredImage, box: tf.Tensor, covered: Region) -> tf.Ten
 
 
 def _doubts(image: StoredImage, windows: GraphWindows) -> list[Doubt]:
-    """What speaks against the whole volume before anything is measured."""
+    """Possible faults of the whole volume that are known before anything is measured."""
     spacing = tf.strings.as_string(image.in_plane_spacing_mm, precision=2, shortest=True)
     return [
         *image.warnings,

@@ -26,7 +26,7 @@ from keras_scgm.quality import (
 )
 
 FEATURES = tuple(each.name for each in fields(SliceFeatures) if each.name != "pixels")
-"""What the columns of features are; `near_edge` is 0 or 1."""
+"""Names of the columns of features; `near_edge` is 0 or 1."""
 
 _OF_NEIGHBOURS = ("neighbour_dice", "log_area_ratio", "centroid_shift_mm")
 
@@ -51,7 +51,7 @@ def column(features: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def no_slice_below(window: Sequence[int]) -> SliceBelow:
-    """What comes before the first chunk of a volume."""
+    """The empty slice before the first chunk of a volume."""
     return SliceBelow(tf.zeros(window, tf.bool), tf.zeros(2, tf.int32))
 
 
@@ -75,9 +75,9 @@ def slice_features(
     Args:
         normalized: float32 or float64 (slice, rows, columns), the network's windows.
         probabilities: float32, same shape.
-        below: the slice before the chunk.
-        threshold: probability above which a pixel is in the mask.
-        spacing_mm: pixel spacing of the windows.
+        below: Gray matter of the slice before the chunk.
+        threshold: Probability above which a pixel is in the mask.
+        spacing_mm: Pixel spacing of the windows.
         starts: int32 (slice, 2), first pixels of the windows on the grid that all slices share.
         is_present: bool (slice,), whether there is gray matter on the image's own grid; no other slice is measured.
         unit: float64 (), of the image's brightness in the windows'.

@@ -8,7 +8,7 @@ from keras_scgm import messages
 from keras_scgm.export.graph.nifti.header import Header
 from keras_scgm.export.graph.refusals import Check
 
-# A unit quaternion stored in float32 may be too long by this much.
+# Largest excess of the squared length of a unit quaternion stored in float32.
 QUATERNION_TOLERANCE = 3 * 2.0**-23
 # Stored orientations are described in RAS+ millimetres; slices are read in LAS order (see `keras_scgm.volume`).
 CANONICAL_SIGNS = (-1.0, 1.0, 1.0)
@@ -36,7 +36,7 @@ def affine_checks(header: Header, affine: tf.Tensor) -> list[Check]:
             ]
         )
     )
-    # As in `keras_scgm.nifti`: a thousandth of the box that the edges span is flat for every purpose.
+    # As in `keras_scgm.nifti.affine`.
     full = tf.abs(tf.linalg.det(affine)) > 1e-3 * tf.reduce_prod(column_lengths(affine))
     origin = tf.where(
         header.sform_code != 0, header.field(280, 12, tf.float32)[3::4], header.field(268, 3, tf.float32)

@@ -19,7 +19,7 @@ class StoredImage:
     """A NIfTI-1 file that has passed every check, as tensors.
 
     Args:
-        header: its header.
+        header: Header of the file.
         voxels: uint8 (k, j, i, bytes of a voxel), the stored bytes.
         affine: float64 (3, 3), one column in mm for each stored axis.
 
@@ -28,8 +28,7 @@ class StoredImage:
         in_plane_spacing_mm: float64 (2,), right-left and posterior-anterior.
         voxel_area_mm2: float64 (), of a voxel in the axial plane.
         slice_spacing_mm: float64 (), distance between the planes of neighbouring slices.
-        warnings: what may be wrong with the geometry in the header, as pairs of a bool () tensor, whether it
-            is so, and a string () tensor.
+        warnings: Pairs of a bool () tensor, whether the header's geometry has a fault, and the string () warning.
     """
 
     def __init__(self, header: Header, voxels: tf.Tensor, affine: tf.Tensor) -> None:

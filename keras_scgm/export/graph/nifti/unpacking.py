@@ -10,7 +10,7 @@ from keras_scgm.export.graph.refusals import require
 from keras_scgm.messages import DAMAGED_GZIP
 
 UNPACKING_STEPS = 8
-"""Looks at growing parts of a gzip stream, each of which is checked before the next."""
+"""Number of growing parts of a gzip stream that are decompressed to find its size."""
 
 
 # Follows the data into the decompressor: it comes out again only if the stream before it was whole.
@@ -35,8 +35,8 @@ def unpacked(data: tf.Tensor, source: tf.Tensor, most_bytes: tf.Tensor) -> tf.Te
         _, content = _inflate(tf.strings.substr(data, 0, size))
         return size + step, tf.strings.length(content)
 
-    # The decompressor has no limit of its own: a look at growing parts finds a small file that unpacks to
-    # something vast before all of it is in memory.
+    # The decompressor has no limit of its own; growing parts reveal a small file of very large content before all of
+    # it is in memory.
     _, unpacked = tf.while_loop(
         lambda size, unpacked: tf.logical_and(size < n_bytes, unpacked <= most_bytes),
         look_further,
@@ -51,10 +51,7 @@ def unpacked(data: tf.Tensor, source: tf.Tensor, most_bytes: tf.Tensor) -> tf.Te
     length = tf.strings.length(content) - len(_END_MARK)
     end = tf.strings.substr(content, tf.maximum(length, 0), len(_END_MARK))
     checks = [
-        (
-            tf.logical_and(is_whole, end == _END_MARK),
-            DAMAGED_GZIP,
-        ),
+        (tf.logical_and(is_whole, end == _END_MARK), DAMAGED_GZIP),
         (length <= most_bytes, too_large),
     ]
     return tf.strings.substr(require(source, checks, content), 0, tf.maximum(length, 0))
