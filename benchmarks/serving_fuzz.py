@@ -27,7 +27,7 @@ from served_process import Answer, ServedProcess
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import golden_image
+from keras_scgm.export.check import synthetic_image
 from keras_scgm.export.saved_model import NIFTI_MODEL, export_saved_model
 from keras_scgm.segmentation import Segmentation, Segmenter
 
@@ -385,7 +385,7 @@ def main() -> None:
         newest = max((models / NIFTI_MODEL).iterdir(), key=lambda path: int(path.name))
         path = folder / "image.nii"
         started = time.monotonic()
-        with ServedProcess(newest, warm_up=(golden_image().to_bytes(),)) as served:
+        with ServedProcess(newest, warm_up=(synthetic_image().to_bytes(),)) as served:
             for number in range(arguments.mutations):
                 if time.monotonic() - started > arguments.seconds:
                     print(f"stopped after {number} mutations and {arguments.seconds:g} s")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_scgm import checks
+from keras_scgm import checks, messages
 from keras_scgm.errors import InputError, NotAnImageError
 from keras_scgm.files import (
     RESULT_SUFFIX,
@@ -37,7 +37,6 @@ MAX_LABEL = 32
 MIN_VOXELS_PER_VALUE = 8
 """A few voxels have few values, whatever they show."""
 
-LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
 NAMED_VALUES = 4
 
 
@@ -132,7 +131,7 @@ def check_is_image(volume: Volume) -> None:
     if 1 < len(values) <= math.prod(volume.voxels.shape) / MIN_VOXELS_PER_VALUE:
         listed = ", ".join(f"{value:g}" for value in sorted(values)[:NAMED_VALUES])
         more = ", ..." if len(values) > NAMED_VALUES else ""
-        raise NotAnImageError(f"{volume.source}: {LABELS.format(len(values), listed + more)}")
+        raise NotAnImageError(f"{volume.source}: {messages.LABELS.format(len(values), listed + more)}")
 
 
 def _without_labels(place: Path, paths: Iterable[Path], notes: list[str]) -> list[Path]:

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
+from keras_scgm import messages
 from keras_scgm.slices import ROUNDING_TOLERANCE, Region
 
 Verdict = Literal["pass", "review", "fail"]
@@ -462,10 +463,8 @@ def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
     )
     doubts = []
     if not MIN_AREA_MM2 <= area_mm2 <= MAX_AREA_MM2 or width_mm > MAX_WIDTH_MM:
-        doubts.append(
-            f"gray matter of {area_mm2:.1f} mm2 and {width_mm:.1f} mm width (medians): anatomy allows "
-            f"{MIN_AREA_MM2:g} to {MAX_AREA_MM2:g} mm2 and up to {MAX_WIDTH_MM:g} mm; check the voxel spacing"
-        )
+        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM)
+        doubts.append(messages.IMPLAUSIBLE_SIZE.format(*found, *(f"{limit:g}" for limit in allowed)))
     if skewness > MAX_DEPTH_SKEWNESS:
         doubts.append(EXCHANGED)
     return doubts

@@ -17,6 +17,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 from zlib_ng import gzip_ng
 
+from keras_scgm import messages
 from keras_scgm.errors import InputError
 
 CANONICAL_AXES = ("L", "A", "S")
@@ -211,10 +212,8 @@ class Volume:
             extremes = finite.min(initial=0), finite.max(initial=0)
         largest = self._largest(extremes)
         if largest > MAX_INTENSITY:
-            raise InputError(
-                f"{self.source}: intensities of up to {largest:.3g}; more than {MAX_INTENSITY:g} cannot be computed "
-                "with, divide them, or mend the header's scl_slope and scl_inter"
-            )
+            numbers = f"{largest:.3g}", f"{MAX_INTENSITY:g}"
+            raise InputError(f"{self.source}: {messages.TOO_INTENSE.format(*numbers)}")
         return is_finite
 
     def _largest(self, extremes: Sequence[float]) -> float:

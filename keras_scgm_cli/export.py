@@ -11,7 +11,7 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="Folder of the models, made if missing.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of the models, created if missing.")],
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -26,12 +26,14 @@ def export(
         typer.Option(help="Probability above which a voxel is gray matter, if not the weights' own."),
     ] = None,
     window: Annotated[str, typer.Option(help="auto: find the cord; center: middle of the field.")] = "auto",
-    precision: Annotated[str, typer.Option(help="Of the network: float32, bfloat16 or float16.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(help="Precision of the network: float32, bfloat16 or float16.")
+    ] = "float32",
 ) -> None:
     """Export a network for a server: gm_slices, the network, and gm_nifti, from image to mask.
 
-    Each export is the next version of both models, and never overwrites one. What is exported was run on a
-    drawn volume and agrees with `keras-scgm segment`.
+    Each export is the next version of both models, and never overwrites one. Exported models were run on
+    a synthetic volume and agree with `keras-scgm segment`.
     """
     import_keras_scgm()
     import tensorflow as tf

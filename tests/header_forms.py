@@ -6,7 +6,7 @@ from collections.abc import Callable
 import nibabel as nib
 import numpy as np
 
-SFORM_COUNTS = "; the sform counts; mend the header if that is wrong"
+SFORM_COUNTS = "; the sform counts; correct the header if that is wrong"
 SPACING_MM = (0.5, 0.5, 5.0)
 
 
@@ -61,7 +61,7 @@ def _patched(offset: int, fmt: str, *values: float) -> Callable[[np.ndarray], by
 def _scaled(sform: str, others: str, who: str = "qform and pixdim say") -> str:
     return (
         f"the sform says voxels of {sform} mm, {who} {others} mm; the sform counts and areas follow it; "
-        "mend the header if that is wrong"
+        "correct the header if that is wrong"
     )
 
 

@@ -81,11 +81,11 @@ def test_real_headers(reference):
     assert {path.name for path in paths if read_volume(path).warnings} == doubtful
     assert read_volume(reference / "failing/sform_scaled.nii.gz").warnings == (
         "the sform says voxels of 0.5 x 0.5 x 2.5 mm, qform and pixdim say 0.703 x 0.703 x 2.5 mm; "
-        "the sform counts and areas follow it; mend the header if that is wrong",
+        "the sform counts and areas follow it; correct the header if that is wrong",
     )
     assert read_volume(reference / "failing/qsform_lrflip.nii.gz").warnings == (
         "qform and sform exchange left and right (qform: RAS, sform: LAS); the sform counts; "
-        "mend the header if that is wrong",
+        "correct the header if that is wrong",
     )
 
 

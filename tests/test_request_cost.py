@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.export.check import golden_image
+from keras_scgm.export.check import synthetic_image
 from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.limits import BYTES_PER_SLICE, FREE_SLICES, MAX_REQUEST_FILES
 
@@ -100,7 +100,7 @@ def most_voxels(shape: tuple[int, int, int], slowest: str, dtype: type = np.uint
 def served(tmp_path_factory, capi_check):
     """The default model in a process that has as much of TensorFlow as a server, and no Python package of it."""
     models = export_saved_model("synthetic", tmp_path_factory.mktemp("models"))
-    warm_up = (golden_image().to_bytes(),)
+    warm_up = (synthetic_image().to_bytes(),)
     with ServedProcess(models.nifti, threads=2, warm_up=warm_up, from_c=capi_check) as process:
         yield process
 
@@ -136,7 +136,7 @@ REFUSED = {
         "a field of view of 784 x 784 mm",
     ),
     "zeros after the voxels": (
-        lambda: gzip.compress(golden_image().to_bytes()) + zeros(800),
+        lambda: gzip.compress(synthetic_image().to_bytes()) + zeros(800),
         "unpacks to more than 15 MiB",
     ),
     "zeros after what does not compress": (

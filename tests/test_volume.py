@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff
 
-import keras_scgm.nifti
 import keras_scgm.volume
 from keras_scgm.errors import InputError
-from keras_scgm.nifti import axis_codes, read_layout, read_volume, volume_from_image
+from keras_scgm.nifti import axis_codes, read_layout, read_volume, reading, volume_from_image
 from keras_scgm.volume import DiskArray
 
 SHAPE = (5, 4, 3)
@@ -100,7 +99,7 @@ def test_intensities_whose_squares_overflow_are_refused(tmp_path, dtype, largest
     volume = read_volume(tmp_path / "v.nii")
     if refused:
         with pytest.raises(
-            InputError, match=rf"v.nii: intensities of up to {re.escape(refused)}; more than 1e\+18"
+            InputError, match=rf"v.nii: intensities of up to {re.escape(refused)} exceed the limit of 1e\+18"
         ):
             volume.read_slices(0, 3)
     else:
@@ -111,9 +110,7 @@ def test_an_image_of_overflowing_values_is_one_line(run, reference, tmp_path):
     shutil.copy(reference / "failing" / "float64_1e300.nii.gz", tmp_path)
     code, out, err = run("segment", tmp_path / "float64_1e300.nii.gz")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
-    assert (
-        "float64_1e300.nii.gz: intensities of up to 1.39e+303; more than 1e+18 cannot be computed with" in err
-    )
+    assert "float64_1e300.nii.gz: intensities of up to 1.39e+303 exceed the limit of 1e+18" in err
     assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -343,7 +340,7 @@ BAD_FILES = {
     "long quaternion": (patched(252, "<2h3f", 1, 0, 1.0, 1.0, 1.0), "no usable affine"),
     "nan sform": (patched(280, "<f", float("nan")), "no usable affine"),
     "bad offset": (patched(108, "<f", float("nan")), "vox_offset nan is unusable"),
-    "bad scaling": (patched(112, "<2f", 2.0, float("nan")), "scale factor 2.0 and offset nan are unusable"),
+    "bad scaling": (patched(112, "<2f", 2.0, float("nan")), "scl_inter is not finite"),
     "metres": (
         patched(280, "<12f", -50, 0, 0, 0, 0, 50, 0, 0, 0, 0, 50, 0),
         "axial voxels of 50 x 50 mm, outside 0.01 to 5 mm; check the units",
@@ -402,7 +399,7 @@ def test_unreadable_file(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError
 
-    monkeypatch.setattr(keras_scgm.nifti, "open", refuse, raising=False)
+    monkeypatch.setattr(reading, "open", refuse, raising=False)
     with pytest.raises(InputError, match="not readable; check its permissions"):
         read_volume(tmp_path / "v.nii")
 

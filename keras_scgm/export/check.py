@@ -1,4 +1,4 @@
-"""The image that exports are checked with, and those that servers warm up with."""
+"""The synthetic images that exports are checked with and that servers warm up with."""
 
 import gzip
 
@@ -10,8 +10,8 @@ from keras_scgm.export.graph.network import SLICES_ON_GPU
 from keras_scgm.localization import MIN_PROBES
 
 
-def golden_image() -> nib.Nifti1Image:
-    """A drawn cord, always the same; fine enough for its mask to tell half a percent of DSC."""
+def synthetic_image() -> nib.Nifti1Image:
+    """A synthetic cord, always the same; its resolution suffices to detect a difference of 0.005 in DSC."""
     image = draw_subject(PhantomConfig(spacing_mm=0.25, matrix_size=200, n_slices=4), seed=4).image
     data = np.asarray(image.dataobj)
     data = np.rint(255 * np.clip(data / np.percentile(data, 99.8), 0, 1))
@@ -19,19 +19,19 @@ def golden_image() -> nib.Nifti1Image:
 
 
 def warm_up_files() -> list[bytes]:
-    """What `gm_nifti` is shown before it answers, .nii.gz and .nii files.
+    """Warm-up files of `gm_nifti`, .nii.gz and .nii.
 
-    The golden image; a cord so long that a GPU sees every number of slices at a time, around the cord; and as many
-    slices without a cord, which are computed whole.
+    The synthetic image; a cord of so many slices that a GPU runs every batch size on regions of interest; and as many
+    slices without a cord, for whole windows.
     """
-    image = golden_image()
+    image = synthetic_image()
     n_slices = MIN_PROBES + sum(SLICES_ON_GPU)
     data = np.asarray(image.dataobj)[50:150, 50:150]
     cord = np.take(data, np.arange(n_slices) % data.shape[2], axis=2)
     ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, np.newaxis, np.newaxis], cord.shape)
-    # Slices so close together that the search looks at the fewest.
+    # A small slice spacing, so that the fewest slices are probed.
     thin = image.affine @ np.diag([1, 1, 0.1, 1])
     images = [image, *(nib.Nifti1Image(voxels, thin) for voxels in (cord, np.ascontiguousarray(ramp)))]
-    # Packed, so many slices would be more than so few bytes may have.
+    # The long volumes are uncompressed: the limit of slices grows with the size of the file.
     packed, *others = (each.to_bytes() for each in images)
     return [gzip.compress(packed, mtime=0), *others]

@@ -1,4 +1,4 @@
-"""Networks as files of other programs, written by Keras's own exporters and checked by running them."""
+"""Networks in the formats ONNX, OpenVINO and LiteRT, written by Keras' exporters and checked by running them."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import golden_image
+from keras_scgm.export.check import synthetic_image
 from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
-SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
+FORMAT_ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
 NEEDS = {
     "onnx": ("tf2onnx", "onnxruntime"),
     "openvino": ("openvino",),
     "litert": ("ai_edge_litert",),
 }
-"""Modules that write a format, or that run it for the check."""
+"""Format -> modules that write it, or run it for the check."""
 
 MAX_DIFFERENCE = 1e-4
-"""Between the probabilities of a written file and Keras's, on the golden volume; rounding stays far below."""
+"""Largest difference between the probabilities of a file and of Keras on the synthetic volume."""
 
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -36,21 +36,21 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     """Write a network as `NAME.onnx`, `NAME.xml` and `NAME.bin` (OpenVINO) or `NAME.tflite` (LiteRT).
 
     The file holds the network alone: `slices` float32 (n, size, size, 1), z-scored, to probabilities of the
-    same shape. It is kept only if it gives Keras's probabilities for a drawn volume.
+    same shape. It is kept only if it gives Keras's probabilities for a synthetic volume.
 
     Args:
-        weights: known name or file, whose card gives the file's name and the slices' size.
-        folder: made if missing.
-        file_format: one of `SUFFIXES`.
+        weights: Known name or file; its card gives the name of the exported file and the size of slices.
+        folder: Output folder, created if missing.
+        file_format: One of `FORMAT_ENDINGS`.
 
     Returns:
         The file.
 
     Raises:
-        keras_scgm.errors.InputError: an unknown format or one whose program is not installed, weights that
-            cannot be used, a file that exists, or one that differs from Keras.
+        keras_scgm.errors.InputError: An unknown format, a missing package, weights that cannot be used, an existing
+            file, or probabilities that differ from those of Keras.
     """
-    checks.one_of(SUFFIXES)("format", file_format)
+    checks.one_of(FORMAT_ENDINGS)("format", file_format)
     folder = checks.path("folder", folder)
     missing = [module.replace("_", "-") for module in NEEDS[file_format] if not find_spec(module)]
     if missing:
@@ -61,7 +61,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         raise InputError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     model, card = load_network(weights)
     config = SliceConfig(**card.slices)  # type: ignore[arg-type]
-    target = folder / f"{card.name}{SUFFIXES[file_format]}"
+    target = folder / f"{card.name}{FORMAT_ENDINGS[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")
     with staged(folder) as staging:
@@ -69,7 +69,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         shape = (None, config.window_px, config.window_px, 1)
         signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
         with warnings.catch_warnings():
-            # Keras 3.15 asks NumPy for a name of the past when it writes ONNX.
+            # Keras 3.15 uses a deprecated NumPy name when it writes ONNX.
             warnings.simplefilter("ignore", FutureWarning)
             model.export(str(made), format=file_format, input_signature=signature, verbose=False)
         _check(made, file_format, model, config)
@@ -77,13 +77,13 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
 
 
 def _check(path: Path, file_format: str, model: keras.Model, config: SliceConfig) -> None:
-    volume = volume_from_image(golden_image())
+    volume = volume_from_image(synthetic_image())
     geometry = SliceGeometry.centered(volume, config)
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, volume.n_slices)
     expected = keras.ops.convert_to_numpy(model(slices, training=False))
     difference = float(np.abs(OPENERS[file_format](path)(slices) - expected).max())
-    # Not the other way round: a difference that is not a number must not pass.
+    # Written this way so that NaN does not pass.
     if not difference <= MAX_DIFFERENCE:
         raise InputError(
             f"{path.name}: probabilities differ from Keras's by up to {difference:.2g}; nothing was exported"

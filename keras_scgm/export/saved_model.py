@@ -1,7 +1,7 @@
-"""Networks as files for servers and other programs.
+"""SavedModels for TensorFlow Serving.
 
-Two SavedModels for TensorFlow Serving: `gm_slices`, the network alone, whose requests a server may join into
-batches; and `gm_nifti`, the whole of `keras_scgm.segment` from the bytes of an image to the bytes of its mask.
+`gm_slices` is the network alone, whose requests a server may join into batches; `gm_nifti` is all of
+`keras_scgm.segment`, from the bytes of an image to the bytes of its mask.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ import tensorflow as tf
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import golden_image, warm_up_files
+from keras_scgm.export.check import synthetic_image, warm_up_files
 from keras_scgm.export.graph.answer import PACKED, packed_answer, unpacked_answers
 from keras_scgm.export.graph.network import EXPORT_PRECISIONS, PROCESSOR, GraphNetwork, compute
-from keras_scgm.export.graph.nifti import read_nifti, require
+from keras_scgm.export.graph.nifti import read_nifti
+from keras_scgm.export.graph.refusals import require
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.warmup import WarmupRequest, write_warmup
 from keras_scgm.files import staging_folder
@@ -39,11 +40,11 @@ BATCHING_FILE = "batching_params.pbtxt"
 CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 
 BATCHES = (1, 4, 8, 16, 32, 64)
-"""Numbers of slices that a server joins, `allowed_batch_sizes` of the batching file; each is run at the start."""
+"""Batch sizes of `gm_slices`: `allowed_batch_sizes` of the batching file; the server warms up with each."""
 MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
-"""Agreement with `keras_scgm.segment` on the golden volume below which nothing is exported.
+"""Precision -> lowest DSC with `keras_scgm.segment` on the synthetic volume; below it nothing is exported.
 
-On processors float32 gives the same mask, voxel for voxel; a GPU may round a voxel to the other side.
+On processors float32 gives the same mask, voxel for voxel; on a GPU, rounding may change a voxel.
 """
 
 
@@ -52,10 +53,10 @@ class ExportedModels:
     """What was exported.
 
     Args:
-        version: number of the version, the name of both folders.
-        slices: folder of this version of `gm_slices`.
-        nifti: folder of this version of `gm_nifti`.
-        dsc: agreement of `gm_nifti` with `keras_scgm.segment` on the golden volume.
+        version: Version number, the name of both folders.
+        slices: Folder of this version of `gm_slices`.
+        nifti: Folder of this version of `gm_nifti`.
+        dsc: DSC of `gm_nifti` with `keras_scgm.segment` on the synthetic volume.
     """
 
     version: int
@@ -75,8 +76,8 @@ def export_saved_model(
     """Export a network for TensorFlow Serving, alone and with the whole segmentation around it.
 
     Writes the next version of two models in `path`, which holds them as a server expects: `gm_slices/1` and
-    `gm_nifti/1`, then `gm_slices/2` and `gm_nifti/2`, and so on. A version appears whole or not at all, is
-    never overwritten, and only if its masks agree with `keras_scgm.segment` on a drawn volume. The graphs hold
+    `gm_nifti/1`, then `gm_slices/2` and `gm_nifti/2`, and so on. A version appears completely or not at all,
+    never replaces another, and its masks agree with `keras_scgm.segment` on a synthetic volume. The graphs hold
     core operations only.
 
     | model | signature | inputs | outputs |
@@ -93,17 +94,17 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
     slices' size is that of the weights' card, 200 for all published ones.
 
     Args:
-        weights: known name, file, or model; several are averaged; None for those that come with the package.
-        path: folder of the models, made if missing.
-        threshold: probability above which a voxel is gray matter; None takes the one in the weights' card.
+        weights: Known name, file, or model, or several to be averaged; None for the default weights.
+        path: Folder of the models, created if missing.
+        threshold: Probability above which a voxel is gray matter; None takes the one in the weights' card.
         window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1).
-        precision: of the network's feature maps.
+        precision: Precision of the network's feature maps.
 
     Returns:
         The version and its folders.
 
     Raises:
-        keras_scgm.errors.InputError: the weights or an option cannot be used, the folder cannot be written, or
+        keras_scgm.errors.InputError: The weights or an option cannot be used, the folder cannot be written, or
             the exported model does not agree with `keras_scgm.segment`.
     """
     folder = checks.path("path", path)
@@ -113,16 +114,16 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
         weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
     )
     network = GraphNetwork(_models(weights), precision)
-    settings = GraphConfig(
+    config = GraphConfig(
         segmenter.networks.config, segmenter.threshold, window, segmenter.networks.knows_dark
     )
     provenance = {**segmenter.provenance, "precision": precision}
     card = json.dumps(provenance, indent=2) + "\n"
-    expected = segmenter.segment(golden_image())
+    expected = segmenter.segment(synthetic_image())
     with staging_folder(folder) as staging:
         slices_folder, nifti_folder = staging / SLICES_MODEL, staging / NIFTI_MODEL
-        size = settings.config.window_px
-        slices = slices_endpoints(network, settings)
+        size = config.slices.window_px
+        slices = slices_endpoints(network, config)
         _save(slices_folder, slices, network, card)
         write_warmup(
             slices_folder,
@@ -133,21 +134,21 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
                 for count in BATCHES
             ],
         )
-        # gm_nifti has none: volumes of different sizes cannot be joined, and one bad file would fail the others.
+        # gm_nifti has no batching: volumes differ in size, and one bad file would fail the others.
         batching = files("keras_scgm.export").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
         (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
-        nifti = nifti_endpoints(network, settings, json.dumps(provenance))
+        nifti = nifti_endpoints(network, config, json.dumps(provenance))
         _save(nifti_folder, nifti, network, card)
-        golden, *others = (np.array([file], object) for file in warm_up_files())
+        synthetic, *others = (np.array([file], object) for file in warm_up_files())
         write_warmup(
             nifti_folder,
             NIFTI_MODEL,
             [
-                *(WarmupRequest({"nifti_bytes": golden}, signature) for signature in nifti),
+                *(WarmupRequest({"nifti_bytes": synthetic}, signature) for signature in nifti),
                 *(WarmupRequest({"nifti_bytes": file}) for file in others),
             ],
         )
-        dsc = _agreement(nifti_folder, golden, expected)
+        dsc = _dsc_with_segment(nifti_folder, synthetic, expected)
         if dsc < MIN_DSC[precision]:
             raise InputError(
                 f"precision {precision}: the exported model agrees with keras-scgm segment to a DSC of only "
@@ -163,24 +164,24 @@ Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
 """Name of a signature -> its function."""
 
 
-def slices_endpoints(network: GraphNetwork, settings: GraphConfig) -> Endpoints:
+def slices_endpoints(network: GraphNetwork, config: GraphConfig) -> Endpoints:
     """The signatures of `gm_slices` (see `export_saved_model`)."""
-    shape = [None, settings.config.window_px, settings.config.window_px, 1]
-    config = [tf.TensorSpec(shape, tf.float32, name="slices")]
+    shape = [None, config.slices.window_px, config.slices.window_px, 1]
+    inputs = [tf.TensorSpec(shape, tf.float32, name="slices")]
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.reshape(compute(network, slices), tf.shape(slices))
         return {
             "probabilities": probabilities,
-            "mask": tf.cast(probabilities > settings.threshold, tf.uint8),
+            "mask": tf.cast(probabilities > config.threshold, tf.uint8),
         }
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def normalized(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         # Without this check, a request of another shape ends the server's process.
         return predict(_finite(tf.ensure_shape(slices, shape)))
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def raw(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         slices = _finite(tf.ensure_shape(slices, shape))
         mean = tf.reduce_mean(slices, axis=(1, 2, 3), keepdims=True)
@@ -190,21 +191,21 @@ def slices_endpoints(network: GraphNetwork, settings: GraphConfig) -> Endpoints:
     return {"serving_default": normalized, "raw": raw}
 
 
-def nifti_endpoints(network: GraphNetwork, settings: GraphConfig, provenance: str) -> Endpoints:
+def nifti_endpoints(network: GraphNetwork, config: GraphConfig, provenance: str) -> Endpoints:
     """The signatures of `gm_nifti` (see `export_saved_model`).
 
     Args:
-        network: what finds the gray matter.
-        settings: of the segmentation.
-        provenance: JSON text that every answer carries.
+        network: The network.
+        config: Configuration of the segmentation.
+        provenance: JSON text that is part of every answer.
     """
-    config = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
+    inputs = [tf.TensorSpec([None], tf.string, name="nifti_bytes")]
     file_spec = [tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.string), tf.TensorSpec([], tf.int32)]
 
     @tf.function(input_signature=file_spec, autograph=False)
     def segment_file(data: tf.Tensor, source: tf.Tensor, n_files: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.device(PROCESSOR):
-            return packed_answer(read_nifti(data, source, n_files), network, settings)
+            return packed_answer(read_nifti(data, source, n_files), network, config)
 
     def answers(nifti_bytes: tf.Tensor, images: Sequence[str]) -> dict[str, tf.Tensor]:
         packed = _for_each(nifti_bytes, segment_file, [*images, *PACKED])
@@ -212,11 +213,11 @@ def nifti_endpoints(network: GraphNetwork, settings: GraphConfig, provenance: st
             answer = {**{name: packed[name] for name in images}, **unpacked_answers(packed)}
             return {**answer, "provenance": tf.fill(tf.shape(nifti_bytes), provenance)}
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def masks(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(nifti_bytes, ["mask_bytes"])
 
-    @tf.function(input_signature=config, autograph=False)
+    @tf.function(input_signature=inputs, autograph=False)
     def probabilities(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         return answers(nifti_bytes, ["mask_bytes", "probability_bytes"])
 
@@ -250,7 +251,7 @@ def _for_each(
             row = tf.stack([outputs[name] for name in names])
             return index + 1, tf.tensor_scatter_nd_update(results, [[index]], [row])
 
-    # What a loop around the network carries may go to the GPU and back in every round, but strings never do.
+    # Loop variables around the network may be copied to the GPU and back in every iteration; strings never are.
     _, results = tf.while_loop(
         lambda index, _: index < n_files,
         add,
@@ -286,8 +287,8 @@ def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) 
     path.write_text(card, encoding="utf-8")
 
 
-def _agreement(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
-    """DSC of the exported model's mask with the package's own."""
+def _dsc_with_segment(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
+    """DSC between the mask of the exported model and the one of `segment`."""
     served = tf.saved_model.load(str(folder)).signatures["serving_default"](nifti_bytes=tf.constant(request))
     mask = np.asarray(nib.Nifti1Image.from_bytes(served["mask_bytes"].numpy()[0]).dataobj) > 0
     own = np.asarray(expected.mask.dataobj) > 0
@@ -303,6 +304,6 @@ def _publish(staging: Path, folder: Path) -> int:
     taken = [int(path.name) for name in names for path in (folder / name).iterdir() if path.name.isdecimal()]
     version = max(taken, default=0) + 1
     for name in names:
-        # Fails if another export took the number in the meantime: a folder with files is not replaced.
+        # Fails if another export has taken the number in the meantime: a folder with files is not replaced.
         os.rename(staging / name, folder / name / str(version))
     return version

@@ -1,4 +1,4 @@
-"""Warm-up requests: what TensorFlow Serving runs when it loads a version, before it answers anyone.
+"""Warm-up requests, which TensorFlow Serving runs when it loads a version, before it answers requests.
 
 The first run of a graph is slower than the others (memory, kernels, on a GPU the choice of algorithms). The
 server replays the records of one file, and refuses the version if a record fails.
@@ -32,8 +32,8 @@ class WarmupRequest:
     """One predict request.
 
     Args:
-        inputs: array of each input; object arrays of bytes for strings.
-        signature: name of the signature.
+        inputs: Name of an input -> array; an object array of bytes for strings.
+        signature: Name of the signature.
     """
 
     inputs: Mapping[str, NDArray[Any]] = field(repr=False)
@@ -44,15 +44,15 @@ def write_warmup(version_folder: str | Path, model_name: str, requests: Sequence
     """Put warm-up requests into an exported SavedModel.
 
     Args:
-        version_folder: folder with the `saved_model.pb`, such as `models/gm_nifti/1`.
-        model_name: name under which the model is served, such as `gm_nifti`.
-        requests: at least one, each of which the model answers.
+        version_folder: Folder with the `saved_model.pb`, such as `models/gm_nifti/1`.
+        model_name: Name under which the model is served, such as `gm_nifti`.
+        requests: At least one request; the model must answer each.
 
     Returns:
         The file written, `assets.extra/tf_serving_warmup_requests` in the folder.
 
     Raises:
-        InputError: no request, or more than the server takes.
+        InputError: No request, or more than the server accepts.
     """
     if not 1 <= len(requests) <= MAX_RECORDS:
         raise InputError(f"requests must be 1 to {MAX_RECORDS}, received {len(requests)}")
@@ -90,7 +90,7 @@ def _record(model_name: str, request: WarmupRequest) -> bytes:
 
 
 def _tensor(array: NDArray[Any]) -> Any:
-    """TensorProto; of an array that is one number throughout, the number is written once."""
+    """TensorProto; an array of equal numbers stores the number once."""
     if array.dtype.kind != "O" and array.size and np.all(array == array.flat[0]):
         return tf.make_tensor_proto(array.flat[0], array.dtype, array.shape)
     return tf.make_tensor_proto(array)

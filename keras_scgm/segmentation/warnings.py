@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_scgm import messages
 from keras_scgm.localization import Windows
 from keras_scgm.quality import PASS_DSC, Quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
@@ -16,8 +17,6 @@ from keras_scgm.volume import Volume
 COARSE_MM = 1.25
 """In-plane spacing above which gray matter, some 2 mm wide in the horns, is not resolved."""
 
-NO_CORD = "no cord was found; the windows stay where they are"
-
 NAMED_SLICES = 10
 
 
@@ -26,12 +25,10 @@ def image_doubts(volume: Volume, windows: Windows) -> list[str]:
     doubts = [*volume.warnings]
     right_left_mm, anterior_posterior_mm = volume.in_plane_spacing_mm
     if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
-        doubts.append(
-            f"axial voxels of {right_left_mm:.2g} x {anterior_posterior_mm:.2g} mm are too coarse for "
-            "gray matter; is this an axial acquisition?"
-        )
+        spacing_mm = f"{right_left_mm:.2g}", f"{anterior_posterior_mm:.2g}"
+        doubts.append(messages.TOO_COARSE.format(*spacing_mm))
     if windows.cord is None:
-        doubts.append(NO_CORD)
+        doubts.append(messages.NO_CORD)
     return doubts
 
 
@@ -58,11 +55,9 @@ def result_warnings(
     warnings = [*of_image]
     statistics = windows.statistics
     if statistics.n_not_finite:
-        warnings.append(
-            f"{statistics.n_not_finite} voxels are NaN or infinite; each was given the mean of its slice"
-        )
+        warnings.append(messages.NOT_FINITE.format(statistics.n_not_finite))
     if statistics.is_constant:
-        return (*warnings, "the image is constant inside the window; the mask is empty", *of_anatomy)
+        return (*warnings, messages.CONSTANT_IMAGE, *of_anatomy)
     warnings += of_anatomy
     warnings += _of_slices(volume, measurements, quality, knows_dark)
     warnings += quality_warnings(volume, measurements, quality, warnings)
@@ -74,22 +69,16 @@ def _of_slices(
 ) -> list[str]:
     present = np.flatnonzero([measured.n_voxels for measured in measurements])
     if not len(present):
-        return ["no gray matter was found; the mask is empty"]
+        return [messages.EMPTY_MASK]
     warnings = []
     missing = np.setdiff1d(np.arange(present[0], present[-1] + 1), present)
     if len(missing):
-        warnings.append(f"no gray matter between slices that have some: {_name(volume, missing)}")
+        warnings.append(messages.MISSING_SLICES.format(_name(volume, missing)))
     near_edge = np.flatnonzero([measured.near_edge for measured in measurements])
     if len(near_edge):
-        warnings.append(
-            f"gray matter within {EDGE_MM:g} mm of the edge of the window or the field of view, "
-            f"it may be cut off: {_name(volume, near_edge)}"
-        )
+        warnings.append(messages.CUT_OFF.format(f"{EDGE_MM:g}", _name(volume, near_edge)))
     if quality.contrast < 0 and not knows_dark:
-        warnings.append(
-            "gray matter is darker than its surroundings; the contrast may be inverted "
-            "(PSIR, T1-weighted), which these weights may not know"
-        )
+        warnings.append(messages.DARK_GRAY_MATTER)
     return warnings
 
 
@@ -100,15 +89,16 @@ def quality_warnings(
     suspects = [
         k for k, one in enumerate(quality.slices) if one.verdict != "pass" and measurements[k].n_voxels
     ]
-    look = f"; look at {_name(volume, suspects)}" if suspects else ""
+    look = messages.LOOK_AT.format(_name(volume, suspects)) if suspects else ""
     if quality.verdict != "pass":
         if quality.reason in known:
             return []
-        return [f"predicted DSC {quality.predicted_dsc:.2f}, {quality.verdict}: {quality.reason}{look}"]
+        dsc = f"{quality.predicted_dsc:.2f}"
+        return [messages.VOLUME_NOT_PASSED.format(dsc, quality.verdict, quality.reason, look)]
     if not suspects:
         return []
     reasons = Counter(quality.slices[k].reason for k in suspects)
-    return [f"predicted DSC below {PASS_DSC:g} in some slices: {reasons.most_common(1)[0][0]}{look}"]
+    return [messages.SLICES_NOT_PASSED.format(f"{PASS_DSC:g}", reasons.most_common(1)[0][0], look)]
 
 
 def _name(volume: Volume, indices: Sequence[int] | np.ndarray) -> str:

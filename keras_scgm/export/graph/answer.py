@@ -1,4 +1,4 @@
-"""What the served model says of an image beside its mask: numbers and texts of the volume and of each slice.
+"""Outputs of the served model beside the mask: numbers and texts of the volume and of each slice.
 
 | of a volume, [n] | |
 |---|---|
@@ -24,9 +24,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from keras_scgm.export.graph.network import GraphNetwork
-from keras_scgm.export.graph.nifti import StoredImage, to_bytes
-from keras_scgm.export.graph.quality import column
+from keras_scgm.export.graph.nifti import StoredImage
+from keras_scgm.export.graph.raw_bytes import to_bytes
 from keras_scgm.export.graph.segmentation import GraphConfig, segment
+from keras_scgm.export.graph.slice_features import column
 
 NUMBERS = {
     "predicted_dsc": tf.float64,
@@ -52,15 +53,15 @@ SLICE_NUMBERS = {
 SLICE_TEXTS = ("slice_verdict", "slice_reason")
 
 PACKED = ("numbers", "slice_numbers", *TEXTS, *SLICE_TEXTS)
-"""Strings that hold all of it for one file."""
+"""Names of the strings that hold all outputs of one file."""
 
-# Before each text of a slice, since an empty string has no parts.
+# Precedes each text of a slice, since an empty string cannot be split.
 _START = "."
 
 
-def packed_answer(image: StoredImage, network: GraphNetwork, settings: GraphConfig) -> dict[str, tf.Tensor]:
+def packed_answer(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> dict[str, tf.Tensor]:
     """Segment an image: string () `mask_bytes` and `probability_bytes`, and those of `PACKED`."""
-    result = segment(image, network, settings)
+    result = segment(image, network, config)
     quality, measured = result.quality, result.measurements
     n_voxels = tf.cast(measured.n_voxels, tf.float64)
     n_slices = tf.size(measured.n_voxels)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_scgm.export.graph.nifti import StoredImage, filled
-from keras_scgm.images import LABELS, MAX_LABEL, MIN_VOXELS_PER_VALUE, NAMED_VALUES
+from keras_scgm import messages
+from keras_scgm.export.graph.nifti import StoredImage
+from keras_scgm.export.graph.refusals import filled
+from keras_scgm.images import MAX_LABEL, MIN_VOXELS_PER_VALUE, NAMED_VALUES
 
 
 def require_image(image: StoredImage) -> None:
@@ -35,5 +37,5 @@ def require_image(image: StoredImage) -> None:
     named = tf.strings.as_string(tf.sort(values)[:NAMED_VALUES], shortest=True)
     more = tf.where(n_values > NAMED_VALUES, ", ...", "")
     listed = tf.strings.reduce_join(named, separator=", ") + more
-    message = filled(LABELS, tf.strings.as_string(n_values), listed)
+    message = filled(messages.LABELS, tf.strings.as_string(n_values), listed)
     image.require([(tf.logical_not(is_labels), message)])

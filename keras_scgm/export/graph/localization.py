@@ -1,7 +1,7 @@
 """The search of `keras_scgm.localization` in TensorFlow's core operations, in the same order.
 
 The network must not be called from a condition (see `keras_scgm.export.graph.network.compute`), so every stage of the
-search is there always, with no slices to look at if it is not wanted.
+search always runs, on no slices if it is not needed.
 """
 
 from __future__ import annotations
@@ -45,22 +45,22 @@ MAX_BUDGET_PX = 2**31 - 1
 """Pixels are counted in int32; no field of view has more."""
 
 
-class Windows(NamedTuple):
+class GraphWindows(NamedTuple):
     """The network's input windows of a volume.
 
     starts: int32 (slice, 2), first pixels.
     statistics: of the intensities in them.
     is_found: whether a cord was found.
     cord: float64 (slice, 2) pixels of the windows, where the cord is if it was found.
-    looked_at: int32 (probe,), slices whose windows the network has seen.
-    probabilities: float32 (probe, rows, columns), what it found there.
+    probed: int32 (probe,), slices whose windows the network has computed.
+    probabilities: float32 (probe, rows, columns), predictions for them.
     """
 
     starts: tf.Tensor
     statistics: Statistics
     is_found: tf.Tensor
     cord: tf.Tensor
-    looked_at: tf.Tensor
+    probed: tf.Tensor
     probabilities: tf.Tensor
 
     @property
@@ -72,12 +72,12 @@ class Windows(NamedTuple):
 
 
 class _Track(NamedTuple):
-    """Where the cord was seen in windows.
+    """Positions of the cord in windows.
 
     starts: int32 (slice, 2), first pixels of the windows.
     statistics: of the intensities in them.
-    looked_at: int32 (probe,), slices whose windows the network has seen.
-    probabilities: float32 (probe, rows, columns), what it found there.
+    probed: int32 (probe,), slices whose windows the network has computed.
+    probabilities: float32 (probe, rows, columns), predictions for them.
     probes: int32 (probe,), probed slices that are not empty.
     is_seen: bool (probe,), whether they show the cord.
     centers: float64 (probe, 2) resampled pixels, where.
@@ -85,7 +85,7 @@ class _Track(NamedTuple):
 
     starts: tf.Tensor
     statistics: Statistics
-    looked_at: tf.Tensor
+    probed: tf.Tensor
     probabilities: tf.Tensor
     probes: tf.Tensor
     is_seen: tf.Tensor
@@ -97,11 +97,11 @@ class _Track(NamedTuple):
         return tf.logical_and(n_seen > 0, 2 * n_seen >= tf.size(self.probes))
 
     def in_windows_of(self, other: _Track) -> _Track:
-        """What was seen here, and the windows of another track."""
+        """This track, with the windows of another one."""
         return self._replace(
             starts=other.starts,
             statistics=other.statistics,
-            looked_at=other.looked_at,
+            probed=other.probed,
             probabilities=other.probabilities,
         )
 
@@ -121,13 +121,13 @@ class _Track(NamedTuple):
         return tf.cond(tf.reduce_any(self.is_seen), around, lambda: grid.centered_starts)
 
 
-def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Windows:
-    """Windows that hold the cord."""
+def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> GraphWindows:
+    """Windows around the cord."""
     middle = _tracked(image, grid, grid.centered_starts, network)
-    look_further = tf.logical_and(
+    is_search_needed = tf.logical_and(
         tf.logical_not(middle.is_convincing), tf.reduce_max(grid.shape) > grid.config.window_px
     )
-    elsewhere = _search(image, grid, network, look_further)
+    elsewhere = _search(image, grid, network, is_search_needed)
     around = _tracked(image, grid, elsewhere.starts_around(grid), network, tf.reduce_any(elsewhere.is_seen))
     several = tf.math.count_nonzero(elsewhere.is_seen) > 1
     otherwise = tf.cond(
@@ -145,18 +145,18 @@ def windows_on_cord(image: StoredImage, grid: Grid, network: GraphNetwork) -> Wi
     return _with_cord(tf.cond(must_move, lambda: moved, lambda: track), grid)
 
 
-def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> Windows:
-    """Windows that stay where they are, and the cord in them."""
+def fixed_windows(image: StoredImage, grid: Grid, starts: tf.Tensor, network: GraphNetwork) -> GraphWindows:
+    """Given windows, and the cord in them."""
     return _with_cord(_tracked(image, grid, starts, network), grid)
 
 
-def _with_cord(track: _Track, grid: Grid) -> Windows:
+def _with_cord(track: _Track, grid: Grid) -> GraphWindows:
     starts = tf.cast(track.starts, tf.float64)
     cord = tf.cond(
         track.is_convincing, lambda: track.centers_of_all(grid) - starts, lambda: tf.zeros_like(starts)
     )
-    return Windows(
-        track.starts, track.statistics, track.is_convincing, cord, track.looked_at, track.probabilities
+    return GraphWindows(
+        track.starts, track.statistics, track.is_convincing, cord, track.probed, track.probabilities
     )
 
 
@@ -220,10 +220,10 @@ def _track(
     is_wanted: tf.Tensor | bool,
 ) -> _Track:
     """The cord in some slices' windows of any size."""
-    looked_at = tf.boolean_mask(probes, tf.fill(tf.shape(probes), is_wanted))
-    windows = read_windows(image, grid, statistics, window, starts, looked_at)
+    probed = tf.boolean_mask(probes, tf.fill(tf.shape(probes), is_wanted))
+    windows = read_windows(image, grid, statistics, window, starts, probed)
     is_shown = is_varied(windows)
-    probes, windows = (tf.boolean_mask(values, is_shown) for values in (looked_at, windows))
+    probes, windows = (tf.boolean_mask(values, is_shown) for values in (probed, windows))
     probabilities = _predict_in_tiles(windows, network)
     here = tf.gather(starts, probes)
 

@@ -9,42 +9,46 @@ from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
+from keras_scgm import messages
 from keras_scgm.export.graph.detached_pieces import remove_detached
 from keras_scgm.export.graph.images import require_image
-from keras_scgm.export.graph.localization import Windows, fixed_windows, windows_on_cord
+from keras_scgm.export.graph.localization import GraphWindows, fixed_windows, windows_on_cord
 from keras_scgm.export.graph.network import GraphNetwork
 from keras_scgm.export.graph.nifti import StoredImage
 from keras_scgm.export.graph.quality import (
-    FEATURES,
     Doubt,
-    Quality,
-    SliceBelow,
+    GraphQuality,
     anatomical_doubts,
+    predict_quality,
+    quality_warnings,
+)
+from keras_scgm.export.graph.refusals import filled
+from keras_scgm.export.graph.region_of_interest import predict_some
+from keras_scgm.export.graph.slice_features import (
+    FEATURES,
+    SliceBelow,
     compare_with_neighbours,
     no_slice_below,
     noise_level,
-    predict_quality,
-    quality_warnings,
     slice_features,
 )
-from keras_scgm.export.graph.region_of_interest import predict_some
 from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
-from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES, NO_CORD
+from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES
 from keras_scgm.slices import EDGE_MM, SliceConfig
 
 
 @dataclass(frozen=True)
 class GraphConfig:
-    """What is fixed when a graph is made.
+    """Configuration of a graph, fixed when it is exported.
 
     Args:
-        config: the network's slices.
-        threshold: probability above which a voxel of the image's grid is gray matter.
+        slices: Configuration of the network's slices.
+        threshold: Probability above which a voxel of the image's grid is gray matter.
         window: "auto" finds the cord, "center" is the middle of the field of view.
-        knows_dark: whether the network knows gray matter that is darker than white matter.
+        knows_dark: Whether the network was trained with gray matter darker than white matter.
     """
 
-    config: SliceConfig
+    slices: SliceConfig
     threshold: float
     window: Literal["auto", "center"] = "auto"
     knows_dark: bool = False
@@ -52,15 +56,15 @@ class GraphConfig:
 
 @dataclass(frozen=True)
 class Result:
-    """The gray matter of one image and how far it can be trusted; slices come from the inferior end.
+    """Gray matter of one image and its quality; slices come from the inferior end.
 
     Args:
         mask: uint8 (slice, right-left, posterior-anterior), 1 is gray matter.
         probabilities: float32, same shape, in [0, 1].
-        measurements: one for each slice.
-        features: float64 (slice, feature), what the judgement rests on.
-        quality: the judgement.
-        statistics: of the intensities in the windows.
+        measurements: Measurements of each slice.
+        features: float64 (slice, feature), see `keras_scgm.export.graph.slice_features`.
+        quality: Judgement of the volume and its slices.
+        statistics: Statistics of the intensities in the windows.
         window_moved: bool (), whether some window is not in the middle of the field of view.
         warnings: string (), what may be wrong with the result, one line each.
     """
@@ -69,7 +73,7 @@ class Result:
     probabilities: tf.Tensor
     measurements: Measurements
     features: tf.Tensor
-    quality: Quality
+    quality: GraphQuality
     statistics: Statistics
     window_moved: tf.Tensor
     warnings: tf.Tensor
@@ -92,21 +96,23 @@ class Measurements(NamedTuple):
     removed_mm2: tf.Tensor
 
 
-def segment(image: StoredImage, network: GraphNetwork, settings: GraphConfig) -> Result:
-    """The mask of an image and what goes with it, as `keras_scgm.segment` makes them."""
+def segment(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> Result:
+    """Mask, measurements and quality of an image, as of `keras_scgm.segment`."""
     require_image(image)
-    grid = Grid.of(image, settings.config)
-    if settings.window == "auto":
+    grid = Grid.of(image, config.slices)
+    if config.window == "auto":
         windows = windows_on_cord(image, grid, network)
     else:
         windows = fixed_windows(image, grid, grid.centered_starts, network)
     everywhere = tf.range(grid.n_slices)
     normalized = read_windows(image, grid, windows.statistics, grid.window, windows.starts, everywhere)
-    probabilities = _predict(normalized, windows, network, settings)
-    mask, native, measurements, features = _take_in(image, grid, windows, normalized, probabilities, settings)
+    probabilities = _predict(normalized, windows, network, config)
+    mask, native, measurements, features = _resample_and_measure(
+        image, grid, windows, normalized, probabilities, config
+    )
     features = compare_with_neighbours(features)
     of_image, of_anatomy = _doubts(image, windows), anatomical_doubts(features)
-    quality = predict_quality(features, [*of_image, *of_anatomy], settings.knows_dark)
+    quality = predict_quality(features, [*of_image, *of_anatomy], config.knows_dark)
     return Result(
         mask=mask,
         probabilities=native,
@@ -115,36 +121,36 @@ def segment(image: StoredImage, network: GraphNetwork, settings: GraphConfig) ->
         quality=quality,
         statistics=windows.statistics,
         window_moved=tf.reduce_any(windows.starts != grid.centered_starts),
-        warnings=_warnings(image, windows, of_image, of_anatomy, measurements, quality, settings),
+        warnings=_warnings(image, windows, of_image, of_anatomy, measurements, quality, config),
     )
 
 
 def _predict(
-    normalized: tf.Tensor, windows: Windows, network: GraphNetwork, settings: GraphConfig
+    normalized: tf.Tensor, windows: GraphWindows, network: GraphNetwork, config: GraphConfig
 ) -> tf.Tensor:
     """float32 (slice, rows, columns): probabilities in windows, 0 in empty ones."""
-    known = windows.looked_at[:, tf.newaxis]
-    is_known = tf.scatter_nd(known, tf.fill(tf.shape(windows.looked_at), True), tf.shape(normalized)[:1])
+    known = windows.probed[:, tf.newaxis]
+    is_known = tf.scatter_nd(known, tf.fill(tf.shape(windows.probed), True), tf.shape(normalized)[:1])
     is_new = tf.logical_and(is_varied(normalized), tf.logical_not(is_known))
-    is_around = tf.logical_and(is_new, tf.logical_and(windows.is_found, settings.window == "auto"))
+    is_around = tf.logical_and(is_new, tf.logical_and(windows.is_found, config.window == "auto"))
     is_whole = tf.logical_and(is_new, tf.logical_not(is_around))
     probabilities = predict_some(
-        normalized, windows.cord, is_around, is_whole, network, settings.config, settings.threshold
+        normalized, windows.cord, is_around, is_whole, network, config.slices, config.threshold
     )
     return tf.tensor_scatter_nd_update(probabilities, known, windows.probabilities)
 
 
-def _take_in(
+def _resample_and_measure(
     image: StoredImage,
     grid: Grid,
-    windows: Windows,
+    windows: GraphWindows,
     normalized: tf.Tensor,
     probabilities: tf.Tensor,
-    settings: GraphConfig,
+    config: GraphConfig,
 ) -> tuple[tf.Tensor, tf.Tensor, Measurements, tf.Tensor]:
     """Resamples predictions to the native grid and measures them, slice by slice: mask, probabilities on that grid,
     measurements and quality features."""
-    threshold, spacing_mm = settings.threshold, grid.config.spacing_mm
+    threshold, spacing_mm = config.threshold, grid.config.spacing_mm
     steps = windows.cord_steps
     voxel_mm = tf.sqrt(image.voxel_area_mm2)
 
@@ -230,28 +236,27 @@ def _is_near_edge(image: StoredImage, box: tf.Tensor, covered: Region) -> tf.Ten
     return tf.logical_and(tf.reduce_any(is_near), tf.reduce_all(box[:, 0] < box[:, 1]))
 
 
-def _doubts(image: StoredImage, windows: Windows) -> list[Doubt]:
-    """What speaks against the whole volume before anything is measured."""
+def _doubts(image: StoredImage, windows: GraphWindows) -> list[Doubt]:
+    """Possible faults of the whole volume that are known before anything is measured."""
     spacing = tf.strings.as_string(image.in_plane_spacing_mm, precision=2, shortest=True)
-    too_coarse = " mm are too coarse for gray matter; is this an axial acquisition?"
     return [
         *image.warnings,
         (
             tf.reduce_max(image.in_plane_spacing_mm) > COARSE_MM,
-            tf.strings.join(["axial voxels of ", spacing[0], " x ", spacing[1], too_coarse]),
+            filled(messages.TOO_COARSE, spacing[0], spacing[1]),
         ),
-        (tf.logical_not(windows.is_found), NO_CORD),
+        (tf.logical_not(windows.is_found), messages.NO_CORD),
     ]
 
 
 def _warnings(
     image: StoredImage,
-    windows: Windows,
+    windows: GraphWindows,
     of_image: Sequence[Doubt],
     of_anatomy: Sequence[Doubt],
     measurements: Measurements,
-    quality: Quality,
-    settings: GraphConfig,
+    quality: GraphQuality,
+    config: GraphConfig,
 ) -> tf.Tensor:
     """The warnings of `keras_scgm.segmentation`, in its words and order."""
     statistics = windows.statistics
@@ -266,25 +271,22 @@ def _warnings(
         *of_image,
         (
             statistics.n_not_finite > 0,
-            tf.strings.as_string(statistics.n_not_finite)
-            + " voxels are NaN or infinite; each was given the mean of its slice",
+            filled(messages.NOT_FINITE, tf.strings.as_string(statistics.n_not_finite)),
         ),
-        (statistics.is_constant, "the image is constant inside the window; the mask is empty"),
+        (statistics.is_constant, messages.CONSTANT_IMAGE),
         *of_anatomy,
-        (tf.logical_and(is_varied, is_empty), "no gray matter was found; the mask is empty"),
+        (tf.logical_and(is_varied, is_empty), messages.EMPTY_MASK),
         (
             tf.logical_and(is_judged, tf.reduce_any(is_missing)),
-            "no gray matter between slices that have some: " + _names(image, is_missing),
+            filled(messages.MISSING_SLICES, _names(image, is_missing)),
         ),
         (
             tf.logical_and(is_judged, tf.reduce_any(measurements.near_edge)),
-            f"gray matter within {EDGE_MM:g} mm of the edge of the window or the field of view, "
-            "it may be cut off: " + _names(image, measurements.near_edge),
+            filled(messages.CUT_OFF, f"{EDGE_MM:g}", _names(image, measurements.near_edge)),
         ),
         (
-            tf.logical_and(is_judged, quality.contrast < 0 if not settings.knows_dark else False),
-            "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, "
-            "T1-weighted), which these weights may not know",
+            tf.logical_and(is_judged, quality.contrast < 0 if not config.knows_dark else False),
+            messages.DARK_GRAY_MATTER,
         ),
         *(
             (tf.logical_and(is_varied, is_given), text)

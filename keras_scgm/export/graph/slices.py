@@ -1,7 +1,7 @@
 """The transforms of `keras_scgm.slices` in TensorFlow's core operations.
 
-They come in the same order and in float64, so that windows and masks are equal; tests compare the two. Everything but
-the network stays on the CPU: it is little work in small steps, and float64 rounds the same everywhere there.
+They are computed in the same order and in float64, so that windows and masks are equal; tests compare the two.
+Everything but the network runs on the CPU: it is little work in small steps, and float64 rounds alike on all CPUs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Grid:
     """The resampled grid of an image.
 
     Args:
-        config: the network's slices.
+        config: Configuration of the network's slices.
         native_shape: int32 (2,), voxels of an axial slice (right-left, posterior-anterior).
         step: float64 (2,), native voxels per resampled pixel.
         shape: int32 (2,), pixels of the whole field of view.
@@ -211,14 +211,14 @@ def read_windows(
 
 
 def is_varied(windows: tf.Tensor) -> tf.Tensor:
-    """Which z-scored windows, float32 (slice, rows, columns, 1), hold something: bool (slice,)."""
+    """Which z-scored windows, float32 (slice, rows, columns, 1), are not constant: bool (slice,)."""
     return tf.reduce_max(windows, axis=(1, 2, 3)) - tf.reduce_min(windows, axis=(1, 2, 3)) > EMPTY_RANGE
 
 
 def extents(mask: tf.Tensor) -> tf.Tensor:
     """int32 (slice, axis, 2): first place and one past the last of what is in a mask (slice, rows, columns)."""
     is_row = tf.reduce_any(mask, axis=2)
-    # Across the rows it costs a hundred times as much, and few of them hold anything.
+    # A reduction across rows is a hundred times slower, and few rows are occupied.
     first, stop = extent(tf.reduce_any(is_row, axis=0))
     is_column = tf.reduce_any(mask[:, first:stop], axis=1)
     return tf.stack([_extents_along(is_row), _extents_along(is_column)], axis=1)
@@ -231,7 +231,7 @@ def extent(is_marked: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _extents_along(is_marked: tf.Tensor) -> tf.Tensor:
-    # One place more, since there is no largest of none.
+    # One place more, since an empty axis has no maximum.
     marks = tf.pad(tf.cast(is_marked, tf.int32), [[0, 0], [0, 1]])
     first = tf.argmax(marks, axis=1, output_type=tf.int32)
     stop = tf.shape(marks)[1] - tf.argmax(marks[:, ::-1], axis=1, output_type=tf.int32)

@@ -1,0 +1,84 @@
+"""Texts of errors and warnings that the NumPy pipeline and the served graph both give; `{}` stands for a value."""
+
+from keras_scgm.limits import MAX_FIELD_MM2, MAX_SLICE_VOXELS
+
+# --- files
+
+EMPTY_FILE = "the file is empty; copy it again"
+DAMAGED_GZIP = "gzip data damaged or cut short; copy the file again"
+CUT_SHORT = (
+    "the header claims {} of data, the file holds {}; it is cut short or its header is damaged; copy it again"
+)
+NOT_NIFTI = "not a NIfTI file; give a .nii or .nii.gz file"
+DICOM_FILE = "a DICOM file, not NIfTI; convert it, for example with dcm2niix"
+PAIR_HEADER = "header of a .hdr/.img pair; convert it to a single .nii file"
+
+# --- headers
+
+NO_SLICE = "dimensions ({}) hold no slice; the header is damaged"
+SPACING_NOT_POSITIVE = "voxel spacing {} mm is not positive; correct pixdim in the header"
+COLOUR = "colour (RGB) voxels; convert to one gray-scale channel"
+COMPLEX = "complex voxels; save the magnitude image"
+VOXEL_TYPE = "voxel type {} is not supported; convert to float32"
+INTERCEPT_NOT_FINITE = "scl_inter is not finite; correct scl_inter in the header"
+SLOPE_TOO_SMALL = "scl_slope is too small; correct scl_slope in the header"
+BAD_OFFSET = "vox_offset {} is unusable; the header is damaged"
+FRAMES = "{} frames of {} voxels; {}"
+NO_ORIENTATION = (
+    "no usable affine, qform and sform codes are both 0, so the axial axis is unknown; if you know how it is "
+    "stored, {}"
+)
+UNUSABLE_AFFINE = "no usable affine; correct qform or sform in the header"
+FLAT_AFFINE = (
+    "no usable affine, it maps the voxels onto a plane, a line or not at all; correct qform or sform in the "
+    "header"
+)
+IMPLAUSIBLE_SPACING = (
+    "axial voxels of {} x {} mm, outside {} to {} mm; check the units and the orientation in the header"
+)
+TOO_MANY_VOXELS = (
+    f"axial slices of {{}} x {{}} voxels, more than {MAX_SLICE_VOXELS / 1e6:.1f} million; check the orientation in the "
+    "header, or cut out the part with the cord"
+)
+TOO_WIDE = (
+    f"a field of view of {{}} x {{}} mm, more than {MAX_FIELD_MM2 / 1e6:g} m2; check the units and the spacing in the "
+    "header"
+)
+OTHER_SPACING = (
+    "the sform says voxels of {} mm, {} {} mm; the sform counts and areas follow it; "
+    "correct the header if that is wrong"
+)
+OTHER_AXES = "qform and sform exchange {} (qform: {}, sform: {}); the sform counts; correct the header if that is wrong"
+OTHER_DIRECTION = (
+    "the axes of qform and sform differ in direction by {} degrees; the sform counts; "
+    "correct the header if that is wrong"
+)
+
+# --- voxels
+
+TOO_INTENSE = (
+    "intensities of up to {} exceed the limit of {}; divide them, or correct scl_slope and scl_inter in the "
+    "header"
+)
+LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
+
+# --- results
+
+TOO_COARSE = "axial voxels of {} x {} mm are too coarse for gray matter; is this an axial acquisition?"
+NO_CORD = "no cord was found; the windows stay where they are"
+NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slice"
+CONSTANT_IMAGE = "the image is constant inside the window; the mask is empty"
+EMPTY_MASK = "no gray matter was found; the mask is empty"
+MISSING_SLICES = "no gray matter between slices that have some: {}"
+CUT_OFF = "gray matter within {} mm of the edge of the window or the field of view, it may be cut off: {}"
+DARK_GRAY_MATTER = (
+    "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, T1-weighted), which these "
+    "weights may not know"
+)
+IMPLAUSIBLE_SIZE = (
+    "gray matter of {} mm2 and {} mm width (medians): anatomy allows {} to {} mm2 and up to {} mm; check the voxel "
+    "spacing"
+)
+VOLUME_NOT_PASSED = "predicted DSC {}, {}: {}{}"
+SLICES_NOT_PASSED = "predicted DSC below {} in some slices: {}{}"
+LOOK_AT = "; look at {}"

@@ -1,0 +1,208 @@
+"""Verdicts, reasons and warnings of the graph are those of `keras_scgm.quality`."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from feature_matrix import as_matrix
+from good_slice import GOOD
+
+from keras_scgm import quality
+from keras_scgm.export.graph import quality as graph
+from keras_scgm.export.graph.slice_features import FEATURES, column
+from keras_scgm.quality import DARK, REASONS, AdditiveModel, SliceFeatures, fitted_model
+from keras_scgm.segmentation.native_grid import SliceMeasurement
+from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
+
+NAN = math.nan
+
+
+def name_slices(is_named):
+    indices = tf.strings.as_string(tf.where(is_named)[:, 0])
+    noun = tf.where(tf.size(indices) == 1, "slice ", "slices ")
+    more = tf.where(tf.size(indices) > NAMED_SLICES, ", ...", "")
+    return noun + tf.strings.reduce_join(indices[:NAMED_SLICES], separator=", ") + more
+
+
+def traced_judge(knows_dark):
+    """Traced once; judges volumes as NumPy does."""
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, len(FEATURES)], tf.float64),
+            tf.TensorSpec([2], tf.bool),
+        ]
+    )
+    def judged(features, is_doubted):
+        anatomical = graph.anatomical_doubts(features)
+        doubts = [(is_doubted[0], "first"), (is_doubted[1], tf.constant("sec") + "ond"), *anatomical]
+        found = graph.predict_quality(features, doubts, knows_dark)
+        warnings = graph.quality_warnings(found, column(features, "area_mm2") > 0, name_slices)
+        is_given, lines = (tf.stack(each) for each in zip(*anatomical, *warnings, strict=True))
+        return found, tf.boolean_mask(lines, is_given)
+
+    def compare(slices, is_doubted=(False, False)):
+        found, lines = judged(as_matrix(slices), np.array(is_doubted))
+        assert_judged_equal(slices, is_doubted, knows_dark, found, lines)
+        return found
+
+    compare.knows_dark = knows_dark
+    return compare
+
+
+@pytest.fixture(scope="module", params=(False, True), ids=("dark unknown", "dark known"))
+def judge(request):
+    return traced_judge(request.param)
+
+
+def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
+    anatomical = quality.anatomical_doubts(slices)
+    given = [each for each, given in zip(("first", "second"), is_doubted, strict=True) if given]
+    expected = quality.predict_quality(slices, [*given, *anatomical], knows_dark)
+    np.testing.assert_allclose(
+        [found.predicted_dsc, found.contrast, found.noise],
+        [expected.predicted_dsc, expected.contrast, expected.noise],
+        rtol=1e-9,
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        found.slice_predicted_dsc, [one.predicted_dsc for one in expected.slices], rtol=1e-9
+    )
+    assert text(found.verdict) == expected.verdict
+    assert text(found.reason) == expected.reason
+    assert [text(each) for each in found.slice_verdict] == [one.verdict for one in expected.slices]
+    assert [text(each) for each in found.slice_reason] == [one.reason for one in expected.slices]
+    warned = [*anatomical, *expected_warnings(expected, [*given, *anatomical])]
+    assert [text(each) for each in lines] == warned
+
+
+def expected_warnings(judged, doubts):
+    volume = SimpleNamespace(stored_slice_index=lambda k: k)
+    measurements = [SliceMeasurement(n_voxels=one.features.area_mm2) for one in judged.slices]
+    return quality_warnings(volume, measurements, judged, doubts)
+
+
+def text(tensor):
+    return (tensor.numpy() if hasattr(tensor, "numpy") else tensor).decode()
+
+
+MAY_BE_UNKNOWN = ("separation", "sharpness", "neighbour_dice", "log_area_ratio", "centroid_shift_mm")
+BLANK = SliceFeatures(area_mm2=0.0)
+
+DIM = replace(GOOD, contrast=-1.0, separation=0.1)
+EDGE = replace(GOOD, near_edge=True)
+
+POOR = replace(GOOD, area_mm2=0.5, agreement=0.3)
+FAR = replace(GOOD, centroid_shift_mm=9.0, voxel_mm=2.0)
+
+LARGE = replace(GOOD, area_mm2=30.25, width_mm=12.05)
+TURNED = replace(GOOD, depth_skewness=0.4)
+
+
+def test_judgement_of_special_volumes(judge):
+    volumes = [
+        [BLANK],
+        [BLANK] * 3,
+        [GOOD],
+        [EDGE],
+        [DIM],
+        [POOR],
+        [BLANK, GOOD, BLANK, GOOD, BLANK],
+        [BLANK, BLANK, GOOD],
+        [GOOD] * 7,
+        [EDGE] * 7,  # the mean of bounds is at the verdict's
+        [EDGE, DIM, DIM, DIM],  # 0.375 between two values in the warning
+        [DIM, EDGE] * 4,
+        [EDGE, DIM] * 4,
+        [DIM] * 3 + [GOOD] * 30,
+        [GOOD] * 9 + [POOR, EDGE],
+        [GOOD] * 9 + [EDGE, POOR],
+        [LARGE] * 4,
+        [LARGE, GOOD],
+        [replace(GOOD, area_mm2=3.25)] * 2,
+        [replace(GOOD, area_mm2=1.0)],
+        [TURNED] * 2,
+        [replace(TURNED, area_mm2=40.0, near_edge=True), replace(DIM, near_edge=True)],
+        [replace(GOOD, noise=0.0), replace(GOOD, noise=NAN)],
+        [replace(GOOD, noise=NAN, contrast=NAN, separation=NAN, sharpness=NAN)],
+        [replace(GOOD, contrast=-0.0), replace(DIM, noise=0.0)],
+        [GOOD, BLANK, BLANK, BLANK, BLANK, POOR, FAR],
+    ]
+    for volume in volumes:
+        for is_doubted in ((False, False), (False, True), (True, True)):
+            judge(volume, is_doubted)
+
+
+def test_dark_gray_matter_counts_as_bright_if_it_is_known(judge):
+    found = judge([GOOD, replace(DIM, contrast=-2.0)])
+    assert text(found.slice_reason[1]) == ("" if judge.knows_dark else DARK)
+    if judge.knows_dark:
+        assert float(found.slice_predicted_dsc[0]) == pytest.approx(float(found.slice_predicted_dsc[1]))
+
+
+def test_random_volumes(judge):
+    rng = np.random.default_rng(8)
+    for _ in range(150):
+        judge(random_volume(rng))
+
+
+@pytest.mark.parametrize("knows_dark", [False, True])
+def test_every_term_of_the_model(monkeypatch, knows_dark):
+    """Alone at, between and beyond its knots; where no slice passes, every term is the reason of some."""
+    terms = fitted_model().terms
+    stern = AdditiveModel(-9.0, terms)
+    for module in (quality, graph):
+        monkeypatch.setattr(module, "fitted_model", lambda: stern)
+    judge = traced_judge(knows_dark)
+    best = replace(GOOD, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in FEATURES})
+    best = replace(best, noise=best.contrast / terms["contrast_to_noise"][0][-1])
+    seen = set()
+    for name, (knots, _) in terms.items():
+        of_slice = name.removeprefix("volume_")
+        for value in (*knots, *np.add(knots[1:], knots[:-1]) / 2, knots[0] - 1, knots[-1] + 1, NAN):
+            if name == "contrast_to_noise":
+                changed = replace(best, noise=best.contrast / value)
+            elif name == "area_mm2" and not value > 0:
+                continue
+            else:
+                changed = replace(best, **{of_slice: float(value)})
+            # Most of the volume has what the volume's term reads, and two slices all else.
+            volume = [changed, best, best] if name == of_slice else [*[changed] * 3, best, best]
+            seen |= {text(each) for each in judge(volume).slice_reason}
+    assert seen >= {REASONS[name] for name, (_, values) in terms.items() if min(values) < 0}
+
+
+def random_volume(rng):
+    """Features all over the model's knots."""
+    terms = fitted_model().terms
+    slices = []
+    for _ in range(int(rng.integers(1, 9))):
+        if rng.random() < 0.15:
+            slices.append(BLANK)
+            continue
+        drawn = {}
+        for name in FEATURES:
+            if name not in terms:
+                continue
+            knots, values = terms[name]
+            # Most features are good: one bad one shall be the reason.
+            drawn[name] = float(
+                rng.uniform(knots[0], knots[-1]) if rng.random() < 0.2 else knots[np.argmax(values)]
+            )
+            if rng.random() < 0.1 and name in MAY_BE_UNKNOWN:
+                drawn[name] = NAN
+        drawn |= {"contrast": float(rng.normal(3)), "noise": float(rng.choice([0, 0.5, NAN, 3, 30]))}
+        slices.append(
+            SliceFeatures(
+                **drawn, near_edge=bool(rng.random() < 0.1), depth_skewness=float(rng.normal(-0.1, 0.2))
+            )
+        )
+    return slices
+
+
+def test_many_slices(judge):
+    volume = [one for _ in range(300) for one in random_volume(np.random.default_rng(9))]
+    judge(volume)
