@@ -98,7 +98,7 @@ _TABLE_REACH = 8
 
 
 @lru_cache(maxsize=1)
-def _spread_tables() -> tuple[Floats, Floats]:
+def _point_spread_tables() -> tuple[Floats, Floats]:
     """Point spread of a rectangular k-space and the correction that makes it a Hann window, by distance."""
     t = np.arange(_TABLE_REACH * _TABLE_STEPS + 2) / _TABLE_STEPS
     window = np.clip(6 - t, 0, 1)
@@ -107,12 +107,12 @@ def _spread_tables() -> tuple[Floats, Floats]:
     return (plain * window).astype(np.float32), (hann * window).astype(np.float32)
 
 
-def _spread(offset_mm: Floats, resolution_mm: float, apodisation: float) -> Floats:
+def _point_spread(offset_mm: Floats, resolution_mm: float, apodisation: float) -> Floats:
     """Point spread function of a k-space cut at the resolution and weighted between flat (0) and Hann (1).
 
     Its tails are cut after six pixels, where they no longer matter, so that the border casts no shadow.
     """
-    plain, hann = _spread_tables()
+    plain, hann = _point_spread_tables()
     steps = np.abs(offset_mm * (_TABLE_STEPS / resolution_mm)) + 0.5
     index = np.minimum(steps, _TABLE_REACH * _TABLE_STEPS).astype(np.int32)
     return ((1 - apodisation) * plain + apodisation * hann)[index]
@@ -133,10 +133,10 @@ def sampling_matrix(
     spacing = float(source_mm[1] - source_mm[0])
     resolution = max(resolution_mm, spacing)
     offset = target_mm[:, None] - source_mm
-    weights = _spread(offset, resolution, apodisation)
+    weights = _point_spread(offset, resolution, apodisation)
     if box_mm > 0.5 * spacing:
         shifts = np.linspace(-0.5, 0.5, 5) * box_mm
-        weights = np.sum([_spread(offset + s, resolution, apodisation) for s in shifts], axis=0)
+        weights = np.sum([_point_spread(offset + s, resolution, apodisation) for s in shifts], axis=0)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights.astype(np.float32)
 

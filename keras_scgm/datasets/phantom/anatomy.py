@@ -145,7 +145,7 @@ class CordShape:
         contour[2] = size * self.contour[2] + self.contour[0] * size * math.log(flat)
         own = math.exp(dials.normal(0.0, 0.05))
         nodes = self.nodes * np.array([wide**0.8 * own, deep**0.8 * own, size**0.8])
-        spread = min(1.0, self.contour[0] / 4.5)
+        relative_size = min(1.0, self.contour[0] / 4.5)
         horn_angle = dials.normal(0.0, 0.12)
         nodes[4:, 0] += horn_angle * (nodes[1, 1] - nodes[4:, 1])
         # Averaging people of different shape cuts the tips of the dorsal horns and the front of the ventral
@@ -153,16 +153,16 @@ class CordShape:
         reach = dials.normal(0.12, 0.1)
         nodes[5:, 0] *= 1 + 0.3 * reach
         nodes[5:, 1] *= 1 + reach
-        nodes[2:4, 1] += spread * dials.normal(0.12, 0.1)
+        nodes[2:4, 1] += relative_size * dials.normal(0.12, 0.1)
         for node in nodes:
-            node[0] += spread * dials.normal(0.0, 0.10) * (node[0] > 0)
-            node[1] += spread * dials.normal(0.0, 0.10)
+            node[0] += relative_size * dials.normal(0.0, 0.10) * (node[0] > 0)
+            node[1] += relative_size * dials.normal(0.0, 0.10)
             node[2] *= math.exp(dials.normal(0.0, 0.16))
         # Only the levels fitted to a population average have lost thickness to averaging. Published areas
         # of gray matter differ by a third between methods (14 to 21 mm2 at C2 to C4), hence the spread.
         # The commissure lies where it lies in everybody, and has lost less.
         worn_mm = float(np.interp(self.level, [7.0, 9.0], [0.09, 0.0])) * np.array([0.2, 0.2, 1, 1, 1, 1, 1])
-        nodes[:, 2] = np.maximum(nodes[:, 2] + spread * (worn_mm + dials.normal(0.0, 0.07)), 0.09)
+        nodes[:, 2] = np.maximum(nodes[:, 2] + relative_size * (worn_mm + dials.normal(0.0, 0.07)), 0.09)
         return replace(
             self,
             contour=contour,

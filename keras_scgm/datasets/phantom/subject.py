@@ -13,8 +13,10 @@ from scipy.ndimage import gaussian_filter
 from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, grid_points
 from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
+from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
-from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice, smooth_field
+from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
+from keras_scgm.datasets.phantom.fields import N_DIALS, spline_field
 
 Range = tuple[float, float]
 
@@ -153,7 +155,7 @@ class PhantomSubject:
             for z in range(soft.shape[2]):
                 knots = rng.standard_normal([int(m * self.config.spacing_mm / 1.5) + 4 for m in shape])
                 threshold[..., z] = (
-                    0.42 + habit + hand * smooth_field(knots, shape, self.config.spacing_mm, 1.5)
+                    0.42 + habit + hand * spline_field(knots, shape, self.config.spacing_mm, 1.5)
                 )
             threshold += doubt * rng.standard_normal(soft.shape, dtype=np.float32)
             gray = soft > np.clip(threshold, 0.12, 0.8)

@@ -14,8 +14,10 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, resample_linear
 from keras_scgm.datasets.phantom.anatomy import Dials, Floats
+from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
-from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice
+from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
+from keras_scgm.datasets.phantom.fields import N_DIALS
 
 _FINEST_GRID_MM = 0.2
 _MARGIN = 4
