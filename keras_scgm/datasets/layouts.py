@@ -11,7 +11,7 @@ from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, find_challenge
 from keras_scgm.files import nifti_files
 
 
-def find_volumes(folder: str | Path) -> list[AnnotatedVolume]:
+def find_dataset(folder: str | Path) -> list[AnnotatedVolume]:
     """The volumes of a folder: in the challenge's layout if a file is named like its images, else in that of BIDS.
 
     Raises:

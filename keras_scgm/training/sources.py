@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from keras_scgm import checks
-from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, find_volumes, load_slices, paper_split
+from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, find_dataset, load_slices, paper_split
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.files import check_folder
@@ -39,7 +39,7 @@ def annotated_source(
         parts = Split.read(split)
         _check_in_folder(parts, split, folder)
     else:
-        parts = paper_split(find_volumes(folder), seed)
+        parts = paper_split(find_dataset(folder), seed)
         parts.write(split)
     slices = load_slices(parts.train, SliceConfig(window_px=window_px), raters, seed=seed)
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}"
