@@ -15,7 +15,7 @@ from keras_scgm.errors import InputError
 class DiceLoss(keras.losses.Loss):
     """Negative soft Dice coefficient of probabilities and masks.
 
-    Reference: Perone et al. 2017, equation 3, with its sign and both epsilons:
+    Reference: Perone et al. 2018, equation 3, with its sign and both epsilons:
     `-(2 * sum(p * r) + epsilon) / (sum(p) + sum(r) + epsilon)`. Values lie in [-1, 0]; -1 is a perfect
     prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in `dtype`
     whatever the network's precision: float16 ends at 65504, and a batch has more pixels.
