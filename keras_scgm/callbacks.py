@@ -22,13 +22,13 @@ class PolyLearningRate(keras.callbacks.Callback):
     as "learning_rate" in the logs of each epoch.
 
     Args:
-        initial_learning_rate: rate at n = 0, positive.
-        total: number of epochs or of steps after which the rate is 0, at least 1.
-        power: the paper's p, positive.
+        initial_learning_rate: Rate at n = 0, positive.
+        total: Number of epochs or of steps after which the rate is 0, at least 1.
+        power: The paper's p, positive.
         per: "epoch" or "step", what n and `total` count.
 
     Raises:
-        InputError: an argument breaks its rule.
+        InputError: An argument breaks its rule.
 
     Example:
 

@@ -26,15 +26,15 @@ class DiceLoss(keras.losses.Loss):
     loss, and Keras weighs and reduces them as usual.
 
     Args:
-        epsilon: positive; smooths the loss and decides the empty case. The published training used 1.
-        per_sample: whether to take the Dice of each sample instead of the whole batch.
-        reduction: of the per-sample losses: "sum_over_batch_size", "sum", "mean",
+        epsilon: Positive; smooths the loss and decides the empty case. The published training used 1.
+        per_sample: Whether Dice is computed per sample instead of over the whole batch.
+        reduction: Reduction of the per-sample losses: "sum_over_batch_size", "sum", "mean",
             "mean_with_sample_weight", "none" or None. It does not change the loss of a batch.
-        name: of the loss.
+        name: Name of the loss.
         dtype: Type of the computation, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Raises:
-        InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+        InputError: An argument breaks its rule; on calls, if the shapes differ or a weight is refused.
 
     Example:
 
@@ -83,16 +83,16 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
     Sample weights follow the rule of `DiceLoss`.
 
     Args:
-        dice_weight: of the Dice loss, at least 0.
-        cross_entropy_weight: of the cross-entropy, at least 0; not both may be 0.
-        epsilon: of the Dice loss.
-        per_sample: whether to take both losses of each sample instead of the whole batch.
-        reduction: of the per-sample losses, as in `DiceLoss`.
-        name: of the loss.
+        dice_weight: Weight of the Dice loss, at least 0.
+        cross_entropy_weight: Weight of the cross-entropy, at least 0; the two weights may not both be 0.
+        epsilon: Smoothing term of the Dice loss, positive.
+        per_sample: Whether both losses are computed per sample instead of over the whole batch.
+        reduction: Reduction of the per-sample losses, as in `DiceLoss`.
+        name: Name of the loss.
         dtype: Type of the computation, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Raises:
-        InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+        InputError: An argument breaks its rule; on calls, if the shapes differ or a weight is refused.
 
     Example:
 

@@ -103,9 +103,7 @@ def test_loss_that_is_not_a_number_stops_and_names_the_weights():
 def test_network_that_finds_nothing_stops_after_its_patience():
     watch = TerminateOnCollapse(SLICES, patience=2)
     model = network(bias=keras.initializers.Constant(-50.0))
-    message = (
-        r"collapsed: no probability reached 0.001 in the last 2 epochs up to epoch 3 \(highest .*\) in 6 slices"
-    )
+    message = r"collapsed: no probability reached 0.001 in the last 2 epochs up to epoch 3 \(highest .*\) in 6 slices"
     with pytest.warns(RuntimeWarning, match=message):
         history = fit(model, watch, epochs=9, initial_epoch=1)
     assert history.epoch == [1, 2]

@@ -21,14 +21,14 @@ class AnnotatedVolume:
     Args:
         image: NIfTI file.
         masks: NIfTI files on the image's grid, one per rater; none for an image without labels.
-        subject_id: unique in the data set; several volumes of a subject share it.
-        site_id: where it was acquired, if that is known.
-        label_value: what marks gray matter in the masks; None takes everything that is not zero.
-        labelled_slices: indices of the slices that the raters worked on, as stored in the file (what a
-            viewer shows); None means all of them.
+        subject_id: Unique in the data set; several volumes of a subject share it.
+        site_id: Acquisition site, or None.
+        label_value: Value of gray matter in the masks; None takes everything that is not zero.
+        labelled_slices: Indices of the annotated slices, as stored in the file (as a
+            viewer shows them); None for all slices.
 
     Raises:
-        InputError: a field breaks its rule, such as slices that are none or named twice.
+        InputError: A field breaks its rule, such as slices that are none or named twice.
     """
 
     image: Path
@@ -59,7 +59,7 @@ class AnnotatedVolume:
         return sorted(volume.stored_slice_index(index) for index in stored)
 
     def is_gray_matter(self, values: np.ndarray) -> np.ndarray:
-        """Where the values of a mask mean gray matter, bool of the same shape."""
+        """Gray matter in the values of a mask, bool of the same shape."""
         return values != 0 if self.label_value is None else np.rint(values) == self.label_value
 
     def read_mask(self, path: Path, volume: Volume) -> np.ndarray:

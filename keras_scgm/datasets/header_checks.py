@@ -16,7 +16,7 @@ from keras_scgm.grids import grid_difference, shape_text
 from keras_scgm.nifti import Layout, read_layout
 
 Notes = defaultdict[str, list[str]]
-"""What was noticed, and in which volumes."""
+"""Names of the volumes concerned, by the warning."""
 
 
 def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
@@ -26,7 +26,7 @@ def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
         Warnings, one line each, with the number of volumes concerned.
 
     Raises:
-        InputError: the first file that cannot be used, why, and what to do.
+        InputError: The first file that cannot be used, why, and what to do.
     """
     volumes = annotated_volumes("volumes", volumes)
     notes: Notes = defaultdict(list)

@@ -23,14 +23,14 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
     """Find `siteS-scNN-image.nii.gz` and `siteS-scNN-mask-rR.nii.gz` in a folder and below.
 
     Args:
-        folder: one with all files, or with the challenge's training and test folders in it.
-        label_value: what marks gray matter in the masks; the challenge has 1, and 2 for white matter.
+        folder: One with all files, or with the challenge's training and test folders in it.
+        label_value: Value of gray matter in the masks; the challenge has 1, and 2 for white matter.
 
     Returns:
         All subjects by site and number; those that are not labelled have no masks.
 
     Raises:
-        InputError: no image, a file twice, a mask without an image, or a subject without masks although its
+        InputError: No image, a file twice, a mask without an image, or a subject without masks although its
             number is labelled elsewhere.
     """
     folder = checks.path("folder", folder)

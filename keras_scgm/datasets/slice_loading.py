@@ -28,14 +28,14 @@ class AnnotatedSlices:
     """Samples for training or validation, all in memory.
 
     Args:
-        images: float32 (n, size, size, 1), z-scored.
-        masks: float32 (n, size, size, 1), fraction of gray matter from 0 to 1.
-        volume_indices: int (n,), index into the volumes that were loaded.
-        rater_indices: int (n,), index into the volume's masks; -1 where they were fused.
-        slice_indices: int (n,), index of the slice as stored in the file.
-        raters: how the raters' masks are used, one of `RATER_MODES`.
-        seed: of the draws of raters.
-        warnings: what may be wrong with the data, one line each.
+        images: Float32 (n, size, size, 1), z-scored.
+        masks: Float32 (n, size, size, 1), fraction of gray matter from 0 to 1.
+        volume_indices: Int (n,), index into the volumes that were loaded.
+        rater_indices: Int (n,), index into the volume's masks; -1 where they were fused.
+        slice_indices: Int (n,), index of the slice as stored in the file.
+        raters: Use of the raters' masks, one of `RATER_MODES`.
+        seed: Seed of the choice of raters.
+        warnings: Possible problems of the data, one line each.
     """
 
     images: np.ndarray
@@ -75,14 +75,14 @@ def load_slices(
     z-score, are read.
 
     Args:
-        volumes: with at least one mask each.
-        config: the network's slices.
-        raters: one of `RATER_MODES`; "all" is the paper's.
-        contour_smoothing_mm: width of `smooth_contour` on every mask, 0 for none.
-        seed: of the draws of raters for "random", non-negative.
+        volumes: Volumes with at least one mask each.
+        config: The network's slices.
+        raters: One of `RATER_MODES`; "all" is the paper's.
+        contour_smoothing_mm: Width of `smooth_contour` on every mask, 0 for none.
+        seed: Seed of the choice of raters for "random", non-negative.
 
     Raises:
-        InputError: a setting is out of its range, or a file cannot be used; the message says which, why and
+        InputError: A setting is out of its range, or a file cannot be used; the message says which, why and
             what to do.
     """
     check_mode(raters)
@@ -124,7 +124,7 @@ def load_slices(
 
 
 class _Samples(NamedTuple):
-    """Where the samples of one volume go: views (target, slice, rows, columns) of the result."""
+    """Views of the result for the samples of one volume, (target, slice, rows, columns)."""
 
     images: np.ndarray
     masks: np.ndarray

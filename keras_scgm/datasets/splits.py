@@ -23,7 +23,7 @@ class Split:
     """Which volumes train, validate and test.
 
     Raises:
-        InputError: a subject is in two parts, other than with different labelled slices.
+        InputError: A subject is in two parts, other than with different labelled slices.
     """
 
     train: tuple[AnnotatedVolume, ...]
@@ -57,7 +57,7 @@ class Split:
         """Inverse of `write`.
 
         Raises:
-            InputError: the file is missing or not a split.
+            InputError: The file is missing or not a split.
         """
         path = checks.path("path", path)
         try:
@@ -79,12 +79,12 @@ def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_pe
     The paper does not say which; the seed draws them. Volumes without masks are left out.
 
     Args:
-        volumes: any order gives the same split; volumes without a site count as one site.
-        seed: non-negative integer.
-        validation_per_site: subjects, at least 1.
+        volumes: Any order gives the same split; volumes without a site count as one site.
+        seed: Non-negative integer.
+        validation_per_site: Subjects, at least 1.
 
     Raises:
-        InputError: nothing is labelled, a site has no subject left for training, or an argument breaks its rule.
+        InputError: Nothing is labelled, a site has no subject left for training, or an argument breaks its rule.
     """
     volumes, seed = annotated_volumes("volumes", volumes), checks.seed("seed", seed)
     validation_per_site = checks.integer(1)("validation_per_site", validation_per_site)
@@ -125,13 +125,13 @@ def evenly_spaced_split(
     another set as long as there are slices to leave out.
 
     Args:
-        n_slices: slices of the volume.
-        n_train: how many to train on, at least 1.
-        n_validation: how many to validate on.
-        n_test: how many to test on.
+        n_slices: Slices of the volume.
+        n_train: Number of training slices, at least 1.
+        n_validation: Number of validation slices.
+        n_test: Number of test slices.
 
     Raises:
-        InputError: a negative number, or more slices than there are.
+        InputError: A negative number, or more slices than there are.
 
     >>> evenly_spaced_split(12, n_train=3, n_validation=1, n_test=2)
     SliceSplit(train=(1, 5, 11), validation=(7,), test=(3, 9))

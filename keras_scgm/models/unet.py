@@ -1,4 +1,4 @@
-"""The network the paper compares with: an encoder and a decoder with shortcuts between them."""
+"""The U-Net that the paper compares with: an encoder and a decoder with skip connections."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From a folder, or from nothing, to the batches and validation volumes of a training."""
+"""Batches and validation volumes of a training, from a data set or drawn."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def annotated_source(
     """Slices of a data set on disk.
 
     Args:
-        folder: in the challenge's layout, or else in that of BIDS.
-        split: file of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
+        folder: In the challenge's layout, or else in that of BIDS.
+        split: File of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
             written there.
-        raters: how several raters' masks are used, as in `load_slices`.
-        seed: of the split and of the draws of raters.
-        window_px: as in `TrainingConfig`.
+        raters: Use of several raters' masks, as in `load_slices`.
+        seed: Seed of the split and of the choice of raters.
+        window_px: Window size in pixels, as in `TrainingConfig`.
 
     Returns:
         Batches of the training volumes, and the volumes for validation.
 
     Raises:
-        InputError: a file is missing or cannot be used, or the split is of other data.
+        InputError: A file is missing or cannot be used, or the split is of other data.
     """
     folder, split = checks.path("folder", folder), checks.path("split", split)
     check_folder(folder)
@@ -52,9 +52,9 @@ def drawn_source(
     """Slices drawn while training, and one drawn subject of each site of the challenge for validation.
 
     Args:
-        folder: where the subjects are written.
-        seed: of the subjects.
-        window_px: as in `TrainingConfig`.
+        folder: Folder of the drawn subjects.
+        seed: Seed of the subjects.
+        window_px: Window size in pixels, as in `TrainingConfig`.
     """
     folder = checks.path("folder", folder)
     write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1, force=True)

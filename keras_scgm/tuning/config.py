@@ -42,34 +42,34 @@ OPTIONAL_RANGES: Mapping[str, Any] = MappingProxyType(
         "dilation_rates": ((6, 12, 18), (4, 8, 12, 16), (6, 12, 18, 24), (3, 6, 12, 18, 24)),
     }
 )
-"""What else can be searched, by the field of `TuningConfig`, with ranges that suit 0.25 mm."""
+"""Further ranges that can be searched, by the field of `TuningConfig`; they suit 0.25 mm pixels."""
 
 STRATEGIES = ("random", "hyperband", "bayesian")
 
 _AGAINST = {"elastic_smoothness_px"}
-"""Fields that bind the others more the lower they are."""
+"""Fields whose low values restrict the other fields."""
 
 
 @dataclass(frozen=True)
 class TuningConfig(JsonConfig):
-    """What is searched, and how.
+    """Ranges and strategy of a search.
 
     Args:
         strategy: "random" draws every trial independently, as in the paper. "hyperband" (Li et al. 2018)
             gives most trials a few epochs and only the better ones all; each runs its own learning rate
             schedule to its end. "bayesian" draws a third at random and proposes the others by a Gaussian
             process; it needs scikit-learn.
-        trials: how many at most. The first is the training as it was given, to compare with; Hyperband may
+        trials: Largest number of trials. The first is the given training, as a baseline; Hyperband may
             need fewer.
-        seed: of the draws, 0 to 2**31 - 1.
-        augmentation: range of each searched field of `AugmentationConfig`; the others stay as given.
-        threshold: range of the probability above which a voxel is gray matter; None searches none.
-        dropout: range of the builder's argument; None keeps it.
-        filters: candidates for the builder's argument, besides the given one; none keeps it.
-        dilation_rates: likewise, for `DilatedGMNet`.
+        seed: Seed of the search, 0 to 2**31 - 1.
+        augmentation: Range of each searched field of `AugmentationConfig`; the others stay as given.
+        threshold: Range of the probability above which a voxel is gray matter; None searches none.
+        dropout: Range of the builder's argument; None keeps it.
+        filters: Candidates for the builder's argument, besides the given one; none keeps it.
+        dilation_rates: Likewise, for `DilatedGMNet`.
 
     Raises:
-        InputError: a field breaks its rule.
+        InputError: A field breaks its rule.
 
     Example:
 
@@ -114,10 +114,10 @@ class TuningConfig(JsonConfig):
             object.__setattr__(self, "dropout", _range("dropout", self.dropout, 0.0, 0.99))
 
     def check_augmentation(self, given: AugmentationConfig) -> None:
-        """Tries the ends of the ranges, with the fields that are not searched as given.
+        """Checks the ends of the ranges, with the given values of all other fields.
 
         Raises:
-            InputError: a trial could break a rule of `AugmentationConfig`.
+            InputError: A trial could break a rule of `AugmentationConfig`.
         """
         for end in (0, 1):
             corner: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Has KerasTuner propose the trials of a search and hand them to this process, or to several."""
+"""Runs the trials of a search by KerasTuner, in this process or distributed over several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keras_scgm.tuning.trainings import TRIALS, TrialTrainings, rates_text, roun
 def run_trials(
     trainings: TrialTrainings, batches: Batches, validation: Sequence[AnnotatedVolume], role: str
 ) -> None:
-    """Has KerasTuner run the trials in this process, or this process take part in them."""
+    """Runs the trials by KerasTuner, alone or as one of several processes."""
     # KerasTuner is optional, and its classes can only be derived from once it is there.
     import keras_tuner
     from keras_tuner.engine.base_tuner import BaseTuner
@@ -66,7 +66,7 @@ def run_trials(
 
 
 def _oracle(trainings: TrialTrainings) -> Any:
-    """What proposes the trials; the first is the training as it was given."""
+    """KerasTuner's oracle, which proposes the trials; the first is the given training."""
     import keras_tuner
     from keras_tuner import oracles
 

@@ -22,12 +22,12 @@ class Trial:
     """One training of a search.
 
     Args:
-        name: of its folder under `trials`, numbered in the order of the starts; 0 is the training as given.
+        name: Name of its folder under `trials`, numbered in the order of the starts; 0 is the given training.
         status: "COMPLETED", "RUNNING" or "FAILED", in KerasTuner's words.
-        val_dsc: mean Dice coefficient of whole volumes in the best epoch; None while there is none.
-        epochs: how many were trained.
-        seconds: how long they took.
-        values: what was tried, by the names of the fields.
+        val_dsc: Mean Dice coefficient of whole volumes in the best epoch; None while there is none.
+        epochs: Number of finished epochs.
+        seconds: Duration of these epochs, s.
+        values: Values of the trial, by the names of the fields.
     """
 
     name: str
@@ -44,13 +44,13 @@ class Trial:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a search found.
+    """Result of a search.
 
     Args:
-        trials: all of them, in the order of their starts.
-        best: the completed one with the highest Dice coefficient.
-        config: the given training with the best trial's settings.
-        weights: of its best epoch, with the threshold that was searched in their card.
+        trials: All of them, in the order of their starts.
+        best: The completed one with the highest Dice coefficient.
+        config: The given training with the best trial's settings.
+        weights: Weights of its best epoch; their card has the searched threshold.
     """
 
     trials: tuple[Trial, ...]

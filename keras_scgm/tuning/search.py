@@ -44,12 +44,12 @@ def tune(
     `resume`.
 
     Args:
-        tuning: what is searched.
-        training: what every trial starts from; its seed is the same in all of them.
-        batches: the slices to train on.
-        folder: where the results go; it is made if missing.
-        validation: volumes that judge the trials; not those trained on.
-        resume: go on with the search in the folder, or start it if there is none.
+        tuning: Settings of the search.
+        training: Settings that every trial starts from; the seed is the same in all of them.
+        batches: The slices to train on.
+        folder: Folder of the results; it is made if missing.
+        validation: Volumes that judge the trials; not those trained on.
+        resume: Whether to continue the search in the folder, if there is one.
 
     Returns:
         What was found, or None in a worker.
@@ -57,7 +57,7 @@ def tune(
     Raises:
         keras_scgm.errors.InputError: KerasTuner or the data are missing, the folder holds another search,
             the settings do not fit together, or a trial could draw an augmentation that is not allowed.
-        RuntimeError: three trials in a row failed.
+        RuntimeError: Three trials in a row failed.
     """
     checks.instance(TuningConfig, "a TuningConfig")("tuning", tuning)
     checks.instance(TrainingConfig, "a TrainingConfig")("training", training)

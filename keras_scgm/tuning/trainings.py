@@ -1,4 +1,4 @@
-"""Translates between the values of trials and the settings of trainings, and keeps the files of a search."""
+"""Converts trials into trainings, and keeps the files of a search up to date."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIALS, TABLE, PICTURE = "trials", "trials.csv", "trials.png"
 
 
 class TrialTrainings:
-    """The translation between KerasTuner's trials and ours, and the files about them."""
+    """Converts KerasTuner's trials into trainings, and keeps the files about them."""
 
     def __init__(self, tuning: TuningConfig, training: TrainingConfig, folder: Path) -> None:
         self.tuning, self.training, self.folder = tuning, training, folder
@@ -30,7 +30,7 @@ class TrialTrainings:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The values of the training as it was given."""
+        """The values of the given training."""
         tuning, training = self.tuning, self.training
         values = {name: getattr(training.augmentation, name) for name in tuning.augmentation}
         if tuning.threshold is not None:
@@ -58,7 +58,7 @@ class TrialTrainings:
         )
 
     def note(self, trials: Iterable[Any]) -> None:
-        """Takes over KerasTuner's account of the trials and brings the files up to date."""
+        """Reads the state of KerasTuner's trials and updates the files."""
         self.trials = sorted((self._read(trial) for trial in trials), key=lambda trial: trial.number)
         write_table(self.folder / TABLE, self.trials)
         if any(trial.val_dsc is not None for trial in self.trials):

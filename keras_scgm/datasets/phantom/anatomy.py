@@ -113,11 +113,11 @@ class CordShape:
     """One cross-section of the cord.
 
     Attributes:
-        level: vertebral level, 1 (C1) to 21 (L2).
-        contour: cosine coefficients of the radius, mm, [9].
+        level: Vertebral level, 1 (C1) to 21 (L2).
+        contour: Cosine coefficients of the radius, mm, [9].
         nodes: (u, v, radius) of the discs of one half of the gray matter, mm, [7, 3].
-        asymmetry: relative width of the left over the right half, and difference of horn radius in mm.
-        crescent: bending of the section around the front, in mm at the lateral edge.
+        asymmetry: Relative width of the left over the right half, and difference of horn radius in mm.
+        crescent: Bending of the section around the front, in mm at the lateral edge.
     """
 
     level: float
@@ -226,8 +226,8 @@ def coverage(distance: Floats, soft_mm: float) -> Floats:
     """Part of a pixel inside a contour at a signed distance from its centre, 0 to 1.
 
     Args:
-        distance: signed distance to the contour, mm, negative inside.
-        soft_mm: width of the ramp, at least the pixel's width.
+        distance: Signed distance to the contour, mm, negative inside.
+        soft_mm: Width of the ramp, at least the pixel's width.
     """
     fraction = distance * (-1 / soft_mm)
     fraction += 0.5
@@ -238,15 +238,15 @@ def average_section(level: float, *, size: int = 200, spacing_mm: float = 0.25) 
     """Population average of gray matter and cord, centred.
 
     Args:
-        level: vertebral level, 1 (C1) to 21 (L2).
-        size: pixels along both sides.
-        spacing_mm: width of a pixel.
+        level: Vertebral level, 1 (C1) to 21 (L2).
+        size: Pixels along both sides.
+        spacing_mm: Width of a pixel.
 
     Returns:
         Gray matter and cord, fractions 0 to 1, [size, size], axes to the left and to the front.
 
     Raises:
-        InputError: an argument breaks its rule.
+        InputError: An argument breaks its rule.
     """
     level = checks.number(FIRST_LEVEL, LAST_LEVEL)("level", level)
     size, spacing_mm = checks.integer(1)("size", size), checks.number(above=0)("spacing_mm", spacing_mm)

@@ -14,7 +14,7 @@ Disc = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the cord lies in the picture: centre in mm from the middle (left, front), rotation in radians."""
+    """Position of the cord in the image: centre in mm from the middle (left, front), rotation in radians."""
 
     left_mm: float = 0.0
     front_mm: float = 0.0
@@ -22,11 +22,11 @@ class Pose:
 
 
 class Canvas:
-    """Picture under way, with the body's coordinates of every pixel.
+    """Image being painted, with the body coordinates of every pixel.
 
     Attributes:
-        u, v: body coordinates in mm from the centre of the cord, to the left and to the front, [x, y].
-        image: brightness so far, [x, y].
+        u, v: Body coordinates in mm from the centre of the cord, to the left and to the front, [x, y].
+        image: Brightness so far, [x, y].
     """
 
     def __init__(self, shape: tuple[int, int], spacing_mm: float, pose: Pose, bend: tuple[Floats, Floats]):
@@ -41,7 +41,7 @@ class Canvas:
         self.image = np.zeros(shape, np.float32)
 
     def roughen(self, wave_u: Floats, wave_v: Floats) -> None:
-        """Makes the contours painted from now on uneven by the given displacement in mm."""
+        """Makes the contours painted after this call uneven by the given displacement, mm."""
         self.u, self.v = self._smooth[0] + wave_u, self._smooth[1] + wave_v
 
     def box(self, u_mm: float, v_mm: float, reach_mm: float) -> tuple[slice, slice]:

@@ -46,8 +46,8 @@ def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
     """Brightness of every tissue in one image.
 
     Args:
-        contrast: one of `CONTRASTS`.
-        dials: settings of the drawing.
+        contrast: One of `CONTRASTS`.
+        dials: Settings of the drawing.
 
     Returns:
         Values by tissue name, "gray_matter" = 1, none negative.

@@ -18,12 +18,12 @@ from keras_scgm.datasets.phantom.surroundings import draw_clutter, draw_soft_tis
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be drawn around and in the cord.
+    """Level and kind of a slice.
 
     Attributes:
-        level: vertebral level, 1 to 21.
-        cord: whether there is a cord; otherwise the sac holds nerve roots alone.
-        bare: ex vivo, nothing but fluid around the cord.
+        level: Vertebral level, 1 to 21.
+        cord: Whether there is a cord; otherwise the dural sac contains nerve roots only.
+        bare: Whether the cord is ex vivo, surrounded by fluid only.
     """
 
     level: float
@@ -36,9 +36,9 @@ class Drawing:
     """A drawn slice before acquisition, float32 [x, y].
 
     Attributes:
-        image: brightness, "gray_matter" = 1.
-        gray_matter, cord: fractions, 0 to 1.
-        bias: smooth field of unit variance, for the receive field.
+        image: Brightness, "gray_matter" = 1.
+        gray_matter, cord: Fractions, 0 to 1.
+        bias: Smooth field of unit variance, for the receive field.
     """
 
     image: Floats
@@ -60,13 +60,13 @@ def draw_slice(
     """Draws one axial slice.
 
     Args:
-        scene: what to draw.
-        tissues: brightness by tissue name.
+        scene: Level and kind of the slice.
+        tissues: Brightness by tissue name.
         numbers: `N_DIALS` standard normal numbers, the shape of everything.
-        shape: pixels along both axes, to the left and to the front.
-        spacing_mm: width of a pixel.
-        pose: where the cord lies.
-        rng: fine texture of tissues.
+        shape: Pixels along both axes, to the left and to the front.
+        spacing_mm: Width of a pixel.
+        pose: Position and rotation of the cord.
+        rng: Fine texture of tissues.
 
     Returns:
         The drawing, on the given grid.

@@ -10,7 +10,7 @@ import numpy as np
 from keras_scgm.datasets.phantom.anatomy import Floats
 
 N_SCALARS = 768
-"""Dials of one slice that are plain numbers; those of its smooth fields follow."""
+"""Number of dials of a slice that are single numbers; those of its smooth fields follow."""
 _EXTENT_MM = 208.0
 _FINE_MM, _COARSE_MM = 4.0, 16.0
 _N_FINE, _N_COARSE = 4, 3
