@@ -27,7 +27,7 @@ class AugmentationConfig(JsonConfig):
         flip_front_back: Chance of a flip of the posterior-anterior axis.
         elastic_px: Standard deviation of each component of the elastic displacement, in pixels; at most half
             its smoothness, beyond which the field folds. Simard et al. 2003 smooth uniform noise with a
-            Gaussian and multiply by alpha: That is alpha / (2 * smoothness * sqrt(3 * pi)) here.
+            Gaussian and multiply by alpha: that is alpha / (2 * smoothness * sqrt(3 * pi)) here.
         elastic_smoothness_px: Standard deviation of that Gaussian, in pixels.
         elastic_probability: Chance that a sample is deformed elastically.
         channel_shift: Constant added to each channel.

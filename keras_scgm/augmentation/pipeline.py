@@ -28,7 +28,7 @@ def augment(
     Args:
         dataset: Pairs (images, masks), (sample, height, width, channels) and (sample, height, width,
             classes); height and width must be known.
-        config: The settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
         first_step: Number of the first batch; a resumed training passes the batches it has used.
 
@@ -76,7 +76,7 @@ class AugmentationLayer(keras.layers.Layer):
     `jit_compile=True`.
 
     Args:
-        config: The settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1; the same parameters as those of `augment` follow from it.
         name: Name of the layer.
         kwargs: Other arguments of `keras.layers.Layer`, such as `dtype` and `trainable`. The computation is in
@@ -122,9 +122,9 @@ def augment_batch(
     """The augmentation of one batch, with any Keras backend.
 
     Args:
-        images: Float32 (sample, height, width, channels).
+        images: Slices (sample, height, width, channels), float32.
         masks: (sample, height, width, classes).
-        config: The settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
         step: Number of the batch; with the seed and the place in the batch it determines what happens.
 

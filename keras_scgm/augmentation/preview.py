@@ -32,7 +32,7 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
         images: (slice, height, width, channels), right-left and posterior-anterior; the first channel is
             drawn.
         masks: (slice, height, width, classes), in [0, 1]; the first class is drawn.
-        config: The settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
         path: PNG file to write.
 

@@ -54,7 +54,7 @@ def sample_parameters(
     """Draws the parameters of a batch.
 
     Args:
-        config: The settings.
+        config: Settings of the augmentation.
         shape: (sample, height, width, channels) of the images.
         seed: Seed of the training, 0 to 2**32 - 1.
         step: Number of the batch. Parameters of a sample depend on the seed, the step, and the sample's

@@ -28,7 +28,7 @@ class AnnotatedVolume:
             viewer shows them); None for all slices.
 
     Raises:
-        InputError: A field breaks its rule, such as slices that are none or named twice.
+        InputError: A field breaks its rule, such as an empty or repeated `labelled_slices`.
     """
 
     image: Path

@@ -35,7 +35,7 @@ def fuse(masks: np.ndarray, raters: str) -> np.ndarray:
     """The masks that become targets: one for "majority" and "staple", else as they are.
 
     Args:
-        masks: Bool array (rater, slice, rows, columns) of one volume.
+        masks: Masks (rater, slice, rows, columns) of one volume, bool.
         raters: One of `RATER_MODES`.
 
     Returns:
@@ -52,7 +52,7 @@ def majority(masks: np.ndarray) -> np.ndarray:
     """Where more than half of the raters agree; a draw is not gray matter.
 
     Args:
-        masks: Bool array (rater, ...).
+        masks: Masks (rater, ...), bool.
 
     >>> majority(np.array([[True, True, False], [True, False, False]])).tolist()
     [True, False, False]
@@ -64,7 +64,7 @@ def staple(masks: np.ndarray) -> np.ndarray:
     """Where STAPLE, which weighs the raters by their estimated skill, finds gray matter more likely than not.
 
     Args:
-        masks: Bool array (rater, slice, rows, columns); the raters' skill is estimated from all slices.
+        masks: Masks (rater, slice, rows, columns), bool; the raters' skill is estimated from all slices.
 
     Raises:
         InputError: SimpleITK is not installed.
@@ -81,9 +81,9 @@ def draw_raters(groups: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Draw one sample of each group, the same for the same seed and epoch.
 
     Args:
-        groups: Int array (n,), equal for the samples that show the same slice.
+        groups: Slice of each sample (n,), equal for samples of the same slice.
         seed: Non-negative integer.
-        epoch: From 0.
+        epoch: Number of the epoch, from 0.
 
     Returns:
         int array, one index into `groups` per group, ascending.
@@ -105,7 +105,7 @@ def smooth_contour(mask: np.ndarray, spacing_mm: tuple[float, float], width_mm: 
     between voxels of different labels, so a width under the voxel spacing changes nothing.
 
     Args:
-        mask: Bool array (rows, columns).
+        mask: Mask (rows, columns), bool.
         spacing_mm: Spacing of rows and columns, mm.
         width_mm: Width of the ramp from 0 to 1, mm.
 

@@ -23,7 +23,7 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
     """Find `siteS-scNN-image.nii.gz` and `siteS-scNN-mask-rR.nii.gz` in a folder and below.
 
     Args:
-        folder: One with all files, or with the challenge's training and test folders in it.
+        folder: Folder with all files, or with the challenge's training and test folders.
         label_value: Value of gray matter in the masks; the challenge has 1, and 2 for white matter.
 
     Returns:

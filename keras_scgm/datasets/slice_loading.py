@@ -28,11 +28,11 @@ class AnnotatedSlices:
     """Samples for training or validation, all in memory.
 
     Args:
-        images: Float32 (n, size, size, 1), z-scored.
-        masks: Float32 (n, size, size, 1), fraction of gray matter from 0 to 1.
-        volume_indices: Int (n,), index into the volumes that were loaded.
-        rater_indices: Int (n,), index into the volume's masks; -1 where they were fused.
-        slice_indices: Int (n,), index of the slice as stored in the file.
+        images: Slices (n, size, size, 1), float32, z-scored.
+        masks: Fraction of gray matter (n, size, size, 1), float32, from 0 to 1.
+        volume_indices: Index (n,) into the volumes that were loaded.
+        rater_indices: Index (n,) into the volume's masks; -1 where they were fused.
+        slice_indices: Index (n,) of the slice as stored in the file.
         raters: Use of the raters' masks, one of `RATER_MODES`.
         seed: Seed of the choice of raters.
         warnings: Possible problems of the data, one line each.

@@ -1,4 +1,4 @@
-"""Which volumes, or which slices of one volume, train, validate and test."""
+"""Splits of volumes, or of the slices of one volume, into training, validation and test sets."""
 
 from __future__ import annotations
 

@@ -41,9 +41,9 @@ class TrainingConfig(JsonConfig):
             0 takes the weights as they are.
         augmentation: Augmentation of the slices; not applied to drawn slices.
         seed: Seed of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
-        mixed_precision: Compute in bfloat16, which is faster on GPUs and processors that multiply it, and much
-            slower on others.
-        xla: Compile the step with XLA, which is faster on GPUs and slower on CPUs.
+        mixed_precision: Whether to compute in bfloat16, which is faster on GPUs and processors that multiply it, and
+            much slower on others.
+        xla: Whether to compile the step with XLA, which is faster on GPUs and slower on CPUs.
 
     Raises:
         InputError: A field breaks its rule.

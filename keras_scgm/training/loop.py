@@ -73,13 +73,13 @@ def train(
     it ends with the same weights as one that ran through.
 
     Args:
-        config: The settings.
+        config: Settings of the training.
         batches: The data, `SliceBatches` or `DrawnBatches`.
         folder: Folder of the results; it is made if missing.
         validation: Volumes that are segmented whole after every epoch.
         resume: Whether to continue the training in the folder, if there is one.
-        tensorboard: Write logs for TensorBoard, too.
-        callbacks: Called after the package's own, which have then written the epoch's files.
+        tensorboard: Whether to write logs for TensorBoard.
+        callbacks: Further callbacks, called after the package's own have written the epoch's files.
         verbose: Verbosity of `keras.Model.fit`.
 
     Raises:
@@ -116,10 +116,10 @@ def train(
     history = load_state(folder, model, data)
 
     total = config.steps if config.rate_per == "step" else config.epochs
-    life = TerminateOnCollapse(examples)
+    collapse = TerminateOnCollapse(examples)
     end = EndOfEpoch(config, network, folder, validation, data, history)
     rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
-    own: list[keras.callbacks.Callback] = [rate, life, end]
+    own: list[keras.callbacks.Callback] = [rate, collapse, end]
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
     if len(history) < config.epochs:
@@ -136,14 +136,14 @@ def train(
     if validation and best.exists():
         with replaced(folder / SAMPLES) as temporary, without_sharing():
             save_samples(temporary, Segmenter(best), validation)
-    return TrainingResult(best, last, tuple(history), life.reason or end.stopped)
+    return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped)
 
 
 class EndOfEpoch(keras.callbacks.Callback):
     """Validates the network and writes the checkpoint after every epoch.
 
     Args:
-        config: The settings.
+        config: Settings of the training.
         network: Network that receives the weights to validate and save.
         folder: Folder of the training.
         validation: Volumes to segment.

@@ -20,7 +20,7 @@ def annotated_source(
     """Slices of a data set on disk.
 
     Args:
-        folder: In the challenge's layout, or else in that of BIDS.
+        folder: Data set in the challenge's layout or that of BIDS.
         split: File of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
             written there.
         raters: Use of several raters' masks, as in `load_slices`.

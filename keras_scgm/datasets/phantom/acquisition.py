@@ -175,9 +175,9 @@ def acquire(
         image: Drawn slice, [x, y].
         bias_field: Smooth field of unit variance on the same grid.
         spacing_mm: Pixel spacing of the drawn slice, mm.
-        scan: Settings.
+        scan: Settings of the acquisition.
         shape: Pixels of the result, of width `scan.grid_mm`, centred on the drawn slice.
-        rng: Noise.
+        rng: Random generator of the noise.
         phase_mm: Position of the middle of the result along both axes.
 
     Returns:

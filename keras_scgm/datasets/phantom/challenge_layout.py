@@ -33,13 +33,13 @@ def write_challenge_dataset(
     slice from 0 and vertebral level (1 is C1). The same arguments write the same bytes.
 
     Args:
-        folder: Made if missing.
+        folder: Folder of the files; it is made if missing.
         subjects_per_site: Subjects with masks, numbered from 01.
         seed: Any non-negative integer.
         raters: Masks per subject, numbered from 1.
         unlabelled_per_site: Further subjects without masks, numbered on.
         sites: Settings of the subjects of each site.
-        force: Replace the subjects that are in the folder, all of them.
+        force: Whether to replace all subjects in the folder.
 
     Returns:
         The paths of all images, in order.

@@ -66,7 +66,7 @@ def draw_slice(
         shape: Pixels along both axes, to the left and to the front.
         spacing_mm: Width of a pixel.
         pose: Position and rotation of the cord.
-        rng: Fine texture of tissues.
+        rng: Random generator of the fine texture of tissues.
 
     Returns:
         The drawing, on the given grid.

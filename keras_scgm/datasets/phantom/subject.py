@@ -115,10 +115,10 @@ class PhantomSubject:
     """A drawn subject. Images share one grid; axes run to the left, to the front and up.
 
     Attributes:
-        image: Float32 volume as scanned.
-        gray_matter: Float32 fraction of gray matter in every voxel, 0 to 1.
-        cord: Float32 fraction of cord.
-        mask: Uint8, 1 where gray matter fills more than half of the voxel.
+        image: Acquired volume, float32.
+        gray_matter: Fraction of gray matter in every voxel, 0 to 1, float32.
+        cord: Fraction of cord in every voxel, 0 to 1, float32.
+        mask: Binary mask, uint8, 1 where gray matter fills more than half of the voxel.
         levels: Vertebral level of every slice.
         config: Settings of the drawing.
         seed: Seed of the drawing.
@@ -133,13 +133,13 @@ class PhantomSubject:
     seed: int
 
     def raters(self, n: int = 4, *, white_matter: bool = False) -> list[nib.Nifti1Image]:
-        """Masks by n people who agree on the gray matter and not on its contour.
+        """Masks of n simulated raters who disagree at the contour of the gray matter only.
 
-        Every rater has a habit (generous or strict), a wandering hand (smooth) and single voxels of doubt.
+        Raters differ by a constant bias, a smooth deviation of the contour, and noise of single voxels.
 
         Args:
             n: Number of raters, at least 1.
-            white_matter: Mark the rest of the cord with 2, as the challenge does.
+            white_matter: Whether to mark the rest of the cord with 2, as in the challenge.
         """
         n, white_matter = checks.integer(1)("n", n), checks.flag("white_matter", white_matter)
         fraction = np.asarray(self.gray_matter.dataobj)
@@ -150,14 +150,14 @@ class PhantomSubject:
         for child in np.random.SeedSequence((self.seed, 77)).spawn(n):
             rng = np.random.default_rng(child)
             shape = (fraction.shape[0], fraction.shape[1])
-            habit, hand, doubt = rng.normal(0.0, 0.08), 0.22, 0.10
+            bias, smooth_std, noise_std = rng.normal(0.0, 0.08), 0.22, 0.10
             threshold = np.empty_like(soft)
             for z in range(soft.shape[2]):
                 knots = rng.standard_normal([int(m * self.config.spacing_mm / 1.5) + 4 for m in shape])
                 threshold[..., z] = (
-                    0.42 + habit + hand * spline_field(knots, shape, self.config.spacing_mm, 1.5)
+                    0.42 + bias + smooth_std * spline_field(knots, shape, self.config.spacing_mm, 1.5)
                 )
-            threshold += doubt * rng.standard_normal(soft.shape, dtype=np.float32)
+            threshold += noise_std * rng.standard_normal(soft.shape, dtype=np.float32)
             gray = soft > np.clip(threshold, 0.12, 0.8)
             labels = gray.astype(np.uint8)
             if white_matter:
