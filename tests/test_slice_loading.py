@@ -42,7 +42,7 @@ def test_mask_without_the_label_is_refused(tmp_path):
 
 
 def test_soft_mask_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"mask-r1.nii.gz: holds fractions, not labels; cut it at 0.5"):
+    with pytest.raises(InputError, match=r"mask-r1.nii.gz: holds fractions, not labels; binarize it at 0.5"):
         load_slices([annotated(tmp_path, blob() * np.float32(0.4))], SPEC)
 
 

@@ -178,7 +178,7 @@ def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray,
             values, _ = mask.read_slices(start, stop)
             marked = values[values != 0]
             if np.any(np.abs(marked - np.rint(marked)) > 0.01):
-                raise InputError(f"{path}: holds fractions, not labels; cut it at 0.5 and save it again")
+                raise InputError(f"{path}: holds fractions, not labels; binarize it at 0.5")
             found.update(int(value) for value in np.unique(np.rint(marked)))
             label[first : first + stop - start] = annotated.is_gray_matter(values)
         if not label.any():
