@@ -79,7 +79,7 @@ def train(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.training import Batches, all_devices, annotated_source, drawn_source
+    from keras_scgm.training import Batches, all_devices, annotated_source, synthetic_source
     from keras_scgm.training import train as train_network
 
     chosen = training_config(preset or ("synthetic" if data is None else "challenge"), spec)
@@ -104,7 +104,7 @@ def train(
     with all_devices() if everywhere else nullcontext():
         batches: Batches
         if data is None:
-            batches, validation = drawn_source(drawn, chosen.seed, chosen.window_px)
+            batches, validation = synthetic_source(drawn, chosen.seed, chosen.window_px)
         else:
             batches, validation = annotated_source(
                 data, split or own_split, raters, chosen.seed, chosen.window_px

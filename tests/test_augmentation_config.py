@@ -57,7 +57,7 @@ def test_elastic_of_the_challenge_preset_is_simards_formula():
         ),
     ],
 )
-def test_spec_errors(values, message):
+def test_settings_errors(values, message):
     with pytest.raises(ValueError, match=message):
         AugmentationConfig(**values)
     if not any(value != value for value in values.values()):

@@ -56,7 +56,7 @@ def test_pipeline_keeps_shapes_and_does_what_the_functions_do():
     np.testing.assert_array_equal(batch[1], mask)
 
 
-def test_spec_without_changes_is_the_identity():
+def test_settings_without_changes_is_the_identity():
     images, masks = slices_of(*SIZE), hard_masks(*SIZE)
     dataset = dataset_of(images, masks)
     assert augment(dataset, PRESETS["none"], seed=0) is dataset

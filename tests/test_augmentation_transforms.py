@@ -247,7 +247,7 @@ def test_low_resolution_keeps_flat_parts_and_loses_detail():
     assert changed[:, 8:-8].std() < 0.05
 
 
-def test_magnitudes_stay_within_the_spec():
+def test_magnitudes_stay_within_the_settings():
     config = replace(PRESETS["strong"], intensity_probability=1.0, inversion_probability=0.0)
     parameters = sample_parameters(config, (300, 6, 6, 2), seed=0)
     for name, low, high in (

@@ -7,7 +7,7 @@ import pytest
 from tiny_training import TINY
 
 from keras_scgm.datasets import AnnotatedSlices
-from keras_scgm.training import DrawnBatches, SliceBatches, TrainingConfig
+from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig
 
 
 def test_every_slice_is_shown_once_before_any_returns(drawn_slices: AnnotatedSlices) -> None:
@@ -19,7 +19,9 @@ def test_every_slice_is_shown_once_before_any_returns(drawn_slices: AnnotatedSli
 
 @pytest.mark.parametrize("kind", ["slices", "drawn"])
 def test_batches_depend_on_their_step_alone(drawn_slices: AnnotatedSlices, kind: str) -> None:
-    batches = SliceBatches(drawn_slices) if kind == "slices" else DrawnBatches(40, small_windows=((24, 1.0),))
+    batches = (
+        SliceBatches(drawn_slices) if kind == "slices" else SyntheticBatches(40, small_windows=((24, 1.0),))
+    )
     whole, rest = (list(batches.dataset(TINY, first_step=step).as_numpy_iterator()) for step in (0, 10))
     assert len(whole) == 12
     assert len(rest) == 2
@@ -29,10 +31,10 @@ def test_batches_depend_on_their_step_alone(drawn_slices: AnnotatedSlices, kind:
 
 
 def test_drawn_batches_end_with_whole_windows() -> None:
-    batches = DrawnBatches(40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
+    batches = SyntheticBatches(40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
     shapes = [batches.batch(TINY, step)[0].shape for step in range(TINY.steps)]
     assert shapes == [(8, 20, 20, 1)] * 9 + [(2, 40, 40, 1)] * 3
-    assert DrawnBatches(16).batch(TINY, 0)[0].shape == (2, 16, 16, 1)
+    assert SyntheticBatches(16).batch(TINY, 0)[0].shape == (2, 16, 16, 1)
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3, 8])
@@ -46,7 +48,7 @@ def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: 
     monkeypatch.setattr("keras_scgm.training.batches.draw_slices", note)
     config = TrainingConfig(epochs=1, steps_per_epoch=100, batch_size=4)
     for step in range(config.steps):
-        DrawnBatches().batch(config, step, shares)
+        SyntheticBatches().batch(config, step, shares)
     assert len({len(part) for part in drawn}) > 1
     assert all(len(part) % shares == 0 for part in drawn)
     numbers = [number for part in drawn for number in part]

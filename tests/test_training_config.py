@@ -19,7 +19,7 @@ def test_presets_are_the_papers_protocol() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_spec_survives_json(name: str) -> None:
+def test_settings_survives_json(name: str) -> None:
     config = replace(PRESETS[name], frozen_layers=("conv2d_1",), model_kwargs={"dilation_rates": (6, 12)})
     assert TrainingConfig.from_json(config.to_json()) == config
 
@@ -38,7 +38,7 @@ def test_spec_survives_json(name: str) -> None:
         ("seed", -1, r"seed must be an integer from 0 to 4294967295, received -1"),
     ],
 )
-def test_spec_refuses_bad_values(field: str, value: object, rule: str) -> None:
+def test_settings_refuses_bad_values(field: str, value: object, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         TrainingConfig(**{field: value})
 
@@ -46,6 +46,6 @@ def test_spec_refuses_bad_values(field: str, value: object, rule: str) -> None:
 @pytest.mark.parametrize(
     ("text", "rule"), [("[]", "must be a JSON object"), ('{"epoch": 3}', "unknown fields .*: epoch; known")]
 )
-def test_spec_refuses_other_json(text: str, rule: str) -> None:
+def test_settings_refuses_other_json(text: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         TrainingConfig.from_json(text)

@@ -21,7 +21,7 @@ from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import Batches, DrawnBatches, SliceBatches, TrainingConfig, train
+from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig, train
 
 SAVED = """
 import sys
@@ -112,9 +112,9 @@ def test_resumed_training_ends_the_same(drawn_slices: AnnotatedSlices, tmp_path:
 KILLED = """
 import sys
 from pathlib import Path
-from keras_scgm.training import DrawnBatches, TrainingConfig, train
+from keras_scgm.training import SyntheticBatches, TrainingConfig, train
 config = TrainingConfig.from_json(Path(sys.argv[1]).read_text())
-batches = DrawnBatches(48, small_windows=((32, 1.0),))
+batches = SyntheticBatches(48, small_windows=((32, 1.0),))
 train(config, batches, sys.argv[2], resume=True)
 """
 
@@ -178,7 +178,7 @@ def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices
         SliceBatches(drawn_slices), [], rf"its validation volumes were 1 \({image}\), now they are 0 \(\)"
     )
     refused(SliceBatches(drawn_slices), [one, two], rf"its validation volumes were 1 .* 2 \({image}, .*\)")
-    refused(DrawnBatches(48), [one], "its data were annotated slices, now they are drawn anatomy only.*")
+    refused(SyntheticBatches(48), [one], "its data were annotated slices, now they are drawn anatomy only.*")
     changed = replace(drawn_slices, images=drawn_slices.images[::-1])
     refused(SliceBatches(changed), [one], "its data were other annotated slices")
     # As another processor resamples.

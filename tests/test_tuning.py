@@ -24,7 +24,7 @@ from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import DrawnBatches, SliceBatches, TrainingConfig, TrainingResult
+from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, TrainingResult
 from keras_scgm.tuning import Trial, TuningConfig, oracle, search, tune
 
 # KerasTuner 1.4 locks its oracle by the name of the thread.
@@ -81,8 +81,8 @@ def test_search_is_checked_before_it_starts(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(InputError, match="drawn slices are not augmented"):
-        tune(SEARCH, TRAINING, DrawnBatches(), tmp_path, volumes)
+    with pytest.raises(InputError, match="synthetic slices are not augmented"):
+        tune(SEARCH, TRAINING, SyntheticBatches(), tmp_path, volumes)
     with pytest.raises(InputError, match="a search needs volumes for validation"):
         tune(SEARCH, TRAINING, batches, tmp_path, ())
     folding = replace(SEARCH, augmentation={"elastic_px": (0.0, 3.0)})
@@ -291,8 +291,8 @@ from keras_scgm.tuning import TuningConfig, tune
 data, folder = map(Path, sys.argv[1:3])
 volumes = find_challenge(data)
 tuning, training = (
-    spec.from_json((folder.parent / name).read_text())
-    for spec, name in ((TuningConfig, "tuning.json"), (TrainingConfig, "training.json"))
+    kind.from_json((folder.parent / name).read_text())
+    for kind, name in ((TuningConfig, "tuning.json"), (TrainingConfig, "training.json"))
 )
 tune(tuning, training, SliceBatches(load_slices(volumes, SliceConfig(window_px=64))), folder, volumes, resume=True)
 """
@@ -346,14 +346,14 @@ def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Pa
             process.kill()
     rows = _rows(tmp_path / "search")
     assert [row["status"] for row in rows] == ["COMPLETED"] * 4
-    specs = [
+    configs = [
         TrainingConfig.from_json(path.read_text())
         for path in sorted((tmp_path / "search" / "trials").glob("trial_*/spec.json"))
     ]
-    assert specs[0] == TRAINING
+    assert configs[0] == TRAINING
     np.testing.assert_array_equal(
         [float(row["rotation_degrees"]) for row in rows],
-        [config.augmentation.rotation_degrees for config in specs],
+        [config.augmentation.rotation_degrees for config in configs],
     )
 
 

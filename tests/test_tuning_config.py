@@ -8,7 +8,7 @@ from keras_scgm.tuning import OPTIONAL_RANGES, TuningConfig
 
 
 @pytest.mark.parametrize("also", [{}, dict(OPTIONAL_RANGES)])
-def test_spec_survives_json(also: dict[str, Any]) -> None:
+def test_settings_survives_json(also: dict[str, Any]) -> None:
     config = TuningConfig("bayesian", 7, 3, **also)
     assert TuningConfig.from_json(config.to_json()) == config
 
@@ -41,7 +41,7 @@ def test_spec_survives_json(also: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_spec_refuses_bad_values(field: str, value: Any, rule: str) -> None:
+def test_settings_refuses_bad_values(field: str, value: Any, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         TuningConfig(**{field: value})
 
@@ -49,6 +49,6 @@ def test_spec_refuses_bad_values(field: str, value: Any, rule: str) -> None:
 @pytest.mark.parametrize(
     ("text", "rule"), [("[]", "must be a JSON object"), ('{"trial": 3}', "unknown fields .*: trial; known")]
 )
-def test_spec_refuses_other_json(text: str, rule: str) -> None:
+def test_settings_refuses_other_json(text: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         TuningConfig.from_json(text)

@@ -95,8 +95,8 @@ class SliceBatches:
 
 
 @dataclass(frozen=True)
-class DrawnBatches:
-    """Batches of drawn slices; no slice is used twice.
+class SyntheticBatches:
+    """Batches of synthetic slices; no slice is used twice.
 
     Most batches are small windows around the cord, which cost less; the last part of the training sees only
     the windows of inference, because the pooled features and the z-score depend on all of a window. A batch

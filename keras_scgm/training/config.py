@@ -39,7 +39,7 @@ class TrainingConfig(JsonConfig):
             paper.
         ema_momentum: Momentum of the running average of the weights, which is then what is validated and saved;
             0 takes the weights as they are.
-        augmentation: Augmentation of the slices; not applied to drawn slices.
+        augmentation: Augmentation of the slices; not applied to synthetic slices.
         seed: Seed of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
         mixed_precision: Whether to compute in bfloat16, which is faster on GPUs and processors that multiply it, and
             much slower on others.
@@ -168,7 +168,7 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
 """Settings by name.
 
 "challenge" and "exvivo" are the paper's two protocols (3.4.1 to 3.4.3). "quick" shows in 20 minutes on one CPU core
-whether data can be learned from. "synthetic" learns from drawn slices, which never repeat: it needs neither
+whether data can be learned from. "synthetic" learns from synthetic slices, which never repeat: it needs neither
 augmentation nor dropout. Its batch normalization averages longer than the paper's, whose moving statistics follow
 the last batch.
 """

@@ -74,7 +74,7 @@ def train(
 
     Args:
         config: Settings of the training.
-        batches: The data, `SliceBatches` or `DrawnBatches`.
+        batches: The data, `SliceBatches` or `SyntheticBatches`.
         folder: Folder of the results; it is made if missing.
         validation: Volumes that are segmented whole after every epoch.
         resume: Whether to continue the training in the folder, if there is one.
@@ -86,7 +86,7 @@ def train(
         keras_scgm.errors.InputError: The folder, the weights or the volumes cannot be used.
     """
     checks.instance(TrainingConfig, "a TrainingConfig")("config", config)
-    checks.instance(Batches, "SliceBatches or DrawnBatches")("batches", batches)
+    checks.instance(Batches, "SliceBatches or SyntheticBatches")("batches", batches)
     resume, tensorboard = checks.flag("resume", resume), checks.flag("tensorboard", tensorboard)
     validation = annotated_volumes("validation", validation)
     is_callback = checks.instance(keras.callbacks.Callback, "a Keras callback")

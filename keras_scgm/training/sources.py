@@ -1,4 +1,4 @@
-"""Batches and validation volumes of a training, from a data set or drawn."""
+"""Batches and validation volumes of a training, from a data set or synthetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.files import check_folder
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training.batches import DrawnBatches, SliceBatches
+from keras_scgm.training.batches import SliceBatches, SyntheticBatches
 
 
 def annotated_source(
@@ -46,19 +46,19 @@ def annotated_source(
     return SliceBatches(slices, what), parts.validation
 
 
-def drawn_source(
+def synthetic_source(
     folder: Path, seed: int = 0, window_px: int = 200
-) -> tuple[DrawnBatches, tuple[AnnotatedVolume, ...]]:
-    """Slices drawn while training, and one drawn subject of each site of the challenge for validation.
+) -> tuple[SyntheticBatches, tuple[AnnotatedVolume, ...]]:
+    """Slices drawn by the phantom while training, and one synthetic subject of each site of the challenge for validation.
 
     Args:
-        folder: Folder of the drawn subjects.
+        folder: Folder of the synthetic subjects.
         seed: Seed of the subjects.
         window_px: Window size in pixels, as in `TrainingConfig`.
     """
     folder = checks.path("folder", folder)
     write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1, force=True)
-    return DrawnBatches(window_px), tuple(find_challenge(folder))
+    return SyntheticBatches(window_px), tuple(find_challenge(folder))
 
 
 def _check_in_folder(parts: Split, split: Path, folder: Path) -> None:

@@ -11,7 +11,7 @@ from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
-from keras_scgm.training import Batches, DrawnBatches, TrainingConfig
+from keras_scgm.training import Batches, SyntheticBatches, TrainingConfig
 from keras_scgm.tuning.config import TuningConfig
 from keras_scgm.tuning.oracle import process_role, run_trials
 from keras_scgm.tuning.results import TuningResult
@@ -65,8 +65,8 @@ def tune(
     validation = annotated_volumes("validation", validation)
     role = process_role()
     _check_packages(tuning)
-    if isinstance(batches, DrawnBatches):
-        raise InputError("drawn slices are not augmented; search with slices of annotated volumes")
+    if isinstance(batches, SyntheticBatches):
+        raise InputError("synthetic slices are not augmented; search with slices of annotated volumes")
     if not validation:
         raise InputError("a search needs volumes for validation")
     check_volumes(validation)
