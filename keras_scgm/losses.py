@@ -59,12 +59,19 @@ class DiceLoss(keras.losses.Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of masks and probabilities, both (batch, height, width, classes)."""
-        _check_weights(self, sample_weight)
+        if sample_weight is not None and not self.per_sample:
+            raise InputError(
+                f"{self.name} over a whole batch is one number that sample_weight cannot weigh; "
+                "use per_sample=True or leave sample_weight and class_weight out"
+            )
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         _check_shapes(y_true, y_pred)
-        return _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
+        axes = _axes(y_true, self.per_sample)
+        overlap = ops.sum(y_true * y_pred, axis=axes)
+        total = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
+        return -(2 * overlap + self.epsilon) / (total + self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -76,7 +83,7 @@ class DiceLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
-class DiceCrossEntropyLoss(keras.losses.Loss):
+class DiceCrossEntropyLoss(DiceLoss):
     """Weighted sum of `DiceLoss` and the binary cross-entropy averaged over pixels and classes.
 
     Not in the paper, which trains on Dice alone; the cross-entropy keeps a gradient where Dice saturates.
@@ -112,54 +119,27 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
         name: str | None = "dice_cross_entropy_loss",
         dtype: Any = "float32",
     ) -> None:
-        checks.optional(checks.text)("reduction", reduction)
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(epsilon, per_sample, reduction, name, dtype)
         self.dice_weight = checks.number(0)("dice_weight", dice_weight)
         self.cross_entropy_weight = checks.number(0)("cross_entropy_weight", cross_entropy_weight)
         if not (self.dice_weight or self.cross_entropy_weight):
             raise InputError("dice_weight and cross_entropy_weight must not both be 0, received 0 and 0")
-        self.epsilon = checks.number(above=0)("epsilon", epsilon)
-        self.per_sample = checks.flag("per_sample", per_sample)
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The loss of masks and probabilities, both (batch, height, width, classes)."""
-        _check_weights(self, sample_weight)
-        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        _check_shapes(y_true, y_pred)
-        dice = _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
+        dice = super().call(y_true, y_pred)
         cross_entropy = ops.mean(ops.binary_crossentropy(y_true, y_pred), axis=_axes(y_true, self.per_sample))
         return self.dice_weight * dice + self.cross_entropy_weight * cross_entropy
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "dtype": self.dtype,
             "dice_weight": self.dice_weight,
             "cross_entropy_weight": self.cross_entropy_weight,
-            "epsilon": self.epsilon,
-            "per_sample": self.per_sample,
         }
-
-
-def _negative_dice(y_true: Any, y_pred: Any, epsilon: float, per_sample: bool) -> Any:
-    axes = _axes(y_true, per_sample)
-    overlap = ops.sum(y_true * y_pred, axis=axes)
-    total = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
-    return -(2 * overlap + epsilon) / (total + epsilon)
 
 
 def _axes(y_true: Any, per_sample: bool) -> tuple[int, ...]:
     return tuple(range(int(per_sample), len(y_true.shape)))
-
-
-def _check_weights(loss: DiceLoss | DiceCrossEntropyLoss, sample_weight: Any) -> None:
-    if sample_weight is not None and not loss.per_sample:
-        raise InputError(
-            f"{loss.name} over a whole batch is one number that sample_weight cannot weigh; "
-            "use per_sample=True or leave sample_weight and class_weight out"
-        )
 
 
 def _check_shapes(y_true: Any, y_pred: Any) -> None:

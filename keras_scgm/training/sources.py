@@ -49,7 +49,7 @@ def annotated_source(
 def synthetic_source(
     folder: Path, seed: int = 0, window_px: int = 200
 ) -> tuple[SyntheticBatches, tuple[AnnotatedVolume, ...]]:
-    """Slices drawn by the phantom while training, and one synthetic subject of each site of the challenge for validation.
+    """Slices drawn while training, and one synthetic subject of each site of the challenge for validation.
 
     Args:
         folder: Folder of the synthetic subjects.
