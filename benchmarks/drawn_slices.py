@@ -1,4 +1,4 @@
-"""Networks on slices as the bundled weights learned from, never seen, and on harder ones. No volumes, no cord search.
+"""DSC of networks on unseen drawn slices, of the training's domain and of a harder one, without volumes or cord search.
 
     python benchmarks/drawn_slices.py --weights synthetic synthetic_unet
 

@@ -1,4 +1,4 @@
-"""Networks on whole drawn subjects of the challenge's four sites, against the truth, the raters, and both.
+"""DSC of networks on whole drawn subjects of the challenge's four sites, against the truth and the raters.
 
     python benchmarks/drawn_subjects.py --weights run/best.weights.h5 synthetic
 

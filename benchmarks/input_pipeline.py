@@ -1,4 +1,4 @@
-"""Does the augmentation hold back training? Slices per second of both, measured in one run.
+"""Whether the augmentation limits the speed of training: slices per second of both, measured in one run.
 
 Training steps are those of the paper: DilatedGMNet, Dice loss, Adam, batches of 11 slices of 200x200. They
 are timed with a batch that lies ready, then with batches from the augmented pipeline, which shares the

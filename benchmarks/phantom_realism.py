@@ -1,4 +1,4 @@
-"""Drawn beside real images: slices, brightness, and contrast and noise of gray against white matter.
+"""Drawn images compared with real ones: slices, brightness, contrast and noise of gray and white matter.
 
     python benchmarks/phantom_realism.py --volume t2s.nii.gz t2s_gmseg_manual.nii.gz --output realism.png
 

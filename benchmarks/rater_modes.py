@@ -1,7 +1,8 @@
-"""What it matters how several raters' masks are used (paper 3.4.2), on drawn subjects.
+"""Effect of the use of several raters' masks on training (paper 3.4.2), on drawn subjects.
 
 The same small network is trained once for each way and seed, and scored on whole volumes of held-out subjects
-against every rater. The phantom's raters disagree as people do: by habit, by a wandering hand, by doubt.
+against every rater. The phantom's raters differ by a constant bias, a smooth deviation of the
+contour, and noise of single voxels.
 
     python benchmarks/rater_modes.py --output raters/
 """

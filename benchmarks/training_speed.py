@@ -1,4 +1,4 @@
-"""How much faster than a plain Keras model does the package train? Steps of the same batch, taking turns.
+"""Training speed of the package compared with a plain Keras model, in alternating steps on the same batch.
 
 A step of the paper's protocol (Adam, Dice loss, batch of 11 slices of 200 x 200, or --batch): the network as Keras
 compiles it (with XLA, and without), the copy that `keras_scgm.training` trains, and the same in bfloat16. All start

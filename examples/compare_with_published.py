@@ -7,7 +7,7 @@ you already have and beside the numbers that the paper printed. One volume:
         --weights challenge --weights large --mask sct=cord_sct.nii.gz --output compared/
 
 Several raters' masks may be given (--manual once for each). The output has every table as CSV and LaTeX. For
-folders, use `keras-scgm segment` and `keras-scgm evaluate --published`. Without an image, a drawn cord takes its
+folders, use `keras-scgm segment` and `keras-scgm evaluate --published`. Without an image, a synthetic cord takes its
 place.
 """
 
@@ -27,7 +27,7 @@ from keras_scgm.models import load_network
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", type=Path, help="NIfTI file; a drawn cord if not given")
+    parser.add_argument("--image", type=Path, help="NIfTI file; a synthetic cord if not given")
     parser.add_argument("--manual", type=Path, action="append", help="its gray matter; once per rater")
     parser.add_argument("--weights", action="append", help="known name or file; repeat to compare")
     parser.add_argument("--mask", action="append", default=[], help="NAME=FILE of a further mask; repeat")

@@ -8,7 +8,7 @@ seeds tell how far chance goes.
     python examples/few_labels.py --image cord.nii.gz --mask cord_gm.nii.gz --weights challenge
 
 The mask must be drawn on all slices here, because the others are what the result is measured on. Without an
-image, a drawn cord takes its place.
+image, a synthetic cord takes its place.
 """
 
 import argparse
@@ -67,7 +67,7 @@ FROM_SCRATCH = TrainingConfig(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image", type=Path, help="NIfTI file; a drawn cord if not given")
+    parser.add_argument("--image", type=Path, help="NIfTI file; a synthetic cord if not given")
     parser.add_argument("--mask", type=Path, help="its gray matter, on all slices")
     parser.add_argument("--weights", help="known name or file; by default the package's own choice")
     parser.add_argument("--labelled", type=int, default=4, help="slices to train on")

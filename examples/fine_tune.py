@@ -6,7 +6,7 @@ on many images see edges and textures, which are the same in yours; only the res
     python examples/fine_tune.py --data my_study --weights challenge --frozen-stages 2 --output tuned
 
 The data are in the challenge's layout, or in that of BIDS with masks under derivatives/labels. Without data,
-drawn subjects take their place.
+synthetic subjects take their place.
 """
 
 import argparse
@@ -44,7 +44,9 @@ SPEC = TrainingConfig(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of images and masks; drawn subjects if not given")
+    parser.add_argument(
+        "--data", type=Path, help="folder of images and masks; synthetic subjects if not given"
+    )
     parser.add_argument("--weights", help="known name or file; by default the package's own choice")
     parser.add_argument("--frozen-stages", type=int, default=2, choices=range(len(STAGES) + 1))
     parser.add_argument("--output", type=Path, help="folder that keeps the weights and the log")

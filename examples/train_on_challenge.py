@@ -6,7 +6,7 @@ the paper by the paper's protocol: two subjects of each site for validation, eac
     python examples/train_on_challenge.py --data challenge/training --output trained
 
 The paper's 1000 epochs take days on a CPU. Interrupt the script at any time; the same command goes on from
-the last finished epoch. Without data, drawn subjects in the challenge's layout take their place.
+the last finished epoch. Without data, synthetic subjects in the challenge's layout take their place.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from keras_scgm.training import PRESETS, annotated_source, train
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the challenge; drawn subjects if not given")
+    parser.add_argument("--data", type=Path, help="folder of the challenge; synthetic subjects if not given")
     parser.add_argument("--output", type=Path, help="folder that keeps the weights and the log")
     parser.add_argument("--epochs", type=int, default=PRESETS["challenge"].epochs)
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")

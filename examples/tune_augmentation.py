@@ -7,7 +7,7 @@ You have labelled data and time: each trial is a whole training, judged on the v
 
 After a kill the same command goes on. To share the trials among processes, start it once with
 KERASTUNER_TUNER_ID=chief and once for each worker with another name, all with KERASTUNER_ORACLE_IP=127.0.0.1
-and KERASTUNER_ORACLE_PORT=8000. Without data, drawn subjects take their place.
+and KERASTUNER_ORACLE_PORT=8000. Without data, synthetic subjects take their place.
 """
 
 import argparse
@@ -31,7 +31,9 @@ TRAINING = TrainingConfig(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of images and masks; drawn subjects if not given")
+    parser.add_argument(
+        "--data", type=Path, help="folder of images and masks; synthetic subjects if not given"
+    )
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--output", type=Path, help="folder that keeps the table, picture and best settings")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")

@@ -1,4 +1,4 @@
-"""The paper's learning rate schedule, and an early end for trainings that have died."""
+"""The paper's learning rate schedule, and early termination of collapsed training runs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from keras_scgm.errors import InputError
 class PolyLearningRate(keras.callbacks.Callback):
     """Sets the "poly" learning rate, `initial_learning_rate * (1 - n / total) ** power`.
 
-    Reference: Perone et al. 2017, equation 4, where n is the epoch. From `total` on, the rate is 0. The
+    Reference: Perone et al. 2018, equation 4, where n is the epoch. From `total` on, the rate is 0. The
     callback keeps no state: n is the epoch's number, or the optimizer's own count of steps, so a training
     that resumes with `initial_epoch` and its optimizer goes on as if it had never stopped. The rate appears
     as "learning_rate" in the logs of each epoch.
 
     Args:
-        initial_learning_rate: rate at n = 0, positive.
-        total: number of epochs or of steps after which the rate is 0, at least 1.
-        power: the paper's p, positive.
+        initial_learning_rate: Rate at n = 0, positive.
+        total: Number of epochs or of steps after which the rate is 0, at least 1.
+        power: The paper's p, positive.
         per: "epoch" or "step", what n and `total` count.
 
     Raises:
-        InputError: an argument breaks its rule.
+        InputError: An argument breaks its rule.
 
     Example:
 
@@ -69,22 +69,22 @@ class PolyLearningRate(keras.callbacks.Callback):
 
 
 class TerminateOnCollapse(keras.callbacks.Callback):
-    """Stops a training that cannot recover, with one warning that says what died, when and where.
+    """Stops a training that cannot recover, with one warning that names the reason.
 
-    Dead is a loss that is not finite, found after each batch, or a network that finds nothing anywhere in
-    slices that do hold gray matter, found after each epoch. The Dice loss makes the second case likely: once
-    all probabilities saturate at 0, hardly any gradient is left.
+    A training has collapsed if the loss is not finite, which is checked after each batch, or if no probability
+    exceeds `floor` in slices that contain gray matter, which is checked after each epoch. The Dice loss makes the
+    second case likely: once all probabilities saturate at 0, hardly any gradient is left.
 
     Args:
-        images: (slice, height, width, channels), a few slices known to hold gray matter.
-        floor: a network whose probabilities all lie below it finds nothing.
-        patience: epochs in a row that must find nothing before the training stops, at least 1.
+        images: Slices that contain gray matter, (slice, height, width, channels).
+        floor: Lowest probability that counts as a detection.
+        patience: Number of consecutive epochs without a detection after which the training stops, at least 1.
 
     Attributes:
-        reason: the warning, or None while the network lives.
+        reason: The reason for stopping, or None.
 
     Raises:
-        InputError: an argument breaks its rule.
+        InputError: An argument breaks its rule.
     """
 
     def __init__(self, images: np.ndarray, floor: float = 1e-3, patience: int = 3) -> None:
@@ -99,11 +99,11 @@ class TerminateOnCollapse(keras.callbacks.Callback):
         self.patience = checks.integer(1)("patience", patience)
         self.reason: str | None = None
         self._epoch = 0
-        self._silent_epochs = 0
+        self._empty_epochs = 0
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.reason = None
-        self._silent_epochs = 0
+        self._empty_epochs = 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
@@ -125,14 +125,14 @@ class TerminateOnCollapse(keras.callbacks.Callback):
             return
         # Not `predict`, whose result is in several parts when several processes train together.
         highest = float(ops.max(self.model(self.images, training=False)))
-        self._silent_epochs = self._silent_epochs + 1 if highest < self.floor else 0
-        if self._silent_epochs == self.patience:
+        self._empty_epochs = self._empty_epochs + 1 if highest < self.floor else 0
+        if self._empty_epochs == self.patience:
             self._stop(
                 f"no probability reached {self.floor:g} in the last {self.patience} epochs up to epoch "
-                f"{epoch + 1} (highest {highest:.2g}) in {len(self.images)} slices that hold gray matter"
+                f"{epoch + 1} (highest {highest:.2g}) in {len(self.images)} slices that contain gray matter"
             )
 
     def _stop(self, reason: str) -> None:
         self.reason = reason
         self.model.stop_training = True
-        warnings.warn(f"training stopped, the network is dead: {reason}", RuntimeWarning, stacklevel=2)
+        warnings.warn(f"training stopped, the network has collapsed: {reason}", RuntimeWarning, stacklevel=2)

@@ -15,7 +15,7 @@ from keras_scgm.errors import InputError
 class DiceLoss(keras.losses.Loss):
     """Negative soft Dice coefficient of probabilities and masks.
 
-    Reference: Perone et al. 2017, equation 3, with its sign and both epsilons:
+    Reference: Perone et al. 2018, equation 3, with its sign and both epsilons:
     `-(2 * sum(p * r) + epsilon) / (sum(p) + sum(r) + epsilon)`. Values lie in [-1, 0]; -1 is a perfect
     prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in `dtype`
     whatever the network's precision: float16 ends at 65504, and a batch has more pixels.
@@ -26,15 +26,15 @@ class DiceLoss(keras.losses.Loss):
     loss, and Keras weighs and reduces them as usual.
 
     Args:
-        epsilon: positive; smooths the loss and decides the empty case. The published training used 1.
-        per_sample: whether to take the Dice of each sample instead of the whole batch.
-        reduction: of the per-sample losses: "sum_over_batch_size", "sum", "mean",
+        epsilon: Positive; smooths the loss and decides the empty case. The published training used 1.
+        per_sample: Whether Dice is computed per sample instead of over the whole batch.
+        reduction: Reduction of the per-sample losses: "sum_over_batch_size", "sum", "mean",
             "mean_with_sample_weight", "none" or None. It does not change the loss of a batch.
-        name: of the loss.
+        name: Name of the loss.
         dtype: Type of the computation, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Raises:
-        InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+        InputError: An argument breaks its rule; on calls, if the shapes differ or a weight is refused.
 
     Example:
 
@@ -59,12 +59,19 @@ class DiceLoss(keras.losses.Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The loss of masks and probabilities, both (batch, height, width, classes)."""
-        _check_weights(self, sample_weight)
+        if sample_weight is not None and not self.per_sample:
+            raise InputError(
+                f"{self.name} over a whole batch is one number that sample_weight cannot weigh; "
+                "use per_sample=True or leave sample_weight and class_weight out"
+            )
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         _check_shapes(y_true, y_pred)
-        return _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
+        axes = _axes(y_true, self.per_sample)
+        overlap = ops.sum(y_true * y_pred, axis=axes)
+        total = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
+        return -(2 * overlap + self.epsilon) / (total + self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -76,23 +83,23 @@ class DiceLoss(keras.losses.Loss):
 
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
-class DiceCrossEntropyLoss(keras.losses.Loss):
+class DiceCrossEntropyLoss(DiceLoss):
     """Weighted sum of `DiceLoss` and the binary cross-entropy averaged over pixels and classes.
 
     Not in the paper, which trains on Dice alone; the cross-entropy keeps a gradient where Dice saturates.
     Sample weights follow the rule of `DiceLoss`.
 
     Args:
-        dice_weight: of the Dice loss, at least 0.
-        cross_entropy_weight: of the cross-entropy, at least 0; not both may be 0.
-        epsilon: of the Dice loss.
-        per_sample: whether to take both losses of each sample instead of the whole batch.
-        reduction: of the per-sample losses, as in `DiceLoss`.
-        name: of the loss.
+        dice_weight: Weight of the Dice loss, at least 0.
+        cross_entropy_weight: Weight of the cross-entropy, at least 0; the two weights may not both be 0.
+        epsilon: Smoothing term of the Dice loss, positive.
+        per_sample: Whether both losses are computed per sample instead of over the whole batch.
+        reduction: Reduction of the per-sample losses, as in `DiceLoss`.
+        name: Name of the loss.
         dtype: Type of the computation, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Raises:
-        InputError: an argument breaks its rule; on calls, if the shapes differ or a weight is refused.
+        InputError: An argument breaks its rule; on calls, if the shapes differ or a weight is refused.
 
     Example:
 
@@ -112,54 +119,27 @@ class DiceCrossEntropyLoss(keras.losses.Loss):
         name: str | None = "dice_cross_entropy_loss",
         dtype: Any = "float32",
     ) -> None:
-        checks.optional(checks.text)("reduction", reduction)
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(epsilon, per_sample, reduction, name, dtype)
         self.dice_weight = checks.number(0)("dice_weight", dice_weight)
         self.cross_entropy_weight = checks.number(0)("cross_entropy_weight", cross_entropy_weight)
         if not (self.dice_weight or self.cross_entropy_weight):
             raise InputError("dice_weight and cross_entropy_weight must not both be 0, received 0 and 0")
-        self.epsilon = checks.number(above=0)("epsilon", epsilon)
-        self.per_sample = checks.flag("per_sample", per_sample)
-
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """The loss of masks and probabilities, both (batch, height, width, classes)."""
-        _check_weights(self, sample_weight)
-        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        _check_shapes(y_true, y_pred)
-        dice = _negative_dice(y_true, y_pred, self.epsilon, self.per_sample)
+        dice = super().call(y_true, y_pred)
         cross_entropy = ops.mean(ops.binary_crossentropy(y_true, y_pred), axis=_axes(y_true, self.per_sample))
         return self.dice_weight * dice + self.cross_entropy_weight * cross_entropy
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "dtype": self.dtype,
             "dice_weight": self.dice_weight,
             "cross_entropy_weight": self.cross_entropy_weight,
-            "epsilon": self.epsilon,
-            "per_sample": self.per_sample,
         }
-
-
-def _negative_dice(y_true: Any, y_pred: Any, epsilon: float, per_sample: bool) -> Any:
-    axes = _axes(y_true, per_sample)
-    overlap = ops.sum(y_true * y_pred, axis=axes)
-    total = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
-    return -(2 * overlap + epsilon) / (total + epsilon)
 
 
 def _axes(y_true: Any, per_sample: bool) -> tuple[int, ...]:
     return tuple(range(int(per_sample), len(y_true.shape)))
-
-
-def _check_weights(loss: DiceLoss | DiceCrossEntropyLoss, sample_weight: Any) -> None:
-    if sample_weight is not None and not loss.per_sample:
-        raise InputError(
-            f"{loss.name} over a whole batch is one number that sample_weight cannot weigh; "
-            "use per_sample=True or leave sample_weight and class_weight out"
-        )
 
 
 def _check_shapes(y_true: Any, y_pred: Any) -> None:

@@ -1,4 +1,4 @@
-"""Dice coefficients of slices, pooled over an epoch, to watch a training by.
+"""Dice coefficients of slices, pooled over an epoch, to monitor a training.
 
 They count the pixels of the network's windows; `keras_scgm.evaluation` measures whole volumes on their native
 grid.
@@ -23,7 +23,7 @@ class SoftDice(keras.metrics.Metric):
     masks nor predictions hold anything, the coefficient is NaN.
 
     Args:
-        name: of the metric.
+        name: Name of the metric.
         dtype: Type of the sums, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Example:
@@ -44,8 +44,8 @@ class SoftDice(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: masks (batch, height, width, classes), in [0, 1].
-            y_pred: probabilities of the same shape.
+            y_true: Masks (batch, height, width, classes), in [0, 1].
+            y_pred: Probabilities of the same shape.
             sample_weight: (batch,), multiplies what a slice adds to the sums.
         """
         y_true = ops.cast(y_true, self.dtype)
@@ -70,13 +70,13 @@ class SoftDice(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
 class HardDice(SoftDice):
-    """Dice coefficient of cut masks: `SoftDice` after both sides are compared with their thresholds.
+    """Dice coefficient of binary masks: `SoftDice` after both sides are binarized.
 
-    Soft masks are cut at one half.
+    Soft masks are binarized at 0.5.
 
     Args:
-        threshold: probabilities above it are gray matter, between 0 and 1.
-        name: of the metric.
+        threshold: Probabilities above it are gray matter, between 0 and 1.
+        name: Name of the metric.
         dtype: Type of the sums, a name or a `keras.DTypePolicy`; None takes `keras.config.floatx()`.
 
     Example:

@@ -13,7 +13,7 @@ def augment_preview(
     augmentation: Annotated[
         str, typer.Option(help="Name of a preset, or a JSON file of settings.")
     ] = "paper_challenge",
-    image: Annotated[Path | None, typer.Option(help="NIfTI image; a drawn cord if not given.")] = None,
+    image: Annotated[Path | None, typer.Option(help="NIfTI image; a synthetic cord if not given.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Its gray matter mask.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same variations.")] = 0,
 ) -> None:

@@ -35,7 +35,7 @@ def calibrate(
     import_keras_scgm()
     from keras_scgm.calibration import calibrate as choose
     from keras_scgm.calibration import write_calibration
-    from keras_scgm.datasets import Split, find_volumes
+    from keras_scgm.datasets import Split, find_dataset
     from keras_scgm.errors import InputError
     from keras_scgm.files import check_writable
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
@@ -45,7 +45,7 @@ def calibrate(
     if (output / "calibration.png").exists() and not force:
         raise InputError(f"{output / 'calibration.png'}: exists; replace it with --force")
     check_writable(output)
-    volumes = Split.read(split).validation if split else tuple(find_volumes(data))  # type: ignore[arg-type]
+    volumes = Split.read(split).validation if split else tuple(find_dataset(data))  # type: ignore[arg-type]
     chosen = weights or DEFAULT_WEIGHTS
     result = choose(chosen, volumes, objective)  # type: ignore[arg-type]
     path = write_calibration(result, chosen, output)

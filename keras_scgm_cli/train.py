@@ -1,11 +1,11 @@
-"""`keras-scgm train`: a network trained by the paper's protocol, on annotated or drawn slices."""
+"""`keras-scgm train`: a network trained by the paper's protocol, on annotated or synthetic slices."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,6 +13,9 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
     from keras_scgm.training import TrainingConfig
+    from keras_scgm.tuning import TuningConfig
+
+    Config = TypeVar("Config", TrainingConfig, TuningConfig)
 
 
 def train(
@@ -20,7 +23,9 @@ def train(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--data", "-d", help="Folder in the challenge's or the BIDS layout; without it slices are drawn."
+            "--data",
+            "-d",
+            help="Folder in the challenge's or the BIDS layout; without it, slices are synthetic.",
         ),
     ] = None,
     preset: Annotated[
@@ -68,16 +73,16 @@ def train(
 ) -> None:
     """Train a network.
 
-    The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, samples.png (what
-    the best weights find, beside the raters), spec.json and state.npz, from which --resume goes on after a
+    The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, samples.png (masks of
+    the best weights beside those of the raters), spec.json and state.npz, from which --resume goes on after a
     kill. Interrupt it at any time: the epochs that were finished are kept.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.training import Batches, all_devices, annotated_source, drawn_source
+    from keras_scgm.training import Batches, all_devices, annotated_source, synthetic_source
     from keras_scgm.training import train as train_network
 
-    chosen = _chosen_config(preset or ("synthetic" if data is None else "challenge"), spec)
+    chosen = training_config(preset or ("synthetic" if data is None else "challenge"), spec)
     changes: dict[str, Any] = {
         "architecture": architecture,
         "initial_weights": weights,
@@ -94,12 +99,12 @@ def train(
         raise InputError(f"{own_split}: the training is one on annotated volumes; give them with --data")
     if data is not None and drawn.exists():
         raise InputError(
-            f"{drawn}: the training is one on drawn slices; leave out --data, or choose another folder"
+            f"{drawn}: the training is one on synthetic slices; leave out --data, or choose another folder"
         )
     with all_devices() if everywhere else nullcontext():
         batches: Batches
         if data is None:
-            batches, validation = drawn_source(drawn, chosen.seed, chosen.window_px)
+            batches, validation = synthetic_source(drawn, chosen.seed, chosen.window_px)
         else:
             batches, validation = annotated_source(
                 data, split or own_split, raters, chosen.seed, chosen.window_px
@@ -116,15 +121,23 @@ def train(
     typer.echo(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
-def _chosen_config(preset: str, path: Path | None) -> TrainingConfig:
+def training_config(preset: str, path: Path | None) -> TrainingConfig:
+    """The settings in a file, or else those of a preset."""
     from keras_scgm.errors import InputError
     from keras_scgm.training import PRESETS, TrainingConfig
 
-    if path is None:
-        if preset not in PRESETS:
-            raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-        return PRESETS[preset]
+    if path is not None:
+        return read_config(TrainingConfig, path)
+    if preset not in PRESETS:
+        raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    return PRESETS[preset]
+
+
+def read_config(kind: type[Config], path: Path) -> Config:
+    """The settings in a JSON file."""
+    from keras_scgm.errors import InputError
+
     try:
-        return TrainingConfig.from_json(path.read_text(encoding="utf-8"))
+        return kind.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: {error}") from error

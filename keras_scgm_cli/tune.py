@@ -1,20 +1,18 @@
-"""`keras-scgm tune`: a search for a better augmentation by whole trainings."""
+"""`keras-scgm tune`: search for better augmentation settings, by complete training runs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keras_scgm_cli.stderr import import_keras_scgm
+from keras_scgm_cli.train import read_config, training_config
 
 if TYPE_CHECKING:
-    from keras_scgm.training import TrainingConfig
     from keras_scgm.tuning import TuningConfig
-
-    Spec = TypeVar("Spec", TrainingConfig, TuningConfig)
 
 
 def tune(
@@ -55,7 +53,7 @@ def tune(
 
     changes: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps}
     training = replace(
-        _training(preset, spec), **{name: value for name, value in changes.items() if value is not None}
+        training_config(preset, spec), **{name: value for name, value in changes.items() if value is not None}
     )
     tuning = _tuning(strategy, trials, also or [], seed, ranges)
     batches, validation = annotated_source(
@@ -74,32 +72,12 @@ def tune(
     )
 
 
-def _training(preset: str, path: Path | None) -> TrainingConfig:
-    from keras_scgm.errors import InputError
-    from keras_scgm.training import PRESETS, TrainingConfig
-
-    if path is not None:
-        return _read(TrainingConfig, path)
-    if preset not in PRESETS:
-        raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
-    return PRESETS[preset]
-
-
 def _tuning(strategy: Any, trials: int, also: list[str], seed: int, path: Path | None) -> TuningConfig:
     from keras_scgm.errors import InputError
     from keras_scgm.tuning import OPTIONAL_RANGES, TuningConfig
 
     if path is not None:
-        return _read(TuningConfig, path)
+        return read_config(TuningConfig, path)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
         raise InputError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
     return TuningConfig(strategy, trials, seed, **{name: OPTIONAL_RANGES[name] for name in also})
-
-
-def _read(kind: type[Spec], path: Path) -> Spec:
-    from keras_scgm.errors import InputError
-
-    try:
-        return kind.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,10 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
+from annotated_data import SITES
 
-from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.datasets import AnnotatedSlices
+from keras_scgm.datasets.phantom import PhantomConfig, draw_slices, draw_subject, write_challenge_dataset
 from keras_scgm_cli.main import main
 
 
@@ -96,3 +99,34 @@ def blob_image() -> Callable[..., nib.Nifti1Image]:
         return nib.Nifti1Image(data.astype(np.float32), affine)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three sites, each with three subjects of four raters and one without labels."""
+    folder = tmp_path_factory.mktemp("challenge")
+    write_challenge_dataset(folder, subjects_per_site=3, seed=1, unlabelled_per_site=1, sites=SITES)
+    return folder
+
+
+@pytest.fixture
+def challenge(written: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(written, tmp_path / "challenge"))
+
+
+@pytest.fixture(scope="session")
+def drawn_slices() -> AnnotatedSlices:
+    images, masks = draw_slices(5, seed=1, size=48)
+    images = (images - images.mean()) / images.std()
+    numbers = np.arange(5)
+    return AnnotatedSlices(
+        images[..., None],
+        masks[..., None],
+        0 * numbers,
+        0 * numbers,
+        numbers,
+        raters="all",
+        seed=0,
+        warnings=(),
+    )

@@ -92,7 +92,7 @@ def test_loss_that_is_not_a_number_stops_and_names_the_weights():
     slices = SLICES.copy()
     slices[2:4] = np.nan
     watch = TerminateOnCollapse(SLICES)
-    message = r"dead: the loss is nan in epoch 1, batch 2; 2 weights are not finite, first .*only/kernel"
+    message = r"collapsed: the loss is nan in epoch 1, batch 2; 2 weights are not finite, first .*only/kernel"
     with pytest.warns(RuntimeWarning, match=message) as caught:
         history = fit(network(), watch, slices=slices, epochs=3)
     (warning,) = (each for each in caught if each.category is RuntimeWarning)
@@ -103,9 +103,7 @@ def test_loss_that_is_not_a_number_stops_and_names_the_weights():
 def test_network_that_finds_nothing_stops_after_its_patience():
     watch = TerminateOnCollapse(SLICES, patience=2)
     model = network(bias=keras.initializers.Constant(-50.0))
-    message = (
-        r"dead: no probability reached 0.001 in the last 2 epochs up to epoch 3 \(highest .*\) in 6 slices"
-    )
+    message = r"collapsed: no probability reached 0.001 in the last 2 epochs up to epoch 3 \(highest .*\) in 6 slices"
     with pytest.warns(RuntimeWarning, match=message):
         history = fit(model, watch, epochs=9, initial_epoch=1)
     assert history.epoch == [1, 2]

@@ -57,7 +57,7 @@ from keras_scgm.models import binarize_predictions, load_model, load_network, pr
 from keras_scgm.morphometry import cross_sections
 from keras_scgm.pretrained import WeightsCard, resolve_weights, weights_card
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import DrawnBatches, SliceBatches, TrainingConfig, annotated_source, train
+from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, annotated_source, train
 from keras_scgm.tuning import TuningConfig, tune
 
 NO_NUMBERS = (
@@ -469,7 +469,7 @@ CASES = [
         file_format=(*NO_TEXTS, "pickle"),
     ),
     *config_cases(
-        DrawnBatches,
+        SyntheticBatches,
         {},
         window_px=INTEGERS,
         domain=(*NO_OBJECTS, None),
@@ -482,7 +482,7 @@ CASES = [
     *config_cases(SliceBatches, {}, slices=(*NO_OBJECTS, None)),
     *config_cases(
         train,
-        {"config": TrainingConfig(), "batches": DrawnBatches(), "folder": "/dev/null/none"},
+        {"config": TrainingConfig(), "batches": SyntheticBatches(), "folder": "/dev/null/none"},
         config=(*NO_OBJECTS, None),
         batches=(*NO_OBJECTS, None),
         folder=NO_PATHS,
@@ -496,7 +496,7 @@ CASES = [
         {
             "tuning": TuningConfig(),
             "training": TrainingConfig(),
-            "batches": DrawnBatches(),
+            "batches": SyntheticBatches(),
             "folder": "/dev/null/none",
             "validation": [AnnotatedVolume(**ANNOTATED)],
         },

@@ -1,7 +1,6 @@
 """Both networks through one contract, their size and reach, and the published outputs."""
 
 import importlib.util
-import inspect
 import os
 import subprocess
 import sys
@@ -278,122 +277,6 @@ def test_named_weights_without_top_ignore_classes(reference, monkeypatch):
     np.testing.assert_array_equal(
         model.get_layer("amort").get_weights()[0], whole.get_layer("amort").get_weights()[0]
     )
-
-
-@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
-def test_arguments_are_those_of_keras_applications(build):
-    ours = list(inspect.signature(build).parameters.values())
-    theirs = inspect.signature(keras.applications.ResNet50).parameters
-    assert [one.name for one in ours[:8]] == list(theirs)
-    assert {one.kind for one in ours[8:]} == {inspect.Parameter.KEYWORD_ONLY}
-    assert ours[0].default is True
-    assert {ours[index].default for index in (1, 2, 3, 4)} == {None}
-
-
-@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("challenge",), "include_top must be True or False, received 'challenge'; .* weights='challenge'"),
-        (((64, 64, 1),), r"include_top must be True or False, .*: input_shape=\(64, 64, 1\)"),
-        ((True, None, None, None, "avg"), "pooling='avg' needs include_top=False"),
-        ((False, None, None, None, "mean"), "pooling must be one of avg, max, received 'mean'"),
-        ((True, None, None, None, None, 1, "softmax"), "of one class is 1 everywhere"),
-        (
-            (True, None, keras.Input((8, 8))),
-            r"input_tensor must be of floats, \(batch, height, width, channels\)",
-        ),
-        ((True, None, np.zeros((1, 8, 8, 1))), r"input_tensor must be a Keras tensor, such as keras\.Input"),
-        (
-            (True, None, keras.Input((8, 8, 1)), (16, 16, 1)),
-            r"input_shape must be that of input_tensor, \(8, 8, 1\), .* received \(16, 16, 1\)",
-        ),
-    ],
-)
-def test_mistakes_in_the_manner_of_keras_applications(build, arguments, message):
-    with pytest.raises(InputError, match=message):
-        build(*arguments)
-
-
-def test_unet_size_divisor_of_a_tensor():
-    with pytest.raises(
-        InputError, match=r"shape of input_tensor must be .* multiples of 8, received \(12, 8, 1\)"
-    ):
-        UNet(input_tensor=keras.Input((12, 8, 1)))
-
-
-@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
-def test_several_classes_stay_independent_and_warn(build):
-    with pytest.warns(FutureWarning, match="classes=2 .* gave 'softmax' before") as caught:
-        model = build(filters=2, classes=2)
-    assert caught[0].filename == __file__
-    assert model.get_layer("predictions").activation is keras.activations.sigmoid
-    quiet = build(filters=2, classes=2, classifier_activation=keras.activations.sigmoid)
-    assert quiet.get_layer("predictions").activation is keras.activations.sigmoid
-
-
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        (
-            {"input_shape": (None, None, 3)},
-            r"needs channels=1, received 3; use weights=None, or input_tensor=.*",
-        ),
-        ({"classes": 3}, "needs classes=1, received 3; use include_top=False and an output layer .*"),
-    ],
-)
-@pytest.mark.parametrize(("build", "name"), [(DilatedGMNet, "synthetic"), (UNet, "synthetic_unet")])
-def test_pretrained_weights_say_what_to_do_about_other_channels_and_classes(build, name, argument, message):
-    with pytest.raises(InputError, match=f"weights='{name}' {message}"):
-        build(weights=name, **argument)
-
-
-@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
-def test_files_without_a_card_say_it_too(build, tmp_path):
-    whole, features = tmp_path / "whole.weights.h5", tmp_path / "features.weights.h5"
-    build(filters=2).save_weights(whole)
-    build(filters=2, include_top=False).save_weights(features)
-    with pytest.raises(InputError, match=r"has shapes .*; use weights=None, or input_tensor="):
-        build(filters=2, weights=whole, input_shape=(None, None, 3))
-    with pytest.raises(InputError, match=r"'predictions' has shapes .*; use include_top=False and an output"):
-        build(filters=2, weights=whole, classes=3, classifier_activation="softmax")
-    with pytest.raises(InputError, match=r"needs \(3, 3, 1, 4\) \(4,\)$"):
-        build(filters=4, weights=whole)
-    with pytest.raises(InputError, match=r"has no layer 'predictions', .*; use include_top=False"):
-        build(filters=2, weights=features)
-
-
-@pytest.mark.parametrize(("build", "features"), [(DilatedGMNet, 64), (UNet, 3)])
-def test_pooling_reduces_the_feature_maps(build, features):
-    maps = randomize(build(include_top=False, filters=3))
-    x = slices_of(16, 24)
-    expected = maps.predict(x, verbose=0)
-    for pooling, reduce in (("avg", np.mean), ("max", np.max)):
-        model = build(include_top=False, pooling=pooling, filters=3)
-        model.set_weights(maps.get_weights())
-        assert model.output_shape == (None, features)
-        assert model.layers[-1].name == f"{pooling}_pool"
-        np.testing.assert_allclose(model.predict(x, verbose=0), reduce(expected, axis=(1, 2)), atol=1e-5)
-
-
-@pytest.mark.parametrize(("build", "name"), [(DilatedGMNet, "synthetic"), (UNet, "synthetic_unet")])
-def test_weights_are_loaded_behind_an_input_tensor(build, name):
-    images = keras.Input((16, 24, 3), name="rgb")
-    gray = keras.layers.Conv2D(1, 1, use_bias=False, name="gray")(images)
-    model = build(weights=name, input_tensor=gray)
-    assert model.input is images
-    assert model.output_shape == (None, 16, 24, 1)
-    weights = np.array([0.5, 0.25, 0.25], "float32").reshape(1, 1, 3, 1)
-    model.get_layer("gray").set_weights([weights])
-    x = slices_of(16, 24, channels=3)
-    expected = build(weights=name).predict(x @ weights[0, 0], verbose=0)
-    np.testing.assert_allclose(model.predict(x, verbose=0), expected, atol=1e-5)
-
-
-def test_an_input_tensor_whose_layers_have_our_names_is_refused():
-    images = keras.layers.Conv2D(1, 1, name="conv2d_1")(keras.Input((16, 16, 3)))
-    with pytest.raises(InputError, match=r"input_tensor: the layers before it do not fit: .*conv2d_1"):
-        DilatedGMNet(filters=2, input_tensor=images)
 
 
 @pytest.mark.parametrize("name", ["synthetic", "synthetic_unet"])

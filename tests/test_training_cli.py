@@ -73,7 +73,7 @@ def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):
     (tmp_path / "drawn" / "validation").mkdir(parents=True)
     code, _, err = run("train", tmp_path / "drawn", "--data", data, "--spec", config, "--resume")
     assert (code, len(err.splitlines())) == (2, 1), err
-    assert "drawn/validation: the training is one on drawn slices; leave out --data" in err
+    assert "drawn/validation: the training is one on synthetic slices; leave out --data" in err
     assert sorted(out.iterdir()) == before
     assert run("train", out, "--data", data, "--spec", config, "--resume")[0] == 0
 

@@ -1,4 +1,4 @@
-"""Settings of the augmentation and the named ones."""
+"""Settings of the augmentation, and the presets."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ INTERPOLATIONS = ("nearest", "linear")
 
 @dataclass(frozen=True)
 class AugmentationConfig(JsonConfig):
-    """How far slices are changed at most; the defaults change nothing.
+    """Largest changes of the augmentation; the defaults change nothing.
 
     Each sample draws each change once. Magnitudes are uniform between the two signs of their field, factors
     log-uniform between 1 / (1 + field) and 1 + field, except where said otherwise. Intensities are counted
     in standard deviations of the z-scored volume.
 
     Args:
-        rotation_degrees: turn in the slice.
-        shift_px: shift along each axis, in pixels.
-        scaling: factor of magnification, less 1.
-        flip_left_right: chance of a flip of the right-left axis.
-        flip_front_back: chance of a flip of the posterior-anterior axis.
-        elastic_px: standard deviation of each component of the elastic displacement, in pixels; at most half
+        rotation_degrees: Turn in the slice.
+        shift_px: Shift along each axis, in pixels.
+        scaling: Factor of magnification, less 1.
+        flip_left_right: Chance of a flip of the right-left axis.
+        flip_front_back: Chance of a flip of the posterior-anterior axis.
+        elastic_px: Standard deviation of each component of the elastic displacement, in pixels; at most half
             its smoothness, beyond which the field folds. Simard et al. 2003 smooth uniform noise with a
             Gaussian and multiply by alpha: that is alpha / (2 * smoothness * sqrt(3 * pi)) here.
-        elastic_smoothness_px: standard deviation of that Gaussian, in pixels.
-        elastic_probability: chance that a sample is deformed elastically.
-        channel_shift: constant added to each channel.
-        noise: standard deviation of Gaussian noise, uniform from 0.
-        bias_field: standard deviation of the natural logarithm of a smooth multiplicative field, uniform
+        elastic_smoothness_px: Standard deviation of that Gaussian, in pixels.
+        elastic_probability: Chance that a sample is deformed elastically.
+        channel_shift: Constant added to each channel.
+        noise: Standard deviation of Gaussian noise, uniform from 0.
+        bias_field: Standard deviation of the natural logarithm of a smooth multiplicative field, uniform
             from 0.
-        bias_field_smoothness_px: standard deviation of the Gaussian that smooths it, in pixels.
-        gamma: exponent of the intensities, less 1; mean and standard deviation of the slice are kept.
-        contrast: factor of the distance to the slice's mean, less 1.
-        blur_px: standard deviation of a Gaussian blur, in pixels, uniform from 0.
-        low_resolution: pixels of a simulated coarser acquisition in pixels of the slice, uniform from 1.
-        inversion_probability: chance that dark and bright are exchanged.
-        intensity_probability: chance of each change from `channel_shift` to `low_resolution`.
+        bias_field_smoothness_px: Standard deviation of the Gaussian that smooths it, in pixels.
+        gamma: Exponent of the intensities, less 1; mean and standard deviation of the slice are kept.
+        contrast: Factor of the distance to the slice's mean, less 1.
+        blur_px: Standard deviation of a Gaussian blur, in pixels, uniform from 0.
+        low_resolution: Pixels of a simulated coarser acquisition in pixels of the slice, uniform from 1.
+        inversion_probability: Chance that dark and bright are exchanged.
+        intensity_probability: Chance of each change from `channel_shift` to `low_resolution`.
         mask_interpolation: "nearest" keeps hard masks hard, "linear" gives soft ones.
 
     Raises:
-        InputError: a field breaks its rule.
+        InputError: A field breaks its rule.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Random numbers that are functions of what they are for, not of what was drawn before.
+"""Counter-based random numbers: each depends on its purpose, not on the numbers drawn before.
 
 A number depends on (seed, step, sample, purpose, place) alone, so that samples can be computed in any order,
 in parallel and after a restart. The generator hashes counters, as in Salmon et al. 2011, "Parallel random
@@ -19,9 +19,9 @@ def sample_keys(seed: int, step: Any, count: Any) -> Any:
     """A key for each sample of a batch.
 
     Args:
-        seed: of the whole training, 0 to 2**32 - 1.
-        step: number of the batch, an integer or a scalar tensor.
-        count: samples in the batch.
+        seed: Seed of the training, 0 to 2**32 - 1.
+        step: Number of the batch, an integer or a scalar tensor.
+        count: Samples in the batch.
 
     Returns:
         int32 tensor (count,).

@@ -1,4 +1,4 @@
-"""The augmentation where training needs it: as a step of a tf.data pipeline, or as a layer."""
+"""The augmentation as a step of a tf.data pipeline, as a layer, and as a function of one batch."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def augment(
     counted over its whole length, and another pass gets other changes.
 
     Args:
-        dataset: of pairs (images, masks), (sample, height, width, channels) and (sample, height, width,
+        dataset: Pairs (images, masks), (sample, height, width, channels) and (sample, height, width,
             classes); height and width must be known.
-        config: the settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
-        first_step: number of the first batch; a resumed training passes the batches it has used.
+        first_step: Number of the first batch; a resumed training passes the batches it has used.
 
     Returns:
         A dataset of pairs of the same shapes.
 
     Raises:
-        InputError: an argument breaks its rule, or Keras does not run on TensorFlow.
+        InputError: An argument breaks its rule, or Keras does not run on TensorFlow.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(
@@ -76,14 +76,14 @@ class AugmentationLayer(keras.layers.Layer):
     `jit_compile=True`.
 
     Args:
-        config: the settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1; the same parameters as those of `augment` follow from it.
-        name: of the layer.
+        name: Name of the layer.
         kwargs: Other arguments of `keras.layers.Layer`, such as `dtype` and `trainable`. The computation is in
             float32 whatever the `dtype`.
 
     Raises:
-        InputError: an argument breaks its rule; on calls, if the shapes do not fit.
+        InputError: An argument breaks its rule; on calls, if the shapes do not fit.
     """
 
     def __init__(
@@ -122,17 +122,17 @@ def augment_batch(
     """The augmentation of one batch, with any Keras backend.
 
     Args:
-        images: float32 (sample, height, width, channels).
+        images: Slices (sample, height, width, channels), float32.
         masks: (sample, height, width, classes).
-        config: the settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
-        step: number of the batch; with the seed and the place in the batch it determines what happens.
+        step: Number of the batch; with the seed and the place in the batch it determines what happens.
 
     Returns:
         Tensors of the same shapes.
 
     Raises:
-        InputError: an argument breaks its rule, or the shapes do not fit.
+        InputError: An argument breaks its rule, or the shapes do not fit.
     """
     checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
     _check_shapes(*(getattr(array, "shape", ()) for array in (images, masks)))

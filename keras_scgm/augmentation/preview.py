@@ -1,4 +1,4 @@
-"""A picture of what an augmentation does."""
+"""A picture of slices before and after the augmentation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTOUR = "#ff4d5a"
 
 
 def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, seed: int, path: Path) -> None:
-    """Draws slices with the contours of their masks, and beside each what the augmentation makes of it.
+    """Draws slices with the contours of their masks, and augmented variations of each beside it.
 
     At most 4 slices, evenly spaced, in 6 variations: those of the first 6 batches of a training that has
     these slices in each. Anterior is up. All pictures of a row share the original's window of brightness, so
@@ -32,12 +32,12 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
         images: (slice, height, width, channels), right-left and posterior-anterior; the first channel is
             drawn.
         masks: (slice, height, width, classes), in [0, 1]; the first class is drawn.
-        config: the settings.
+        config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
         path: PNG file to write.
 
     Raises:
-        InputError: the shapes do not fit.
+        InputError: The shapes do not fit.
     """
     shapes = np.shape(images), np.shape(masks)
     if [len(shape) for shape in shapes] != [4, 4] or shapes[0][:3] != shapes[1][:3] or not shapes[0][0]:

@@ -21,7 +21,7 @@ from keras_scgm.augmentation.counters import normal, sample_keys, uniform
 
 
 class Parameters(NamedTuple):
-    """What is done to each sample of a batch; float32 tensors, None for a change that the settings leave out.
+    """Changes of each sample of a batch; float32 tensors, or None for a change that the settings leave out.
 
     Attributes:
         matrix: (sample, 2, 2), takes offsets from the middle of the new slice to those of the old.
@@ -51,13 +51,13 @@ class Parameters(NamedTuple):
 def sample_parameters(
     config: AugmentationConfig, shape: tuple[Any, int, int, int], seed: int, step: Any = 0
 ) -> Parameters:
-    """Draws what is to be done to a batch.
+    """Draws the parameters of a batch.
 
     Args:
-        config: the settings.
+        config: Settings of the augmentation.
         shape: (sample, height, width, channels) of the images.
-        seed: of the whole training, 0 to 2**32 - 1.
-        step: number of the batch. Parameters of a sample depend on the seed, the step, and the sample's
+        seed: Seed of the training, 0 to 2**32 - 1.
+        step: Number of the batch. Parameters of a sample depend on the seed, the step, and the sample's
             place in the batch alone.
 
     Returns:
@@ -110,9 +110,9 @@ def apply_geometric(
     Args:
         images: (sample, height, width, channels), axes 0 and 1 of a slice right-left and posterior-anterior.
         masks: (sample, height, width, classes).
-        parameters: drawn for the images' shape.
+        parameters: Result of `sample_parameters` for the images' shape.
         image_interpolation: "linear" or "nearest".
-        mask_interpolation: the same for masks.
+        mask_interpolation: The same for masks.
 
     Returns:
         Images and masks of the same shapes; of the same dtype if floating or "nearest", else float32.
@@ -136,7 +136,7 @@ def apply_intensity(images: Any, parameters: Parameters) -> Any:
 
     Args:
         images: (sample, height, width, channels), z-scored.
-        parameters: drawn for the images' shape.
+        parameters: Result of `sample_parameters` for the images' shape.
 
     Returns:
         Images of the same shape and dtype; computed in float32.
@@ -170,9 +170,9 @@ def smooth_field(keys: Any, purpose: str, size: tuple[int, int], smoothness_px: 
 
     Args:
         keys: (sample,), of `sample_keys`.
-        purpose: names the field; another purpose gives an independent field.
+        purpose: Name of the field; another name gives an independent field.
         size: (height, width).
-        smoothness_px: standard deviation of the Gaussian, in pixels.
+        smoothness_px: Standard deviation of the Gaussian, in pixels.
 
     Returns:
         float32 tensor (sample, height, width).

@@ -1,19 +1,13 @@
-"""Where annotated slices come from."""
+"""Data sets of images and masks: finding, checking and splitting them, and loading their slices."""
 
-from keras_scgm.datasets.annotated_volume import (
-    AnnotatedSlices,
-    AnnotatedVolume,
-    SliceSplit,
-    Split,
-    annotated_volumes,
-    check_volumes,
-    evenly_spaced_split,
-    load_slices,
-)
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
 from keras_scgm.datasets.bids import find_bids
-from keras_scgm.datasets.layouts import find_volumes
+from keras_scgm.datasets.header_checks import check_volumes
+from keras_scgm.datasets.layouts import find_dataset
 from keras_scgm.datasets.raters import RATER_MODES, smooth_contour
-from keras_scgm.datasets.scgm_challenge import find_challenge, paper_split
+from keras_scgm.datasets.scgm_challenge import find_challenge
+from keras_scgm.datasets.slice_loading import AnnotatedSlices, load_slices
+from keras_scgm.datasets.splits import SliceSplit, Split, evenly_spaced_split, paper_split
 
 __all__ = [
     "RATER_MODES",
@@ -26,7 +20,7 @@ __all__ = [
     "evenly_spaced_split",
     "find_bids",
     "find_challenge",
-    "find_volumes",
+    "find_dataset",
     "load_slices",
     "paper_split",
     "smooth_contour",

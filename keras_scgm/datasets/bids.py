@@ -22,16 +22,16 @@ def find_bids(
     several raters, in the order of their names.
 
     Args:
-        folder: root of the data set.
-        image_pattern: of file names, anywhere in the folder except under `derivatives`.
-        mask_pattern: of paths from the folder.
-        label_value: what marks gray matter in the masks; None takes everything that is not zero.
+        folder: Root of the data set.
+        image_pattern: Pattern of file names, anywhere in the folder except under `derivatives`.
+        mask_pattern: Pattern of paths relative to the folder.
+        label_value: Value of gray matter in the masks; None takes everything that is not zero.
 
     Returns:
         All images in the order of their names; those that are not labelled have no masks.
 
     Raises:
-        InputError: no image, no mask, an image name twice, or a mask without an image.
+        InputError: No image, no mask, an image name twice, or a mask without an image.
     """
     folder = checks.path("folder", folder)
     image_pattern, mask_pattern = (

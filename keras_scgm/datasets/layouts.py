@@ -1,4 +1,4 @@
-"""Data sets whose layout is told from their files."""
+"""Finds the volumes of a data set in any known layout, recognized by the names of the files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, find_challenge
 from keras_scgm.files import nifti_files
 
 
-def find_volumes(folder: str | Path) -> list[AnnotatedVolume]:
+def find_dataset(folder: str | Path) -> list[AnnotatedVolume]:
     """The volumes of a folder: in the challenge's layout if a file is named like its images, else in that of BIDS.
 
     Raises:
-        keras_scgm.errors.InputError: as `find_challenge` and `find_bids`.
+        keras_scgm.errors.InputError: Same as `find_challenge` and `find_bids`.
     """
     folder = checks.path("folder", folder)
     if any(IMAGE_NAME.fullmatch(path.name) for path in nifti_files(folder)):

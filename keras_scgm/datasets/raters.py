@@ -1,4 +1,4 @@
-"""Several raters drew the same gray matter: which of their masks a network learns from.
+"""Training targets from the masks of several raters: selection, fusion and contour smoothing.
 
 The paper takes every mask as a sample of its own, and reads the raters' disagreement at the contour as label
 smoothing (3.4.2). `smooth_contour` is the artificial version that the paper leaves to future work.
@@ -21,10 +21,10 @@ STAPLE (Warfield, Zou and Wells, IEEE Trans. Med. Imaging 2004); the fraction of
 
 
 def check_mode(raters: str) -> None:
-    """Refuse a mode that is unknown or cannot run here, before any file is read.
+    """Refuse a mode that is unknown or whose library is missing, before any file is read.
 
     Raises:
-        InputError: the mode is not one of `RATER_MODES`, or SimpleITK is not installed.
+        InputError: The mode is not one of `RATER_MODES`, or SimpleITK is not installed.
     """
     checks.one_of(RATER_MODES)("raters", raters)
     if raters == "staple":
@@ -35,8 +35,8 @@ def fuse(masks: np.ndarray, raters: str) -> np.ndarray:
     """The masks that become targets: one for "majority" and "staple", else as they are.
 
     Args:
-        masks: bool array (rater, slice, rows, columns) of one volume.
-        raters: one of `RATER_MODES`.
+        masks: Masks (rater, slice, rows, columns) of one volume, bool.
+        raters: One of `RATER_MODES`.
 
     Returns:
         bool array (target, slice, rows, columns).
@@ -52,7 +52,7 @@ def majority(masks: np.ndarray) -> np.ndarray:
     """Where more than half of the raters agree; a draw is not gray matter.
 
     Args:
-        masks: bool array (rater, ...).
+        masks: Masks (rater, ...), bool.
 
     >>> majority(np.array([[True, True, False], [True, False, False]])).tolist()
     [True, False, False]
@@ -64,7 +64,7 @@ def staple(masks: np.ndarray) -> np.ndarray:
     """Where STAPLE, which weighs the raters by their estimated skill, finds gray matter more likely than not.
 
     Args:
-        masks: bool array (rater, slice, rows, columns); the raters' skill is estimated from all slices.
+        masks: Masks (rater, slice, rows, columns), bool; the raters' skill is estimated from all slices.
 
     Raises:
         InputError: SimpleITK is not installed.
@@ -81,9 +81,9 @@ def draw_raters(groups: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Draw one sample of each group, the same for the same seed and epoch.
 
     Args:
-        groups: int array (n,), equal for the samples that show the same slice.
-        seed: non-negative integer.
-        epoch: from 0.
+        groups: Slice of each sample (n,), equal for samples of the same slice.
+        seed: Non-negative integer.
+        epoch: Number of the epoch, from 0.
 
     Returns:
         int array, one index into `groups` per group, ascending.
@@ -105,15 +105,15 @@ def smooth_contour(mask: np.ndarray, spacing_mm: tuple[float, float], width_mm: 
     between voxels of different labels, so a width under the voxel spacing changes nothing.
 
     Args:
-        mask: bool array (rows, columns).
-        spacing_mm: of rows and columns.
-        width_mm: of the whole ramp.
+        mask: Mask (rows, columns), bool.
+        spacing_mm: Spacing of rows and columns, mm.
+        width_mm: Width of the ramp from 0 to 1, mm.
 
     Returns:
         float32 array in [0, 1] of the same shape.
 
     Raises:
-        InputError: the width is negative, or the mask another array.
+        InputError: The width is negative, or the mask another array.
 
     >>> smooth_contour(np.array([[False, False, True, True]]), (1.0, 1.0), width_mm=4.0).tolist()
     [[0.125, 0.375, 0.625, 0.875]]

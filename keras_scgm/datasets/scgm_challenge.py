@@ -7,14 +7,11 @@ The data may be had from the organisers, and `write_challenge_dataset` draws pha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_scgm import checks
-from keras_scgm.datasets.annotated_volume import AnnotatedVolume, Split, annotated_volumes
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume
 from keras_scgm.errors import InputError
 from keras_scgm.files import check_folder, nifti_files
 
@@ -26,14 +23,14 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
     """Find `siteS-scNN-image.nii.gz` and `siteS-scNN-mask-rR.nii.gz` in a folder and below.
 
     Args:
-        folder: one with all files, or with the challenge's training and test folders in it.
-        label_value: what marks gray matter in the masks; the challenge has 1, and 2 for white matter.
+        folder: Folder with all files, or with the challenge's training and test folders.
+        label_value: Value of gray matter in the masks; the challenge has 1, and 2 for white matter.
 
     Returns:
         All subjects by site and number; those that are not labelled have no masks.
 
     Raises:
-        InputError: no image, a file twice, a mask without an image, or a subject without masks although its
+        InputError: No image, a file twice, a mask without an image, or a subject without masks although its
             number is labelled elsewhere.
     """
     folder = checks.path("folder", folder)
@@ -73,41 +70,6 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
         )
         for (site, number), path in sorted(images.items())
     ]
-
-
-def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_per_site: int = 2) -> Split:
-    """Two subjects of each site, eight in all, for validation and the rest for training (paper 3.4.1).
-
-    The paper does not say which; the seed draws them. Volumes without masks are left out.
-
-    Args:
-        volumes: any order gives the same split; volumes without a site count as one site.
-        seed: non-negative integer.
-        validation_per_site: subjects, at least 1.
-
-    Raises:
-        InputError: nothing is labelled, a site has no subject left for training, or an argument breaks its rule.
-    """
-    volumes, seed = annotated_volumes("volumes", volumes), checks.seed("seed", seed)
-    validation_per_site = checks.integer(1)("validation_per_site", validation_per_site)
-    labelled = sorted((volume for volume in volumes if volume.masks), key=lambda volume: volume.image)
-    if not labelled:
-        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")
-    validation: set[str] = set()
-    for index, site in enumerate(sorted({volume.site_id or "" for volume in labelled})):
-        subjects = sorted({volume.subject_id for volume in labelled if (volume.site_id or "") == site})
-        if len(subjects) <= validation_per_site:
-            raise InputError(
-                f"{labelled[0].image.parent}: {len(subjects)} labelled subjects{' of site ' if site else ''}"
-                f"{site}, {validation_per_site} of them for validation leave none for training; "
-                "lower validation_per_site"
-            )
-        drawn = np.random.default_rng((seed, index)).choice(len(subjects), validation_per_site, replace=False)
-        validation.update(subjects[i] for i in drawn)
-    return Split(
-        train=tuple(volume for volume in labelled if volume.subject_id not in validation),
-        validation=tuple(volume for volume in labelled if volume.subject_id in validation),
-    )
 
 
 def _add(found: dict[Any, Path], key: Any, path: Path) -> None:

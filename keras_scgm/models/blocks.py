@@ -1,4 +1,4 @@
-"""What both networks are made of: their common arguments, the paper's layer "unit", and the last layers."""
+"""Building blocks of both networks: common arguments, the paper's layer "unit", and the last layers."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class BuilderArguments:
         return weights_for(self.weights, architecture, shaping)
 
     def image_input(self) -> keras.KerasTensor:
-        """What the first layer reads."""
+        """The input of the first layer."""
         return (
             keras.Input(self.input_shape, name="slices") if self.input_tensor is None else self.input_tensor
         )

@@ -30,11 +30,11 @@ def DilatedGMNet(
     dropout: float = 0.4,
     batch_norm_momentum: float = 0.1,
 ) -> keras.Model:
-    """Builds the gray matter network of Perone et al. 2017.
+    """Builds the gray matter network of Perone et al. 2018.
 
     Reference: Perone, Calabrese and Cohen-Adad, "Spinal cord gray matter segmentation using deep dilated
-    convolutions", section 3.2 and Figure 3: the layers and their order. Names of layers and the batch
-    normalization of the concatenated branches follow the authors' published weight files.
+    convolutions", Scientific Reports 8:5966, 2018, section 3.2 and Figure 3: the layers and their order. Names of
+    layers and the batch normalization of the concatenated branches follow the authors' published weight files.
 
     Every layer keeps the height and width, so slices of any size work. Through its convolutions an output
     pixel sees a square of 13 + 4 * max(dilation_rates) input pixels: 109 pixels, or 27.25 mm at 0.25 mm per

@@ -1,4 +1,4 @@
-"""What segmentation does before and after a network, for an array of slices."""
+"""Preprocessing and binarization as in segmentation, for an array of slices."""
 
 from __future__ import annotations
 

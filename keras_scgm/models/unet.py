@@ -1,4 +1,4 @@
-"""The network the paper compares with: an encoder and a decoder with shortcuts between them."""
+"""The U-Net that the paper compares with: an encoder and a decoder with skip connections."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,12 +28,12 @@ def UNet(
     dropout: float = 0.4,
     batch_norm_momentum: float = 0.1,
 ) -> keras.Model:
-    """Builds the 14-layer U-Net that Perone et al. 2017 compare with.
+    """Builds the 14-layer U-Net that Perone et al. 2018 compare with.
 
     Reference: Perone, Calabrese and Cohen-Adad, "Spinal cord gray matter segmentation using deep dilated
-    convolutions", section 3.2.1: fourteen 3x3 convolutions with ReLU, and the parameter count of Table 3,
-    776,321 convolution kernels and biases, which fixes the widths. Each convolution is followed by batch
-    normalization and dropout, as in the paper's own network.
+    convolutions", Scientific Reports 8:5966, 2018, section 3.2.1: fourteen 3x3 convolutions with ReLU, and the
+    parameter count of Table 3, 776,321 convolution kernels and biases, which fixes the widths. Each convolution is
+    followed by batch normalization and dropout, as in the paper's own network.
 
     Three 2x2 poolings halve the slice, so its height and width must be multiples of 8.
 

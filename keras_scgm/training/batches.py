@@ -1,4 +1,4 @@
-"""Where the batches of a training come from, as functions of the seed and the number of the step."""
+"""Batches of a training, as functions of the seed and the step."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Batches(Protocol):
 
     @property
     def what(self) -> str:
-        """The data in words, for the card of the weights."""
+        """Description of the data, for the card of the weights."""
 
     @property
     def window_px(self) -> int:
@@ -39,15 +39,15 @@ class Batches(Protocol):
         """Pairs (images, masks), float32 (sample, height, width, 1), from step `first_step` on."""
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
-        """A few images that hold gray matter, (sample, height, width, 1)."""
+        """A few images that contain gray matter, (sample, height, width, 1)."""
 
 
 class SliceBatches:
     """Batches of slices in memory, shuffled anew each time all have been shown, and augmented.
 
     Args:
-        slices: what `load_slices` returned.
-        what: the data in words.
+        slices: Result of `load_slices`.
+        what: Description of the data.
     """
 
     def __init__(self, slices: AnnotatedSlices, what: str = "annotated slices") -> None:
@@ -95,20 +95,20 @@ class SliceBatches:
 
 
 @dataclass(frozen=True)
-class DrawnBatches:
-    """Batches drawn as they are needed, no slice twice.
+class SyntheticBatches:
+    """Batches of synthetic slices; no slice is used twice.
 
     Most batches are small windows around the cord, which cost less; the last part of the training sees only
     the windows of inference, because the pooled features and the z-score depend on all of a window. A batch
     holds about as many pixels as `TrainingConfig.batch_size` windows of inference, whatever its window.
 
     Args:
-        window_px: pixels along each side of the windows of inference.
-        domain: what is drawn; the default leans towards the neck and T2*-weighted images.
+        window_px: Pixels along each side of the windows of inference.
+        domain: Distribution of the drawings; by default mostly neck and T2*-weighted images.
         small_windows: (pixels along each side, `DomainConfig.off_centre_mm` in it) of the others.
-        full_share: share of batches with windows of inference before the last part.
-        full_from: where in the training the last part begins, 0 to 1.
-        inverted: share of slices whose dark and bright are exchanged.
+        full_share: Share of batches with windows of inference before the last part.
+        full_from: Start of the last part, as a fraction of the training.
+        inverted: Share of slices with inverted contrast.
     """
 
     window_px: int = 200

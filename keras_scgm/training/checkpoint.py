@@ -1,4 +1,4 @@
-"""What a training leaves in its folder, and how it goes on from there.
+"""Checkpoints: the files of a training's folder, and resuming from them.
 
 Files are replaced whole, so that a kill at any moment leaves those of the last finished epoch.
 """
@@ -32,7 +32,7 @@ def open_folder(folder: Path, config: TrainingConfig, resume: bool) -> None:
     """Makes the folder of a new training, or checks that it is the one to go on with.
 
     Raises:
-        InputError: it holds another training, or one that was not to be resumed.
+        InputError: It holds another training, or one that was not to be resumed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SPEC
@@ -48,12 +48,12 @@ def open_folder(folder: Path, config: TrainingConfig, resume: bool) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """What a training learns from and is judged by, as far as a later run can tell it from other data.
+    """Fingerprint of the training and validation data, by which a resumed training recognizes them.
 
     Args:
-        what: the data in words.
-        examples: some of the slices, (sample, height, width, 1).
-        validation: names of the images for validation.
+        what: Description of the data.
+        examples: Some of the slices, (sample, height, width, 1).
+        validation: Names of the images for validation.
     """
 
     what: str
@@ -61,7 +61,7 @@ class Data:
     validation: tuple[str, ...]
 
     def differs_from(self, other: Data) -> str:
-        """What is not the same, empty if nothing is found."""
+        """Description of the first difference, empty if there is none."""
         if self.validation != other.validation:
             shown = [f"{len(data.validation)} ({', '.join(data.validation[:3])})" for data in (other, self)]
             return f"its validation volumes were {shown[0]}, now they are {shown[1]}"
@@ -76,7 +76,7 @@ class Data:
 
 
 def save_state(folder: Path, model: keras.Model, history: list[Row], data: Data) -> None:
-    """Writes all that the rest of the training depends on."""
+    """Writes the state that a resumed training needs."""
     arrays = [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
     words = json.dumps({"history": history, "what": data.what, "validation": data.validation})
     with replaced(folder / STATE) as temporary, temporary.open("wb") as file:
@@ -84,10 +84,10 @@ def save_state(folder: Path, model: keras.Model, history: list[Row], data: Data)
 
 
 def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
-    """Puts a model where `save_state` found it; returns the epochs so far, none in a new folder.
+    """Restores the state written by `save_state`; returns the finished epochs, none in a new folder.
 
     Raises:
-        InputError: the file is damaged, of another network, or of other data.
+        InputError: The file is damaged, of another network, or of other data.
     """
     path = folder / STATE
     if not path.exists():

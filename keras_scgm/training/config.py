@@ -1,4 +1,4 @@
-"""Settings of a training and the named ones."""
+"""Settings of a training, and the presets."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from keras_scgm.models import BUILDERS
 
 @dataclass(frozen=True)
 class TrainingConfig(JsonConfig):
-    """How a network is trained; with its data, everything that the weights depend on.
+    """Settings of a training; together with the data they determine the weights.
 
     The defaults are the paper's protocol for the challenge (3.4).
 
     Args:
-        architecture: name of the builder, one of `keras_scgm.models.BUILDERS`.
-        model_kwargs: of the builder.
-        initial_weights: known name or file to start from; None starts from random weights.
-        frozen_layers: names of layers whose weights stay as they are.
-        window_px: pixels of 0.25 mm along each side of the windows, in training and afterwards; the paper has
+        architecture: Name of the builder, one of `keras_scgm.models.BUILDERS`.
+        model_kwargs: Arguments of the builder.
+        initial_weights: Name or file of the initial weights; None for random ones.
+        frozen_layers: Names of layers that are not trained.
+        window_px: Pixels of 0.25 mm along each side of the windows, in training and afterwards; the paper has
             200. Smaller ones take less time, and see less of what a cord can be confused with.
-        epochs: how many; each ends with a validation and a checkpoint.
-        steps_per_epoch: batches of an epoch.
-        batch_size: slices of a batch.
-        learning_rate: of Adam, at the start.
-        power: p of the poly schedule (equation 4).
-        rate_per: whether the schedule counts epochs, as in the paper, or steps.
-        cross_entropy_weight: of the cross-entropy added to the Dice loss (equation 3), which is all the
-            paper has.
-        ema_momentum: momentum of the running average of the weights, which is then what is validated and saved;
+        epochs: Number of epochs; each ends with a validation and a checkpoint.
+        steps_per_epoch: Number of batches per epoch.
+        batch_size: Number of slices per batch.
+        learning_rate: Initial learning rate of Adam.
+        power: Exponent p of the poly schedule (equation 4).
+        rate_per: Unit of the schedule, "epoch" as in the paper or "step".
+        cross_entropy_weight: Weight of the cross-entropy added to the Dice loss (equation 3), the only loss of the
+            paper.
+        ema_momentum: Momentum of the running average of the weights, which is then what is validated and saved;
             0 takes the weights as they are.
-        augmentation: of the slices; drawn slices need none.
-        seed: of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
-        mixed_precision: compute in bfloat16, which is faster on GPUs and processors that multiply it, and much
-            slower on others.
-        xla: compile the step with XLA, which is faster on GPUs and slower on CPUs.
+        augmentation: Augmentation of the slices; not applied to synthetic slices.
+        seed: Seed of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
+        mixed_precision: Whether to compute in bfloat16, which is faster on GPUs and processors that multiply it, and
+            much slower on others.
+        xla: Whether to compile the step with XLA, which is faster on GPUs and slower on CPUs.
 
     Raises:
-        InputError: a field breaks its rule.
+        InputError: A field breaks its rule.
 
     Example:
 
@@ -108,7 +108,7 @@ class TrainingConfig(JsonConfig):
 
 
 def _model_kwargs(name: str, value: Any) -> dict[str, Any]:
-    """Arguments of a builder, with plain values for JSON and tuples, by which specs compare."""
+    """Arguments of a builder, with plain values for JSON and tuples, by which settings compare."""
     items = checks.instance(Mapping, "a mapping of a builder's arguments")(name, value).items()
     return {checks.text(f"a name in {name}", key): _plain(item) for key, item in items}
 
@@ -168,7 +168,7 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
 """Settings by name.
 
 "challenge" and "exvivo" are the paper's two protocols (3.4.1 to 3.4.3). "quick" shows in 20 minutes on one CPU core
-whether data can be learned from. "synthetic" learns from drawn slices, which never repeat: it needs neither
+whether data can be learned from. "synthetic" learns from synthetic slices, which never repeat: it needs neither
 augmentation nor dropout. Its batch normalization averages longer than the paper's, whose moving statistics follow
 the last batch.
 """

@@ -1,4 +1,4 @@
-"""Training on all accelerators of one or several machines: each takes its share of every batch."""
+"""Training on all accelerators of one or several machines: every device computes a part of each batch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _join_processes(backend: str) -> None:
 
 
 def own_share(arrays: Sequence[Any]) -> tuple[Any, ...]:
-    """What the devices of this process take of a batch, which is the same in every process."""
+    """The part of a batch that this process computes; the batch is the same in all processes."""
     if keras.backend.backend() != "jax" or keras.distribution.distribution() is None:
         return tuple(arrays)
     import jax
@@ -79,7 +79,7 @@ def own_share(arrays: Sequence[Any]) -> tuple[Any, ...]:
 
 @contextmanager
 def without_sharing() -> Iterator[None]:
-    """For networks that this process runs on its own, such as those it validates."""
+    """Suspends the distribution, for networks that one process runs alone, as in validation."""
     if keras.backend.backend() != "jax":
         yield
         return
@@ -92,7 +92,7 @@ def without_sharing() -> Iterator[None]:
 
 
 def device_count() -> int:
-    """How many devices share a batch here."""
+    """Number of devices among which a batch is divided."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

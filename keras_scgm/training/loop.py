@@ -41,13 +41,13 @@ from keras_scgm.training.validation import mean_volume_dice
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training reached.
+    """Result of a training.
 
     Args:
-        best: weights of the epoch with the highest validation DSC, or lowest loss without validation.
-        last: weights of the last epoch.
-        history: what was measured, one row per epoch.
-        stopped: why the training ended early, or None.
+        best: Weights of the epoch with the highest validation DSC, or lowest loss without validation.
+        last: Weights of the last epoch.
+        history: Losses and scores, one row per epoch.
+        stopped: Reason of an early end, or None.
     """
 
     best: Path
@@ -73,20 +73,20 @@ def train(
     it ends with the same weights as one that ran through.
 
     Args:
-        config: the settings.
-        batches: the data, `SliceBatches` or `DrawnBatches`.
-        folder: where the results go; it is made if missing.
-        validation: volumes that are segmented whole after every epoch.
-        resume: go on with the training in the folder, or start it if there is none.
-        tensorboard: write logs for TensorBoard, too.
-        callbacks: called after the package's own, which have then written the epoch's files.
-        verbose: as in `keras.Model.fit`.
+        config: Settings of the training.
+        batches: The data, `SliceBatches` or `SyntheticBatches`.
+        folder: Folder of the results; it is made if missing.
+        validation: Volumes that are segmented whole after every epoch.
+        resume: Whether to continue the training in the folder, if there is one.
+        tensorboard: Whether to write logs for TensorBoard.
+        callbacks: Further callbacks, called after the package's own have written the epoch's files.
+        verbose: Verbosity of `keras.Model.fit`.
 
     Raises:
-        keras_scgm.errors.InputError: the folder, the weights or the volumes cannot be used.
+        keras_scgm.errors.InputError: The folder, the weights or the volumes cannot be used.
     """
     checks.instance(TrainingConfig, "a TrainingConfig")("config", config)
-    checks.instance(Batches, "SliceBatches or DrawnBatches")("batches", batches)
+    checks.instance(Batches, "SliceBatches or SyntheticBatches")("batches", batches)
     resume, tensorboard = checks.flag("resume", resume), checks.flag("tensorboard", tensorboard)
     validation = annotated_volumes("validation", validation)
     is_callback = checks.instance(keras.callbacks.Callback, "a Keras callback")
@@ -116,10 +116,10 @@ def train(
     history = load_state(folder, model, data)
 
     total = config.steps if config.rate_per == "step" else config.epochs
-    life = TerminateOnCollapse(examples)
+    collapse = TerminateOnCollapse(examples)
     end = EndOfEpoch(config, network, folder, validation, data, history)
     rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
-    own: list[keras.callbacks.Callback] = [rate, life, end]
+    own: list[keras.callbacks.Callback] = [rate, collapse, end]
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
     if len(history) < config.epochs:
@@ -136,22 +136,22 @@ def train(
     if validation and best.exists():
         with replaced(folder / SAMPLES) as temporary, without_sharing():
             save_samples(temporary, Segmenter(best), validation)
-    return TrainingResult(best, last, tuple(history), life.reason or end.stopped)
+    return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped)
 
 
 class EndOfEpoch(keras.callbacks.Callback):
-    """Validates the network and writes all that a later run needs.
+    """Validates the network and writes the checkpoint after every epoch.
 
     Args:
-        config: the settings.
-        network: takes the weights that are judged and saved.
-        folder: of the training.
-        validation: volumes to segment.
-        data: what it learns from.
-        history: rows so far; each epoch adds its own.
+        config: Settings of the training.
+        network: Network that receives the weights to validate and save.
+        folder: Folder of the training.
+        validation: Volumes to segment.
+        data: Training and validation data.
+        history: Rows so far; each epoch adds its own.
 
     Attributes:
-        stopped: why the training was ended here, or None.
+        stopped: Reason of an early end, or None.
     """
 
     def __init__(

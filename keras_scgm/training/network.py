@@ -1,4 +1,4 @@
-"""The network as it is trained: the same layers and weights, computed faster.
+"""The network during training: the same layers and weights with faster kernels.
 
 The layers are Keras' own. Only the function that computes a layer is replaced, so what is saved of a training, by this
 package or by a callback, is always the plain network.
@@ -22,7 +22,7 @@ def build_network(config: TrainingConfig) -> keras.Model:
     """The network of a training with its initial weights, as the package uses it after training.
 
     Raises:
-        InputError: the weights cannot be used or hold another network, or the builder refuses an argument.
+        InputError: The weights cannot be used or hold another network, or the builder refuses an argument.
     """
     try:
         network = BUILDERS[config.architecture](**config.model_kwargs)

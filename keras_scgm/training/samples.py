@@ -1,4 +1,4 @@
-"""A picture of what a trained network finds, beside what the raters drew."""
+"""A picture of the masks of a trained network beside those of the raters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
     """Draws slices of at most six volumes, evenly spaced over those and over their labelled slices, as PNG.
 
     Args:
-        path: file to write.
-        segmenter: with the weights to show.
-        volumes: images with masks; the first rater's contour is drawn.
+        path: File to write.
+        segmenter: Segmenter with the weights to show.
+        volumes: Images with masks; the first rater's contour is drawn.
     """
     picks = np.unique(np.linspace(0, len(volumes) - 1, min(VOLUMES, len(volumes))).round().astype(int))
     figure = Figure(figsize=(2.2 * SLICES, 2.2 * len(picks) + 0.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""From a folder, or from nothing, to the batches and validation volumes of a training."""
+"""Batches and validation volumes of a training, from a data set or synthetic."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from keras_scgm import checks
-from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, find_volumes, load_slices, paper_split
+from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, find_dataset, load_slices, paper_split
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.files import check_folder
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training.batches import DrawnBatches, SliceBatches
+from keras_scgm.training.batches import SliceBatches, SyntheticBatches
 
 
 def annotated_source(
@@ -20,18 +20,18 @@ def annotated_source(
     """Slices of a data set on disk.
 
     Args:
-        folder: in the challenge's layout, or else in that of BIDS.
-        split: file of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
+        folder: Data set in the challenge's layout or that of BIDS.
+        split: File of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
             written there.
-        raters: how several raters' masks are used, as in `load_slices`.
-        seed: of the split and of the draws of raters.
-        window_px: as in `TrainingConfig`.
+        raters: Use of several raters' masks, as in `load_slices`.
+        seed: Seed of the split and of the choice of raters.
+        window_px: Window size in pixels, as in `TrainingConfig`.
 
     Returns:
         Batches of the training volumes, and the volumes for validation.
 
     Raises:
-        InputError: a file is missing or cannot be used, or the split is of other data.
+        InputError: A file is missing or cannot be used, or the split is of other data.
     """
     folder, split = checks.path("folder", folder), checks.path("split", split)
     check_folder(folder)
@@ -39,26 +39,26 @@ def annotated_source(
         parts = Split.read(split)
         _check_in_folder(parts, split, folder)
     else:
-        parts = paper_split(find_volumes(folder), seed)
+        parts = paper_split(find_dataset(folder), seed)
         parts.write(split)
     slices = load_slices(parts.train, SliceConfig(window_px=window_px), raters, seed=seed)
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}"
     return SliceBatches(slices, what), parts.validation
 
 
-def drawn_source(
+def synthetic_source(
     folder: Path, seed: int = 0, window_px: int = 200
-) -> tuple[DrawnBatches, tuple[AnnotatedVolume, ...]]:
-    """Slices drawn while training, and one drawn subject of each site of the challenge for validation.
+) -> tuple[SyntheticBatches, tuple[AnnotatedVolume, ...]]:
+    """Slices drawn while training, and one synthetic subject of each site of the challenge for validation.
 
     Args:
-        folder: where the subjects are written.
-        seed: of the subjects.
-        window_px: as in `TrainingConfig`.
+        folder: Folder of the synthetic subjects.
+        seed: Seed of the subjects.
+        window_px: Window size in pixels, as in `TrainingConfig`.
     """
     folder = checks.path("folder", folder)
     write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1, force=True)
-    return DrawnBatches(window_px), tuple(find_challenge(folder))
+    return SyntheticBatches(window_px), tuple(find_challenge(folder))
 
 
 def _check_in_folder(parts: Split, split: Path, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Dice coefficients of whole volumes on their own grid, through the pipeline that users run."""
+"""Dice coefficients of whole volumes on their native grid, through the segmentation pipeline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 
 def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
-    """Dice coefficient of a segmented volume, the mean over its raters; NaN if neither finds anything.
+    """Dice coefficient of a segmented volume, mean over its raters; NaN if all masks are empty.
 
     Args:
-        segmenter: with the weights to judge.
-        annotated: an image with masks; only its labelled slices count.
+        segmenter: Segmenter with the weights to evaluate.
+        annotated: An image with masks; only its labelled slices count.
     """
     result = segmenter.segment(annotated.image)
     found = np.moveaxis(result.volume.axial_view(result.mask_voxels) > 0, 2, 0)
@@ -28,7 +28,7 @@ def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
 
 
 def mean_volume_dice(weights: Weights, volumes: Sequence[AnnotatedVolume]) -> float:
-    """Mean of `volume_dice` over the volumes in which there is something to find."""
+    """Mean of `volume_dice` over the volumes where it is defined."""
     segmenter = Segmenter(weights, SegmentationConfig(keep_probabilities=False))
     return float(np.nanmean([volume_dice(segmenter, annotated) for annotated in volumes]))
 

@@ -1,4 +1,4 @@
-"""Spinal cords drawn procedurally: test data, and the way to train without patient data.
+"""Spinal cords drawn procedurally, for tests and for training without patient data.
 
 `anatomy` holds the shapes, `contrast` the brightness of tissues, `drawing` paints a slice and `acquisition`
 scans it. On top of them `training_slices` draws slices for a network, `subject` volumes and

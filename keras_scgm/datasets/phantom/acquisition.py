@@ -1,4 +1,4 @@
-"""Simulates how a scanner sees a drawn slice: sampling, partial volume, receive field, ghosts and noise.
+"""Simulates the acquisition of a drawn slice: sampling, partial volume, receive field, ghosts and noise.
 
 The image is sampled with the point spread function of a truncated and apodised k-space, so that blur, partial
 volume, Gibbs ringing and zero filling to a finer grid come from one separable operator.
@@ -20,18 +20,18 @@ class Scan:
     """Settings of one acquisition.
 
     Attributes:
-        acquired_mm: true resolution along both axes.
-        grid_mm: width of the pixels written to the file, at most the resolution (zero filling).
-        noise: standard deviation of the noise in both channels, in units of gray matter's brightness.
+        acquired_mm: True resolution along both axes.
+        grid_mm: Width of the pixels written to the file, at most the resolution (zero filling).
+        noise: Standard deviation of the noise in both channels, in units of gray matter's brightness.
         apodisation: 0 leaves all ringing of the truncated k-space, 1 removes it (Hann window).
-        slip_mm: how far structures move from front to back within the thickness of an oblique slice.
-        bias: strength of the smooth receive field, natural logarithm.
-        slope: its fall-off to the left and to the front, per 100 mm.
-        ghost: strength of the motion ghost along the phase axis; `ghost_mm` its distance.
+        slip_mm: Displacement of structures from front to back within the thickness of an oblique slice.
+        bias: Strength of the smooth receive field, natural logarithm.
+        slope: Its fall-off to the left and to the front, per 100 mm.
+        ghost: Strength of the motion ghost along the phase axis; `ghost_mm` its distance.
         ghost_axis: 0 left-right, 1 front-back.
-        spike: strength of a stripe artefact from one bad point of k-space, mostly 0.
-        gamma: exponent on the brightness (scanner filters, window of the exporter).
-        offset: brightness added at the end (phase-sensitive images have no black background).
+        spike: Strength of a stripe artefact from one bad point of k-space, mostly 0.
+        gamma: Exponent on the brightness (scanner filters, window of the exporter).
+        offset: Brightness added at the end (phase-sensitive images have no black background).
     """
 
     acquired_mm: tuple[float, float]
@@ -62,12 +62,12 @@ def draw_scan(
     """Settings of one acquisition.
 
     Args:
-        dials: settings of the drawing.
-        acquired_mm: true resolution along both axes.
-        grid_mm: width of the pixels written to the file.
-        contrast_to_noise: difference of gray and white matter over the noise.
-        gap: difference of gray and white matter, in units of gray matter's brightness.
-        slice_thickness_mm: with the tilt of the cord to the slice, the smear from front to back.
+        dials: Settings of the drawing.
+        acquired_mm: True resolution along both axes.
+        grid_mm: Width of the pixels written to the file.
+        contrast_to_noise: Difference of gray and white matter over the noise.
+        gap: Difference of gray and white matter, in units of gray matter's brightness.
+        slice_thickness_mm: Slice thickness, which blurs from front to back where the cord is tilted.
         artefacts: 0 for none, 1 for as many as in clinical images.
     """
     tilt = dials.normal(0.0, 6.0) * math.pi / 180
@@ -98,7 +98,7 @@ _TABLE_REACH = 8
 
 
 @lru_cache(maxsize=1)
-def _spread_tables() -> tuple[Floats, Floats]:
+def _point_spread_tables() -> tuple[Floats, Floats]:
     """Point spread of a rectangular k-space and the correction that makes it a Hann window, by distance."""
     t = np.arange(_TABLE_REACH * _TABLE_STEPS + 2) / _TABLE_STEPS
     window = np.clip(6 - t, 0, 1)
@@ -107,12 +107,12 @@ def _spread_tables() -> tuple[Floats, Floats]:
     return (plain * window).astype(np.float32), (hann * window).astype(np.float32)
 
 
-def _spread(offset_mm: Floats, resolution_mm: float, apodisation: float) -> Floats:
+def _point_spread(offset_mm: Floats, resolution_mm: float, apodisation: float) -> Floats:
     """Point spread function of a k-space cut at the resolution and weighted between flat (0) and Hann (1).
 
     Its tails are cut after six pixels, where they no longer matter, so that the border casts no shadow.
     """
-    plain, hann = _spread_tables()
+    plain, hann = _point_spread_tables()
     steps = np.abs(offset_mm * (_TABLE_STEPS / resolution_mm)) + 0.5
     index = np.minimum(steps, _TABLE_REACH * _TABLE_STEPS).astype(np.int32)
     return ((1 - apodisation) * plain + apodisation * hann)[index]
@@ -124,19 +124,19 @@ def sampling_matrix(
     """Operator from pixels at `source_mm` to samples at `target_mm`, [target, source] float32, rows sum to 1.
 
     Args:
-        source_mm: evenly spaced positions.
-        target_mm: positions.
-        resolution_mm: of the k-space; no finer than the source's own spacing is simulated.
+        source_mm: Evenly spaced positions.
+        target_mm: Positions.
+        resolution_mm: Resolution of the k-space; no finer than the source's own spacing is simulated.
         apodisation: 0 to 1.
-        box_mm: additional averaging over this width (slice thickness of an oblique slice).
+        box_mm: Additional averaging over this width (slice thickness of an oblique slice).
     """
     spacing = float(source_mm[1] - source_mm[0])
     resolution = max(resolution_mm, spacing)
     offset = target_mm[:, None] - source_mm
-    weights = _spread(offset, resolution, apodisation)
+    weights = _point_spread(offset, resolution, apodisation)
     if box_mm > 0.5 * spacing:
         shifts = np.linspace(-0.5, 0.5, 5) * box_mm
-        weights = np.sum([_spread(offset + s, resolution, apodisation) for s in shifts], axis=0)
+        weights = np.sum([_point_spread(offset + s, resolution, apodisation) for s in shifts], axis=0)
     weights /= weights.sum(axis=1, keepdims=True)
     return weights.astype(np.float32)
 
@@ -169,16 +169,16 @@ def acquire(
     rng: np.random.Generator,
     phase_mm: float = 0.0,
 ) -> Floats:
-    """Image as the scanner writes it.
+    """Simulates the acquired image.
 
     Args:
-        image: drawn slice, [x, y].
-        bias_field: smooth field of unit variance on the same grid.
-        spacing_mm: of the drawn slice.
-        scan: settings.
-        shape: pixels of the result, of width `scan.grid_mm`, centred on the drawn slice.
-        rng: noise.
-        phase_mm: position of the middle of the result along both axes.
+        image: Drawn slice, [x, y].
+        bias_field: Smooth field of unit variance on the same grid.
+        spacing_mm: Pixel spacing of the drawn slice, mm.
+        scan: Settings of the acquisition.
+        shape: Pixels of the result, of width `scan.grid_mm`, centred on the drawn slice.
+        rng: Random generator of the noise.
+        phase_mm: Position of the middle of the result along both axes.
 
     Returns:
         Magnitude image, float32, [*shape].

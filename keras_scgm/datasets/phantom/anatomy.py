@@ -113,11 +113,11 @@ class CordShape:
     """One cross-section of the cord.
 
     Attributes:
-        level: vertebral level, 1 (C1) to 21 (L2).
-        contour: cosine coefficients of the radius, mm, [9].
+        level: Vertebral level, 1 (C1) to 21 (L2).
+        contour: Cosine coefficients of the radius, mm, [9].
         nodes: (u, v, radius) of the discs of one half of the gray matter, mm, [7, 3].
-        asymmetry: relative width of the left over the right half, and difference of horn radius in mm.
-        crescent: bending of the section around the front, in mm at the lateral edge.
+        asymmetry: Relative width of the left over the right half, and difference of horn radius in mm.
+        crescent: Bending of the section around the front, in mm at the lateral edge.
     """
 
     level: float
@@ -145,7 +145,7 @@ class CordShape:
         contour[2] = size * self.contour[2] + self.contour[0] * size * math.log(flat)
         own = math.exp(dials.normal(0.0, 0.05))
         nodes = self.nodes * np.array([wide**0.8 * own, deep**0.8 * own, size**0.8])
-        spread = min(1.0, self.contour[0] / 4.5)
+        relative_size = min(1.0, self.contour[0] / 4.5)
         horn_angle = dials.normal(0.0, 0.12)
         nodes[4:, 0] += horn_angle * (nodes[1, 1] - nodes[4:, 1])
         # Averaging people of different shape cuts the tips of the dorsal horns and the front of the ventral
@@ -153,16 +153,16 @@ class CordShape:
         reach = dials.normal(0.12, 0.1)
         nodes[5:, 0] *= 1 + 0.3 * reach
         nodes[5:, 1] *= 1 + reach
-        nodes[2:4, 1] += spread * dials.normal(0.12, 0.1)
+        nodes[2:4, 1] += relative_size * dials.normal(0.12, 0.1)
         for node in nodes:
-            node[0] += spread * dials.normal(0.0, 0.10) * (node[0] > 0)
-            node[1] += spread * dials.normal(0.0, 0.10)
+            node[0] += relative_size * dials.normal(0.0, 0.10) * (node[0] > 0)
+            node[1] += relative_size * dials.normal(0.0, 0.10)
             node[2] *= math.exp(dials.normal(0.0, 0.16))
         # Only the levels fitted to a population average have lost thickness to averaging. Published areas
         # of gray matter differ by a third between methods (14 to 21 mm2 at C2 to C4), hence the spread.
         # The commissure lies where it lies in everybody, and has lost less.
         worn_mm = float(np.interp(self.level, [7.0, 9.0], [0.09, 0.0])) * np.array([0.2, 0.2, 1, 1, 1, 1, 1])
-        nodes[:, 2] = np.maximum(nodes[:, 2] + spread * (worn_mm + dials.normal(0.0, 0.07)), 0.09)
+        nodes[:, 2] = np.maximum(nodes[:, 2] + relative_size * (worn_mm + dials.normal(0.0, 0.07)), 0.09)
         return replace(
             self,
             contour=contour,
@@ -226,8 +226,8 @@ def coverage(distance: Floats, soft_mm: float) -> Floats:
     """Part of a pixel inside a contour at a signed distance from its centre, 0 to 1.
 
     Args:
-        distance: signed distance to the contour, mm, negative inside.
-        soft_mm: width of the ramp, at least the pixel's width.
+        distance: Signed distance to the contour, mm, negative inside.
+        soft_mm: Width of the ramp, at least the pixel's width.
     """
     fraction = distance * (-1 / soft_mm)
     fraction += 0.5
@@ -238,15 +238,15 @@ def average_section(level: float, *, size: int = 200, spacing_mm: float = 0.25) 
     """Population average of gray matter and cord, centred.
 
     Args:
-        level: vertebral level, 1 (C1) to 21 (L2).
-        size: pixels along both sides.
-        spacing_mm: width of a pixel.
+        level: Vertebral level, 1 (C1) to 21 (L2).
+        size: Pixels along both sides.
+        spacing_mm: Width of a pixel.
 
     Returns:
         Gray matter and cord, fractions 0 to 1, [size, size], axes to the left and to the front.
 
     Raises:
-        InputError: an argument breaks its rule.
+        InputError: An argument breaks its rule.
     """
     level = checks.number(FIRST_LEVEL, LAST_LEVEL)("level", level)
     size, spacing_mm = checks.integer(1)("size", size), checks.number(above=0)("spacing_mm", spacing_mm)

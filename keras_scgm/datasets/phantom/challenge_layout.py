@@ -33,19 +33,19 @@ def write_challenge_dataset(
     slice from 0 and vertebral level (1 is C1). The same arguments write the same bytes.
 
     Args:
-        folder: made if missing.
-        subjects_per_site: subjects with masks, numbered from 01.
-        seed: any non-negative integer.
-        raters: masks per subject, numbered from 1.
-        unlabelled_per_site: further subjects without masks, numbered on.
-        sites: what the subjects of each site look like.
-        force: replace the subjects that are in the folder, all of them.
+        folder: Folder of the files; it is made if missing.
+        subjects_per_site: Subjects with masks, numbered from 01.
+        seed: Any non-negative integer.
+        raters: Masks per subject, numbered from 1.
+        unlabelled_per_site: Further subjects without masks, numbered on.
+        sites: Settings of the subjects of each site.
+        force: Whether to replace all subjects in the folder.
 
     Returns:
         The paths of all images, in order.
 
     Raises:
-        InputError: a number out of its range, subjects in the folder, or a folder that cannot be written to; the
+        InputError: A number out of its range, subjects in the folder, or a folder that cannot be written to; the
             folder holds what it held before.
     """
     folder, seed = checks.path("folder", folder), checks.integer(0)("seed", seed)

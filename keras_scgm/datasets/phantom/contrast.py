@@ -3,7 +3,7 @@
 T2*: after in vivo 3 T gradient echo images. White over gray matter is 0.85 (free of partial volume) to 0.87
 (next to gray matter) in sub-unf01_T2star of github.com/ivadomed/data-testing, its gray matter taken from the
 published `challenge` network's mask, median of 16 slices. MT, PSIR and ex vivo: after the figures of
-Yiannakas et al. 2012, Papinutto et al. 2015 and Perone et al. 2017. "random" draws every tissue by itself, as
+Yiannakas et al. 2012, Papinutto et al. 2015 and Perone et al. 2018. "random" draws every tissue by itself, as
 SynthSeg does (Billot et al., Med Image Anal 2023), and keeps gray and white matter apart.
 """
 
@@ -46,8 +46,8 @@ def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
     """Brightness of every tissue in one image.
 
     Args:
-        contrast: one of `CONTRASTS`.
-        dials: settings of the drawing.
+        contrast: One of `CONTRASTS`.
+        dials: Settings of the drawing.
 
     Returns:
         Values by tissue name, "gray_matter" = 1, none negative.

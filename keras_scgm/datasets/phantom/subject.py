@@ -13,30 +13,32 @@ from scipy.ndimage import gaussian_filter
 from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, grid_points
 from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
+from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
-from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice, smooth_field
+from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
+from keras_scgm.datasets.phantom.fields import N_DIALS, spline_field
 
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class PhantomConfig:
-    """What `draw_subject` draws.
+    """Settings of `draw_subject`.
 
     Attributes:
-        spacing_mm: in-plane width of a voxel.
-        slice_thickness_mm: distance between slices, and their thickness.
-        matrix_size: voxels to the left and to the front.
-        n_slices: axial slices, from the lower to the upper level.
-        contrast: one of `CONTRASTS`.
-        levels: lower and upper end as vertebral levels, 1 (C1) to 21 (L2), lower end first.
-        gray_over_white: range of gray over white matter brightness as drawn, of which texture, blur and partial
+        spacing_mm: In-plane width of a voxel.
+        slice_thickness_mm: Distance between slices, and their thickness.
+        matrix_size: Voxels to the left and to the front.
+        n_slices: Axial slices, from the lower to the upper level.
+        contrast: One of `CONTRASTS`.
+        levels: Lower and upper end as vertebral levels, 1 (C1) to 21 (L2), lower end first.
+        gray_over_white: Range of gray over white matter brightness as drawn, of which texture, blur and partial
             volume leave about two thirds; None takes what the contrast has.
-        contrast_to_noise: range of gray-white difference over noise.
-        zero_filling: range of true resolution over `spacing_mm`.
-        off_centre_mm: largest distance of the cord from the middle of the picture along both axes.
-        rotation_deg: largest in-plane rotation of the body.
-        tilt_deg: largest obliquity of the affine.
+        contrast_to_noise: Range of gray-white difference over noise.
+        zero_filling: Range of true resolution over `spacing_mm`.
+        off_centre_mm: Largest distance of the cord from the middle of the picture along both axes.
+        rotation_deg: Largest in-plane rotation of the body.
+        tilt_deg: Largest obliquity of the affine.
         artefacts: 0 for none, 1 for as many as in clinical images.
     """
 
@@ -113,13 +115,13 @@ class PhantomSubject:
     """A drawn subject. Images share one grid; axes run to the left, to the front and up.
 
     Attributes:
-        image: float32 volume as scanned.
-        gray_matter: float32 fraction of gray matter in every voxel, 0 to 1.
-        cord: float32 fraction of cord.
-        mask: uint8, 1 where gray matter fills more than half of the voxel.
-        levels: vertebral level of every slice.
-        config: what was asked for.
-        seed: what was asked for.
+        image: Acquired volume, float32.
+        gray_matter: Fraction of gray matter in every voxel, 0 to 1, float32.
+        cord: Fraction of cord in every voxel, 0 to 1, float32.
+        mask: Binary mask, uint8, 1 where gray matter fills more than half of the voxel.
+        levels: Vertebral level of every slice.
+        config: Settings of the drawing.
+        seed: Seed of the drawing.
     """
 
     image: nib.Nifti1Image
@@ -131,13 +133,13 @@ class PhantomSubject:
     seed: int
 
     def raters(self, n: int = 4, *, white_matter: bool = False) -> list[nib.Nifti1Image]:
-        """Masks by n people who agree on the gray matter and not on its contour.
+        """Masks of n simulated raters who disagree at the contour of the gray matter only.
 
-        Every rater has a habit (generous or strict), a wandering hand (smooth) and single voxels of doubt.
+        Raters differ by a constant bias, a smooth deviation of the contour, and noise of single voxels.
 
         Args:
-            n: how many, at least 1.
-            white_matter: mark the rest of the cord with 2, as the challenge does.
+            n: Number of raters, at least 1.
+            white_matter: Whether to mark the rest of the cord with 2, as in the challenge.
         """
         n, white_matter = checks.integer(1)("n", n), checks.flag("white_matter", white_matter)
         fraction = np.asarray(self.gray_matter.dataobj)
@@ -148,14 +150,14 @@ class PhantomSubject:
         for child in np.random.SeedSequence((self.seed, 77)).spawn(n):
             rng = np.random.default_rng(child)
             shape = (fraction.shape[0], fraction.shape[1])
-            habit, hand, doubt = rng.normal(0.0, 0.08), 0.22, 0.10
+            bias, smooth_std, noise_std = rng.normal(0.0, 0.08), 0.22, 0.10
             threshold = np.empty_like(soft)
             for z in range(soft.shape[2]):
                 knots = rng.standard_normal([int(m * self.config.spacing_mm / 1.5) + 4 for m in shape])
                 threshold[..., z] = (
-                    0.42 + habit + hand * smooth_field(knots, shape, self.config.spacing_mm, 1.5)
+                    0.42 + bias + smooth_std * spline_field(knots, shape, self.config.spacing_mm, 1.5)
                 )
-            threshold += doubt * rng.standard_normal(soft.shape, dtype=np.float32)
+            threshold += noise_std * rng.standard_normal(soft.shape, dtype=np.float32)
             gray = soft > np.clip(threshold, 0.12, 0.8)
             labels = gray.astype(np.uint8)
             if white_matter:
@@ -168,8 +170,8 @@ def draw_subject(config: PhantomConfig, seed: int) -> PhantomSubject:
     """Draws one subject; the same arguments give the same bytes.
 
     Args:
-        config: resolution, extent, contrast.
-        seed: any non-negative integer.
+        config: Resolution, extent, contrast.
+        seed: Any non-negative integer.
 
     >>> subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=2), seed=1)
     >>> subject.image.shape, subject.levels

@@ -14,8 +14,10 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, resample_linear
 from keras_scgm.datasets.phantom.anatomy import Dials, Floats
+from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
-from keras_scgm.datasets.phantom.drawing import N_DIALS, Pose, Scene, draw_slice
+from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
+from keras_scgm.datasets.phantom.fields import N_DIALS
 
 _FINEST_GRID_MM = 0.2
 _MARGIN = 4
@@ -26,15 +28,15 @@ class DomainConfig:
     """Ranges that `draw_slices` draws from.
 
     Attributes:
-        spacing_mm: native in-plane resolution, lowest and highest. Native grids below 0.2 mm are
+        spacing_mm: Native in-plane resolution, lowest and highest. Native grids below 0.2 mm are
             simulated at 0.2 mm, where linear resampling leaves about the same noise.
-        slice_thickness_mm: lowest and highest.
-        contrast_to_noise: gray-white difference over the noise, lowest and highest; three times that ex vivo.
-        off_centre_mm: largest distance of the cord from the middle along both axes.
-        rotation_deg: largest rotation.
-        empty: share of slices without gray matter.
-        contrast_weights: share of every contrast of `CONTRASTS`, in that order.
-        region_weights: share of cervical, thoracic and lumbar slices.
+        slice_thickness_mm: Lowest and highest.
+        contrast_to_noise: Gray-white difference over the noise, lowest and highest; three times that ex vivo.
+        off_centre_mm: Largest distance of the cord from the middle along both axes.
+        rotation_deg: Largest rotation.
+        empty: Share of slices without gray matter.
+        contrast_weights: Share of every contrast of `CONTRASTS`, in that order.
+        region_weights: Share of cervical, thoracic and lumbar slices.
     """
 
     spacing_mm: tuple[float, float] = (0.1, 0.9)
@@ -81,12 +83,12 @@ def draw_slices(
     Slice i of a seed is always the same, whatever n and start are, so that processes can share the work.
 
     Args:
-        n: number of slices.
-        seed: any non-negative integer.
-        size: pixels along both sides.
-        spacing_mm: width of a pixel.
-        config: ranges; the default covers all contrasts and resolutions.
-        start: number of the first slice.
+        n: Number of slices.
+        seed: Any non-negative integer.
+        size: Pixels along both sides.
+        spacing_mm: Width of a pixel.
+        config: Ranges; the default covers all contrasts and resolutions.
+        start: Number of the first slice.
 
     Returns:
         Slices (arbitrary brightness, not normalised) and fractions of gray matter (0 to 1), both float32

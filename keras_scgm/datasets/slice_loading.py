@@ -1,0 +1,252 @@
+"""Loads the labelled slices of annotated volumes as the network sees them, through the transforms of inference."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_scgm import checks
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, mask_volume
+from keras_scgm.datasets.header_checks import Notes, compare_raters, in_lines, labelled_count
+from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
+from keras_scgm.errors import InputError
+from keras_scgm.nifti import read_volume
+from keras_scgm.slices import EDGE_MM, SliceConfig, SliceGeometry, chunks, measure_intensities, read_windows
+from keras_scgm.volume import Volume
+
+STATISTICS_SLICES = 64
+"""Of a volume with few labelled slices, this many evenly spaced ones stand for its intensities."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedSlices:
+    """Samples for training or validation, all in memory.
+
+    Args:
+        images: Slices (n, size, size, 1), float32, z-scored.
+        masks: Fraction of gray matter (n, size, size, 1), float32, from 0 to 1.
+        volume_indices: Index (n,) into the volumes that were loaded.
+        rater_indices: Index (n,) into the volume's masks; -1 where they were fused.
+        slice_indices: Index (n,) of the slice as stored in the file.
+        raters: Use of the raters' masks, one of `RATER_MODES`.
+        seed: Seed of the choice of raters.
+        warnings: Possible problems of the data, one line each.
+    """
+
+    images: np.ndarray
+    masks: np.ndarray
+    volume_indices: np.ndarray
+    rater_indices: np.ndarray
+    slice_indices: np.ndarray
+    raters: str
+    seed: int
+    warnings: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def samples_of_epoch(self, epoch: int) -> np.ndarray:
+        """Indices of the samples to show in an epoch: all, or one rater's per slice for "random"."""
+        if self.raters != "random":
+            return np.arange(len(self))
+        slices = np.stack([self.volume_indices, self.slice_indices])
+        _, groups = np.unique(slices, axis=1, return_inverse=True)
+        return draw_raters(groups.reshape(-1), self.seed, epoch)
+
+
+def load_slices(
+    volumes: Sequence[AnnotatedVolume],
+    config: SliceConfig,
+    raters: str = "all",
+    contour_smoothing_mm: float = 0.0,
+    seed: int = 0,
+) -> AnnotatedSlices:
+    """Load the labelled slices as the network sees them at inference.
+
+    Masks go through the image's transform, linearly, and become fractions. Windows lie in the middle of the
+    field of view (paper 3.4.1) unless a slice's gray matter would come within `EDGE_MM` of the edge or past
+    it; the windows of that volume are then centred on the gray matter of each slice, and between labelled
+    slices on a line. If `labelled_slices` is given, only these and up to `STATISTICS_SLICES` others, for the
+    z-score, are read.
+
+    Args:
+        volumes: Volumes with at least one mask each.
+        config: The network's slices.
+        raters: One of `RATER_MODES`; "all" is the paper's.
+        contour_smoothing_mm: Width of `smooth_contour` on every mask, 0 for none.
+        seed: Seed of the choice of raters for "random", non-negative.
+
+    Raises:
+        InputError: A setting is out of its range, or a file cannot be used; the message says which, why and
+            what to do.
+    """
+    check_mode(raters)
+    volumes = annotated_volumes("volumes", volumes)
+    checks.instance(SliceConfig, "a SliceConfig")("config", config)
+    contour_smoothing_mm = checks.number(0)("contour_smoothing_mm", contour_smoothing_mm)
+    seed = checks.seed("seed", seed)
+    notes: Notes = defaultdict(list)
+    n_slices = [labelled_count(volume, notes) for volume in volumes]
+    compare_raters(volumes, notes)
+    keeps_raters = raters in ("all", "random")
+    n_targets = [len(volume.masks) if keeps_raters else 1 for volume in volumes]
+    ends = np.cumsum(np.multiply(n_slices, n_targets))
+
+    images = np.empty((ends[-1], config.window_px, config.window_px, 1), np.float32)
+    masks = np.empty_like(images)
+    volume_indices, rater_indices, slice_indices = np.empty((3, ends[-1]), int)
+    for index, annotated in enumerate(volumes):
+        sizes = n_targets[index], n_slices[index]
+        part = slice(ends[index] - math.prod(sizes), ends[index])
+        samples = _Samples(
+            images=images[part].reshape(*sizes, config.window_px, config.window_px),
+            masks=masks[part].reshape(*sizes, config.window_px, config.window_px),
+        )
+        stored = _load_volume(annotated, config, raters, contour_smoothing_mm, samples, notes)
+        volume_indices[part] = index
+        rater_indices[part] = np.repeat(np.arange(sizes[0]) if keeps_raters else -1, sizes[1])
+        slice_indices[part] = np.tile(stored, sizes[0])
+    return AnnotatedSlices(
+        images=images,
+        masks=masks,
+        volume_indices=volume_indices,
+        rater_indices=rater_indices,
+        slice_indices=slice_indices,
+        raters=raters,
+        seed=seed,
+        warnings=in_lines(notes, len(volumes)),
+    )
+
+
+class _Samples(NamedTuple):
+    """Views of the result for the samples of one volume, (target, slice, rows, columns)."""
+
+    images: np.ndarray
+    masks: np.ndarray
+
+
+def _load_volume(
+    annotated: AnnotatedVolume,
+    config: SliceConfig,
+    raters: str,
+    contour_smoothing_mm: float,
+    samples: _Samples,
+    notes: Notes,
+) -> list[int]:
+    """Fill the samples of one volume; returns the stored indices of its slices in their order."""
+    volume = read_volume(annotated.image)
+    for warning in volume.warnings:
+        notes[warning].append(annotated.image.name)
+    slices = np.array(annotated.slices_of(volume))
+    labels = _read_labels(annotated, volume, slices, notes)
+    geometry = _windows(annotated, volume, config, slices, labels, notes)
+
+    use_all = annotated.labelled_slices is None or volume.n_slices <= STATISTICS_SLICES
+    probes = None if use_all else np.linspace(0, volume.n_slices - 1, STATISTICS_SLICES).astype(int)
+    statistics = measure_intensities(volume, geometry, probes)
+    if statistics.n_not_finite:
+        notes["NaN or infinite voxels, each was given the mean of its slice"].append(annotated.image.name)
+    if statistics.is_constant:
+        notes["image constant inside the window"].append(annotated.image.name)
+
+    labels = fuse(labels, raters)
+    for first, start, stop in _contiguous_chunks(slices):
+        part = slice(first, first + stop - start)
+        samples.images[:, part] = read_windows(volume, geometry, statistics, start, stop)[..., 0]
+        windows = np.stack(
+            [
+                geometry.to_windows(_soft(masks, volume.in_plane_spacing_mm, contour_smoothing_mm), start)
+                for masks in labels[:, part]
+            ]
+        )
+        samples.masks[:, part] = windows.mean(axis=0) if raters == "mean" else windows
+    return [volume.stored_slice_index(int(k)) for k in slices]
+
+
+def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray, notes: Notes) -> np.ndarray:
+    """Bool array (rater, slice, right-left, posterior-anterior)."""
+    labels = np.empty((len(annotated.masks), len(slices), *volume.in_plane_shape), bool)
+    for path, label in zip(annotated.masks, labels, strict=True):
+        mask = mask_volume(path, volume)
+        found: set[int] = set()
+        for first, start, stop in _contiguous_chunks(slices):
+            values, _ = mask.read_slices(start, stop)
+            marked = values[values != 0]
+            if np.any(np.abs(marked - np.rint(marked)) > 0.01):
+                raise InputError(f"{path}: holds fractions, not labels; binarize it at 0.5")
+            found.update(int(value) for value in np.unique(np.rint(marked)))
+            label[first : first + stop - start] = annotated.is_gray_matter(values)
+        if not label.any():
+            where = "" if annotated.labelled_slices is None else " in the labelled slices"
+            wanted_text = "not zero" if annotated.label_value is None else str(annotated.label_value)
+            held = ", ".join(map(str, sorted({0, *found})))
+            raise InputError(
+                f"{path}: no voxel is {wanted_text}{where}, it holds {held}; set label_value, or leave it out"
+            )
+        if annotated.label_value is None and len(found) > 1:
+            notes["mask with several labels, all taken as gray matter; set label_value to choose"].append(
+                path.name
+            )
+    n_empty = int(np.count_nonzero(~labels.any(axis=(0, 2, 3))))
+    if n_empty:
+        notes["slices without any label, taken as free of gray matter; if not, set labelled_slices"].append(
+            f"{annotated.image.name} ({n_empty})"
+        )
+    return labels
+
+
+def _windows(
+    annotated: AnnotatedVolume,
+    volume: Volume,
+    config: SliceConfig,
+    slices: np.ndarray,
+    labels: np.ndarray,
+    notes: Notes,
+) -> SliceGeometry:
+    centered = SliceGeometry.centered(volume, config)
+    marked = np.asarray(labels.any(axis=0))
+    present = np.asarray(marked.any(axis=(1, 2)))
+    slices, marked = slices[present], marked[present]
+    low, high = np.empty((2, len(slices), 2))
+    for axis, native_mm in enumerate(volume.in_plane_spacing_mm):
+        along = np.asarray(marked.any(axis=2 - axis))
+        low[:, axis] = along.argmax(axis=1) * native_mm / config.spacing_mm
+        last = along.shape[1] - 1 - along[:, ::-1].argmax(axis=1)
+        high[:, axis] = last * native_mm / config.spacing_mm
+
+    def reaches_past(geometry: SliceGeometry, margin: float) -> np.ndarray:
+        starts = geometry.starts[slices]
+        return ((low - margin < starts) | (high + margin > starts + config.window_px - 1)).any(axis=1)
+
+    if not reaches_past(centered, EDGE_MM / config.spacing_mm).any():
+        return centered
+    middles = (low + high) / 2
+    of_all = [np.interp(np.arange(volume.n_slices), slices, middles[:, axis]) for axis in (0, 1)]
+    moved = centered.recentered(np.stack(of_all, axis=1))
+    notes["window moved onto the gray matter, which the middle of the image would cut"].append(
+        annotated.image.name
+    )
+    n_cut = int(np.count_nonzero(reaches_past(moved, 0.0)))
+    if n_cut:
+        notes[f"slices with gray matter wider than the window of {config.window_px} pixels"].append(
+            f"{annotated.image.name} ({n_cut})"
+        )
+    return moved
+
+
+def _soft(masks: np.ndarray, spacing_mm: tuple[float, float], width_mm: float) -> np.ndarray:
+    return np.stack([smooth_contour(mask, spacing_mm, width_mm) for mask in masks])
+
+
+def _contiguous_chunks(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """(position of the first, start, stop) of consecutive ascending slices, a chunk at a time."""
+    first = 0
+    for run in np.split(slices, np.flatnonzero(np.diff(slices) != 1) + 1):
+        for start, stop in chunks(len(run)):
+            yield first + start, int(run[0]) + start, int(run[0]) + stop
+        first += len(run)

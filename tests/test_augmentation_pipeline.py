@@ -1,0 +1,202 @@
+"""The augmentation in tf.data and as a layer."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from augmented_slices import SIZE, hard_masks, moved, parameters_of, slices_of
+from keras import ops
+
+from keras_scgm.augmentation import (
+    PRESETS,
+    AugmentationConfig,
+    AugmentationLayer,
+    Parameters,
+    apply_geometric,
+    apply_intensity,
+    augment,
+    sample_parameters,
+)
+
+
+def dataset_of(images, masks, batch=2):
+    return tf.data.Dataset.from_tensor_slices((images, masks)).batch(batch)
+
+
+def test_pipeline_is_deterministic_and_can_start_anywhere():
+    images, masks = slices_of(*SIZE, count=5), hard_masks(*SIZE, count=5)
+    dataset = augment(dataset_of(images, masks).repeat(2), PRESETS["strong"], seed=3)
+    first, second = list(dataset.as_numpy_iterator()), list(dataset.as_numpy_iterator())
+    assert [len(batch[0]) for batch in first] == [2, 2, 1, 2, 2, 1]
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    assert not np.array_equal(first[0][0], first[3][0])
+    resumed = augment(dataset_of(images, masks), PRESETS["strong"], seed=3, first_step=3)
+    for one, other in zip(first[3:], resumed.as_numpy_iterator(), strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_pipeline_keeps_shapes_and_does_what_the_functions_do():
+    images, masks = slices_of(*SIZE, count=2), hard_masks(*SIZE, count=2)
+    plain = dataset_of(images, masks)
+    dataset = augment(plain, PRESETS["strong"], seed=3, first_step=5)
+    assert [each.shape for each in dataset.element_spec] == [each.shape for each in plain.element_spec]
+    (batch,) = dataset.as_numpy_iterator()
+    parameters = sample_parameters(PRESETS["strong"], images.shape, 3, 5)
+    image, mask = apply_geometric(images, masks, parameters)
+    np.testing.assert_allclose(batch[0], apply_intensity(image, parameters), atol=1e-4)
+    np.testing.assert_array_equal(batch[1], mask)
+
+
+def test_settings_without_changes_is_the_identity():
+    images, masks = slices_of(*SIZE), hard_masks(*SIZE)
+    dataset = dataset_of(images, masks)
+    assert augment(dataset, PRESETS["none"], seed=0) is dataset
+    never = AugmentationConfig(
+        elastic_px=1.0, elastic_probability=0.0, channel_shift=1.0, noise=1.0, intensity_probability=0.0
+    )
+    for config in (PRESETS["none"], never):
+        assert parameters_of(config, images) == Parameters()
+        image, mask = AugmentationLayer(config)((images, masks), training=True)
+        np.testing.assert_array_equal(image, images)
+        np.testing.assert_array_equal(mask, masks)
+    unlikely = replace(PRESETS["strong"], intensity_probability=1e-12, inversion_probability=0.0)
+    changed = apply_intensity(
+        ops.convert_to_tensor(images), parameters_of(unlikely, images)._replace(gamma=None)
+    )
+    np.testing.assert_allclose(changed, images, atol=1e-6)
+    still = Parameters(
+        matrix=ops.tile(ops.eye(2)[None], (3, 1, 1)),
+        shift_px=ops.zeros((3, 2)),
+        elastic=ops.zeros((3, *SIZE, 2)),
+    )
+    image, mask = moved(images, masks, still)
+    np.testing.assert_array_equal(image, images)
+    np.testing.assert_array_equal(mask, masks)
+
+
+def test_layer_counts_its_calls_in_training_and_agrees_with_the_pipeline():
+    images, masks = slices_of(*SIZE, count=2), hard_masks(*SIZE, count=2)
+    layer = AugmentationLayer(PRESETS["paper_challenge"], seed=3)
+    untouched = layer((images, masks))
+    np.testing.assert_array_equal(untouched[0], images)
+    batches = list(
+        augment(dataset_of(images, masks).repeat(2), PRESETS["paper_challenge"], seed=3).as_numpy_iterator()
+    )
+    for image, mask in batches:
+        changed = layer((images, masks), training=True)
+        np.testing.assert_allclose(changed[0], image, atol=1e-4)
+        np.testing.assert_array_equal(changed[1], mask)
+    assert int(layer.step) == 2
+
+
+def test_layer_compiles_inside_a_model():
+    inputs = keras.Input((*SIZE, 1), name="images"), keras.Input((*SIZE, 1), name="masks")
+    layer = AugmentationLayer(PRESETS["strong"], seed=3)
+    image, mask = layer(inputs)
+    assert image.shape == mask.shape == (None, *SIZE, 1)
+    model = keras.Model(inputs, [image, mask])
+    images, masks = slices_of(*SIZE), hard_masks(*SIZE)
+    run = tf.function(lambda pair: model(pair, training=True), jit_compile=True)
+    first, second = run((images, masks)), run((images, masks))
+    assert np.isfinite(first[0]).all()
+    assert not np.array_equal(first[0], second[0])
+    assert set(np.unique(first[1])) == {0, 1}
+
+
+def test_layer_round_trip(tmp_path):
+    layer = AugmentationLayer(PRESETS["strong"], seed=9, name="mine")
+    json.dumps(layer.get_config())
+    copy = keras.layers.deserialize(keras.layers.serialize(layer))
+    assert (copy.config, copy.seed, copy.name) == (layer.config, 9, "mine")
+
+    inputs = keras.Input((8, 8, 1)), keras.Input((8, 8, 1))
+    model = keras.Model(inputs, layer(inputs))
+    images = slices_of(8, 8)
+    model([images, images], training=True)
+    model.save(tmp_path / "model.keras")
+    code = (
+        "import sys, keras_scgm.augmentation, keras; "
+        "layer = keras.saving.load_model(sys.argv[1]).get_layer('mine'); "
+        "print(layer.seed, int(layer.step), layer.config.gamma)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "model.keras")], capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split() == ["9", "1", "0.5"]
+
+
+BACKEND = """
+import sys
+
+import keras, numpy
+from keras_scgm.augmentation import PRESETS, AugmentationLayer, sample_parameters
+
+images = keras.ops.convert_to_tensor(numpy.load(sys.argv[1]))
+layer = AugmentationLayer(PRESETS["strong"], seed=7)
+layer((images, images), training=True)
+changed, masks = layer((images, images), training=True)
+numpy.savez(
+    sys.argv[2], changed=keras.ops.convert_to_numpy(changed), masks=keras.ops.convert_to_numpy(masks)
+)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_other_backends_do_the_same(backend, tmp_path):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    images = slices_of(*SIZE)
+    np.save(tmp_path / "images.npy", images)
+    environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    process = subprocess.run(
+        [sys.executable, "-c", BACKEND, str(tmp_path / "images.npy"), str(tmp_path / "changed.npz")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 0, process.stderr
+    layer = AugmentationLayer(PRESETS["strong"], seed=7)
+    layer((images, images), training=True)
+    expected = layer((images, images), training=True)
+    changed = np.load(tmp_path / "changed.npz")
+    np.testing.assert_allclose(changed["changed"], expected[0], atol=2e-3)
+    # A source coordinate half way between pixels may round to either of them.
+    assert np.mean(changed["masks"] != ops.convert_to_numpy(expected[1])) < 0.005
+
+
+def test_call_errors(monkeypatch):
+    images, masks, config = slices_of(*SIZE), hard_masks(*SIZE), PRESETS["strong"]
+    dataset = dataset_of(images, masks)
+    for seed in (-1, 2**32):
+        with pytest.raises(
+            ValueError, match=rf"seed must be an integer from 0 to 4294967295, received {seed}"
+        ):
+            augment(dataset, config, seed)
+        with pytest.raises(ValueError, match="seed must be an integer from 0"):
+            AugmentationLayer(config, seed)
+    with pytest.raises(ValueError, match="first_step must be an integer of at least 0, received -1"):
+        augment(dataset, config, 0, first_step=-1)
+    with pytest.raises(ValueError, match=r"dataset must be .* pairs \(images, masks\), received TensorSpec"):
+        augment(dataset.map(lambda image, mask: image), config, 0)
+    for wrong in (dataset.unbatch(), dataset_of(images, masks[:, 1:])):
+        with pytest.raises(ValueError, match=r"must be .* of one known height and width, received"):
+            augment(wrong, config, 0)
+    with pytest.raises(ValueError, match=r"received \(3, 40, 48, 1\) and \(3, 39, 48, 1\)"):
+        AugmentationLayer(config)((images, masks[:, 1:]))
+    with pytest.raises(
+        ValueError, match="image_interpolation must be one of nearest, linear, received 'cubic'"
+    ):
+        apply_geometric(images, masks, Parameters(), "cubic")
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="TensorFlow backend, received 'jax'; use augment_batch or"):
+        augment(dataset, config, 0)

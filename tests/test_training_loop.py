@@ -1,0 +1,242 @@
+"""The training loop and its checkpoints: files, resumption after a kill, refused folders and data."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny_training import TINY, weights_of
+
+from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge, load_slices
+from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
+from keras_scgm.errors import InputError
+from keras_scgm.models import load_network
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig, train
+
+SAVED = """
+import sys
+import keras
+import numpy as np
+
+model = keras.saving.load_model(sys.argv[1], compile=False)
+assert "keras_scgm" not in sys.modules
+known = np.load(sys.argv[2])
+print(np.abs(np.asarray(model(known["images"])) - known["probabilities"]).max())
+import keras_scgm
+assert isinstance(keras.saving.load_model(sys.argv[1]).loss, keras_scgm.DiceCrossEntropyLoss)
+"""
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_callback_saves_the_plain_network(
+    drawn_slices: AnnotatedSlices, tmp_path: Path, mixed: bool
+) -> None:
+    trained: list[np.ndarray] = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+            trained[:] = [np.asarray(self.model(drawn_slices.images))]
+
+    config = replace(TINY, epochs=1, mixed_precision=mixed)
+    path, known = tmp_path / "whole.keras", tmp_path / "known.npz"
+    train(
+        config,
+        SliceBatches(drawn_slices),
+        tmp_path,
+        callbacks=[keras.callbacks.ModelCheckpoint(path), Watch()],
+    )
+    np.savez(known, images=drawn_slices.images, probabilities=trained[0])
+    command = [sys.executable, "-c", SAVED, str(path), str(known)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr[-2000:]
+    assert float(process.stdout) < (0.01 if mixed else 1e-4)
+    network, _ = load_network(path)
+    assert {type(layer).__module__.split(".")[0] for layer in network.layers} == {"keras"}
+
+
+def test_training_leaves_weights_log_and_curves(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    result = train(TINY, SliceBatches(drawn_slices, what="drawings"), tmp_path)
+    assert result.stopped is None
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    with (tmp_path / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[1]["learning_rate"]) == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    network, card = load_network(result.best)
+    assert card.data == "drawings"
+    assert network.get_layer("dropout_1").rate == 0.2
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_weights_are_averaged(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    config = replace(TINY, epochs=1, steps_per_epoch=2)
+    averaged = train(config, SliceBatches(drawn_slices), tmp_path / "averaged")
+    one = train(replace(config, ema_momentum=0.0), SliceBatches(drawn_slices), tmp_path / "one")
+    assert not np.array_equal(weights_of(averaged.last)[0], weights_of(one.last)[0])
+
+
+def test_resumed_training_ends_the_same(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    batches = SliceBatches(drawn_slices)
+    whole = train(TINY, batches, tmp_path / "whole")
+
+    class Interrupted(SliceBatches):
+        def indices(self, config: TrainingConfig, step: int) -> list[int]:
+            if step == 10:
+                raise KeyboardInterrupt
+            return super().indices(config, step)
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever TensorFlow makes of the interruption
+        train(TINY, Interrupted(drawn_slices), tmp_path / "parts")
+    parts = train(TINY, batches, tmp_path / "parts", resume=True)
+    for a, b in zip(weights_of(whole.last), weights_of(parts.last), strict=True):
+        np.testing.assert_array_equal(a, b)
+    names = [name for name in whole.history[0] if name != "seconds"]
+    assert [[row[name] for name in names] for row in whole.history] == [
+        [row[name] for name in names] for row in parts.history
+    ]
+    again = train(TINY, batches, tmp_path / "parts", resume=True)
+    assert again.history == parts.history
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from keras_scgm.training import SyntheticBatches, TrainingConfig, train
+config = TrainingConfig.from_json(Path(sys.argv[1]).read_text())
+batches = SyntheticBatches(48, small_windows=((32, 1.0),))
+train(config, batches, sys.argv[2], resume=True)
+"""
+
+
+def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    config = replace(TINY, epochs=12, steps_per_epoch=10)
+    (tmp_path / "wanted.json").write_text(config.to_json())
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "wanted.json")]
+    folder = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(folder)])
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "state.npz").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.05)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert len((folder / "log.csv").read_text().splitlines()) < 1 + config.epochs
+    for path in (folder, tmp_path / "whole"):
+        subprocess.run([*command, str(path)], check=True)
+    for a, b in zip(
+        weights_of(folder / "last.weights.h5"),
+        weights_of(tmp_path / "whole" / "last.weights.h5"),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
+    sites = {1: PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)}
+    write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites=sites)
+    volumes = find_challenge(tmp_path / "data")
+    slices = load_slices(volumes, SliceConfig(window_px=64))
+    result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
+    assert 0 <= result.history[0]["val_dsc"] <= 1
+    assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "window_px": 64}
+    with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
+        train(TINY, SliceBatches(slices), tmp_path / "other")
+    assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
+
+
+def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=1)
+    write_challenge_dataset(tmp_path / "data", subjects_per_site=2, raters=1, sites={1: site})
+    one, two = find_challenge(tmp_path / "data")
+    config = replace(TINY, epochs=1)
+    train(config, SliceBatches(drawn_slices), tmp_path / "out", [one])
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def refused(batches: Batches, validation: list[AnnotatedVolume], difference: str) -> None:
+        with pytest.raises(
+            InputError, match=rf"state.npz: of another training, {difference}; give the same data"
+        ):
+            train(config, batches, tmp_path / "out", validation, resume=True)
+
+    image = "site1-sc01-image.nii.gz"
+    refused(
+        SliceBatches(drawn_slices), [], rf"its validation volumes were 1 \({image}\), now they are 0 \(\)"
+    )
+    refused(SliceBatches(drawn_slices), [one, two], rf"its validation volumes were 1 .* 2 \({image}, .*\)")
+    refused(SyntheticBatches(48), [one], "its data were annotated slices, now they are drawn anatomy only.*")
+    changed = replace(drawn_slices, images=drawn_slices.images[::-1])
+    refused(SliceBatches(changed), [one], "its data were other annotated slices")
+    # As another processor resamples.
+    rounded = replace(drawn_slices, images=drawn_slices.images + np.float32(1e-5))
+    train(config, SliceBatches(rounded), tmp_path / "out", [one], resume=True)
+    assert {path: path.read_bytes() for path in before if path.name != "samples.png"} == {
+        path: content for path, content in before.items() if path.name != "samples.png"
+    }
+
+
+def test_frozen_layers_stay(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    first = train(replace(TINY, epochs=1, ema_momentum=0.0), SliceBatches(drawn_slices), tmp_path / "first")
+    config = replace(
+        TINY, epochs=1, ema_momentum=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",)
+    )
+    second = train(config, SliceBatches(drawn_slices), tmp_path / "second")
+    before, after = weights_of(first.last), weights_of(second.last)
+    np.testing.assert_array_equal(before[0], after[0])
+    assert not np.array_equal(before[-2], after[-2])
+
+
+def test_tensorboard_is_optional(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    if find_spec("tensorboard") is None:
+        with pytest.raises(InputError, match="pip install tensorboard"):
+            train(TINY, SliceBatches(drawn_slices), tmp_path, tensorboard=True)
+    else:
+        train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path, tensorboard=True)
+        assert list((tmp_path / "tensorboard").rglob("events*"))
+
+
+def test_training_on_masks_that_are_not_finite_keeps_nothing(
+    drawn_slices: AnnotatedSlices, tmp_path: Path
+) -> None:
+    with pytest.warns(RuntimeWarning, match="the network has collapsed: the loss is nan in epoch 1"):
+        result = train(TINY, SliceBatches(replace(drawn_slices, masks=drawn_slices.masks * np.nan)), tmp_path)
+    assert result.stopped is not None
+    assert not result.last.exists()
+
+
+# Where ReLU turns NaN into 0 the weights tell it, elsewhere the loss does.
+@pytest.mark.filterwarnings("ignore:training stopped, the network has collapsed:RuntimeWarning")
+def test_training_on_images_that_are_not_finite_keeps_nothing(
+    drawn_slices: AnnotatedSlices, tmp_path: Path
+) -> None:
+    result = train(TINY, SliceBatches(replace(drawn_slices, images=drawn_slices.images * np.nan)), tmp_path)
+    assert "not finite" in (result.stopped or "")
+    assert not result.last.exists()
+
+
+def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text(TINY.to_json())
+    with pytest.raises(InputError, match="holds a training; go on with --resume"):
+        train(TINY, SliceBatches(drawn_slices), tmp_path)
+    with pytest.raises(InputError, match="another training than this one"):
+        train(replace(TINY, seed=5), SliceBatches(drawn_slices), tmp_path, resume=True)
+    (tmp_path / "state.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="damaged"):
+        train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+    with pytest.raises(InputError, match="has no layer conv9"):
+        train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(drawn_slices), tmp_path / "new")
+    assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3

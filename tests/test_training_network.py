@@ -1,0 +1,92 @@
+"""The network as it is trained computes what Keras' own layers do."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_scgm.errors import InputError
+from keras_scgm.models import DilatedGMNet
+from keras_scgm.training import TrainingConfig
+from keras_scgm.training.network import build_network, training_copy
+
+
+def test_training_copy_computes_the_same() -> None:
+    keras.utils.set_random_seed(0)
+    network = DilatedGMNet(filters=2, dropout=0.0)
+    copy = training_copy(network, TrainingConfig())
+    image = np.random.default_rng(0).normal(size=(1, 50, 40, 1)).astype(np.float32)
+    np.testing.assert_allclose(copy(image), network(image), atol=1e-5)
+    mixed = training_copy(network, TrainingConfig(mixed_precision=True))
+    np.testing.assert_allclose(mixed(image), network(image), atol=0.05)
+    assert keras.backend.standardize_dtype(mixed(image).dtype) == "float32"
+    assert mixed.get_layer("rate6_1").compute_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_training_copy_normalizes_batches_as_keras_does(mixed: bool) -> None:
+    keras.utils.set_random_seed(0)
+    network = DilatedGMNet(filters=2, dropout=0.0, batch_norm_momentum=0.0)
+    copy = training_copy(network, TrainingConfig(mixed_precision=mixed))
+    image = np.random.default_rng(0).normal(1.0, 3.0, size=(2, 50, 40, 1)).astype(np.float32)
+    tolerance = 0.06 if mixed else 1e-4
+    np.testing.assert_allclose(copy(image, training=True), network(image, training=True), atol=tolerance)
+    last = "batch_normalization_13"
+    for kept, expected in zip(copy.get_layer(last).weights, network.get_layer(last).weights, strict=True):
+        assert kept.dtype == "float32"
+        np.testing.assert_allclose(kept, expected, rtol=tolerance, atol=tolerance)
+
+
+GRADIENTS = """
+import keras
+import numpy as np
+from keras_scgm.losses import DiceLoss
+from keras_scgm.models import DilatedGMNet
+from keras_scgm.training import TrainingConfig
+from keras_scgm.training.network import training_copy
+
+keras.utils.set_random_seed(0)
+network = DilatedGMNet(filters=2, dropout=0.0)
+rng = np.random.default_rng(0)
+for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
+    keras.config.set_dtype_policy(precision if precision == "mixed_float16" else "float32")
+    start = DilatedGMNet(filters=2, dropout=0.0)
+    start.set_weights(network.get_weights())
+    for size in (1, 5, 40):
+        images = rng.normal(size=(3, size, size, 1)).astype(np.float32)
+        batch = images, np.float32(images > 0.5)
+        after = []
+        for model in (
+            keras.models.clone_model(start),
+            training_copy(start, TrainingConfig(mixed_precision=precision == "mixed_bfloat16")),
+        ):
+            model.set_weights(network.get_weights())
+            model.compile(keras.optimizers.SGD(0.1), DiceLoss(), jit_compile=False)
+            model.train_on_batch(*batch)
+            after.append(np.concatenate([array.ravel() for array in model.get_weights()]))
+        assert np.isfinite(after).all()
+        # Statistics of nine numbers leave little to compare in half precision.
+        if precision == "float32" or size == 40:
+            difference = np.linalg.norm(after[1] - after[0]) / np.linalg.norm(after[0])
+            assert difference < (1e-3 if precision == "float32" else 0.05), (precision, size, difference)
+"""
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_every_processor_trains_as_keras_does(onednn: str) -> None:
+    process = subprocess.run(
+        [sys.executable, "-c", GRADIENTS],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": onednn},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+
+
+def test_unknown_arguments_of_the_builder_are_refused() -> None:
+    with pytest.raises(InputError, match=r"model_kwargs do not fit UNet: .*dilation_rates"):
+        build_network(TrainingConfig("UNet", model_kwargs={"dilation_rates": (6,)}))
