@@ -25,7 +25,7 @@ from keras_scgm.evaluation import (
     challenge_metrics,
     compare_models,
     fcn_metrics,
-    inter_rater_ceiling,
+    inter_rater_agreement,
     published,
     summary_text,
     table2,
@@ -505,7 +505,9 @@ def test_challenge_layout(result):
     assert len(result.rater_scores) == 6 * 3 * 2
     assert (result.raters, result.sites) == (("r1", "r2", "r3"), ("1", "2", "3"))
     assert all(case.image is not None for case in result.cases)
-    score = next(s for s in result.scores if (s.maker, s.case_id, s.rater) == ("good", "site2-sc01", "r2"))
+    score = next(
+        s for s in result.scores if (s.annotator, s.case_id, s.rater) == ("good", "site2-sc01", "r2")
+    )
     # The white matter of the masks does not count, and the spacing comes from the header.
     wanted = challenge_metrics(disc(5.1), disc(5.5), (0.5, 0.5, 4.0))
     assert score.challenge == pytest.approx(wanted, nan_ok=True)
@@ -738,27 +740,27 @@ def test_a_grid_within_the_tolerance_is_the_same_grid(tmp_path):
     assert result.scores[0].challenge == pytest.approx(challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0)))
 
 
-def test_inter_rater_ceiling(result, drawn_study):
-    ceiling = next(ceiling for ceiling in inter_rater_ceiling(result) if ceiling.metric == "DSC")
+def test_inter_rater_agreement(result, drawn_study):
+    agreement = next(agreement for agreement in inter_rater_agreement(result) if agreement.metric == "DSC")
     means = {
-        name: np.mean([s.challenge["DSC"] for s in result.rater_scores if s.maker == name])
+        name: np.mean([s.challenge["DSC"] for s in result.rater_scores if s.annotator == name])
         for name in ("r1", "r2", "r3")
     }
-    assert ceiling.rater_means == pytest.approx(means)
-    assert ceiling.bounds == pytest.approx((min(means.values()), max(means.values())))
-    assert ceiling.all_raters == pytest.approx(np.mean(list(means.values())))
-    good, poor = ceiling.models["good"], ceiling.models["poor"]
+    assert agreement.rater_means == pytest.approx(means)
+    assert agreement.bounds == pytest.approx((min(means.values()), max(means.values())))
+    assert agreement.all_raters == pytest.approx(np.mean(list(means.values())))
+    good, poor = agreement.models["good"], agreement.models["poor"]
     assert good.mean == pytest.approx(np.mean([s.challenge["DSC"] for s in result.of_model("good")]))
     assert good.n_raters_reached == 3
     assert good.cases_in_range == 1
     assert good.interval[0] > 0
     assert (poor.n_raters_reached, poor.cases_in_range) == (0, 0)
     assert poor.interval[1] < 0
-    distances = next(ceiling for ceiling in inter_rater_ceiling(result) if ceiling.metric == "HSD")
+    distances = next(agreement for agreement in inter_rater_agreement(result) if agreement.metric == "HSD")
     assert distances.bounds[0] > distances.bounds[1]
     assert distances.models["poor"].n_raters_reached == 0
     one_rater = drawn_study / "raters" / "site1-sc01-mask-r1.nii.gz"
-    assert inter_rater_ceiling(evaluate(drawn_study / "good", one_rater)) == []
+    assert inter_rater_agreement(evaluate(drawn_study / "good", one_rater)) == []
 
 
 def test_published_values_are_consistent():
@@ -926,7 +928,7 @@ def test_command(run, study):
         "Table 2:",
         "Table 3:",
         "By site and rater",
-        "Inter-rater ceiling",
+        "Inter-rater agreement",
         "Models compared",
         "Table 1",
     ):

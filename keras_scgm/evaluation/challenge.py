@@ -18,6 +18,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.overlap import Counts, overlap_metrics, table3_metrics
 from keras_scgm.evaluation.skeleton import slice_skeletons
+from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.surface import DirectedDistances, contour
 
 CHALLENGE_METRICS = ("DSC", "MSD", "HSD", "SHD", "SMD", "TPR", "TNR", "PPV", "JI", "CC")
@@ -163,8 +164,8 @@ class Comparison:
         values = overlap_metrics(self.slice_counts.total) | {
             "MSD": self.surface.mean,
             "HSD": self.surface.maximum,
-            "SHD": _mean([distances.maximum for distances in self.slice_skeletons]),
-            "SMD": _mean([distances.larger_median for distances in self.slice_skeletons]),
+            "SHD": Summary.of([distances.maximum for distances in self.slice_skeletons]).mean,
+            "SMD": Summary.of([distances.larger_median for distances in self.slice_skeletons]).mean,
         }
         return {name: float(values[name]) for name in CHALLENGE_METRICS}
 
@@ -192,8 +193,8 @@ class Comparison:
             "FP": counts.FP,
             "FN": counts.FN,
             "TN": counts.TN,
-            "HSD_2d": _mean([distances.maximum for distances in self.slice_surfaces]),
-            "MSD_2d": _mean([distances.mean for distances in self.slice_surfaces]),
+            "HSD_2d": Summary.of([distances.maximum for distances in self.slice_surfaces]).mean,
+            "MSD_2d": Summary.of([distances.mean for distances in self.slice_surfaces]).mean,
             "MSD_prediction_to_reference": mean_to_reference,
             "MSD_reference_to_prediction": mean_to_prediction,
             "HSD_prediction_to_reference": max_to_reference,
@@ -205,8 +206,12 @@ class Comparison:
             "n_slices_without_skeleton_distance": _n_undefined(filled, self.slice_skeletons),
             "volume_prediction_mm3": (counts.TP + counts.FP) * math.prod(self.voxel_mm),
             "volume_reference_mm3": (counts.TP + counts.FN) * math.prod(self.voxel_mm),
-            "mean_area_prediction_mm2": _mean([area for area in self.areas_mm2[:, 0].tolist() if area]),
-            "mean_area_reference_mm2": _mean([area for area in self.areas_mm2[:, 1].tolist() if area]),
+            "mean_area_prediction_mm2": Summary.of(
+                [area for area in self.areas_mm2[:, 0].tolist() if area]
+            ).mean,
+            "mean_area_reference_mm2": Summary.of(
+                [area for area in self.areas_mm2[:, 1].tolist() if area]
+            ).mean,
         }
 
     @property
@@ -309,11 +314,6 @@ def _check_equal(
         raise InputError(
             f"prediction and reference must have the same {what}, received {prediction} and {reference}"
         )
-
-
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _n_undefined(filled: np.ndarray, distances: tuple[DirectedDistances, ...]) -> int:
