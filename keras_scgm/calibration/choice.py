@@ -25,7 +25,7 @@ Objective = Literal["dsc", "balance", "area"]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """What every threshold gives on the validation volumes, and the one that was chosen.
+    """Scores of every threshold on the validation volumes, and the chosen threshold.
 
     Args:
         objective: "dsc" for the best mean Dice coefficient, "balance" for equal mean precision and recall,
@@ -35,13 +35,13 @@ class Calibration:
         precision: (t,) likewise; NaN where no volume has any gray matter left.
         recall: (t,) likewise.
         area_bias_mm2: (t,) mean over slices of the area minus that of the raters' mean.
-        chosen: index of the chosen threshold.
-        used: index of the threshold that the card had, or the nearest to it.
+        chosen: Index of the chosen threshold.
+        used: Index of the threshold nearest to that of the card.
         areas_mm2: (slice, 2) area at the chosen threshold and mean of the raters' areas, all volumes.
         confidence: (bin,) mean probability of the voxels in bins of equal width, NaN for an empty bin.
-        frequency: (bin,) share of them that the raters marked.
-        n_volumes: how many there were.
-        card: of the weights, with the threshold that they had.
+        frequency: (bin,) share of these voxels that the raters marked.
+        n_volumes: Number of volumes.
+        card: Card of the weights, with their former threshold.
     """
 
     objective: Objective
@@ -60,12 +60,12 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """The chosen one, to five digits."""
+        """Chosen threshold, rounded to five digits."""
         return float(f"{self.thresholds[self.chosen]:.5g}")
 
     @property
     def is_at_end(self) -> bool:
-        """Whether no threshold was good: the best is the first or the last that was tried."""
+        """Whether the chosen threshold is the first or the last, so that a better one may lie outside the range."""
         return self.chosen in (0, len(self.thresholds) - 1)
 
 
@@ -77,13 +77,13 @@ def calibrate(
 ) -> Calibration:
     """Segment the validation volumes and choose the threshold.
 
-    Of several thresholds that are equally good, the middle one is taken.
+    Of several equally good thresholds, the middle one is chosen.
 
     Args:
-        weights: known name, file, or model.
-        volumes: with masks; none that the network was trained on. Only their labelled slices count.
-        objective: what is to be best.
-        progress: called with (volumes done, volumes in all).
+        weights: Known name, file, or model.
+        volumes: Volumes with masks that the network was not trained on; only their labelled slices count.
+        objective: Criterion of the choice, see `Calibration`.
+        progress: Function called with the number of finished volumes and of all volumes.
 
     Raises:
         InputError: a volume cannot be used, or nothing is labelled.

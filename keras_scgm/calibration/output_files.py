@@ -17,25 +17,25 @@ from keras_scgm.files import replaced, staged
 from keras_scgm.pretrained import SUFFIXES, resolve_weights, weights_stem
 
 CALIBRATED = "calibrated: "
-"""How the pipeline of a card's score begins if it was measured by a calibration."""
+"""Prefix of `pipeline` in the scores of a card that were measured by a calibration."""
 
 
 def write_calibration(calibration: Calibration, weights: str | Path, folder: Path) -> Path:
     """Write the curve as CSV, the figure, and the choice into the weights' card.
 
-    The card beside a weights file of one's own is rewritten. Weights known by name, or without a card, stay
-    as they are: a copy goes into the folder, with its card.
+    The card beside a weights file of the user is rewritten. Weights known by name, or without a card, are not
+    changed: a copy with a card is written into the folder.
 
     Args:
-        calibration: of these weights.
-        weights: known name or file.
-        folder: for the figure, the curve and perhaps the copy.
+        calibration: Calibration of these weights.
+        weights: Known name or file of the weights.
+        folder: Folder for the figure, the curve and the copy of the weights, if any.
 
     Returns:
-        The weights file beside which the card with the chosen threshold stands.
+        The weights file whose card has the chosen threshold.
 
     Raises:
-        InputError: the weights cannot be had, or something cannot be written.
+        InputError: the weights cannot be read, or a file cannot be written.
     """
     checks.instance(Calibration, "what calibrate returned")("calibration", calibration)
     folder = checks.path("folder", folder)

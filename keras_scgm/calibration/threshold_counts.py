@@ -8,7 +8,7 @@ from scipy.special import expit
 from keras_scgm.overlap import dice_of_counts
 
 THRESHOLDS = expit(np.arange(-100, 101) / 10)
-"""Evenly spaced in the logit, from 0.00005 to 0.99995: networks are sure, so the ends matter."""
+"""Evenly spaced in the logit, from 0.00005 to 0.99995: most probabilities are close to 0 or 1."""
 
 RELIABILITY_BINS = 10
 
@@ -38,13 +38,13 @@ class ThresholdCounts:
 
 
 def _above(bins: np.ndarray) -> np.ndarray:
-    """(t,) how many values lie above each threshold, from the number of thresholds below each value."""
+    """(t,) number of values above each threshold, from the number of thresholds below each value."""
     counts = np.bincount(bins.ravel(), minlength=len(THRESHOLDS) + 1)
     return counts[::-1].cumsum()[::-1][1:]
 
 
 def mean_of_known(values: np.ndarray) -> np.ndarray:
-    """Mean over the first axis of what is not NaN, NaN where nothing is."""
+    """Mean over the first axis without NaN, NaN where all are NaN."""
     known = np.isfinite(values)
     count = known.sum(axis=0)
     return np.where(count > 0, np.where(known, values, 0).sum(axis=0) / np.maximum(count, 1), np.nan)

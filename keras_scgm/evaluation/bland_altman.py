@@ -17,14 +17,14 @@ LIMIT_STDS = 1.96
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """How far measurements differ (Bland and Altman, Lancet 1986).
+    """Agreement of two measurements.
 
     Args:
-        n: pairs.
-        reference: mean of the references, NaN without pairs.
-        bias: mean of prediction minus reference.
-        low: lower 95 % limit of agreement, NaN below two pairs.
-        high: upper limit.
+        n: Number of pairs.
+        reference: Mean of the references, NaN without pairs.
+        bias: Mean of prediction minus reference.
+        low: Lower 95 % limit of agreement, NaN below two pairs.
+        high: Upper 95 % limit of agreement.
     """
 
     n: int
@@ -50,7 +50,7 @@ def bland_altman(pairs: Iterable[tuple[float, float]]) -> BlandAltman:
 def slice_areas(scores: Iterable[Score]) -> dict[tuple[str, int], tuple[float, float]]:
     """(Case, slice from the inferior end) -> areas in mm2 by one model and by the mean of its raters.
 
-    Slices in which neither has anything are left out.
+    Slices without gray matter in both are left out.
     """
     found: defaultdict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for score in scores:

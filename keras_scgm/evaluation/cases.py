@@ -17,14 +17,14 @@ CHALLENGE_CASE = re.compile(r"(site(\d+)-sc\d+)(?:\D|$)")
 
 @dataclass(frozen=True)
 class Case:
-    """A volume with the masks that models and raters made of it.
+    """A volume with the masks of models and raters.
 
     Args:
-        case_id: what its files' names have in common.
-        site_id: of the challenge's layout, None elsewhere.
-        predictions: mask of each model that has one.
-        references: mask of each rater, by the rater's name.
-        image: the volume itself, where it was found.
+        case_id: Common part of the names of its files.
+        site_id: Site in the challenge's layout, None in others.
+        predictions: Mask of each model.
+        references: Mask of each rater, by the name of the rater.
+        image: The volume, None if it was not found.
     """
 
     case_id: str
@@ -48,21 +48,21 @@ def find_cases(
 ) -> tuple[list[Case], list[str]]:
     """Pair the masks of models and raters.
 
-    Two files belong together whatever their names. In folders, which are searched through, names decide:
+    Two single files always belong together. In folders, which are searched recursively, names decide:
     `site1-sc01` in the challenge's layout, otherwise the prediction's name without `_gmseg` is the beginning of
     the reference's. Of a folder that holds files named `*_gmseg` only these are predictions.
 
     Args:
-        predictions: a file or a folder for each model.
-        references: files or folders. Several are one rater each; in one folder the masks of a case are one
+        predictions: A file or a folder for each model.
+        references: Files or folders. Several are one rater each; in one folder the masks of a case are one
             rater each, in the order of their names.
-        images: file or folder of the volumes; the challenge's are found beside its masks.
+        images: File or folder of the volumes; the challenge's are found beside its masks.
 
     Returns:
-        Cases with at least one prediction and one reference, by name; and what has no partner, one line each.
+        Cases with at least one prediction and one reference, by name; and files without a partner, one line each.
 
     Raises:
-        InputError: a path does not exist, a name is there twice, or nothing belongs together.
+        InputError: a path does not exist, a name occurs twice, or no files belong together.
     """
     found: defaultdict[str, _Found] = defaultdict(_Found)
     if all(path.is_file() for path in predictions.values()):
@@ -185,7 +185,7 @@ def _add_images(found: dict[str, _Found], references: Sequence[Path], images: Pa
 
 
 def _missing(found: Mapping[str, _Found], models: Mapping[str, Path], strays: Sequence[Path]) -> list[str]:
-    """What has no partner, one line for each kind."""
+    """Files without a partner, one line for each kind."""
     lines = []
     without = [case.predictions for case in found.values() if case.predictions and not case.references]
     paths = [path for predictions in without for path in predictions.values()]

@@ -36,16 +36,15 @@ def evaluate(
     A case that cannot be used does not stop the others; `Evaluation.errors` says why.
 
     Args:
-        predictions: a mask or a folder of masks; a mapping of such by name for several models.
-        references: a mask or a folder for each rater, or one folder in the challenge's layout.
-        images: file or folder of the volumes, for the report; the challenge's are found beside the masks.
-        label: value that marks gray matter, for masks with several labels; 1 in the challenge's.
-        resample_reference: bring references on another grid to the prediction's, nearest neighbour.
-        annotated_only: compare only the slices in which the reference marks something (of two raters, both),
-            for volumes of which some slices were annotated; otherwise an empty slice says that there is no
-            gray matter.
-        parameters: number of parameters of the models, for Table 3.
-        progress: called with (cases done, cases in all).
+        predictions: A mask or a folder of masks; for several models a mapping from their names to such paths.
+        references: A mask or a folder for each rater, or one folder in the challenge's layout.
+        images: File or folder of the volumes, for the report; those of the challenge are found beside the masks.
+        label: Value of gray matter in masks with several labels; 1 in masks of the challenge.
+        resample_reference: Whether to resample references to the grid of the prediction (nearest neighbour).
+        annotated_only: Whether to compare annotated slices only, for partly annotated volumes; of two raters,
+            the slices that both annotated. Otherwise an empty slice of a reference means no gray matter.
+        parameters: Number of parameters of the models, for Table 3.
+        progress: Function called with the number of finished cases and of all cases.
 
     Raises:
         InputError: a path does not exist, or nothing could be compared.
@@ -105,7 +104,7 @@ def evaluate(
 
 
 class _Scorer:
-    """Scores while they accumulate."""
+    """Scores, errors and warnings of the cases so far."""
 
     def __init__(self, reader: MaskReader, annotated_only: bool) -> None:
         self.reader = reader
@@ -151,7 +150,7 @@ class _Scorer:
                 self.with_gaps[path] = n_gaps
         return raters
 
-    # A reference is read once for each grid of its predictions, and what is to be said of it is said once.
+    # A reference is read once for each grid of its predictions, but its warnings are given once.
 
     def _warn_of(self, mask: CanonicalMask) -> None:
         lines = [f"{mask.path}: {text}" for text in mask.warnings]
@@ -199,7 +198,7 @@ def _score(
 
 
 def _annotated(mask: MeasuredMask) -> np.ndarray:
-    """Bool (slice,): where a rater marked something."""
+    """Bool (slice,): slices with gray matter in the mask."""
     return np.asarray(mask.voxels.any(axis=(0, 1)))
 
 

@@ -12,19 +12,19 @@ from keras_scgm.evaluation.summary import Summary
 
 
 def challenge_summary(scores: Iterable[Score], metric: str) -> Summary:
-    """Of a metric of Table 2 over pairs of case and rater, as its caption says."""
+    """Summary of a metric of Table 2 over pairs of case and rater, as in the caption of the table."""
     return Summary.of(score.challenge[metric] for score in scores)
 
 
 def fcn_summary(scores: Iterable[Score], metric: str) -> Summary:
-    """Of a metric of Table 3 over slices, which is how the paper's numbers come about."""
+    """Summary of a metric of Table 3 over slices, as in the paper."""
     return Summary.of(row[metric] for score in scores for row in score.slices)
 
 
 def of_cases(scores: Iterable[Score], metric: str) -> dict[str, float]:
     """A metric of Table 2 for each case, the mean over raters; NaN if undefined for one of them.
 
-    Raters of one volume are not independent, so tests and intervals take cases.
+    Raters of one volume are not independent; tests and intervals therefore use cases.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
     for score in scores:

@@ -17,15 +17,15 @@ from keras_scgm.evaluation.summary import Summary, bootstrap_interval
 
 @dataclass(frozen=True)
 class ModelAgreement:
-    """A model beside the raters, in one metric.
+    """Agreement of a model with the raters, in one metric.
 
     Args:
-        mean: of the model against all raters, over cases.
-        n_raters_reached: raters whose agreement with the others is not better than the model's, on average.
-        difference: mean over cases of the model minus the mean rater.
-        interval: of the difference, 95 %, bootstrap over cases.
-        cases_in_range: fraction of the cases in which the model is at least as good as the worst rater.
-        n_cases: in which the metric is defined for the model and all raters.
+        mean: Mean of the model against all raters, over cases.
+        n_raters_reached: Number of raters whose mean agreement with the others is not better than the model's.
+        difference: Mean over cases of the model's value minus the mean of the raters.
+        interval: 95 % interval of the difference, bootstrap over cases.
+        cases_in_range: Fraction of the cases in which the model is at least as good as the worst rater.
+        n_cases: Number of cases in which the metric is defined for the model and all raters.
     """
 
     mean: float
@@ -38,13 +38,13 @@ class ModelAgreement:
 
 @dataclass(frozen=True)
 class InterRaterAgreement:
-    """How far raters agree with each other, in one metric: what a model can be expected to reach.
+    """Agreement of the raters with each other, in one metric, and of the models with the raters.
 
     Args:
-        metric: of Table 2.
-        raters: each rater's mask against those of the others, over pairs.
-        rater_means: each rater's mean over cases; of a case, the mean over the other raters.
-        models: every model against the same raters.
+        metric: Name of a metric of Table 2.
+        raters: Summary of each rater against the others, over pairs.
+        rater_means: Mean of each rater over cases; the value of a case is the mean over the other raters.
+        models: Agreement of every model with the same raters.
     """
 
     metric: str
@@ -67,11 +67,11 @@ class InterRaterAgreement:
 def inter_rater_agreement(
     evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_METRICS
 ) -> list[InterRaterAgreement]:
-    """Agreement of every rater with the others, and where the models stand beside it.
+    """Agreement of every rater with the others, and of the models with the raters.
 
     Args:
-        evaluation: with at least two raters; otherwise the list is empty.
-        metrics: of Table 2.
+        evaluation: Evaluation with at least two raters; otherwise the list is empty.
+        metrics: Names of metrics of Table 2.
     """
     metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
     names = sorted({score.annotator for score in evaluation.rater_scores})
@@ -86,9 +86,7 @@ def inter_rater_agreement(
         agreement = InterRaterAgreement(
             metric=metric,
             raters={n: Summary.of(s.challenge[metric] for s in of_rater[n]) for n in names},
-            rater_means={
-                name: Summary.of(list(values.values())).mean for name, values in case_values.items()
-            },
+            rater_means={name: Summary.of(values.values()).mean for name, values in case_values.items()},
             models={},
         )
         models = {
@@ -108,13 +106,13 @@ def _model_agreement(
     reached = np.array([model[case] for case in usable])
     human = np.array([np.mean(cases[case]) for case in usable])
     worst = np.array([sign * min(sign * value for value in cases[case]) for case in usable])
-    rater_means = [Summary.of([of[case] for case in usable if case in of]).mean for of in raters.values()]
-    mean = Summary.of(reached.tolist()).mean
+    rater_means = [Summary.of(of[case] for case in usable if case in of).mean for of in raters.values()]
+    mean = Summary.of(reached).mean
     return ModelAgreement(
         mean=mean,
         n_raters_reached=sum(sign * mean >= sign * value for value in rater_means),
-        difference=Summary.of((reached - human).tolist()).mean,
+        difference=Summary.of(reached - human).mean,
         interval=bootstrap_interval(reached - human),
-        cases_in_range=Summary.of((sign * reached >= sign * worst).astype(float).tolist()).mean,
+        cases_in_range=Summary.of(sign * reached >= sign * worst).mean,
         n_cases=len(usable),
     )

@@ -29,12 +29,12 @@ LISTED_VALUES = 6
 
 @dataclass(frozen=True)
 class MaskReader:
-    """Reads the masks of a case on the grid of its first mask, and says what is wrong with a file.
+    """Reads the masks of a case on the grid of its first mask.
 
     Args:
-        label: value that marks gray matter in references, and in predictions with several labels. None takes
-            1 in the challenge's masks and everything that is not zero in others, which must then be binary.
-        resample_reference: bring references on another grid to the prediction's, nearest neighbour.
+        label: Value of gray matter in references, and in predictions with several labels. None means
+            1 in the masks of the challenge, and all values but zero in others, which must then be binary.
+        resample_reference: Whether to resample references to the grid of the prediction (nearest neighbour).
     """
 
     label: int | None = None
@@ -74,13 +74,13 @@ class MaskReader:
 
 @dataclass(frozen=True, eq=False)
 class CanonicalMask:
-    """A mask in the package's slice orientation, so that nothing depends on how a file is stored.
+    """A mask in the slice orientation of the package, independent of the storage order of its file.
 
     Args:
-        path: of its file.
-        voxels: boolean (right-left, posterior-anterior, inferior-superior).
-        affine: 4x4 of these axes, to millimetres in RAS+ world coordinates.
-        warnings: what may be wrong with the geometry in its header, one line each.
+        path: Path of the file.
+        voxels: Boolean array (right-left, posterior-anterior, inferior-superior).
+        affine: 4x4 matrix from voxel indices to millimetres in RAS+ world coordinates.
+        warnings: Doubts about the geometry in the header, one line each.
     """
 
     path: Path
@@ -90,15 +90,15 @@ class CanonicalMask:
 
     @property
     def spacing_mm(self) -> np.ndarray:
-        """Of the three axes."""
+        """Voxel spacing of the three axes."""
         return np.linalg.norm(self.affine[:3, :3], axis=0)
 
     def difference(self, like: CanonicalMask) -> str:
-        """How its grid differs from another mask's, see `grid_difference`."""
+        """Difference from the grid of another mask, see `grid_difference`."""
         return grid_difference(self.voxels.shape, self.affine, like.voxels.shape, like.affine)
 
     def measured(self) -> MeasuredMask:
-        """To compare it with others."""
+        """The mask with its spacing, for comparisons."""
         return MeasuredMask(self.voxels, self.spacing_mm.tolist())
 
 

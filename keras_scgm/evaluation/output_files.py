@@ -31,12 +31,12 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
     Units are in the column names of the CSV files of cases and slices.
 
     Args:
-        evaluation: what to write.
-        folder: made if missing; files of these names are replaced, and removed where the evaluation has no such table.
-        with_published: add the paper's columns to Tables 2 and 3, and Table 1.
+        evaluation: Result of `evaluate`.
+        folder: Output folder, made if missing; its tables of an earlier evaluation are replaced or removed.
+        with_published: Whether to add Table 1, and the columns of the paper to Tables 2 and 3.
 
     Returns:
-        The files.
+        The paths of the files.
 
     Raises:
         InputError: the folder cannot be written to; nothing is left behind.
@@ -59,7 +59,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
 
 
 def summary_json(evaluation: Evaluation) -> dict[str, Any]:
-    """All numbers of the tables, with full precision; what is undefined is None."""
+    """All numbers of the tables, with full precision; undefined values are None."""
 
     def of(scores: Iterable[Score]) -> dict[str, Any]:
         scores = list(scores)

@@ -18,10 +18,10 @@ class Counts:
     """Voxels of a prediction sorted by the reference; numbers, or arrays (slice,).
 
     Args:
-        TP: gray matter in both.
-        FP: in the prediction only.
-        FN: in the reference only.
-        TN: in neither.
+        TP: Number of voxels of gray matter in both.
+        FP: Number in the prediction only.
+        FN: Number in the reference only.
+        TN: Number in neither.
     """
 
     TP: Value
@@ -74,7 +74,7 @@ def table3_metrics(counts: Counts) -> dict[str, Value]:
     gray, other = TP + FN, TN + FP
     gray_iu, other_iu = ratio(TP, TP + FP + FN), ratio(TN, TN + FP + FN)
     recall = ratio(TP, gray)
-    # A class that the reference does not have weighs nothing, even where its own IU is undefined.
+    # A class that the reference does not contain has weight 0, even if its IU is undefined.
     weighted = np.where(gray == 0, 0.0, gray * gray_iu) + np.where(other == 0, 0.0, other * other_iu)
     return {
         "dice": dice_of_counts(TP, TP + FP, TP + FN),

@@ -20,17 +20,17 @@ METRICS_OF_TABLE_2 = f"some of {', '.join(CHALLENGE_METRICS)}"
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two models on the cases that both have, in one metric.
+    """Comparison of two models on their common cases, in one metric.
 
     Args:
-        first: a model.
-        second: the other.
-        metric: of Table 2.
-        n_cases: in which the metric is defined for both.
-        difference: mean over cases of first minus second.
-        interval: of the difference, 95 %, bootstrap over cases.
-        p_value: Wilcoxon signed-rank test, two-sided; 1 if no case differs, NaN without cases.
-        p_holm: the same, corrected by Holm for all tests made together.
+        first: Name of the first model.
+        second: Name of the second model.
+        metric: Name of a metric of Table 2.
+        n_cases: Number of cases in which the metric is defined for both.
+        difference: Mean over cases of first minus second.
+        interval: 95 % interval of the difference, bootstrap over cases.
+        p_value: P value of the Wilcoxon signed-rank test, two-sided; 1 if no case differs, NaN without cases.
+        p_holm: P value with the correction of Holm for all tests.
     """
 
     first: str
@@ -47,8 +47,8 @@ def compare_models(evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_ME
     """Test every pair of models, case by case.
 
     Args:
-        evaluation: of at least two models; with one there is nothing to test and the list is empty.
-        metrics: of Table 2.
+        evaluation: Evaluation of at least two models; otherwise the list is empty.
+        metrics: Names of metrics of Table 2.
     """
     metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
     tests = []

@@ -11,17 +11,17 @@ from keras_scgm.evaluation.mask_reader import MaskReader
 
 @dataclass(frozen=True)
 class Score:
-    """One mask against one rater's, with all metrics.
+    """All metrics of one mask against the mask of one rater.
 
     Args:
-        annotator: the model, or the rater whose mask takes a model's place.
-        case_id: which volume.
-        site_id: where it was acquired, None if unknown.
-        rater: whose mask is the reference.
-        challenge: the ten metrics of Table 2.
-        fcn: the seven of Table 3 over the whole volume.
-        details: counts, directed distances, slices left out, areas and volumes; see `Comparison.details`.
-        slices: all metrics of each compared slice, see `Comparison.slices`; empty for raters against each other.
+        annotator: Name of the model, or of the rater, whose mask is compared.
+        case_id: Identifier of the volume.
+        site_id: Site of the acquisition, None if unknown.
+        rater: Name of the rater whose mask is the reference.
+        challenge: The ten metrics of Table 2.
+        fcn: The seven metrics of Table 3 over the whole volume.
+        details: Counts, directed distances, slices left out, areas and volumes; see `Comparison.details`.
+        slices: All metrics of each compared slice, see `Comparison.slices`; empty for raters against each other.
     """
 
     annotator: str
@@ -36,18 +36,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Args:
-        models: their names, in the order given.
-        cases: what was compared.
-        scores: every model against every rater.
-        rater_scores: every rater against every other rater of the same case.
-        errors: cases and files that could not be used, one line each.
-        warnings: what has no partner, a doubtful header or undefined metrics, one line each.
-        parameters: of a model, where it was given.
-        reader: how the masks were read.
-        annotated_only: whether slices in which a rater marked nothing were left out.
+        models: Names of the models, in the order given.
+        cases: Cases that were compared.
+        scores: Scores of every model against every rater.
+        rater_scores: Scores of every rater against every other rater of the same case.
+        errors: Cases and files that could not be used, one line each.
+        warnings: Files without a partner, doubtful headers and undefined metrics, one line each.
+        parameters: Number of parameters of the models for which it was given.
+        reader: Reader of the masks.
+        annotated_only: Whether slices in which a rater marked nothing were left out.
     """
 
     models: tuple[str, ...]

@@ -11,7 +11,7 @@ RESAMPLES = 9999
 CONFIDENCE = 0.95
 
 MIN_RESAMPLED = 6
-"""Fewest values to draw anew from; intervals from fewer are far too narrow."""
+"""Minimum number of values for a bootstrap interval; intervals from fewer are far too narrow."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Summary:
     """Mean and standard deviation of the defined values.
 
     Args:
-        mean: NaN without any value.
-        std: with n - 1, NaN below two values.
-        n: defined values.
-        n_undefined: values left out.
+        mean: Mean of the defined values, NaN without any.
+        std: Standard deviation with n - 1, NaN below two values.
+        n: Number of defined values.
+        n_undefined: Number of values left out.
     """
 
     mean: float
@@ -32,7 +32,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Summary:
-        """Summary of numbers, NaN being undefined."""
+        """Summary of numbers; NaN means undefined."""
         all_values = np.fromiter(values, float)
         defined = all_values[~np.isnan(all_values)]
         return cls(
@@ -44,7 +44,7 @@ class Summary:
 
 
 def bootstrap_interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Percentile interval of the mean, 95 %, by drawing the values anew; NaN below `MIN_RESAMPLED` values."""
+    """95 % percentile interval of the mean by the bootstrap, NaN below `MIN_RESAMPLED` values."""
     if values.size < MIN_RESAMPLED:
         return float("nan"), float("nan")
     rng = np.random.default_rng(seed)

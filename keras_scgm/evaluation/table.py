@@ -15,14 +15,14 @@ NOTHING = "-"
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to be shown.
+    """A table of text cells.
 
     Args:
-        name: of its files.
-        title: what it shows, and over what its means run.
-        columns: headings; the first column names the rows.
-        rows: cells as text.
-        notes: below it.
+        name: Stem of the names of its files.
+        title: Content of the table, and what its means are taken over.
+        columns: Headings; the first column names the rows.
+        rows: Cells as text.
+        notes: Lines below the table.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Table:
         return "\n".join([*comments, *rules, *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def write_csv(self, path: Path) -> None:
-        """The cells, with the headings in the first row."""
+        """Write the cells, with the headings in the first row."""
         with open(path, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows((self.columns, *self.rows))
 

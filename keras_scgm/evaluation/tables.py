@@ -30,8 +30,8 @@ def table2(evaluation: Evaluation, with_published: bool = False) -> Table:
     """The challenge's metrics, one column per model, mean (std) over pairs of case and rater.
 
     Args:
-        evaluation: what to show.
-        with_published: add the paper's columns, marked as such.
+        evaluation: Result of `evaluate`.
+        with_published: Whether to add the columns of the paper, marked as such.
     """
     columns = {model: evaluation.of_model(model) for model in evaluation.models}
     rows = []
@@ -59,8 +59,8 @@ def table3(evaluation: Evaluation, with_published: bool = False) -> Table:
     """Two-class metrics, one column per model, mean (std) over the slices of all pairs of case and rater.
 
     Args:
-        evaluation: what to show.
-        with_published: add the paper's columns, marked as such.
+        evaluation: Result of `evaluate`.
+        with_published: Whether to add the columns of the paper, marked as such.
     """
     columns = {model: evaluation.of_model(model) for model in evaluation.models}
     theirs = published()["table3"] if with_published else {}
@@ -116,7 +116,7 @@ def breakdown(evaluation: Evaluation) -> Table | None:
 
 
 def rater_table(evaluation: Evaluation) -> Table | None:
-    """Every rater against the others and where the models stand, None with fewer than two raters."""
+    """Agreement of raters and models with the raters, None with fewer than two raters."""
     agreements = inter_rater_agreement(evaluation)
     if not agreements:
         return None
@@ -206,7 +206,7 @@ def agreement_table(evaluation: Evaluation) -> Table:
 
 
 def all_tables(evaluation: Evaluation, with_published: bool = False) -> list[Table]:
-    """Every table that the evaluation has something for, in reading order."""
+    """All tables for which the evaluation has data, in reading order."""
     tables = [
         table2(evaluation, with_published),
         table3(evaluation, with_published),
@@ -225,7 +225,7 @@ def tables_text(evaluation: Evaluation, with_published: bool = False) -> str:
 
 
 def summary_text(evaluation: Evaluation, with_published: bool = False) -> str:
-    """All tables, and what was left out."""
+    """All tables, warnings and errors."""
     parts = [tables_text(evaluation, with_published)]
     for title, lines in (("Warnings", evaluation.warnings), ("Errors", evaluation.errors)):
         if lines:

@@ -9,11 +9,11 @@ from keras_scgm.grids import canonical_grid
 from keras_scgm.volume import Volume
 
 DIRECTION_SIGMA_MM = 10.0
-"""Reach of the local line fit to the centreline; neighbouring slices always count."""
+"""Standard deviation of the weights of the local line fit; at least the distance of two slices."""
 
 
 def slice_cosines(volume: Volume, middle: np.ndarray) -> np.ndarray:
-    """Of the angle between slice normal and cord at every slice, from a local line through its centres."""
+    """Cosines of the angle between slice normal and cord, from a local line through the centres of the cord."""
     sums = middle.sum(axis=(1, 2))
     present = np.flatnonzero(sums)
     if len(present) < 2:
@@ -43,7 +43,7 @@ def slice_cosines(volume: Volume, middle: np.ndarray) -> np.ndarray:
         weights /= weights.sum()
         offsets_mm = points_mm - weights @ points_mm
         heights = heights_mm - weights @ heights_mm
-        # How far the centre moves, in world coordinates, per mm along the normal.
+        # Movement of the centre, in world coordinates, per mm along the normal.
         direction = (weights * heights) @ offsets_mm / (weights @ heights**2)
         cosines[k] = min(1.0, abs(direction @ normal) / np.linalg.norm(direction))
     return cosines

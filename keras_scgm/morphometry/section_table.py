@@ -17,12 +17,12 @@ Row = TypeVar("Row", CrossSection, LevelSection)
 
 
 def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
-    """CSV table with units in the column names; what is not known stays empty.
+    """CSV table with units in the column names; unknown values are empty.
 
     Args:
-        path: of the file.
-        kind: of the rows, whose fields are the columns, with or without rows.
-        rows: in their order.
+        path: Path of the file.
+        kind: Class of the rows; its fields are the columns, even without rows.
+        rows: Rows in their order.
 
     Raises:
         InputError: the file cannot be written.

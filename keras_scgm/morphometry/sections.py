@@ -21,25 +21,25 @@ from keras_scgm.volume import Volume
 LISTED_SLICES = 10
 
 COVERAGE = 0.95
-"""Share of further raters or passes that an interval is to hold."""
+"""Coverage of the prediction interval."""
 
 
 @dataclass(frozen=True)
 class CrossSection:
-    """Tissue areas of one axial slice; what was not given is NaN.
+    """Tissue areas of one axial slice; NaN where the volumes for it were not given.
 
     Args:
-        slice: index along the axial axis of the file, from 0.
-        position_mm: distance of the slice from the most inferior one, along the slice normal.
-        level: vertebral level, None without one.
-        angle_deg: between the slice normal and the cord; areas are multiplied by its cosine.
-        gray_matter_mm2: inside the cord if a cord mask is given.
-        white_matter_mm2: cord without gray matter; NaN in a slice without gray matter, where it was not found.
-        cord_mm2: gray plus white matter.
-        gray_matter_outside_cord_mm2: left out of the other areas.
-        low_mm2: lower end of the interval in which a further rater's or pass's gray matter area is expected,
-            widened to hold `gray_matter_mm2`.
-        high_mm2: its upper end.
+        slice: Index along the axial axis of the file, from 0.
+        position_mm: Distance of the slice from the most inferior one, along the slice normal.
+        level: Vertebral level, None without one.
+        angle_deg: Between the slice normal and the cord; areas are multiplied by its cosine.
+        gray_matter_mm2: Inside the cord if a cord mask is given.
+        white_matter_mm2: Cord without gray matter; NaN in a slice without gray matter.
+        cord_mm2: Gray plus white matter.
+        gray_matter_outside_cord_mm2: Gray matter outside the cord mask, not part of the other areas.
+        low_mm2: Lower end of the prediction interval of the gray matter area, for one more sample; the interval
+            is widened to contain `gray_matter_mm2`.
+        high_mm2: Upper end of the prediction interval.
     """
 
     slice: int
@@ -64,20 +64,20 @@ def cross_sections(
     """Areas of every axial slice.
 
     Args:
-        gray_matter: mask, or probabilities in [0, 1], which count as fractions of a voxel.
-        cord: mask or probabilities of the whole cord on the same grid.
-        centreline: marks the middle of the cord in its slices, on the same grid; only for the angle, for
-            which it comes before the cord mask.
-        levels: vertebral level of every voxel as a whole number, 0 where there is none, on the same grid;
+        gray_matter: Mask, or probabilities in [0, 1], which count as fractions of a voxel.
+        cord: Mask or probabilities of the whole cord on the same grid.
+        centreline: Mask of the middle of the cord on the same grid; it is used for the angle instead of the
+            cord mask.
+        levels: Vertebral level of every voxel as a whole number, 0 where there is none, on the same grid;
             a slice has the level of most of its voxels, inside the cord if that is given.
-        samples: masks or probabilities of the gray matter by several raters, networks or dropout passes,
-            for the interval; none, or at least 2.
+        samples: Masks or probabilities of the gray matter by several raters, networks or passes, for the
+            prediction interval; none, or at least 2.
 
     Returns:
-        One per slice, in the order of the file.
+        One cross-section per slice, in the order of the file.
 
     Raises:
-        InputError: volumes on different grids, values that no mask holds, or a single sample.
+        InputError: volumes on different grids, values outside 0 to 1, or a single sample.
     """
     given = checks.instance(Volume, "a Volume, as read_volume returns")
     given("gray_matter", gray_matter)
@@ -131,8 +131,8 @@ def cross_sections(
 
 
 def prediction_interval(areas_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where one more sample's area is to be expected; Student's t, since the samples are few."""
-    # Slow to import, and only this needs it.
+    """Prediction interval of the area of one more sample, by Student's t distribution."""
+    # Imported here because it is slow to import.
     from scipy.special import stdtrit
 
     n = len(areas_mm2)
@@ -143,7 +143,7 @@ def prediction_interval(areas_mm2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def outside_cord(rows: Sequence[CrossSection]) -> str:
-    """What was left out because it lies outside the cord, in one line; empty if nothing was.
+    """Message on gray matter outside the cord, empty if there is none.
 
     >>> row = CrossSection(4, 0.0, None, 0.0, 15.0, 55.0, 70.0, 5.0, math.nan, math.nan)
     >>> outside_cord([row])

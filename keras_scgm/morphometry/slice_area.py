@@ -8,25 +8,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SliceArea:
-    """Gray matter of one axial slice, as segmented.
+    """Measurements of the segmented gray matter of one axial slice.
 
     Args:
-        slice: index along the axial axis of the file, from 0.
-        position_mm: distance of the slice from the most inferior one, along the slice normal.
-        area_mm2: voxels of the mask times the voxel's area in the axial plane.
-        soft_area_mm2: sum of the probabilities times the voxel's area.
-        n_voxels: voxels of the mask.
-        mean_probability: over the mask's voxels, NaN without any.
-        warning: reason of a verdict other than "pass", empty if none.
-        contrast: brightness of the gray matter minus that of its rim, in the image's own unit; NaN without
+        slice: Index along the axial axis of the file, from 0.
+        position_mm: Distance of the slice from the most inferior one, along the slice normal.
+        area_mm2: Number of voxels of the mask times the area of a voxel in the axial plane.
+        soft_area_mm2: Sum of the probabilities times the area of a voxel.
+        n_voxels: Number of voxels of the mask.
+        mean_probability: Mean probability of the voxels of the mask, NaN without any.
+        warning: Reason of a verdict other than "pass", empty if none.
+        contrast: Brightness of the gray matter minus that of its rim, in the unit of the image; NaN without
             gray matter.
-        noise: standard deviation of the noise around the gray matter, in the same unit.
-        predicted_dsc: what agreement with a reference is to be expected (`keras_scgm.quality`); NaN without
-            gray matter.
+        noise: Standard deviation of the noise around the gray matter, in the same unit.
+        predicted_dsc: Predicted Dice coefficient with a reference (`keras_scgm.quality`); NaN without gray
+            matter.
         verdict: "pass", "review" or "fail".
-        area_sd_mm2: standard deviation (n - 1) of the soft area over the passes of `keras_scgm.uncertainty`;
+        area_sd_mm2: Standard deviation (n - 1) of the soft area over the passes of `keras_scgm.uncertainty`;
             NaN without passes.
-        uncertainty: sum of the slice's uncertainty map divided by that of its probabilities, 0 where all passes
+        uncertainty: Sum of the slice's uncertainty map divided by that of its probabilities, 0 where all passes
             agree; NaN without passes or gray matter.
     """
 

@@ -16,12 +16,12 @@ class LevelSection:
     """Mean cross-section of a vertebral level, over its slices with gray matter.
 
     Args:
-        level: vertebral level, as numbered in the level map.
-        n_slices: slices with gray matter.
-        gray_matter_mm2: mean over the slices.
-        gray_matter_sd_mm2: standard deviation over the slices (n - 1), NaN for one slice.
-        white_matter_mm2: mean, NaN without a cord mask.
-        cord_mm2: mean, NaN without a cord mask.
+        level: Vertebral level, as numbered in the level map.
+        n_slices: Number of slices with gray matter.
+        gray_matter_mm2: Mean over the slices.
+        gray_matter_sd_mm2: Standard deviation over the slices (n - 1), NaN for one slice.
+        white_matter_mm2: Mean, NaN without a cord mask.
+        cord_mm2: Mean, NaN without a cord mask.
     """
 
     level: int

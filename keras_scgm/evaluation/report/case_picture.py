@@ -21,7 +21,7 @@ from keras_scgm.evaluation.table import number
 
 @dataclass(frozen=True)
 class CasePicture:
-    """What the report shows of a case."""
+    """Content of the report for one case."""
 
     case_id: str
     scores: Sequence[str]

@@ -10,19 +10,19 @@ MODEL_COLOURS = ("#ff4d5a", "#ffb000", "#c77dff", "#ff8fab", "#f4f1de")
 RATER_COLOURS = ("#4cc9f0", "#80ed99", "#72a0ff", "#2ec4b6", "#b8f2e6")
 
 DASHES = ("none", "6 3", "2 2")
-"""Of contours in pixels, for when the colours come round again."""
+"""Dash patterns of contours in pixels, which distinguish layers of the same colour."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one model or rater drew, which the report can hide.
+    """Contours of one model or rater, which can be hidden in the report.
 
     Args:
-        number: from 0.
-        name: of the model or the rater.
-        is_rater: whether it is a rater's.
-        colour: of its contours.
-        dash: of its contours, as in SVG.
+        number: Number of the layer, from 0.
+        name: Name of the model or rater.
+        is_rater: Whether the masks are those of a rater.
+        colour: Colour of the contours.
+        dash: Dash pattern of the contours, as in SVG.
     """
 
     number: int

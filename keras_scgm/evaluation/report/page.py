@@ -31,7 +31,7 @@ AREA_COLUMNS = ("mean area (mm2)", "raters' area (mm2)", "volume (mm3)", "raters
 
 @dataclass(frozen=True)
 class CaseRow:
-    """A model on a case, the mean over raters of every metric of Table 2, of areas and of volumes."""
+    """Metrics of Table 2, areas and volumes of a model in a case, means over raters."""
 
     model: str
     case_id: str
@@ -43,12 +43,12 @@ def write_report(evaluation: Evaluation, path: str | Path, with_published: bool 
     """Write the report; the masks and images are read again for the pictures.
 
     Args:
-        evaluation: what to show.
-        path: HTML file, replaced if it exists.
-        with_published: add the paper's columns to the tables, marked as such.
+        evaluation: Result of `evaluate`.
+        path: Path of the HTML file, replaced if it exists.
+        with_published: Whether to add the columns of the paper to the tables, marked as such.
 
     Raises:
-        InputError: the file cannot be written, or a mask is no longer what it was.
+        InputError: the file cannot be written, or a mask was changed in the meantime.
     """
     path = checks.path("path", path)
     meshes = {}

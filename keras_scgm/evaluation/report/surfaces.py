@@ -14,13 +14,13 @@ from keras_scgm.evaluation.mask_reader import CanonicalMask
 from keras_scgm.evaluation.report.layers import Layer
 
 MAX_FACES = 20_000
-"""Triangles of a case, shared by its surfaces; ten cases then stay below 15 MB."""
+"""Maximum number of triangles of all surfaces of a case; ten cases then stay below 15 MB."""
 
 MESH_COLOUR = "#f28e2b"
 
 
 def mesh_of(masks: Mapping[Layer, CanonicalMask]) -> go.Figure:
-    """The first model's mask and the raters' majority, to be turned with the mouse, as in Figure 7."""
+    """Surfaces of the models and of the raters' majority, as in Figure 7."""
     raters = [mask for layer, mask in masks.items() if layer.is_rater]
     surfaces = [
         (layer.label, mask.voxels, layer.colour if layer.number else MESH_COLOUR)
@@ -71,7 +71,7 @@ def mesh_of(masks: Mapping[Layer, CanonicalMask]) -> go.Figure:
 
 
 def _surface(voxels: np.ndarray, spacing_mm: np.ndarray, most_faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (point, 3) in mm and triangles of a mask, coarser where there would be too many."""
+    """Vertices (point, 3) in mm and triangles of a mask, with a larger step if there are too many."""
     bounds = [np.flatnonzero(voxels.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     box = tuple(slice(first, last + 1) for first, last in bounds)
     smooth = gaussian_filter(np.pad(voxels[box], 2).astype(np.float32), (0.7, 0.7, 0.4))

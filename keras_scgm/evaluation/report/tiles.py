@@ -20,10 +20,10 @@ from keras_scgm.overlap import dice
 from keras_scgm.views import brightness_range, fitting_half_width_mm
 
 HALF_WIDTH_MM = 10.0
-"""Of the square part of a slice that is shown, unless the contours need more."""
+"""Half width of the square part of a slice that is shown, unless the contours need more."""
 
 MAX_SLICES = 60
-"""Slices of a case at most, the worst; its heading says how many are left out."""
+"""Maximum number of slices of a case; those with the worst Dice coefficients are shown."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Tile:
     """A slice with the contours of all masks, as parts of an SVG; lengths in mm.
 
     Args:
-        label: number of the slice, and Dice coefficients.
-        width: of the whole, a square.
+        label: Number of the slice, and Dice coefficients.
+        width: Width of the square tile.
         box: (left, top, width, height) of the image in it, which may end before or after it.
-        png: the image, base64.
-        contours: layer and path of each mask.
+        png: Image as base64.
+        contours: Layer and SVG path of each mask.
     """
 
     label: str
@@ -48,7 +48,7 @@ class Tile:
 def tiles_of(
     masks: Mapping[Layer, CanonicalMask], image: np.ndarray | None, grid: CanonicalMask
 ) -> tuple[list[Tile], str]:
-    """The slices in which any mask has something, in one scale, and how many are left out."""
+    """Slices with gray matter in any mask, in one scale, and a line on slices that are left out."""
     anywhere = np.any([mask.voxels for mask in masks.values()], axis=0)
     filled = np.flatnonzero(anywhere.any(axis=(0, 1)))
     if not filled.size:
@@ -122,9 +122,9 @@ def _svg_path(section: np.ndarray, corner: np.ndarray, spacing_mm: tuple[float, 
     """Contours of a slice in mm from the tile's upper left corner.
 
     Args:
-        section: the whole slice, right to left and posterior to anterior.
-        corner: right anterior corner of the tile, in voxels from the edge of the first one.
-        spacing_mm: voxel spacing in the order of the axes.
+        section: The whole slice, right to left and posterior to anterior.
+        corner: Right anterior corner of the tile, in voxels from the edge of the first one.
+        spacing_mm: Voxel spacing in the order of the axes.
     """
     marked = np.argwhere(section)
     if not len(marked):
