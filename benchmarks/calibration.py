@@ -18,6 +18,7 @@ from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.calibration import calibrate, write_calibration
 from keras_scgm.datasets import find_challenge
 from keras_scgm.datasets.phantom import write_challenge_dataset
+from keras_scgm.overlap import dice
 
 VALIDATION_SEED, TEST_SEED = 11, 12
 
@@ -54,9 +55,7 @@ def main() -> None:
                 truth = np.asarray(nib.load(path).dataobj) == volume.label_value
                 hits = np.count_nonzero(found & truth)
                 n_found, n_truth = np.count_nonzero(found), np.count_nonzero(truth)
-                scores.append(
-                    (2 * hits / (n_found + n_truth), hits / n_found if n_found else np.nan, hits / n_truth)
-                )
+                scores.append((dice(found, truth), hits / n_found if n_found else np.nan, hits / n_truth))
         table = np.array(scores)
         cells = [
             f"{name} {np.nanmean(column):.4f} ({np.nanstd(column):.4f})"

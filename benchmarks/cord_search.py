@@ -20,6 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import SegmentationConfig, Segmenter
+from keras_scgm.overlap import dice
 
 N_PADDED = 10
 
@@ -90,10 +91,6 @@ def volumes(image: nib.Nifti1Image) -> dict[str, nib.Nifti1Image]:
 
 def off_the_middle(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[0] // 4, -(shape[1] // 5)
-
-
-def dice(one: np.ndarray, other: np.ndarray) -> float:
-    return 2 * float(np.count_nonzero(one & other)) / float(one.sum() + other.sum())
 
 
 if __name__ == "__main__":

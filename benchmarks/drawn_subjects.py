@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.datasets.raters import majority
+from keras_scgm.overlap import dice
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 
@@ -49,10 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'DSC with':<40}{'truth':>10}{'majority':>10}{'each rater':>12}")
     for name, rows in scores.items():
         print(f"{name:<40}" + "{:10.4f}{:10.4f}{:12.4f}".format(*np.mean(rows, axis=0)))
-
-
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    return float(2 * np.count_nonzero(first & second) / (first.sum() + second.sum()))
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 import keras_scgm
 from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.overlap import dice_of_counts
 from keras_scgm.quality import REASONS, AdditiveModel, model_inputs
 
 FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)
@@ -183,11 +184,11 @@ def segmented(
     for k, judged in enumerate(result.quality.slices):
         z = volume.stored_slice_index(k)
         n_truth = np.count_nonzero(whole[..., z] if of_half else truth[..., z])
-        n_found, hits = np.count_nonzero(found[..., z]), np.count_nonzero(found[..., z] & truth[..., z])
+        n_found, n_common = np.count_nonzero(found[..., z]), np.count_nonzero(found[..., z] & truth[..., z])
         truth_mm2 = np.count_nonzero(whole[..., z]) * whole_voxel_mm2
         yield {
             "slice": z,
-            "dsc": 2 * hits / (n_truth + n_found) if n_truth + n_found else np.nan,
+            "dsc": dice_of_counts(n_common, n_found, n_truth),
             "found_mm2": n_found * voxel_mm2,
             "truth_mm2": truth_mm2,
             "score": np.nan_to_num(judged.predicted_dsc),

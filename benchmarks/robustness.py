@@ -18,6 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, rotate, zoom
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
+from keras_scgm.overlap import dice
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 Arrays = tuple[np.ndarray, np.ndarray, tuple[float, ...]]
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             row = {"change": change, "images": group}
             changed = [apply(*case, np.random.default_rng(options.seed)) for case in cases]
             for name, segmenter in networks.items():
-                row[name] = float(np.mean([dice(segmenter, *case) for case in changed]))
+                row[name] = float(np.mean([dice_of(segmenter, *case) for case in changed]))
             rows.append(row)
             scores = "".join(f"{row[name]:12.3f}" for name in networks)
             print(f"{change:<18}{group:<9}{scores}", flush=True)
@@ -70,11 +71,12 @@ def arrays_of(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> Arrays:
     return image.get_fdata(dtype=np.float32), truth, tuple(map(float, image.header.get_zooms()[:3]))
 
 
-def dice(segmenter: Segmenter, image: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]) -> float:
+def dice_of(
+    segmenter: Segmenter, image: np.ndarray, truth: np.ndarray, spacing_mm: tuple[float, ...]
+) -> float:
     affine = np.diag([*spacing_mm, 1.0])
     found = np.asarray(segmenter.segment(nib.Nifti1Image(image.astype(np.float32), affine)).mask.dataobj) > 0
-    wanted = truth > 0.5
-    return 2 * int((found & wanted).sum()) / max(1, int(found.sum()) + int(wanted.sum()))
+    return dice(found, truth > 0.5)
 
 
 def gap(image: np.ndarray, truth: np.ndarray) -> float:

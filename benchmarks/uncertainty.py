@@ -26,6 +26,7 @@ from scipy.stats import spearmanr
 from keras_scgm import Segmentation, SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.localization import Predict
+from keras_scgm.overlap import dice
 from keras_scgm.uncertainty import Variation
 
 DAMAGES = ("noise", "motion")
@@ -182,7 +183,7 @@ def slice_rows(case: Case, result: Segmentation, sampled: Segmentation) -> Itera
         area, n_found, n_true = areas[index], found[..., k].sum(), truth[..., k].sum()
         if not n_found:
             continue
-        error = 1 - 2 * (found[..., k] & truth[..., k]).sum() / (n_found + n_true)
+        error = 1 - dice(found[..., k], truth[..., k])
         area_error = abs(int(n_found) - int(n_true)) * volume.voxel_area_mm2
         uncertainty = std[..., k].sum(dtype=float) * volume.voxel_area_mm2 / area.soft_area_mm2
         yield (

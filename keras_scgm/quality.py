@@ -19,7 +19,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
+<<<<<<< HEAD
 from keras_scgm import messages
+=======
+from keras_scgm.overlap import dice
+>>>>>>> house_evaluation
 from keras_scgm.slices import ROUNDING_TOLERANCE, Region
 
 Verdict = Literal["pass", "review", "fail"]
@@ -497,7 +501,7 @@ def _dice_of_pixels(one: np.ndarray, other: np.ndarray) -> float:
     masks = np.zeros((2, 2 * reach + 1, 2 * reach + 1), bool)
     for mask, points in zip(masks, (one, other), strict=True):
         mask[points[:, 0] + reach, points[:, 1] + reach] = True
-    return 2 * float(np.count_nonzero(masks[0] & masks[1])) / float(np.count_nonzero(masks))
+    return dice(*masks)
 
 
 def _median_of_known(values: Sequence[float]) -> float:

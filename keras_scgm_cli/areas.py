@@ -17,7 +17,8 @@ def areas(
         typer.Option(help="Mask of the whole cord, for its angle to the slices and for white matter."),
     ] = None,
     centreline: Annotated[
-        Path | None, typer.Option(help="Marks the middle of the cord; for the angle, before the cord mask.")
+        Path | None,
+        typer.Option(help="Mask of the middle of the cord; used for the angle instead of the cord mask."),
     ] = None,
     levels: Annotated[
         Path | None, typer.Option(help="Vertebral level of every voxel, for means per level.")
@@ -25,7 +26,7 @@ def areas(
     sample: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The same gray matter by another rater, network or pass, for an interval; repeat, 2 at least."
+            help="The same gray matter by another rater, network or pass, for a prediction interval; give 2 or more."
         ),
     ] = None,
     output: Annotated[
@@ -37,7 +38,7 @@ def areas(
     """Measure cross-sectional areas in mm2.
 
     Writes one row per axial slice, and with --levels a second table, named *_levels.csv, with one row per
-    vertebral level. All volumes must lie on the mask's grid. With a cord mask or a centreline, areas are
+    vertebral level. All volumes must be on the grid of the mask. With a cord mask or a centreline, areas are
     perpendicular to the cord.
     """
     import_keras_scgm()

@@ -17,7 +17,7 @@ def calibrate(
         typer.Option("--data", "-d", help="Validation volumes, in the challenge's or the BIDS layout."),
     ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="JSON file of a split; its validation part is taken, and no --data.")
+        Path | None, typer.Option(help="JSON file of a split; its validation part is used instead of --data.")
     ] = None,
     weights: Annotated[str | None, typer.Option("--weights", "-w", help="Known name or file.")] = None,
     objective: Annotated[
@@ -29,8 +29,8 @@ def calibrate(
     """Choose the threshold of a network on volumes it was not trained on.
 
     The folder gets calibration.png (curve, reliability, Bland-Altman plot of the areas) and calibration.csv.
-    The choice goes into the card beside a weights file of your own. Weights known by name stay as they are:
-    a copy of them goes into the folder, with its card; segment with that file.
+    The chosen threshold is written into the card beside a weights file of your own. Weights known by name are
+    not changed: a copy with a card is written into the folder; segment with that file.
     """
     import_keras_scgm()
     from keras_scgm.calibration import calibrate as choose
@@ -57,8 +57,8 @@ def calibrate(
         )
     if result.is_at_end:
         typer.echo(
-            f"warning: {chosen}: the best threshold is the last that was tried; the network hardly knows such "
-            "images, look at the figure",
+            f"warning: {chosen}: the best threshold is at the end of the range; the network may not know such "
+            "images, check the figure",
             err=True,
         )
     typer.echo(f"{output / 'calibration.png'}; segment with --weights {path}")

@@ -1,4 +1,4 @@
-"""`keras-scgm evaluate`: masks against raters, the paper's tables, and a report to look at."""
+"""`keras-scgm evaluate`: metrics of masks against raters, the tables of the paper, and an HTML report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def evaluate(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="NAME=PATH of a further model to set beside the first; repeat."),
+        typer.Option("--model", "-m", help="NAME=PATH of a further model; may be repeated."),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder for the tables (CSV, LaTeX, text, JSON).")
@@ -30,33 +30,33 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="HTML file with tables, plots and pictures.")] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="The volumes, for the report; the challenge's are found by themselves."),
+        typer.Option(help="The volumes, for the report; those of the challenge are found beside the masks."),
     ] = None,
     label: Annotated[
         int | None, typer.Option(help="Value of gray matter in masks with several labels (challenge: 1).")
     ] = None,
     resample_reference: Annotated[
         bool,
-        typer.Option("--resample-reference", help="Bring references on another grid to the prediction's."),
+        typer.Option("--resample-reference", help="Resample references to the grid of the prediction."),
     ] = False,
     annotated_slices: Annotated[
         bool,
         typer.Option(
             "--annotated-slices",
-            help="Leave out slices in which the reference marks nothing, and say how many.",
+            help="Leave out slices without gray matter in the reference.",
         ),
     ] = False,
     parameters: Annotated[
-        list[str] | None, typer.Option(help="MODEL=NUMBER, the parameter count for Table 3; repeat.")
+        list[str] | None, typer.Option(help="MODEL=NUMBER, the parameter count for Table 3; may be repeated.")
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Show the paper's values beside, marked as published.")
+        bool, typer.Option("--published", help="Add the values of the paper, marked as published.")
     ] = False,
 ) -> None:
     """Score masks by the ten metrics of the gray matter challenge (Table 2) and those of Table 3.
 
     Prints the tables; --output writes them with one row per case and rater, and per slice. Files in folders
-    belong together by name. A bad file does not stop the others; the exit code is 2 if any failed.
+    are paired by name. A file that cannot be used does not stop the others; the exit code is 2 if any failed.
     """
     models = dict([_named(prediction), *map(_named, model or [])])
     if len(models) < 1 + len(model or []):

@@ -1,4 +1,4 @@
-"""Masks against raters: the metrics of the paper's Tables 2 and 3, comparisons, and where a human stands."""
+"""Evaluation of masks against raters: the metrics of Tables 2 and 3 of the paper, tests, and inter-rater agreement."""
 
 from keras_scgm.evaluation.challenge import (
     CHALLENGE_METRICS,
@@ -8,34 +8,24 @@ from keras_scgm.evaluation.challenge import (
     challenge_metrics,
     fcn_metrics,
 )
-from keras_scgm.evaluation.comparison import (
-    AgainstRaters,
-    Ceiling,
-    PairedTest,
-    compare_models,
-    inter_rater_ceiling,
-)
-from keras_scgm.evaluation.scores import Evaluation, Score, evaluate
+from keras_scgm.evaluation.evaluator import evaluate
+from keras_scgm.evaluation.inter_rater import InterRaterAgreement, ModelAgreement, inter_rater_agreement
+from keras_scgm.evaluation.output_files import write_evaluation
+from keras_scgm.evaluation.paired_tests import PairedTest, compare_models
+from keras_scgm.evaluation.paper_tables import published, table1
+from keras_scgm.evaluation.scores import Evaluation, Score
 from keras_scgm.evaluation.summary import Summary
-from keras_scgm.evaluation.tables import (
-    Table,
-    published,
-    summary_text,
-    table1,
-    table2,
-    table3,
-    tables_text,
-    write_evaluation,
-)
+from keras_scgm.evaluation.table import Table
+from keras_scgm.evaluation.tables import summary_text, table2, table3, tables_text
 
 __all__ = [
     "CHALLENGE_METRICS",
     "FCN_METRICS",
-    "AgainstRaters",
-    "Ceiling",
     "Comparison",
     "Evaluation",
+    "InterRaterAgreement",
     "MeasuredMask",
+    "ModelAgreement",
     "PairedTest",
     "Score",
     "Summary",
@@ -44,7 +34,7 @@ __all__ = [
     "compare_models",
     "evaluate",
     "fcn_metrics",
-    "inter_rater_ceiling",
+    "inter_rater_agreement",
     "published",
     "summary_text",
     "table1",

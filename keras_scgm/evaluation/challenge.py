@@ -1,6 +1,6 @@
 """The ten metrics of the Spinal Cord Gray Matter Challenge (Table 2) and the seven of Table 3, of a pair of masks.
 
-The article that defines the challenge's distances could not be read, so theirs are stated choices: HSD and
+The definitions of the distances of the challenge were not available, so these are choices of this package: HSD and
 MSD between 3-D contours, SHD and SMD between the skeletons of slices as the Spinal Cord Toolbox measures them.
 """
 
@@ -18,6 +18,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.overlap import Counts, overlap_metrics, table3_metrics
 from keras_scgm.evaluation.skeleton import slice_skeletons
+from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.surface import DirectedDistances, contour
 
 CHALLENGE_METRICS = ("DSC", "MSD", "HSD", "SHD", "SMD", "TPR", "TNR", "PPV", "JI", "CC")
@@ -37,16 +38,16 @@ SLICE_COLUMNS = (
     "area_prediction_mm2",
     "area_reference_mm2",
 )
-"""What is measured of a slice; HSD and MSD are those of its outlines in the plane."""
+"""Measurements of a slice; HSD and MSD are those of its outlines in the plane."""
 
 
 class MeasuredMask:
-    """A mask, and its contours and skeletons once they are asked for, to compare with any number of others.
+    """A mask with its contours and skeletons, computed at first use, for comparisons with other masks.
 
     Args:
-        voxels: boolean or 0 and 1, (rows, columns, slice), or (rows, columns) for a single slice whose
+        voxels: Boolean or 0 and 1, (rows, columns, slice), or (rows, columns) for a single slice whose
             contour is its outline in the plane.
-        spacing_mm: of the voxels, one number per axis of `voxels`.
+        spacing_mm: Voxel spacing, one number per axis of `voxels`.
 
     Raises:
         InputError: another shape, values other than 0 and 1, or spacing that is not positive.
@@ -64,7 +65,7 @@ class MeasuredMask:
 
     @cached_property
     def box(self) -> tuple[slice, slice, slice]:
-        """The part of the grid that holds the mask; empty slices for an empty mask."""
+        """Bounding box of the mask; empty slices for an empty mask."""
         bounds = []
         for axis in range(3):
             others = tuple(other for other in range(3) if other != axis)
@@ -94,7 +95,7 @@ class MeasuredMask:
         return slice_skeletons(self.voxels, (float(self.spacing_mm[0]), float(self.spacing_mm[1])))
 
     def only(self, slices: np.ndarray) -> MeasuredMask:
-        """The mask with every slice empty but those given, bool (slice,)."""
+        """The mask with all slices emptied that are False in `slices`, bool (slice,)."""
         if slices.all():
             return self
         voxels = self.voxels & slices
@@ -106,15 +107,15 @@ class MeasuredMask:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A prediction against one reference: counts and distances, from which every metric derives.
+    """Counts and distances of a prediction and a reference, from which all metrics are computed.
 
     Args:
-        slice_counts: voxels of each slice, over the whole field.
-        surface: distances between the contours in 3-D.
-        slice_surfaces: distances between the outlines of each slice, in the plane.
-        slice_skeletons: distances between the skeletons of each slice, in the plane.
-        compared: bool (slice,), from the inferior end; the other attributes hold only these slices.
-        voxel_mm: edges of a voxel.
+        slice_counts: Voxels of each slice, over the whole field.
+        surface: Distances between the contours in 3-D.
+        slice_surfaces: Distances between the outlines of each slice, in the plane.
+        slice_skeletons: Distances between the skeletons of each slice, in the plane.
+        compared: Bool (slice,), from the inferior end; the other attributes hold only these slices.
+        voxel_mm: Edge lengths of a voxel.
     """
 
     slice_counts: Counts
@@ -131,9 +132,9 @@ class Comparison:
         """Compare two masks on the same grid.
 
         Args:
-            prediction: over the whole field of view.
-            reference: likewise.
-            compared: bool (slice,), the slices that count; None takes all.
+            prediction: Over the whole field of view.
+            reference: Likewise.
+            compared: Bool (slice,), the slices that count; None takes all.
 
         Raises:
             InputError: the grids differ.
@@ -163,8 +164,8 @@ class Comparison:
         values = overlap_metrics(self.slice_counts.total) | {
             "MSD": self.surface.mean,
             "HSD": self.surface.maximum,
-            "SHD": _mean([distances.maximum for distances in self.slice_skeletons]),
-            "SMD": _mean([distances.larger_median for distances in self.slice_skeletons]),
+            "SHD": Summary.of([distances.maximum for distances in self.slice_skeletons]).mean,
+            "SMD": Summary.of([distances.larger_median for distances in self.slice_skeletons]).mean,
         }
         return {name: float(values[name]) for name in CHALLENGE_METRICS}
 
@@ -173,7 +174,7 @@ class Comparison:
         return {name: float(value) for name, value in table3_metrics(self.slice_counts.total).items()}
 
     def details(self) -> dict[str, float]:
-        """What other conventions can be derived from.
+        """Measurements from which metrics of other conventions can be derived.
 
         Returns:
             The counts TP, FP, FN and TN; HSD_2d and MSD_2d, the means over slices of the distances between
@@ -192,8 +193,8 @@ class Comparison:
             "FP": counts.FP,
             "FN": counts.FN,
             "TN": counts.TN,
-            "HSD_2d": _mean([distances.maximum for distances in self.slice_surfaces]),
-            "MSD_2d": _mean([distances.mean for distances in self.slice_surfaces]),
+            "HSD_2d": Summary.of([distances.maximum for distances in self.slice_surfaces]).mean,
+            "MSD_2d": Summary.of([distances.mean for distances in self.slice_surfaces]).mean,
             "MSD_prediction_to_reference": mean_to_reference,
             "MSD_reference_to_prediction": mean_to_prediction,
             "HSD_prediction_to_reference": max_to_reference,
@@ -205,8 +206,12 @@ class Comparison:
             "n_slices_without_skeleton_distance": _n_undefined(filled, self.slice_skeletons),
             "volume_prediction_mm3": (counts.TP + counts.FP) * math.prod(self.voxel_mm),
             "volume_reference_mm3": (counts.TP + counts.FN) * math.prod(self.voxel_mm),
-            "mean_area_prediction_mm2": _mean([area for area in self.areas_mm2[:, 0].tolist() if area]),
-            "mean_area_reference_mm2": _mean([area for area in self.areas_mm2[:, 1].tolist() if area]),
+            "mean_area_prediction_mm2": Summary.of(
+                [area for area in self.areas_mm2[:, 0].tolist() if area]
+            ).mean,
+            "mean_area_reference_mm2": Summary.of(
+                [area for area in self.areas_mm2[:, 1].tolist() if area]
+            ).mean,
         }
 
     @property
@@ -244,9 +249,9 @@ def challenge_metrics(
     """The ten metrics of Table 2 for a prediction against one rater's mask.
 
     Args:
-        prediction: boolean (rows, columns, slice), over the whole field of view, which TNR depends on.
-        reference: boolean, same shape.
-        spacing_mm: of the voxels, in the order of the axes.
+        prediction: Boolean (rows, columns, slice), over the whole field of view, which TNR depends on.
+        reference: Boolean, same shape.
+        spacing_mm: Voxel spacing in the order of the axes.
 
     Returns:
         DSC and JI (fractions); TPR, TNR, PPV and CC (percent, CC may be negative); in mm HSD and MSD (largest
@@ -277,8 +282,8 @@ def fcn_metrics(prediction: np.ndarray, reference: np.ndarray) -> dict[str, floa
     The paper gives the mean over slices: measure slice by slice for that.
 
     Args:
-        prediction: boolean, any shape.
-        reference: boolean, same shape.
+        prediction: Boolean, any shape.
+        reference: Boolean, same shape.
 
     Returns:
         dice, mean_accuracy, pixel_accuracy, recall, precision, fw_iu (frequency weighted intersection over
@@ -309,11 +314,6 @@ def _check_equal(
         raise InputError(
             f"prediction and reference must have the same {what}, received {prediction} and {reference}"
         )
-
-
-def _mean(values: list[float]) -> float:
-    defined = [value for value in values if not np.isnan(value)]
-    return float(np.mean(defined)) if defined else float("nan")
 
 
 def _n_undefined(filled: np.ndarray, distances: tuple[DirectedDistances, ...]) -> int:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-Value = Any
-"""A number for a volume, an array (slice,) for its slices."""
+from keras_scgm.overlap import Value, dice_of_counts, ratio
 
 
 @dataclass(frozen=True)
@@ -20,10 +18,10 @@ class Counts:
     """Voxels of a prediction sorted by the reference; numbers, or arrays (slice,).
 
     Args:
-        TP: gray matter in both.
-        FP: in the prediction only.
-        FN: in the reference only.
-        TN: in neither.
+        TP: Number of voxels of gray matter in both.
+        FP: Number in the prediction only.
+        FN: Number in the reference only.
+        TN: Number in neither.
     """
 
     TP: Value
@@ -56,12 +54,12 @@ def overlap_metrics(counts: Counts) -> dict[str, Value]:
     """
     TP, FP, FN, TN = counts.TP, counts.FP, counts.FN, counts.TN
     return {
-        "DSC": _ratio(2 * TP, 2 * TP + FP + FN),
-        "TPR": 100 * _ratio(TP, TP + FN),
-        "TNR": 100 * _ratio(TN, TN + FP),
-        "PPV": 100 * _ratio(TP, TP + FP),
-        "JI": _ratio(TP, TP + FP + FN),
-        "CC": 100 * (1 - _ratio(FP + FN, TP)),
+        "DSC": dice_of_counts(TP, TP + FP, TP + FN),
+        "TPR": 100 * ratio(TP, TP + FN),
+        "TNR": 100 * ratio(TN, TN + FP),
+        "PPV": 100 * ratio(TP, TP + FP),
+        "JI": ratio(TP, TP + FP + FN),
+        "CC": 100 * (1 - ratio(FP + FN, TP)),
     }
 
 
@@ -74,22 +72,16 @@ def table3_metrics(counts: Counts) -> dict[str, Value]:
     """
     TP, FP, FN, TN = counts.TP, counts.FP, counts.FN, counts.TN
     gray, other = TP + FN, TN + FP
-    gray_iu, other_iu = _ratio(TP, TP + FP + FN), _ratio(TN, TN + FP + FN)
-    recall = _ratio(TP, gray)
-    # A class that the reference does not have weighs nothing, even where its own IU is undefined.
+    gray_iu, other_iu = ratio(TP, TP + FP + FN), ratio(TN, TN + FP + FN)
+    recall = ratio(TP, gray)
+    # A class that the reference does not contain has weight 0, even if its IU is undefined.
     weighted = np.where(gray == 0, 0.0, gray * gray_iu) + np.where(other == 0, 0.0, other * other_iu)
     return {
-        "dice": _ratio(2 * TP, 2 * TP + FP + FN),
-        "mean_accuracy": (recall + _ratio(TN, other)) / 2,
-        "pixel_accuracy": _ratio(TP + TN, gray + other),
+        "dice": dice_of_counts(TP, TP + FP, TP + FN),
+        "mean_accuracy": (recall + ratio(TN, other)) / 2,
+        "pixel_accuracy": ratio(TP + TN, gray + other),
         "recall": recall,
-        "precision": _ratio(TP, TP + FP),
-        "fw_iu": _ratio(weighted, gray + other),
+        "precision": ratio(TP, TP + FP),
+        "fw_iu": ratio(weighted, gray + other),
         "mean_iu": (gray_iu + other_iu) / 2,
     }
-
-
-def _ratio(numerator: Value, denominator: Value) -> Value:
-    numerator, denominator = np.asarray(numerator, float), np.asarray(denominator, float)
-    undefined = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    return np.divide(numerator, denominator, out=undefined, where=denominator != 0)[()]

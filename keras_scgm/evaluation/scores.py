@@ -1,39 +1,30 @@
-"""Scores of models against raters, case by case, and of raters against each other."""
+"""Scores of one comparison, and all scores of an evaluation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import permutations
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-
-from keras_scgm import checks
-from keras_scgm.errors import InputError
-from keras_scgm.evaluation.cases import CanonicalMask, Case, MaskReader, find_cases
-from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
-from keras_scgm.files import place_name
-
-Progress = Callable[[int, int], None]
+from keras_scgm.evaluation.cases import Case
+from keras_scgm.evaluation.mask_reader import MaskReader
 
 
 @dataclass(frozen=True)
 class Score:
-    """One mask against one rater's, with all metrics.
+    """All metrics of one mask against the mask of one rater.
 
     Args:
-        maker: the model, or the rater whose mask takes a model's place.
-        case_id: which volume.
-        site_id: where it was acquired, None if unknown.
-        rater: whose mask is the reference.
-        challenge: the ten metrics of Table 2.
-        fcn: the seven of Table 3 over the whole volume.
-        details: counts, directed distances, slices left out, areas and volumes; see `Comparison.details`.
-        slices: all metrics of each compared slice, see `Comparison.slices`; empty for raters against each other.
+        annotator: Name of the model, or of the rater, whose mask is compared.
+        case_id: Identifier of the volume.
+        site_id: Site of the acquisition, None if unknown.
+        rater: Name of the rater whose mask is the reference.
+        challenge: The ten metrics of Table 2.
+        fcn: The seven metrics of Table 3 over the whole volume.
+        details: Counts, directed distances, slices left out, areas and volumes; see `Comparison.details`.
+        slices: All metrics of each compared slice, see `Comparison.slices`; empty for raters against each other.
     """
 
-    maker: str
+    annotator: str
     case_id: str
     site_id: str | None
     rater: str
@@ -45,18 +36,18 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """Result of `evaluate`.
 
     Args:
-        models: their names, in the order given.
-        cases: what was compared.
-        scores: every model against every rater.
-        rater_scores: every rater against every other rater of the same case.
-        errors: cases and files that could not be used, one line each.
-        warnings: what has no partner, a doubtful header or undefined metrics, one line each.
-        parameters: of a model, where it was given.
-        reader: how the masks were read.
-        annotated_only: whether slices in which a rater marked nothing were left out.
+        models: Names of the models, in the order given.
+        cases: Cases that were compared.
+        scores: Scores of every model against every rater.
+        rater_scores: Scores of every rater against every other rater of the same case.
+        errors: Cases and files that could not be used, one line each.
+        warnings: Files without a partner, doubtful headers and undefined metrics, one line each.
+        parameters: Number of parameters of the models for which it was given.
+        reader: Reader of the masks.
+        annotated_only: Whether slices in which a rater marked nothing were left out.
     """
 
     models: tuple[str, ...]
@@ -81,212 +72,4 @@ class Evaluation:
 
     def of_model(self, model: str) -> list[Score]:
         """All scores of a model."""
-        return [score for score in self.scores if score.maker == model]
-
-
-def evaluate(
-    predictions: str | Path | Mapping[str, str | Path],
-    references: str | Path | Sequence[str | Path],
-    *,
-    images: str | Path | None = None,
-    label: int | None = None,
-    resample_reference: bool = False,
-    annotated_only: bool = False,
-    parameters: Mapping[str, int] | None = None,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Score masks against those of one or several raters, on the native grid and over the whole field.
-
-    A case that cannot be used does not stop the others; `Evaluation.errors` says why.
-
-    Args:
-        predictions: a mask or a folder of masks; a mapping of such by name for several models.
-        references: a mask or a folder for each rater, or one folder in the challenge's layout.
-        images: file or folder of the volumes, for the report; the challenge's are found beside the masks.
-        label: value that marks gray matter, for masks with several labels; 1 in the challenge's.
-        resample_reference: bring references on another grid to the prediction's, nearest neighbour.
-        annotated_only: compare only the slices in which the reference marks something (of two raters, both),
-            for volumes of which some slices were annotated; otherwise an empty slice says that there is no
-            gray matter.
-        parameters: number of parameters of the models, for Table 3.
-        progress: called with (cases done, cases in all).
-
-    Raises:
-        InputError: a path does not exist, or nothing could be compared.
-
-    Example:
-
-    >>> import numpy as np, nibabel as nib, tempfile
-    >>> voxels = np.zeros((20, 20, 2), np.uint8)
-    >>> voxels[5:10, 5:10] = 1
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     nib.Nifti1Image(voxels, np.diag([-0.5, 0.5, 5.0, 1.0])).to_filename(f"{folder}/mask.nii")
-    ...     result = evaluate(f"{folder}/mask.nii", f"{folder}/mask.nii")
-    >>> result.scores[0].challenge["DSC"]
-    1.0
-    """
-    if not isinstance(predictions, Mapping):
-        predictions = {place_name(checks.path("predictions", predictions)): predictions}
-    models = {
-        checks.text("name of a model", name): checks.path("predictions", place)
-        for name, place in predictions.items()
-    }
-    if not models:
-        raise InputError("no prediction; give at least one file or folder")
-    if isinstance(references, (str, Path)):
-        references = [references]
-    places = list(checks.several(checks.path, "a path or several")("references", references))
-    counts = {
-        checks.text("name of a model", name): checks.integer(0)("parameters", count)
-        for name, count in checks.instance(Mapping, "a number for each model")(
-            "parameters", parameters or {}
-        ).items()
-    }
-    unknown = sorted(set(counts) - set(models))
-    if unknown:
-        raise InputError(f"parameters of {', '.join(unknown)}: no such model; there are {', '.join(models)}")
-    reader = MaskReader(label, resample_reference)
-    cases, warnings = find_cases(models, places, checks.optional(checks.path)("images", images))
-    run = _Run(reader, checks.flag("annotated_only", annotated_only))
-    checks.optional(checks.function)("progress", progress)
-    for done, case in enumerate(cases, start=1):
-        run.add(case)
-        if progress:
-            progress(done, len(cases))
-    if not run.scores:
-        raise InputError(run.errors[0])
-    return Evaluation(
-        models=tuple(models),
-        cases=tuple(cases),
-        scores=tuple(run.scores),
-        rater_scores=tuple(run.rater_scores),
-        errors=tuple(run.errors),
-        warnings=(*warnings, *run.warnings, *run.partly_annotated(), *_undefined(run.scores)),
-        parameters=counts,
-        reader=reader,
-        annotated_only=run.annotated_only,
-    )
-
-
-class _Run:
-    """Scores while they accumulate."""
-
-    def __init__(self, reader: MaskReader, annotated_only: bool) -> None:
-        self.reader = reader
-        self.annotated_only = annotated_only
-        self.with_gaps: dict[Path, int] = {}
-        self.scores: list[Score] = []
-        self.rater_scores: list[Score] = []
-        self.errors: list[str] = []
-        self.warnings: list[str] = []
-
-    def add(self, case: Case) -> None:
-        grid: CanonicalMask | None = None
-        raters: dict[str, MeasuredMask] = {}
-        for model, path in case.predictions.items():
-            try:
-                mask = self.reader.prediction(path, list(case.references.values()))
-            except InputError as error:
-                self._note_error(error)
-                continue
-            self._warn_of(mask)
-            if grid is None or mask.difference(grid):
-                first, grid = grid is None, mask
-                raters = self._raters(case, grid)
-                if first:
-                    self._compare_raters(case, raters)
-            measured = replace(mask, affine=grid.affine).measured()
-            for rater, reference in raters.items():
-                comparison = Comparison.of(measured, reference, self._compared(reference))
-                self.scores.append(_score(model, case, rater, comparison, comparison.slices()))
-
-    def _raters(self, case: Case, grid: CanonicalMask) -> dict[str, MeasuredMask]:
-        raters = {}
-        for rater, path in case.references.items():
-            try:
-                mask = self.reader.reference(path, grid)
-            except InputError as error:
-                self._note_error(error)
-                continue
-            self._warn_of(mask)
-            raters[rater] = mask.measured()
-            marked = np.flatnonzero(_annotated(raters[rater]))
-            if n_gaps := int(np.ptp(marked)) + 1 - len(marked) if len(marked) else 0:
-                self.with_gaps[path] = n_gaps
-        return raters
-
-    # A reference is read once for each grid of its predictions, and what is to be said of it is said once.
-
-    def _warn_of(self, mask: CanonicalMask) -> None:
-        lines = [f"{mask.path}: {text}" for text in mask.warnings]
-        self.warnings += [line for line in lines if line not in self.warnings]
-
-    def _note_error(self, error: InputError) -> None:
-        if str(error) not in self.errors:
-            self.errors.append(str(error))
-
-    def _compared(self, *references: MeasuredMask) -> np.ndarray | None:
-        if not self.annotated_only:
-            return None
-        return np.logical_and.reduce([_annotated(reference) for reference in references])
-
-    def partly_annotated(self) -> list[str]:
-        """One line on references with empty slices between annotated ones, if these were compared."""
-        if self.annotated_only or not self.with_gaps:
-            return []
-        names = [f"{path.name} ({count})" for path, count in sorted(self.with_gaps.items())]
-        return [
-            "empty slices between annotated ones, taken as free of gray matter (to leave them out, "
-            f"--annotated-slices): {len(names)} references, {_first(names)}"
-        ]
-
-    def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
-        for one, other in permutations(raters, 2):
-            compared = self._compared(raters[one], raters[other])
-            comparison = Comparison.of(raters[one], raters[other], compared)
-            self.rater_scores.append(_score(one, case, other, comparison))
-
-
-def _score(
-    maker: str, case: Case, rater: str, comparison: Comparison, slices: Sequence[Mapping[str, float]] = ()
-) -> Score:
-    return Score(
-        maker=maker,
-        case_id=case.case_id,
-        site_id=case.site_id,
-        rater=rater,
-        challenge=comparison.challenge_metrics(),
-        fcn=comparison.fcn_metrics(),
-        details=comparison.details(),
-        slices=slices,
-    )
-
-
-def _annotated(mask: MeasuredMask) -> np.ndarray:
-    """Bool (slice,): where a rater marked something."""
-    return np.asarray(mask.voxels.any(axis=(0, 1)))
-
-
-def _undefined(scores: Sequence[Score]) -> list[str]:
-    """Which cases have undefined metrics, one line for each kind."""
-    lines: dict[str, list[str]] = {}
-    for score in scores:
-        missing = [name for name in CHALLENGE_METRICS if score.challenge[name] != score.challenge[name]]
-        if missing:
-            counts = score.details
-            empty = [
-                name
-                for name, n_voxels in (
-                    ("prediction", counts["TP"] + counts["FP"]),
-                    ("reference", counts["TP"] + counts["FN"]),
-                )
-                if not n_voxels
-            ]
-            reason = " and ".join(empty) + " empty" if empty else "no overlap or no skeleton"
-            what = f"{reason}, {', '.join(missing)} undefined and left out of the means"
-            lines.setdefault(what, []).append(f"{score.maker} {score.case_id} {score.rater}")
-    return [f"{what}: {len(names)} comparisons, {_first(names)}" for what, names in lines.items()]
-
-
-def _first(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+        return [score for score in self.scores if score.annotator == model]

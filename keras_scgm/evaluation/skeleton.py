@@ -14,7 +14,7 @@ RESOLUTION_MM = 0.1
 """Pixel size at which slices are thinned (the Spinal Cord Toolbox's default)."""
 
 STACK_PIXELS = 2**24
-"""So many pixels are thinned at once at most."""
+"""Maximum number of pixels that are thinned at once."""
 
 NEIGHBOURS = ((-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 """P2 to P9 of the paper: clockwise from the one above."""
@@ -24,8 +24,8 @@ def slice_skeletons(mask: np.ndarray, spacing_mm: tuple[float, float]) -> list[n
     """Skeletons at `RESOLUTION_MM`, after nearest-neighbour resampling in the plane of the slice.
 
     Args:
-        mask: boolean (rows, columns, slice).
-        spacing_mm: of rows and columns.
+        mask: Boolean (rows, columns, slice).
+        spacing_mm: Pixel spacing of rows and columns, mm.
 
     Returns:
         For each slice the points (point, 2) of its skeleton in mm.
@@ -79,14 +79,14 @@ DELETABLE = _deletable()
 
 
 class _Finer(NamedTuple):
-    """A stretch of the finer grid along one axis: its first pixel, and the voxel behind each pixel."""
+    """Part of the finer grid along one axis: its first pixel, and the voxel that each pixel lies in."""
 
     start: int
     source: np.ndarray
 
 
 def _finer(present: np.ndarray, spacing_mm: float, pixel_mm: float) -> _Finer:
-    """The pixels of the finer grid that show the voxels from the first to the last present one."""
+    """Pixels of the finer grid from the first to the last voxel that is present."""
     n_voxels = len(present)
     n_pixels = round(n_voxels * spacing_mm / pixel_mm)
     source = np.floor(np.arange(n_pixels) * n_voxels / n_pixels + 0.5).astype(int).clip(max=n_voxels - 1)

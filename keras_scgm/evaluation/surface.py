@@ -11,11 +11,11 @@ from scipy.spatial import KDTree
 
 @dataclass(frozen=True, eq=False)
 class DirectedDistances:
-    """From every point of one mask to the nearest of the other, in mm; both empty where a mask has no point.
+    """Distances from the points of each mask to the nearest point of the other, mm; both empty if a mask is empty.
 
     Args:
-        to_reference: of the prediction's points.
-        to_prediction: of the reference's points.
+        to_reference: Distances of the points of the prediction.
+        to_prediction: Distances of the points of the reference.
     """
 
     to_reference: np.ndarray

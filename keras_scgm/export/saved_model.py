@@ -31,6 +31,7 @@ from keras_scgm.export.warmup import WarmupRequest, write_warmup
 from keras_scgm.files import staging_folder
 from keras_scgm.limits import MAX_REQUEST_FILES
 from keras_scgm.models import load_network
+from keras_scgm.overlap import dice
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationConfig, Segmenter
@@ -292,8 +293,7 @@ def _dsc_with_segment(folder: Path, request: np.ndarray, expected: Segmentation)
     served = tf.saved_model.load(str(folder)).signatures["serving_default"](nifti_bytes=tf.constant(request))
     mask = np.asarray(nib.Nifti1Image.from_bytes(served["mask_bytes"].numpy()[0]).dataobj) > 0
     own = np.asarray(expected.mask.dataobj) > 0
-    size = np.count_nonzero(mask) + np.count_nonzero(own)
-    return float(2 * np.count_nonzero(mask & own) / size) if size else 1.0
+    return dice(mask, own) if mask.any() or own.any() else 1.0
 
 
 def _publish(staging: Path, folder: Path) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.overlap import dice
 from keras_scgm.prediction import Weights
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
@@ -22,7 +23,7 @@ def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
     found = np.moveaxis(result.volume.axial_view(result.mask_voxels) > 0, 2, 0)
     slices = annotated.slices_of(result.volume)
     scores = [
-        _dice(found[slices], annotated.read_mask(path, result.volume)[slices]) for path in annotated.masks
+        dice(found[slices], annotated.read_mask(path, result.volume)[slices]) for path in annotated.masks
     ]
     return float(np.mean(scores))
 
@@ -31,8 +32,3 @@ def mean_volume_dice(weights: Weights, volumes: Sequence[AnnotatedVolume]) -> fl
     """Mean of `volume_dice` over the volumes where it is defined."""
     segmenter = Segmenter(weights, SegmentationConfig(keep_probabilities=False))
     return float(np.nanmean([volume_dice(segmenter, annotated) for annotated in volumes]))
-
-
-def _dice(found: np.ndarray, truth: np.ndarray) -> float:
-    total = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else float("nan")

@@ -19,20 +19,15 @@ from matplotlib.image import imread
 from keras_scgm import InputError, evaluate
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import CHALLENGE_METRICS
-from keras_scgm.evaluation.cases import CanonicalMask
+from keras_scgm.evaluation.mask_reader import CanonicalMask
 
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("skimage", reason="needs the extra 'report'")
 
-from keras_scgm.evaluation.report import (
-    MODEL_COLOURS,
-    RATER_COLOURS,
-    Layer,
-    _layers,
-    _tiles,
-    write_report,
-)
+from keras_scgm.evaluation.report import write_report
+from keras_scgm.evaluation.report.layers import MODEL_COLOURS, RATER_COLOURS, Layer, layers_of
+from keras_scgm.evaluation.report.tiles import tiles_of
 from keras_scgm_cli.main import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -255,7 +250,7 @@ def test_tiles_have_the_image_where_the_contours_are():
     mask = image[..., 0] > 0
     grid = CanonicalMask(None, mask[..., None], np.diag([-0.5, 1.0, 1.0, 1.0]))
     layer = Layer(0, "net", False, "#ffffff", "none")
-    (tile,), _ = _tiles({layer: grid, Layer(1, "r", True, "#ffffff", "none"): grid}, image, grid)
+    (tile,), _ = tiles_of({layer: grid, Layer(1, "r", True, "#ffffff", "none"): grid}, image, grid)
     pixels = np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(tile.png))))
     rows, columns = np.nonzero(pixels == pixels.max())
     left, top, width, height = tile.box
@@ -330,7 +325,7 @@ def decoded(values):
 def test_many_models_do_not_look_alike(islands):
     evaluation, _ = islands
     many = replace(evaluation, models=tuple(f"m{number}" for number in range(12)))
-    looks = [(layer.colour, layer.dash) for layer in _layers(many)]
+    looks = [(layer.colour, layer.dash) for layer in layers_of(many)]
     assert len(set(looks)) == len(looks) == 13
 
 

@@ -1,0 +1,53 @@
+"""Figure of a calibration: scores of every threshold, reliability and slice areas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from keras_scgm.calibration.choice import Calibration
+
+
+def draw(calibration: Calibration, path: Path) -> None:
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    curve, reliability, areas = figure.subplots(1, 3)
+    _draw_curve(curve, calibration)
+    _draw_reliability(reliability, calibration)
+    _draw_areas(areas, calibration)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+
+
+def _draw_curve(axes: Axes, calibration: Calibration) -> None:
+    for name in ("dsc", "precision", "recall"):
+        axes.plot(calibration.thresholds, getattr(calibration, name), label=name.replace("dsc", "DSC"))
+    axes.axvline(calibration.threshold, color="black", label=f"chosen, {calibration.threshold:.3g}")
+    before = calibration.thresholds[calibration.used]
+    axes.axvline(before, color="gray", linestyle=":", label=f"before, {before:.3g}")
+    axes.set_xscale("logit")
+    axes.set_xticks([0.0001, 0.01, 0.5, 0.99, 0.9999])
+    axes.set(xlabel="threshold", title=f"{calibration.n_volumes} validation volumes")
+    axes.legend(fontsize=8)
+
+
+def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
+    axes.plot([0, 1], [0, 1], color="gray", linestyle=":")
+    axes.plot(calibration.confidence, calibration.frequency, marker="o")
+    axes.set(xlabel="predicted probability", ylabel="share of voxels marked by raters", title="reliability")
+
+
+def _draw_areas(axes: Axes, calibration: Calibration) -> None:
+    """Bland and Altman, Lancet 1986: difference against mean, with bias and limits of agreement."""
+    difference = calibration.areas_mm2[:, 0] - calibration.areas_mm2[:, 1]
+    bias, limit = difference.mean(), 1.96 * difference.std(ddof=1) if len(difference) > 1 else 0.0
+    axes.scatter(calibration.areas_mm2.mean(axis=1), difference, s=8)
+    for height, style in ((bias, "-"), (bias - limit, ":"), (bias + limit, ":")):
+        axes.axhline(height, color="black", linestyle=style)
+    axes.set(
+        xlabel="mean of predicted and reference area, mm²",
+        ylabel="predicted minus reference, mm²",
+        title=f"slice areas: bias {bias:.2f} ± {limit:.2f} mm²",
+    )

@@ -1,0 +1,92 @@
+"""Writes the chosen threshold into a weights card, and the curve and the figure into a folder."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from keras_scgm import checks
+from keras_scgm.calibration.choice import Calibration
+from keras_scgm.calibration.figure import draw
+from keras_scgm.errors import InputError
+from keras_scgm.files import replaced, staged
+from keras_scgm.pretrained import SUFFIXES, resolve_weights, weights_stem
+
+CALIBRATED = "calibrated: "
+"""Prefix of `pipeline` in the scores of a card that were measured by a calibration."""
+
+
+def write_calibration(calibration: Calibration, weights: str | Path, folder: Path) -> Path:
+    """Write the curve as CSV, the figure, and the choice into the weights' card.
+
+    The card beside a weights file of the user is rewritten. Weights known by name, or without a card, are not
+    changed: a copy with a card is written into the folder.
+
+    Args:
+        calibration: Calibration of these weights.
+        weights: Known name or file of the weights.
+        folder: Folder for the figure, the curve and the copy of the weights, if any.
+
+    Returns:
+        The weights file whose card has the chosen threshold.
+
+    Raises:
+        InputError: the weights cannot be read, or a file cannot be written.
+    """
+    checks.instance(Calibration, "what calibrate returned")("calibration", calibration)
+    folder = checks.path("folder", folder)
+    path, own_card = resolve_weights(weights)
+    in_place = own_card is not None and str(weights).endswith(SUFFIXES)
+    if not in_place and folder.resolve() == path.parent.resolve():
+        raise InputError(
+            f"{folder}: holds the weights themselves; choose another folder for the calibrated copy"
+        )
+    card = calibration.card
+    card = replace(
+        card,
+        name=card.name if in_place else f"{card.name}-calibrated",
+        url=None,
+        file=path.name,
+        threshold=calibration.threshold,
+        threshold_space="native",
+        scores=[
+            *(score for score in card.scores if not str(score.get("pipeline", "")).startswith(CALIBRATED)),
+            {
+                "image": f"{calibration.n_volumes} validation volumes",
+                "metric": "DSC",
+                "value": round(float(calibration.dsc[calibration.chosen]), 4),
+                "pipeline": f"{CALIBRATED}threshold chosen on them for {calibration.objective}",
+            },
+        ],
+    )
+    with staged(folder) as staging:
+        _write_curve(calibration, staging / "calibration.csv")
+        draw(calibration, staging / "calibration.png")
+        if not in_place:
+            shutil.copyfile(path, staging / path.name)
+            (staging / f"{weights_stem(path)}.json").write_text(card.to_json(), encoding="utf-8")
+    if not in_place:
+        return folder / path.name
+    with replaced(path.with_name(f"{weights_stem(path)}.json")) as temporary:
+        temporary.write_text(card.to_json(), encoding="utf-8")
+    return path
+
+
+def _write_curve(calibration: Calibration, path: Path) -> None:
+    names = ("threshold", "dsc", "precision", "recall", "area_bias_mm2")
+    columns = (
+        calibration.thresholds,
+        calibration.dsc,
+        calibration.precision,
+        calibration.recall,
+        calibration.area_bias_mm2,
+    )
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(names)
+        for row in zip(*columns, strict=True):
+            table.writerow("" if np.isnan(value) else f"{value:.6g}" for value in row)

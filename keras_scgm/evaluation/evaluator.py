@@ -1,0 +1,227 @@
+"""Compares the masks of models and raters, case by case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+from keras_scgm.evaluation.cases import Case, find_cases
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
+from keras_scgm.evaluation.mask_reader import CanonicalMask, MaskReader
+from keras_scgm.evaluation.scores import Evaluation, Score
+from keras_scgm.files import place_name
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    predictions: str | Path | Mapping[str, str | Path],
+    references: str | Path | Sequence[str | Path],
+    *,
+    images: str | Path | None = None,
+    label: int | None = None,
+    resample_reference: bool = False,
+    annotated_only: bool = False,
+    parameters: Mapping[str, int] | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score masks against those of one or several raters, on the native grid and over the whole field.
+
+    A case that cannot be used does not stop the others; `Evaluation.errors` says why.
+
+    Args:
+        predictions: A mask or a folder of masks; for several models a mapping from their names to such paths.
+        references: A mask or a folder for each rater, or one folder in the challenge's layout.
+        images: File or folder of the volumes, for the report; those of the challenge are found beside the masks.
+        label: Value of gray matter in masks with several labels; 1 in masks of the challenge.
+        resample_reference: Whether to resample references to the grid of the prediction (nearest neighbour).
+        annotated_only: Whether to compare annotated slices only, for partly annotated volumes; of two raters,
+            the slices that both annotated. Otherwise an empty slice of a reference means no gray matter.
+        parameters: Number of parameters of the models, for Table 3.
+        progress: Function called with the number of finished cases and of all cases.
+
+    Raises:
+        InputError: a path does not exist, or nothing could be compared.
+
+    Example:
+
+    >>> import numpy as np, nibabel as nib, tempfile
+    >>> voxels = np.zeros((20, 20, 2), np.uint8)
+    >>> voxels[5:10, 5:10] = 1
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nib.Nifti1Image(voxels, np.diag([-0.5, 0.5, 5.0, 1.0])).to_filename(f"{folder}/mask.nii")
+    ...     result = evaluate(f"{folder}/mask.nii", f"{folder}/mask.nii")
+    >>> result.scores[0].challenge["DSC"]
+    1.0
+    """
+    if not isinstance(predictions, Mapping):
+        predictions = {place_name(checks.path("predictions", predictions)): predictions}
+    models = {
+        checks.text("name of a model", name): checks.path("predictions", place)
+        for name, place in predictions.items()
+    }
+    if not models:
+        raise InputError("no prediction; give at least one file or folder")
+    if isinstance(references, (str, Path)):
+        references = [references]
+    places = list(checks.several(checks.path, "a path or several")("references", references))
+    counts = {
+        checks.text("name of a model", name): checks.integer(0)("parameters", count)
+        for name, count in checks.instance(Mapping, "a number for each model")(
+            "parameters", parameters or {}
+        ).items()
+    }
+    unknown = sorted(set(counts) - set(models))
+    if unknown:
+        raise InputError(f"parameters of {', '.join(unknown)}: no such model; there are {', '.join(models)}")
+    reader = MaskReader(label, resample_reference)
+    cases, warnings = find_cases(models, places, checks.optional(checks.path)("images", images))
+    scorer = _Scorer(reader, checks.flag("annotated_only", annotated_only))
+    checks.optional(checks.function)("progress", progress)
+    for done, case in enumerate(cases, start=1):
+        scorer.add(case)
+        if progress:
+            progress(done, len(cases))
+    if not scorer.scores:
+        raise InputError(scorer.errors[0])
+    return Evaluation(
+        models=tuple(models),
+        cases=tuple(cases),
+        scores=tuple(scorer.scores),
+        rater_scores=tuple(scorer.rater_scores),
+        errors=tuple(scorer.errors),
+        warnings=(*warnings, *scorer.warnings, *scorer.partly_annotated(), *_undefined(scorer.scores)),
+        parameters=counts,
+        reader=reader,
+        annotated_only=scorer.annotated_only,
+    )
+
+
+class _Scorer:
+    """Scores, errors and warnings of the cases so far."""
+
+    def __init__(self, reader: MaskReader, annotated_only: bool) -> None:
+        self.reader = reader
+        self.annotated_only = annotated_only
+        self.with_gaps: dict[Path, int] = {}
+        self.scores: list[Score] = []
+        self.rater_scores: list[Score] = []
+        self.errors: list[str] = []
+        self.warnings: list[str] = []
+
+    def add(self, case: Case) -> None:
+        grid: CanonicalMask | None = None
+        raters: dict[str, MeasuredMask] = {}
+        for model, path in case.predictions.items():
+            try:
+                mask = self.reader.prediction(path, list(case.references.values()))
+            except InputError as error:
+                self._note_error(error)
+                continue
+            self._warn_of(mask)
+            if grid is None or mask.difference(grid):
+                first, grid = grid is None, mask
+                raters = self._raters(case, grid)
+                if first:
+                    self._compare_raters(case, raters)
+            measured = replace(mask, affine=grid.affine).measured()
+            for rater, reference in raters.items():
+                comparison = Comparison.of(measured, reference, self._compared(reference))
+                self.scores.append(_score(model, case, rater, comparison, comparison.slices()))
+
+    def _raters(self, case: Case, grid: CanonicalMask) -> dict[str, MeasuredMask]:
+        raters = {}
+        for rater, path in case.references.items():
+            try:
+                mask = self.reader.reference(path, grid)
+            except InputError as error:
+                self._note_error(error)
+                continue
+            self._warn_of(mask)
+            raters[rater] = mask.measured()
+            marked = np.flatnonzero(_annotated(raters[rater]))
+            if n_gaps := int(np.ptp(marked)) + 1 - len(marked) if len(marked) else 0:
+                self.with_gaps[path] = n_gaps
+        return raters
+
+    # A reference is read once for each grid of its predictions, but its warnings are given once.
+
+    def _warn_of(self, mask: CanonicalMask) -> None:
+        lines = [f"{mask.path}: {text}" for text in mask.warnings]
+        self.warnings += [line for line in lines if line not in self.warnings]
+
+    def _note_error(self, error: InputError) -> None:
+        if str(error) not in self.errors:
+            self.errors.append(str(error))
+
+    def _compared(self, *references: MeasuredMask) -> np.ndarray | None:
+        if not self.annotated_only:
+            return None
+        return np.logical_and.reduce([_annotated(reference) for reference in references])
+
+    def partly_annotated(self) -> list[str]:
+        """One line on references with empty slices between annotated ones, if these were compared."""
+        if self.annotated_only or not self.with_gaps:
+            return []
+        names = [f"{path.name} ({count})" for path, count in sorted(self.with_gaps.items())]
+        return [
+            "empty slices between annotated ones, taken as free of gray matter (to leave them out, "
+            f"--annotated-slices): {len(names)} references, {_first(names)}"
+        ]
+
+    def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
+        for one, other in permutations(raters, 2):
+            compared = self._compared(raters[one], raters[other])
+            comparison = Comparison.of(raters[one], raters[other], compared)
+            self.rater_scores.append(_score(one, case, other, comparison))
+
+
+def _score(
+    annotator: str, case: Case, rater: str, comparison: Comparison, slices: Sequence[Mapping[str, float]] = ()
+) -> Score:
+    return Score(
+        annotator=annotator,
+        case_id=case.case_id,
+        site_id=case.site_id,
+        rater=rater,
+        challenge=comparison.challenge_metrics(),
+        fcn=comparison.fcn_metrics(),
+        details=comparison.details(),
+        slices=slices,
+    )
+
+
+def _annotated(mask: MeasuredMask) -> np.ndarray:
+    """Bool (slice,): slices with gray matter in the mask."""
+    return np.asarray(mask.voxels.any(axis=(0, 1)))
+
+
+def _undefined(scores: Sequence[Score]) -> list[str]:
+    """Which cases have undefined metrics, one line for each kind."""
+    lines: dict[str, list[str]] = {}
+    for score in scores:
+        missing = [name for name in CHALLENGE_METRICS if score.challenge[name] != score.challenge[name]]
+        if missing:
+            counts = score.details
+            empty = [
+                name
+                for name, n_voxels in (
+                    ("prediction", counts["TP"] + counts["FP"]),
+                    ("reference", counts["TP"] + counts["FN"]),
+                )
+                if not n_voxels
+            ]
+            reason = " and ".join(empty) + " empty" if empty else "no overlap or no skeleton"
+            what = f"{reason}, {', '.join(missing)} undefined and left out of the means"
+            lines.setdefault(what, []).append(f"{score.annotator} {score.case_id} {score.rater}")
+    return [f"{what}: {len(names)} comparisons, {_first(names)}" for what, names in lines.items()]
+
+
+def _first(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -1,0 +1,118 @@
+"""Inter-rater agreement, and the agreement of models with the raters beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keras_scgm import checks
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
+from keras_scgm.evaluation.groups import of_cases
+from keras_scgm.evaluation.paired_tests import METRICS_OF_TABLE_2
+from keras_scgm.evaluation.scores import Evaluation
+from keras_scgm.evaluation.summary import Summary, bootstrap_interval
+
+
+@dataclass(frozen=True)
+class ModelAgreement:
+    """Agreement of a model with the raters, in one metric.
+
+    Args:
+        mean: Mean of the model against all raters, over cases.
+        n_raters_reached: Number of raters whose mean agreement with the others is not better than the model's.
+        difference: Mean over cases of the model's value minus the mean of the raters.
+        interval: 95 % interval of the difference, bootstrap over cases.
+        cases_in_range: Fraction of the cases in which the model is at least as good as the worst rater.
+        n_cases: Number of cases in which the metric is defined for the model and all raters.
+    """
+
+    mean: float
+    n_raters_reached: int
+    difference: float
+    interval: tuple[float, float]
+    cases_in_range: float
+    n_cases: int
+
+
+@dataclass(frozen=True)
+class InterRaterAgreement:
+    """Agreement of the raters with each other, in one metric, and of the models with the raters.
+
+    Args:
+        metric: Name of a metric of Table 2.
+        raters: Summary of each rater against the others, over pairs.
+        rater_means: Mean of each rater over cases; the value of a case is the mean over the other raters.
+        models: Agreement of every model with the same raters.
+    """
+
+    metric: str
+    raters: Mapping[str, Summary]
+    rater_means: Mapping[str, float]
+    models: Mapping[str, ModelAgreement]
+
+    @property
+    def all_raters(self) -> float:
+        """Mean of the raters' means."""
+        return float(np.mean(list(self.rater_means.values())))
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Means of the (worst, best) rater."""
+        means = sorted(self.rater_means.values(), reverse=self.metric in LOWER_IS_BETTER)
+        return means[0], means[-1]
+
+
+def inter_rater_agreement(
+    evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_METRICS
+) -> list[InterRaterAgreement]:
+    """Agreement of every rater with the others, and of the models with the raters.
+
+    Args:
+        evaluation: Evaluation with at least two raters; otherwise the list is empty.
+        metrics: Names of metrics of Table 2.
+    """
+    metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
+    names = sorted({score.annotator for score in evaluation.rater_scores})
+    if not names:
+        return []
+    agreements = []
+    for metric in metrics:
+        of_rater = {
+            name: [score for score in evaluation.rater_scores if score.annotator == name] for name in names
+        }
+        case_values = {name: of_cases(scores, metric) for name, scores in of_rater.items()}
+        agreement = InterRaterAgreement(
+            metric=metric,
+            raters={n: Summary.of(s.challenge[metric] for s in of_rater[n]) for n in names},
+            rater_means={name: Summary.of(values.values()).mean for name, values in case_values.items()},
+            models={},
+        )
+        models = {
+            model: _model_agreement(of_cases(evaluation.of_model(model), metric), case_values, metric)
+            for model in evaluation.models
+        }
+        agreements.append(replace(agreement, models=models))
+    return agreements
+
+
+def _model_agreement(
+    model: Mapping[str, float], raters: Mapping[str, Mapping[str, float]], metric: str
+) -> ModelAgreement:
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    cases = {case: [of[case] for of in raters.values() if case in of] for case in model}
+    usable = [case for case, values in cases.items() if values and np.isfinite([model[case], *values]).all()]
+    reached = np.array([model[case] for case in usable])
+    human = np.array([np.mean(cases[case]) for case in usable])
+    worst = np.array([sign * min(sign * value for value in cases[case]) for case in usable])
+    rater_means = [Summary.of(of[case] for case in usable if case in of).mean for of in raters.values()]
+    mean = Summary.of(reached).mean
+    return ModelAgreement(
+        mean=mean,
+        n_raters_reached=sum(sign * mean >= sign * value for value in rater_means),
+        difference=Summary.of(reached - human).mean,
+        interval=bootstrap_interval(reached - human),
+        cases_in_range=Summary.of(sign * reached >= sign * worst).mean,
+        n_cases=len(usable),
+    )

@@ -1,0 +1,91 @@
+"""Paired tests between models on the same cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+from keras_scgm import checks
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS
+from keras_scgm.evaluation.groups import of_cases
+from keras_scgm.evaluation.scores import Evaluation
+from keras_scgm.evaluation.summary import bootstrap_interval
+
+METRICS_OF_TABLE_2 = f"some of {', '.join(CHALLENGE_METRICS)}"
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Comparison of two models on their common cases, in one metric.
+
+    Args:
+        first: Name of the first model.
+        second: Name of the second model.
+        metric: Name of a metric of Table 2.
+        n_cases: Number of cases in which the metric is defined for both.
+        difference: Mean over cases of first minus second.
+        interval: 95 % interval of the difference, bootstrap over cases.
+        p_value: P value of the Wilcoxon signed-rank test, two-sided; 1 if no case differs, NaN without cases.
+        p_holm: P value with the correction of Holm for all tests.
+    """
+
+    first: str
+    second: str
+    metric: str
+    n_cases: int
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    p_holm: float
+
+
+def compare_models(evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_METRICS) -> list[PairedTest]:
+    """Test every pair of models, case by case.
+
+    Args:
+        evaluation: Evaluation of at least two models; otherwise the list is empty.
+        metrics: Names of metrics of Table 2.
+    """
+    metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
+    tests = []
+    for first, second in combinations(evaluation.models, 2):
+        for metric in metrics:
+            values, others = (of_cases(evaluation.of_model(name), metric) for name in (first, second))
+            differences = np.array([values[case] - others[case] for case in values if case in others])
+            differences = differences[~np.isnan(differences)]
+            tests.append(
+                PairedTest(
+                    first=first,
+                    second=second,
+                    metric=metric,
+                    n_cases=differences.size,
+                    difference=float(differences.mean()) if differences.size else float("nan"),
+                    interval=bootstrap_interval(differences),
+                    p_value=_wilcoxon(differences),
+                    p_holm=float("nan"),
+                )
+            )
+    corrected = _holm(np.array([test.p_value for test in tests]))
+    return [replace(test, p_holm=float(p)) for test, p in zip(tests, corrected, strict=True)]
+
+
+def _wilcoxon(differences: np.ndarray) -> float:
+    if not differences.size:
+        return float("nan")
+    if not differences.any():
+        return 1.0
+    return float(wilcoxon(differences).pvalue)
+
+
+def _holm(p_values: np.ndarray) -> np.ndarray:
+    corrected = np.full(p_values.shape, np.nan)
+    order = [i for i in np.argsort(p_values) if not np.isnan(p_values[i])]
+    largest = 0.0
+    for position, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - position) * p_values[i]))
+        corrected[i] = largest
+    return corrected

@@ -1,0 +1,111 @@
+"""Writes the report: one HTML file with tables, plots and pictures that needs no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from plotly.offline import get_plotlyjs
+
+from keras_scgm import checks
+from keras_scgm.evaluation.bland_altman import volumes
+from keras_scgm.evaluation.cases import Case
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS
+from keras_scgm.evaluation.groups import of_cases
+from keras_scgm.evaluation.report.case_picture import case_picture, mean_areas
+from keras_scgm.evaluation.report.layers import layers_of
+from keras_scgm.evaluation.report.plots import bland_altman_plots, box_plots
+from keras_scgm.evaluation.scores import Evaluation
+from keras_scgm.evaluation.table import UNITS, number
+from keras_scgm.evaluation.tables import all_tables
+from keras_scgm.files import replaced
+
+AREA_COLUMNS = ("mean area (mm2)", "raters' area (mm2)", "volume (mm3)", "raters' volume (mm3)")
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """Metrics of Table 2, areas and volumes of a model in a case, means over raters."""
+
+    model: str
+    case_id: str
+    site_id: str
+    cells: Sequence[str]
+
+
+def write_report(evaluation: Evaluation, path: str | Path, with_published: bool = False) -> None:
+    """Write the report; the masks and images are read again for the pictures.
+
+    Args:
+        evaluation: Result of `evaluate`.
+        path: Path of the HTML file, replaced if it exists.
+        with_published: Whether to add the columns of the paper to the tables, marked as such.
+
+    Raises:
+        InputError: the file cannot be written, or a mask was changed in the meantime.
+    """
+    path = checks.path("path", path)
+    meshes = {}
+    cases = []
+    for case in _worst_first(evaluation):
+        picture = case_picture(evaluation, case)
+        if picture is None:
+            continue
+        cases.append(picture)
+        meshes[case.case_id] = json.loads(picture.mesh.to_json())
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(
+        files("keras_scgm.evaluation").joinpath("report.html").read_text("utf-8")
+    )
+    text = template.render(
+        evaluation=evaluation,
+        tables=all_tables(evaluation, with_published),
+        case_rows=_case_rows(evaluation),
+        areas=AREA_COLUMNS,
+        metrics=[f"{name} ({UNITS[name]})" if name in UNITS else name for name in CHALLENGE_METRICS],
+        cases=cases,
+        layers=layers_of(evaluation),
+        plotly=get_plotlyjs(),
+        boxes=_script_json(json.loads(box_plots(evaluation).to_json())),
+        agreement=_script_json(json.loads(bland_altman_plots(evaluation).to_json())),
+        meshes=_script_json(meshes),
+    )
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _worst_first(evaluation: Evaluation) -> list[Case]:
+    values = [of_cases(evaluation.of_model(model), "DSC") for model in evaluation.models]
+
+    def worst(case: Case) -> float:
+        found = [of_model[case.case_id] for of_model in values if case.case_id in of_model]
+        return min((-1.0 if math.isnan(value) else value for value in found), default=-1.0)
+
+    return sorted(evaluation.cases, key=worst)
+
+
+def _case_rows(evaluation: Evaluation) -> list[CaseRow]:
+    """A row for each model and case, the worst DSC first."""
+    rows = []
+    for model in evaluation.models:
+        scores = evaluation.of_model(model)
+        values = {metric: of_cases(scores, metric) for metric in CHALLENGE_METRICS}
+        sites = {score.case_id: score.site_id or "" for score in scores}
+        areas, sizes = mean_areas(scores), volumes(scores)
+        for case_id, dsc in values["DSC"].items():
+            cells = [number(values[metric][case_id], 3) for metric in CHALLENGE_METRICS]
+            cells += [number(value) for value in areas[case_id]]
+            cells += [number(value, 1) for value in sizes[case_id]]
+            rows.append((-1.0 if math.isnan(dsc) else dsc, CaseRow(model, case_id, sites[case_id], cells)))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+
+
+def _script_json(content: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    return json.dumps(content, separators=(",", ":")).replace("</", "<\\/")

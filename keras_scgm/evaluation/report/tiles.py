@@ -1,0 +1,140 @@
+"""Slices of a case with the contours of all masks, as parts of an SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from skimage.measure import find_contours
+
+from keras_scgm.evaluation.mask_reader import CanonicalMask
+from keras_scgm.evaluation.report.layers import Layer
+from keras_scgm.evaluation.summary import Summary
+from keras_scgm.evaluation.table import number
+from keras_scgm.overlap import dice
+from keras_scgm.views import brightness_range, fitting_half_width_mm
+
+HALF_WIDTH_MM = 10.0
+"""Half width of the square part of a slice that is shown, unless the contours need more."""
+
+MAX_SLICES = 60
+"""Maximum number of slices of a case; those with the worst Dice coefficients are shown."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A slice with the contours of all masks, as parts of an SVG; lengths in mm.
+
+    Args:
+        label: Number of the slice, and Dice coefficients.
+        width: Width of the square tile.
+        box: (left, top, width, height) of the image in it, which may end before or after it.
+        png: Image as base64.
+        contours: Layer and SVG path of each mask.
+    """
+
+    label: str
+    width: float
+    box: tuple[float, float, float, float]
+    png: str
+    contours: Sequence[tuple[Layer, str]]
+
+
+def tiles_of(
+    masks: Mapping[Layer, CanonicalMask], image: np.ndarray | None, grid: CanonicalMask
+) -> tuple[list[Tile], str]:
+    """Slices with gray matter in any mask, in one scale, and a line on slices that are left out."""
+    anywhere = np.any([mask.voxels for mask in masks.values()], axis=0)
+    filled = np.flatnonzero(anywhere.any(axis=(0, 1)))
+    if not filled.size:
+        filled = np.arange(anywhere.shape[2])
+    scores = {int(k): _dice_of_models(masks, int(k)) for k in filled}
+    worst_first = sorted(
+        scores, key=lambda k: min((v for v in scores[k].values() if not math.isnan(v)), default=1)
+    )
+    shown = sorted(worst_first[:MAX_SLICES])
+    left_out = ""
+    if len(shown) < len(scores):
+        left_out = (
+            f"{len(scores) - len(shown)} of {len(scores)} slices are left out, "
+            "those with the best Dice coefficients"
+        )
+    spacing_mm = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
+    marked = {k: np.argwhere(anywhere[:, :, k]) for k in shown}
+    half_mm = fitting_half_width_mm([m for m in marked.values() if len(m)], spacing_mm, HALF_WIDTH_MM)
+    tiles = []
+    for k in shown:
+        center = marked[k].mean(axis=0) if len(marked[k]) else (np.array(anywhere.shape[:2]) - 1) / 2
+        half = half_mm / np.array(spacing_mm)
+        low = np.clip(np.floor(center - half), 0, np.array(anywhere.shape[:2]) - 1).astype(int)
+        high = np.clip(np.ceil(center + half) + 1, low + 1, anywhere.shape[:2]).astype(int)
+        window = slice(low[0], high[0]), slice(low[1], high[1])
+        # Where the corner of the tile lies, right and anterior, counted in voxels from the edge of the first.
+        corner = center + 0.5 + np.array((-half[0], half[1]))
+        box = ((low[0] - corner[0]), (corner[1] - high[1]), high[0] - low[0], high[1] - low[1])
+        pixels = np.zeros(high - low) if image is None else image[(*window, k)]
+        tiles.append(
+            Tile(
+                label=f"slice {k}: " + ", ".join(f"{name} {number(one)}" for name, one in scores[k].items()),
+                width=2 * half_mm,
+                box=(
+                    box[0] * spacing_mm[0],
+                    box[1] * spacing_mm[1],
+                    box[2] * spacing_mm[0],
+                    box[3] * spacing_mm[1],
+                ),
+                png=_png(pixels, anywhere[(*window, k)], spacing_mm),
+                contours=[
+                    (layer, _svg_path(mask.voxels[:, :, k], corner, spacing_mm))
+                    for layer, mask in reversed(list(masks.items()))
+                ],
+            )
+        )
+    return tiles, left_out
+
+
+def _dice_of_models(masks: Mapping[Layer, CanonicalMask], k: int) -> dict[str, float]:
+    """Model -> mean Dice coefficient of a slice over the raters, NaN if both are empty."""
+    sections = {layer: mask.voxels[:, :, k] for layer, mask in masks.items()}
+    raters = [section for layer, section in sections.items() if layer.is_rater]
+    values = {}
+    for layer, found in sections.items():
+        if not layer.is_rater:
+            values[layer.label] = Summary.of([dice(found, wanted) for wanted in raters]).mean
+    return values
+
+
+def _png(pixels: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]) -> str:
+    """Base64 of the slice with anterior up, in a gray scale that shows gray against white matter."""
+    darkest, brightest = brightness_range(pixels, mask, spacing_mm)
+    gray = (255 * np.clip((pixels - darkest) / (brightest - darkest), 0, 1)).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(gray[:, ::-1].T)).save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _svg_path(section: np.ndarray, corner: np.ndarray, spacing_mm: tuple[float, float]) -> str:
+    """Contours of a slice in mm from the tile's upper left corner.
+
+    Args:
+        section: The whole slice, right to left and posterior to anterior.
+        corner: Right anterior corner of the tile, in voxels from the edge of the first one.
+        spacing_mm: Voxel spacing in the order of the axes.
+    """
+    marked = np.argwhere(section)
+    if not len(marked):
+        return ""
+    low, high = marked.min(axis=0), marked.max(axis=0) + 1
+    parts = []
+    for line in find_contours(np.pad(section[low[0] : high[0], low[1] : high[1]], 1).astype(float), 0.5):
+        # From the centre of a padded voxel to the edge of the first voxel.
+        points = line - 0.5 + low
+        x_mm = (points[:, 0] - corner[0]) * spacing_mm[0]
+        y_mm = (corner[1] - points[:, 1]) * spacing_mm[1]
+        parts.append("M" + " ".join(f"{x:.2f},{y:.2f}" for x, y in zip(x_mm, y_mm, strict=True)) + "Z")
+    return "".join(parts)

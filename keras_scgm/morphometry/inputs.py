@@ -1,0 +1,47 @@
+"""Checks and reads the volumes that areas are measured in."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_scgm.errors import InputError
+from keras_scgm.grids import grid_difference
+from keras_scgm.volume import Volume
+
+
+def check_same_grid(volume: Volume, other: Volume) -> None:
+    difference = grid_difference(other.voxels.shape, other.affine, volume.voxels.shape, volume.affine)
+    if difference:
+        raise InputError(
+            f"{other.source}: not on the grid of {volume.source}, {difference}; resample it to that grid"
+        )
+
+
+def fractions(volume: Volume) -> np.ndarray:
+    """float64 (slice, right-left, posterior-anterior) in [0, 1]."""
+    values, n_replaced = volume.read_slices(0, volume.n_slices)
+    if n_replaced:
+        raise InputError(f"{volume.source}: {n_replaced} voxels are NaN or infinite; make the mask again")
+    if values.min() < 0 or values.max() > 1 + 1e-6:
+        raise InputError(
+            f"{volume.source}: holds values from {values.min():g} to {values.max():g}; "
+            "a mask is 0 and 1, and probabilities lie between"
+        )
+    return values
+
+
+def slice_levels(levels: Volume, cord: np.ndarray | None) -> list[int | None]:
+    values, n_replaced = levels.read_slices(0, levels.n_slices)
+    whole = np.rint(values).astype(int)
+    if n_replaced or np.abs(values - whole).max() > 1e-3 or whole.min() < 0:
+        raise InputError(
+            f"{levels.source}: vertebral levels must be whole numbers from 0; give the level map, not the image"
+        )
+    found: list[int | None] = []
+    for k, section in enumerate(whole):
+        marked = section[section > 0]
+        if cord is not None and np.any(section[cord[k] > 0.5]):
+            in_cord = section[cord[k] > 0.5]
+            marked = in_cord[in_cord > 0]
+        found.append(int(np.bincount(marked).argmax()) if len(marked) else None)
+    return found

@@ -1,0 +1,38 @@
+"""Paired tests between models."""
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from keras_scgm import evaluate
+from keras_scgm.evaluation import (
+    CHALLENGE_METRICS,
+    compare_models,
+)
+
+
+def test_models_are_tested_case_by_case(result, drawn_study):
+    tests = {test.metric: test for test in compare_models(result)}
+    assert set(tests) == set(CHALLENGE_METRICS)
+    dsc = tests["DSC"]
+    assert (dsc.first, dsc.second, dsc.n_cases) == ("good", "poor", 6)
+    of_case = {
+        model: [
+            np.mean([s.challenge["DSC"] for s in result.of_model(model) if s.case_id == case.case_id])
+            for case in result.cases
+        ]
+        for model in ("good", "poor")
+    }
+    differences = np.subtract(of_case["good"], of_case["poor"])
+    assert dsc.difference == pytest.approx(differences.mean())
+    assert dsc.p_value == pytest.approx(wilcoxon(differences).pvalue) == pytest.approx(2 / 2**6)
+    assert 0 < dsc.interval[0] < dsc.difference < dsc.interval[1]
+    p_values = sorted(test.p_value for test in tests.values())
+    assert min(test.p_holm for test in tests.values()) == pytest.approx(min(1, 10 * p_values[0]))
+    assert all(test.p_value <= test.p_holm <= 1 for test in tests.values())
+    assert compare_models(evaluate(drawn_study / "good", drawn_study / "raters")) == []
+
+
+def test_equal_models_do_not_differ(drawn_study):
+    result = evaluate({"one": drawn_study / "good", "two": drawn_study / "good"}, drawn_study / "raters")
+    assert {(test.difference, test.p_value, test.p_holm) for test in compare_models(result)} == {(0, 1, 1)}
