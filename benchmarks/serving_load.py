@@ -2,7 +2,7 @@
 
 Drawn volumes are segmented by direct calls of the exported model, by one client over REST and gRPC, and by
 several at a time; every mask over the wire is compared with the direct one, byte for byte, and the memory of
-the server is read at each quarter. The server is the development stand-in in a process of its own, or the one
+the server is read at each quarter. The server is the development server in a process of its own, or the one
 that TF_SERVING_URL and TF_SERVING_GRPC name. Usage:
 
     python benchmarks/serving_load.py MODELS [--volumes 100] [--concurrency 1 2 4 8] [--image t2s.nii.gz]
@@ -27,7 +27,7 @@ import numpy as np
 from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Model
-from keras_scgm_devserver.server import Catalogue
+from keras_scgm_devserver import Catalogue
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 
@@ -38,7 +38,7 @@ FIRST_AGAINST = 20
 
 SERVE = """
 import sys, threading
-from keras_scgm_devserver import server as dev_server
+import keras_scgm_devserver as dev_server
 with dev_server.serve(dev_server.Catalogue.load(sys.argv[1]), rest_port=0, grpc_port=0) as address:
     print(address.rest_url, address.grpc, flush=True)
     threading.Event().wait()

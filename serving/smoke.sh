@@ -55,7 +55,7 @@ step "metrics"
 if curl -fsS "$REST/monitoring/prometheus/metrics" 2>/dev/null | grep -q '^:tensorflow:serving:request_count'; then
     passed
 else
-    echo "none (the development stand-in has none)"
+    echo "none (the development server has none)"
 fi
 
 step "gm_nifti uses the GPU"

@@ -28,6 +28,7 @@ import keras_scgm_client
 import keras_scgm_client.outputs as client_outputs
 import keras_scgm_client.picture
 import keras_scgm_client.tracing
+import keras_scgm_devserver as dev_server
 import nibabel as nib
 import numpy as np
 import pytest
@@ -41,7 +42,6 @@ from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.results import Result
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Answer, Findings, Model, SliceRow
-from keras_scgm_devserver import server as dev_server
 from keras_scgm_devserver.rest_format import format_outputs
 from opentelemetry import trace
 from PIL import Image
@@ -271,7 +271,7 @@ def test_many_clients_at_a_time(address, tmp_path):
 SERVE = """
 import sys, threading
 import keras_scgm.images
-from keras_scgm_devserver import server as dev_server
+import keras_scgm_devserver as dev_server
 folder, rest_port, grpc_port = sys.argv[1:]
 with dev_server.serve(dev_server.Catalogue.load(folder), rest_port=int(rest_port), grpc_port=int(grpc_port)) as address:
     print(address.rest_url, address.grpc, flush=True)

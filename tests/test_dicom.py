@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import highdicom as hd
+import keras_scgm_devserver as dev_server
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -36,7 +37,6 @@ from keras_scgm_client.dicom.results import PICTURE, SEGMENTATION, Finding, make
 from keras_scgm_client.dicom.series import SeriesError, read_series, why_ignored, write_nifti
 from keras_scgm_client.dicom.spool import STATES, Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
-from keras_scgm_devserver import server as dev_server
 from PIL import Image
 from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate

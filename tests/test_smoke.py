@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras_scgm_devserver as dev_server
 import pytest
-from keras_scgm_devserver import server as dev_server
 from tiny_serving import nifti_bytes, random_voxels, save_tiny_models
 
 SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
