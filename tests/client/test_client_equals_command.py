@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from keras_scgm_client import Client
-from keras_scgm_client.nifti import read_image
+from keras_scgm_client.answer import Answer, Findings, SliceRow
+from keras_scgm_client.images import read_image
 from keras_scgm_client.results import Result
-from keras_scgm_client.transport import Answer, Findings, SliceRow
 from PIL import Image
 
 from keras_scgm import segment
@@ -83,8 +83,8 @@ def test_a_served_result_is_the_commands(
     with dev_server.serve(bright_models, rest_port=0, grpc_port=0) as address:
         url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
         with Client(url, soft=soft) as client:
-            (job,) = client.segment_all([(path, tmp_path / "served")])
-    assert job.error is None
+            (outcome,) = client.segment_all([(path, tmp_path / "served")])
+    assert outcome.error is None
     check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)
 
 

@@ -78,7 +78,7 @@ def test_a_killed_server_loses_nothing_and_memory_stays_flat(models, tmp_path):
             thread.join(300)
         for way, done in jobs.items():
             assert len(done) == n_images
-            assert not [job.error for job in done if job.error]
+            assert not [outcome.error for outcome in done if outcome.error]
             for k in range(n_images):
                 check_mask(tmp_path / way / f"{k}_gmseg.nii.gz", random_voxels(k, SIZE))
         assert not list(tmp_path.rglob(".scgm_*"))

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 
 import grpc
 import keras_scgm_client
-import keras_scgm_client.outputs as client_outputs
 import keras_scgm_client.picture
 import keras_scgm_client.tracing
 import pytest
 from client_checks import check_mask, error, good_answer, grpc_server, rest_answers
 from keras_scgm_client import Client, SettingsError
+from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
 from opentelemetry import trace
 from tiny_serving import random_voxels
@@ -95,7 +95,7 @@ def test_metrics_of_a_run(run, images, tmp_path):
 def test_verdicts_are_counted(url, images):
     metrics = Metrics()
     with Client(url, metrics=metrics) as client:
-        assert len(list(client.segment_all(client_outputs.find_images(images)))) == 4
+        assert len(list(client.segment_all(find_images(images)))) == 4
     value = metrics.registry.get_sample_value
     assert value("scgm_client_verdicts_total", {"verdict": "pass"}) == 4
     assert value("scgm_client_requests_total", {"outcome": "ok"}) == 4

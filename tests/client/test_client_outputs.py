@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import keras_scgm_client
-import keras_scgm_client.outputs as client_outputs
 import keras_scgm_client.picture
 import keras_scgm_client.tracing
 import pytest
@@ -17,8 +16,6 @@ from client_checks import in_process, names
 from keras_scgm_client import Client, ImageError, SettingsError
 from PIL import Image
 from tiny_serving import nifti_bytes, random_voxels
-
-import keras_scgm.images
 
 
 def test_pictures_are_drawn_without_tensorflow(url, image):
@@ -89,23 +86,3 @@ def test_a_file_that_is_too_large_for_the_disk_leaves_nothing(address, image):
     assert "0_gmseg.nii.gz: writing failed (File too large); free space" in done.stderr
     assert "Traceback" not in done.stderr
     assert names(image.parent) == ["0.nii.gz", "2.nii.gz", "deep/1.nii.gz", "deep/3.nii.gz"]
-
-
-def test_folders_are_searched_as_by_the_command_itself(images):
-    assert client_outputs.LABEL_NAME == keras_scgm.images.LABEL_NAME
-    for name in (
-        ".git/a.nii",
-        "derivatives/a.nii",
-        "deep/a_gmseg.nii.gz",
-        "a_seg.nii",
-        ".a.nii",
-        "notes.txt",
-    ):
-        (images / name).parent.mkdir(exist_ok=True)
-        (images / name).touch()
-    (images / "0.nii.gz").rename(images / "0.NII.GZ")
-    (images / "deep" / "circle").symlink_to(images)
-    found = client_outputs.find_images(images)
-    assert found == [image.path for image in keras_scgm.images.find_images([images]).images]
-    assert len(found) == 4
-    assert client_outputs.OutputPaths.for_input(found[0]).mask == images / "0_gmseg.nii.gz"

@@ -84,8 +84,8 @@ def test_empty_slices_have_empty_cells(url, tmp_path):
     voxels[..., 1] = 0
     (tmp_path / "a.nii").write_bytes(nifti_bytes(voxels))
     with Client(url) as client:
-        (job,) = client.segment_all([tmp_path / "a.nii"])
-    assert job.verdict == "review"
+        (outcome,) = client.segment_all([tmp_path / "a.nii"])
+    assert outcome.verdict == "review"
     with open(tmp_path / "a_gmseg_area.csv", newline="") as file:
         row = list(csv.DictReader(file))[1]
     empty = ("mean_probability", "contrast", "noise", "predicted_dsc", "area_sd_mm2", "uncertainty")
@@ -105,8 +105,8 @@ def test_empty_slices_have_empty_cells(url, tmp_path):
 def test_uncompressed_images_and_warnings(url, tmp_path):
     (tmp_path / "dark.nii").write_bytes(nifti_bytes(np.zeros((4, 4, 2), np.uint8)))
     with Client(url) as client:
-        (job,) = client.segment_all([tmp_path / "dark.nii"])
-    assert job.warnings == ("no gray matter found",)
+        (outcome,) = client.segment_all([tmp_path / "dark.nii"])
+    assert outcome.warnings == ("no gray matter found",)
     assert json.loads((tmp_path / "dark_gmseg.json").read_text())["warnings"] == ["no gray matter found"]
 
 
@@ -144,9 +144,9 @@ def test_many_clients_at_a_time(address, tmp_path):
             return list(client.segment_all(mine, jobs=2))
 
     with futures.ThreadPoolExecutor(8) as pool:
-        jobs = [job for done in pool.map(run, range(8)) for job in done]
+        jobs = [outcome for done in pool.map(run, range(8)) for outcome in done]
     assert len(jobs) == 40
-    assert not [job.error for job in jobs if job.error]
+    assert not [outcome.error for outcome in jobs if outcome.error]
     for k in range(40):
         check_mask(tmp_path / "out" / f"{k}_gmseg.nii.gz", random_voxels(k))
 

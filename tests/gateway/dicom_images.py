@@ -5,7 +5,7 @@ import io
 import highdicom as hd
 import numpy as np
 import pydicom
-from keras_scgm_client.dicom.results import Finding
+from keras_scgm_client.dicom.objects import SegmentedSeries
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -94,7 +94,7 @@ def png(shape=(40, 30)):
     return buffer.getvalue()
 
 
-def finding(mask, **changed):
+def segmented(mask, **changed):
     settings = {
         "mask": mask,
         "picture": png(),
@@ -105,7 +105,7 @@ def finding(mask, **changed):
         "request_id": "0" * 32,
         "origin": {"weights": [{"name": "tiny", "sha256": "0" * 64}]},
     }
-    return Finding(**{**settings, **changed})
+    return SegmentedSeries(**{**settings, **changed})
 
 
 def read(content):

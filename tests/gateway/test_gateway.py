@@ -16,7 +16,7 @@ import trustme
 import urllib3
 from dicom_images import BIRTH, PATIENT_ID, PROTOCOL, affine_of, make_images, turned, voxels_of
 from dicom_peers import Process, check_results, free_port, send, until
-from keras_scgm_client.dicom.results import PICTURE, SEGMENTATION
+from keras_scgm_client.dicom.objects import PICTURE, SEGMENTATION
 from pynetdicom import AE, VerificationPresentationContexts
 
 

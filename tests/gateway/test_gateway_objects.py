@@ -6,8 +6,8 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_images import BIRTH, PATIENT, PATIENT_ID, SHAPE, finding, make_images, read, save, voxels_of
-from keras_scgm_client.dicom.results import PICTURE, SEGMENTATION, make_results
+from dicom_images import BIRTH, PATIENT, PATIENT_ID, SHAPE, make_images, read, save, segmented, voxels_of
+from keras_scgm_client.dicom.objects import PICTURE, SEGMENTATION, make_results
 from keras_scgm_client.dicom.series import read_series
 from PIL import Image
 from pydicom.dataelem import RawDataElement
@@ -16,7 +16,7 @@ from pydicom.dataelem import RawDataElement
 def test_the_segmentation_is_the_mask_in_its_place(tmp_path):
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
     mask = series.volume.array > 100
-    stored = hd.seg.segread(io.BytesIO(make_results(series, finding(mask))[SEGMENTATION]))
+    stored = hd.seg.segread(io.BytesIO(make_results(series, segmented(mask))[SEGMENTATION]))
     volume = stored.get_volume(combine_segments=True).match_geometry(series.volume)
     np.testing.assert_array_equal(volume.array, mask)
     (segment,) = stored.segment_numbers
@@ -32,7 +32,7 @@ def test_the_segmentation_is_the_mask_in_its_place(tmp_path):
 
 def test_an_empty_mask_is_a_segmentation_too(tmp_path):
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
-    nothing = finding(np.zeros(SHAPE, np.uint8), predicted_dsc=float("nan"), verdict="fail")
+    nothing = segmented(np.zeros(SHAPE, np.uint8), predicted_dsc=float("nan"), verdict="fail")
     stored = hd.seg.segread(io.BytesIO(make_results(series, nothing)[SEGMENTATION]))
     assert stored.get_volume(combine_segments=True).array.shape == SHAPE[::-1]
     assert stored.SeriesDescription == "Gray matter, research only: fail"
@@ -41,7 +41,7 @@ def test_an_empty_mask_is_a_segmentation_too(tmp_path):
 def test_both_results_belong_to_the_patient_and_study(tmp_path):
     images = make_images(voxels_of())
     series = read_series(save(images, tmp_path / "in"))
-    long = finding(series.volume.array > 100, texts=("reason " * 500,), version="v" * 99)
+    long = segmented(series.volume.array > 100, texts=("reason " * 500,), version="v" * 99)
     made = {name: read(content) for name, content in make_results(series, long).items()}
     for result in made.values():
         assert str(result.PatientName) == PATIENT
@@ -84,7 +84,7 @@ def test_headers_that_are_not_in_order(tmp_path):
             del image[keyword]
     series = read_series(save(images, tmp_path / "in"))
     mask = series.volume.array > 100
-    made = make_results(series, finding(mask))
+    made = make_results(series, segmented(mask))
     for result in map(read, made.values()):
         assert [result[keyword].value for keyword in list(sent)[1:5]] == list(sent.values())[1:5]
         assert result.SpecificCharacterSet == "ISO_IR 192"
@@ -102,10 +102,10 @@ def test_identifiers_depend_on_images_and_origin_alone(tmp_path):
         made = [read(content) for content in make_results(series, given).values()]
         return {uid for result in made for uid in (result.SOPInstanceUID, result.SeriesInstanceUID)}
 
-    first = identifiers(series, finding(mask))
+    first = identifiers(series, segmented(mask))
     assert len(first) == 4
     assert all(pydicom.uid.UID(uid).is_valid for uid in first)
-    assert identifiers(series, finding(mask)) == first
-    assert not identifiers(series, finding(mask, origin={"weights": "others"})) & first
+    assert identifiers(series, segmented(mask)) == first
+    assert not identifiers(series, segmented(mask, origin={"weights": "others"})) & first
     fewer = read_series(save(images[:4], tmp_path / "fewer"))
-    assert not identifiers(fewer, finding(mask[..., :4])) & first
+    assert not identifiers(fewer, segmented(mask[..., :4])) & first

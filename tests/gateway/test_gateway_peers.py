@@ -4,8 +4,9 @@ import re
 
 import pydicom
 import pytest
-from dicom_images import finding, make_images, save, voxels_of
+from dicom_images import make_images, save, segmented, voxels_of
 from keras_scgm_client.cli import main
+from keras_scgm_client.dicom.objects import SEGMENTATION, make_results
 from keras_scgm_client.dicom.peers import (
     Peer,
     PeerRefuses,
@@ -14,7 +15,6 @@ from keras_scgm_client.dicom.peers import (
     is_ae_title,
     readable_syntaxes,
 )
-from keras_scgm_client.dicom.results import SEGMENTATION, make_results
 from keras_scgm_client.dicom.series import read_series
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -79,7 +79,7 @@ def result(tmp_path):
     """A segmentation as a file."""
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
     path = tmp_path / SEGMENTATION
-    path.write_bytes(make_results(series, finding(series.volume.array > 100))[SEGMENTATION])
+    path.write_bytes(make_results(series, segmented(series.volume.array > 100))[SEGMENTATION])
     return path
 
 

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_scgm_client import logs
-from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Job
+from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Outcome
 from keras_scgm_client.dicom import command as dicom_command
 from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths, find_images
+from keras_scgm_client.outputs import OutputPaths
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -141,19 +142,15 @@ def _segment(options: argparse.Namespace) -> int:
             metrics=metrics,
         ) as client:
             jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
-            for n_done, job in enumerate(jobs, 1):
-                failed += job.error is not None
-                skipped += job.skipped
-                verdicts.add(job.verdict)
-                _report(job, f"[{n_done}/{len(images)}]")
+            for n_done, outcome in enumerate(jobs, 1):
+                failed += outcome.error is not None
+                skipped += outcome.skipped
+                verdicts.add(outcome.verdict)
+                _report(outcome, f"[{n_done}/{len(images)}]")
     finally:
         if metrics:
             metrics.write(options.metrics_file)
-    counts = {
-        "segmented": len(images) - failed - skipped,
-        "skipped": skipped,
-        "failed": failed,
-    }
+    counts = {"segmented": len(images) - failed - skipped, "skipped": skipped, "failed": failed}
     logs.say(logging.INFO, ", ".join(f"{number} {what}" for what, number in counts.items()), **counts)
     if failed:
         return 2
@@ -161,16 +158,23 @@ def _segment(options: argparse.Namespace) -> int:
     return 3 if verdicts & bad else 0
 
 
-def _report(job: Job, place: str) -> None:
-    said = {"image": str(job.image), "request_id": job.request_id}
-    if job.error is not None:
-        named = isinstance(job.error, ImageError)
-        logs.say(logging.ERROR, str(job.error) if named else f"{job.image}: {job.error}", **said)
+def _report(outcome: Outcome, place: str) -> None:
+    said = {"image": str(outcome.image), "request_id": outcome.request_id}
+    if outcome.error is not None:
+        named = isinstance(outcome.error, ImageError)
+        logs.say(logging.ERROR, str(outcome.error) if named else f"{outcome.image}: {outcome.error}", **said)
     else:
-        done = f"{place} {job.mask}{' (finished before, skipped)' if job.skipped else ''}"
-        logs.say(logging.INFO, done, **said, mask=str(job.mask), verdict=job.verdict, skipped=job.skipped)
-    for warning in job.warnings:
-        logs.say(logging.WARNING, f"{job.image}: {warning}", image=str(job.image))
+        done = f"{place} {outcome.mask}{' (finished before, skipped)' if outcome.skipped else ''}"
+        logs.say(
+            logging.INFO,
+            done,
+            **said,
+            mask=str(outcome.mask),
+            verdict=outcome.verdict,
+            skipped=outcome.skipped,
+        )
+    for warning in outcome.warnings:
+        logs.say(logging.WARNING, f"{outcome.image}: {warning}", image=str(outcome.image))
 
 
 def _status(options: argparse.Namespace) -> int:

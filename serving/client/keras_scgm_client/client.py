@@ -25,6 +25,7 @@ from tenacity import (
     wait_random,
 )
 
+from keras_scgm_client.answer import Answer, Kind
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -32,13 +33,14 @@ from keras_scgm_client.errors import (
     ServerUnreachable,
     SettingsError,
 )
+from keras_scgm_client.grid import Grid
+from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.nifti import Grid, Kind, as_sent, read_image
 from keras_scgm_client.outputs import OutputPaths, check_writable, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
-from keras_scgm_client.transport import CONNECT_SECONDS, Access, Answer, Model, Transport, VersionStatus
+from keras_scgm_client.transport import CONNECT_SECONDS, Access, Model, Transport, VersionStatus
 
 MAX_UPLOAD_BYTES = 100_000_000
 """The request limit of the reverse proxy in `serving/`, less the third that base64 adds, rounded down."""
@@ -56,7 +58,7 @@ _Reply = TypeVar("_Reply")
 
 
 @dataclass(frozen=True)
-class Job:
+class Outcome:
     """What became of one image of many: a mask or an error.
 
     Args:
@@ -186,7 +188,7 @@ class Client:
         *,
         jobs: int = 4,
         force: bool = False,
-    ) -> Iterator[Job]:
+    ) -> Iterator[Outcome]:
         """Segment many images, some at a time.
 
         Args:
@@ -203,11 +205,11 @@ class Client:
         """
         queue = (entry if isinstance(entry, tuple) else (entry, None) for entry in images)
         pool = ThreadPoolExecutor(jobs)
-        running: set[Future[Job | Result]] = set()
+        running: set[Future[Outcome | Result]] = set()
         try:
             while True:
                 for image, folder in islice(queue, jobs - len(running)):
-                    running.add(pool.submit(self._job, image, folder, force))
+                    running.add(pool.submit(self._process, image, folder, force))
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -217,7 +219,7 @@ class Client:
             # Whoever stops here should not wait for the server; only this thread writes files.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _job(self, image: Path, folder: Path | None, force: bool) -> Job | Result:
+    def _process(self, image: Path, folder: Path | None, force: bool) -> Outcome | Result:
         paths = OutputPaths.for_input(image, folder)
         try:
             existing = [path for path in paths.all if os.path.lexists(path)]
@@ -228,7 +230,7 @@ class Client:
                         f"{existing[0]}: exists and was made in another way; replace it with --force"
                     )
                 verdict = record.get("quality", {}).get("verdict")
-                return Job(image, paths.mask, skipped=True, verdict=verdict)
+                return Outcome(image, paths.mask, skipped=True, verdict=verdict)
             return self._segment(image, paths)
         except ClientError as error:
             is_for_all = isinstance(error, SettingsError) or (
@@ -236,17 +238,18 @@ class Client:
             )
             if is_for_all:
                 raise
-            return Job(image, error=error, request_id=error.request_id)
+            return Outcome(image, error=error, request_id=error.request_id)
 
-    def _written(self, job: Job | Result) -> Job:
-        if isinstance(job, Job):
-            return job
-        request_id = job.record["request_id"]
+    def _written(self, finished: Outcome | Result) -> Outcome:
+        if isinstance(finished, Outcome):
+            return finished
+        image, request_id = finished.image, finished.record["request_id"]
         try:
-            self._write(job)
+            self._write(finished)
         except ImageError as error:
-            return Job(job.image, error=error, request_id=request_id)
-        return Job(job.image, job.paths.mask, job.answer.warnings, verdict=job.verdict, request_id=request_id)
+            return Outcome(image, error=error, request_id=request_id)
+        mask, warnings = finished.paths.mask, finished.answer.warnings
+        return Outcome(image, mask, warnings, verdict=finished.verdict, request_id=request_id)
 
     def _write(self, result: Result) -> None:
         result.write()

@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_scgm_client.answer import SliceRow
 from keras_scgm_client.errors import ImageError
-from keras_scgm_client.transport import SliceRow
+from keras_scgm_client.images import stem
 
 SUFFIX = "_gmseg"
-LABEL_NAME = re.compile(
-    r"(?:^|[_.])[a-z]*seg(?:m|mentation)?(?![a-z])|mask(?!ed)|label(?!l?ed)|_uncertainty$", re.IGNORECASE
-)
 AREA_COLUMNS = (
     "slice",
     "position_mm",
@@ -37,7 +34,6 @@ AREA_COLUMNS = (
     "area_sd_mm2",
     "uncertainty",
 )
-_NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -75,28 +71,6 @@ class OutputPaths:
         """What stands under these names, also of a result that `keras-scgm segment` made."""
         uncertainty = self._sibling("_uncertainty.nii.gz")
         return self.mask, self.areas, self.picture, uncertainty, self.record
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether a name ends in .nii or .nii.gz, in lower or upper case."""
-    return _NIFTI_ENDING.search(path.name) is not None
-
-
-def stem(path: Path) -> str:
-    """File name without .nii or .nii.gz, in lower or upper case."""
-    return _NIFTI_ENDING.sub("", path.name)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The images of a folder and of those below it, as `keras-scgm segment` finds them.
-
-    Hidden files and folders (`.git`), `derivatives`, results and files named like labels are left out.
-    """
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "derivatives"]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if is_nifti(path) and not LABEL_NAME.search(stem(path)))
 
 
 def check_writable(folder: Path) -> None:

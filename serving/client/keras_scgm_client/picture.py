@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from keras_scgm_client.answer import Answer, Findings
 from keras_scgm_client.errors import ImageError
-from keras_scgm_client.transport import Answer, Findings
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import urllib3
 
+from keras_scgm_client.answer import FILE_OF, Answer, answer_from
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -22,14 +23,11 @@ from keras_scgm_client.errors import (
 )
 from keras_scgm_client.transport import (
     CONNECT_SECONDS,
-    FILE_OF,
     INPUT,
     REQUEST_SLACK_BYTES,
     Access,
-    Answer,
     Model,
     VersionStatus,
-    answer_from,
     refused,
 )
 

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keras_scgm_client.answer import VERDICTS, Answer, Findings, Kind, check_answer
 from keras_scgm_client.errors import ServerError
-from keras_scgm_client.nifti import Grid, Kind, check_answer
+from keras_scgm_client.grid import Grid
 from keras_scgm_client.outputs import OutputPaths, write_outputs
 from keras_scgm_client.picture import save_picture
-from keras_scgm_client.transport import VERDICTS, Answer, Findings
 
 GZIP_LEVEL = 6
 
@@ -95,12 +95,7 @@ class Result:
                 "removed_away_from_cord_mm3": findings.removed_away_from_cord_mm3,
                 "quality": self._quality(findings),
             }
-        return {
-            **record,
-            "input": str(self.image),
-            **self.record,
-            "warnings": list(self.answer.warnings),
-        }
+        return {**record, "input": str(self.image), **self.record, "warnings": list(self.answer.warnings)}
 
     def _quality(self, findings: Findings) -> dict[str, Any]:
         of_verdict: dict[str, list[int]] = {verdict: [] for verdict in VERDICTS}

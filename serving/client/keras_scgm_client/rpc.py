@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from keras_scgm_client import messages
+from keras_scgm_client.answer import Answer, answer_from
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -24,10 +25,8 @@ from keras_scgm_client.transport import (
     INPUT,
     REQUEST_SLACK_BYTES,
     Access,
-    Answer,
     Model,
     VersionStatus,
-    answer_from,
     refused,
 )
 

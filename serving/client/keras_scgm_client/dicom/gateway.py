@@ -25,8 +25,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from keras_scgm_client import logs
 from keras_scgm_client.client import Client
+from keras_scgm_client.dicom.objects import SegmentedSeries, make_results
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
-from keras_scgm_client.dicom.results import Finding, make_results
 from keras_scgm_client.dicom.series import Series, SeriesError, read_series, write_nifti
 from keras_scgm_client.dicom.spool import Spool, State
 from keras_scgm_client.errors import ClientError, ImageError
@@ -101,10 +101,7 @@ class _Pauses:
 class _Metrics:
     def __init__(self, spool: Spool, registry: CollectorRegistry) -> None:
         self.series = Counter(
-            "scgm_gateway_series",
-            "Series that were sent, ignored or failed",
-            ["outcome"],
-            registry=registry,
+            "scgm_gateway_series", "Series that were sent, ignored or failed", ["outcome"], registry=registry
         )
         self.verdicts = Counter(
             "scgm_gateway_verdicts", "Verdicts of segmented series", ["verdict"], registry=registry
@@ -256,12 +253,12 @@ class Gateway:
         if self._spool.has_results(name, images):
             return
         series = read_series(images)
-        finding = self._ask(series, self._spool.path("incoming", name) / "work" / f"{name}.nii.gz")
-        self._spool.write_results(name, images, make_results(series, finding))
-        self._metrics.verdicts.labels(finding.verdict).inc()
-        log("segmented", name, verdict=finding.verdict, request_id=finding.request_id)
+        segmented = self._ask(series, self._spool.path("incoming", name) / "work" / f"{name}.nii.gz")
+        self._spool.write_results(name, images, make_results(series, segmented))
+        self._metrics.verdicts.labels(segmented.verdict).inc()
+        log("segmented", name, verdict=segmented.verdict, request_id=segmented.request_id)
 
-    def _ask(self, series: Series, image: Path) -> Finding:
+    def _ask(self, series: Series, image: Path) -> SegmentedSeries:
         shutil.rmtree(image.parent, ignore_errors=True)
         image.parent.mkdir()
         write_nifti(series, image)
@@ -270,7 +267,7 @@ class Gateway:
         record = json.loads(paths.record.read_text())
         quality = record["quality"]
         weights = " + ".join(entry["name"] for entry in record["weights"])
-        return Finding(
+        return SegmentedSeries(
             mask=np.asarray(nib.Nifti1Image.from_filename(paths.mask).dataobj),
             picture=paths.picture.read_bytes(),
             verdict=quality["verdict"],

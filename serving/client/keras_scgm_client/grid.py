@@ -1,46 +1,18 @@
-"""NIfTI-1 headers: whether an image can be sent, its geometry, and whether an answer fits it."""
+"""Geometry of an image, from its NIfTI-1 header."""
 
 from __future__ import annotations
 
-import array
-import gzip
-import io
 import math
 import struct
 import sys
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Literal
-
-from keras_scgm_client.errors import ImageError, ServerError
-from keras_scgm_client.limits import (
-    BYTES_PER_SLICE,
-    FREE_SLICES,
-    FREE_UNPACKED_BYTES,
-    MAX_FIELD_MM2,
-    MAX_SLICE_VOXELS,
-    MAX_UNPACKED_BYTES,
-    UNPACKED_RATIO,
-)
-from keras_scgm_client.outputs import is_nifti
 
 HEADER_BYTES = 348
 VOXEL_OFFSET = 352
-
 VOXEL_BYTES = {2: 1, 256: 1, 4: 2, 512: 2, 8: 4, 768: 4, 16: 4, 1024: 8, 1280: 8, 64: 8}
 """Type code in the header -> bytes of a voxel, of the types that the exported models read."""
-
-Kind = Literal["mask", "probabilities"]
-TYPE_CODES: dict[Kind, int] = {"mask": 2, "probabilities": 16}
-"""uint8 and float32."""
-
-_CHUNK_BYTES = 2**20
-_NEGATIVE_ZERO, _ONE = 0x8000_0000, 0x3F80_0008
-# Bits of float32, which order non-negative numbers as their values; one is rounded generously.
-
 Vector = tuple[float, float, float]
 
 
@@ -172,105 +144,6 @@ class Grid:
         return round(abs(_dot(_cross(x, y), z)) / self.voxel_area_mm2, 6)
 
 
-def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
-    """A file and what its header says, after the checks that need no server.
-
-    Raises:
-        ImageError: no such file, larger than the server reads, no NIfTI-1 file, or cut off.
-    """
-    if not is_nifti(path):
-        raise ImageError(f"{path}: not a .nii or .nii.gz file; convert it first")
-    try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ImageError(
-                f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB; crop or compress it"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-    try:
-        grid = parse_grid(_start(data))
-    except (ValueError, OSError, EOFError, zlib.error) as error:
-        raise ImageError(f"{path}: {error}; copy or convert it again") from error
-    if grid.n_bytes > MAX_UNPACKED_BYTES:
-        raise ImageError(f"{path}: its header claims {grid.n_bytes / 1e9:.1f} GB; crop it")
-    _check_slices(grid, path)
-    if _unpacked_size(data, grid.n_bytes) < grid.n_bytes:
-        raise ImageError(f"{path}: the file is cut off or damaged; copy it again")
-    return data, grid
-
-
-def _check_slices(grid: Grid, path: Path) -> None:
-    try:
-        n_voxels, spacing_mm = grid.in_plane_shape, [grid.spacing_mm[axis] for axis in grid.in_plane_axes]
-        field_mm = [n * mm for n, mm in zip(n_voxels, spacing_mm, strict=True)]
-    except (ArithmeticError, ValueError):
-        # No grid at all, which the server refuses.
-        return
-    if math.prod(n_voxels) > MAX_SLICE_VOXELS:
-        raise ImageError(
-            f"{path}: axial slices of {n_voxels[0]} x {n_voxels[1]} voxels, more than {MAX_SLICE_VOXELS / 1e6:.1f} "
-            "million; check the orientation in the header, or cut out the part with the cord"
-        )
-    if math.prod(field_mm) > MAX_FIELD_MM2:
-        raise ImageError(
-            f"{path}: a field of view of {field_mm[0]:.0f} x {field_mm[1]:.0f} mm, more than {MAX_FIELD_MM2 / 1e6:g} "
-            "m2; check the units and the spacing in the header"
-        )
-
-
-def as_sent(data: bytes, grid: Grid, max_bytes: int) -> bytes:
-    """The file, unpacked if the server refuses it packed: what it does is bounded by what it is sent.
-
-    Args:
-        data: the file.
-        grid: of its header.
-        max_bytes: that can be sent.
-    """
-    is_vast = grid.n_bytes > FREE_UNPACKED_BYTES + UNPACKED_RATIO * len(data)
-    try:
-        is_long = grid.n_slices > FREE_SLICES + len(data) // BYTES_PER_SLICE
-    except (ArithmeticError, ValueError):
-        is_long = False
-    if not _is_gzip(data) or not (is_vast or is_long) or grid.n_bytes > max_bytes:
-        return data
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        return file.read(grid.n_bytes)
-
-
-def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
-    """Whether bytes from the server are a result for the image that was sent.
-
-    Raises:
-        ServerError: they are not: another grid or type, cut off, or values that no result has.
-    """
-    try:
-        answer = parse_grid(data)
-    except ValueError as error:
-        raise ServerError(f"the server's answer is no image ({error}); check the model") from error
-    if answer.place != image.place:
-        raise ServerError(
-            f"the server's answer of {answer.shape} voxels is not on the grid of the image (its dimensions, "
-            "spacing, qform or sform are others); check the model"
-        )
-    slope, intercept = answer.fields("2f", 112)
-    is_scaled = slope not in (0.0, 1.0) or intercept != 0 if math.isfinite(slope) else False
-    if answer.type_code != TYPE_CODES[kind] or is_scaled:
-        raise ServerError(
-            f"the server's answer has voxels of type {answer.type_code}, scaled by {slope:g}, which are no {kind}; "
-            "check the model"
-        )
-    if len(data) != answer.n_bytes:
-        raise ServerError(
-            f"the server's answer has {len(data)} of {answer.n_bytes} bytes; check the connection"
-        )
-    voxels = data[answer.n_bytes - answer.n_voxels * VOXEL_BYTES[answer.type_code] :]
-    if not (_is_mask(voxels) if kind == "mask" else _are_probabilities(voxels, answer.order)):
-        values = "0 and 1" if kind == "mask" else "0 to 1"
-        raise ServerError(f"the server's answer has voxels other than {values}; check the model")
-
-
 def parse_grid(start: bytes) -> Grid:
     """Header fields of the first bytes of an unpacked NIfTI-1 file.
 
@@ -312,17 +185,6 @@ def _byte_order(header: bytes) -> str:
     return native if 1 <= n_dims <= 7 else swapped
 
 
-def _is_mask(voxels: bytes) -> bool:
-    return voxels.count(0) + voxels.count(1) == len(voxels)
-
-
-def _are_probabilities(voxels: bytes, order: str) -> bool:
-    bits = array.array("I", voxels)
-    if order != ("<" if sys.byteorder == "little" else ">"):
-        bits.byteswap()
-    return max(bits) <= _ONE or all(value <= _ONE or value == _NEGATIVE_ZERO for value in bits)
-
-
 def _closest_rotation(columns: Sequence[Vector]) -> list[Vector]:
     """The rotation, or rotation and reflection, that is closest to the directions of three axes."""
     x, y, z = (_scaled(column, 1 / math.hypot(*column)) for column in columns)
@@ -351,28 +213,3 @@ def _sum(a: Vector, b: Vector) -> Vector:
 
 def _scaled(vector: Vector, factor: float) -> Vector:
     return vector[0] * factor, vector[1] * factor, vector[2] * factor
-
-
-def _start(data: bytes) -> bytes:
-    if not _is_gzip(data):
-        return data[:HEADER_BYTES]
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        return file.read(HEADER_BYTES)
-
-
-def _unpacked_size(data: bytes, enough: int) -> int:
-    """Bytes in the file once unpacked; counting stops at `enough`, so that a zip bomb costs nothing."""
-    if not _is_gzip(data):
-        return len(data)
-    size = 0
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            while size < enough and (chunk := file.read(_CHUNK_BYTES)):
-                size += len(chunk)
-    except (OSError, EOFError, zlib.error):
-        return 0
-    return size
-
-
-def _is_gzip(data: bytes) -> bool:
-    return data[:2] == b"\x1f\x8b"

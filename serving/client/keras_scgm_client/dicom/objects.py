@@ -40,7 +40,7 @@ _LARGEST_INTEGER_STRING = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Finding:
+class SegmentedSeries:
     """What the server says of a series.
 
     Args:
@@ -64,26 +64,26 @@ class Finding:
     origin: Mapping[str, Any]
 
     @property
-    def _judgement(self) -> str:
+    def _verdict_text(self) -> str:
         dsc = "" if math.isnan(self.predicted_dsc) else f", predicted DSC {self.predicted_dsc:.2f}"
         return f"{self.verdict}{dsc}"
 
     @property
     def title(self) -> str:
         """For the lists of a viewer."""
-        return _cut(f"Gray matter, research only: {self._judgement}", _LONG_STRING)
+        return _cut(f"Gray matter, research only: {self._verdict_text}", _LONG_STRING)
 
     @property
     def description(self) -> str:
         lines = (
             "Spinal cord gray matter. For research, not for diagnosis.",
-            f"Verdict: {self._judgement}.",
+            f"Verdict: {self._verdict_text}.",
             *self.texts,
         )
         return _cut("\r\n".join(lines), _SHORT_TEXT)
 
 
-def make_results(series: Series, finding: Finding) -> dict[str, bytes]:
+def make_results(series: Series, segmented: SegmentedSeries) -> dict[str, bytes]:
     """Both objects as files.
 
     Their identifiers depend on the images and the origin of the result alone, so that a result that is made again
@@ -91,15 +91,15 @@ def make_results(series: Series, finding: Finding) -> dict[str, bytes]:
 
     Args:
         series: the images.
-        finding: the answer for them.
+        segmented: the answer for them.
 
     Returns:
         Name -> content.
     """
     sources = [_without_identity(image, series) for image in series.images]
     made = {
-        SEGMENTATION: _segmentation(series, sources, finding),
-        PICTURE: _picture(series, sources, finding),
+        SEGMENTATION: _segmentation(series, sources, segmented),
+        PICTURE: _picture(series, sources, segmented),
     }
     for dataset in made.values():
         for keyword in _IDENTITY:
@@ -121,11 +121,9 @@ def _without_identity(image: Dataset, series: Series) -> Dataset:
     return header
 
 
-def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) -> Dataset:
+def _segmentation(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries) -> Dataset:
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=MAKER,
-        family=codes.DCM.ArtificialIntelligence,
-        version=_cut(finding.version, _LONG_STRING),
+        name=MAKER, family=codes.DCM.ArtificialIntelligence, version=_cut(segmented.version, _LONG_STRING)
     )
     segment = hd.seg.SegmentDescription(
         segment_number=1,
@@ -134,11 +132,11 @@ def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) 
         segmented_property_type=codes.SCT.SpinalCordGrayMatter,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        tracking_uid=_uid(series, finding, "segment"),
+        tracking_uid=_uid(series, segmented, "segment"),
         tracking_id=f"{MAKER} gray matter",
     )
-    segment.SegmentDescription = finding.description
-    mask = series.volume.with_array(finding.mask.astype(np.uint8))
+    segment.SegmentDescription = segmented.description
+    mask = series.volume.with_array(segmented.mask.astype(np.uint8))
     return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=mask.permute_spatial_axes([2, 1, 0]),
@@ -146,15 +144,15 @@ def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) 
         segment_descriptions=[segment],
         omit_empty_frames=False,
         content_label="GRAY_MATTER",
-        content_description=finding.title,
+        content_description=segmented.title,
         content_qualification=hd.ContentQualificationValues.RESEARCH,
         device_serial_number=SERIAL_NUMBER,
-        **_common(series, finding, "segmentation", 1),
+        **_common(series, segmented, "segmentation", 1),
     )
 
 
-def _picture(series: Series, sources: Sequence[Dataset], finding: Finding) -> Dataset:
-    with Image.open(io.BytesIO(finding.picture)) as picture:
+def _picture(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries) -> Dataset:
+    with Image.open(io.BytesIO(segmented.picture)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=sources[0],
@@ -163,36 +161,32 @@ def _picture(series: Series, sources: Sequence[Dataset], finding: Finding) -> Da
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
-        **_common(series, finding, "picture", 2),
+        **_common(series, segmented, "picture", 2),
     )
-    capture.DerivationDescription = finding.description
+    capture.DerivationDescription = segmented.description
     # The picture's words are about the mask; identifying ones would be "YES".
     capture.BurnedInAnnotation = "NO"
     capture.SourceImageSequence = [_reference(image) for image in sources]
     return capture
 
 
-def _common(series: Series, finding: Finding, kind: str, number: int) -> dict[str, Any]:
+def _common(series: Series, segmented: SegmentedSeries, kind: str, number: int) -> dict[str, Any]:
     series_number = 100 * int(series.images[0].get("SeriesNumber") or 90) + number
     return {
-        "series_instance_uid": _uid(series, finding, f"series of {kind}"),
-        "sop_instance_uid": _uid(series, finding, kind),
+        "series_instance_uid": _uid(series, segmented, f"series of {kind}"),
+        "sop_instance_uid": _uid(series, segmented, kind),
         "series_number": series_number if 0 < series_number <= _LARGEST_INTEGER_STRING else 9000 + number,
         "instance_number": 1,
         "manufacturer": MAKER,
         "manufacturer_model_name": PRODUCT,
-        "software_versions": _cut(finding.version, _LONG_STRING),
-        "series_description": finding.title,
+        "software_versions": _cut(segmented.version, _LONG_STRING),
+        "series_description": segmented.title,
         "specific_character_set": UTF8,
     }
 
 
-def _uid(series: Series, finding: Finding, kind: str) -> str:
-    identity = [
-        sorted(str(image.SOPInstanceUID) for image in series.images),
-        dict(finding.origin),
-        kind,
-    ]
+def _uid(series: Series, segmented: SegmentedSeries, kind: str) -> str:
+    identity = [sorted(str(image.SOPInstanceUID) for image in series.images), dict(segmented.origin), kind]
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(identity, sort_keys=True)).int}"
 
 
