@@ -163,10 +163,10 @@ def save_tiny_models(
     """`gm_nifti` and `gm_slices` in `folder`, with warm-up requests.
 
     Args:
-        folder: of the models.
-        version: of both.
-        threshold: above which a voxel is gray matter.
-        is_old: without the outputs that earlier releases did not have.
+        folder: Of the models.
+        version: Of both.
+        threshold: Above which a voxel is gray matter.
+        is_old: Without the outputs that earlier releases did not have.
     """
     nifti, slices = TinyNifti(threshold), TinySlices()
     signatures = {"serving_default": nifti.segment, "soft": nifti.soft}

@@ -29,7 +29,7 @@ class ServerError(Exception):
     """An answer other than OK.
 
     Args:
-        code: gRPC status code; REST answers with the HTTP status that TensorFlow Serving maps it to.
+        code: GRPC status code; REST answers with the HTTP status that TensorFlow Serving maps it to.
         message: Text of the answer.
     """
 

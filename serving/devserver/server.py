@@ -42,7 +42,7 @@ def serve(
         catalogue: The models.
         host: Address to listen on. The server has no access control, so other machines should not reach it.
         rest_port: REST port, by default that of TensorFlow Serving; 0 selects a free port.
-        grpc_port: gRPC port, by default that of TensorFlow Serving; 0 selects a free port.
+        grpc_port: GRPC port, by default that of TensorFlow Serving; 0 selects a free port.
         runs_at_once: Number of requests that the models compute at a time; the default is the number of cores.
         limits: Limits of connections and requests.
 

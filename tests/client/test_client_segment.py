@@ -73,7 +73,7 @@ def test_exports_of_earlier_releases(old_url, image, tmp_path):
     assert names(tmp_path / "soft") == ["0_gmseg.json", "0_gmseg.nii.gz"]
     with (
         Client(old_url, picture=True) as client,
-        pytest.raises(SettingsError, match="does not tell what a picture needs"),
+        pytest.raises(SettingsError, match="lack data for the picture"),
     ):
         client.segment(image, tmp_path / "picture")
     assert names(tmp_path / "picture") == []

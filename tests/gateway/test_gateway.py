@@ -220,7 +220,7 @@ def test_who_may_send_and_how_much(tmp_path, relay, receiver):
         assert send(image, gateway.port, calling="OTHER") == []
         assert send(image, gateway.port, title="OTHER") == []
         assert send(image, gateway.port) == []
-        assert gateway.wait_for("refused")["reason"] == "the folder holds --max-gb"
+        assert gateway.wait_for("refused")["reason"] == "the store has reached --max-gb"
         del image[0].SeriesInstanceUID
         assert send(image, gateway.port) == []
         assert gateway.wait_for("refused", 2)["reason"] == "not understood (AttributeError)"

@@ -118,9 +118,12 @@ def test_receivers_that_are_not_there_or_take_something_else(receiver, result):
     for contexts, message in (
         (
             [build_context(SecondaryCaptureImageStorage)],
-            "the receiver takes no objects such as 1_segmentation",
+            "the receiver does not accept objects such as 1_segmentation",
         ),
-        (VerificationPresentationContexts, "the receiver takes neither segmentations nor secondary captures"),
+        (
+            VerificationPresentationContexts,
+            "the receiver accepts neither segmentations nor secondary captures",
+        ),
     ):
         receiver.contexts = contexts
         receiver.start()

@@ -1,4 +1,4 @@
-"""Answers of the server: reading them, and whether they fit the image that was sent."""
+"""Reads answers of the server, and checks that they fit the image that was sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["mask", "probabilities"]
 TYPE_CODES: dict[Kind, int] = {"mask": 2, "probabilities": 16}
 """uint8 and float32."""
 FILE_OF = {"serving_default": "mask_bytes", "soft": "probability_bytes"}
-"""Signature -> the output that is asked for."""
+"""Signature -> requested output."""
 VERDICTS = ("pass", "review", "fail")
 _COLUMNS = {
     "area_mm2": "area_mm2",
@@ -38,19 +38,19 @@ _NEGATIVE_ZERO, _ONE = 0x8000_0000, 0x3F80_0008
 
 @dataclass(frozen=True)
 class SliceRow:
-    """What the server measured in one axial slice; NaN, None or "" where it does not say.
+    """Measurements of the server in one axial slice; NaN, None or "" where it gives none.
 
     Args:
-        area_mm2: gray matter.
-        position_mm: distance from the most inferior slice.
-        soft_area_mm2: sum of the probabilities times the voxel's area.
-        n_voxels: of the mask.
-        mean_probability: over the voxels of the mask.
-        contrast: brightness of the gray matter minus that of its rim, in the image's unit.
-        noise: standard deviation of the noise around the gray matter, in the same unit.
-        predicted_dsc: expected Dice coefficient with a reference.
+        area_mm2: Gray matter area, mm2.
+        position_mm: Distance from the most inferior slice, mm.
+        soft_area_mm2: Sum of the probabilities times the voxel area, mm2.
+        n_voxels: Number of voxels of the mask.
+        mean_probability: Mean probability over the voxels of the mask.
+        contrast: Mean intensity of the gray matter minus that of its rim.
+        noise: Standard deviation of the noise around the gray matter.
+        predicted_dsc: Expected Dice coefficient with a reference.
         verdict: "pass", "review" or "fail".
-        reason: of a verdict other than "pass".
+        reason: Reason of a verdict other than "pass".
     """
 
     area_mm2: float
@@ -67,19 +67,19 @@ class SliceRow:
 
 @dataclass(frozen=True)
 class Findings:
-    """What the server knows of a volume besides its mask; exports of earlier releases do not tell.
+    """Findings of the server about a volume besides its mask; models exported by earlier releases give none.
 
     Args:
         verdict: "pass", "review" or "fail".
-        reason: why it does not pass, empty if it does.
-        predicted_dsc: expected Dice coefficient with a reference.
-        contrast: brightness of the gray matter minus that of its rim, in the image's unit; NaN if not known.
-        noise: standard deviation of the noise around the gray matter, in the same unit; NaN if not known.
-        window_moved: whether the network's window is elsewhere than in the middle.
-        intensity_mean: mean by which the intensities were normalized.
-        intensity_std: standard deviation by which they were normalized.
-        removed_away_from_cord_mm3: gray matter that was removed because it lies away from the cord.
-        provenance: program, weights and settings that made the result.
+        reason: Reason of a verdict other than "pass", otherwise empty.
+        predicted_dsc: Expected Dice coefficient with a reference.
+        contrast: Mean intensity of the gray matter minus that of its rim; NaN if unknown.
+        noise: Standard deviation of the noise around the gray matter; NaN if unknown.
+        window_moved: Whether the network's window was moved away from the image centre.
+        intensity_mean: Mean of the intensities, used for normalization.
+        intensity_std: Standard deviation of the intensities, used for normalization.
+        removed_away_from_cord_mm3: Volume of the gray matter that was removed because it lies away from the cord, mm3.
+        provenance: Program, weights and settings of the result.
     """
 
     verdict: str
@@ -96,15 +96,15 @@ class Findings:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server made of one image.
+    """Answer of the server to one image.
 
     Args:
-        mask: NIfTI file, unpacked; None if the server gave probabilities alone.
-        probabilities: NIfTI file, unpacked; None if they were not asked for.
-        rows: one for each axial slice, in the order of the file; empty if the server gave no areas.
-        warnings: what may be wrong with the result.
-        findings: None from exports of earlier releases.
-        version: of the model, if the server says.
+        mask: Uncompressed NIfTI file; None if the server gave only probabilities.
+        probabilities: Uncompressed NIfTI file; None if not requested.
+        rows: Measurements of each axial slice, in the order of the file; empty if the server gave none.
+        warnings: Possible problems of the result.
+        findings: Findings about the volume; None from models exported by earlier releases.
+        version: Version of the model; None if the server does not state it.
     """
 
     mask: bytes | None = field(repr=False)
@@ -116,23 +116,23 @@ class Answer:
 
     @property
     def file(self) -> bytes:
-        """What was asked for."""
+        """The requested file."""
         wanted = self.mask if self.probabilities is None else self.probabilities
         assert wanted is not None
         return wanted
 
 
 def answer_from(outputs: Mapping[str, Any], signature: str, version: int | None = None) -> Answer:
-    """Outputs of the model, for one image, as an `Answer`.
+    """Convert the outputs of the model for one image.
 
     Args:
-        outputs: list of values, or bytes, by name.
-        signature: which was asked for.
-        version: of the model, if the server says.
+        outputs: List of values, or bytes, by name of the output.
+        signature: Requested signature.
+        version: Version of the model; None if the server does not state it.
 
     Raises:
-        SettingsError: the model is not one of keras-scgm's.
-        ServerError: outputs of the model contradict each other.
+        SettingsError: The model was not exported by keras-scgm.
+        ServerError: The outputs contradict each other.
     """
     files = {name: outputs.get(name) for name in FILE_OF.values()}
     if not isinstance(files[FILE_OF[signature]], bytes):
@@ -169,10 +169,10 @@ def _findings(outputs: Mapping[str, Any]) -> Findings | None:
 
 
 def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
-    """Whether bytes from the server are a result for the image that was sent.
+    """Check that a file from the server is a result for the image that was sent.
 
     Raises:
-        ServerError: they are not: another grid or type, cut off, or values that no result has.
+        ServerError: The file has another grid or voxel type, is truncated, or holds invalid values.
     """
     try:
         answer = parse_grid(data)

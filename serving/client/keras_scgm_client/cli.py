@@ -1,4 +1,4 @@
-"""`scgm-client`: status of a server, and images to masks."""
+"""`scgm-client`: segments images through a server, and shows the status of the server."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from keras_scgm_client.outputs import OutputPaths
 def main(arguments: list[str] | None = None) -> None:
     """Run the command.
 
-    Exit code 0 if all went well, 2 if anything failed, 3 if `--fail-on` asks for it, 130 if interrupted.
+    Exit code: 0 for success, 2 if anything failed, 3 for a verdict of `--fail-on`, 130 after an interrupt.
     """
     options = _parser().parse_args(arguments)
-    # Connection trouble is told in one line, not in the log of the gRPC library.
+    # Connection errors are reported in one line, without the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logs.configure(options.log_format)
@@ -36,9 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         logs.say(
-            logging.WARNING, "interrupted; finished images are kept, run the same command again to go on"
+            logging.WARNING, "interrupted; finished images are kept, run the same command again to continue"
         )
-        # Threads may be waiting for the server; they write nothing.
+        # Threads may still wait for the server; they write no files.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)
@@ -63,17 +63,24 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--cert", type=Path, metavar="FILE", help="client certificate")
     server.add_argument("--key", type=Path, metavar="FILE", help="key of the client certificate")
     server.add_argument(
-        "--timeout", type=_positive, default=120.0, metavar="S", help="for one try (default %(default)g s)"
+        "--timeout",
+        type=_positive,
+        default=120.0,
+        metavar="S",
+        help="time limit of one request (default %(default)g s)",
     )
     server.add_argument(
         "--wait",
         type=_not_negative,
         default=0.0,
         metavar="S",
-        help="for a server that is not there yet (default: an error at once)",
+        help="time to wait for a server that is not running yet (default: an error at once)",
     )
     server.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="json: one object a line, on stderr"
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="json: one object per line, on standard error",
     )
 
     parser = argparse.ArgumentParser(
@@ -86,7 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="DIR", help="folder of the results (default: beside the images)"
     )
     segment.add_argument(
-        "--jobs", type=_count, default=4, metavar="N", help="images under way at a time (default %(default)s)"
+        "--jobs",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="images that are processed at a time (default %(default)s)",
     )
     segment.add_argument("--soft", action="store_true", help="probabilities in place of the mask")
     segment.add_argument(
@@ -94,16 +105,16 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="draw NAME_gmseg_qc.png (default: if the extra is installed)",
     )
-    segment.add_argument("--force", action="store_true", help="replace results that are there")
+    segment.add_argument("--force", action="store_true", help="replace existing results")
     segment.add_argument(
-        "--fail-on", choices=("review", "fail"), help="exit code 3 if a verdict is so or worse"
+        "--fail-on", choices=("review", "fail"), help="exit code 3 for this verdict or a worse one"
     )
     segment.add_argument(
         "--deadline",
         type=_positive,
         default=600.0,
         metavar="S",
-        help="for one image with all retries (default %(default)g s)",
+        help="time limit of one image with all retries (default %(default)g s)",
     )
     segment.add_argument(
         "--max-mb",
@@ -115,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics-file",
         type=Path,
         metavar="FILE",
-        help="write Prometheus metrics there at the end, for the node exporter's textfile collector",
+        help="write Prometheus metrics to this file at the end, for the node exporter's textfile collector",
     )
     segment.set_defaults(run=_segment)
     status = commands.add_parser("status", parents=[server], help="versions on the server")
@@ -208,7 +219,7 @@ def _client(options: argparse.Namespace, **settings: object) -> Client:
 
 
 def _tell_once() -> Callable[[str], None]:
-    """Prints what a request waits for, but not again and again."""
+    """Log each message once."""
     told: set[str] = set()
 
     def tell(line: str) -> None:
@@ -220,7 +231,7 @@ def _tell_once() -> Callable[[str], None]:
 
 
 def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | None]]:
-    """Each image with the folder of its results; folders keep their structure under --output."""
+    """Images with the folders of their results; --output repeats the structure of an input folder."""
     images: list[tuple[Path, Path | None]] = []
     for path in inputs:
         if not path.is_dir():

@@ -18,14 +18,14 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Grid:
-    """What the header of an image says of its voxels.
+    """Shape, type and position of an image's voxels, from its header.
 
     Args:
-        header: the first 348 bytes.
-        order: "<" for little-endian, ">" for big-endian.
-        shape: voxels along the stored axes, two to seven of them.
-        type_code: of the voxels.
-        n_bytes: from the start of the unpacked file to its last voxel.
+        header: First 348 bytes of the uncompressed file.
+        order: Byte order, "<" for little-endian, ">" for big-endian.
+        shape: Number of voxels along each of the two to seven stored axes.
+        type_code: NIfTI code of the voxel type.
+        n_bytes: Size from the start of the uncompressed file to the end of its last voxel, bytes.
     """
 
     header: bytes = field(repr=False)
@@ -39,18 +39,18 @@ class Grid:
         return math.prod(self.shape)
 
     def fields(self, form: str, offset: int) -> tuple[float, ...]:
-        """Numbers of the header, by `struct` format and offset."""
+        """Numbers of the header, given by `struct` format and offset."""
         return struct.unpack_from(self.order + form, self.header, offset)
 
     @property
     def place(self) -> tuple[bytes, ...]:
-        """The bytes that say where the voxels are: dimensions, spacing, qform and sform."""
+        """Header bytes that define the grid: dimensions, spacing, qform and sform."""
         n_dims = len(self.shape)
         return self.header[40 : 42 + 2 * n_dims], self.header[76 : 80 + 4 * n_dims], self.header[252:328]
 
     @cached_property
     def columns(self) -> tuple[Vector, Vector, Vector]:
-        """Step in mm, in RAS+ world coordinates, along each stored axis; the sform counts before the qform."""
+        """Step along each stored axis in RAS+ world coordinates, mm; the sform takes precedence over the qform."""
         if self.fields("h", 254)[0] != 0:
             rows = [self.fields("4f", offset)[:3] for offset in (280, 296, 312)]
             x, y, z = zip(*rows, strict=True)
@@ -75,15 +75,15 @@ class Grid:
 
     @property
     def spacing_mm(self) -> list[float]:
-        """Distance between voxels along each stored axis of space."""
+        """Voxel spacing along each stored spatial axis, mm."""
         return [math.hypot(*column) for column in self.columns]
 
     @cached_property
     def _world_axes(self) -> dict[int, tuple[int, float]]:
-        """World axis and sign of each stored axis, by the closest rotation, its clearest axis first.
+        """World axis and sign of each stored axis, by the closest rotation; the best aligned axis comes first.
 
         Raises:
-            ValueError: the header has no usable affine.
+            ValueError: The header has no usable affine.
         """
         rotation = [list(column) for column in _closest_rotation(self.columns)]
         if not all(math.isfinite(value) for column in rotation for value in column):
@@ -104,12 +104,12 @@ class Grid:
 
     @property
     def axial_axis(self) -> int:
-        """Stored axis along which the axial slices are stacked."""
+        """Stored axis perpendicular to the axial slices."""
         return next(axis for axis, (world, _) in self._world_axes.items() if world == 2)
 
     @property
     def is_flipped(self) -> bool:
-        """Whether the first axial slice in the file is the most superior one."""
+        """Whether the first axial slice of the file is the most superior one."""
         return self._world_axes[self.axial_axis][1] < 0
 
     @property
@@ -127,13 +127,13 @@ class Grid:
 
     @property
     def in_plane_shape(self) -> tuple[int, int]:
-        """Voxels of an axial slice, along right-left and posterior-anterior."""
+        """Number of voxels of an axial slice along right-left and posterior-anterior."""
         across, along = self.in_plane_axes
         return self._size(across), self._size(along)
 
     @property
     def voxel_area_mm2(self) -> float:
-        """Of a voxel in the axial plane, also of a sheared grid."""
+        """Area of a voxel in the axial plane, also on a sheared grid."""
         across, along = self.in_plane_axes
         return math.hypot(*_cross(self.columns[across], self.columns[along]))
 
@@ -145,10 +145,10 @@ class Grid:
 
 
 def parse_grid(start: bytes) -> Grid:
-    """Header fields of the first bytes of an unpacked NIfTI-1 file.
+    """Parse the first bytes of an uncompressed NIfTI-1 file.
 
     Raises:
-        ValueError: another format, or voxels that are not served.
+        ValueError: The file has another format, or a voxel type that is not served.
     """
     header = start[:HEADER_BYTES]
     if header[4:7] == b"n+2":
@@ -177,7 +177,7 @@ def parse_grid(start: bytes) -> Grid:
 
 
 def _byte_order(header: bytes) -> str:
-    """As nibabel tells it: by the number of dimensions, which is 0 to 7 in the right order."""
+    """Byte order by nibabel's rule: the number of dimensions is 0 to 7 in the correct order."""
     native, swapped = ("<", ">") if sys.byteorder == "little" else (">", "<")
     (n_dims,) = struct.unpack_from(f"{native}h", header, 40)
     if n_dims == 0:
@@ -186,7 +186,7 @@ def _byte_order(header: bytes) -> str:
 
 
 def _closest_rotation(columns: Sequence[Vector]) -> list[Vector]:
-    """The rotation, or rotation and reflection, that is closest to the directions of three axes."""
+    """Closest rotation, or rotation with reflection, to the directions of three axes."""
     x, y, z = (_scaled(column, 1 / math.hypot(*column)) for column in columns)
     for _ in range(60):
         # Newton's iteration to the orthogonal factor: the mean of a matrix and the transpose of its inverse.

@@ -1,4 +1,4 @@
-"""Images: which files they are, and whether they can be sent."""
+"""Finds and reads images, with the checks that need no server."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def stem(path: Path) -> str:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """The images of a folder and of those below it, as `keras-scgm segment` finds them.
+    """Find the images of a folder and its subfolders, as `keras-scgm segment` does.
 
-    Hidden files and folders (`.git`), `derivatives`, results and files named like labels are left out.
+    Hidden files and folders (`.git`), `derivatives`, results and files with names of labels are excluded.
     """
     found = []
     for parent, folders, names in os.walk(folder):
@@ -52,10 +52,10 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
-    """A file and what its header says, after the checks that need no server.
+    """Read a file and its header, and check both.
 
     Raises:
-        ImageError: no such file, larger than the server reads, no NIfTI-1 file, or cut off.
+        ImageError: The file is missing, too large, not a NIfTI-1 file, or truncated.
     """
     if not is_nifti(path):
         raise ImageError(f"{path}: not a .nii or .nii.gz file; convert it first")
@@ -100,12 +100,12 @@ def _check_slices(grid: Grid, path: Path) -> None:
 
 
 def as_sent(data: bytes, grid: Grid, max_bytes: int) -> bytes:
-    """The file, unpacked if the server refuses it packed: what it does is bounded by what it is sent.
+    """Uncompress a file if the server would refuse it compressed, since its limits depend on the size as sent.
 
     Args:
-        data: the file.
-        grid: of its header.
-        max_bytes: that can be sent.
+        data: Content of the file.
+        grid: Geometry of the image.
+        max_bytes: Size of the largest file that can be sent, bytes.
     """
     is_vast = grid.n_bytes > FREE_UNPACKED_BYTES + UNPACKED_RATIO * len(data)
     try:
@@ -126,7 +126,7 @@ def _start(data: bytes) -> bytes:
 
 
 def _unpacked_size(data: bytes, enough: int) -> int:
-    """Bytes in the file once unpacked; counting stops at `enough`, so that a zip bomb costs nothing."""
+    """Uncompressed size of the file, bytes; counting stops at `enough`, which bounds the cost of a zip bomb."""
     if not _is_gzip(data):
         return len(data)
     size = 0

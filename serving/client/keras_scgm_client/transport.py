@@ -12,19 +12,19 @@ from keras_scgm_client.answer import Answer
 from keras_scgm_client.errors import ClientError, ImageError, SettingsError
 
 CONNECT_SECONDS = 4.0
-"""For each address of the server's name."""
+"""Time limit of connecting to each address of the server's name."""
 INPUT = "nifti_bytes"
 REQUEST_SLACK_BYTES = 2**20
-"""Room in an answer for areas, warnings and punctuation."""
+"""Room in an answer for areas, warnings and the JSON syntax."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Which model answers.
+    """Model that answers.
 
     Args:
-        name: under which it is served.
-        label: version label; the latest version if empty.
+        name: Name of the served model.
+        label: Version label; the latest version if empty.
         signature: "serving_default" for masks, "soft" for probabilities.
     """
 
@@ -35,18 +35,18 @@ class Model:
 
 @dataclass(frozen=True)
 class Access:
-    """How the server is reached.
+    """Address of the server and credentials.
 
     Args:
-        url: scheme (http, https, grpc, grpcs), host and port; REST may have a path in front of the API's own.
-        token: bearer token.
-        ca: file with the certificate authority to trust instead of the system's.
-        certificate: file with a client certificate.
-        key: file with its key.
-        connections: kept open at a time.
+        url: Scheme (http, https, grpc, grpcs), host and port; REST may have a path before that of the API.
+        token: Bearer token.
+        ca: File of the certificate authority to trust instead of the system's.
+        certificate: File of the client certificate.
+        key: File of the certificate's key.
+        connections: Number of simultaneous connections.
 
     Raises:
-        SettingsError: an address of another form, or a token that would travel unencrypted.
+        SettingsError: The address has another form, or the token would be sent unencrypted.
     """
 
     url: str
@@ -100,35 +100,35 @@ class VersionStatus:
 
 
 class Transport(Protocol):
-    """REST or gRPC."""
+    """Interface of the REST and gRPC transports; both are safe to use from several threads."""
 
     def predict(
         self, nifti: bytes, seconds: float, max_answer_bytes: int, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send one image once.
+        """Send one image, without retries.
 
         Args:
-            nifti: the file.
-            seconds: until it must be answered.
-            max_answer_bytes: of the files in the answer.
-            headers: HTTP headers or gRPC metadata of this request, in lower case.
+            nifti: Content of the NIfTI file.
+            seconds: Time limit of the request, s.
+            max_answer_bytes: Largest total size of the files in the answer, bytes.
+            headers: HTTP headers or gRPC metadata of this request, with names in lower case.
 
         Raises:
-            ImageError: the server refuses the image.
-            ServerUnreachable: there is no connection.
-            ServerUnavailable: worth another try.
-            SettingsError: wrong for every image.
-            ServerError: not worth another try.
+            ImageError: The server refuses the image.
+            ServerUnreachable: No connection could be made.
+            ServerUnavailable: The server failed temporarily; a retry may succeed.
+            SettingsError: A setting is wrong, for every image.
+            ServerError: The server failed, and a retry would fail too.
         """
 
     def status(self, seconds: float) -> list[VersionStatus]:
-        """The versions of the model, latest first; same errors."""
+        """Versions of the model, latest first; raises the errors of `predict`."""
 
     def close(self) -> None: ...
 
 
 def refused(message: str) -> ClientError:
-    """The server's INVALID_ARGUMENT, without the names of graph nodes around it."""
+    """Error for the server's INVALID_ARGUMENT, without the names of graph nodes in its message."""
     if "version label" in message or "signature" in message.lower():
         return SettingsError(
             f"the server has no such model: {message.splitlines()[0]}; check --label and --soft"

@@ -1,4 +1,4 @@
-"""A mask and its picture as DICOM objects of the patient's study."""
+"""Creates the DICOM objects of a result: the segmentation and the picture."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _IDENTITY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-"""By which archives match objects; the results have them as they are in the images, in order or not."""
+"""Attributes by which archives match objects; copied from the images unchanged, even if they are invalid."""
 _LONG_STRING, _SHORT_TEXT = 64, 1024
 _LARGEST_INTEGER_STRING = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class SegmentedSeries:
-    """What the server says of a series.
+    """Result of the server for a series.
 
     Args:
-        mask: voxels along columns, rows and slices, 0 and 1.
-        picture: PNG to check the mask by.
-        verdict: pass, review or fail.
-        predicted_dsc: expected Dice coefficient with a reference; NaN if not known.
-        texts: the reason of the verdict, and warnings.
-        version: of program and weights, for people.
-        request_id: by which the request is found in the logs of proxy and server.
-        origin: all that a result depends on besides the images; results of another origin are other objects.
+        mask: Voxels along columns, rows and slices, 0 or 1.
+        picture: Picture for quality control, PNG.
+        verdict: "pass", "review" or "fail".
+        predicted_dsc: Expected Dice coefficient with a reference; NaN if unknown.
+        texts: Reason of the verdict, and warnings.
+        version: Readable version of program and weights.
+        request_id: Identifier of the request in the logs of proxy and server.
+        origin: Settings on which the result depends besides the images; another origin gives other identifiers.
     """
 
     mask: np.ndarray = field(repr=False)
@@ -70,7 +70,7 @@ class SegmentedSeries:
 
     @property
     def title(self) -> str:
-        """For the lists of a viewer."""
+        """Text for the lists of a viewer."""
         return _cut(f"Gray matter, research only: {self._verdict_text}", _LONG_STRING)
 
     @property
@@ -84,17 +84,17 @@ class SegmentedSeries:
 
 
 def make_results(series: Series, segmented: SegmentedSeries) -> dict[str, bytes]:
-    """Both objects as files.
+    """Create both objects as files.
 
-    Their identifiers depend on the images and the origin of the result alone, so that a result that is made again
-    is the same object to every archive.
+    Their identifiers depend only on the images and the origin of the result, so that an archive recognizes a result
+    that is created again.
 
     Args:
-        series: the images.
-        segmented: the answer for them.
+        series: Images of the series.
+        segmented: Result of the server.
 
     Returns:
-        Name -> content.
+        File name -> content.
     """
     sources = [_without_identity(image, series) for image in series.images]
     made = {
@@ -109,7 +109,7 @@ def make_results(series: Series, segmented: SegmentedSeries) -> dict[str, bytes]
 
 
 def _without_identity(image: Dataset, series: Series) -> Dataset:
-    """The header for highdicom, which takes only values that are in order."""
+    """Copy of a header without identifying values, because highdicom refuses invalid ones."""
     header = Dataset()
     for element in image:
         if element.keyword not in (*_IDENTITY, "PixelData"):
@@ -164,7 +164,7 @@ def _picture(series: Series, sources: Sequence[Dataset], segmented: SegmentedSer
         **_common(series, segmented, "picture", 2),
     )
     capture.DerivationDescription = segmented.description
-    # The picture's words are about the mask; identifying ones would be "YES".
+    # "YES" would mean that the picture contains identifying text; its text describes the mask.
     capture.BurnedInAnnotation = "NO"
     capture.SourceImageSequence = [_reference(image) for image in sources]
     return capture
