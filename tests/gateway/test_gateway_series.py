@@ -93,19 +93,19 @@ def other_size(images):
     ("damage", "message"),
     [
         (lambda images: images.pop(2), r"slices 4.00 to 8.00 mm apart; an image is missing"),
-        (moved, r"several images at one position \(repetitions, perhaps; average them before\)"),
-        (other_echo, r"several images at one position \(2 echo times; combine them before\)"),
+        (moved, r"several images at one position \(perhaps repetitions; average them first\)"),
+        (other_echo, r"several images at one position \(2 echo times; combine them first\)"),
         (turned_image, "images of several orientations"),
         (other_size, "images of several spacings"),
-        (lambda images: without(images, "FrameOfReferenceUID"), "an image without FrameOfReferenceUID"),
-        (lambda images: without(images, "PixelData"), "an image without PixelData"),
-        (lambda images: setattr(images[0], "SamplesPerPixel", 3), "colour images"),
+        (lambda images: without(images, "FrameOfReferenceUID"), "an image lacks FrameOfReferenceUID"),
+        (lambda images: without(images, "PixelData"), "an image lacks PixelData"),
+        (lambda images: setattr(images[0], "SamplesPerPixel", 3), "color images"),
         (
             lambda images: setattr(images[0], "PixelData", b"short"),
             r"not one volume that can be read \(ValueError",
         ),
         (lambda images: images.clear(), "it has no images"),
-        (huge, "1342 million voxels, which is no axial series of a cord"),
+        (huge, "1342 million voxels, too many for an axial series of the cord"),
     ],
 )
 def test_series_that_are_refused(damage, message, tmp_path):

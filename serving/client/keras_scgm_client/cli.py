@@ -149,7 +149,7 @@ def _segment(options: argparse.Namespace) -> int:
             deadline=options.deadline,
             connections=options.jobs,
             max_upload_bytes=int(options.max_mb * 1e6),
-            on_retry=_tell_once(),
+            on_retry=_log_once(),
             metrics=metrics,
         ) as client:
             jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
@@ -218,16 +218,16 @@ def _client(options: argparse.Namespace, **settings: object) -> Client:
     )
 
 
-def _tell_once() -> Callable[[str], None]:
-    """Log each message once."""
-    told: set[str] = set()
+def _log_once() -> Callable[[str], None]:
+    """Function that logs each message only once."""
+    logged: set[str] = set()
 
-    def tell(line: str) -> None:
-        if line not in told:
-            told.add(line)
+    def log(line: str) -> None:
+        if line not in logged:
+            logged.add(line)
             logs.say(logging.WARNING, line)
 
-    return tell
+    return log
 
 
 def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | None]]:

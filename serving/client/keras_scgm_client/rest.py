@@ -163,7 +163,7 @@ def _error(status: int, content: bytes, location: str | None) -> ClientError:
         message = ""
     said = f": {message.splitlines()[0]}" if message else ""
     if status in _RETRY_STATUS:
-        return ServerUnavailable(f"the server is busy or away (HTTP {status}){said}")
+        return ServerUnavailable(f"the server is busy or unavailable (HTTP {status}){said}")
     if status == 400 and message:
         return refused(message)
     if status in (401, 403):
@@ -176,7 +176,7 @@ def _error(status: int, content: bytes, location: str | None) -> ClientError:
         return ImageError("the image is larger than the server accepts (HTTP 413); crop or compress it")
     if location:
         return SettingsError(f"the server has moved to {location}; give that address")
-    return ServerError(f"the server failed (HTTP {status}){said}; its log tells more")
+    return ServerError(f"the server failed (HTTP {status}){said}; see its log")
 
 
 def _reason(error: BaseException) -> str:

@@ -171,11 +171,11 @@ def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.CANCELLED,
     ):
-        return ServerUnavailable(f"the server is busy or away ({code.name}): {first_line}")
+        return ServerUnavailable(f"the server is busy or unavailable ({code.name}): {first_line}")
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return SettingsError(f"the server denies access ({code.name}); check the token or the certificate")
     if code is grpc.StatusCode.NOT_FOUND:
         return SettingsError(f"the server has no such model: {first_line}; check --model and --label")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return SettingsError("this is no TensorFlow Serving gRPC port; check --server")
-    return ServerError(f"the server failed ({code.name}): {first_line}; its log tells more")
+    return ServerError(f"the server failed ({code.name}): {first_line}; see its log")

@@ -149,12 +149,12 @@ def _check(images: Sequence[Dataset]) -> None:
         raise SeriesError(f"it has {len(images)} multi-frame images, which are not one volume")
     for keyword in (*_REQUIRED, *(() if is_multi_frame else _REQUIRED_OF_FRAMES)):
         if any(image.get(keyword) is None for image in images):
-            raise SeriesError(f"an image without {keyword}")
+            raise SeriesError(f"an image lacks {keyword}")
     if any(image.SamplesPerPixel != 1 for image in images):
-        raise SeriesError("colour images")
+        raise SeriesError("color images")
     n_voxels = sum(image.Rows * image.Columns * int(image.get("NumberOfFrames") or 1) for image in images)
     if n_voxels > MAX_VOXELS:
-        raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, which is no axial series of a cord")
+        raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, too many for an axial series of the cord")
     if is_multi_frame:
         return
     for keyword, plural in _COMMON.items():
@@ -166,10 +166,8 @@ def _check(images: Sequence[Dataset]) -> None:
     places = Counter(tuple(map(float, image.ImagePositionPatient)) for image in images)
     if max(places.values()) > 1:
         n_echoes = len({str(image.get("EchoTime")) for image in images})
-        kind = (
-            f"{n_echoes} echo times; combine them" if n_echoes > 1 else "repetitions, perhaps; average them"
-        )
-        raise SeriesError(f"several images at one position ({kind} before)")
+        kind = f"{n_echoes} echo times; combine them" if n_echoes > 1 else "perhaps repetitions; average them"
+        raise SeriesError(f"several images at one position ({kind} first)")
     normal = np.cross(directions[0][:3], directions[0][3:])
     steps = np.diff(np.sort(np.array(list(places)) @ normal))
     if len(steps) and np.ptp(steps) > 0.02 * steps.mean():
