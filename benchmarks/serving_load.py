@@ -1,13 +1,13 @@
-"""What does the way over a server cost? Throughput and latency by transport and concurrency, beside direct calls.
+"""Measures throughput and latency of a server by transport and concurrency, compared with direct calls.
 
-Drawn volumes are segmented by direct calls of the exported model, by one client over REST and gRPC, and by
-several at a time; every mask over the wire is compared with the direct one, byte for byte, and the memory of
-the server is read at each quarter. The server is the development stand-in in a process of its own, or the one
-that TF_SERVING_URL and TF_SERVING_GRPC name. Usage:
+Synthetic volumes are segmented by direct calls of the exported model and by one or more clients over REST and gRPC.
+All masks are compared with the direct ones, byte for byte, and the memory of the server is read after each quarter.
+The server is the development server in a process of its own, or the one that TF_SERVING_URL and TF_SERVING_GRPC name.
+Usage:
 
     python benchmarks/serving_load.py MODELS [--volumes 100] [--concurrency 1 2 4 8] [--image t2s.nii.gz]
 
-MODELS is the folder that `keras-scgm export` made. Needs the client: pip install 'serving/client[grpc]'.
+MODELS is the output folder of `keras-scgm export`. Needs the client: pip install 'serving/client[grpc]'.
 """
 
 import argparse
@@ -27,33 +27,33 @@ import numpy as np
 from keras_scgm_client.rest import RestTransport
 from keras_scgm_client.rpc import GrpcTransport
 from keras_scgm_client.transport import Access, Model
-from keras_scgm_devserver.server import Catalogue
+from keras_scgm_devserver import Catalogue
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 
 SECONDS, MAX_ANSWER_BYTES = 600.0, 2**28
 WARM_UP_REQUESTS = 2
 FIRST_AGAINST = 20
-"""Requests that the first one of a new server is compared with."""
+"""Number of requests that the first request of a new server is compared with."""
 
 SERVE = """
 import sys, threading
-from keras_scgm_devserver import server as dev_server
+import keras_scgm_devserver as dev_server
 with dev_server.serve(dev_server.Catalogue.load(sys.argv[1]), rest_port=0, grpc_port=0) as address:
     print(address.rest_url, address.grpc, flush=True)
     threading.Event().wait()
 """
 
 
-def drawn_volumes(count: int, n_slices: int) -> list[bytes]:
-    """Gzipped NIfTI files of drawn cords, each another subject."""
+def synthetic_volumes(count: int, n_slices: int) -> list[bytes]:
+    """Gzipped NIfTI files of synthetic cords, each of another subject."""
     config = PhantomConfig(spacing_mm=0.5, matrix_size=120, n_slices=n_slices)
     return [gzip.compress(draw_subject(config, seed).image.to_bytes()) for seed in range(count)]
 
 
 @contextmanager
 def server(models: Path):
-    """REST URL, gRPC address, and the process if it is ours."""
+    """REST URL, gRPC address, and the process if this script started it."""
     if os.environ.get("TF_SERVING_URL"):
         yield os.environ["TF_SERVING_URL"], os.environ.get("TF_SERVING_GRPC", "localhost:8500"), None
         return
@@ -86,7 +86,7 @@ def measure(
     concurrency: int,
     process: subprocess.Popen | None,
 ) -> tuple[list[float], float, list[float]]:
-    """Latencies in s, seconds in all, and the server's memory in MiB after each quarter."""
+    """Latencies (s), total time (s), and memory of the server after each quarter (MiB)."""
     memory = []
 
     def timed(k: int) -> float:
@@ -124,10 +124,10 @@ def main() -> None:
     )
     parser.add_argument("models", type=Path)
     parser.add_argument("--volumes", type=int, default=100)
-    parser.add_argument("--slices", type=int, default=4, help="of each drawn volume")
+    parser.add_argument("--slices", type=int, default=4, help="slices of each synthetic volume")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--image", type=Path, help="a real volume, for the overhead of the transports")
-    parser.add_argument("--repeats", type=int, default=7, help="of the real volume")
+    parser.add_argument("--repeats", type=int, default=7, help="repetitions with the real volume")
     arguments = parser.parse_args()
 
     version = Catalogue.load(arguments.models).version("gm_nifti")
@@ -136,7 +136,7 @@ def main() -> None:
         inputs = {"nifti_bytes": np.array([data], object)}
         return bytes(version.predict("", inputs)["mask_bytes"][0])
 
-    volumes = drawn_volumes(arguments.volumes, arguments.slices)
+    volumes = synthetic_volumes(arguments.volumes, arguments.slices)
     expected = [direct(data) for data in volumes]
     gray = sum(np.count_nonzero(nib.Nifti1Image.from_bytes(mask).dataobj) for mask in expected)
     print(
@@ -169,7 +169,7 @@ def main() -> None:
             ways = {"direct": direct, **{name: over(transport) for name, transport in transports.items()}}
             seconds: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(arguments.repeats):
-                # Turn about, so that a busy machine is as busy for each.
+                # Alternate, so that other load on the machine affects all alike.
                 for name, call in ways.items():
                     (taken,), *_ = measure(call, [data], [answer], 1, None)
                     seconds[name].append(taken)

@@ -1,4 +1,4 @@
-"""`keras-scgm serve`: exported models behind TensorFlow Serving's interfaces, for development."""
+"""`keras-scgm serve`: starts the development server with exported models."""
 
 import signal
 import threading
@@ -11,17 +11,19 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def serve(
-    folder: Annotated[Path, typer.Argument(help="What keras-scgm export made, or one model in it.")],
+    folder: Annotated[Path, typer.Argument(help="Output folder of keras-scgm export, or one model in it.")],
     config: Annotated[
         Path | None, typer.Option(help="A models.config with version policies and labels.")
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; nothing guards it.")] = "127.0.0.1",
-    rest_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8501,
-    grpc_port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8500,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; there is no access control.")
+    ] = "127.0.0.1",
+    rest_port: Annotated[int, typer.Option(help="0 selects a free port.", min=0, max=65535)] = 8501,
+    grpc_port: Annotated[int, typer.Option(help="0 selects a free port.", min=0, max=65535)] = 8500,
 ) -> None:
-    """Development stand-in for TensorFlow Serving: REST and gRPC on this machine.
+    """Development server with the REST and gRPC interfaces of TensorFlow Serving.
 
-    For trying exports and clients without the server. For use by others see serving/README.md.
+    For trying exported models and clients on this machine. For use by others see serving/README.md.
     """
     import_keras_scgm()
     import tensorflow as tf
@@ -29,7 +31,7 @@ def serve(
     from keras_scgm.errors import InputError
 
     try:
-        from keras_scgm_devserver import server as dev_server
+        import keras_scgm_devserver as dev_server
     except ImportError as error:
         if not (error.name or "").startswith(("grpc", "tensorflow_serving", "waitress")):
             raise

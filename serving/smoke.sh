@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Does a running server do what it should? Exit code 0 if so.
+# Checks a running server; the exit code is 0 if all checks pass.
 #
 #   smoke.sh IMAGE.nii.gz [MASK.nii.gz]
 #
-# MASK is what keras-scgm segment made of the image with the same weights. REST and GRPC name the server. Needs curl and
-# scgm-client with gRPC. Whether gm_nifti uses a GPU is asked of NVIDIA_SMI, the command that runs nvidia-smi where the
-# server runs: by default in the container of docker-compose.yml; in Kubernetes
+# MASK is the mask of keras-scgm segment for the image with the same weights. REST and GRPC are the addresses of the
+# server. Needs curl and scgm-client with gRPC. NVIDIA_SMI is the command that runs nvidia-smi on the server, to check
+# whether gm_nifti uses a GPU: by default in the container of docker-compose.yml; in Kubernetes
 #   NVIDIA_SMI="kubectl -n gm-serving exec deploy/gm-serving -- nvidia-smi"
 set -euo pipefail
 image=$1 expected=${2:-}
@@ -19,7 +19,7 @@ passed() { echo ok; }
 failed() { echo "FAILED${1:+: $1}"; exit 1; }
 voxels() { gunzip -c "$1" | tail -c +353; }
 refusal() { curl -sS -o "$work/answer" -w '%{http_code}' -d "$1" "$REST/v1/models/gm_nifti:predict"; }
-# How busy the busiest GPU is, in per cent.
+# Utilization of the busiest GPU, per cent.
 gpu_percent() {
     (cd "$(dirname "$0")" && $NVIDIA_SMI --query-gpu=utilization.gpu --format=csv,noheader,nounits) 2>/dev/null |
         grep -x '[0-9]*' | sort -n | tail -1
@@ -55,7 +55,7 @@ step "metrics"
 if curl -fsS "$REST/monitoring/prometheus/metrics" 2>/dev/null | grep -q '^:tensorflow:serving:request_count'; then
     passed
 else
-    echo "none (the development stand-in has none)"
+    echo "none (the development server has none)"
 fi
 
 step "gm_nifti uses the GPU"
@@ -70,7 +70,7 @@ if idle=$(gpu_percent); then
         sleep 0.1
     done
     wait $load || failed "$(cat "$work/log")"
-    # Other programs may use the GPU, too.
+    # Other programs may use the GPU as well.
     ((busy >= idle + 3)) || failed "it was busy to $idle % before 16 images and to $busy % at most during them"
     echo "ok (busy to $busy % while it works, $idle % before)"
 else

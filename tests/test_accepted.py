@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras_scgm_client.limits
+import keras_scgm_devserver as dev_server
 import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras_scgm_client import Client, ImageError
-from keras_scgm_devserver import server as dev_server
 
 import keras_scgm.limits
 from keras_scgm.errors import InputError

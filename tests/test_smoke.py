@@ -1,12 +1,14 @@
-"""What `serving/smoke.sh` says of the GPU, with a program in place of nvidia-smi."""
+"""`serving/smoke.sh` against the development server, with a program in place of nvidia-smi."""
 
+import gzip
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import keras_scgm_devserver as dev_server
 import pytest
-from keras_scgm_devserver import server as dev_server
+from keras_scgm_client import Client
 from tiny_serving import nifti_bytes, random_voxels, save_tiny_models
 
 SMOKE = Path(__file__).parents[1] / "serving" / "smoke.sh"
@@ -47,3 +49,27 @@ def test_whether_a_gpu_is_used(address, tmp_path, busy, code, line):
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].removeprefix("gm_nifti uses the GPU").strip() == line
+
+
+def test_masks_are_compared_with_the_expected_one(address, tmp_path):
+    image = tmp_path / "t2s.nii.gz"
+    image.write_bytes(nifti_bytes(random_voxels(0), compress=True))
+    if not (SCRIPTS / "scgm-client").exists():
+        pytest.skip("the command is not installed beside this Python")
+    with Client(address.rest_url) as client:
+        expected = client.segment(image, tmp_path / "expected")
+    environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"}
+    environment |= {"REST": address.rest_url, "GRPC": f"grpc://{address.grpc}"}
+    command = ["bash", str(SMOKE), str(image)]
+    done = subprocess.run(
+        [*command, str(expected)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" ok\n") == 10
+    wrong = tmp_path / "wrong.nii.gz"
+    wrong.write_bytes(gzip.compress(nifti_bytes(random_voxels(1))))
+    done = subprocess.run(
+        [*command, str(wrong)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "FAILED" in done.stdout.splitlines()[-1]

@@ -1,6 +1,6 @@
-"""Small SavedModels with the signatures of an export, for tests of what is around them.
+"""Small SavedModels with the signatures of exported models, for tests of servers and clients.
 
-Gray matter, to them, is every voxel over 100; they read uint8 NIfTI files of three dimensions.
+They read three-dimensional uint8 NIfTI files and take every voxel above 100 for gray matter.
 """
 
 import gzip
@@ -16,7 +16,7 @@ from keras_scgm.export.warmup import WarmupRequest, write_warmup
 THRESHOLD = 100
 
 COMMON = ("warnings", "area_mm2")
-"""Outputs of every export."""
+"""Outputs of all exported models."""
 STRINGS = (
     "mask_bytes",
     "probability_bytes",
@@ -29,7 +29,7 @@ STRINGS = (
 )
 TYPES = dict.fromkeys(STRINGS, tf.string)
 TYPES |= {"window_moved": tf.bool, "n_slices": tf.int32, "n_voxels": tf.int32}
-"""Of the outputs that are not float64."""
+"""Types of the outputs that are not float64."""
 MEASURED = (
     "verdict",
     "reason",
@@ -52,7 +52,7 @@ MEASURED = (
     "slice_verdict",
     "slice_reason",
 )
-"""Outputs that exports of earlier releases do not have."""
+"""Outputs that models exported by earlier releases lack."""
 
 
 class TinyNifti(tf.Module):
@@ -163,10 +163,10 @@ def save_tiny_models(
     """`gm_nifti` and `gm_slices` in `folder`, with warm-up requests.
 
     Args:
-        folder: of the models.
-        version: of both.
-        threshold: above which a voxel is gray matter.
-        is_old: without the outputs that earlier releases did not have.
+        folder: Folder of the models.
+        version: Version of both models.
+        threshold: Intensity above which a voxel is gray matter.
+        is_old: Whether to omit the outputs that earlier releases did not have.
     """
     nifti, slices = TinyNifti(threshold), TinySlices()
     signatures = {"serving_default": nifti.segment, "soft": nifti.soft}

@@ -1,7 +1,7 @@
-"""TensorFlow Serving's JSON: requests by row or by column to arrays, and arrays back.
+"""Converts TensorFlow Serving's JSON requests to arrays, and arrays to JSON answers.
 
-The rules are those of the server's REST documentation: `instances` is a list of rows, `inputs` one value per
-input; binary strings are `{"b64": ...}`, and an output is written so if its name ends in `_bytes`.
+The rules are those of its REST documentation: `instances` is a list of rows, `inputs` has one value per input.
+Binary strings are `{"b64": ...}`; outputs are written in this form if their name ends in `_bytes`.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _ACCEPTED_KINDS = {"f": "iuf", "i": "iu", "u": "iu", "b": "b"}
 
 
 class FormatError(ValueError):
-    """A request that the server would answer with INVALID_ARGUMENT; the message says why."""
+    """A request that TensorFlow Serving answers with INVALID_ARGUMENT; the message is the reason."""
 
 
 def parse_document(body: bytes) -> dict[str, Any]:
-    """The JSON object of a predict request.
+    """Parse the JSON object of a predict request.
 
     Raises:
-        FormatError: no JSON, or not an object.
+        FormatError: The body is not JSON, or not an object.
     """
     if not body:
         raise FormatError("JSON Parse error: The document is empty")
@@ -50,14 +50,14 @@ def parse_document(body: bytes) -> dict[str, Any]:
 
 
 def parse_inputs(document: Mapping[str, Any], dtypes: Mapping[str, np.dtype[Any]]) -> tuple[Arrays, Layout]:
-    """Arrays of a predict request.
+    """Convert the inputs of a predict request to arrays.
 
     Args:
-        document: the request.
-        dtypes: of each input of the signature; object stands for strings.
+        document: JSON object of the request.
+        dtypes: NumPy type of each input of the signature; `object` for strings.
 
     Raises:
-        FormatError: an input is missing, unknown, ragged or of another type.
+        FormatError: An input is missing, unknown, ragged or of another type.
     """
     if ("instances" in document) == ("inputs" in document):
         raise FormatError("expecting exactly one of 'inputs' or 'instances' keys")
@@ -76,10 +76,10 @@ def parse_inputs(document: Mapping[str, Any], dtypes: Mapping[str, np.dtype[Any]
 
 
 def format_outputs(outputs: Mapping[str, NDArray[Any]], layout: Layout) -> bytes:
-    """The JSON answer of a predict request.
+    """Format the JSON answer of a predict request.
 
     Raises:
-        FormatError: rows were asked for, and the outputs differ in their first size.
+        FormatError: Outputs by row differ in the size of their first axis.
     """
     values = {name: _to_json(array, name.endswith("_bytes")) for name, array in outputs.items()}
     if layout == "column":

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Gives out a token: prints it once, and appends its SHA-256 to the file of tokens.
+# Creates a token: prints it once, and appends its SHA-256 to the file of tokens.
 #
 #   add-token.sh NAME DAYS [FILE]
 #
-# FILE is secrets/tokens beside this script. Remove a line of it to take a token back; both count at once.
+# FILE is secrets/tokens beside this script. Remove a line to revoke a token. Both are effective at once.
 set -euo pipefail
 name=${1:?name of the owner} days=${2:?days it holds} file=${3:-$(dirname "$0")/secrets/tokens}
 [[ $name =~ ^[A-Za-z0-9._@-]+$ ]] || { echo "error: $name: letters, digits and ._@- only" >&2; exit 2; }

@@ -1,5 +1,5 @@
-// Whose token is it? A line of /secrets/tokens: SHA-256 of the token, name of the owner, first day it no longer holds.
-// The file is read at each request, so that a token added or removed counts at once.
+// Finds the owner of a token. A line of /secrets/tokens: SHA-256 of the token, name of the owner, first day of invalidity.
+// The file is read at each request, so that added and removed tokens are effective at once.
 import crypto from 'crypto';
 import fs from 'fs';
 
@@ -12,7 +12,7 @@ function owner(r) {
     const lines = read(r, r.variables.gm_secrets + '/tokens').split('\n');
     for (let i = 0; i < lines.length; i++) {
         const fields = lines[i].trim().split(/\s+/);
-        // With an unreadable day the comparison is false, so the token is refused.
+        // With an invalid date the comparison is false, so the token is refused.
         if (fields.length === 3 && fields[0] === hash && new Date() < new Date(fields[2])) {
             return fields[1];
         }

@@ -1,6 +1,14 @@
-"""Sends images to a TensorFlow Serving server of keras-scgm models and writes the masks."""
+"""Client of TensorFlow Serving with keras-scgm models: sends images and writes the masks."""
 
-from keras_scgm_client.client import Client, Job
+from keras_scgm_client.client import Client, Outcome
 from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
 
-__all__ = ["Client", "ClientError", "ImageError", "Job", "ServerError", "ServerUnavailable", "SettingsError"]
+__all__ = [
+    "Client",
+    "ClientError",
+    "ImageError",
+    "Outcome",
+    "ServerError",
+    "ServerUnavailable",
+    "SettingsError",
+]

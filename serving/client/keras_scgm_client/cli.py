@@ -1,4 +1,4 @@
-"""`scgm-client`: status of a server, and images to masks."""
+"""`scgm-client`: segments images through a server, and shows the status of the server."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_scgm_client import logs
-from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Job
+from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Outcome
 from keras_scgm_client.dicom import command as dicom_command
 from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths, find_images
+from keras_scgm_client.outputs import OutputPaths
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command.
 
-    Exit code 0 if all went well, 2 if anything failed, 3 if `--fail-on` asks for it, 130 if interrupted.
+    Exit code: 0 for success, 2 if anything failed, 3 for a verdict of `--fail-on`, 130 after an interrupt.
     """
     options = _parser().parse_args(arguments)
-    # Connection trouble is told in one line, not in the log of the gRPC library.
+    # Connection errors are reported in one line, without the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logs.configure(options.log_format)
@@ -35,9 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         logs.say(
-            logging.WARNING, "interrupted; finished images are kept, run the same command again to go on"
+            logging.WARNING, "interrupted; finished images are kept, run the same command again to continue"
         )
-        # Threads may be waiting for the server; they write nothing.
+        # Threads may still wait for the server; they write no files.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(130)
@@ -62,17 +63,24 @@ def _parser() -> argparse.ArgumentParser:
     server.add_argument("--cert", type=Path, metavar="FILE", help="client certificate")
     server.add_argument("--key", type=Path, metavar="FILE", help="key of the client certificate")
     server.add_argument(
-        "--timeout", type=_positive, default=120.0, metavar="S", help="for one try (default %(default)g s)"
+        "--timeout",
+        type=_positive,
+        default=120.0,
+        metavar="S",
+        help="time limit of one request (default %(default)g s)",
     )
     server.add_argument(
         "--wait",
         type=_not_negative,
         default=0.0,
         metavar="S",
-        help="for a server that is not there yet (default: an error at once)",
+        help="time to wait for a server that is not running yet (default: an error at once)",
     )
     server.add_argument(
-        "--log-format", choices=("text", "json"), default="text", help="json: one object a line, on stderr"
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="json: one object per line, on standard error",
     )
 
     parser = argparse.ArgumentParser(
@@ -85,7 +93,11 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=Path, metavar="DIR", help="folder of the results (default: beside the images)"
     )
     segment.add_argument(
-        "--jobs", type=_count, default=4, metavar="N", help="images under way at a time (default %(default)s)"
+        "--jobs",
+        type=_count,
+        default=4,
+        metavar="N",
+        help="images that are processed at a time (default %(default)s)",
     )
     segment.add_argument("--soft", action="store_true", help="probabilities in place of the mask")
     segment.add_argument(
@@ -93,16 +105,16 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="draw NAME_gmseg_qc.png (default: if the extra is installed)",
     )
-    segment.add_argument("--force", action="store_true", help="replace results that are there")
+    segment.add_argument("--force", action="store_true", help="replace existing results")
     segment.add_argument(
-        "--fail-on", choices=("review", "fail"), help="exit code 3 if a verdict is so or worse"
+        "--fail-on", choices=("review", "fail"), help="exit code 3 for this verdict or a worse one"
     )
     segment.add_argument(
         "--deadline",
         type=_positive,
         default=600.0,
         metavar="S",
-        help="for one image with all retries (default %(default)g s)",
+        help="time limit of one image with all retries (default %(default)g s)",
     )
     segment.add_argument(
         "--max-mb",
@@ -114,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics-file",
         type=Path,
         metavar="FILE",
-        help="write Prometheus metrics there at the end, for the node exporter's textfile collector",
+        help="write Prometheus metrics to this file at the end, for the node exporter's textfile collector",
     )
     segment.set_defaults(run=_segment)
     status = commands.add_parser("status", parents=[server], help="versions on the server")
@@ -137,23 +149,19 @@ def _segment(options: argparse.Namespace) -> int:
             deadline=options.deadline,
             connections=options.jobs,
             max_upload_bytes=int(options.max_mb * 1e6),
-            on_retry=_tell_once(),
+            on_retry=_log_once(),
             metrics=metrics,
         ) as client:
             jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
-            for n_done, job in enumerate(jobs, 1):
-                failed += job.error is not None
-                skipped += job.skipped
-                verdicts.add(job.verdict)
-                _report(job, f"[{n_done}/{len(images)}]")
+            for n_done, outcome in enumerate(jobs, 1):
+                failed += outcome.error is not None
+                skipped += outcome.skipped
+                verdicts.add(outcome.verdict)
+                _report(outcome, f"[{n_done}/{len(images)}]")
     finally:
         if metrics:
             metrics.write(options.metrics_file)
-    counts = {
-        "segmented": len(images) - failed - skipped,
-        "skipped": skipped,
-        "failed": failed,
-    }
+    counts = {"segmented": len(images) - failed - skipped, "skipped": skipped, "failed": failed}
     logs.say(logging.INFO, ", ".join(f"{number} {what}" for what, number in counts.items()), **counts)
     if failed:
         return 2
@@ -161,16 +169,23 @@ def _segment(options: argparse.Namespace) -> int:
     return 3 if verdicts & bad else 0
 
 
-def _report(job: Job, place: str) -> None:
-    said = {"image": str(job.image), "request_id": job.request_id}
-    if job.error is not None:
-        named = isinstance(job.error, ImageError)
-        logs.say(logging.ERROR, str(job.error) if named else f"{job.image}: {job.error}", **said)
+def _report(outcome: Outcome, place: str) -> None:
+    said = {"image": str(outcome.image), "request_id": outcome.request_id}
+    if outcome.error is not None:
+        named = isinstance(outcome.error, ImageError)
+        logs.say(logging.ERROR, str(outcome.error) if named else f"{outcome.image}: {outcome.error}", **said)
     else:
-        done = f"{place} {job.mask}{' (finished before, skipped)' if job.skipped else ''}"
-        logs.say(logging.INFO, done, **said, mask=str(job.mask), verdict=job.verdict, skipped=job.skipped)
-    for warning in job.warnings:
-        logs.say(logging.WARNING, f"{job.image}: {warning}", image=str(job.image))
+        done = f"{place} {outcome.mask}{' (finished before, skipped)' if outcome.skipped else ''}"
+        logs.say(
+            logging.INFO,
+            done,
+            **said,
+            mask=str(outcome.mask),
+            verdict=outcome.verdict,
+            skipped=outcome.skipped,
+        )
+    for warning in outcome.warnings:
+        logs.say(logging.WARNING, f"{outcome.image}: {warning}", image=str(outcome.image))
 
 
 def _status(options: argparse.Namespace) -> int:
@@ -203,20 +218,20 @@ def _client(options: argparse.Namespace, **settings: object) -> Client:
     )
 
 
-def _tell_once() -> Callable[[str], None]:
-    """Prints what a request waits for, but not again and again."""
-    told: set[str] = set()
+def _log_once() -> Callable[[str], None]:
+    """Function that logs each message only once."""
+    logged: set[str] = set()
 
-    def tell(line: str) -> None:
-        if line not in told:
-            told.add(line)
+    def log(line: str) -> None:
+        if line not in logged:
+            logged.add(line)
             logs.say(logging.WARNING, line)
 
-    return tell
+    return log
 
 
 def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | None]]:
-    """Each image with the folder of its results; folders keep their structure under --output."""
+    """Images with the folders of their results; --output repeats the structure of an input folder."""
     images: list[tuple[Path, Path | None]] = []
     for path in inputs:
         if not path.is_dir():

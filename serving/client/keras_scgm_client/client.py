@@ -1,4 +1,4 @@
-"""The client: one image or many, with retries, until a deadline."""
+"""Segments one image or many through a server, with retries until a deadline."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tenacity import (
     wait_random,
 )
 
+from keras_scgm_client.answer import Answer, Kind
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -32,41 +33,42 @@ from keras_scgm_client.errors import (
     ServerUnreachable,
     SettingsError,
 )
+from keras_scgm_client.grid import Grid
+from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.nifti import Grid, Kind, as_sent, read_image
 from keras_scgm_client.outputs import OutputPaths, check_writable, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
-from keras_scgm_client.transport import CONNECT_SECONDS, Access, Answer, Model, Transport, VersionStatus
+from keras_scgm_client.transport import CONNECT_SECONDS, Access, Model, Transport, VersionStatus
 
 MAX_UPLOAD_BYTES = 100_000_000
 """The request limit of the reverse proxy in `serving/`, less the third that base64 adds, rounded down."""
 
 LONGEST_PAUSE_SECONDS = 10.0
 SHORTEST_TRY_SECONDS = 1.0
-"""A try that starts just before the deadline gets so much, or it would end as "no answer", whatever is wrong."""
+"""Shortest time limit of a request; with less, every fault just before the deadline would look like "no answer"."""
 
 _BYTES_PER_VOXEL = {"mask": 1, "probabilities": 5}
 _BYTES_PER_SLICE = 2**10
-"""What is said of one, as JSON."""
+"""Room in an answer for the measurements of one slice, as JSON."""
 _HEADERS_BYTES = 2**20
 
 _Reply = TypeVar("_Reply")
 
 
 @dataclass(frozen=True)
-class Job:
-    """What became of one image of many: a mask or an error.
+class Outcome:
+    """Outcome of one image of many: a mask or an error.
 
     Args:
-        image: the input.
-        mask: the file written, or found from an earlier run.
-        warnings: what may be wrong with the result.
-        error: why there is none.
-        skipped: the result was there before.
-        verdict: "pass", "review" or "fail"; None if the server does not tell.
-        request_id: by which the request is found in the logs of proxy and server, None if nothing was sent.
+        image: Input file.
+        mask: File that was written now or by an earlier run.
+        warnings: Possible problems of the result.
+        error: Reason why there is no mask.
+        skipped: Whether the result existed before.
+        verdict: "pass", "review" or "fail"; None if the server gives none.
+        request_id: Identifier of the request in the logs of proxy and server; None if nothing was sent.
     """
 
     image: Path
@@ -83,25 +85,25 @@ class Client:
 
     Args:
         url: `http://host:8501`, or `https`, `grpc` and `grpcs`.
-        token: bearer token; over TLS, or to this machine.
-        ca: file with the certificate authority to trust instead of the system's.
-        certificate: file with a client certificate.
-        key: file with its key.
-        model: name under which the model is served.
-        label: version label, such as "canary"; the latest version if empty.
-        soft: ask for probabilities in place of masks.
-        picture: draw a picture of each result, which needs the extra `picture`; None draws where it is installed.
-        timeout: seconds for one try.
-        deadline: seconds for one image, with all its retries.
-        wait: seconds to wait for a server that has not been reached yet; one that goes away later is waited for
-            until the deadline.
-        connections: requests at a time.
-        max_upload_bytes: larger files are not sent.
-        on_retry: called with a line of text before each further try.
-        metrics: where requests and verdicts are counted.
+        token: Bearer token, which is sent over TLS or to this machine only.
+        ca: File of the certificate authority to trust instead of the system's.
+        certificate: File of the client certificate.
+        key: File of the certificate's key.
+        model: Name of the served model.
+        label: Version label, such as "canary"; the latest version if empty.
+        soft: Whether to request probabilities in place of masks.
+        picture: Whether to draw a picture of each result; None draws it if the extra `picture` is installed.
+        timeout: Time limit of one request, s.
+        deadline: Time limit of one image with all its retries, s.
+        wait: Time to wait for a server that has not been reached yet, s. The client waits until the deadline for a
+            server that was reached before.
+        connections: Number of simultaneous requests.
+        max_upload_bytes: Size of the largest file that is sent, bytes.
+        on_retry: Function that is called with a line of text before each retry.
+        metrics: Counters of requests and verdicts.
 
     Raises:
-        SettingsError: the address or the TLS files cannot be used, or an extra is not installed.
+        SettingsError: The address or a TLS file cannot be used, or an extra is not installed.
     """
 
     def __init__(
@@ -150,7 +152,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; requests under way are not tried again."""
+        """Close the connections; current requests are not repeated."""
         self._closed.set()
         self._transport.close()
 
@@ -158,7 +160,7 @@ class Client:
         """The versions of the model on the server, latest first.
 
         Raises:
-            ServerError: no answer until the deadline, or no such model.
+            ServerError: The server did not answer before the deadline, or has no such model.
         """
         return self._until_deadline(self._transport.status)
 
@@ -166,15 +168,15 @@ class Client:
         """Segment one image and write its mask, areas, picture and record.
 
         Args:
-            image: .nii or .nii.gz file.
-            folder: where the results go; beside the image if None. Files that exist are replaced.
+            image: File in .nii or .nii.gz format.
+            folder: Folder of the results; that of the image if None. Existing files are replaced.
 
         Returns:
-            The mask, `NAME_gmseg.nii.gz`.
+            Path of the mask, `NAME_gmseg.nii.gz`.
 
         Raises:
-            ImageError: the image is refused, here or by the server, or the results cannot be written.
-            ServerError: the server gave no mask until the deadline.
+            ImageError: The client or the server refuses the image, or the results cannot be written.
+            ServerError: The server gave no mask before the deadline.
         """
         paths = OutputPaths.for_input(Path(image), Path(folder) if folder else None)
         self._write(self._segment(Path(image), paths))
@@ -186,38 +188,38 @@ class Client:
         *,
         jobs: int = 4,
         force: bool = False,
-    ) -> Iterator[Job]:
-        """Segment many images, some at a time.
+    ) -> Iterator[Outcome]:
+        """Segment many images, several at a time.
 
         Args:
-            images: files, or pairs of a file and the folder for its results.
-            jobs: images under way at a time, which bounds the memory too.
-            force: replace results that are there; otherwise images whose results were made in the same way are
-                skipped, and others are errors.
+            images: Files, or pairs of a file and the folder of its results.
+            jobs: Number of images that are processed at a time, which also bounds the memory.
+            force: Whether to replace existing results. Otherwise images are skipped if their results were made with the
+                same settings, and are errors if not.
 
         Yields:
-            What became of each image, in the order in which they finish.
+            Outcome of each image, in order of completion.
 
         Raises:
-            SettingsError: something is wrong for all images; those written are kept.
+            SettingsError: A setting is wrong for all images; results that were written are kept.
         """
         queue = (entry if isinstance(entry, tuple) else (entry, None) for entry in images)
         pool = ThreadPoolExecutor(jobs)
-        running: set[Future[Job | Result]] = set()
+        running: set[Future[Outcome | Result]] = set()
         try:
             while True:
                 for image, folder in islice(queue, jobs - len(running)):
-                    running.add(pool.submit(self._job, image, folder, force))
+                    running.add(pool.submit(self._process, image, folder, force))
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
                 for future in finished:
                     yield self._written(future.result())
         finally:
-            # Whoever stops here should not wait for the server; only this thread writes files.
+            # A caller that stops early must not wait for the server; only this thread writes files.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _job(self, image: Path, folder: Path | None, force: bool) -> Job | Result:
+    def _process(self, image: Path, folder: Path | None, force: bool) -> Outcome | Result:
         paths = OutputPaths.for_input(image, folder)
         try:
             existing = [path for path in paths.all if os.path.lexists(path)]
@@ -228,7 +230,7 @@ class Client:
                         f"{existing[0]}: exists and was made in another way; replace it with --force"
                     )
                 verdict = record.get("quality", {}).get("verdict")
-                return Job(image, paths.mask, skipped=True, verdict=verdict)
+                return Outcome(image, paths.mask, skipped=True, verdict=verdict)
             return self._segment(image, paths)
         except ClientError as error:
             is_for_all = isinstance(error, SettingsError) or (
@@ -236,17 +238,18 @@ class Client:
             )
             if is_for_all:
                 raise
-            return Job(image, error=error, request_id=error.request_id)
+            return Outcome(image, error=error, request_id=error.request_id)
 
-    def _written(self, job: Job | Result) -> Job:
-        if isinstance(job, Job):
-            return job
-        request_id = job.record["request_id"]
+    def _written(self, finished: Outcome | Result) -> Outcome:
+        if isinstance(finished, Outcome):
+            return finished
+        image, request_id = finished.image, finished.record["request_id"]
         try:
-            self._write(job)
+            self._write(finished)
         except ImageError as error:
-            return Job(job.image, error=error, request_id=request_id)
-        return Job(job.image, job.paths.mask, job.answer.warnings, verdict=job.verdict, request_id=request_id)
+            return Outcome(image, error=error, request_id=request_id)
+        mask, warnings = finished.paths.mask, finished.answer.warnings
+        return Outcome(image, mask, warnings, verdict=finished.verdict, request_id=request_id)
 
     def _write(self, result: Result) -> None:
         result.write()
@@ -254,25 +257,25 @@ class Client:
             self.metrics.verdict(result.verdict)
 
     def _finished(self, image: Path, paths: OutputPaths) -> dict[str, Any] | None:
-        """The record of a result that was made of this image in this way, None if there is none."""
+        """Record of an existing result of this image and these settings; None if there is none."""
         try:
             digest = hashlib.sha256(image.read_bytes()).hexdigest()
         except OSError as error:
             raise ImageError(f"{image}: cannot be read ({error.strerror}); check the path") from error
-        record = finished_record(paths, {"input_sha256": digest, **self._way})
+        record = finished_record(paths, {"input_sha256": digest, **self._result_settings})
         if record is None or (self.picture and paths.picture.name not in record["files"]):
             return None
         made_by, served = record.get("version"), self._served_version
         return None if made_by and served and made_by != served else record
 
     @property
-    def _way(self) -> dict[str, Any]:
-        """What a result depends on besides the image, as far as it is known before the answer."""
+    def _result_settings(self) -> dict[str, Any]:
+        """Settings on which a result depends besides the image, as far as they are known before the answer."""
         return {"output": self.kind, "model": self.model.name, "label": self.model.label or None}
 
     @cached_property
     def _served_version(self) -> int | None:
-        """The version of the model that answers now; None if the server does not say."""
+        """Version of the model that answers now; None if the server does not state it."""
         try:
             versions = self._transport.status(min(self.timeout, CONNECT_SECONDS))
         except ClientError:
@@ -302,7 +305,7 @@ class Client:
             raise
 
     def _predict(self, data: bytes, seconds: float, limit: int, request_id: str) -> Answer:
-        """One try."""
+        """Send one request."""
         attributes = {"scgm.model": self.model.name, "scgm.request_id": request_id}
         with request_span("scgm segment", attributes) as headers:
             headers["x-request-id"] = request_id
@@ -321,7 +324,7 @@ class Client:
     ) -> Result:
         record = {
             "server": self.access.url,
-            **self._way,
+            **self._result_settings,
             "version": answer.version,
             "signature": self.model.signature,
             "request_id": request_id,
@@ -331,7 +334,7 @@ class Client:
         }
         if self.picture and not answer.findings:
             raise SettingsError(
-                "the server's model does not tell what a picture needs; export it again, or give --no-picture"
+                "the server's answers lack data for the picture; export the model again, or use --no-picture"
             )
         with_picture = can_draw() if self.picture is None else self.picture
         return Result(image, paths, grid, self.kind, answer, record, with_picture)
@@ -364,7 +367,7 @@ class Client:
             if self._was_reached:
                 raise
             raise ServerUnreachable(
-                f"{self.access.url}: {error}; start the server, check --server, or wait for it with --wait 60"
+                f"{self.access.url}: {error}; start the server, check --server, or wait for the server with --wait 60"
             ) from error
 
     def _is_over(self, state: RetryCallState) -> bool:

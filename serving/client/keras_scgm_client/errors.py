@@ -1,31 +1,31 @@
-"""What can go wrong, by who has to do something about it."""
+"""Errors of the client, by who has to act: the user, or the operator of the server."""
 
 
 class ClientError(Exception):
-    """Base of all errors of this package; the message is one line and says what to do.
+    """Base of all errors of this package; the message is one line and names the remedy.
 
     Attributes:
-        request_id: of the request that it is about, None if nothing was sent.
+        request_id: Identifier of the failed request; None if nothing was sent.
     """
 
     request_id: str | None = None
 
 
 class ImageError(ClientError):
-    """The image cannot be segmented, or its result cannot be written; trying again changes nothing."""
+    """The image cannot be segmented, or its result cannot be written; a retry would give the same error."""
 
 
 class ServerError(ClientError):
-    """The server, its address or the access to it is not as it should be."""
+    """The server failed, cannot be reached, or denies access."""
 
 
 class SettingsError(ServerError):
-    """Address, model, label, token or certificate is wrong, and so for every image."""
+    """Address, model, label, token or certificate is wrong, which concerns every image."""
 
 
 class ServerUnavailable(ServerError):
-    """The server is away, busy or slow; the client tries again until its deadline."""
+    """The server is unavailable, busy or slow; the client retries until its deadline."""
 
 
 class ServerUnreachable(ServerUnavailable):
-    """There is no connection; nothing was sent."""
+    """No connection could be made; nothing was sent."""

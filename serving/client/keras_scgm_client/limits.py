@@ -1,16 +1,16 @@
-"""How large an image may be: the numbers of `keras_scgm.limits`, by which the served models refuse."""
+"""Size limits of images, equal to those of `keras_scgm.limits`, which the served models enforce."""
 
 MAX_SLICE_VOXELS = 2**24
-"""Of an axial slice."""
+"""Voxels of an axial slice."""
 
 MAX_FIELD_MM2 = 600.0 * 600.0
-"""Field of view of an axial slice."""
+"""Field of view of an axial slice, mm2."""
 
 MAX_UNPACKED_BYTES = 2**30
-"""Of a file."""
+"""Size of an uncompressed file, bytes."""
 
 FREE_UNPACKED_BYTES, UNPACKED_RATIO = 2**23, 8
-"""A file may unpack to so many bytes, and to so many times its own size besides."""
+"""An uncompressed file may have the first number of bytes plus the second number times the size of the file as sent."""
 
 FREE_SLICES, BYTES_PER_SLICE = 16, 3 * 2**12
-"""A file may have so many axial slices, and one more for so many bytes of its own."""
+"""A file may have the first number of axial slices plus one for each of the second number of bytes as sent."""

@@ -1,4 +1,4 @@
-"""What the command says: lines for people, or JSON for a log collector."""
+"""Messages of the command: lines of text, or JSON for a log collector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class _TextHandler(logging.Handler):
-    """Results on standard output; what is wrong on standard error, with its kind in front."""
+    """Writes results to standard output, warnings and errors with their level to standard error."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno <= logging.INFO:
@@ -40,10 +40,10 @@ class _TextHandler(logging.Handler):
 
 
 def configure(form: str) -> None:
-    """Send the package's log to the screen.
+    """Write the package's log to standard output and standard error.
 
     Args:
-        form: "text" or "json"; JSON goes to standard error.
+        form: "text" or "json"; JSON is written to standard error.
     """
     handler: logging.Handler = _TextHandler()
     if form == "json":

@@ -1,7 +1,7 @@
-"""The messages of TensorFlow Serving's predict call, described field by field.
+"""Protobuf messages of TensorFlow Serving's predict and status calls, defined field by field.
 
-The official classes come with TensorFlow. These are the same on the wire, as far as this client uses them, and
-live in a pool of their own, so that both can be in one process.
+The official classes need TensorFlow. These have the same wire format, as far as this client uses them, in a
+descriptor pool of their own, so that both can exist in one process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DT_STRING = 7
 
 
 class _Numbers(NamedTuple):
-    """Where a tensor keeps its numbers: field of the message, and `struct` code of its `tensor_content`."""
+    """Field of a tensor that holds its numbers, and `struct` code of its `tensor_content`."""
 
     field: str
     code: str
@@ -55,7 +55,7 @@ _NUMBERED = {
         "bool_val": (11, -_Field.TYPE_BOOL),
     },
     "NamedTensor": {"key": (1, _Field.TYPE_STRING), "value": (2, "Tensor")},
-    # A map is on the wire what a repeated message of key and value is.
+    # A map has the wire format of a repeated message of key and value.
     "PredictRequest": {"model_spec": (1, "ModelSpec"), "inputs": (2, "NamedTensor*")},
     "PredictResponse": {"outputs": (1, "NamedTensor*"), "model_spec": (2, "ModelSpec")},
     "GetModelStatusRequest": {"model_spec": (1, "ModelSpec")},
@@ -67,7 +67,7 @@ _NUMBERED = {
     },
     "GetModelStatusResponse": {"model_version_status": (1, "VersionStatus*")},
 }
-"""Message -> field -> number and type; a star or a minus stands for repeated."""
+"""Message -> field -> number and type; a star or a minus marks a repeated field."""
 
 STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOADING", 50: "END"}
 

@@ -15,13 +15,13 @@ BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
 class Metrics:
-    """Counters of requests and verdicts.
+    """Counters of requests and verdicts, and request durations.
 
     Args:
-        registry: of prometheus_client; a new one if None.
+        registry: Registry of prometheus_client; a new one if None.
 
     Raises:
-        SettingsError: prometheus_client is not installed.
+        SettingsError: Prometheus_client is not installed.
     """
 
     def __init__(self, registry: Any = None) -> None:
@@ -50,7 +50,7 @@ class Metrics:
 
     @contextmanager
     def request(self) -> Iterator[None]:
-        """Counts and times a request."""
+        """Count and time a request."""
         started = monotonic()
         outcome = "error"
         try:
@@ -71,10 +71,10 @@ class Metrics:
         self._verdicts.labels(verdict).inc()
 
     def write(self, path: Path) -> None:
-        """Write a file for the textfile collector of Prometheus' node exporter, which replaces what was there.
+        """Write a file for the textfile collector of Prometheus' node exporter; an existing file is replaced.
 
         Raises:
-            ClientError: it cannot be written.
+            ClientError: The file cannot be written.
         """
         from prometheus_client import write_to_textfile
 

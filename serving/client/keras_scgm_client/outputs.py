@@ -1,4 +1,4 @@
-"""The files of a result, under the same names as those of `keras-scgm segment`."""
+"""Names and files of a result, as `keras-scgm segment` writes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,13 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keras_scgm_client.answer import SliceRow
 from keras_scgm_client.errors import ImageError
-from keras_scgm_client.transport import SliceRow
+from keras_scgm_client.images import stem
 
 SUFFIX = "_gmseg"
-LABEL_NAME = re.compile(
-    r"(?:^|[_.])[a-z]*seg(?:m|mentation)?(?![a-z])|mask(?!ed)|label(?!l?ed)|_uncertainty$", re.IGNORECASE
-)
 AREA_COLUMNS = (
     "slice",
     "position_mm",
@@ -37,15 +34,14 @@ AREA_COLUMNS = (
     "area_sd_mm2",
     "uncertainty",
 )
-_NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Names of the files of one result.
+    """Paths of the files of one result.
 
     Args:
-        mask: the mask, or the probabilities; the others share its stem.
+        mask: Path of the mask or the probabilities; the other names begin with its stem.
     """
 
     mask: Path
@@ -72,38 +68,16 @@ class OutputPaths:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """What stands under these names, also of a result that `keras-scgm segment` made."""
+        """All files of a result, including those that only `keras-scgm segment` writes."""
         uncertainty = self._sibling("_uncertainty.nii.gz")
         return self.mask, self.areas, self.picture, uncertainty, self.record
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether a name ends in .nii or .nii.gz, in lower or upper case."""
-    return _NIFTI_ENDING.search(path.name) is not None
-
-
-def stem(path: Path) -> str:
-    """File name without .nii or .nii.gz, in lower or upper case."""
-    return _NIFTI_ENDING.sub("", path.name)
-
-
-def find_images(folder: Path) -> list[Path]:
-    """The images of a folder and of those below it, as `keras-scgm segment` finds them.
-
-    Hidden files and folders (`.git`), `derivatives`, results and files named like labels are left out.
-    """
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "derivatives"]
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if is_nifti(path) and not LABEL_NAME.search(stem(path)))
-
-
 def check_writable(folder: Path) -> None:
-    """Make the folder, and find out before the work whether it takes files.
+    """Create a folder, and check that files can be written there.
 
     Raises:
-        ImageError: it does not.
+        ImageError: The folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +88,7 @@ def check_writable(folder: Path) -> None:
 
 
 def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record that stands there, None unless it agrees with `like` and its files are all there."""
+    """Existing record; None unless it has the entries of `like` and all its files exist."""
     try:
         record: dict[str, Any] = json.loads(paths.record.read_text(encoding="utf-8"))
         files = [paths.mask.with_name(name) for name in record["files"]]
@@ -134,14 +108,14 @@ def write_outputs(
     """Write all files of a result, or none.
 
     Args:
-        paths: where to; the files of an earlier result are replaced, or removed where this one has no such file.
-        image: gzipped NIfTI file.
-        rows: one for each axial slice; without any there is no table.
-        record: how the result was made.
-        draw: makes the picture, under the path that it is given.
+        paths: Paths of the files. All files of an earlier result are replaced or removed.
+        image: Mask or probabilities as a gzipped NIfTI file.
+        rows: Measurements of each axial slice; no table is written if empty.
+        record: Record of how the result was made.
+        draw: Function that draws the picture to a path.
 
     Raises:
-        ImageError: a file cannot be written or replaced; the folder holds what it held before.
+        ImageError: A file cannot be written or replaced; the folder is left as it was.
     """
     try:
         with _staged(paths) as staging:
@@ -159,7 +133,7 @@ def write_outputs(
 
 
 def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
-    """CSV table, one row per axial slice, with the columns of `keras-scgm segment`; unknown cells are empty."""
+    """Write a CSV table with the columns of `keras-scgm segment`, one row per axial slice; unknown cells are empty."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(AREA_COLUMNS)
@@ -190,7 +164,7 @@ def _known(value: float, form: str) -> str:
 
 @contextmanager
 def _staged(paths: OutputPaths) -> Iterator[Path]:
-    """A hidden folder whose files take the places of an earlier result at the end: all of them, or none."""
+    """Create a hidden folder whose files replace those of an earlier result at the end: all of them, or none."""
     folder = paths.mask.parent
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".scgm_", dir=folder, ignore_cleanup_errors=True) as temporary:
@@ -198,7 +172,7 @@ def _staged(paths: OutputPaths) -> Iterator[Path]:
         new.mkdir()
         former.mkdir()
         yield new
-        # The record goes first and comes last, so that none describes other files than those beside it.
+        # The record is removed first and added last, so that a record never describes other files than those beside it.
         names = sorted((path.name for path in paths.all), key=lambda name: (name.endswith(".json"), name))
         moves = [(folder / name, former / name) for name in reversed(names)]
         moves += [(new / name, folder / name) for name in names]

@@ -1,4 +1,4 @@
-"""The picture to check a result by, as `keras-scgm segment` draws it; needs the extra `picture`."""
+"""Draws the quality control picture of `keras-scgm segment`; needs the extra `picture`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from keras_scgm_client.answer import Answer, Findings
 from keras_scgm_client.errors import ImageError
-from keras_scgm_client.transport import Answer, Findings
 
 
 @dataclass(frozen=True)
 class _Served:
-    """An answer as `keras_scgm.picture.save_mosaic` takes a result."""
+    """Answer with the attributes that `keras_scgm.picture.save_mosaic` expects of a result."""
 
     volume: Any
     mask_voxels: Any
@@ -34,17 +34,17 @@ def can_draw() -> bool:
 def save_picture(
     image: Path, answer: Answer, findings: Findings, record: Mapping[str, Any], path: Path
 ) -> None:
-    """Draw the slices of an image with the mask that the server gave.
+    """Draw the slices of an image with the mask of the server.
 
     Args:
-        image: the file that was sent.
-        answer: what the server made of it, with a mask.
-        findings: of the answer.
-        record: of the result.
+        image: File that was sent.
+        answer: Answer of the server, with a mask.
+        findings: Findings of the answer.
+        record: Record of the result.
         path: PNG file to write.
 
     Raises:
-        ImageError: the image cannot be read.
+        ImageError: The image cannot be read.
     """
     # These need NumPy, nibabel, SciPy and Pillow, but import neither Keras nor TensorFlow.
     from keras_scgm.errors import InputError

@@ -1,4 +1,4 @@
-"""The REST interface of TensorFlow Serving."""
+"""Transport over the REST interface of TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import urllib3
 
+from keras_scgm_client.answer import FILE_OF, Answer, answer_from
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -22,27 +23,24 @@ from keras_scgm_client.errors import (
 )
 from keras_scgm_client.transport import (
     CONNECT_SECONDS,
-    FILE_OF,
     INPUT,
     REQUEST_SLACK_BYTES,
     Access,
-    Answer,
     Model,
     VersionStatus,
-    answer_from,
     refused,
 )
 
 _CHUNK_BYTES = 2**20
-_WORTH_ANOTHER_TRY = (408, 425, 429, 502, 503, 504)
+_RETRY_STATUS = (408, 425, 429, 502, 503, 504)
 
 
 class RestTransport:
-    """Keeps its connections open between requests; may be used by several threads.
+    """REST transport; connections stay open between requests.
 
     Args:
-        access: the server.
-        model: the model.
+        access: Address of the server and credentials.
+        model: Model that answers.
     """
 
     def __init__(self, access: Access, model: Model) -> None:
@@ -65,7 +63,7 @@ class RestTransport:
     def predict(
         self, nifti: bytes, seconds: float, max_answer_bytes: int, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        # By hand, because the encoder would make two more copies of a long string.
+        # Assembled without the JSON encoder, which would make two more copies of a long string.
         start = f'{{"signature_name": "{self._model.signature}", "inputs": {{"{INPUT}": [{{"b64": "'
         body = b"".join((start.encode(), base64.b64encode(nifti), b'"}]}}'))
         limit = max_answer_bytes * 4 // 3 + REQUEST_SLACK_BYTES
@@ -73,7 +71,7 @@ class RestTransport:
         try:
             outputs = reply["outputs"]
             if isinstance(outputs, list):
-                # The server leaves out the name of an only output.
+                # The server omits the name of a single output.
                 outputs = {FILE_OF[self._model.signature]: outputs}
             first = {name: _first(value) for name, value in outputs.items()}
         except (KeyError, IndexError, AttributeError, TypeError, binascii.Error) as error:
@@ -151,7 +149,7 @@ class RestTransport:
 
 
 def _first(value: Any) -> Any:
-    """Of a batch of one image: a decoded file, a list of numbers, or a list of texts."""
+    """Value of the only image of a batch: a decoded file, a list of numbers, or a list of texts."""
     first = value[0]
     if isinstance(first, dict):
         return base64.b64decode(first["b64"], validate=True)
@@ -164,8 +162,8 @@ def _error(status: int, content: bytes, location: str | None) -> ClientError:
     except (ValueError, KeyError, TypeError):
         message = ""
     said = f": {message.splitlines()[0]}" if message else ""
-    if status in _WORTH_ANOTHER_TRY:
-        return ServerUnavailable(f"the server is busy or away (HTTP {status}){said}")
+    if status in _RETRY_STATUS:
+        return ServerUnavailable(f"the server is busy or unavailable (HTTP {status}){said}")
     if status == 400 and message:
         return refused(message)
     if status in (401, 403):
@@ -178,7 +176,7 @@ def _error(status: int, content: bytes, location: str | None) -> ClientError:
         return ImageError("the image is larger than the server accepts (HTTP 413); crop or compress it")
     if location:
         return SettingsError(f"the server has moved to {location}; give that address")
-    return ServerError(f"the server failed (HTTP {status}){said}; its log tells more")
+    return ServerError(f"the server failed (HTTP {status}){said}; see its log")
 
 
 def _reason(error: BaseException) -> str:

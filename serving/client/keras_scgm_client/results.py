@@ -1,4 +1,4 @@
-"""From an answer of the server to the files of a result, the same as `keras-scgm segment` writes."""
+"""Checks an answer of the server and writes it as the files that `keras-scgm segment` writes."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from keras_scgm_client.answer import VERDICTS, Answer, Findings, Kind, check_answer
 from keras_scgm_client.errors import ServerError
-from keras_scgm_client.nifti import Grid, Kind, check_answer
+from keras_scgm_client.grid import Grid
 from keras_scgm_client.outputs import OutputPaths, write_outputs
 from keras_scgm_client.picture import save_picture
-from keras_scgm_client.transport import VERDICTS, Answer, Findings
 
 GZIP_LEVEL = 6
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished image, not yet written.
+    """Result of one image, before it is written.
 
     Args:
-        image: the input.
-        paths: of its results.
-        grid: of the input.
-        kind: what the main file holds.
-        answer: what the server gave.
-        record: what the client knows of how it was made.
-        with_picture: whether a picture is drawn; the server's findings are needed for it.
+        image: Input file.
+        paths: Paths of the result's files.
+        grid: Geometry of the input.
+        kind: Content of the main file.
+        answer: Answer of the server.
+        record: Entries of the record that the client adds.
+        with_picture: Whether to draw a picture, which needs the findings of the server.
     """
 
     image: Path
@@ -43,14 +43,14 @@ class Result:
 
     @property
     def verdict(self) -> str | None:
-        """ "pass", "review" or "fail"; None if the server does not tell."""
+        """ "pass", "review" or "fail"; None if the server gives none."""
         return self.answer.findings.verdict if self.answer.findings else None
 
     def check(self) -> None:
-        """Whether the answer is one to the image that was sent.
+        """Check that the answer fits the image that was sent.
 
         Raises:
-            ServerError: it is not.
+            ServerError: The answer does not fit.
         """
         answer, grid = self.answer, self.grid
         if answer.mask is not None:
@@ -67,7 +67,7 @@ class Result:
         """Write every file of the result, or none.
 
         Raises:
-            ImageError: a file cannot be written.
+            ImageError: A file cannot be written.
         """
         record = self._record()
         draw = None
@@ -95,12 +95,7 @@ class Result:
                 "removed_away_from_cord_mm3": findings.removed_away_from_cord_mm3,
                 "quality": self._quality(findings),
             }
-        return {
-            **record,
-            "input": str(self.image),
-            **self.record,
-            "warnings": list(self.answer.warnings),
-        }
+        return {**record, "input": str(self.image), **self.record, "warnings": list(self.answer.warnings)}
 
     def _quality(self, findings: Findings) -> dict[str, Any]:
         of_verdict: dict[str, list[int]] = {verdict: [] for verdict in VERDICTS}

@@ -1,4 +1,4 @@
-"""The gRPC interface of TensorFlow Serving; needs the extra `grpc`."""
+"""Transport over the gRPC interface of TensorFlow Serving; needs the extra `grpc`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from keras_scgm_client import messages
+from keras_scgm_client.answer import Answer, answer_from
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -24,10 +25,8 @@ from keras_scgm_client.transport import (
     INPUT,
     REQUEST_SLACK_BYTES,
     Access,
-    Answer,
     Model,
     VersionStatus,
-    answer_from,
     refused,
 )
 
@@ -37,11 +36,11 @@ _DEFAULT_PORTS = {"grpc": 8500, "grpcs": 443}
 
 
 class GrpcTransport:
-    """One channel for all requests; may be used by several threads.
+    """gRPC transport; all requests use one channel.
 
     Args:
-        access: the server.
-        model: the model.
+        access: Address of the server and credentials.
+        model: Model that answers.
     """
 
     def __init__(self, access: Access, model: Model) -> None:
@@ -51,14 +50,14 @@ class GrpcTransport:
         options = [
             ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
             ("grpc.max_send_message_length", -1),
-            # Retries are the client's, with its own pauses: a channel that waits up to two minutes before it
-            # connects again would miss the server's return.
+            # The client retries with its own pauses; a channel would wait up to two minutes before it connects
+            # again.
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 2000),
-            # As long as one attempt to connect may take.
+            # Time limit of one attempt to connect.
             ("grpc.min_reconnect_backoff_ms", int(1000 * CONNECT_SECONDS)),
-            # A channel of its own: channels to one address share a connection otherwise.
+            # Otherwise all channels to one address share a connection.
             ("grpc.use_local_subchannel_pool", 1),
         ]
         if access.is_encrypted:
@@ -155,9 +154,9 @@ def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
         code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details
     ):
         return ImageError(
-            f"the image or its result is larger than the way to the server allows: {first_line}"
+            f"the image or its result is larger than the server or the proxy accepts: {first_line}"
         )
-    # A connection that is not made in time ends with a "tcp handshaker shutdown", which is no matter of TLS.
+    # "tcp handshaker shutdown" means that connecting took too long; it does not concern TLS.
     if code is grpc.StatusCode.UNAVAILABLE and re.search(
         "certificate|ssl|handshake(?!r)", details, re.IGNORECASE
     ):
@@ -172,11 +171,11 @@ def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
         grpc.StatusCode.ABORTED,
         grpc.StatusCode.CANCELLED,
     ):
-        return ServerUnavailable(f"the server is busy or away ({code.name}): {first_line}")
+        return ServerUnavailable(f"the server is busy or unavailable ({code.name}): {first_line}")
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return SettingsError(f"the server denies access ({code.name}); check the token or the certificate")
     if code is grpc.StatusCode.NOT_FOUND:
         return SettingsError(f"the server has no such model: {first_line}; check --model and --label")
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return SettingsError("this is no TensorFlow Serving gRPC port; check --server")
-    return ServerError(f"the server failed ({code.name}): {first_line}; its log tells more")
+    return ServerError(f"the server failed ({code.name}): {first_line}; see its log")

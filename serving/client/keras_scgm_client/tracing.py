@@ -1,4 +1,4 @@
-"""A hook for OpenTelemetry: a span around each request, if its API is installed (extra `tracing`)."""
+"""OpenTelemetry spans of requests, if its API is installed (extra `tracing`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ else:
 
 @contextmanager
 def request_span(name: str, attributes: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """A span of the program's tracer, and the headers by which the server's spans join it (W3C `traceparent`)."""
+    """Open a span of the program's tracer, and yield headers that link the server's spans to it (W3C `traceparent`)."""
     headers: dict[str, str] = {}
     if not _INSTALLED:
         yield headers

@@ -1,1 +1,1 @@
-"""A DICOM gateway: T2*-weighted series in, segmentations and pictures out, through the same server."""
+"""DICOM gateway: receives T2*-weighted series, has them segmented by the server and sends the results."""

@@ -1,4 +1,4 @@
-"""`scgm-client dicom-gateway`."""
+"""`scgm-client dicom-gateway`: starts the DICOM gateway."""
 
 from __future__ import annotations
 
@@ -17,30 +17,28 @@ def add_parser(commands: Any, parents: list[argparse.ArgumentParser], connect: C
     """Add the command.
 
     Args:
-        commands: subparsers of the program.
-        parents: with the options of the server.
-        connect: makes the client from the options and further settings.
+        commands: Subparsers of the program.
+        parents: Parsers of the server's options.
+        connect: Function that creates the client from the options and further settings.
     """
     parser = commands.add_parser(
-        "dicom-gateway", parents=parents, help="T2*-weighted series in, DICOM-SEG out"
+        "dicom-gateway", parents=parents, help="receive T2*-weighted series, send DICOM segmentations"
     )
     parser.add_argument(
-        "--store", type=Path, required=True, metavar="DIR", help="folder for all that it holds"
+        "--store", type=Path, required=True, metavar="DIR", help="folder of all series and results"
     )
-    parser.add_argument(
-        "--send-to", required=True, metavar="AET@HOST:PORT", help="where the results are sent"
-    )
+    parser.add_argument("--send-to", required=True, metavar="AET@HOST:PORT", help="receiver of the results")
     parser.add_argument("--ae-title", default="SCGM", metavar="AET", help="own title (default %(default)s)")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all (default %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=11112, help="0 takes a free one (default %(default)s)")
+    parser.add_argument("--port", type=int, default=11112, help="0 selects a free port (default %(default)s)")
     parser.add_argument(
         "--calling",
         action="append",
         default=[],
         metavar="AET",
-        help="who may send; several times; else anyone",
+        help="AE title that may send images; repeatable (default: any)",
     )
     parser.add_argument(
         "--match",
@@ -52,33 +50,33 @@ def add_parser(commands: Any, parents: list[argparse.ArgumentParser], connect: C
         type=float,
         default=30.0,
         metavar="S",
-        help="a series is complete if no image came for so long (default %(default)g s)",
+        help="time without a new image after which a series is complete (default %(default)g s)",
     )
     parser.add_argument(
         "--deadline",
         type=float,
         default=float("inf"),
         metavar="S",
-        help="a series that is not sent so long after its last image fails (default: never)",
+        help="time after the last image in which the results must be sent, otherwise the series fails (default: none)",
     )
     parser.add_argument(
         "--keep-days",
         type=float,
         default=30.0,
-        help="then series that were sent are deleted (default %(default)g)",
+        help="days after which series that were sent are deleted (default %(default)g)",
     )
     parser.add_argument(
         "--max-gb",
         type=float,
         default=50.0,
-        help="more is not held; images are then refused (default %(default)g)",
+        help="size of the store above which images are refused (default %(default)g)",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="begin with the series that failed")
-    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="for Prometheus")
+    parser.add_argument("--retry-failed", action="store_true", help="process failed series again")
+    parser.add_argument("--metrics-port", type=int, metavar="PORT", help="port of the Prometheus metrics")
     for name, text in (
-        ("cert", "certificate for DICOM over TLS, to senders and receiver"),
-        ("key", "its key"),
-        ("ca", "authority of the certificates that they must show"),
+        ("cert", "certificate of the gateway for DICOM over TLS"),
+        ("key", "key of the certificate"),
+        ("ca", "authority of the certificates of senders and receiver"),
     ):
         parser.add_argument(f"--dicom-{name}", type=Path, metavar="FILE", help=text)
     parser.set_defaults(run=lambda options: _run(options, connect))

@@ -1,4 +1,4 @@
-"""The gateway: receives series, has them segmented and sends the results, until it is stopped."""
+"""Runs the gateway: receives series, has them segmented and sends the results, until it is stopped."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 
 from keras_scgm_client import logs
 from keras_scgm_client.client import Client
+from keras_scgm_client.dicom.objects import SegmentedSeries, make_results
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
-from keras_scgm_client.dicom.results import Finding, make_results
 from keras_scgm_client.dicom.series import Series, SeriesError, read_series, write_nifti
 from keras_scgm_client.dicom.spool import Spool, State
 from keras_scgm_client.errors import ClientError, ImageError
@@ -39,7 +39,7 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 STOP_SECONDS = 5.0
 
 _ORIGIN = ("program", "runtime", "weights", "settings", "threshold", "slices", "precision")
-"""Entries of a record on which a result depends besides its image."""
+"""Entries of a record on which a result depends, besides its image."""
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,20 @@ class GatewayConfig:
     """Settings of a gateway.
 
     Args:
-        store: folder for all that it holds.
-        peer: where results are sent.
-        title: AE title.
-        host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        calling: AE titles that may send; any if empty.
-        match: pattern that takes the place of the rule for sequence and echo time.
-        settle_seconds: a series is complete if no image came for so long.
-        deadline_seconds: from the last image to the results' arrival, after which a series fails.
-        keep_days: how long a series that was sent stays on the disk.
-        max_bytes: of all files together.
-        metrics_port: for Prometheus, on the same address; none if None.
-        tls: for both associations; unencrypted if None.
-        retry_failed: begin with what failed before.
+        store: Folder of all series and results.
+        peer: Receiver of the results.
+        title: AE title of the gateway.
+        host: Address to listen on.
+        port: Port to listen on; 0 selects a free port.
+        calling: AE titles that may send images; any if empty.
+        match: Pattern of names that replaces the rule for sequence and echo time.
+        settle_seconds: Time without a new image after which a series is complete, s.
+        deadline_seconds: Time from the last image to the arrival of the results after which a series fails, s.
+        keep_days: Days for which a series stays on disk after it was sent.
+        max_bytes: Total size of all files above which images are refused, bytes.
+        metrics_port: Port of the Prometheus metrics on the same address; none if None.
+        tls: Files for encrypted associations to senders and receiver; unencrypted if None.
+        retry_failed: Whether to process failed series again.
     """
 
     store: Path
@@ -81,7 +81,7 @@ class GatewayConfig:
 
 @dataclass
 class _Pauses:
-    """Growing pauses between the tries of each series."""
+    """Increasing pauses between the retries of each series."""
 
     _tries: dict[str, tuple[int, float]] = field(default_factory=dict)
 
@@ -101,10 +101,7 @@ class _Pauses:
 class _Metrics:
     def __init__(self, spool: Spool, registry: CollectorRegistry) -> None:
         self.series = Counter(
-            "scgm_gateway_series",
-            "Series that were sent, ignored or failed",
-            ["outcome"],
-            registry=registry,
+            "scgm_gateway_series", "Series that were sent, ignored or failed", ["outcome"], registry=registry
         )
         self.verdicts = Counter(
             "scgm_gateway_verdicts", "Verdicts of segmented series", ["verdict"], registry=registry
@@ -120,7 +117,7 @@ class _Metrics:
 
 
 def log(event: str, series: str = "", level: int = logging.INFO, /, **fields: Any) -> None:
-    """Say what happens, without patient data: a series is named by its keyed hash."""
+    """Log an event without patient data; a series is named by its keyed hash."""
     details = ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None)
     message = ": ".join(part for part in (series, event, details) if part)
     logs.say(level, message, event=event, series=series or None, **fields)
@@ -130,12 +127,12 @@ class Gateway:
     """A listener, a thread that segments and a thread that sends.
 
     Args:
-        config: settings.
-        client: of the server.
-        metrics: of the client.
+        config: Settings of the gateway.
+        client: Client of the server.
+        metrics: Metrics of the client, to whose registry those of the gateway are added.
 
     Raises:
-        ClientError: the folder or a TLS file cannot be used.
+        ClientError: The folder or a TLS file cannot be used.
     """
 
     def __init__(self, config: GatewayConfig, client: Client, metrics: Metrics) -> None:
@@ -153,18 +150,18 @@ class Gateway:
         self._threads: list[threading.Thread] = []
 
     def start(self) -> int:
-        """Begin to work.
+        """Start the listener and the threads.
 
         Returns:
-            The port of the listener.
+            Port of the listener.
 
         Raises:
-            ClientError: an address cannot be used.
+            ClientError: An address cannot be used.
         """
         config = self.config
         if config.retry_failed:
             for name in self._spool.retry_failed():
-                log("tried again", name)
+                log("retried", name)
         port = self._listener.start(config.host, config.port)
         if config.metrics_port is not None:
             try:
@@ -181,7 +178,7 @@ class Gateway:
         return port
 
     def stop(self) -> None:
-        """Take no more images, and end after the step at hand or `STOP_SECONDS`."""
+        """Stop receiving images, and wait up to `STOP_SECONDS` for the current step."""
         self._stop.set()
         self._listener.stop()
         ends = time.monotonic() + STOP_SECONDS
@@ -214,7 +211,7 @@ class Gateway:
     def _step(
         self, name: str, images: Sequence[Path], source: State, target: State, work: Callable[[], None]
     ) -> None:
-        """Do something for a series and change its state, or plan another try."""
+        """Run one step of a series and change its state, or schedule a retry."""
         if self._stop.is_set() or not self._pauses.are_over(name):
             return
         try:
@@ -236,7 +233,7 @@ class Gateway:
                 )
         except Exception as error:
             _log_unexpected(error, name)
-            reason = f"an unexpected {type(error).__name__}; the log has its place"
+            reason = f"an unexpected {type(error).__name__}; see the log for its position in the code"
             self._fail(name, images, source, error, reason)
         else:
             self._pauses.forget(name)
@@ -256,12 +253,12 @@ class Gateway:
         if self._spool.has_results(name, images):
             return
         series = read_series(images)
-        finding = self._ask(series, self._spool.path("incoming", name) / "work" / f"{name}.nii.gz")
-        self._spool.write_results(name, images, make_results(series, finding))
-        self._metrics.verdicts.labels(finding.verdict).inc()
-        log("segmented", name, verdict=finding.verdict, request_id=finding.request_id)
+        segmented = self._ask(series, self._spool.path("incoming", name) / "work" / f"{name}.nii.gz")
+        self._spool.write_results(name, images, make_results(series, segmented))
+        self._metrics.verdicts.labels(segmented.verdict).inc()
+        log("segmented", name, verdict=segmented.verdict, request_id=segmented.request_id)
 
-    def _ask(self, series: Series, image: Path) -> Finding:
+    def _ask(self, series: Series, image: Path) -> SegmentedSeries:
         shutil.rmtree(image.parent, ignore_errors=True)
         image.parent.mkdir()
         write_nifti(series, image)
@@ -270,7 +267,7 @@ class Gateway:
         record = json.loads(paths.record.read_text())
         quality = record["quality"]
         weights = " + ".join(entry["name"] for entry in record["weights"])
-        return Finding(
+        return SegmentedSeries(
             mask=np.asarray(nib.Nifti1Image.from_filename(paths.mask).dataobj),
             picture=paths.picture.read_bytes(),
             verdict=quality["verdict"],
@@ -298,7 +295,7 @@ def _request_id(error: BaseException) -> str | None:
 
 
 def _log_unexpected(error: BaseException, series: str = "") -> None:
-    # The text of an error may hold values of a header, its place does not.
+    # The text of an error may contain patient data from a header; its traceback positions do not.
     places = traceback.extract_tb(error.__traceback__)
     log(
         "unexpected error",
@@ -310,10 +307,10 @@ def _log_unexpected(error: BaseException, series: str = "") -> None:
 
 
 def run(config: GatewayConfig, client: Client, metrics: Metrics) -> int:
-    """Work until SIGTERM or SIGINT.
+    """Run a gateway until SIGTERM or SIGINT.
 
     Raises:
-        ClientError: the folder or an address cannot be used.
+        ClientError: The folder or an address cannot be used.
     """
     _keep_quiet()
     gateway = Gateway(config, client, metrics)
@@ -322,12 +319,12 @@ def run(config: GatewayConfig, client: Client, metrics: Metrics) -> int:
         threading.Event().wait()
     gateway.stop()
     sys.stderr.flush()
-    # A thread that waits for the server or the receiver must not hold up the end; the disk is consistent.
+    # Threads that wait for the server or the receiver must not delay the exit; the files on disk are consistent.
     os._exit(0)
 
 
 def _keep_quiet() -> None:
-    """Files for this user alone, and no words of the DICOM packages, which quote headers."""
+    """Restrict files to this user, and silence the DICOM packages, whose messages quote headers."""
     os.umask(0o077)
     warnings.simplefilter("ignore")
     for package in ("pynetdicom", "pydicom", "highdicom"):

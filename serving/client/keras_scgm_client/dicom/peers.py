@@ -1,4 +1,4 @@
-"""The network side of the gateway: images come in and results go out over DICOM associations."""
+"""DICOM associations of the gateway: receives images and sends results."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _AE_TITLE = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?")
 
 
 class PeerUnavailable(Exception):
-    """The receiver is away or full; worth another try."""
+    """The receiver is unavailable or full; a retry may succeed."""
 
 
 class PeerRefuses(Exception):
-    """The receiver does not take the result; trying again changes nothing."""
+    """The receiver refuses the result; a retry would fail too."""
 
 
 class Log(Protocol):
@@ -56,12 +56,12 @@ class Log(Protocol):
 
 @dataclass(frozen=True)
 class Peer:
-    """Where results are sent.
+    """Receiver of the results.
 
     Args:
-        title: its AE title.
-        host: name or address.
-        port: its DICOM port.
+        title: AE title of the receiver.
+        host: Host name or address.
+        port: DICOM port.
     """
 
     title: str
@@ -70,10 +70,10 @@ class Peer:
 
     @classmethod
     def parse(cls, text: str) -> Peer:
-        """`AET@HOST:PORT`.
+        """Parse `AET@HOST:PORT`.
 
         Raises:
-            ValueError: another form.
+            ValueError: The text has another form.
         """
         title, _, address = text.partition("@")
         host, _, port = address.rpartition(":")
@@ -84,12 +84,12 @@ class Peer:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files for DICOM over TLS, in which both sides show a certificate.
+    """Files for DICOM over TLS, where both sides present a certificate.
 
     Args:
-        certificate: of the gateway.
-        key: of the certificate.
-        ca: the authority that the other side's certificate must be of.
+        certificate: File of the gateway's certificate.
+        key: File of the certificate's key.
+        ca: File of the authority that signs the other side's certificate.
     """
 
     certificate: Path
@@ -97,15 +97,15 @@ class Tls:
     ca: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """Settings for connections from senders.
+        """TLS context for connections from senders.
 
         Raises:
-            ClientError: a file cannot be used.
+            ClientError: A file cannot be used.
         """
         return self._with_files(_ServerContext(ssl.PROTOCOL_TLS_SERVER))
 
     def client_context(self) -> ssl.SSLContext:
-        """Settings for connections to the receiver; same errors."""
+        """TLS context for connections to the receiver; raises the same errors."""
         return self._with_files(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
     def _with_files(self, context: ssl.SSLContext) -> ssl.SSLContext:
@@ -119,7 +119,7 @@ class Tls:
 
 
 class _ServerContext(ssl.SSLContext):
-    """Ends handshakes that take long, because pynetdicom takes up one connection at a time."""
+    """Limits the duration of handshakes, because pynetdicom accepts one connection at a time."""
 
     def wrap_socket(self, sock: socket.socket, *arguments: Any, **settings: Any) -> ssl.SSLSocket:
         sock.settimeout(HANDSHAKE_SECONDS)
@@ -129,29 +129,29 @@ class _ServerContext(ssl.SSLContext):
 
 
 def is_ae_title(text: str) -> bool:
-    """Whether DICOM allows an application entity title: 1 to 16 ASCII characters without backslash."""
+    """Whether a text is a valid AE title: 1 to 16 ASCII characters without backslash."""
     return _AE_TITLE.fullmatch(text) is not None
 
 
 def readable_syntaxes() -> list[str]:
-    """Transfer syntaxes that lose nothing and that the installed packages decode.
+    """Lossless transfer syntaxes that the installed packages decode.
 
-    Deflated headers are not among them, because a small one can unpack to any size.
+    Deflated files are excluded, because a small one can expand to any size.
     """
     compressed = [syntax for syntax in _LOSSLESS if get_decoder(syntax).is_available]
     return [str(syntax) for syntax in (*_PLAIN, *compressed)]
 
 
 class Listener:
-    """Takes images and acknowledges each when it is safe on the disk.
+    """Receives images, and acknowledges each after it was written to disk.
 
     Args:
-        spool: where they go.
-        title: AE title; called by another one, it refuses.
-        calling: AE titles that may send; any if empty.
-        match: see `why_ignored`.
-        log: what happens.
-        tls: unencrypted if None.
+        spool: Folder that stores the images.
+        title: AE title of the gateway; associations that call another title are refused.
+        calling: AE titles that may send images; any if empty.
+        match: Pattern of names, see `why_ignored`.
+        log: Function that logs events.
+        tls: TLS files; unencrypted if None.
     """
 
     def __init__(
@@ -177,13 +177,13 @@ class Listener:
             self._entity.add_supported_context(context.abstract_syntax or "", readable_syntaxes())
 
     def start(self, host: str, port: int) -> int:
-        """Listen, in threads of its own.
+        """Start to listen, in threads.
 
         Returns:
-            The port.
+            Port of the listener.
 
         Raises:
-            ClientError: the address cannot be used.
+            ClientError: The address cannot be used.
         """
         context = self._tls.server_context() if self._tls else None
         handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_RELEASED, self._released)]
@@ -199,11 +199,11 @@ class Listener:
         return int(server.server_address[1])
 
     def stop(self) -> None:
-        """Take no more associations, and end those that are open."""
+        """Refuse new associations, and end those that are open."""
         self._entity.shutdown()
 
     def receiving(self) -> set[str]:
-        """Series of which images came over associations that are still open."""
+        """Series with images from associations that are still open."""
         with self._lock:
             self._receiving = {link: names for link, names in self._receiving.items() if link.is_alive()}
             return set().union(*self._receiving.values())
@@ -218,13 +218,13 @@ class Listener:
         try:
             return self._keep(event.assoc, event.dataset, event.encoded_dataset)
         except SpoolFull:
-            self._log("refused", "", logging.WARNING, reason="the folder holds --max-gb")
+            self._log("refused", "", logging.WARNING, reason="the store has reached --max-gb")
             return OUT_OF_RESOURCES
         except OSError as error:
             self._log("refused", "", logging.WARNING, reason=f"{error.strerror}")
             return OUT_OF_RESOURCES
         except Exception as error:
-            # Texts of foreign errors may hold values of the header.
+            # Error messages of other packages may contain patient data from the header.
             self._log("refused", "", logging.WARNING, reason=f"not understood ({type(error).__name__})")
             return NOT_UNDERSTOOD
 
@@ -251,12 +251,12 @@ class Sender:
     """Sends results to a receiver.
 
     Args:
-        peer: the receiver.
+        peer: Receiver of the results.
         title: AE title of the gateway.
-        tls: unencrypted if None.
+        tls: TLS files; unencrypted if None.
 
     Raises:
-        ClientError: a TLS file cannot be used.
+        ClientError: A TLS file cannot be used.
     """
 
     def __init__(self, peer: Peer, title: str, tls: Tls | None) -> None:
@@ -271,11 +271,11 @@ class Sender:
 
         Args:
             files: DICOM files.
-            accepted: called with each that the receiver has.
+            accepted: Function that is called with each file that the receiver accepted.
 
         Raises:
-            PeerUnavailable: not all were sent.
-            PeerRefuses: a file is refused for good.
+            PeerUnavailable: Not all files were sent.
+            PeerRefuses: The receiver refuses a file permanently.
         """
         tls = (self._context, self._peer.host) if self._context else None
         link = self._entity.associate(
@@ -284,7 +284,7 @@ class Sender:
         if link.is_rejected:
             raise PeerUnavailable("the receiver rejects the association; check the AE titles")
         if link.rejected_contexts and not link.accepted_contexts:
-            raise PeerRefuses("the receiver takes neither segmentations nor secondary captures")
+            raise PeerRefuses("the receiver accepts neither segmentations nor secondary captures")
         if not link.is_established:
             raise PeerUnavailable("no association")
         try:
@@ -292,7 +292,7 @@ class Sender:
                 try:
                     status = link.send_c_store(file).get("Status")
                 except ValueError as error:
-                    raise PeerRefuses(f"the receiver takes no objects such as {file.stem}") from error
+                    raise PeerRefuses(f"the receiver does not accept objects such as {file.stem}") from error
                 except RuntimeError as error:
                     raise PeerUnavailable("the association was ended") from error
                 if status is None:

@@ -1,4 +1,4 @@
-"""A DICOM series: whether it is to be segmented, and its voxels as a NIfTI file."""
+"""Reads DICOM series: which are segmented, and their voxels as a NIfTI file."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ MR_CLASSES = (MRImageStorage, *MULTI_FRAME)
 SHORTEST_ECHO_MS = 4.0
 """Gradient echoes with shorter echo times are T1- or proton density-weighted."""
 MAX_VOXELS = 2**27
-"""Beyond, a series is not unpacked; usual ones have some 2**21."""
+"""Voxels of the largest series that is read; usual series have about 2**21."""
 ORIENTATION_TOLERANCE = 1e-3
-"""Of direction cosines, which scanners round differently from image to image."""
+"""Tolerance of direction cosines, which scanners round differently from image to image."""
 
 _OTHER_KINDS = {"LOCALIZER", "PROJECTION IMAGE", "P", "PHASE", "PHASE MAP", "MIP", "MPR"}
 _REQUIRED = (
@@ -53,11 +53,11 @@ class SeriesError(Exception):
 
 @dataclass(frozen=True)
 class Series:
-    """The images of a series and their volume.
+    """Images of a series and their volume.
 
     Args:
-        images: single-frame images, or one multi-frame image.
-        volume: voxels along columns, rows and slices, in DICOM's patient coordinates.
+        images: Single-frame images, or one multi-frame image.
+        volume: Voxels along columns, rows and slices, in DICOM's patient coordinates.
     """
 
     images: Sequence[Dataset]
@@ -65,12 +65,12 @@ class Series:
 
 
 def why_ignored(image: Dataset, match: re.Pattern[str] | None = None) -> str:
-    """Why an image does not belong to a T2*-weighted axial series; empty if it does.
+    """Reason why an image does not belong to a T2*-weighted axial series; empty if it does.
 
     Args:
-        image: header of any DICOM object.
-        match: pattern for protocol, series description or sequence name; takes the place of the rule for sequence
-            and echo time.
+        image: Header of any DICOM object.
+        match: Pattern for protocol, series description or sequence name; replaces the rule for sequence and echo
+            time.
     """
     if image.get("SOPClassUID") not in MR_CLASSES or image.get("Modality", "MR") != "MR":
         return "not an MR image"
@@ -101,7 +101,7 @@ def read_series(files: Sequence[Path]) -> Series:
     """Read all images of a series.
 
     Raises:
-        SeriesError: they are not one volume of evenly spaced slices.
+        SeriesError: The images are not one volume of evenly spaced slices.
     """
     images = [dcmread(file) for file in sorted(files)]
     _check(images)
@@ -118,7 +118,7 @@ def read_series(files: Sequence[Path]) -> Series:
                 images, apply_real_world_transform=False, orientation_tol=ORIENTATION_TOLERANCE
             )
     except Exception as error:
-        # The text of foreign errors may hold values of the header.
+        # Error messages of other packages may contain patient data from the header.
         raise SeriesError(
             f"its images are not one volume that can be read ({type(error).__name__})"
         ) from error
@@ -141,7 +141,7 @@ def write_nifti(series: Series, path: Path) -> None:
 
 
 def _check(images: Sequence[Dataset]) -> None:
-    """Tell the usual faults apart, which highdicom refuses with one text."""
+    """Name the usual faults, for which highdicom has a single message."""
     if not images:
         raise SeriesError("it has no images")
     is_multi_frame = images[0].SOPClassUID in MULTI_FRAME
@@ -149,12 +149,12 @@ def _check(images: Sequence[Dataset]) -> None:
         raise SeriesError(f"it has {len(images)} multi-frame images, which are not one volume")
     for keyword in (*_REQUIRED, *(() if is_multi_frame else _REQUIRED_OF_FRAMES)):
         if any(image.get(keyword) is None for image in images):
-            raise SeriesError(f"an image without {keyword}")
+            raise SeriesError(f"an image lacks {keyword}")
     if any(image.SamplesPerPixel != 1 for image in images):
-        raise SeriesError("colour images")
+        raise SeriesError("color images")
     n_voxels = sum(image.Rows * image.Columns * int(image.get("NumberOfFrames") or 1) for image in images)
     if n_voxels > MAX_VOXELS:
-        raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, which is no axial series of a cord")
+        raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, too many for an axial series of the cord")
     if is_multi_frame:
         return
     for keyword, plural in _COMMON.items():
@@ -166,10 +166,8 @@ def _check(images: Sequence[Dataset]) -> None:
     places = Counter(tuple(map(float, image.ImagePositionPatient)) for image in images)
     if max(places.values()) > 1:
         n_echoes = len({str(image.get("EchoTime")) for image in images})
-        kind = (
-            f"{n_echoes} echo times; combine them" if n_echoes > 1 else "repetitions, perhaps; average them"
-        )
-        raise SeriesError(f"several images at one position ({kind} before)")
+        kind = f"{n_echoes} echo times; combine them" if n_echoes > 1 else "perhaps repetitions; average them"
+        raise SeriesError(f"several images at one position ({kind} first)")
     normal = np.cross(directions[0][:3], directions[0][3:])
     steps = np.diff(np.sort(np.array(list(places)) @ normal))
     if len(steps) and np.ptp(steps) > 0.02 * steps.mean():
@@ -179,7 +177,7 @@ def _check(images: Sequence[Dataset]) -> None:
 
 
 def _values(image: Dataset, keyword: str) -> list[Any]:
-    """Values of an attribute, in a multi-frame image those of its first frame; empty if there are none."""
+    """Values of an attribute, in a multi-frame image those of the first frame; empty if none."""
     for place in _places(image):
         value = place.get(keyword)
         if value is not None and value != "":

@@ -1,15 +1,15 @@
-"""What the gateway holds, on disk only: one folder per series, and the folder above it is its state.
+"""Stores the series of the gateway on disk: one folder per series, whose parent folder is its state.
 
 | state | |
 |---|---|
-| `incoming` | images, until no more come; then being segmented |
-| `outgoing` | results to be sent |
-| `sent` | all results accepted by the receiver |
-| `failed` | `reason.txt` says why |
-| `ignored` | `reason.txt` alone; the images are not kept |
+| `incoming` | images are received, then segmented |
+| `outgoing` | results wait to be sent |
+| `sent` | the receiver has accepted all results |
+| `failed` | `reason.txt` has the reason |
+| `ignored` | only `reason.txt`; the images are not kept |
 
-A change of state is one rename, so that a program that ends at any moment goes on where it was. Folders and files
-have names made by a keyed hash of DICOM's identifiers; the key is in the folder, too.
+A change of state is one rename, so that the program can be killed at any moment and continues after a restart.
+Names of folders and files are keyed hashes of DICOM identifiers; the key is stored in the same folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from keras_scgm_client.errors import ClientError
 State = Literal["incoming", "outgoing", "sent", "failed", "ignored"]
 STATES: tuple[State, ...] = ("incoming", "outgoing", "sent", "failed", "ignored")
 CUT_OFF_FACTOR = 10
-"""Senders that were cut off come again later than those that pause."""
+"""Factor by which the waiting time is longer after a sender was disconnected, since it needs time to return."""
 
 _REASON = "reason.txt"
 _UNRELEASED = "unreleased"
@@ -39,18 +39,18 @@ _RESULTS_OF = "images.txt"
 
 
 class SpoolFull(Exception):
-    """The folder holds as much as it may."""
+    """The store has reached its size limit."""
 
 
 class Spool:
-    """The folder of a gateway; safe to use from several threads.
+    """Store of a gateway; safe to use from several threads.
 
     Args:
-        folder: made if missing; one gateway at a time.
-        max_bytes: of all files together, beyond which no more images are taken.
+        folder: Folder of the store, created if missing; used by one gateway at a time.
+        max_bytes: Total size of all files above which images are refused, bytes.
 
     Raises:
-        ClientError: the folder cannot be used, or another gateway uses it.
+        ClientError: The folder cannot be used, or another gateway uses it.
     """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
@@ -67,7 +67,7 @@ class Spool:
             self._key = self._read_key()
             for name in self.names("incoming"):
                 if self.images("incoming", name):
-                    # A sender that was cut off gets time to begin again.
+                    # A sender that was disconnected gets time to send again.
                     os.utime(self._images(self.path("incoming", name)))
                 else:
                     shutil.rmtree(self.path("incoming", name))
@@ -87,7 +87,7 @@ class Spool:
         self._lock_file.close()
 
     def name(self, uid: str) -> str:
-        """Name for a DICOM identifier in files and logs."""
+        """Name of a DICOM identifier in files and logs."""
         return hmac.new(self._key, uid.encode(), hashlib.sha256).hexdigest()[:16]
 
     def names(self, state: State) -> list[str]:
@@ -104,17 +104,17 @@ class Spool:
         return folder / "images"
 
     def store(self, series_uid: str, instance_uid: str, content: bytes) -> bool:
-        """Keep an image; when this returns, a power cut does not lose it.
+        """Store an image durably: after the return a power failure does not lose it.
 
-        An image that is there already, in any state, is not stored again. A new one brings a series that was
-        finished back to `incoming`.
+        An image that exists already, in any state, is not stored again. A new image returns a finished series to
+        `incoming`.
 
         Returns:
-            Whether it was new.
+            Whether the image is new.
 
         Raises:
-            SpoolFull: no room.
-            OSError: it could not be written.
+            SpoolFull: The size limit is reached.
+            OSError: The image cannot be written.
         """
         name, file = self.name(series_uid), f"{self.name(instance_uid)}.dcm"
         with self._lock:
@@ -138,7 +138,7 @@ class Spool:
         return True
 
     def released(self, name: str) -> None:
-        """Note that a sender ended in order, and so has sent what it wanted to send."""
+        """Record that the sender released its association regularly, so that the series is complete on its side."""
         (self.path("incoming", name) / _UNRELEASED).unlink(missing_ok=True)
 
     def _holder(self, name: str, file: str) -> State | None:
@@ -148,10 +148,10 @@ class Spool:
         return None
 
     def ignore(self, series_uid: str, reason: str) -> str | None:
-        """Note why images of a series are not kept.
+        """Record the reason why the images of a series are not kept.
 
         Returns:
-            The name of the series if this was not known.
+            Name of the series if it was not recorded before.
         """
         name = self.name(series_uid)
         with self._lock:
@@ -162,11 +162,12 @@ class Spool:
         return name
 
     def complete(self, settle_seconds: float, busy: Collection[str] = ()) -> list[str]:
-        """Series for which no image came for some time, except those that are being received.
+        """Series without a new image for some time, except those that are being received.
 
         Args:
-            settle_seconds: without an image; `CUT_OFF_FACTOR` times as long after a sender that was cut off.
-            busy: names of series that are being received.
+            settle_seconds: Time without a new image, s; `CUT_OFF_FACTOR` times as long after the sender was
+                disconnected.
+            busy: Names of series that are being received.
         """
         return [
             name
@@ -179,14 +180,14 @@ class Spool:
         return time.time() - self.received(name) >= seconds * (CUT_OFF_FACTOR if was_cut_off else 1)
 
     def received(self, name: str, state: State = "incoming") -> float:
-        """When the last image of a series came, in seconds since the epoch."""
+        """Time of the last image of a series, seconds since the epoch."""
         try:
             return self._images(self.path(state, name)).stat().st_mtime
         except FileNotFoundError:
             return time.time()
 
     def has_results(self, name: str, images: Iterable[Path]) -> bool:
-        """Whether the results of exactly these images are there, from before the program ended."""
+        """Whether results of exactly these images exist from an earlier run."""
         try:
             return (self.path("incoming", name) / "results" / _RESULTS_OF).read_text() == _listing(images)
         except FileNotFoundError:
@@ -196,7 +197,7 @@ class Spool:
         """Write all results of a series.
 
         Raises:
-            OSError: they could not be written.
+            OSError: A result cannot be written.
         """
         folder = self.path("incoming", name) / "results"
         shutil.rmtree(folder, ignore_errors=True)
@@ -209,7 +210,7 @@ class Spool:
         return sorted((self.path("outgoing", name) / "results").glob("*.dcm"))
 
     def mark_sent(self, file: Path) -> None:
-        """Note that the receiver has a result."""
+        """Record that the receiver has accepted a result."""
         os.replace(file, file.parent / "sent" / file.name)
         _sync(file.parent / "sent")
         _sync(file.parent)
@@ -217,10 +218,10 @@ class Spool:
     def advance(
         self, name: str, images: Iterable[Path], source: State, target: State, reason: str = ""
     ) -> bool:
-        """Change the state of a series, unless more images came while these were worked on.
+        """Change the state of a series, unless more images arrived in the meantime.
 
         Returns:
-            Whether it was changed.
+            Whether the state was changed.
         """
         with self._lock:
             if not self.path(source, name).exists() or _listing(self.images(source, name)) != _listing(
@@ -233,7 +234,7 @@ class Spool:
         return True
 
     def retry_failed(self) -> list[str]:
-        """Bring back all that failed."""
+        """Return all failed series to `incoming`."""
         with self._lock:
             names = self.names("failed")
             for name in names:
@@ -242,10 +243,10 @@ class Spool:
         return names
 
     def prune(self, keep_seconds: float) -> list[str]:
-        """Delete series that were sent or ignored long ago.
+        """Delete old series that were sent or ignored.
 
         Returns:
-            Their names.
+            Names of the deleted series.
         """
         old = []
         with self._lock:
@@ -254,7 +255,7 @@ class Spool:
                     path = self.path(state, name)
                     results = path / "results"
                     if time.time() - (results if results.exists() else path).stat().st_mtime > keep_seconds:
-                        # Moved first: half a series must not look like a series.
+                        # Renamed first, so that a partly deleted series is never taken for a series.
                         os.replace(path, self._temporary / name)
                         shutil.rmtree(self._temporary / name, ignore_errors=True)
                         old.append(name)

@@ -1,4 +1,4 @@
-"""A mask and its picture as DICOM objects of the patient's study."""
+"""Creates the DICOM objects of a result: the segmentation and the picture."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _IDENTITY = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
-"""By which archives match objects; the results have them as they are in the images, in order or not."""
+"""Attributes by which archives match objects; copied from the images unchanged, even if they are invalid."""
 _LONG_STRING, _SHORT_TEXT = 64, 1024
 _LARGEST_INTEGER_STRING = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class Finding:
-    """What the server says of a series.
+class SegmentedSeries:
+    """Result of the server for a series.
 
     Args:
-        mask: voxels along columns, rows and slices, 0 and 1.
-        picture: PNG to check the mask by.
-        verdict: pass, review or fail.
-        predicted_dsc: expected Dice coefficient with a reference; NaN if not known.
-        texts: the reason of the verdict, and warnings.
-        version: of program and weights, for people.
-        request_id: by which the request is found in the logs of proxy and server.
-        origin: all that a result depends on besides the images; results of another origin are other objects.
+        mask: Voxels along columns, rows and slices, 0 or 1.
+        picture: Picture for quality control, PNG.
+        verdict: "pass", "review" or "fail".
+        predicted_dsc: Expected Dice coefficient with a reference; NaN if unknown.
+        texts: Reason of the verdict, and warnings.
+        version: Readable version of program and weights.
+        request_id: Identifier of the request in the logs of proxy and server.
+        origin: Settings on which the result depends besides the images; another origin gives other identifiers.
     """
 
     mask: np.ndarray = field(repr=False)
@@ -64,42 +64,42 @@ class Finding:
     origin: Mapping[str, Any]
 
     @property
-    def _judgement(self) -> str:
+    def _verdict_text(self) -> str:
         dsc = "" if math.isnan(self.predicted_dsc) else f", predicted DSC {self.predicted_dsc:.2f}"
         return f"{self.verdict}{dsc}"
 
     @property
     def title(self) -> str:
-        """For the lists of a viewer."""
-        return _cut(f"Gray matter, research only: {self._judgement}", _LONG_STRING)
+        """Text for the lists of a viewer."""
+        return _cut(f"Gray matter, research only: {self._verdict_text}", _LONG_STRING)
 
     @property
     def description(self) -> str:
         lines = (
             "Spinal cord gray matter. For research, not for diagnosis.",
-            f"Verdict: {self._judgement}.",
+            f"Verdict: {self._verdict_text}.",
             *self.texts,
         )
         return _cut("\r\n".join(lines), _SHORT_TEXT)
 
 
-def make_results(series: Series, finding: Finding) -> dict[str, bytes]:
-    """Both objects as files.
+def make_results(series: Series, segmented: SegmentedSeries) -> dict[str, bytes]:
+    """Create both objects as files.
 
-    Their identifiers depend on the images and the origin of the result alone, so that a result that is made again
-    is the same object to every archive.
+    Their identifiers depend only on the images and the origin of the result, so that an archive recognizes a result
+    that is created again.
 
     Args:
-        series: the images.
-        finding: the answer for them.
+        series: Images of the series.
+        segmented: Result of the server.
 
     Returns:
-        Name -> content.
+        File name -> content.
     """
     sources = [_without_identity(image, series) for image in series.images]
     made = {
-        SEGMENTATION: _segmentation(series, sources, finding),
-        PICTURE: _picture(series, sources, finding),
+        SEGMENTATION: _segmentation(series, sources, segmented),
+        PICTURE: _picture(series, sources, segmented),
     }
     for dataset in made.values():
         for keyword in _IDENTITY:
@@ -109,7 +109,7 @@ def make_results(series: Series, finding: Finding) -> dict[str, bytes]:
 
 
 def _without_identity(image: Dataset, series: Series) -> Dataset:
-    """The header for highdicom, which takes only values that are in order."""
+    """Copy of a header without identifying values, because highdicom refuses invalid ones."""
     header = Dataset()
     for element in image:
         if element.keyword not in (*_IDENTITY, "PixelData"):
@@ -121,11 +121,9 @@ def _without_identity(image: Dataset, series: Series) -> Dataset:
     return header
 
 
-def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) -> Dataset:
+def _segmentation(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries) -> Dataset:
     algorithm = hd.AlgorithmIdentificationSequence(
-        name=MAKER,
-        family=codes.DCM.ArtificialIntelligence,
-        version=_cut(finding.version, _LONG_STRING),
+        name=MAKER, family=codes.DCM.ArtificialIntelligence, version=_cut(segmented.version, _LONG_STRING)
     )
     segment = hd.seg.SegmentDescription(
         segment_number=1,
@@ -134,11 +132,11 @@ def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) 
         segmented_property_type=codes.SCT.SpinalCordGrayMatter,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=algorithm,
-        tracking_uid=_uid(series, finding, "segment"),
+        tracking_uid=_uid(series, segmented, "segment"),
         tracking_id=f"{MAKER} gray matter",
     )
-    segment.SegmentDescription = finding.description
-    mask = series.volume.with_array(finding.mask.astype(np.uint8))
+    segment.SegmentDescription = segmented.description
+    mask = series.volume.with_array(segmented.mask.astype(np.uint8))
     return hd.seg.Segmentation(
         source_images=sources,
         pixel_array=mask.permute_spatial_axes([2, 1, 0]),
@@ -146,15 +144,15 @@ def _segmentation(series: Series, sources: Sequence[Dataset], finding: Finding) 
         segment_descriptions=[segment],
         omit_empty_frames=False,
         content_label="GRAY_MATTER",
-        content_description=finding.title,
+        content_description=segmented.title,
         content_qualification=hd.ContentQualificationValues.RESEARCH,
         device_serial_number=SERIAL_NUMBER,
-        **_common(series, finding, "segmentation", 1),
+        **_common(series, segmented, "segmentation", 1),
     )
 
 
-def _picture(series: Series, sources: Sequence[Dataset], finding: Finding) -> Dataset:
-    with Image.open(io.BytesIO(finding.picture)) as picture:
+def _picture(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries) -> Dataset:
+    with Image.open(io.BytesIO(segmented.picture)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=sources[0],
@@ -163,36 +161,32 @@ def _picture(series: Series, sources: Sequence[Dataset], finding: Finding) -> Da
         bits_allocated=8,
         coordinate_system=hd.CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "P"),
-        **_common(series, finding, "picture", 2),
+        **_common(series, segmented, "picture", 2),
     )
-    capture.DerivationDescription = finding.description
-    # The picture's words are about the mask; identifying ones would be "YES".
+    capture.DerivationDescription = segmented.description
+    # "YES" would mean that the picture contains identifying text; its text describes the mask.
     capture.BurnedInAnnotation = "NO"
     capture.SourceImageSequence = [_reference(image) for image in sources]
     return capture
 
 
-def _common(series: Series, finding: Finding, kind: str, number: int) -> dict[str, Any]:
+def _common(series: Series, segmented: SegmentedSeries, kind: str, number: int) -> dict[str, Any]:
     series_number = 100 * int(series.images[0].get("SeriesNumber") or 90) + number
     return {
-        "series_instance_uid": _uid(series, finding, f"series of {kind}"),
-        "sop_instance_uid": _uid(series, finding, kind),
+        "series_instance_uid": _uid(series, segmented, f"series of {kind}"),
+        "sop_instance_uid": _uid(series, segmented, kind),
         "series_number": series_number if 0 < series_number <= _LARGEST_INTEGER_STRING else 9000 + number,
         "instance_number": 1,
         "manufacturer": MAKER,
         "manufacturer_model_name": PRODUCT,
-        "software_versions": _cut(finding.version, _LONG_STRING),
-        "series_description": finding.title,
+        "software_versions": _cut(segmented.version, _LONG_STRING),
+        "series_description": segmented.title,
         "specific_character_set": UTF8,
     }
 
 
-def _uid(series: Series, finding: Finding, kind: str) -> str:
-    identity = [
-        sorted(str(image.SOPInstanceUID) for image in series.images),
-        dict(finding.origin),
-        kind,
-    ]
+def _uid(series: Series, segmented: SegmentedSeries, kind: str) -> str:
+    identity = [sorted(str(image.SOPInstanceUID) for image in series.images), dict(segmented.origin), kind]
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps(identity, sort_keys=True)).int}"
 
 

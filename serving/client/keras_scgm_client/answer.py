@@ -1,0 +1,211 @@
+"""Reads answers of the server, and checks that they fit the image that was sent."""
+
+from __future__ import annotations
+
+import array
+import json
+import math
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from keras_scgm_client.errors import ServerError, SettingsError
+from keras_scgm_client.grid import VOXEL_BYTES, Grid, parse_grid
+
+Kind = Literal["mask", "probabilities"]
+TYPE_CODES: dict[Kind, int] = {"mask": 2, "probabilities": 16}
+"""uint8 and float32."""
+FILE_OF = {"serving_default": "mask_bytes", "soft": "probability_bytes"}
+"""Signature -> requested output."""
+VERDICTS = ("pass", "review", "fail")
+_COLUMNS = {
+    "area_mm2": "area_mm2",
+    "position_mm": "position_mm",
+    "soft_area_mm2": "soft_area_mm2",
+    "n_voxels": "n_voxels",
+    "mean_probability": "mean_probability",
+    "contrast": "slice_contrast",
+    "noise": "slice_noise",
+    "predicted_dsc": "slice_predicted_dsc",
+    "verdict": "slice_verdict",
+    "reason": "slice_reason",
+}
+"""Field of a row -> output of the model."""
+_NEGATIVE_ZERO, _ONE = 0x8000_0000, 0x3F80_0008
+# Bits of float32, which order non-negative numbers as their values; one is rounded generously.
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """Measurements of the server in one axial slice; NaN, None or "" where it gives none.
+
+    Args:
+        area_mm2: Gray matter area, mm2.
+        position_mm: Distance from the most inferior slice, mm.
+        soft_area_mm2: Sum of the probabilities times the voxel area, mm2.
+        n_voxels: Number of voxels of the mask.
+        mean_probability: Mean probability over the voxels of the mask.
+        contrast: Mean intensity of the gray matter minus that of its rim.
+        noise: Standard deviation of the noise around the gray matter.
+        predicted_dsc: Expected Dice coefficient with a reference.
+        verdict: "pass", "review" or "fail".
+        reason: Reason of a verdict other than "pass".
+    """
+
+    area_mm2: float
+    position_mm: float = math.nan
+    soft_area_mm2: float = math.nan
+    n_voxels: int | None = None
+    mean_probability: float = math.nan
+    contrast: float = math.nan
+    noise: float = math.nan
+    predicted_dsc: float = math.nan
+    verdict: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Findings of the server about a volume besides its mask; models exported by earlier releases give none.
+
+    Args:
+        verdict: "pass", "review" or "fail".
+        reason: Reason of a verdict other than "pass", otherwise empty.
+        predicted_dsc: Expected Dice coefficient with a reference.
+        contrast: Mean intensity of the gray matter minus that of its rim; NaN if unknown.
+        noise: Standard deviation of the noise around the gray matter; NaN if unknown.
+        window_moved: Whether the network's window was moved away from the image centre.
+        intensity_mean: Mean of the intensities, used for normalization.
+        intensity_std: Standard deviation of the intensities, used for normalization.
+        removed_away_from_cord_mm3: Volume of the gray matter that was removed because it lies away from the cord, mm3.
+        provenance: Program, weights and settings of the result.
+    """
+
+    verdict: str
+    reason: str
+    predicted_dsc: float
+    contrast: float
+    noise: float
+    window_moved: bool
+    intensity_mean: float
+    intensity_std: float
+    removed_away_from_cord_mm3: float
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer of the server to one image.
+
+    Args:
+        mask: Uncompressed NIfTI file; None if the server gave only probabilities.
+        probabilities: Uncompressed NIfTI file; None if not requested.
+        rows: Measurements of each axial slice, in the order of the file; empty if the server gave none.
+        warnings: Possible problems of the result.
+        findings: Findings about the volume; None from models exported by earlier releases.
+        version: Version of the model; None if the server does not state it.
+    """
+
+    mask: bytes | None = field(repr=False)
+    probabilities: bytes | None = field(repr=False)
+    rows: tuple[SliceRow, ...]
+    warnings: tuple[str, ...]
+    findings: Findings | None = None
+    version: int | None = None
+
+    @property
+    def file(self) -> bytes:
+        """The requested file."""
+        wanted = self.mask if self.probabilities is None else self.probabilities
+        assert wanted is not None
+        return wanted
+
+
+def answer_from(outputs: Mapping[str, Any], signature: str, version: int | None = None) -> Answer:
+    """Convert the outputs of the model for one image.
+
+    Args:
+        outputs: List of values, or bytes, by name of the output.
+        signature: Requested signature.
+        version: Version of the model; None if the server does not state it.
+
+    Raises:
+        SettingsError: The model was not exported by keras-scgm.
+        ServerError: The outputs contradict each other.
+    """
+    files = {name: outputs.get(name) for name in FILE_OF.values()}
+    if not isinstance(files[FILE_OF[signature]], bytes):
+        raise SettingsError(f"the model's outputs are {sorted(outputs)}, not an image's; check --model")
+    texts = [str(text) for text in outputs.get("warnings", ())]
+    try:
+        return Answer(
+            mask=files["mask_bytes"],
+            probabilities=files["probability_bytes"],
+            rows=_rows(outputs),
+            warnings=tuple(line for text in texts for line in text.splitlines() if line.strip()),
+            findings=_findings(outputs),
+            version=version,
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise ServerError(f"the server's answer contradicts itself ({error}); check the model") from error
+
+
+def _rows(outputs: Mapping[str, Any]) -> tuple[SliceRow, ...]:
+    n_slices = int(outputs["n_slices"][0]) if "n_slices" in outputs else None
+    columns = {name: outputs[key][:n_slices] for name, key in _COLUMNS.items() if key in outputs}
+    return tuple(
+        SliceRow(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
+    )
+
+
+def _findings(outputs: Mapping[str, Any]) -> Findings | None:
+    if "verdict" not in outputs:
+        return None
+    values = {item.name: outputs[item.name][0] for item in fields(Findings)}
+    if not {values["verdict"], *outputs["slice_verdict"]} <= {*VERDICTS, ""}:
+        raise ValueError(f"verdict {values['verdict']}")
+    return Findings(**{**values, "provenance": dict(json.loads(values["provenance"]))})
+
+
+def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
+    """Check that a file from the server is a result for the image that was sent.
+
+    Raises:
+        ServerError: The file has another grid or voxel type, is truncated, or holds invalid values.
+    """
+    try:
+        answer = parse_grid(data)
+    except ValueError as error:
+        raise ServerError(f"the server's answer is no image ({error}); check the model") from error
+    if answer.place != image.place:
+        raise ServerError(
+            f"the server's answer of {answer.shape} voxels is not on the grid of the image (its dimensions, "
+            "spacing, qform or sform are others); check the model"
+        )
+    slope, intercept = answer.fields("2f", 112)
+    is_scaled = slope not in (0.0, 1.0) or intercept != 0 if math.isfinite(slope) else False
+    if answer.type_code != TYPE_CODES[kind] or is_scaled:
+        raise ServerError(
+            f"the server's answer has voxels of type {answer.type_code}, scaled by {slope:g}, which are no {kind}; "
+            "check the model"
+        )
+    if len(data) != answer.n_bytes:
+        raise ServerError(
+            f"the server's answer has {len(data)} of {answer.n_bytes} bytes; check the connection"
+        )
+    voxels = data[answer.n_bytes - answer.n_voxels * VOXEL_BYTES[answer.type_code] :]
+    if not (_is_mask(voxels) if kind == "mask" else _are_probabilities(voxels, answer.order)):
+        values = "0 and 1" if kind == "mask" else "0 to 1"
+        raise ServerError(f"the server's answer has voxels other than {values}; check the model")
+
+
+def _is_mask(voxels: bytes) -> bool:
+    return voxels.count(0) + voxels.count(1) == len(voxels)
+
+
+def _are_probabilities(voxels: bytes, order: str) -> bool:
+    bits = array.array("I", voxels)
+    if order != ("<" if sys.byteorder == "little" else ">"):
+        bits.byteswap()
+    return max(bits) <= _ONE or all(value <= _ONE or value == _NEGATIVE_ZERO for value in bits)

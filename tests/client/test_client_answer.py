@@ -1,0 +1,101 @@
+"""Answers that fit the image, and answers that do not."""
+
+import json
+import struct
+
+import nibabel as nib
+import numpy as np
+import pytest
+from client_checks import answer_of, names, rest_answers, tiny_answer
+from keras_scgm_client import Client, ServerError
+from keras_scgm_client.answer import check_answer
+from keras_scgm_client.grid import parse_grid
+from tiny_serving import THRESHOLD, nifti_bytes, random_voxels
+
+
+def changed(offset, form, *values, file=None):
+    data = bytearray(nifti_bytes((random_voxels(0) > THRESHOLD).astype(np.uint8)) if file is None else file)
+    struct.pack_into(form, data, offset, *values)
+    return bytes(data)
+
+
+def as_float(values):
+    image = nib.Nifti1Image(np.full((8, 9, 3), 0.25, np.float32), np.diag([-1.0, 1, 1, 1]))
+    data = bytearray(image.to_bytes())
+    data[352 : 352 + 4 * len(values)] = np.array(values, np.float32).tobytes()
+    return bytes(data)
+
+
+WRONG_ANSWERS = {
+    "origin": (changed(292, "<f", 3.0), "not on the grid"),
+    "flipped axis": (changed(280, "<f", 1.0), "not on the grid"),
+    "qform": (changed(256, "<f", 0.5), "not on the grid"),
+    "qform code": (changed(252, "<h", 2), "not on the grid"),
+    "spacing": (changed(80, "<f", 2.0), "not on the grid"),
+    "shape": (changed(42, "<2h", 9, 8), "not on the grid"),
+    "type": (changed(70, "<h", 256), "type 256"),
+    "scaled": (changed(112, "<f", 2.0), "scaled by 2"),
+    "intercept": (changed(112, "<2f", 1.0, 1.0), "scaled by 1"),
+    "values": (changed(360, "<B", 2), "other than 0 and 1"),
+    "cut off": (changed(0, "<i", 348)[:-1], "bytes; check the connection"),
+    "too long": (changed(0, "<i", 348) + b"\0", "bytes; check the connection"),
+    "text": (b"no image", "no image"),
+    "a mask for probabilities": (changed(0, "<i", 348), "type 2"),
+    "over 1": (as_float([0.5, 1.01]), "other than 0 to 1"),
+    "negative": (as_float([-0.01]), "other than 0 to 1"),
+    "NaN": (as_float([np.nan]), "other than 0 to 1"),
+    "infinite": (as_float([np.inf]), "other than 0 to 1"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_ANSWERS)
+def test_answers_that_do_not_fit_the_image_are_not_written(image, what):
+    file, message = WRONG_ANSWERS[what]
+    soft = "for probabilities" in what or "0 to 1" in message
+    name = "probability_bytes" if soft else "mask_bytes"
+    before = names(image.parent)
+    with (
+        rest_answers(answer_of(**{name: file})) as (url, _),
+        Client(url, soft=soft) as client,
+        pytest.raises(ServerError, match=message),
+    ):
+        client.segment(image)
+    assert names(image.parent) == before
+
+
+@pytest.mark.parametrize("values", [[0.0, 1.0], [-0.0], [1 + 2**-23]])
+@pytest.mark.parametrize("order", "<>")
+def test_probabilities_that_are_accepted(values, order):
+    data = nib.Nifti1Image.from_bytes(as_float(values))
+    image = nib.Nifti1Image(
+        np.asarray(data.dataobj), data.affine, data.header.as_byteswapped(order), dtype=np.float32
+    )
+    file = image.to_bytes()
+    check_answer(file, parse_grid(file), "probabilities")
+
+
+def test_areas_of_other_slices_are_not_written(image):
+    """Of an answer that has verdicts; a server that cuts rows off would shift every area after it."""
+    answer = tiny_answer(image)
+    for name in ("area_mm2", "n_voxels"):
+        short = {**answer, name: [answer[name][0][:2]]}
+        with (
+            rest_answers((200, json.dumps({"outputs": short}).encode(), {})) as (url, _),
+            Client(url) as client,
+            pytest.raises(ServerError, match="contradicts itself"),
+        ):
+            client.segment(image)
+    short = {**answer, "n_slices": [2]}
+    with (
+        rest_answers((200, json.dumps({"outputs": short}).encode(), {})) as (url, _),
+        Client(url) as client,
+        pytest.raises(ServerError, match="areas of 2 slices for an image of 3"),
+    ):
+        client.segment(image)
+    wrong = {**answer, "verdict": ["perhaps"]}
+    with (
+        rest_answers((200, json.dumps({"outputs": wrong}).encode(), {})) as (url, _),
+        Client(url) as client,
+        pytest.raises(ServerError, match="verdict perhaps"),
+    ):
+        client.segment(image)

@@ -1,0 +1,98 @@
+"""The command `scgm-client`."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from client_checks import names, rest_answers
+from tiny_serving import nifti_bytes, random_voxels
+
+
+def test_the_exit_code_can_tell_verdicts(run, url, tmp_path):
+    voxels = random_voxels(0)
+    voxels[..., 1] = 0
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(voxels))
+    command = ("segment", tmp_path / "a.nii", "--server", url)
+    assert run(*command)[0] == 0
+    # Finished results count, too.
+    assert run(*command, "--fail-on", "review")[0] == 3
+    assert run(*command, "--fail-on", "fail")[0] == 0
+    (tmp_path / "b.nii").write_bytes(b"")
+    assert run(*command, tmp_path / "b.nii", "--fail-on", "review")[0] == 2
+
+
+def test_folders_keep_their_places_and_finished_images_are_skipped(run, url, images, tmp_path):
+    (images / "bad.nii").write_bytes(b"")
+    (images / "notes.txt").write_text("hello")
+    code, out, err = run("segment", images, "-o", tmp_path / "out", "--server", url)
+    assert code == 2
+    assert out.splitlines()[-1] == "4 segmented, 0 skipped, 1 failed"
+    assert err == f"error: {images}/bad.nii: too short for a NIfTI file; copy or convert it again\n"
+    masks = [name for name in names(tmp_path / "out") if name.endswith(".nii.gz")]
+    assert masks == ["0_gmseg.nii.gz", "2_gmseg.nii.gz", "deep/1_gmseg.nii.gz", "deep/3_gmseg.nii.gz"]
+    (images / "bad.nii").unlink()
+    code, out, err = run("segment", images, "-o", tmp_path / "out", "--server", url)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "0 segmented, 4 skipped, 0 failed"
+
+
+def test_settings_that_are_wrong_for_all_images_are_told_once(run, url, images):
+    code, out, err = run("segment", images, "--server", url, "--label", "none")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert "check --label" in err
+
+
+def test_status_command(run, url):
+    # A channel that breaks on a busy machine is opened again, which standard error tells.
+    code, out, _ = run("status", "--server", url)
+    assert (code, out) == (0, "gm_nifti version 1: AVAILABLE\n")
+    code, _, err = run("status", "--server", url, "--model", "none")
+    assert code == 2
+    assert "no such model" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("segment", "{images}/empty", "--server", "http://localhost"), "holds no .nii"),
+        (
+            ("segment", "{images}/0.nii.gz", "{images}/0.nii", "--server", "http://localhost"),
+            "would both become",
+        ),
+        (("status", "--server", "here"), "not a server"),
+        (("status", "--token-file", "{images}/none"), "cannot be read; check --token-file"),
+        (("segment", "x.nii", "--jobs", "0"), "must be 1 to 64"),
+        (("segment", "x.nii", "--deadline", "0"), "must be over 0"),
+    ],
+)
+def test_command_lines_that_are_refused(run, images, arguments, message):
+    (images / "empty").mkdir()
+    code, _, err = run(*(part.format(images=images) for part in arguments))
+    assert code == 2
+    assert message in err
+
+
+def test_an_interrupt_ends_the_command_and_leaves_nothing_half(images, tmp_path):
+    with rest_answers((200, b"", {"Content-Length": "10"})) as (url, seen):
+        script = "from keras_scgm_client.cli import main; main()"
+        command = [
+            sys.executable,
+            "-c",
+            script,
+            "segment",
+            str(images),
+            "-o",
+            str(tmp_path / "out"),
+            "--server",
+            url,
+        ]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            while not seen:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 130
+            assert "interrupted; finished images are kept" in process.stderr.read()
+    assert names(tmp_path / "out") == []

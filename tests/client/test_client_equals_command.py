@@ -1,0 +1,134 @@
+"""A served result beside that of `keras-scgm segment`."""
+
+import gzip
+import hashlib
+import json
+from dataclasses import fields
+
+import keras_scgm_client.outputs as client_outputs
+import keras_scgm_devserver as dev_server
+import nibabel as nib
+import numpy as np
+import pytest
+from keras_scgm_client import Client
+from keras_scgm_client.answer import Answer, Findings, SliceRow
+from keras_scgm_client.images import read_image
+from keras_scgm_client.results import Result
+from PIL import Image
+
+from keras_scgm import segment
+from keras_scgm.export.saved_model import export_saved_model
+from keras_scgm.outputs import OutputPaths, write_outputs
+
+
+@pytest.fixture(scope="module")
+def bright_models(tmp_path_factory, bright_network):
+    folder = tmp_path_factory.mktemp("bright")
+    export_saved_model(bright_network, folder)
+    return dev_server.Catalogue.load(folder)
+
+
+MADE_ALIKE = (
+    "weights",
+    "threshold",
+    "slices",
+    "shape",
+    "orientation",
+    "axial_axis",
+    "window_moved",
+    "warnings",
+    "output",
+    "files",
+    "input_sha256",
+)
+CLOSE = (
+    "spacing_mm",
+    "intensity_mean",
+    "intensity_std",
+    "gray_matter_volume_mm3",
+    "removed_away_from_cord_mm3",
+)
+
+
+def stored(image, codes):
+    start = nib.io_orientation(image.affine)
+    return image.as_reoriented(
+        nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(tuple(codes)))
+    )
+
+
+def check_same(got, expected):
+    """That two results hold the same: mask, table, picture and record."""
+    assert gzip.decompress(got.mask.read_bytes()) == gzip.decompress(expected.mask.read_bytes())
+    assert got.areas.read_bytes() == expected.areas.read_bytes()
+    with Image.open(got.picture) as mine, Image.open(expected.picture) as theirs:
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
+    mine, theirs = (json.loads(paths.record.read_text()) for paths in (got, expected))
+    assert set(theirs) <= set(mine)
+    assert {key: mine[key] for key in MADE_ALIKE} == {key: theirs[key] for key in MADE_ALIKE}
+    for key in CLOSE:
+        assert mine[key] == pytest.approx(theirs[key], rel=1e-6), key
+    for key, value in theirs["quality"].items():
+        assert mine["quality"][key] == (pytest.approx(value) if isinstance(value, float) else value), key
+
+
+@pytest.mark.parametrize(("way", "soft", "codes"), [("rest", False, "LAS"), ("grpc", True, "IRP")])
+def test_a_served_result_is_the_commands(
+    bright_models, bright_network, blob_image, tmp_path, way, soft, codes
+):
+    path = tmp_path / "cord.nii.gz"
+    stored(blob_image(shape=(60, 56, 4), radius_mm=2.0), codes).to_filename(path)
+    expected = OutputPaths.for_input(path, tmp_path / "command")
+    write_outputs(segment(path, bright_network, keep_probabilities=soft), expected, soft=soft)
+    with dev_server.serve(bright_models, rest_port=0, grpc_port=0) as address:
+        url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
+        with Client(url, soft=soft) as client:
+            (outcome,) = client.segment_all([(path, tmp_path / "served")])
+    assert outcome.error is None
+    check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)
+
+
+def answer_like(result, soft):
+    """What a server answers that measures what the command measured."""
+    record, quality = result.record, result.quality
+    values = {name: value for name, value in record.items() if name in CLOSE or name == "window_moved"}
+    values |= {item.name: getattr(quality, item.name) for item in fields(quality)} | {"provenance": record}
+    files = [
+        nib.Nifti1Image.to_bytes(image) if wanted else None
+        for image, wanted in ((result.mask, True), (soft and result.probabilities, soft))
+    ]
+    rows = [
+        SliceRow(reason=row.warning, **{name: getattr(row, name) for name in names_of(SliceRow) - {"reason"}})
+        for row in result.areas
+    ]
+    findings = Findings(**{name: values[name] for name in names_of(Findings)})
+    return Answer(*files, tuple(rows), result.warnings, findings, 1)
+
+
+def names_of(kind):
+    return {item.name for item in fields(kind)}
+
+
+@pytest.mark.parametrize("codes", ["LAS", "LPI", "SAR", "AIL"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_the_files_of_a_result_are_the_commands(bright_network, blob_image, tmp_path, codes, soft):
+    image = blob_image(shape=(60, 56, 4), radius_mm=2.0)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[..., 2] = 100
+    voxels[..., 3] = np.roll(voxels[..., 3], 6, axis=0)
+    image = stored(nib.Nifti1Image(voxels, image.affine), codes)
+    path = tmp_path / "cord.nii.gz"
+    image.to_filename(path)
+    expected = OutputPaths.for_input(path, tmp_path / "command")
+    result = segment(path, bright_network, keep_probabilities=soft)
+    assert result.mask_voxels.any()
+    assert result.warnings
+    write_outputs(result, expected, soft=soft)
+    got = client_outputs.OutputPaths.for_input(path, tmp_path / "served")
+    kind = "probabilities" if soft else "mask"
+    made = {"output": kind, "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    grid = read_image(path, 10**6)[1]
+    mine = Result(path, got, grid, kind, answer_like(result, soft), made, with_picture=True)
+    mine.check()
+    mine.write()
+    check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)

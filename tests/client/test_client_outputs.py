@@ -1,0 +1,88 @@
+"""Files and pictures of a result, also on a full disk."""
+
+import builtins
+import errno
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras_scgm_client
+import keras_scgm_client.picture
+import keras_scgm_client.tracing
+import pytest
+from client_checks import in_process, names
+from keras_scgm_client import Client, ImageError, SettingsError
+from PIL import Image
+from tiny_serving import nifti_bytes, random_voxels
+
+
+def test_pictures_are_drawn_without_tensorflow(url, image):
+    done = in_process("segment", image, "--server", url, "--picture")
+    assert done == ["1 segmented, 0 skipped, 0 failed", "['numpy']"]
+    with Image.open(image.with_name("0_gmseg_qc.png")) as picture:
+        assert picture.size[0] > 100
+
+
+def test_pictures_that_cannot_be_drawn(monkeypatch, url, image, tmp_path):
+    monkeypatch.setattr(keras_scgm_client.picture, "find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match=r"pip install 'keras-scgm-client\[picture\]'"):
+        Client(url, picture=True)
+    with Client(url) as client:
+        client.segment(image, tmp_path / "out")
+    assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv"]
+
+
+def test_results_that_cannot_be_written(url, image, tmp_path):
+    (tmp_path / "file").write_text("")
+    with Client(url) as client:
+        with pytest.raises(ImageError, match="cannot write there"):
+            client.segment(image, tmp_path / "file" / "out")
+        (image.parent / "0_gmseg.nii.gz").mkdir()
+        with pytest.raises(ImageError, match=r"cannot be replaced \(Is a directory\); move it away"):
+            client.segment(image)
+    assert not list(image.parent.glob(".scgm_*"))
+
+
+WRITERS = ("0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png", "0_gmseg.json")
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("before", [False, True])
+def test_a_full_disk_leaves_nothing(monkeypatch, address, image, name, before):
+    """Whichever file is the one that does not fit; an earlier result stays whole."""
+    real_open = builtins.open
+    with Client(address.rest_url) as client:
+        if before:
+            client.segment(image)
+        there = {path: path.read_bytes() for path in image.parent.iterdir() if path.is_file()}
+
+        def full(path, mode="r", *arguments, **options):
+            file = real_open(path, mode, *arguments, **options)
+            if "w" in mode and Path(path).name == name:
+                file.close()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return file
+
+        monkeypatch.setattr(builtins, "open", full)
+        monkeypatch.setattr(io, "open", full)
+        with pytest.raises(ImageError, match=r"writing failed \(No space left on device\); free space"):
+            client.segment(image)
+        monkeypatch.undo()
+    assert {path: path.read_bytes() for path in image.parent.iterdir() if path.is_file()} == there
+    assert not list(image.parent.glob(".scgm_*"))
+
+
+def test_a_file_that_is_too_large_for_the_disk_leaves_nothing(address, image):
+    """As the system reports it, in the middle of a file."""
+    image.write_bytes(nifti_bytes(random_voxels(0, (60, 60, 40)), compress=True))
+    script = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    script += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+    script += "from keras_scgm_client.cli import main; main()"
+    command = [sys.executable, "-c", script, "segment", image, "--server", address.rest_url]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "0_gmseg.nii.gz: writing failed (File too large); free space" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert names(image.parent) == ["0.nii.gz", "2.nii.gz", "deep/1.nii.gz", "deep/3.nii.gz"]

@@ -1,0 +1,207 @@
+"""Images to masks, areas and records through a server."""
+
+import csv
+import hashlib
+import json
+from concurrent import futures
+
+import keras_scgm_client
+import keras_scgm_client.outputs as client_outputs
+import keras_scgm_client.picture
+import keras_scgm_client.tracing
+import keras_scgm_devserver as dev_server
+import nibabel as nib
+import numpy as np
+import pytest
+from client_checks import NOTHING_LISTENS, check_mask, in_process, names
+from keras_scgm_client import Client, SettingsError
+from tiny_serving import THRESHOLD, nifti_bytes, random_voxels
+
+
+def test_one_image(url, image):
+    with Client(url) as client:
+        mask = client.segment(image)
+    assert mask == image.parent / "0_gmseg.nii.gz"
+    voxels = random_voxels(0)
+    check_mask(mask, voxels)
+    with open(image.parent / "0_gmseg_area.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    n_voxels = (voxels > THRESHOLD).sum((0, 1))
+    assert [row["area_mm2"] for row in rows] == [f"{n:.3f}" for n in n_voxels]
+    assert [int(row["n_voxels"]) for row in rows] == list(n_voxels)
+    assert [row["soft_area_mm2"] for row in rows] == [f"{n:.3f}" for n in voxels.sum((0, 1)) / 255]
+    assert [row["position_mm"] for row in rows] == ["0.000", "1.000", "2.000"]
+    assert {(row["noise"], row["predicted_dsc"], row["verdict"], row["warning"]) for row in rows} == {
+        ("0.125", "0.900", "pass", "")
+    }
+    record = json.loads((image.parent / "0_gmseg.json").read_text())
+    assert record["server"] == url
+    assert record["version"] == (1 if url.startswith("grpc") else None)
+    assert record["input_sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert (record["program"], record["window_moved"], record["orientation"]) == ("tiny", True, "LAS")
+    assert record["gray_matter_volume_mm3"] == n_voxels.sum()
+    assert record["quality"]["slices"] == {"pass": [0, 1, 2], "review": [], "fail": []}
+    assert record["files"] == ["0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png"]
+    assert not [name for name in names(image.parent) if "/." in name or name.startswith(".")]
+
+
+def test_probabilities(url, image):
+    with Client(url, soft=True) as client:
+        file = client.segment(image)
+    probabilities = nib.load(file)
+    assert probabilities.get_data_dtype() == np.float32
+    np.testing.assert_array_equal(
+        np.asarray(probabilities.dataobj), (random_voxels(0) / 255).astype(np.float32)
+    )
+    record = json.loads((image.parent / "0_gmseg.json").read_text())
+    assert (record["output"], record["quality"]["verdict"]) == ("probabilities", "pass")
+
+
+def test_exports_of_earlier_releases(old_url, image, tmp_path):
+    """They have no verdicts, and an only output, whose name the server leaves out over REST."""
+    with Client(old_url) as client:
+        check_mask(client.segment(image, tmp_path / "hard"), random_voxels(0))
+    with open(tmp_path / "hard" / "0_gmseg_area.csv", newline="") as file:
+        first = next(csv.DictReader(file))
+    n_voxels = (random_voxels(0) > THRESHOLD).sum((0, 1))
+    assert (first["area_mm2"], first["n_voxels"], first["verdict"]) == (f"{n_voxels[0]:.3f}", "", "")
+    with Client(old_url, soft=True) as client:
+        file = client.segment(image, tmp_path / "soft")
+    np.testing.assert_array_equal(
+        np.asarray(nib.load(file).dataobj), (random_voxels(0) / 255).astype(np.float32)
+    )
+    assert names(tmp_path / "soft") == ["0_gmseg.json", "0_gmseg.nii.gz"]
+    with (
+        Client(old_url, picture=True) as client,
+        pytest.raises(SettingsError, match="lack data for the picture"),
+    ):
+        client.segment(image, tmp_path / "picture")
+    assert names(tmp_path / "picture") == []
+
+
+def test_empty_slices_have_empty_cells(url, tmp_path):
+    voxels = random_voxels(0)
+    voxels[..., 1] = 0
+    (tmp_path / "a.nii").write_bytes(nifti_bytes(voxels))
+    with Client(url) as client:
+        (outcome,) = client.segment_all([tmp_path / "a.nii"])
+    assert outcome.verdict == "review"
+    with open(tmp_path / "a_gmseg_area.csv", newline="") as file:
+        row = list(csv.DictReader(file))[1]
+    empty = ("mean_probability", "contrast", "noise", "predicted_dsc", "area_sd_mm2", "uncertainty")
+    assert {row[name] for name in empty} == {""}
+    assert (row["n_voxels"], row["area_mm2"], row["verdict"], row["warning"]) == (
+        "0",
+        "0.000",
+        "review",
+        "few voxels",
+    )
+    record = json.loads((tmp_path / "a_gmseg.json").read_text())
+    assert record["quality"]["contrast"] is None
+    assert record["quality"]["slices"] == {"pass": [0, 2], "review": [1], "fail": []}
+    assert record["quality"]["reasons"] == {"few voxels": [1]}
+
+
+def test_uncompressed_images_and_warnings(url, tmp_path):
+    (tmp_path / "dark.nii").write_bytes(nifti_bytes(np.zeros((4, 4, 2), np.uint8)))
+    with Client(url) as client:
+        (outcome,) = client.segment_all([tmp_path / "dark.nii"])
+    assert outcome.warnings == ("no gray matter found",)
+    assert json.loads((tmp_path / "dark_gmseg.json").read_text())["warnings"] == ["no gray matter found"]
+
+
+def test_answers_over_4_mib(url, tmp_path):
+    (tmp_path / "large.nii.gz").write_bytes(
+        nifti_bytes(np.full((580, 580, 14), 255, np.uint8), compress=True)
+    )
+    with Client(url, picture=False) as client:
+        assert nib.load(client.segment(tmp_path / "large.nii.gz")).shape == (580, 580, 14)
+
+
+def test_answers_of_many_slices(url, tmp_path):
+    """Whose rows are longer than the file."""
+    (tmp_path / "long.nii.gz").write_bytes(nifti_bytes(random_voxels(0, (4, 4, 24_000)), compress=True))
+    with Client(url, picture=False) as client:
+        client.segment(tmp_path / "long.nii.gz")
+    assert (tmp_path / "long_gmseg_area.csv").read_text().count("\n") == 24_001
+
+
+def test_status(url):
+    with Client(url) as client:
+        (version,) = client.status()
+    assert (version.version, version.state) == (1, "AVAILABLE")
+
+
+def test_many_clients_at_a_time(address, tmp_path):
+    """Eight, half of them REST; every mask is the one expected, and no image is sent twice at once."""
+    for k in range(40):
+        (tmp_path / f"{k}.nii.gz").write_bytes(nifti_bytes(random_voxels(k), compress=True))
+
+    def run(number):
+        url = address.rest_url if number % 2 else f"grpc://{address.grpc}"
+        mine = [(tmp_path / f"{k}.nii.gz", tmp_path / "out") for k in range(40) if k % 8 == number]
+        with Client(url) as client:
+            return list(client.segment_all(mine, jobs=2))
+
+    with futures.ThreadPoolExecutor(8) as pool:
+        jobs = [outcome for done in pool.map(run, range(8)) for outcome in done]
+    assert len(jobs) == 40
+    assert not [outcome.error for outcome in jobs if outcome.error]
+    for k in range(40):
+        check_mask(tmp_path / "out" / f"{k}_gmseg.nii.gz", random_voxels(k))
+
+
+def test_soft_for_hard_and_a_changed_input_are_refused(run, url, image):
+    """As `keras-scgm segment --resume`: what was made in another way is named, and replaced with --force."""
+    assert run("segment", image, "--server", url)[0] == 0
+    code, out, _ = run("segment", image, "--server", url)
+    assert (code, out.splitlines()[-1]) == (0, "0 segmented, 1 skipped, 0 failed")
+    hard = image.with_name("0_gmseg.nii.gz").read_bytes()
+    refused = (
+        f"error: {image.parent}/0_gmseg.nii.gz: exists and was made in another way; replace it with --force"
+    )
+
+    code, _, err = run("segment", image, "--server", url, "--soft")
+    assert (code, err.strip()) == (2, refused)
+    assert image.with_name("0_gmseg.nii.gz").read_bytes() == hard
+    assert run("segment", image, "--server", url, "--soft", "--force")[0] == 0
+    assert nib.load(image.with_name("0_gmseg.nii.gz")).get_data_dtype() == np.float32
+    assert run("segment", image, "--server", url)[::2] == (2, refused + "\n")
+    assert run("segment", image, "--server", url, "--force")[0] == 0
+
+    image.write_bytes(nifti_bytes(random_voxels(9), compress=True))
+    assert run("segment", image, "--server", url)[::2] == (2, refused + "\n")
+    assert image.with_name("0_gmseg.nii.gz").read_bytes() == hard
+    assert run("segment", image, "--server", url, "--force")[0] == 0
+    check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(9))
+    image.with_name("0_gmseg_area.csv").unlink()
+    assert run("segment", image, "--server", url)[0] == 2
+
+
+def test_a_result_of_another_version_is_not_finished(models, image):
+    with Client(f"grpc://{NOTHING_LISTENS}") as client:
+        paths = client_outputs.OutputPaths.for_input(image)
+        digest = hashlib.sha256(image.read_bytes()).hexdigest()
+        like = {"input_sha256": digest, "output": "mask", "model": "gm_nifti", "label": None}
+        paths.mask.write_bytes(b"")
+        paths.record.write_text(json.dumps({**like, "version": 7, "files": [paths.mask.name]}))
+        # Nobody says which version is served.
+        assert client._finished(image, paths)
+    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
+        for url in (address.rest_url, f"grpc://{address.grpc}"):
+            with Client(url) as client:
+                assert not client._finished(image, paths)
+        paths.record.write_text(json.dumps({**like, "version": 1, "files": [paths.mask.name]}))
+        with Client(address.rest_url) as client:
+            assert client._finished(image, paths)
+        with Client(address.rest_url, picture=True) as client:
+            assert not client._finished(image, paths)
+
+
+def test_the_client_needs_no_numpy(url, image):
+    done = in_process("segment", image, "--server", url, "--no-picture")
+    assert done == ["1 segmented, 0 skipped, 0 failed", "[]"]
+
+
+def test_public_names():
+    assert all(hasattr(keras_scgm_client, name) for name in keras_scgm_client.__all__)

@@ -1,0 +1,71 @@
+"""Alert expressions and the Grafana dashboard."""
+
+import json
+import re
+
+import promql_parser
+import pytest
+from deployment_files import SERVING, documents
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+
+def test_alert_expressions():
+    (rule,) = documents(SERVING / "k8s" / "alerts.yaml")
+    rules = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+    assert len({alert["alert"] for alert in rules}) == len(rules) >= 5
+    for alert in rules:
+        promql_parser.parse(alert["expr"])
+        assert {"severity"} == set(alert["labels"])
+    with pytest.raises(ValueError, match=r"expected|unclosed|unexpected|invalid"):
+        promql_parser.parse("sum(rate(:tensorflow:serving:request_count[5m]) > 1")
+
+
+def test_dashboard():
+    document = json.loads((SERVING / "k8s" / "dashboard.json").read_text())
+    # The models pass over unknown fields, so what they keep must be everything.
+    kept = json.loads(json.dumps(Dashboard.from_json(document), cls=JSONEncoder))
+    assert_within(document, kept)
+    places = [panel["gridPos"] for panel in document["panels"]]
+    squares = [
+        (x, y)
+        for place in places
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(squares)) == len(squares), "panels overlap"
+    assert max(x for x, _ in squares) < 24
+    expressions = [target["expr"] for panel in document["panels"] for target in panel["targets"]]
+    for expression in expressions:
+        promql_parser.parse(expression)
+    used = set(re.findall(r"(?<![\w:])(?:scgm_\w+)", " ".join(expressions)))
+    assert used == {
+        "scgm_client_verdicts_total",
+        "scgm_client_requests_total",
+        "scgm_client_request_seconds_bucket",
+        "scgm_gateway_series_total",
+        "scgm_gateway_verdicts_total",
+        "scgm_gateway_pending",
+    }
+
+
+def assert_within(part, whole, path=""):
+    """Every value of a JSON document is in another."""
+    if isinstance(part, dict):
+        for name, value in part.items():
+            assert name in whole, f"{path}/{name}"
+            assert_within(value, whole[name], f"{path}/{name}")
+    elif isinstance(part, list):
+        assert len(part) == len(whole), path
+        for k, (value, other) in enumerate(zip(part, whole, strict=True)):
+            assert_within(value, other, f"{path}/{k}")
+    else:
+        assert part == whole, path
+
+
+def test_dashboard_checker_refuses_a_slip():
+    document = json.loads((SERVING / "k8s" / "dashboard.json").read_text())
+    document["panels"][0]["titel"] = document["panels"][0].pop("title")
+    kept = json.loads(json.dumps(Dashboard.from_json(document), cls=JSONEncoder))
+    with pytest.raises(AssertionError, match="/panels/0/titel"):
+        assert_within(document, kept)

@@ -1,0 +1,132 @@
+"""Addresses, options and sending, without a running gateway."""
+
+import re
+
+import pydicom
+import pytest
+from dicom_images import make_images, save, segmented, voxels_of
+from keras_scgm_client.cli import main
+from keras_scgm_client.dicom.objects import SEGMENTATION, make_results
+from keras_scgm_client.dicom.peers import (
+    Peer,
+    PeerRefuses,
+    PeerUnavailable,
+    Sender,
+    is_ae_title,
+    readable_syntaxes,
+)
+from keras_scgm_client.dicom.series import read_series
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import VerificationPresentationContexts, build_context
+
+
+@pytest.mark.parametrize("text", ["PACS@127.0.0.1:11112", "P A@[::1]:104"])
+def test_addresses(text):
+    peer = Peer.parse(text)
+    assert peer in (Peer("PACS", "127.0.0.1", 11112), Peer("P A", "::1", 104))
+
+
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:104", "PACS@:104", "PACS@h", "PACS@h:0", "PACS@h:70000", "@h:1", "P\\@h:1"]
+)
+def test_addresses_that_are_none(text):
+    with pytest.raises(ValueError, match=r"give for example PACS@pacs\.example\.org:104"):
+        Peer.parse(text)
+
+
+def test_titles():
+    assert all(map(is_ae_title, ("A", "SCGM", "A B", "X" * 16)))
+    assert not any(map(is_ae_title, ("", " ", " A", "A ", "X" * 17, "A\\B", "Ä", "A\n")))
+
+
+def test_only_what_can_be_read_without_loss_is_taken():
+    syntaxes = readable_syntaxes()
+    assert {ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless} <= set(syntaxes)
+    assert not {pydicom.uid.JPEGBaseline8Bit, pydicom.uid.JPEG2000, pydicom.uid.MPEG2MPML} & set(syntaxes)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ae-title", "X" * 17], "X{17}: not an AE title; give 1 to 16 ASCII characters"),
+        (["--calling", "A\\B"], "not an AE title"),
+        (["--send-to", "PACS"], "PACS: not a DICOM address"),
+        (["--match", "("], r"--match \(: not a regular expression"),
+        (["--settle", "0"], "--settle must be over 0, received 0"),
+        (["--deadline", "nan"], "--deadline must be over 0, received nan"),
+        (["--max-gb", "-1"], "--max-gb must be over 0, received -1"),
+        (["--port", "70000"], "--port must be 0 to 65535, received 70000"),
+        (["--dicom-cert", "a.pem"], "go together; give all three"),
+    ],
+)
+def test_settings_that_are_refused(options, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(
+            ["dicom-gateway", "--store", str(tmp_path / "store"), "--send-to", "PACS@127.0.0.1:104", *options]
+        )
+    assert stop.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A segmentation as a file."""
+    series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
+    path = tmp_path / SEGMENTATION
+    path.write_bytes(make_results(series, segmented(series.volume.array > 100))[SEGMENTATION])
+    return path
+
+
+def sender_to(receiver, title="ARCHIVE"):
+    return Sender(Peer(title, "127.0.0.1", receiver.port), "SCGM", None)
+
+
+@pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB007])
+def test_a_result_that_is_accepted(status, receiver, result):
+    receiver.status = status
+    accepted = []
+    sender_to(receiver).send([result], accepted.append)
+    assert accepted == [result]
+    ((uid, _),) = receiver.stored
+    assert uid == pydicom.dcmread(result).SOPInstanceUID
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(0xA700, PeerUnavailable), (0x0110, PeerUnavailable), (0xA900, PeerRefuses), (0xC123, PeerRefuses)],
+)
+def test_a_result_that_is_not_accepted(status, error, receiver, result):
+    receiver.status = status
+    accepted = []
+    with pytest.raises(error, match=f"the receiver answers 1_segmentation with status {status:04X}"):
+        sender_to(receiver).send([result], accepted.append)
+    assert accepted == []
+
+
+def test_receivers_that_are_not_there_or_take_something_else(receiver, result):
+    with pytest.raises(PeerUnavailable, match="the receiver rejects the association; check the AE titles"):
+        sender_to(receiver, "OTHER").send([result], print)
+    receiver.stop()
+    with pytest.raises(PeerUnavailable, match="no association"):
+        sender_to(receiver).send([result], print)
+    for contexts, message in (
+        (
+            [build_context(SecondaryCaptureImageStorage)],
+            "the receiver does not accept objects such as 1_segmentation",
+        ),
+        (
+            VerificationPresentationContexts,
+            "the receiver accepts neither segmentations nor secondary captures",
+        ),
+    ):
+        receiver.contexts = contexts
+        receiver.start()
+        with pytest.raises(PeerRefuses, match=message):
+            sender_to(receiver).send([result], print)
+        receiver.stop()

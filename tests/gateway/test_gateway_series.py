@@ -1,0 +1,190 @@
+"""Which series are segmented, and their voxels as a NIfTI file."""
+
+import io
+import re
+
+import highdicom as hd
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from dicom_images import SHAPE, SPACING_MM, affine_of, converted, make_images, save, segmented, voxels_of
+from highdicom.frame import encode_frame
+from keras_scgm_client.dicom.objects import SEGMENTATION, make_results
+from keras_scgm_client.dicom.series import SeriesError, read_series, why_ignored, write_nifti
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLSLossless, RLELossless
+
+
+def test_an_oblique_series_in_any_order(tmp_path):
+    voxels, affine = voxels_of(), affine_of()
+    series = read_series(save(make_images(voxels, affine), tmp_path / "in"))
+    write_nifti(series, tmp_path / "a.nii.gz")
+    image = nib.load(tmp_path / "a.nii.gz")
+    assert image.get_data_dtype() == np.uint8
+    stored = np.asarray(image.dataobj)
+    # The slices may be stacked either way; each voxel must be where it was.
+    places = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).reshape(-1, 3)
+    world = nib.affines.apply_affine(np.diag([-1, -1, 1, 1]) @ affine, places)
+    found = nib.affines.apply_affine(np.linalg.inv(image.affine), world)
+    np.testing.assert_allclose(found, np.rint(found), atol=1e-4)
+    np.testing.assert_array_equal(stored[tuple(np.rint(found).astype(int).T)], voxels.reshape(-1))
+    assert (image.header["sform_code"], image.header["qform_code"]) == (1, 1)
+    np.testing.assert_allclose(image.header.get_qform(), image.affine, atol=1e-4)
+
+
+def test_rescaled_values_are_kept(tmp_path):
+    voxels = voxels_of().astype(np.uint16) * 101
+    for slope, kind in ((2, np.uint16), (0.5, np.float32)):
+        images = make_images(voxels, RescaleSlope=slope, RescaleIntercept=-3, RescaleType="US")
+        series = read_series(save(images, tmp_path / str(slope)))
+        write_nifti(series, tmp_path / "a.nii")
+        image = nib.load(tmp_path / "a.nii")
+        assert image.get_data_dtype() == (np.int32 if kind == np.uint16 else kind)
+        np.testing.assert_array_equal(np.unique(image.dataobj), np.unique(voxels * slope - 3.0))
+
+
+def test_one_slice_has_its_thickness(tmp_path):
+    series = read_series(save(make_images(voxels_of(shape=(9, 8, 1))), tmp_path / "in"))
+    np.testing.assert_allclose(series.volume.spacing, SPACING_MM, rtol=1e-5)
+
+
+def test_a_multi_frame_image(tmp_path):
+    images = make_images(voxels_of())
+    frames = converted(images)
+    assert why_ignored(frames) == ""
+    one = read_series(save([frames], tmp_path / "in"))
+    many = read_series(save(images, tmp_path / "single"))
+    np.testing.assert_array_equal(one.volume.array, many.volume.array)
+    np.testing.assert_allclose(one.volume.affine, many.volume.affine, atol=1e-5)
+    mask = one.volume.array > 100
+    result = hd.seg.segread(io.BytesIO(make_results(one, segmented(mask))[SEGMENTATION]))
+    np.testing.assert_array_equal(result.get_volume(combine_segments=True).array.T, mask)
+
+
+def without(images, keyword):
+    for image in images[1:2]:
+        delattr(image, keyword)
+
+
+def moved(images):
+    images[2].ImagePositionPatient = images[1].ImagePositionPatient
+
+
+def other_echo(images):
+    moved(images)
+    images[2].EchoTime = 20.0
+
+
+def turned_image(images):
+    images[2].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+
+
+def huge(images):
+    for image in images:
+        image.Rows = image.Columns = 16384
+
+
+def other_size(images):
+    images[2].PixelSpacing = [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda images: images.pop(2), r"slices 4.00 to 8.00 mm apart; an image is missing"),
+        (moved, r"several images at one position \(perhaps repetitions; average them first\)"),
+        (other_echo, r"several images at one position \(2 echo times; combine them first\)"),
+        (turned_image, "images of several orientations"),
+        (other_size, "images of several spacings"),
+        (lambda images: without(images, "FrameOfReferenceUID"), "an image lacks FrameOfReferenceUID"),
+        (lambda images: without(images, "PixelData"), "an image lacks PixelData"),
+        (lambda images: setattr(images[0], "SamplesPerPixel", 3), "color images"),
+        (
+            lambda images: setattr(images[0], "PixelData", b"short"),
+            r"not one volume that can be read \(ValueError",
+        ),
+        (lambda images: images.clear(), "it has no images"),
+        (huge, "1342 million voxels, too many for an axial series of the cord"),
+    ],
+)
+def test_series_that_are_refused(damage, message, tmp_path):
+    images = make_images(voxels_of())
+    damage(images)
+    with pytest.raises(SeriesError, match=message):
+        read_series(save(images, tmp_path / "in"))
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_images(syntax, tmp_path):
+    voxels = voxels_of(shape=(64, 64, 3))
+    plain = read_series(save(make_images(voxels), tmp_path / "plain"))
+    images = make_images(voxels)
+    for image in images:
+        image.PixelData = encapsulate([encode_frame(image.pixel_array, syntax, 8, 8, "MONOCHROME2")])
+        image.file_meta.TransferSyntaxUID = syntax
+    np.testing.assert_array_equal(read_series(save(images, tmp_path / "in")).volume.array, plain.volume.array)
+
+
+def test_several_multi_frame_images_are_refused(tmp_path):
+    frames = [converted(make_images(voxels_of())) for _ in range(2)]
+    with pytest.raises(SeriesError, match="2 multi-frame images"):
+        read_series(save(frames, tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "match", "reason"),
+    [
+        ({}, None, ""),
+        ({"ScanningSequence": ["GR", "EP"]}, None, ""),
+        ({"Modality": "CT"}, None, "not an MR image"),
+        ({"SOPClassUID": pydicom.uid.CTImageStorage}, None, "not an MR image"),
+        (
+            {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+            None,
+            "a localizer, a phase image or a projection",
+        ),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, None, "a localizer, a phase image or a projection"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, None, "not axial"),
+        ({"ImageOrientationPatient": None}, None, "no orientation in the header"),
+        ({"ScanningSequence": "SE"}, None, "not a gradient echo"),
+        ({"ScanningSequence": ["GR", "IR"]}, None, "not a gradient echo"),
+        ({"EchoTime": 2.5}, None, "an echo time under 4 ms, or none in the header"),
+        ({"EchoTime": None}, None, "an echo time under 4 ms, or none in the header"),
+        ({"ScanningSequence": "RM"}, "^t2s", ""),
+        ({}, "medic", "its names do not match --match"),
+    ],
+)
+def test_which_images_are_wanted(changed, match, reason):
+    (image,) = make_images(voxels_of(shape=(4, 4, 1)), **changed)
+    assert why_ignored(image, match and re.compile(match)) == reason
+
+
+def enhanced(echo_pulse="GRADIENT", echo_ms=13.2, orientation=(1, 0, 0, 0, 1, 0), inversion="NO"):
+    """The header of an Enhanced MR image, whose attributes are in functional groups."""
+    image, shared, frame, timing, echo, plane = (pydicom.Dataset() for _ in range(6))
+    image.SOPClassUID, image.Modality = pydicom.uid.EnhancedMRImageStorage, "MR"
+    image.ImageType, image.EchoPulseSequence = ["ORIGINAL", "PRIMARY", "M", "NONE"], echo_pulse
+    timing.InversionRecovery, echo.EffectiveEchoTime = inversion, echo_ms
+    plane.ImageOrientationPatient = list(orientation)
+    shared.MRModifierSequence, frame.MREchoSequence, frame.PlaneOrientationSequence = (
+        [timing],
+        [echo],
+        [plane],
+    )
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], [frame]
+    return image
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({}, ""),
+        ({"echo_pulse": "SPIN"}, "not a gradient echo"),
+        ({"inversion": "YES"}, "not a gradient echo"),
+        ({"echo_ms": 2.1}, "an echo time under 4 ms, or none in the header"),
+        ({"orientation": (0, 1, 0, 0, 0, -1)}, "not axial"),
+    ],
+)
+def test_which_multi_frame_images_are_wanted(changed, reason):
+    assert why_ignored(enhanced(**changed)) == reason
