@@ -19,11 +19,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
-<<<<<<< HEAD
 from keras_scgm import messages
-=======
 from keras_scgm.overlap import dice
->>>>>>> house_evaluation
 from keras_scgm.slices import ROUNDING_TOLERANCE, Region
 
 Verdict = Literal["pass", "review", "fail"]
