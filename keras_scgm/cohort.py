@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError, NotAnImageError, log_traceback
-from keras_scgm.files import check_writable
+from keras_scgm.errors import InputError, NotAnImageError, log_traceback, one_line
+from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
-from keras_scgm.pretrained import resolve_weights, sha256_of
+from keras_scgm.pretrained import resolve_weights
 from keras_scgm.quality import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
@@ -179,8 +179,9 @@ def run_on_ray(
     try:
         ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, **here)
     except (ConnectionError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"no Ray cluster at {address!r} ({reason}); give HOST:PORT of its head") from error
+        raise InputError(
+            f"no Ray cluster at {address!r} ({one_line(error)}); give HOST:PORT of its head"
+        ) from error
     try:
         n_workers = max(1, min(len(jobs), workers or len(jobs), int(ray.cluster_resources().get("CPU", 1))))
         remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)(_Worker)

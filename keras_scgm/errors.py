@@ -21,6 +21,11 @@ class NotAnImageError(InputError):
     """A file holds labels, such as a mask, where an image is needed; in a folder such files are passed over."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line; its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def log_traceback(what: str, error: BaseException) -> str:
     """Append an unexpected error to this process's log, a file in the folder for temporary files.
 

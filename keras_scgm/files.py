@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -10,9 +11,13 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import TypeVar
 
 from keras_scgm.errors import InputError
+
+T = TypeVar("T")
 
 RESULT_SUFFIX = "_gmseg"
 """Of the names of masks that this package makes, before the ending."""
@@ -75,6 +80,28 @@ def nifti_files(folder: Path, is_searched: Callable[[str], bool] = is_visible) -
         folders[:] = filter(is_searched, folders)
         found += [Path(parent, name) for name in names if is_visible(name) and is_nifti(Path(name))]
     return sorted(found)
+
+
+def once_per_version(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Keep what a function reads of a file, until the file changes."""
+
+    @lru_cache
+    def kept(path: Path, device: int, inode: int, size: int, changed_ns: int) -> T:
+        return read(path)
+
+    @wraps(read)
+    def unchanged(path: Path) -> T:
+        state = path.stat()
+        return kept(path, state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns)
+
+    return unchanged
+
+
+@once_per_version
+def sha256_of(path: Path) -> str:
+    """The SHA-256 hash of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_folder(folder: Path) -> None:
