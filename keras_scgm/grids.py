@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import inv_ornt_aff
 
-from keras_scgm.volume import CANONICAL_AXES
+from keras_scgm.volume import to_canonical
 
 TOLERANCE_MM = 0.05
 """Largest distance between the corner voxels of two images on one grid.
@@ -41,7 +41,7 @@ def grid_difference(shape: Shape, affine: np.ndarray, other_shape: Shape, other_
 
 def canonical_grid(shape: Shape, affine: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and affine of the same voxels in the order of `CANONICAL_AXES`."""
-    transform = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
+    transform = to_canonical(affine)
     order = np.argsort(transform[:, 0])
     return tuple(int(shape[axis]) for axis in order), affine @ inv_ornt_aff(transform, shape)
 

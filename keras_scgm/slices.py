@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -189,7 +190,7 @@ class SliceGeometry:
         return self.pixel_spacing_mm / self.native_spacing_mm[axis]
 
     def _native_coordinates(self, axis: int, start: int) -> np.ndarray:
-        pixels = _mirror(start + np.arange(self.window_shape[axis]), self.resampled_shape[axis])
+        pixels = reflected(start + np.arange(self.window_shape[axis]), self.resampled_shape[axis])
         return np.clip(pixels * self._step(axis), 0, self.native_shape[axis] - 1)
 
     def _window_coordinates(self, axis: int, start: int) -> tuple[slice, np.ndarray]:
@@ -256,7 +257,9 @@ def measure_intensities(
     count, mean, squares, n_not_finite = 0, 0.0, 0.0, 0
     with ThreadPoolExecutor(READERS) as pool:
         # Chan's update: exact for intensities with a large offset, where sum(x^2) - mean^2 is not.
-        for size, chunk_mean, chunk_squares, n_replaced in pool.map(measure, _runs(volume.n_slices, indices)):
+        for size, chunk_mean, chunk_squares, n_replaced in pool.map(
+            measure, _spans(volume.n_slices, indices)
+        ):
             n_not_finite += n_replaced
             if not size:
                 continue
@@ -292,19 +295,27 @@ def chunks(n_slices: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + CHUNK_SLICES, n_slices)
 
 
-def _runs(n_slices: int, indices: np.ndarray | None) -> Iterator[tuple[int, int]]:
+def _spans(n_slices: int, indices: np.ndarray | None) -> Iterator[tuple[int, int]]:
     if indices is None:
         yield from chunks(n_slices)
     else:
         yield from ((int(index), int(index) + 1) for index in indices)
 
 
-def _mirror(pixels: np.ndarray, length: int) -> np.ndarray:
-    """Reflect indices into [0, length - 1] about the first and the last pixel."""
-    if length == 1:
-        return np.zeros_like(pixels)
-    pixels = np.abs(pixels) % (2 * (length - 1))
-    return np.minimum(pixels, 2 * (length - 1) - pixels)
+def reflected(coordinates: Any, length: Any, library: Any = np) -> Any:
+    """Coordinates reflected into [0, length - 1] about the first and the last pixel.
+
+    Args:
+        coordinates: Array or tensor.
+        length: Number of pixels, a scalar of the same type.
+        library: Library of the array: `numpy`, `tensorflow` or `keras.ops`.
+
+    >>> reflected(np.arange(-2, 6), 4)
+    array([2, 1, 0, 1, 2, 3, 2, 1])
+    """
+    period = library.maximum(2 * (length - 1), 1)
+    coordinates = abs(coordinates) % period
+    return library.minimum(library.minimum(coordinates, period - coordinates), length - 1)
 
 
 def _reach(coordinates: np.ndarray, length: int) -> slice:

@@ -76,6 +76,11 @@ class DiskArray:
 Voxels = np.ndarray | DiskArray
 
 
+def to_canonical(affine: np.ndarray) -> np.ndarray:
+    """Orientation transform of nibabel from the stored axes of an affine to `CANONICAL_AXES`."""
+    return ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
+
+
 def zeros(dtype: np.dtype, shape: tuple[int, ...]) -> Voxels:
     """Zeros in memory, or on disk when they would not be small."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY_BYTES:
@@ -116,7 +121,7 @@ class Volume:
 
     @cached_property
     def _to_canonical(self) -> np.ndarray:
-        return ornt_transform(io_orientation(self.affine), axcodes2ornt(CANONICAL_AXES))
+        return to_canonical(self.affine)
 
     @cached_property
     def _canonical_axes(self) -> tuple[int, int, int]:

@@ -14,16 +14,9 @@ from scipy.ndimage import label
 from keras_scgm import segment
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.outputs import OutputPaths, write_outputs
-from keras_scgm.picture import (
-    CONTOUR,
-    MAX_SLICES,
-    PROBABILITY_COLOUR,
-    SPREAD_COLOUR,
-    VERDICT_COLOURS,
-    View,
-    draw_section,
-    save_mosaic,
-)
+from keras_scgm.picture import CONTOUR, View, draw_section, save_mosaic
+from keras_scgm.picture.head import MAX_SLICES, VERDICT_COLOURS
+from keras_scgm.picture.mosaic import PROBABILITY_COLOUR, SPREAD_COLOUR
 from keras_scgm.segmentation import Segmentation
 from keras_scgm.training import samples
 from keras_scgm.views import fitting_half_width_mm

@@ -53,7 +53,7 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
         file=path.name,
         threshold=calibration.threshold,
         threshold_space="native",
-        scores=[
+        scores=(
             *(score for score in card.scores if not str(score.get("pipeline", "")).startswith(CALIBRATED)),
             {
                 "image": f"{calibration.n_volumes} validation volumes",
@@ -61,7 +61,7 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
                 "value": round(float(calibration.dsc[calibration.chosen]), 4),
                 "pipeline": f"{CALIBRATED}threshold chosen on them for {calibration.objective}",
             },
-        ],
+        ),
     )
     with staged(folder) as staging:
         _write_curve(calibration, staging / "calibration.csv")

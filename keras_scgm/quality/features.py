@@ -1,40 +1,16 @@
-"""How far a mask can be trusted, from the mask and the image alone.
-
-Every slice with gray matter gets a predicted Dice coefficient: an additive logistic model of features that cost little
-to compute, fitted on synthetic subjects whose truth is known, sound images and damaged ones. `benchmarks/quality.py`
-fits `quality.json` and tests it on cases that it has not seen.
-"""
+"""Features of the mask of a slice that tell, without a reference, how good it is."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.resources import files
-from typing import Any, Literal, get_args
 
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
-from keras_scgm import messages
 from keras_scgm.overlap import dice
 from keras_scgm.slices import ROUNDING_TOLERANCE, Region
-
-Verdict = Literal["pass", "review", "fail"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
-
-PASS_DSC, FAIL_DSC = 0.82, 0.6
-"""Predicted Dice coefficient from which a slice or volume passes, and below which it fails."""
-
-DARK_DSC = 0.3
-"""Most that is predicted of a slice whose contrast the network does not know."""
-
-DSC_DIGITS = 9
-"""Decimal places of a volume's predicted Dice coefficient: its slices often have the same bound, where rounding errors
-of their mean must not choose."""
 
 RIM_MM = 1.0
 """Width of the rim around the gray matter whose brightness stands for white matter."""
@@ -50,46 +26,6 @@ NOISE_VOXELS = 2**13
 
 MIN_CONTRAST = 1e-6
 """In standard deviations of the volume: no more is no contrast, and no ratio is formed with it."""
-
-MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
-"""Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
-23 mm2 at the cervical and lumbar enlargements of large cords."""
-MAX_WIDTH_MM = 11.8
-"""Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
-MAX_DEPTH_SKEWNESS = 0.1
-"""Likewise for `SliceFeatures.depth_skewness`: the ventral horns are broad and the dorsal horns thin, so that it is
--0.7 to -0.1 from the first cervical to the last lumbar level, and positive in an image turned over."""
-
-REASONS = {
-    "agreement": "the outline is uncertain",
-    "detached_fraction": "gray matter in several pieces",
-    "removed_mm2": "gray matter was found away from the cord",
-    "area_mm2": "unusual area",
-    "width_mm": "unusual width",
-    "depth_mm": "unusual depth from front to back",
-    "compactness": "unusual shape",
-    "symmetry": "left and right differ",
-    "separation": "gray and white matter are hardly told apart",
-    "contrast_to_noise": "low contrast to noise",
-    "sharpness": "blurred outline",
-    "voxel_mm": "coarse voxels",
-    "neighbour_dice": "unlike its neighbours",
-    "log_area_ratio": "the area jumps",
-    "centroid_shift_mm": "beside its neighbours",
-    "volume_separation": "gray and white matter are hardly told apart in the volume",
-    "volume_sharpness": "the volume is blurred",
-    "volume_neighbour_dice": "slices of the volume are unlike each other",
-    "volume_agreement": "outlines in the volume are uncertain",
-}
-"""Feature -> what it says where it lowers the predicted Dice coefficient; those of the volume are medians of slices."""
-
-NEAR_EDGE = "gray matter near the edge of the window or the field of view"
-DARK = "gray matter darker than its surroundings, a contrast that these weights do not know"
-NOTHING = "no gray matter"
-NOTHING_FOUND = "no gray matter was found"
-EXCHANGED = (
-    "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
-)
 
 
 @dataclass(frozen=True)
@@ -144,69 +80,6 @@ class SliceFeatures:
     @property
     def contrast_to_noise(self) -> float:
         return self.contrast / self.noise if self.noise else math.nan
-
-
-@dataclass(frozen=True)
-class SliceQuality:
-    """Judgement of one slice.
-
-    Args:
-        predicted_dsc: between 0 and 1; NaN without gray matter.
-        verdict: what to do with the slice: use it, look at it, or leave it.
-        reason: what lowers the predicted Dice coefficient most, empty if the slice passes.
-        features: what the judgement rests on.
-    """
-
-    predicted_dsc: float
-    verdict: Verdict
-    reason: str
-    features: SliceFeatures
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Judgement of a volume.
-
-    Args:
-        predicted_dsc: mean over the slices from the first to the last with gray matter, one without it
-            counting 0; 0 for an empty mask.
-        verdict: of the mean; never "pass" when something speaks against the whole volume.
-        reason: why it does not pass, empty if it does.
-        contrast: mean over the slices by area, in the image's unit; NaN for an empty mask.
-        noise: likewise.
-        slices: one for each slice, from the inferior end.
-    """
-
-    predicted_dsc: float
-    verdict: Verdict
-    reason: str
-    contrast: float
-    noise: float
-    slices: tuple[SliceQuality, ...]
-
-    def as_record(self, stored_index: Callable[[int], int]) -> dict[str, Any]:
-        """Ready for JSON, which has no NaN.
-
-        Args:
-            stored_index: index in the file of the k-th slice from the inferior end.
-        """
-        of_verdict: dict[str, list[int]] = {verdict: [] for verdict in VERDICTS}
-        of_reason: dict[str, list[int]] = {}
-        for index, one in sorted(
-            ((stored_index(k), one) for k, one in enumerate(self.slices)), key=lambda pair: pair[0]
-        ):
-            of_verdict[one.verdict].append(index)
-            if one.reason:
-                of_reason.setdefault(one.reason, []).append(index)
-        return {
-            "verdict": self.verdict,
-            "predicted_dsc": self.predicted_dsc,
-            "reason": self.reason,
-            "contrast": None if math.isnan(self.contrast) else self.contrast,
-            "noise": None if math.isnan(self.noise) else self.noise,
-            "slices": of_verdict,
-            "reasons": of_reason,
-        }
 
 
 def slice_features(
@@ -389,94 +262,6 @@ def noise_level(image: np.ndarray, region: Region, spacing_mm: tuple[float, floa
     return float(median / 0.6745 / math.sqrt(1.5))
 
 
-def model_inputs(slices: Sequence[SliceFeatures], knows_dark: bool = False) -> list[dict[str, float]]:
-    """What the additive model reads of every slice, NaN where it is not known.
-
-    Args:
-        slices: all of a volume, compared with their neighbours.
-        knows_dark: whether the network knows gray matter that is darker than white matter, which then counts as
-            bright gray matter does.
-    """
-    inputs = []
-    for one in slices:
-        separation, ratio = one.separation, one.contrast_to_noise
-        if knows_dark and one.contrast < 0:
-            separation, ratio = 1 - separation, -ratio
-        read = {name: float(getattr(one, name)) for name in REASONS if not name.startswith("volume_")}
-        inputs.append(read | {"separation": separation, "contrast_to_noise": ratio})
-    present = [read for read, one in zip(inputs, slices, strict=True) if one.area_mm2]
-    of_volume = {
-        name: _median_of_known([read[name.removeprefix("volume_")] for read in present])
-        for name in REASONS
-        if name.startswith("volume_")
-    }
-    return [read | of_volume for read in inputs]
-
-
-def predict_quality(
-    slices: Sequence[SliceFeatures], doubts: Sequence[str] = (), knows_dark: bool = False
-) -> Quality:
-    """Verdicts on all slices of a volume and on the volume.
-
-    Two kinds of slice are never passed, whatever else speaks for them: gray matter near an edge, behind which there
-    may be more of it, and, unless the network knows it, gray matter darker than its rim.
-
-    Args:
-        slices: from the inferior end, already compared with their neighbours.
-        doubts: what speaks against the whole volume, which then never passes.
-        knows_dark: as in `model_inputs`.
-    """
-    present = [k for k, one in enumerate(slices) if one.area_mm2]
-    if not present:
-        empty = tuple(SliceQuality(math.nan, "fail", NOTHING, one) for one in slices)
-        return Quality(0.0, "fail", NOTHING_FOUND, math.nan, math.nan, empty)
-    judged = []
-    for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
-        if one.area_mm2:
-            judged.append(_judge_slice(one, inputs, knows_dark))
-        else:
-            # Nothing tells whether a slice at the end of a volume should have gray matter.
-            is_between = present[0] < k < present[-1]
-            judged.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
-    between = judged[present[0] : present[-1] + 1]
-    mean = round(float(np.nan_to_num([one.predicted_dsc for one in between]).mean()), DSC_DIGITS)
-    verdict, reason = _verdict(mean), ""
-    if verdict == "pass" and doubts:
-        verdict, reason = "review", doubts[0]
-    elif verdict != "pass":
-        reason = Counter(one.reason for one in between if one.reason).most_common(1)[0][0]
-    areas_mm2 = np.array([slices[k].area_mm2 for k in present])
-    contrast, noise = (
-        _weighted_mean(np.array([getattr(slices[k], name) for k in present]), areas_mm2)
-        for name in ("contrast", "noise")
-    )
-    return Quality(mean, verdict, reason, contrast, noise, tuple(judged))
-
-
-def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
-    """What anatomy does not allow in a volume, one line each."""
-    present = [one for one in slices if one.area_mm2]
-    if not present:
-        return []
-    area_mm2, width_mm, skewness = (
-        float(np.median([getattr(one, name) for one in present]))
-        for name in ("area_mm2", "width_mm", "depth_skewness")
-    )
-    doubts = []
-    if not MIN_AREA_MM2 <= area_mm2 <= MAX_AREA_MM2 or width_mm > MAX_WIDTH_MM:
-        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM)
-        doubts.append(messages.IMPLAUSIBLE_SIZE.format(*found, *(f"{limit:g}" for limit in allowed)))
-    if skewness > MAX_DEPTH_SKEWNESS:
-        doubts.append(EXCHANGED)
-    return doubts
-
-
-def _verdict(score: float) -> Verdict:
-    if score >= PASS_DSC:
-        return "pass"
-    return "review" if score >= FAIL_DSC else "fail"
-
-
 def _better(
     one: SliceFeatures, neighbour_dice: float, log_area_ratio: float, centroid_shift_mm: float
 ) -> SliceFeatures:
@@ -499,60 +284,3 @@ def _dice_of_pixels(one: np.ndarray, other: np.ndarray) -> float:
     for mask, points in zip(masks, (one, other), strict=True):
         mask[points[:, 0] + reach, points[:, 1] + reach] = True
     return dice(*masks)
-
-
-def _median_of_known(values: Sequence[float]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return float(np.median(known)) if known else math.nan
-
-
-def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
-    known = np.isfinite(values)
-    return float(np.average(values[known], weights=weights[known])) if known.any() else math.nan
-
-
-@dataclass(frozen=True)
-class AdditiveModel:
-    """Logit of the Dice coefficient as a sum of piecewise linear functions, one of each feature.
-
-    Args:
-        intercept: logit of a slice whose features are all as in sound images.
-        terms: feature -> knots and the function's values there, 0 on average in sound images; constant beyond
-            the first and the last knot.
-    """
-
-    intercept: float
-    terms: dict[str, tuple[list[float], list[float]]]
-
-    def contributions(self, inputs: dict[str, float]) -> dict[str, float]:
-        """What each feature adds to the logit, 0 for one that is not known."""
-        return {
-            name: 0.0 if math.isnan(inputs[name]) else float(np.interp(inputs[name], knots, values))
-            for name, (knots, values) in self.terms.items()
-        }
-
-    def dsc(self, contributions: dict[str, float]) -> float:
-        return 1 / (1 + math.exp(-self.intercept - sum(contributions.values())))
-
-
-@cache
-def fitted_model() -> AdditiveModel:
-    """The model that `benchmarks/quality.py --fit` wrote."""
-    content = json.loads(files("keras_scgm").joinpath("quality.json").read_text(encoding="utf-8"))
-    return AdditiveModel(
-        content["intercept"],
-        {name: (term["knots"], term["values"]) for name, term in content["terms"].items()},
-    )
-
-
-def _judge_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
-    model = fitted_model()
-    contributions = model.contributions(inputs)
-    score = model.dsc(contributions)
-    reason = REASONS[min(contributions, key=contributions.__getitem__)]
-    if one.contrast < 0 and not knows_dark:
-        score, reason = min(score, DARK_DSC), DARK
-    elif one.near_edge:
-        score, reason = min(score, FAIL_DSC), NEAR_EDGE
-    verdict = _verdict(score)
-    return SliceQuality(score, verdict, "" if verdict == "pass" else reason, one)
