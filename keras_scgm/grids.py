@@ -1,4 +1,4 @@
-"""When two images lie on one grid: the same voxels at the same places, in whatever order they are stored."""
+"""Comparison of voxel grids: whether two images have the same voxels at the same places, in any storage order."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def grid_difference(shape: Shape, affine: np.ndarray, other_shape: Shape, other_
     """How one grid differs from another, empty if it does not.
 
     Args:
-        shape: voxels along the three axes, as stored.
-        affine: 4x4, from voxel indices to millimetres in RAS+ world coordinates.
-        other_shape: the same of the other grid.
-        other_affine: the same of the other grid.
+        shape: Number of voxels along the three stored axes.
+        affine: 4x4 matrix from voxel indices to millimetres in RAS+ world coordinates.
+        other_shape: Shape of the other grid.
+        other_affine: Affine of the other grid.
 
     >>> grid_difference((4, 4, 2), np.eye(4), (4, 4, 3), np.eye(4))
     '4 x 4 x 2 voxels, not 4 x 4 x 3'
