@@ -1,4 +1,4 @@
-"""Many images: one after the other here, or spread over a Ray cluster (optional extra `ray`)."""
+"""Segments many images, one after the other in this process or on a Ray cluster (optional extra `ray`)."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _PASSED_ON = ("KERAS_BACKEND", "KERAS_SCGM_HOME")
 
 @dataclass(frozen=True)
 class SegmentationJob:
-    """An image and where its results go.
+    """An image to segment and the files of its result.
 
     Args:
         image: NIfTI file.
-        paths: names of the results.
-        is_named: whether the user named the file; one that was found in a folder is skipped if it holds labels.
+        paths: Files of the result.
+        is_named: Whether the user named the file; a file found in a folder is skipped if it holds labels.
     """
 
     image: Path
@@ -48,12 +48,12 @@ class SegmentationJob:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """What is written, and what becomes of results that exist.
+    """Kind of result to write, and treatment of results that exist.
 
     Args:
-        soft: write probabilities in place of the mask.
-        force: replace results that exist.
-        resume: skip images whose results exist and were made the same way.
+        soft: Whether to write probabilities instead of the mask.
+        force: Whether to replace results that exist.
+        resume: Whether to skip images whose results exist and were made in the same way.
 
     Raises:
         keras_scgm.errors.InputError: both `force` and `resume`.
@@ -73,15 +73,15 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Args:
-        job: the job.
-        status: "skipped" is finished before, or no image.
-        message: one line for the user.
-        verdict: on the result, None without one.
-        warnings: what may be wrong with the result, one line each.
-        pid: of the process that did it.
+        job: The job.
+        status: "skipped" if it was finished before, or if the file holds labels.
+        message: One line for the user.
+        verdict: Verdict on the result, None without one.
+        warnings: Possible faults of the result, one line each.
+        pid: Number of the process that did it.
     """
 
     job: SegmentationJob

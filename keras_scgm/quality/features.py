@@ -30,31 +30,31 @@ MIN_CONTRAST = 1e-6
 
 @dataclass(frozen=True)
 class SliceFeatures:
-    """What can be told of the mask of one slice without a reference.
+    """Features of the mask of one slice that need no reference.
 
     Args:
-        area_mm2: of the mask on the network's grid; the other features are NaN where it is 0.
-        near_edge: whether the mask comes close to the edge of the window or the field of view.
+        area_mm2: Area of the mask on the network's grid; the other features are NaN where it is 0.
+        near_edge: Whether the mask is close to the edge of the window or the field of view.
         agreement: Dice coefficient of the mask with the probabilities, which lie between 0 and 1 where the
-            network is unsure or mirrored passes or the members of an ensemble disagree.
-        detached_fraction: share of the mask outside its largest piece.
-        removed_mm2: gray matter that was removed because it lies away from the cord.
-        width_mm: four standard deviations of the mask's pixels along the axis closest to right-left.
-        depth_mm: likewise perpendicular to it.
-        depth_skewness: skewness of the mask's pixels from posterior to anterior.
-        compactness: 4 pi times the area by the squared perimeter, 1 for a disc.
-        symmetry: share of the mask that its left-right mirror image covers.
-        contrast: brightness of the gray matter minus that of its rim, in the image's unit.
-        noise: standard deviation of the noise around the gray matter, in the image's unit.
-        separation: probability that a pixel of the gray matter is brighter than one of its rim.
-        sharpness: difference of brightness across the outline by the contrast of gray matter to its rim.
-        voxel_mm: square root of the voxel's area in the axial plane.
-        neighbour_dice: Dice coefficient with the mask of a neighbouring slice once their centres are brought
-            together, the better of the two; NaN without neighbours that have gray matter.
-        log_area_ratio: natural logarithm of the ratio of areas with a neighbour, without sign, the smaller of
+            network is unsure, or where mirrored passes or members of an ensemble disagree.
+        detached_fraction: Share of the mask outside its largest piece.
+        removed_mm2: Area that was removed because it lies away from the cord.
+        width_mm: Four standard deviations of the mask's pixels along the axis closest to right-left.
+        depth_mm: The same perpendicular to it.
+        depth_skewness: Skewness of the mask's pixels from posterior to anterior.
+        compactness: 4 pi times the area divided by the squared perimeter, 1 for a disc.
+        symmetry: Share of the mask that its left-right mirror image covers.
+        contrast: Brightness of the gray matter minus that of its rim, in the unit of the image.
+        noise: Standard deviation of the noise around the gray matter, in the unit of the image.
+        separation: Probability that a pixel of the gray matter is brighter than one of its rim.
+        sharpness: Difference of brightness across the outline, divided by the contrast of gray matter to its rim.
+        voxel_mm: Square root of the voxel's area in the axial plane.
+        neighbour_dice: Dice coefficient with the mask of a neighbouring slice after both are centred, the larger
+            of the two; NaN without neighbours that have gray matter.
+        log_area_ratio: Absolute logarithm of the ratio of areas with a neighbour, the smaller of the two.
+        centroid_shift_mm: Distance of the centroid from that of a neighbour in the slice plane, the smaller of
             the two.
-        centroid_shift_mm: from centre to centre of a neighbour in the slice plane, the smaller of the two.
-        pixels: (n, 2) pixels of the mask on the resampled grid, until it has been compared.
+        pixels: (n, 2) pixels of the mask on the resampled grid; None after the comparison with the neighbours.
     """
 
     area_mm2: float
@@ -95,19 +95,19 @@ def slice_features(
     voxel_mm: float = math.nan,
     removed_mm2: float = 0.0,
 ) -> SliceFeatures:
-    """Features of one slice, as yet without its neighbours.
+    """Features of one slice, without the comparison with its neighbours.
 
     Args:
-        image: (rows, columns) the network's window.
-        probabilities: (rows, columns) of gray matter in [0, 1].
-        spacing_mm: pixel spacing of the window.
-        threshold: probability above which a pixel is in the mask.
-        origin: first pixel of the window on a grid that all slices share.
-        unit: of the image's brightness in the window's.
-        near_edge: whether the mask is near an edge.
-        noise: from `noise_level`.
-        voxel_mm: square root of the area of the image's own voxel.
-        removed_mm2: gray matter removed from the slice.
+        image: Window of the network, (rows, columns).
+        probabilities: Gray matter probabilities in [0, 1], (rows, columns).
+        spacing_mm: Pixel spacing of the window, mm.
+        threshold: Probability above which a pixel is in the mask.
+        origin: First pixel of the window on the grid that all slices share.
+        unit: Factor from the brightness of the window to that of the image.
+        near_edge: Whether the mask is near an edge.
+        noise: Result of `noise_level`.
+        voxel_mm: Square root of the area of the image's own voxel.
+        removed_mm2: Area of gray matter removed from the slice.
     """
     mask = probabilities > threshold
     n = int(np.count_nonzero(mask))
@@ -201,13 +201,13 @@ def _brightness(
 
 
 def compare_with_neighbours(slices: list[SliceFeatures], start: int, stop: int, spacing_mm: float) -> None:
-    """Complete the features of neighbours that both have gray matter; `slices` changes in place.
+    """Add the features that compare neighbours, where both have gray matter; `slices` changes in place.
 
     Args:
-        slices: from the inferior end, measured up to `stop`, and compared up to `start`.
-        start: first slice that has not been compared with the one below it.
-        stop: one past the last such slice.
-        spacing_mm: pixel spacing of the grid that the slices share.
+        slices: Slices from the inferior end, measured up to `stop` and compared up to `start`.
+        start: First slice that has not been compared with the one below it.
+        stop: One past the last such slice.
+        spacing_mm: Pixel spacing of the grid that the slices share, mm.
     """
     for k in range(max(start, 1), stop):
         lower, upper = slices[k - 1], slices[k]
@@ -226,17 +226,18 @@ def compare_with_neighbours(slices: list[SliceFeatures], start: int, stop: int, 
 
 
 def noise_level(image: np.ndarray, region: Region, spacing_mm: tuple[float, float]) -> float:
-    """Standard deviation of the noise around the gray matter, whatever smooth structure there is.
+    """Standard deviation of the noise around the gray matter.
 
-    From the median absolute second difference along both axes, which edges hardly touch.
+    It is computed from the median absolute second difference along both axes, which smooth structure and edges
+    hardly change.
 
     Args:
-        image: (right-left, anterior-posterior) as acquired.
-        region: the part of it that the gray matter takes.
-        spacing_mm: of the voxels, in the order of the axes.
+        image: Slice as acquired, (right-left, anterior-posterior).
+        region: Part of it with gray matter.
+        spacing_mm: Voxel spacing in the order of the axes, mm.
 
     Returns:
-        In the unit of the image; NaN for an empty region.
+        Noise in the unit of the image; NaN for an empty region.
     """
     if any(along.start == along.stop for along in region):
         return math.nan

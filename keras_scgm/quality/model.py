@@ -38,16 +38,16 @@ REASONS = {
     "volume_neighbour_dice": "slices of the volume are unlike each other",
     "volume_agreement": "outlines in the volume are uncertain",
 }
-"""Feature -> what it says where it lowers the predicted Dice coefficient; those of the volume are medians of slices."""
+"""Feature -> message if it lowers the predicted Dice coefficient; features of the volume are medians of its slices."""
 
 
 def model_inputs(slices: Sequence[SliceFeatures], knows_dark: bool = False) -> list[dict[str, float]]:
-    """What the additive model reads of every slice, NaN where it is not known.
+    """Inputs of the additive model for every slice, NaN where unknown.
 
     Args:
-        slices: all of a volume, compared with their neighbours.
-        knows_dark: whether the network knows gray matter that is darker than white matter, which then counts as
-            bright gray matter does.
+        slices: All slices of a volume, compared with their neighbours.
+        knows_dark: Whether the network was trained for gray matter darker than white matter, which then counts
+            like bright gray matter.
     """
     inputs = []
     for one in slices:
@@ -70,8 +70,8 @@ class AdditiveModel:
     """Logit of the Dice coefficient as a sum of piecewise linear functions, one of each feature.
 
     Args:
-        intercept: logit of a slice whose features are all as in sound images.
-        terms: feature -> knots and the function's values there, 0 on average in sound images; constant beyond
+        intercept: Logit of a slice whose features are those of sound images.
+        terms: Feature -> knots and the function's values there, 0 on average in sound images; constant beyond
             the first and the last knot.
     """
 
@@ -79,7 +79,7 @@ class AdditiveModel:
     terms: dict[str, tuple[list[float], list[float]]]
 
     def contributions(self, inputs: dict[str, float]) -> dict[str, float]:
-        """What each feature adds to the logit, 0 for one that is not known."""
+        """Contribution of each feature to the logit, 0 for an unknown one."""
         return {
             name: 0.0 if math.isnan(inputs[name]) else float(np.interp(inputs[name], knots, values))
             for name, (knots, values) in self.terms.items()

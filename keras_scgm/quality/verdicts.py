@@ -21,7 +21,7 @@ PASS_DSC, FAIL_DSC = 0.82, 0.6
 """Predicted Dice coefficient from which a slice or volume passes, and below which it fails."""
 
 DARK_DSC = 0.3
-"""Most that is predicted of a slice whose contrast the network does not know."""
+"""Upper limit of the prediction for a slice with a contrast for which the network was not trained."""
 
 DSC_DIGITS = 9
 """Decimal places of a volume's predicted Dice coefficient: its slices often have the same bound, where rounding errors
@@ -47,13 +47,13 @@ EXCHANGED = (
 
 @dataclass(frozen=True)
 class SliceQuality:
-    """Judgement of one slice.
+    """Quality of one slice.
 
     Args:
-        predicted_dsc: between 0 and 1; NaN without gray matter.
-        verdict: what to do with the slice: use it, look at it, or leave it.
-        reason: what lowers the predicted Dice coefficient most, empty if the slice passes.
-        features: what the judgement rests on.
+        predicted_dsc: Predicted Dice coefficient between 0 and 1; NaN without gray matter.
+        verdict: Whether to use the slice, to review it, or to discard it.
+        reason: Main reason for a low predicted Dice coefficient, empty if the slice passes.
+        features: Features from which it was predicted.
     """
 
     predicted_dsc: float
@@ -64,16 +64,16 @@ class SliceQuality:
 
 @dataclass(frozen=True)
 class Quality:
-    """Judgement of a volume.
+    """Quality of a volume.
 
     Args:
-        predicted_dsc: mean over the slices from the first to the last with gray matter, one without it
-            counting 0; 0 for an empty mask.
-        verdict: of the mean; never "pass" when something speaks against the whole volume.
-        reason: why it does not pass, empty if it does.
-        contrast: mean over the slices by area, in the image's unit; NaN for an empty mask.
-        noise: likewise.
-        slices: one for each slice, from the inferior end.
+        predicted_dsc: Mean over the slices from the first to the last with gray matter, where a slice without it
+            counts 0; 0 for an empty mask.
+        verdict: Verdict on the mean; never "pass" if there is a doubt about the whole volume.
+        reason: Reason why it does not pass, empty if it does.
+        contrast: Mean contrast of the slices weighted by area, in the unit of the image; NaN for an empty mask.
+        noise: Mean noise, weighted in the same way.
+        slices: Quality of each slice, from the inferior end.
     """
 
     predicted_dsc: float
@@ -113,13 +113,13 @@ def predict_quality(
 ) -> Quality:
     """Verdicts on all slices of a volume and on the volume.
 
-    Two kinds of slice are never passed, whatever else speaks for them: gray matter near an edge, behind which there
-    may be more of it, and, unless the network knows it, gray matter darker than its rim.
+    Two kinds of slice never pass: gray matter near an edge, which may be cut off, and gray matter darker than its rim
+    if the network was not trained for it.
 
     Args:
-        slices: from the inferior end, already compared with their neighbours.
-        doubts: what speaks against the whole volume, which then never passes.
-        knows_dark: as in `model_inputs`.
+        slices: Features from the inferior end, already compared with those of the neighbours.
+        doubts: Doubts about the whole volume, which then never passes.
+        knows_dark: As in `model_inputs`.
     """
     present = [k for k, one in enumerate(slices) if one.area_mm2]
     if not present:
@@ -149,7 +149,7 @@ def predict_quality(
 
 
 def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
-    """What anatomy does not allow in a volume, one line each."""
+    """Measurements of a volume outside the limits of anatomy, one line each."""
     present = [one for one in slices if one.area_mm2]
     if not present:
         return []
