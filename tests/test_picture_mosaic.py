@@ -219,7 +219,7 @@ def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright
     assert soft.shape[1] > np.asarray(Image.open(tmp_path / "hard.png")).shape[1]
 
 
-def test_training_samples_hold_what_network_and_rater_drew(tmp_path, monkeypatch):
+def test_training_samples_hold_the_masks_of_network_and_rater(tmp_path, monkeypatch):
     found = bar(3, shape=(200, 90))
     drawn = np.roll(found, 60, axis=0)
     result = judged(found)

@@ -21,7 +21,7 @@ from keras_scgm.volume import Volume, Voxels
 MAX_SLICES = 200
 """Maximum number of slices in a picture; the head says which are left out."""
 VERDICT_COLOURS: dict[Verdict, str] = {"fail": "#d55e00", "review": "#f0e442", "pass": "#56b4e9"}
-"""From worst to best; of Okabe and Ito's palette, whose colours look different to colour-blind people, too."""
+"""From worst to best; colours of Okabe and Ito's palette, which colour-blind people can tell apart, too."""
 WARNING = "#ffb000"
 TEXT, FAINT = "white", "#bbbbbb"
 
@@ -34,7 +34,7 @@ LISTED_RANGES = 20
 
 
 class Result(Protocol):
-    """What a picture shows, with the attributes of `keras_scgm.Segmentation`, which is one."""
+    """Attributes of a result that pictures need; `keras_scgm.Segmentation` has them."""
 
     @property
     def volume(self) -> Volume: ...
@@ -125,7 +125,7 @@ def _left_out(
 def _reasons(
     volume: Volume, wanted: Sequence[int], slices: Sequence[SliceQuality]
 ) -> Iterator[tuple[str, str]]:
-    """What speaks against which slices, the worst verdict first, and the colour of the verdict."""
+    """Reasons with the slices to which they apply, the worst verdict first, and the colour of the verdict."""
     alike = defaultdict(list)
     for k in wanted:
         if slices[k].verdict != "pass":

@@ -40,13 +40,13 @@ MIN_WIDTH = 948
 
 @dataclass(frozen=True)
 class _Layout:
-    """Sizes in pixels; a cell is the panels of a slice with its caption above.
+    """Sizes in pixels; a cell holds the panels of a slice and the caption above them.
 
     Args:
-        tile: width and height of a panel.
-        letters: height of the letters of a caption.
-        panels: in a cell.
-        columns: cells in a row.
+        tile: Width and height of a panel.
+        letters: Height of the letters of a caption.
+        panels: Number of panels in a cell.
+        columns: Number of cells in a row.
     """
 
     tile: int
@@ -75,18 +75,18 @@ class _Layout:
 
 
 def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
-    """Draw every slice from the first to the last with gray matter, inferior first, as PNG.
+    """Write a PNG of all slices from the first to the last with gray matter, inferior first.
 
-    Radiological convention: anterior is up, the patient's right is on the left. All slices have one scale,
-    which holds all of the mask. Above each stand its area, its verdict, its predicted DSC and what speaks
-    against it. Of more than `MAX_SLICES` slices, those that fail come before those to be reviewed and these
-    before those that pass, each kind evenly spaced, and the head of the picture says which are left out.
-    The spread of several passes, if there were any, is a tint over the slice in a second panel.
+    Radiological convention: anterior is up, the patient's right is on the left. All slices have the same scale, at
+    which the whole mask is visible. The caption of a slice has its area, its verdict, its predicted DSC and the reason
+    of the verdict. If there are more than `MAX_SLICES`, slices that fail are chosen first, then those to be reviewed,
+    then those that pass, each kind evenly spaced, and the head of the picture says which are left out. The uncertainty,
+    if it was computed, is a tint over the slice in a second panel.
 
     Args:
-        result: the segmentation.
-        path: file to write.
-        soft: show the probabilities in the same way.
+        result: The segmentation.
+        path: File to write.
+        soft: Whether to show the probabilities as a tint, too.
     """
     volume = result.volume
     slices = result.quality.slices
@@ -111,7 +111,7 @@ def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     picture = Image.new("RGB", (width, int(bottoms[-1]) + GAP), "black")
     picture.paste(head)
     pen = ImageDraw.Draw(picture)
-    for cell, (k, panels) in enumerate(_drawn(volume, marked, views, tints)):
+    for cell, (k, panels) in enumerate(_painted(volume, marked, views, tints)):
         row, column = divmod(cell, columns)
         left, top = column * (layout.width + GAP) + GAP // 2, int(bottoms[row]) - layout.tile
         colour = VERDICT_COLOURS[slices[k].verdict]
@@ -192,7 +192,7 @@ def _caption(area: SliceArea, judged: SliceQuality, font: ImageFont.FreeTypeFont
     return [title, f"{judged.verdict}{dsc}", *wrapped(judged.reason, font, width)]
 
 
-def _drawn(
+def _painted(
     volume: Volume, marked: Mapping[int, np.ndarray], views: Mapping[int, View], tints: Sequence[Tint]
 ) -> Iterator[tuple[int, list[Image.Image]]]:
     """The panels of each slice."""

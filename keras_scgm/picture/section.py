@@ -23,13 +23,13 @@ BLUR = 1.0
 
 @dataclass(frozen=True)
 class View:
-    """The square part of a slice that is drawn.
+    """The square part of a slice that is shown.
 
     Args:
-        center: voxels (right-left, posterior-anterior).
-        half_width_mm: from the centre to the edges.
-        spacing_mm: voxel spacing in the same order.
-        pixels: width and height of the drawing.
+        center: Centre in voxels (right-left, posterior-anterior).
+        half_width_mm: Distance from the centre to the edges, mm.
+        spacing_mm: Voxel spacing in the same order, mm.
+        pixels: Width and height of the image.
     """
 
     center: np.ndarray
@@ -40,13 +40,13 @@ class View:
 
 @dataclass(frozen=True)
 class Tint:
-    """Values shown in a panel of their own, over the slice.
+    """Values shown as a tint over the slice in a further panel.
 
     Args:
-        voxels: values on the stored grid.
-        full: value that gets the full tint; 0 gets none.
-        colour: of the tint.
-        legend: for the head of the picture.
+        voxels: Values on the stored grid.
+        full: Value of the full tint; 0 is clear.
+        colour: Colour of the tint.
+        legend: Text for the head of the picture.
     """
 
     voxels: Voxels
@@ -61,16 +61,16 @@ def draw_section(
     view: View,
     tint: tuple[np.ndarray, str] | None = None,
 ) -> Image.Image:
-    """Draw a part of a slice with contours over it.
+    """Paint a part of a slice with contours over it.
 
     Args:
-        image: (right to left, posterior to anterior).
-        contours: masks of the same shape with their colours; the last sets the brightness.
-        view: the part.
-        tint: values from 0 (clear) to 1 of the same shape, and their colour; contours lie over it.
+        image: Slice (right to left, posterior to anterior).
+        contours: Masks of the same shape with their colours; the last sets the brightness.
+        view: The part.
+        tint: Values from 0 (clear) to 1 of the same shape, and their colour; contours lie over it.
 
     Returns:
-        RGB, anterior up and right on the left; black beyond the edge of the image.
+        RGB image, anterior up and right on the left; black beyond the edge of the slice.
     """
     center = view.center
     half = view.half_width_mm / np.array(view.spacing_mm)
@@ -92,14 +92,14 @@ def draw_section(
     crop = image[region]
     darkest, brightest = brightness_range(crop, contours[-1][0][region], view.spacing_mm)
     gray = np.clip((crop - darkest) / (brightest - darkest), 0, 1)
-    drawn = magnified(np.rint(255 * gray)).convert("RGB")
+    painted = magnified(np.rint(255 * gray)).convert("RGB")
     if tint is not None:
         values, colour = tint
-        drawn.paste(colour, mask=magnified(np.rint(255 * OPAQUENESS * np.clip(values[region], 0, 1))))
+        painted.paste(colour, mask=magnified(np.rint(255 * OPAQUENESS * np.clip(values[region], 0, 1))))
     for section, colour in contours:
         inside = magnified(np.where(section[region], 255, 0)).point([0] * 128 + [255] * 128)
         blurred = inside.filter(ImageFilter.GaussianBlur(BLUR))
-        drawn.paste(
+        painted.paste(
             colour, mask=blurred.point([min(255, 2 * (255 - abs(2 * level - 255))) for level in range(256)])
         )
-    return drawn
+    return painted

@@ -45,7 +45,7 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
     Args:
         name_or_path: A name that `list_weights` knows, or the path of a weights file.
         architecture: Name of the builder.
-        arguments: Those of the builder's arguments that fix the shapes of its weights, and the number of input
+        arguments: Arguments of the builder that determine the shapes of its weights, and the number of input
             "channels".
 
     Raises:
@@ -72,7 +72,7 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
 
 
 def _download(card: WeightsCard, path: Path) -> None:
-    """Fetches the file under a temporary name, so that `path` is only ever whole and verified."""
+    """Downloads the file under a temporary name, so that `path` is always complete and verified."""
     by_hand = f"put {card.file} (sha256 {card.sha256}, from {card.url}) into {path.parent}"
     if card.url is None:
         raise InputError(f"weights {card.name!r}: {card.file} is missing from the package; {by_hand}")

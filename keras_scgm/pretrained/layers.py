@@ -21,13 +21,13 @@ REMEDIES = {
     "channels": "; use weights=None, or input_tensor=keras.layers.Conv2D(1, 1)(images) to make one channel of several",
     "classes": "; use include_top=False and an output layer of your own, or weights=None",
 }
-"""What to do about a network whose weights have another number of input channels or classes."""
+"""Advice for a network whose weights have another number of input channels or classes."""
 
 
 def load_weights_into(model: keras.Model, path: str | Path) -> None:
     """Reads a weights file into a network, matching layers by name.
 
-    The network is changed only if all of it fits. The file may hold the layer "predictions" that a network
+    The network is changed only if all layers fit. The file may hold the layer "predictions" that a network
     built with `include_top=False` lacks; anything else it holds must be in the network.
 
     Args:
