@@ -28,6 +28,7 @@ def demo(
     from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
     from keras_scgm.files import check_writable, staged
     from keras_scgm.outputs import OutputPaths, write_outputs
+    from keras_scgm.overlap import dice
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.segmentation import Segmenter
 
@@ -44,7 +45,7 @@ def demo(
     write_outputs(result, paths)
     truth = np.asarray(subject.mask.dataobj) > 0
     mask = np.asarray(result.mask.dataobj) > 0
-    dice = 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
+    agreement = dice(mask, truth)
     for title, path in (
         ("mask", paths.mask),
         ("areas", paths.areas),
@@ -53,7 +54,7 @@ def demo(
     ):
         typer.echo(f"{title:8}{path}")
     typer.echo(
-        f"weights {DEFAULT_WEIGHTS!r}: DSC {dice:.2f} with the true mask, {result.record['seconds']:.1f} s"
+        f"weights {DEFAULT_WEIGHTS!r}: DSC {agreement:.2f} with the true mask, {result.record['seconds']:.1f} s"
     )
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
