@@ -10,9 +10,10 @@ setup(
     ],
     package_dir={"keras_scgm.weights": "weights", "keras_scgm_devserver": "serving/devserver"},
     package_data={
-        "keras_scgm": ["py.typed", "quality.json"],
+        "keras_scgm": ["py.typed"],
         "keras_scgm.evaluation": ["published.json", "report.html"],
         "keras_scgm.export": ["batching_params.pbtxt"],
+        "keras_scgm.quality": ["model.json"],
         "keras_scgm.weights": ["*.json", "*.weights.h5"],
     },
 )

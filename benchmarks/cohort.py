@@ -21,7 +21,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from keras_scgm.cohort import Job, Outcome, Writing, run_here, run_on_ray
+from keras_scgm.cohort import Outcome, OutputConfig, SegmentationJob, run_here, run_on_ray
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.outputs import OutputPaths
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
@@ -33,8 +33,8 @@ def draw(folder: Path, count: int) -> None:
         nib.save(draw_subject(config, seed).image, folder / f"sub-{seed:03d}_T2starw.nii.gz")
 
 
-def jobs_into(folder: Path, images: list[Path]) -> list[Job]:
-    return [Job(image, OutputPaths.for_input(image, folder)) for image in images]
+def jobs_into(folder: Path, images: list[Path]) -> list[SegmentationJob]:
+    return [SegmentationJob(image, OutputPaths.for_input(image, folder)) for image in images]
 
 
 def report(name: str, outcomes: Iterator[Outcome], started: float, kill_at: int = 0) -> list[Outcome]:
@@ -70,11 +70,13 @@ def main() -> None:
         started = time.perf_counter()
         loop = jobs_into(folder / "loop", images)
         segmenter = Segmenter([arguments.weights], settings)
-        report("plain loop", run_here(segmenter, loop, Writing()), started)
+        report("plain loop", run_here(segmenter, loop, OutputConfig()), started)
 
         started = time.perf_counter()
         cluster = jobs_into(folder / "cluster", images)
-        outcomes = run_on_ray([arguments.weights], settings, cluster, Writing(), workers=arguments.workers)
+        outcomes = run_on_ray(
+            [arguments.weights], settings, cluster, OutputConfig(), workers=arguments.workers
+        )
         kill_at = max(1, len(images) // 3)
         done = report(f"Ray, {arguments.workers} workers, 1 killed", outcomes, started, kill_at)
 

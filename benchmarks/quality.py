@@ -5,7 +5,7 @@ copy is segmented. Usage:
 
     python benchmarks/quality.py --fit TABLE.csv --weights synthetic
     python benchmarks/quality.py --fit TABLE.csv --weights challenge --subjects 8
-                                                   # draw FIT_SUBJECTS and SOUND_SUBJECTS, write keras_scgm/quality.json
+                                                   # draw FIT_SUBJECTS, SOUND_SUBJECTS; fit quality/model.json
     python benchmarks/quality.py --test TABLE.csv  # draws TEST_SUBJECTS, and damages the real volumes given by
                                                    # --real IMAGE MASK (repeat); prints the tables
 
@@ -84,7 +84,7 @@ def main() -> None:
         cases = drawn_cases([*FIT_SUBJECTS[: options.subjects], *SOUND_SUBJECTS[: options.subjects]])
         rows = extended(options.fit, cases, options.weights)
         model = fit(rows)
-        target = Path(keras_scgm.__file__).with_name("quality.json")
+        target = Path(keras_scgm.__file__).parent / "quality" / "model.json"
         target.write_text(as_json(model), encoding="utf-8")
         print(f"{target}: fitted on {sum(row['area_mm2'] > 0 for row in rows)} slices")
     if options.test:

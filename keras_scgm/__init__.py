@@ -1,4 +1,4 @@
-"""Spinal cord gray matter segmentation with deep dilated convolutions (Perone et al. 2017)."""
+"""Spinal cord gray matter segmentation with deep dilated convolutions (Perone et al. 2018)."""
 
 from importlib import import_module
 from importlib.metadata import version

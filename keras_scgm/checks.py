@@ -1,4 +1,4 @@
-"""Rules that arguments and settings obey; what breaks one is an `InputError` of one line.
+"""Rules for arguments and settings; a value that breaks one is an `InputError` of one line.
 
 A rule takes the name of an argument and its value. It returns the value as plain Python has it (`int` for a
 NumPy integer), which is what goes into JSON files and Keras configurations.
@@ -131,8 +131,8 @@ def instance(kind: type | tuple[type, ...], wanted: str) -> Rule:
     """Objects of a class.
 
     Args:
-        kind: the class, or several.
-        wanted: the objects in words.
+        kind: Class, or several.
+        wanted: Description of the objects.
     """
 
     def rule(name: str, value: Any) -> Any:
@@ -152,9 +152,9 @@ def several(rule: Rule, wanted: str, length: int | None = None) -> Rule:
     """Sequences of what another rule takes, as tuples.
 
     Args:
-        rule: for each item.
-        wanted: the sequence in words.
-        length: number of items; None takes any.
+        rule: Rule for each item.
+        wanted: Description of the sequence.
+        length: Number of items; None takes any.
     """
 
     def whole(name: str, value: Any) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""Many images: one after the other here, or spread over a Ray cluster (optional extra `ray`)."""
+"""Segments many images, one after the other in this process or on a Ray cluster (optional extra `ray`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError, NotAnImageError, log_traceback
-from keras_scgm.files import check_writable
+from keras_scgm.errors import InputError, NotAnImageError, log_traceback, one_line
+from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
-from keras_scgm.pretrained import resolve_weights, sha256_of
+from keras_scgm.pretrained import resolve_weights
 from keras_scgm.quality import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
@@ -29,13 +29,13 @@ _PASSED_ON = ("KERAS_BACKEND", "KERAS_SCGM_HOME")
 
 
 @dataclass(frozen=True)
-class Job:
-    """An image and where its results go.
+class SegmentationJob:
+    """An image to segment and the files of its result.
 
     Args:
         image: NIfTI file.
-        paths: names of the results.
-        is_named: whether the user named the file; one that was found in a folder is skipped if it holds labels.
+        paths: Files of the result.
+        is_named: Whether the user named the file; a file found in a folder is skipped if it holds labels.
     """
 
     image: Path
@@ -47,13 +47,13 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Writing:
-    """What is written, and what becomes of results that exist.
+class OutputConfig:
+    """Kind of result to write, and treatment of results that exist.
 
     Args:
-        soft: write probabilities in place of the mask.
-        force: replace results that exist.
-        resume: skip images whose results exist and were made the same way.
+        soft: Whether to write probabilities instead of the mask.
+        force: Whether to replace results that exist.
+        resume: Whether to skip images whose results exist and were made in the same way.
 
     Raises:
         keras_scgm.errors.InputError: both `force` and `resume`.
@@ -73,18 +73,18 @@ class Writing:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job.
+    """Outcome of a job.
 
     Args:
-        job: the job.
-        status: "skipped" is finished before, or no image.
-        message: one line for the user.
-        verdict: on the result, None without one.
-        warnings: what may be wrong with the result, one line each.
-        pid: of the process that did it.
+        job: The job.
+        status: "skipped" if it was finished before, or if the file holds labels.
+        message: One line for the user.
+        verdict: Verdict on the result, None without one.
+        warnings: Possible faults of the result, one line each.
+        pid: Number of the process that did it.
     """
 
-    job: Job
+    job: SegmentationJob
     status: Literal["segmented", "skipped", "failed"]
     message: str
     verdict: Verdict | None = None
@@ -92,13 +92,15 @@ class Outcome:
     pid: int = 0
 
 
-ShowProgress = Callable[[Job], AbstractContextManager[Progress | None]]
+ShowProgress = Callable[[SegmentationJob], AbstractContextManager[Progress | None]]
 
 
-def do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress | None = None) -> Outcome:
+def do_job(
+    segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None = None
+) -> Outcome:
     """Segment one image and write its results; whatever goes wrong is an outcome, not an exception."""
     try:
-        return _do_job(segmenter, job, writing, progress)
+        return _do_job(segmenter, job, output, progress)
     except NotAnImageError as error:
         if job.is_named:
             return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
@@ -112,8 +114,8 @@ def do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress 
 
 def run_here(
     segmenter: Segmenter,
-    jobs: Sequence[Job],
-    writing: Writing,
+    jobs: Sequence[SegmentationJob],
+    output: OutputConfig,
     show_progress: ShowProgress = lambda job: nullcontext(),
 ) -> Iterator[Outcome]:
     """Do the jobs in this process, in their order.
@@ -121,20 +123,20 @@ def run_here(
     Args:
         segmenter: the networks.
         jobs: the images.
-        writing: how results are written.
+        output: how results are written.
         show_progress: gives what is called with (slices done, slices in all) of a job.
     """
     for job in jobs:
         with show_progress(job) as progress:
-            outcome = do_job(segmenter, job, writing, progress)
+            outcome = do_job(segmenter, job, output, progress)
         yield outcome
 
 
 def run_on_ray(
     weights: Sequence[str | Path] | None,
     settings: SegmentationConfig,
-    jobs: Sequence[Job],
-    writing: Writing,
+    jobs: Sequence[SegmentationJob],
+    output: OutputConfig,
     address: str | None = None,
     workers: int | None = None,
 ) -> Iterator[Outcome]:
@@ -142,13 +144,13 @@ def run_on_ray(
 
     Images, results and weights files must have the same paths on every machine, as on a shared disk. A job
     whose worker is lost is done again by another. Results that were made the same way are never made
-    again, unless `writing.force`, so a run that was stopped goes on where it was.
+    again, unless `output.force`, so a run that was stopped goes on where it was.
 
     Args:
         weights: known names or files; None takes the default.
         settings: how the images are segmented.
         jobs: the images.
-        writing: how results are written.
+        output: how results are written.
         address: of the cluster's head, "auto" for the one this machine belongs to; None starts one on
             this machine for the length of the run.
         workers: at most so many; each loads the networks and takes one core and about 1 GB of memory.
@@ -170,7 +172,7 @@ def run_on_ray(
         place.resolve() if place.is_file() else item
         for place, item in zip(places, weights or (), strict=True)
     ] or None
-    writing = replace(writing, resume=not writing.force)
+    output = replace(output, resume=not output.force)
     # One core per worker: more threads than cores only get in each other's way.
     environment = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
@@ -179,12 +181,13 @@ def run_on_ray(
     try:
         ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, **here)
     except (ConnectionError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"no Ray cluster at {address!r} ({reason}); give HOST:PORT of its head") from error
+        raise InputError(
+            f"no Ray cluster at {address!r} ({one_line(error)}); give HOST:PORT of its head"
+        ) from error
     try:
         n_workers = max(1, min(len(jobs), workers or len(jobs), int(ray.cluster_resources().get("CPU", 1))))
         remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)(_Worker)
-        idle = [remote.remote(weights, settings, writing) for _ in range(n_workers)]
+        idle = [remote.remote(weights, settings, output) for _ in range(n_workers)]
         yield from _outcomes(idle, [_absolute(job) for job in jobs])
     finally:
         ray.shutdown()
@@ -199,10 +202,10 @@ def _check_answers(address: str) -> None:
         raise InputError(f"no Ray cluster at {address!r} ({error}); give HOST:PORT of its head") from error
 
 
-def _outcomes(idle: list[Any], jobs: Sequence[Job]) -> Iterator[Outcome]:
+def _outcomes(idle: list[Any], jobs: Sequence[SegmentationJob]) -> Iterator[Outcome]:
     import ray
 
-    waiting, running = deque(jobs), dict[Any, tuple[Any, Job]]()
+    waiting, running = deque(jobs), dict[Any, tuple[Any, SegmentationJob]]()
     while waiting or running:
         while idle and waiting:
             worker, job = idle.pop(), waiting.popleft()
@@ -221,39 +224,41 @@ class _Worker:
     """A process of the cluster; its networks are loaded with its first job, for which errors have a place."""
 
     def __init__(
-        self, weights: Sequence[str | Path] | None, settings: SegmentationConfig, writing: Writing
+        self, weights: Sequence[str | Path] | None, settings: SegmentationConfig, output: OutputConfig
     ) -> None:
         self._weights = weights
         self._settings = settings
-        self._writing = writing
+        self._output = output
         self._segmenter: Segmenter | None = None
 
-    def do(self, job: Job) -> Outcome:
+    def do(self, job: SegmentationJob) -> Outcome:
         try:
             self._segmenter = self._segmenter or Segmenter(self._weights, self._settings)
         except InputError as error:
             return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
-        return do_job(self._segmenter, job, self._writing)
+        return do_job(self._segmenter, job, self._output)
 
 
-def _absolute(job: Job) -> Job:
+def _absolute(job: SegmentationJob) -> SegmentationJob:
     return replace(job, image=job.image.absolute(), paths=OutputPaths(job.paths.mask.absolute()))
 
 
-def _do_job(segmenter: Segmenter, job: Job, writing: Writing, progress: Progress | None) -> Outcome:
+def _do_job(
+    segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None
+) -> Outcome:
     image, paths = job.image, job.paths
     existing = [path for path in paths.all if os.path.lexists(path)]
-    if writing.resume and existing and image.is_file():
-        made_so = {"input_sha256": sha256_of(image), "output": output_kind(writing.soft)}
+    if output.resume and existing and image.is_file():
+        made_so = {"input_sha256": sha256_of(image), "output": output_kind(output.soft)}
         if record := finished_record(paths, {**segmenter.provenance, **made_so}):
             verdict = record["quality"]["verdict"]
             return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
-    if existing and not writing.force:
-        made = " and was made in another way" if writing.resume else ""
+    if existing and not output.force:
+        made = " and was made in another way" if output.resume else ""
         raise InputError(f"{existing[0]}: exists{made}; replace it with --force")
     check_writable(paths.mask.parent)
     result = segmenter.segment(image, progress)
-    write_outputs(result, paths, soft=writing.soft)
+    write_outputs(result, paths, soft=output.soft)
     message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
     return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
 

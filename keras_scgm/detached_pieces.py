@@ -21,10 +21,10 @@ def remove_detached(
 
     Args:
         probabilities: float32 (slice, rows, columns) in [0, 1]; not changed.
-        centers: of the cord, (slice, 2) pixels.
-        steps: from the centre of the cord to that in a neighbouring slice, (slice,) pixels.
-        threshold: probability above which a pixel is gray matter.
-        spacing_mm: of the pixels.
+        centers: Centres of the cord, (slice, 2) pixels.
+        steps: Distances from the centre of the cord to that in a neighbouring slice, (slice,) pixels.
+        threshold: Probability above which a pixel is gray matter.
+        spacing_mm: Pixel spacing, mm.
 
     Returns:
         The probabilities, and the number of pixels removed in every slice.

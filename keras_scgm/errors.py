@@ -1,4 +1,4 @@
-"""Whose fault an error is: `InputError` is the input's, anything else the program's and goes into a log."""
+"""`InputError` for input that cannot be used, and the log of all other errors."""
 
 from __future__ import annotations
 
@@ -21,12 +21,17 @@ class NotAnImageError(InputError):
     """A file holds labels, such as a mask, where an image is needed; in a folder such files are passed over."""
 
 
+def one_line(error: BaseException) -> str:
+    """The message of an error in one line; its type if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def log_traceback(what: str, error: BaseException) -> str:
     """Append an unexpected error to this process's log, a file in the folder for temporary files.
 
     Args:
-        what: was being done, or to what.
-        error: the exception, with its traceback.
+        what: Step or file that failed.
+        error: Exception with its traceback.
 
     Returns:
         One line for the user: the error, and the log.

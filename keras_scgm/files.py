@@ -1,8 +1,9 @@
-"""Paths, names and writing of files: the rules that every part of the package follows."""
+"""Names of NIfTI files, the search of folders, hashes, and writing of all files of a result or none."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -10,12 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from functools import lru_cache, wraps
 from pathlib import Path
+from typing import TypeVar
 
 from keras_scgm.errors import InputError
 
+T = TypeVar("T")
+
 RESULT_SUFFIX = "_gmseg"
-"""Of the names of masks that this package makes, before the ending."""
+"""End of the names of masks that this package writes, before .nii.gz."""
 
 _NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
@@ -67,8 +72,8 @@ def nifti_files(folder: Path, is_searched: Callable[[str], bool] = is_visible) -
     its target exists.
 
     Args:
-        folder: where to look, hidden or not.
-        is_searched: whether to look into a folder below it, by its name.
+        folder: Folder to search, hidden or not.
+        is_searched: Whether a folder below it is searched, by its name.
     """
     found = []
     for parent, folders, names in os.walk(folder):
@@ -77,8 +82,30 @@ def nifti_files(folder: Path, is_searched: Callable[[str], bool] = is_visible) -
     return sorted(found)
 
 
+def once_per_version(read: Callable[[Path], T]) -> Callable[[Path], T]:
+    """Keep what a function reads of a file, until the file changes."""
+
+    @lru_cache
+    def kept(path: Path, device: int, inode: int, size: int, changed_ns: int) -> T:
+        return read(path)
+
+    @wraps(read)
+    def unchanged(path: Path) -> T:
+        state = path.stat()
+        return kept(path, state.st_dev, state.st_ino, state.st_size, state.st_ctime_ns)
+
+    return unchanged
+
+
+@once_per_version
+def sha256_of(path: Path) -> str:
+    """The SHA-256 hash of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def check_folder(folder: Path) -> None:
-    """Refuse a folder of data that is not there.
+    """Refuse a folder of data that does not exist.
 
     Raises:
         InputError: no such folder.
@@ -88,10 +115,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out before the work whether its result can be written.
+    """Check before a computation whether its result can be written.
 
     Raises:
-        InputError: the folder, or the one it would be made in, takes no files.
+        InputError: Nothing can be written to the folder, or to the one in which it would be created.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
@@ -103,14 +130,14 @@ def check_writable(folder: Path) -> None:
 
 @contextmanager
 def staging_folder(folder: Path, advice: str = "free space or change folder") -> Iterator[Path]:
-    """A hidden folder for files that are being written, inside the one they are for; it is removed in the end.
+    """A hidden temporary folder inside the target folder; it is removed at the end.
 
     Args:
-        folder: made if missing.
-        advice: what to do if it cannot be written to.
+        folder: Target folder, created if missing.
+        advice: Advice in the message if it cannot be written to.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: Nothing can be written there.
     """
     staging = None
     try:
@@ -130,11 +157,11 @@ def replaced(path: Path, advice: str = "free space or change folder") -> Iterato
     """A temporary path whose file takes the place of `path` at the end; at every moment one of them is there.
 
     Args:
-        path: its folder is made if missing.
-        advice: as of `staging_folder`.
+        path: File to replace; its folder is created if missing.
+        advice: As in `staging_folder`.
 
     Raises:
-        InputError: it cannot be written; `path` is what it was.
+        InputError: It cannot be written; `path` is unchanged.
     """
     with staging_folder(path.parent, advice) as staging:
         yield staging / path.name
@@ -146,15 +173,15 @@ def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
     """A staging folder whose files go into `folder` at the end: all of them, or none.
 
     Args:
-        folder: made if missing. Its files of the same names are replaced, links as such.
-        former: names of the files of an earlier result; those that the new one lacks are removed.
+        folder: Target folder, created if missing. Files of the same names are replaced, and so are links.
+        former: Names of the files of an earlier result; those that the new one lacks are removed.
 
     Raises:
-        InputError: a file cannot be written or replaced; `folder` holds what it held before.
+        InputError: A file cannot be written or replaced; `folder` is unchanged.
     """
     with staging_folder(folder) as staging:
         yield staging
-        # A record (JSON) goes first and comes last, so that none describes other files than those beside it.
+        # A record (JSON) is removed first and written last, so that it always describes the files beside it.
         new = sorted(
             (path.name for path in staging.iterdir()), key=lambda name: (name.endswith(".json"), name)
         )

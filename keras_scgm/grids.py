@@ -1,13 +1,13 @@
-"""When two images lie on one grid: the same voxels at the same places, in whatever order they are stored."""
+"""Comparison of voxel grids: whether two images have the same voxels at the same places, in any storage order."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.orientations import inv_ornt_aff
 
-from keras_scgm.volume import CANONICAL_AXES
+from keras_scgm.volume import to_canonical
 
 TOLERANCE_MM = 0.05
 """Largest distance between the corner voxels of two images on one grid.
@@ -23,10 +23,10 @@ def grid_difference(shape: Shape, affine: np.ndarray, other_shape: Shape, other_
     """How one grid differs from another, empty if it does not.
 
     Args:
-        shape: voxels along the three axes, as stored.
-        affine: 4x4, from voxel indices to millimetres in RAS+ world coordinates.
-        other_shape: the same of the other grid.
-        other_affine: the same of the other grid.
+        shape: Number of voxels along the three stored axes.
+        affine: 4x4 matrix from voxel indices to millimetres in RAS+ world coordinates.
+        other_shape: Shape of the other grid.
+        other_affine: Affine of the other grid.
 
     >>> grid_difference((4, 4, 2), np.eye(4), (4, 4, 3), np.eye(4))
     '4 x 4 x 2 voxels, not 4 x 4 x 3'
@@ -41,7 +41,7 @@ def grid_difference(shape: Shape, affine: np.ndarray, other_shape: Shape, other_
 
 def canonical_grid(shape: Shape, affine: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:
     """Shape and affine of the same voxels in the order of `CANONICAL_AXES`."""
-    transform = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
+    transform = to_canonical(affine)
     order = np.argsort(transform[:, 0])
     return tuple(int(shape[axis]) for axis in order), affine @ inv_ornt_aff(transform, shape)
 

@@ -1,4 +1,4 @@
-"""Which files of a study are images to segment, and which are labels, results or none of the study's own."""
+"""Finds the images of a study, and tells them from labels, results and derivatives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MAX_LABEL = 32
 """A volume of whole numbers from 0 to this one holds labels, such as tissues or vertebral levels."""
 
 MIN_VOXELS_PER_VALUE = 8
-"""A few voxels have few values, whatever they show."""
+"""An image of fewer voxels per value is not checked: a small image has few values, too."""
 
 NAMED_VALUES = 4
 
@@ -45,9 +45,9 @@ class ImageFile:
     """An image to segment.
 
     Args:
-        path: its file.
-        root: folder that its place under an output folder is relative to.
-        is_named: whether the user named it; files found in a folder may turn out to be labels.
+        path: Image file.
+        root: Searched folder; the path from it is kept under an output folder.
+        is_named: Whether the user named the file; a file found in a folder may turn out to hold labels.
     """
 
     path: Path
@@ -57,12 +57,12 @@ class ImageFile:
 
 @dataclass
 class FoundImages:
-    """What a search found.
+    """Result of a search.
 
     Args:
-        images: each once, in the order of the inputs and then of their paths.
-        problems: inputs without any image, one line each.
-        notes: what was left out, one line for each folder or pattern.
+        images: Images, each once, in the order of the inputs and then of their paths.
+        problems: Inputs without any image, one line each.
+        notes: Files left out, one line for each folder or pattern.
     """
 
     images: list[ImageFile] = field(default_factory=list)
@@ -80,9 +80,9 @@ def find_images(
     Files that were named are taken whatever their name.
 
     Args:
-        inputs: NIfTI files, folders, or patterns as of `glob.glob`, `**` standing for any number of folders.
-        suffix: of the images in folders, as in BIDS: "T2starw" takes `*_T2starw.nii.gz`.
-        pattern: of their names, or of their paths from the folder, such as "sub-*/anat/*".
+        inputs: NIfTI files, folders, or patterns as for `glob.glob`; `**` is any number of folders.
+        suffix: BIDS suffix of the images in folders: "T2starw" takes `*_T2starw.nii.gz`.
+        pattern: Pattern of their names, or of their paths from the folder, such as "sub-*/anat/*".
 
     Raises:
         InputError: a suffix or a pattern, but no folder.

@@ -1,9 +1,9 @@
-"""Settings that are written to JSON files and read back."""
+"""Settings and weights cards as JSON text: written, and read back with every rule checked."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from typing import Any, Self
 
 from keras_scgm import checks
@@ -11,7 +11,7 @@ from keras_scgm.errors import InputError
 
 
 class JsonConfig:
-    """Base of the frozen dataclasses that hold a user's settings."""
+    """Base of the frozen dataclasses that are kept in JSON files."""
 
     def to_json(self) -> str:
         """All fields as a JSON object."""
@@ -22,7 +22,7 @@ class JsonConfig:
         """Reads what `to_json` wrote; fields left out take their defaults.
 
         Raises:
-            InputError: the text is not a JSON object, or names an unknown field, or a field breaks its rule.
+            InputError: the text is not a JSON object, lacks a field, has an unknown one, or a field breaks its rule.
         """
         try:
             values = json.loads(checks.text(f"JSON of {cls.__name__}", text))
@@ -39,9 +39,14 @@ class JsonConfig:
         """
         if not isinstance(values, dict):
             raise InputError(f"{cls.__name__} must be a JSON object, received {type(values).__name__}")
-        known = [item.name for item in fields(cls)]  # type: ignore[arg-type]
+        known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
         if unknown := sorted(set(values) - set(known)):
             raise InputError(
                 f"unknown fields of {cls.__name__}: {', '.join(unknown)}; known: {', '.join(known)}"
             )
+        needed = [
+            key for key, item in known.items() if (item.default, item.default_factory) == (MISSING, MISSING)
+        ]
+        if missing := [key for key in needed if key not in values]:
+            raise InputError(f"{cls.__name__} lacks {', '.join(missing)}")
         return cls(**values)

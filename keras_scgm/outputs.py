@@ -23,7 +23,7 @@ class OutputPaths:
     """Names of the files of one result.
 
     Args:
-        mask: the mask, or the probabilities; the others share its stem.
+        mask: File of the mask or of the probabilities; the others share its stem.
     """
 
     mask: Path
@@ -64,13 +64,13 @@ def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) 
     """Write every file of a result.
 
     Args:
-        result: the segmentation.
-        paths: where to; the files of an earlier result are replaced, and removed where this one has no such file.
-        soft: write the probabilities (float32) in place of the mask (uint8).
+        result: The segmentation.
+        paths: Files to write; those of an earlier result are replaced, or removed if this result has no such file.
+        soft: Whether to write the probabilities (float32) instead of the mask (uint8).
 
     Raises:
-        keras_scgm.errors.InputError: the folder cannot be written to, a file cannot be replaced, or the disk is
-            full; all files are what they were.
+        keras_scgm.errors.InputError: The folder cannot be written to, a file cannot be replaced, or the disk is
+            full; all files are unchanged.
     """
     voxels = result.probability_voxels if soft else result.mask_voxels
     if voxels is None:
@@ -139,7 +139,7 @@ def output_kind(soft: bool) -> str:
 
 
 def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] | None:
-    """The record that stands there, None unless it agrees with `like` and its files are all there."""
+    """The record of a result, or None if it differs from `like` or a file is missing."""
     try:
         record = json.loads(paths.record.read_text(encoding="utf-8"))
         files = [paths.mask.with_name(name) for name in record["files"]]

@@ -1,7 +1,6 @@
-"""From a volume to the network's axial slices, and from their probabilities back to the volume's grid.
+"""Resampling of a volume into the network's windows and back, and the z-score (Perone et al. 2018, Figure 4).
 
-Paper Figure 4. Training, inference, export and evaluation share these transforms, so preprocessing cannot
-fork.
+Training, inference, export and evaluation share these transforms.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -37,11 +37,11 @@ EDGE_MM = 2.0
 
 @dataclass(frozen=True)
 class SliceConfig:
-    """What the network expects of a slice (paper 3.4.1).
+    """Slices that the network expects (paper 3.4.1).
 
     Args:
-        spacing_mm: pixel spacing, the same in both directions.
-        window_px: pixels along each side of the square window.
+        spacing_mm: Pixel spacing in both directions, mm.
+        window_px: Height and width of the window in pixels.
 
     Raises:
         InputError: a number that is not positive.
@@ -56,17 +56,17 @@ class SliceConfig:
 
 @dataclass(frozen=True)
 class SliceGeometry:
-    """Where the network's windows lie on a volume's axial slices.
+    """Positions of the network's windows on the axial slices of a volume.
 
     The resampled grid keeps the centre of the first canonical voxel, as the Spinal Cord Toolbox does; its
-    pixel t is at native coordinate t * pixel_spacing_mm / native_spacing_mm. A window that reaches past the
-    field of view sees it mirrored.
+    pixel t is at native coordinate t * pixel_spacing_mm / native_spacing_mm. A window that extends past the
+    field of view holds its reflection.
 
     Args:
-        native_shape: voxels of an axial slice (right-left, posterior-anterior).
-        native_spacing_mm: their spacing in the same order.
-        pixel_spacing_mm: pixel spacing of the resampled grid.
-        window_shape: pixels of the window in the same order.
+        native_shape: Voxels of an axial slice (right-left, posterior-anterior).
+        native_spacing_mm: Voxel spacing in the same order, mm.
+        pixel_spacing_mm: Pixel spacing of the resampled grid, mm.
+        window_shape: Pixels of the window in the same order.
         starts: (slice, 2), first resampled pixel of each slice's window; may be negative, and between two
             pixels after `magnified`.
     """
@@ -189,7 +189,7 @@ class SliceGeometry:
         return self.pixel_spacing_mm / self.native_spacing_mm[axis]
 
     def _native_coordinates(self, axis: int, start: int) -> np.ndarray:
-        pixels = _mirror(start + np.arange(self.window_shape[axis]), self.resampled_shape[axis])
+        pixels = reflected(start + np.arange(self.window_shape[axis]), self.resampled_shape[axis])
         return np.clip(pixels * self._step(axis), 0, self.native_shape[axis] - 1)
 
     def _window_coordinates(self, axis: int, start: int) -> tuple[slice, np.ndarray]:
@@ -208,10 +208,10 @@ class IntensityStatistics:
     """Mean and standard deviation of a volume's windows, for the z-score of paper 3.4.1.
 
     Args:
-        mean: of all pixels of all windows that are not constant: empty slices, which some scanners and tools add,
-            do not change what the network sees of the others.
-        std: 0 for a constant volume.
-        n_not_finite: voxels that were NaN or infinite and were replaced (see `Volume.read_slices`).
+        mean: Mean of all windows that are not constant: empty slices, which some scanners and tools add, do not
+            change the normalization of the others.
+        std: Standard deviation, 0 for a constant volume.
+        n_not_finite: Number of NaN or infinite voxels, which were replaced (see `Volume.read_slices`).
     """
 
     mean: float
@@ -235,9 +235,9 @@ def measure_intensities(
     """One pass over the windows of a volume, a chunk at a time.
 
     Args:
-        volume: the image.
-        geometry: its windows.
-        indices: slices to use, from the inferior end; all if not given.
+        volume: The image.
+        geometry: Its windows.
+        indices: Slices to use, from the inferior end; all by default.
     """
 
     def measure(run: tuple[int, int]) -> tuple[int, float, float, int]:
@@ -256,7 +256,9 @@ def measure_intensities(
     count, mean, squares, n_not_finite = 0, 0.0, 0.0, 0
     with ThreadPoolExecutor(READERS) as pool:
         # Chan's update: exact for intensities with a large offset, where sum(x^2) - mean^2 is not.
-        for size, chunk_mean, chunk_squares, n_replaced in pool.map(measure, _runs(volume.n_slices, indices)):
+        for size, chunk_mean, chunk_squares, n_replaced in pool.map(
+            measure, _spans(volume.n_slices, indices)
+        ):
             n_not_finite += n_replaced
             if not size:
                 continue
@@ -292,19 +294,27 @@ def chunks(n_slices: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + CHUNK_SLICES, n_slices)
 
 
-def _runs(n_slices: int, indices: np.ndarray | None) -> Iterator[tuple[int, int]]:
+def _spans(n_slices: int, indices: np.ndarray | None) -> Iterator[tuple[int, int]]:
     if indices is None:
         yield from chunks(n_slices)
     else:
         yield from ((int(index), int(index) + 1) for index in indices)
 
 
-def _mirror(pixels: np.ndarray, length: int) -> np.ndarray:
-    """Reflect indices into [0, length - 1] about the first and the last pixel."""
-    if length == 1:
-        return np.zeros_like(pixels)
-    pixels = np.abs(pixels) % (2 * (length - 1))
-    return np.minimum(pixels, 2 * (length - 1) - pixels)
+def reflected(coordinates: Any, length: Any, library: Any = np) -> Any:
+    """Coordinates reflected into [0, length - 1] about the first and the last pixel.
+
+    Args:
+        coordinates: Array or tensor.
+        length: Number of pixels, a scalar of the same type.
+        library: Library of the array: `numpy`, `tensorflow` or `keras.ops`.
+
+    >>> reflected(np.arange(-2, 6), 4)
+    array([2, 1, 0, 1, 2, 3, 2, 1])
+    """
+    period = library.maximum(2 * (length - 1), 1)
+    coordinates = abs(coordinates) % period
+    return library.minimum(library.minimum(coordinates, period - coordinates), length - 1)
 
 
 def _reach(coordinates: np.ndarray, length: int) -> slice:

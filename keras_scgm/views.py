@@ -1,4 +1,4 @@
-"""Which part of a slice a picture shows, and in which gray scale."""
+"""The part of a slice that a picture shows, and its gray scale."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.ndimage import binary_dilation, label
 MARGIN_MM = 1.0
 """Least distance of the gray matter from the edge of a picture."""
 RIM_MM = 1.0
-"""How much of the white matter around the gray matter sets the gray scale."""
+"""Width of the white matter around the gray matter that sets the gray scale."""
 
 
 def fitting_half_width_mm(
@@ -19,9 +19,9 @@ def fitting_half_width_mm(
     """Half width of square pictures that hold all marked voxels.
 
     Args:
-        marked: voxels (voxel, 2) of each slice; its picture has their mean in the centre.
-        spacing_mm: voxel spacing in the order of the axes.
-        least_mm: half width where the voxels need no more.
+        marked: Voxels (voxel, 2) of each slice; their mean is the centre of its picture.
+        spacing_mm: Voxel spacing in the order of the axes, mm.
+        least_mm: Smallest half width, mm.
 
     >>> fitting_half_width_mm([np.array([[0, 0], [40, 0]])], (1.0, 1.0), least_mm=16.0)
     21.5
@@ -36,9 +36,9 @@ def brightness_range(
     """Darkest and brightest value of a gray scale that shows gray against white matter; fluid may saturate.
 
     Args:
-        crop: part of a slice.
-        mask: gray matter in it; the largest piece counts, since a far one may lie in bone or muscle.
-        spacing_mm: voxel spacing in the order of the axes.
+        crop: Part of a slice.
+        mask: Gray matter in it; only the largest piece counts, since another may lie in bone or muscle.
+        spacing_mm: Voxel spacing in the order of the axes, mm.
     """
     if not mask.any():
         darkest, brightest = np.percentile(crop, (1, 99.5))

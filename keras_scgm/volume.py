@@ -1,4 +1,4 @@
-"""Volumes: axial slices in one orientation, and results on the input's own grid, whatever their size."""
+"""`Volume`: an image as axial slices in one orientation, results on its own grid, and arrays on disk for large ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Toolbox calls RPI).
 """
 
 MAX_INTENSITY = 1e18
-"""Square and sum of larger ones leave the range of single precision."""
+"""Squares and sums of larger intensities exceed the range of single precision."""
 
 IN_MEMORY_BYTES = 256 * 2**20
 BLOCK_BYTES = 64 * 2**20
@@ -50,7 +50,7 @@ class DiskArray:
 
     @classmethod
     def scratch(cls, dtype: np.dtype, shape: tuple[int, ...]) -> DiskArray:
-        """Zeros in a temporary file without a name, which goes away with the array."""
+        """Zeros in a temporary file without a name, which is deleted with the array."""
         file = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
         n_bytes = math.prod(shape) * dtype.itemsize
         if hasattr(os, "posix_fallocate"):
@@ -61,7 +61,7 @@ class DiskArray:
         return cls(file, dtype, shape)
 
     def map(self) -> np.memmap:
-        """The whole array as a memory map; drop it to give its pages back."""
+        """The whole array as a memory map; its memory is released with it."""
         mode = "r+" if self._file.writable() else "r"
         return np.memmap(
             self._file,
@@ -76,8 +76,13 @@ class DiskArray:
 Voxels = np.ndarray | DiskArray
 
 
+def to_canonical(affine: np.ndarray) -> np.ndarray:
+    """Orientation transform of nibabel from the stored axes of an affine to `CANONICAL_AXES`."""
+    return ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
+
+
 def zeros(dtype: np.dtype, shape: tuple[int, ...]) -> Voxels:
-    """Zeros in memory, or on disk when they would not be small."""
+    """Zeros in memory, or on disk if they exceed `IN_MEMORY_BYTES`."""
     if math.prod(shape) * dtype.itemsize <= IN_MEMORY_BYTES:
         return np.zeros(shape, dtype, order="F")
     return DiskArray.scratch(dtype, shape)
@@ -90,19 +95,19 @@ def as_array(voxels: Voxels) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Volume:
-    """A 3-D image on its stored grid, seen as a stack of axial slices.
+    """A 3-D image on its stored grid, read as a stack of axial slices.
 
     The axial axis is the stored axis closest to superior-inferior in the affine.
 
     Args:
-        voxels: stored values before scaling, shape (i, j, k) in the order of the file.
+        voxels: Stored values before scaling, shape (i, j, k) in the order of the file.
         affine: 4x4 matrix from voxel indices to millimetres in RAS+ world coordinates.
         header: NIfTI header of the source, kept so that results get the same grid and codes.
-        shape: the source's own shape; 2-D and single-frame 4-D sources differ from `voxels.shape`.
-        slope: multiplies the stored values.
-        intercept: is added after the slope.
-        source: what error messages call the volume, usually its path.
-        warnings: what may be wrong with the geometry in the header, one line each.
+        shape: Shape of the source; 2-D and single-frame 4-D sources differ from `voxels.shape`.
+        slope: Factor of the stored values.
+        intercept: Summand after the slope.
+        source: Name of the volume in error messages, usually its path.
+        warnings: Possible faults of the geometry in the header, one line each.
     """
 
     voxels: Voxels
@@ -116,7 +121,7 @@ class Volume:
 
     @cached_property
     def _to_canonical(self) -> np.ndarray:
-        return ornt_transform(io_orientation(self.affine), axcodes2ornt(CANONICAL_AXES))
+        return to_canonical(self.affine)
 
     @cached_property
     def _canonical_axes(self) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""`keras-scgm demo`: the whole way on a drawn cord, without a network connection."""
+"""`keras-scgm demo`: segments a synthetic cord and compares the mask with the truth, without a network connection."""
 
 import sys
 from pathlib import Path
@@ -12,12 +12,12 @@ SEED = 20171004
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the image and the results go.")] = Path(
+    folder: Annotated[Path, typer.Argument(help="Folder for the image and the results.")] = Path(
         "keras_scgm_demo"
     ),
     show: Annotated[bool, typer.Option(help="Open the picture when there is a screen.")] = True,
 ) -> None:
-    """Draw a synthetic spinal cord, segment it, and compare the mask with the drawn truth.
+    """Make a synthetic image of a spinal cord, segment it, and compare the mask with the true one.
 
     Works offline. Running it again replaces the results.
     """
@@ -28,6 +28,7 @@ def demo(
     from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
     from keras_scgm.files import check_writable, staged
     from keras_scgm.outputs import OutputPaths, write_outputs
+    from keras_scgm.overlap import dice
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.segmentation import Segmenter
 
@@ -37,14 +38,14 @@ def demo(
     with staged(folder) as staging:
         nib.save(subject.image, staging / image.name)
         nib.save(subject.mask, staging / "phantom_t2s_truth.nii.gz")
-    typer.echo(f"drew  {image}  (a synthetic cord, 10 slices of 0.5 x 0.5 x 5 mm)")
+    typer.echo(f"made  {image}  (a synthetic cord, 10 slices of 0.5 x 0.5 x 5 mm)")
 
     result = Segmenter(DEFAULT_WEIGHTS).segment(image)
     paths = OutputPaths.for_input(image)
     write_outputs(result, paths)
     truth = np.asarray(subject.mask.dataobj) > 0
     mask = np.asarray(result.mask.dataobj) > 0
-    dice = 2 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
+    agreement = dice(mask, truth)
     for title, path in (
         ("mask", paths.mask),
         ("areas", paths.areas),
@@ -53,7 +54,7 @@ def demo(
     ):
         typer.echo(f"{title:8}{path}")
     typer.echo(
-        f"weights {DEFAULT_WEIGHTS!r}: DSC {dice:.2f} with the drawn truth, {result.record['seconds']:.1f} s"
+        f"weights {DEFAULT_WEIGHTS!r}: DSC {agreement:.2f} with the true mask, {result.record['seconds']:.1f} s"
     )
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)

@@ -20,7 +20,7 @@ from keras_scgm_cli.tune import tune
 from keras_scgm_cli.weights import weights
 
 app = typer.Typer(
-    help="Segment the spinal cord gray matter in MR images (Perone et al. 2017). For research use.",
+    help="Segment the spinal cord gray matter in MR images (Perone et al. 2018). For research use.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -14,7 +14,7 @@ import typer
 from keras_scgm_cli.stderr import held_back_stderr
 
 if TYPE_CHECKING:
-    from keras_scgm.cohort import Job, Outcome
+    from keras_scgm.cohort import Outcome, SegmentationJob
     from keras_scgm.segmentation import Progress
 
 
@@ -111,7 +111,7 @@ def segment(
     """
     with held_back_stderr():
         from keras_scgm import checks
-        from keras_scgm.cohort import Job, Writing, run_here, run_on_ray
+        from keras_scgm.cohort import OutputConfig, SegmentationJob, run_here, run_on_ray
         from keras_scgm.files import is_nifti
         from keras_scgm.images import find_images
         from keras_scgm.outputs import OutputPaths
@@ -119,7 +119,7 @@ def segment(
 
     if fail_on not in (None, "review", "fail"):
         _fail(f"--fail-on must be review or fail, received {fail_on!r}")
-    writing = Writing(soft=soft, force=force, resume=resume)
+    output_config = OutputConfig(soft=soft, force=force, resume=resume)
     found = find_images(inputs, suffix, pattern)
     for note in found.notes:
         typer.echo(note)
@@ -131,10 +131,10 @@ def segment(
     if output is not None and is_nifti(output):
         if len(found.images) > 1:
             _fail(f"{output}: one file cannot hold the results of {len(found.images)} images; give a folder")
-        jobs = [Job(image.path, OutputPaths(output), image.is_named) for image in found.images]
+        jobs = [SegmentationJob(image.path, OutputPaths(output), image.is_named) for image in found.images]
     else:
         jobs = [
-            Job(
+            SegmentationJob(
                 image.path,
                 OutputPaths.for_input(
                     image.path, output and output / image.path.parent.relative_to(image.root)
@@ -159,11 +159,11 @@ def segment(
     if engine not in ("local", "ray"):
         _fail(f"--engine must be local or ray, received {engine!r}")
     if engine == "ray":
-        outcomes = run_on_ray(weights, settings, jobs, writing, address, workers)
+        outcomes = run_on_ray(weights, settings, jobs, output_config, address, workers)
     else:
         with held_back_stderr():
             segmenter = Segmenter(weights or None, settings)
-        outcomes = run_here(segmenter, jobs, writing, _progress_bar)
+        outcomes = run_here(segmenter, jobs, output_config, _progress_bar)
     reported = [_report(outcome) for outcome in outcomes]
     counts = Counter(status for status, _ in reported) + Counter({"failed": len(found.problems)})
     if len(jobs) + len(found.problems) > 1:
@@ -184,7 +184,7 @@ def _report(outcome: Outcome) -> tuple[str, str | None]:
 
 
 @contextmanager
-def _progress_bar(job: Job) -> Iterator[Progress]:
+def _progress_bar(job: SegmentationJob) -> Iterator[Progress]:
     from tqdm import tqdm
 
     name = job.image.name
@@ -197,7 +197,7 @@ def _progress_bar(job: Job) -> Iterator[Progress]:
         yield progress
 
 
-def _refuse_collisions(jobs: list[Job]) -> None:
+def _refuse_collisions(jobs: list[SegmentationJob]) -> None:
     owners: dict[Path, Path] = {}
     for job in jobs:
         mask = job.paths.mask

@@ -1,4 +1,4 @@
-"""Starts Keras without the log lines its backend prints while it is loaded."""
+"""Imports Keras without the log lines that its backend prints."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def import_keras_scgm() -> None:
 
 @contextmanager
 def held_back_stderr() -> Iterator[None]:
-    """Write what libraries print to standard error only if something other than the input is at fault."""
+    """Hold back what libraries print to standard error; show it only after an error other than `InputError`."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)

@@ -1,4 +1,4 @@
-"""`keras-scgm weights`: what there is to segment with."""
+"""`keras-scgm weights`: lists the weights that are known by name."""
 
 import typer
 
@@ -6,7 +6,7 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def weights() -> None:
-    """List the weights that are known by name, where they are and what they were trained on."""
+    """List the weights that are known by name, with the place of their files and their training data."""
     import_keras_scgm()
     from keras_scgm.pretrained import cache_folder, list_weights, weights_card, weights_status
 

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import hashlib
 import os
 import shutil
 import sys
@@ -14,6 +15,7 @@ from annotated_data import SITES
 
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import PhantomConfig, draw_slices, draw_subject, write_challenge_dataset
+from keras_scgm.pretrained import WeightsCard, catalog
 from keras_scgm_cli.main import main
 
 
@@ -43,6 +45,29 @@ def capi_check(reference: Path) -> Path:
 def published_weights(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the published weights known by name without a download."""
     monkeypatch.setenv("KERAS_SCGM_HOME", str(reference / "weights"))
+
+
+@pytest.fixture
+def weights_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for downloaded weights that does not exist yet."""
+    folder = tmp_path / "home" / "scgm"
+    monkeypatch.setenv("KERAS_SCGM_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def tiny_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights_home: Path) -> WeightsCard:
+    """The card of the only known weights, "tiny", which are downloaded from a local file that holds b"the weights"."""
+    served = tmp_path / "server" / "tiny.weights.h5"
+    served.parent.mkdir()
+    served.write_bytes(b"the weights")
+    sha256 = hashlib.sha256(b"the weights").hexdigest()
+    card = WeightsCard("tiny", "UNet", {"filters": 2}, served.name, sha256, url=served.as_uri())
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "tiny.json").write_text(card.to_json())
+    monkeypatch.setattr(catalog, "weights_folder", lambda: folder)
+    return card
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from keras_scgm import DilatedGMNet, InputError, Segmenter
 from keras_scgm.calibration import calibrate, write_calibration
 from keras_scgm.datasets import AnnotatedVolume, Split
-from keras_scgm.pretrained import WeightsCard, sha256_of
+from keras_scgm.files import sha256_of
+from keras_scgm.pretrained import WeightsCard
 from keras_scgm_cli.main import app
 
 AFFINE = np.diag([-0.25, 0.25, 4.0, 1.0])

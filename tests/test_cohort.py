@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from keras_scgm import InputError, SegmentationConfig, Segmenter
-from keras_scgm.cohort import Job, Writing, do_job, run_here, run_on_ray
+from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job, run_here, run_on_ray
 from keras_scgm.outputs import OutputPaths
 
 needs_ray = pytest.mark.skipif(
@@ -23,14 +23,14 @@ needs_ray = pytest.mark.skipif(
 FIRST_WORKER_KILLED = """
 import json, os, signal, sys
 from pathlib import Path
-from keras_scgm.cohort import Job, Writing, run_on_ray
+from keras_scgm.cohort import SegmentationJob, OutputConfig, run_on_ray
 from keras_scgm.outputs import OutputPaths
 from keras_scgm.segmentation import SegmentationConfig
 
 folder, weights = Path(sys.argv[1]), sys.argv[2]
-jobs = [Job(image, OutputPaths.for_input(image)) for image in sorted(folder.glob("*.nii.gz"))]
+jobs = [SegmentationJob(image, OutputPaths.for_input(image)) for image in sorted(folder.glob("*.nii.gz"))]
 outcomes = []
-for outcome in run_on_ray([weights], SegmentationConfig(window="center"), jobs, Writing(), workers=2):
+for outcome in run_on_ray([weights], SegmentationConfig(window="center"), jobs, OutputConfig(), workers=2):
     outcomes.append((outcome.job.image.name, outcome.status, outcome.message))
     if len(outcomes) == 1:
         os.kill(outcome.pid, signal.SIGKILL)
@@ -55,14 +55,16 @@ def weights(tmp_path, bright_network):
     return path
 
 
-def jobs_of(images: Path) -> list[Job]:
-    return [Job(image, OutputPaths.for_input(image)) for image in sorted(images.glob("[0-9].nii.gz"))]
+def jobs_of(images: Path) -> list[SegmentationJob]:
+    return [
+        SegmentationJob(image, OutputPaths.for_input(image)) for image in sorted(images.glob("[0-9].nii.gz"))
+    ]
 
 
 def test_one_bad_image_does_not_stop_the_others(images, bright_network):
     bad = images / "bad.nii.gz"
-    jobs = [Job(bad, OutputPaths.for_input(bad)), *jobs_of(images)]
-    outcomes = list(run_here(Segmenter(bright_network), jobs, Writing()))
+    jobs = [SegmentationJob(bad, OutputPaths.for_input(bad)), *jobs_of(images)]
+    outcomes = list(run_here(Segmenter(bright_network), jobs, OutputConfig()))
     assert [outcome.status for outcome in outcomes] == ["failed"] + 8 * ["segmented"]
     assert outcomes[0].message.startswith(f"error: {bad}: ")
     assert {outcome.pid for outcome in outcomes} == {os.getpid()}
@@ -70,21 +72,21 @@ def test_one_bad_image_does_not_stop_the_others(images, bright_network):
 
 def test_finished_images_are_skipped_and_others_not_replaced(images, bright_network):
     segmenter, job = Segmenter(bright_network), jobs_of(images)[0]
-    assert do_job(segmenter, job, Writing()).status == "segmented"
-    assert do_job(segmenter, job, Writing(resume=True)).status == "skipped"
-    refused = do_job(segmenter, job, Writing())
+    assert do_job(segmenter, job, OutputConfig()).status == "segmented"
+    assert do_job(segmenter, job, OutputConfig(resume=True)).status == "skipped"
+    refused = do_job(segmenter, job, OutputConfig())
     assert refused.status == "failed"
     assert "replace it with --force" in refused.message
     otherwise = Segmenter(bright_network, SegmentationConfig(threshold=0.4))
-    assert "made in another way" in do_job(otherwise, job, Writing(resume=True)).message
-    assert do_job(otherwise, job, Writing(force=True)).status == "segmented"
+    assert "made in another way" in do_job(otherwise, job, OutputConfig(resume=True)).message
+    assert do_job(otherwise, job, OutputConfig(force=True)).status == "segmented"
 
 
 def test_another_model_in_memory_has_not_made_the_result(images, bright_network):
     job = jobs_of(images)[0]
 
     def status(model):
-        return do_job(Segmenter(model), job, Writing(resume=True)).status
+        return do_job(Segmenter(model), job, OutputConfig(resume=True)).status
 
     def copy(shift=0.0, rate=0.2):
         layers = keras.models.clone_model(bright_network).get_config()
@@ -103,7 +105,7 @@ def test_another_model_in_memory_has_not_made_the_result(images, bright_network)
 
 def test_force_and_resume_contradict_each_other(run, images, weights):
     with pytest.raises(InputError, match="force and resume contradict each other"):
-        Writing(force=True, resume=True)
+        OutputConfig(force=True, resume=True)
     code, out, err = run("segment", images / "0.nii.gz", "-w", weights, "--force", "--resume")
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert "force and resume contradict each other" in err
@@ -111,7 +113,7 @@ def test_force_and_resume_contradict_each_other(run, images, weights):
 
 def test_a_fault_of_ours_is_reported_and_does_not_stop(images, bright_network, monkeypatch):
     monkeypatch.setattr("keras_scgm.cohort.write_outputs", lambda *args, **kwargs: 1 / 0)
-    outcome = do_job(Segmenter(bright_network), jobs_of(images)[0], Writing())
+    outcome = do_job(Segmenter(bright_network), jobs_of(images)[0], OutputConfig())
     assert outcome.status == "failed"
     start, log = outcome.message.split("; please report it with ")
     image = jobs_of(images)[0].image
@@ -148,10 +150,10 @@ def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://nowhere.invalid:1", "nonsense"])
 def test_a_cluster_that_does_not_answer_is_one_line(images, weights, address):
     with pytest.raises(InputError, match=f"no Ray cluster at '{address}'"):
-        next(run_on_ray([weights], SegmentationConfig(), jobs_of(images), Writing(), address))
+        next(run_on_ray([weights], SegmentationConfig(), jobs_of(images), OutputConfig(), address))
 
 
 def test_without_ray_the_engine_says_how_to_install_it(monkeypatch, images):
     monkeypatch.setattr("keras_scgm.cohort.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-scgm\[ray\]'"):
-        next(run_on_ray(None, SegmentationConfig(), jobs_of(images), Writing()))
+        next(run_on_ray(None, SegmentationConfig(), jobs_of(images), OutputConfig()))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from keras_scgm import InputError, segment
-from keras_scgm.cohort import Job, Writing, do_job
+from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job
 from keras_scgm.datasets import AnnotatedVolume, Split, find_bids, find_challenge
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import NotAnImageError
@@ -277,8 +277,8 @@ def test_labels_that_were_named_are_refused(run, reference, tmp_path, bright_net
     code, out, err = run("segment", tmp_path, mask)
     assert (code, out) == (2, "")
     assert err == f"error: {mask}: labels, not an image, it holds 2 values (0, 1); give the image itself\n"
-    job = Job(mask, OutputPaths.for_input(mask), is_named=False)
-    assert do_job(Segmenter(bright_network), job, Writing()).status == "skipped"
+    job = SegmentationJob(mask, OutputPaths.for_input(mask), is_named=False)
+    assert do_job(Segmenter(bright_network), job, OutputConfig()).status == "skipped"
     with pytest.raises(NotAnImageError, match="labels, not an image"):
         segment(nib.load(mask), bright_network)
     assert list(tmp_path.iterdir()) == [mask]
@@ -292,8 +292,8 @@ def test_the_home_folder_may_be_a_tilde_in_python(tmp_path, monkeypatch, small, 
     mask.to_filename("a_gmseg.nii")
     assert segment("~/a.nii", bright_network).record["input"] == f"{tmp_path}/a.nii"
     assert [found.path for found in find_images(["~"]).images] == [tmp_path / "a.nii"]
-    job = Job(Path("~/a.nii"), OutputPaths.for_input(Path("~/a.nii"), Path("~/out")))
-    assert do_job(Segmenter(bright_network), job, Writing()).status == "segmented"
+    job = SegmentationJob(Path("~/a.nii"), OutputPaths.for_input(Path("~/a.nii"), Path("~/out")))
+    assert do_job(Segmenter(bright_network), job, OutputConfig()).status == "segmented"
     assert (tmp_path / "out" / "a_gmseg.json").is_file()
 
     site = PhantomConfig(spacing_mm=0.5, matrix_size=40, n_slices=1)

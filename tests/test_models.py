@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from keras_scgm.errors import InputError
+from keras_scgm.files import sha256_of
 from keras_scgm.models import BUILDERS, DilatedGMNet, UNet, load_model, load_network
-from keras_scgm.pretrained import WeightsCard, sha256_of
+from keras_scgm.pretrained import WeightsCard
 
 ARCHITECTURES = sorted(BUILDERS)
 SIZES = [(40, 56), (24, 8)]

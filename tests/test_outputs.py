@@ -11,9 +11,8 @@ import pytest
 
 import keras_scgm.outputs
 from keras_scgm import InputError, segment
-from keras_scgm.files import check_writable
+from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, write_outputs
-from keras_scgm.pretrained import sha256_of
 
 
 @pytest.fixture

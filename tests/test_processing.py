@@ -7,9 +7,10 @@ import pytest
 
 import keras_scgm
 from keras_scgm.errors import InputError
+from keras_scgm.files import sha256_of
 from keras_scgm.models import binarize_predictions, dilated_gmnet, preprocess_input, unet
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.pretrained import WeightsCard, sha256_of, weights_card
+from keras_scgm.pretrained import WeightsCard, weights_card
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 

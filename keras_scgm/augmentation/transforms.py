@@ -18,6 +18,7 @@ from keras.backend import standardize_dtype
 from keras_scgm import checks
 from keras_scgm.augmentation.config import INTERPOLATIONS, AugmentationConfig
 from keras_scgm.augmentation.counters import normal, sample_keys, uniform
+from keras_scgm.slices import reflected
 
 
 class Parameters(NamedTuple):
@@ -271,7 +272,7 @@ def _source_coordinates(parameters: Parameters, height: int, width: int) -> tupl
     rows, columns = rows + middle[0], columns + middle[1]
     if parameters.elastic is not None:
         rows, columns = rows + parameters.elastic[..., 0], columns + parameters.elastic[..., 1]
-    rows, columns = _mirror(rows, height), _mirror(columns, width)
+    rows, columns = reflected(rows, float(height), ops), reflected(columns, float(width), ops)
     # Both need every pixel, also where a mere shift left one number per row and per column.
     return rows + ops.zeros_like(columns), columns + ops.zeros_like(rows)
 
@@ -300,13 +301,6 @@ def _resample(values: Any, rows: Any, columns: Any, interpolation: str) -> Any:
 def _blend(first: Any, second: Any, weight: Any) -> Any:
     """Linear interpolation that is exact where both ends agree, so that masks stay in [0, 1]."""
     return first + weight * (second - first)
-
-
-def _mirror(coordinates: Any, length: int) -> Any:
-    """Reflects coordinates into [0, length - 1] about the first and the last pixel."""
-    period = 2.0 * max(length - 1, 1)
-    coordinates = ops.mod(ops.abs(coordinates), period)
-    return ops.minimum(ops.minimum(coordinates, period - coordinates), length - 1.0)
 
 
 def _apply_gamma(images: Any, gamma: Any) -> Any:

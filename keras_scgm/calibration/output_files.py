@@ -14,7 +14,7 @@ from keras_scgm.calibration.choice import Calibration
 from keras_scgm.calibration.figure import draw
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced, staged
-from keras_scgm.pretrained import SUFFIXES, resolve_weights, weights_stem
+from keras_scgm.pretrained import WEIGHTS_SUFFIXES, card_path, resolve_weights
 
 CALIBRATED = "calibrated: "
 """Prefix of `pipeline` in the scores of a card that were measured by a calibration."""
@@ -40,7 +40,7 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
     checks.instance(Calibration, "what calibrate returned")("calibration", calibration)
     folder = checks.path("folder", folder)
     path, own_card = resolve_weights(weights)
-    in_place = own_card is not None and str(weights).endswith(SUFFIXES)
+    in_place = own_card is not None and str(weights).endswith(WEIGHTS_SUFFIXES)
     if not in_place and folder.resolve() == path.parent.resolve():
         raise InputError(
             f"{folder}: holds the weights themselves; choose another folder for the calibrated copy"
@@ -53,7 +53,7 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
         file=path.name,
         threshold=calibration.threshold,
         threshold_space="native",
-        scores=[
+        scores=(
             *(score for score in card.scores if not str(score.get("pipeline", "")).startswith(CALIBRATED)),
             {
                 "image": f"{calibration.n_volumes} validation volumes",
@@ -61,17 +61,17 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
                 "value": round(float(calibration.dsc[calibration.chosen]), 4),
                 "pipeline": f"{CALIBRATED}threshold chosen on them for {calibration.objective}",
             },
-        ],
+        ),
     )
     with staged(folder) as staging:
         _write_curve(calibration, staging / "calibration.csv")
         draw(calibration, staging / "calibration.png")
         if not in_place:
             shutil.copyfile(path, staging / path.name)
-            (staging / f"{weights_stem(path)}.json").write_text(card.to_json(), encoding="utf-8")
+            card_path(staging / path.name).write_text(card.to_json(), encoding="utf-8")
     if not in_place:
         return folder / path.name
-    with replaced(path.with_name(f"{weights_stem(path)}.json")) as temporary:
+    with replaced(card_path(path)) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
     return path
 

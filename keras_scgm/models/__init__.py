@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_scgm.errors import InputError
+from keras_scgm.files import sha256_of
 from keras_scgm.models.dilated_gmnet import DilatedGMNet
 from keras_scgm.models.processing import binarize_predictions, preprocess_input
 from keras_scgm.models.unet import UNet
@@ -17,7 +18,6 @@ from keras_scgm.pretrained import (
     load_weights_into,
     read_layers,
     resolve_weights,
-    sha256_of,
     weights_stem,
 )
 

@@ -15,12 +15,13 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import sha256_of
 from keras_scgm.images import check_is_image
 from keras_scgm.localization import Windows
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.predict import Predict
 from keras_scgm.prediction import Ensemble, Weights
-from keras_scgm.pretrained import DEFAULT_WEIGHTS, sha256_of
+from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.quality import anatomical_doubts, predict_quality
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.native_grid import NativeGrid

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
-from keras_scgm.pretrained import WeightsCard, sha256_of
+from keras_scgm.files import replaced, sha256_of
+from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training.config import TrainingConfig
 
 SPEC, STATE, LOG, CURVES, SAMPLES = "spec.json", "state.npz", "log.csv", "curves.png", "samples.png"
@@ -117,7 +117,7 @@ def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
     with replaced(path) as temporary:
         network.save_weights(temporary)
     card = WeightsCard(**{**vars(card), "file": path.name, "sha256": sha256_of(path)})
-    with replaced(path.with_name(path.name.removesuffix(".weights.h5") + ".json")) as temporary:
+    with replaced(card_path(path)) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
 
 

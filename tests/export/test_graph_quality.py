@@ -154,7 +154,7 @@ def test_every_term_of_the_model(monkeypatch, knows_dark):
     """Alone at, between and beyond its knots; where no slice passes, every term is the reason of some."""
     terms = fitted_model().terms
     stern = AdditiveModel(-9.0, terms)
-    for module in (quality, graph):
+    for module in (quality.verdicts, graph):
         monkeypatch.setattr(module, "fitted_model", lambda: stern)
     judge = traced_judge(knows_dark)
     best = replace(GOOD, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in FEATURES})

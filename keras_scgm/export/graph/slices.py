@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_scgm.export.graph.nifti import StoredImage
-from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceConfig
+from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceConfig, reflected
 
 Region = tuple[tf.Tensor, tf.Tensor]
 """int32 (2,) first and (2,) one past the last (right-left, posterior-anterior)."""
@@ -113,7 +113,7 @@ class Grid:
         return tf.stack([ends[0][0], ends[1][0]]), tf.stack([ends[0][1], ends[1][1]])
 
     def _native_coordinates(self, axis: int, length: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-        pixels = _mirror(start + tf.range(length), self.shape[axis])
+        pixels = reflected(start + tf.range(length), self.shape[axis], tf)
         last = tf.cast(self.native_shape[axis] - 1, tf.float64)
         return clip(tf.cast(pixels, tf.float64) * self.step[axis], 0.0, last)
 
@@ -245,12 +245,6 @@ def clip(values: tf.Tensor, low: Any, high: Any) -> tf.Tensor:
 def _is_not_constant(windows: tf.Tensor) -> tf.Tensor:
     low, high = tf.reduce_min(windows, axis=(1, 2)), tf.reduce_max(windows, axis=(1, 2))
     return high - low > 1e-12 * tf.maximum(tf.abs(low), tf.abs(high))
-
-
-def _mirror(pixels: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-    period = tf.maximum(2 * (length - 1), 1)
-    pixels = tf.abs(pixels) % period
-    return tf.minimum(pixels, period - pixels)
 
 
 def _interpolate_rows(array: tf.Tensor, coordinates: tf.Tensor) -> tf.Tensor:

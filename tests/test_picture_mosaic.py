@@ -14,16 +14,8 @@ from scipy.ndimage import label
 from keras_scgm import segment
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.outputs import OutputPaths, write_outputs
-from keras_scgm.picture import (
-    CONTOUR,
-    MAX_SLICES,
-    PROBABILITY_COLOUR,
-    SPREAD_COLOUR,
-    VERDICT_COLOURS,
-    View,
-    draw_section,
-    save_mosaic,
-)
+from keras_scgm.picture import CONTOUR, draw_section, save_mosaic
+from keras_scgm.picture.head import MAX_SLICES, VERDICT_COLOURS
 from keras_scgm.segmentation import Segmentation
 from keras_scgm.training import samples
 from keras_scgm.views import fitting_half_width_mm
@@ -227,55 +219,7 @@ def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright
     assert soft.shape[1] > np.asarray(Image.open(tmp_path / "hard.png")).shape[1]
 
 
-@pytest.mark.parametrize("colour", [PROBABILITY_COLOUR, SPREAD_COLOUR])
-def test_tints_lie_under_the_contour_and_over_the_image(colour):
-    mask = bar(1)[..., 0]
-    image = 100.0 + np.zeros(mask.shape)
-    values = np.zeros(mask.shape)
-    values[45:55] = 1.0
-    view = View(np.array((49.5, 44.5)), 16.0, (VOXEL_MM, VOXEL_MM))
-    plain, tinted = (
-        np.asarray(draw_section(image, ((mask, CONTOUR),), view, tint), float)
-        for tint in (None, (values, colour))
-    )
-    middle, beside = (TILE // 2, TILE // 2), (TILE // 2, TILE // 2 + 70)
-    np.testing.assert_array_equal(plain[beside], tinted[beside])
-    expected = 0.3 * plain[middle] + 0.7 * np.array(ImageColor.getrgb(colour))
-    np.testing.assert_allclose(tinted[middle], expected, atol=2)
-    for drawn in (plain, tinted):
-        assert pixels_of(drawn, CONTOUR).sum() > 300
-
-
-def test_a_far_piece_does_not_change_the_brightness():
-    mask = bar(1)[..., 0]
-    image = 100.0 + 20 * mask
-    image[:, 70:] = 1000
-    far = mask.copy()
-    far[48:52, 72:76] = True
-    view = View(np.array((49.5, 44.5)), 16.0, (VOXEL_MM, VOXEL_MM))
-    one, other = (np.asarray(draw_section(image, ((section, CONTOUR),), view)) for section in (mask, far))
-    assert 60 < one[TILE // 2, TILE // 2, 0] < 250
-    np.testing.assert_array_equal(one[TILE // 2 :], other[TILE // 2 :])
-
-
-def test_sections_are_drawn_anterior_up_and_right_on_the_left():
-    mask = np.zeros((80, 60), bool)
-    mask[44:50, 33:36] = True
-    image = 10.0 + 5 * mask + np.linspace(0, 1, 80)[:, np.newaxis]
-    spacing_mm = (0.5, 1.0)
-    half = 16.0 / np.array(spacing_mm)
-    view = View(np.array((40.0, 30.0)), 16.0, spacing_mm)
-    drawn = np.asarray(draw_section(image, ((mask, CONTOUR),), view), float)
-    assert drawn.shape == (TILE, TILE, 3)
-    rows, columns = np.nonzero(drawn[..., 0] - drawn[..., 1] > 100)
-    middle = np.array((46.5 - 40, 30 - 34)) / (2 * half) + 0.5
-    np.testing.assert_allclose((columns.mean(), rows.mean()), middle * TILE - 0.5, atol=1)
-    extent = np.array((np.ptp(columns), np.ptp(rows)))
-    np.testing.assert_allclose(extent, np.array((6, 3)) / (2 * half) * TILE, atol=4)
-    assert drawn[rows[0] + 8, columns.mean().astype(int)].mean() > drawn[5, 150].mean()
-
-
-def test_training_samples_hold_what_network_and_rater_drew(tmp_path, monkeypatch):
+def test_training_samples_hold_the_masks_of_network_and_rater(tmp_path, monkeypatch):
     found = bar(3, shape=(200, 90))
     drawn = np.roll(found, 60, axis=0)
     result = judged(found)

@@ -1,0 +1,158 @@
+"""The head of the mosaic: name, verdict, warnings, and which slices it shows."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_scgm.morphometry import SliceArea
+from keras_scgm.picture.section import Tint
+from keras_scgm.quality import Quality, SliceQuality, Verdict
+from keras_scgm.volume import Volume, Voxels
+
+MAX_SLICES = 200
+"""Maximum number of slices in a picture; the head says which are left out."""
+VERDICT_COLOURS: dict[Verdict, str] = {"fail": "#d55e00", "review": "#f0e442", "pass": "#56b4e9"}
+"""From worst to best; colours of Okabe and Ito's palette, which colour-blind people can tell apart, too."""
+WARNING = "#ffb000"
+TEXT, FAINT = "white", "#bbbbbb"
+
+MARGIN = 9
+"""Pixels beside text."""
+TITLE, LINE = 23, 17
+"""Heights of letters in pixels."""
+LINE_STEP = 30
+LISTED_RANGES = 20
+
+
+class Result(Protocol):
+    """Attributes of a result that pictures need; `keras_scgm.Segmentation` has them."""
+
+    @property
+    def volume(self) -> Volume: ...
+    @property
+    def mask_voxels(self) -> Voxels: ...
+    @property
+    def probability_voxels(self) -> Voxels | None: ...
+    @property
+    def uncertainty_voxels(self) -> Voxels | None: ...
+    @property
+    def areas(self) -> Sequence[SliceArea]: ...
+    @property
+    def quality(self) -> Quality: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+    @property
+    def record(self) -> Mapping[str, Any]: ...
+
+
+def draw_head(
+    result: Result,
+    present: Sequence[int],
+    wanted: Sequence[int],
+    shown: Sequence[int],
+    tints: Sequence[Tint],
+    width: int,
+) -> Image.Image:
+    volume, quality = result.volume, result.quality
+    names = " + ".join(item["name"] for item in result.record["weights"])
+    plain, bold, title = font_of(LINE), font_of(LINE + 2, bold=True), font_of(TITLE, bold=True)
+    verdict = f"{quality.verdict}, predicted DSC {quality.predicted_dsc:.2f}"
+    settings = (
+        f"weights {names}; gray matter {result.record['gray_matter_volume_mm3']:.0f} mm³; "
+        "R: patient's right; for research, not for diagnosis"
+    )
+    texts = [
+        (Path(volume.source).name, TEXT, title),
+        (verdict, VERDICT_COLOURS[quality.verdict], bold),
+        (settings, FAINT, plain),
+        (_selection(volume, present, wanted), FAINT, plain),
+        *(
+            (f"{place} panel of each slice: {tint.legend}, from 0 (clear) to {tint.full:g}", FAINT, plain)
+            for place, tint in zip(("second", "third"), tints, strict=False)
+        ),
+        *((f"warning: {warning}", WARNING, plain) for warning in result.warnings),
+        *((line, colour, plain) for line, colour in _reasons(volume, wanted, quality.slices)),
+        *((line, WARNING, plain) for line in _left_out(volume, wanted, shown, quality.slices)),
+    ]
+    lines = [
+        (line, colour, font)
+        for text, colour, font in texts
+        for line in wrapped(text, font, width - 2 * MARGIN)
+    ]
+    head = Image.new("RGB", (width, LINE_STEP * len(lines) + 2 * MARGIN), "black")
+    pen = ImageDraw.Draw(head)
+    for number, (line, colour, font) in enumerate(lines):
+        pen.text((MARGIN, MARGIN + LINE_STEP * (number + 0.5)), line, colour, font, "lm")
+    return head
+
+
+def _selection(volume: Volume, present: Sequence[int], wanted: Sequence[int]) -> str:
+    """Which slices there are to show."""
+    if not present:
+        return f"none of {volume.n_slices} slices has gray matter"
+    parts = [f"{len(present)} of {volume.n_slices} slices have gray matter"]
+    gaps = sorted(set(wanted) - set(present))
+    if gaps:
+        parts.append(f"{len(gaps)} between them have none ({_named(volume, gaps)})")
+    ends = sorted(set(range(volume.n_slices)) - set(wanted))
+    if ends:
+        parts.append(f"{len(ends)} at the ends have none and are not shown ({_named(volume, ends)})")
+    return "; ".join(parts)
+
+
+def _left_out(
+    volume: Volume, wanted: Sequence[int], shown: Sequence[int], slices: Sequence[SliceQuality]
+) -> Iterator[str]:
+    missing = sorted(set(wanted) - set(shown))
+    if missing:
+        counts = Counter(slices[k].verdict for k in missing)
+        kinds = ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICT_COLOURS if counts[verdict])
+        yield (
+            f"{len(missing)} of these slices are left out of this picture of {MAX_SLICES} ({kinds}): "
+            f"{_named(volume, missing)}"
+        )
+
+
+def _reasons(
+    volume: Volume, wanted: Sequence[int], slices: Sequence[SliceQuality]
+) -> Iterator[tuple[str, str]]:
+    """Reasons with the slices to which they apply, the worst verdict first, and the colour of the verdict."""
+    alike = defaultdict(list)
+    for k in wanted:
+        if slices[k].verdict != "pass":
+            alike[slices[k].verdict, slices[k].reason].append(k)
+    for verdict, colour in VERDICT_COLOURS.items():
+        reasons = {reason: indices for (of, reason), indices in alike.items() if of == verdict}
+        for reason, indices in sorted(reasons.items(), key=lambda item: -len(item[1])):
+            yield f"{verdict}, {reason}: {_named(volume, indices, LISTED_RANGES)}", colour
+
+
+def _named(volume: Volume, indices: Sequence[int], most: int = MAX_SLICES + 1) -> str:
+    """Numbers of slices as in the file, consecutive ones as a range; how many there are if the ranges are too many."""
+    stored = np.sort([volume.stored_slice_index(k) for k in indices])
+    runs = np.split(stored, np.flatnonzero(np.diff(stored) > 1) + 1)
+    if len(runs) > most:
+        return f"{len(stored)} slices"
+    ranges = ", ".join(f"{run[0]}" if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"slice {ranges}" if len(stored) == 1 else f"slices {ranges}"
+
+
+@cache
+def font_of(height: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Matplotlib's font, without the time that importing Matplotlib takes."""
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    file = distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{name}")
+    return ImageFont.truetype(str(file), height)
+
+
+def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    return textwrap.wrap(text, int(width / font.getlength("n")))

@@ -1,0 +1,43 @@
+"""Weights by name or path: their cards, their files, and the layers in them."""
+
+from keras_scgm.pretrained.card import (
+    BRIGHT,
+    CONTRASTS,
+    DARK,
+    WEIGHTS_SUFFIXES,
+    WeightsCard,
+    card_path,
+    weights_stem,
+)
+from keras_scgm.pretrained.catalog import (
+    DEFAULT_WEIGHTS,
+    cache_folder,
+    find_card,
+    list_weights,
+    weights_card,
+    weights_folder,
+    weights_status,
+)
+from keras_scgm.pretrained.files import resolve_weights, weights_for
+from keras_scgm.pretrained.layers import load_weights_into, read_layers
+
+__all__ = [
+    "BRIGHT",
+    "CONTRASTS",
+    "DARK",
+    "DEFAULT_WEIGHTS",
+    "WEIGHTS_SUFFIXES",
+    "WeightsCard",
+    "cache_folder",
+    "card_path",
+    "find_card",
+    "list_weights",
+    "load_weights_into",
+    "read_layers",
+    "resolve_weights",
+    "weights_card",
+    "weights_folder",
+    "weights_for",
+    "weights_status",
+    "weights_stem",
+]

@@ -1,0 +1,135 @@
+"""The card of a weights file: what the weights are, and the settings to use them with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+from keras_scgm.json_config import JsonConfig
+
+WEIGHTS_SUFFIXES = (".weights.h5", ".keras", ".hdf5")
+SUFFIXES_TEXT = ".weights.h5, .keras or .hdf5"
+
+BRIGHT, DARK = "bright gray matter", "dark gray matter"
+CONTRASTS = (BRIGHT, DARK)
+"""Gray matter brighter than white matter, as in T2*-weighted images, or darker, as in PSIR and T1-weighted ones."""
+
+_UNSTATED = "not stated"
+
+
+@dataclass(frozen=True)
+class WeightsCard(JsonConfig):
+    """What a weights file is, and the settings it is to be used with.
+
+    Args:
+        name: Name by which users choose the weights.
+        architecture: Name of the builder, e.g. "DilatedGMNet".
+        model_kwargs: Arguments of the builder that determine the network.
+        file: Name of the file, without a folder.
+        sha256: Hash of the file, 64 lower-case hexadecimal digits.
+        url: Address for the download, or None for a file that comes with the package.
+        slices: "spacing_mm", the in-plane pixel spacing, and "window_px", the height and width in pixels.
+        normalization: Normalization of intensities; "zscore_volume" is the z-score over the windows of a volume.
+        threshold: Probability above which a voxel is gray matter.
+        threshold_space: Grid to which `threshold` applies, "native" (the image's own) or "slices".
+        paper_threshold: Threshold on the slices' grid in the paper's order of steps.
+        contrasts: Contrasts that the network was trained for, of `CONTRASTS`.
+        data: Training data.
+        licence: Terms of use of the file.
+        scores: Measured results, each with "image", "metric", "value" and "pipeline".
+        limits: Cases that are known not to work, or were not tested.
+        citation: Publication to cite.
+
+    Raises:
+        keras_scgm.errors.InputError: A field breaks its rule.
+    """
+
+    name: str
+    architecture: str
+    model_kwargs: dict[str, Any]
+    file: str
+    sha256: str
+    url: str | None = None
+    slices: dict[str, float] = field(default_factory=lambda: {"spacing_mm": 0.25, "window_px": 200})
+    normalization: str = "zscore_volume"
+    threshold: float = 0.5
+    threshold_space: str = "native"
+    paper_threshold: float = 0.999
+    contrasts: tuple[str, ...] = (BRIGHT,)
+    data: str = _UNSTATED
+    licence: str = _UNSTATED
+    scores: tuple[dict[str, Any], ...] = ()
+    limits: str = _UNSTATED
+    citation: str = _UNSTATED
+
+    def __post_init__(self) -> None:
+        mapping = checks.instance(dict, "a mapping")
+        threshold = checks.number(above=0, below=1)
+        checks.check_fields(
+            self,
+            **dict.fromkeys(("name", "architecture", "data", "licence", "limits", "citation"), checks.text),
+            model_kwargs=mapping,
+            file=_file_name,
+            sha256=_sha256,
+            url=checks.optional(_url),
+            slices=_slices,
+            normalization=checks.one_of(("zscore_volume",)),
+            threshold=threshold,
+            threshold_space=checks.one_of(("native", "slices")),
+            paper_threshold=threshold,
+            contrasts=_contrasts,
+            scores=checks.several(mapping, "a list of mappings"),
+        )
+
+
+def weights_stem(path: Path) -> str:
+    """The name of a weights file without its suffix, `.weights.h5` being one suffix."""
+    for suffix in WEIGHTS_SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.name.removesuffix(suffix)
+    return path.stem
+
+
+def card_path(path: Path) -> Path:
+    """The file of the card that belongs to a weights file: NAME.json beside it."""
+    return path.with_name(f"{weights_stem(path)}.json")
+
+
+def _file_name(name: str, value: Any) -> str:
+    if not isinstance(value, str) or Path(value).name != value or not value.endswith(WEIGHTS_SUFFIXES):
+        checks.refuse(name, f"a file name ending in {SUFFIXES_TEXT}, without a folder", value)
+    return value
+
+
+def _sha256(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+        checks.refuse(name, "64 lower-case hexadecimal digits", value)
+    return value
+
+
+def _url(name: str, value: Any) -> str:
+    if not isinstance(value, str) or "://" not in value:
+        checks.refuse(name, "a URL", value)
+    return value
+
+
+def _slices(name: str, value: Any) -> dict[str, float]:
+    wanted = 'a positive "spacing_mm" and a positive integer "window_px"'
+    if not isinstance(value, dict) or set(value) != {"spacing_mm", "window_px"}:
+        checks.refuse(name, wanted, value)
+    try:
+        checks.number(above=0)("spacing_mm", value["spacing_mm"])
+        checks.integer(1)("window_px", value["window_px"])
+    except InputError:
+        checks.refuse(name, wanted, value)
+    return value
+
+
+def _contrasts(name: str, value: Any) -> tuple[str, ...]:
+    wanted = f"a list of {' and '.join(map(repr, CONTRASTS))}"
+    contrasts = checks.several(checks.one_of(CONTRASTS), wanted)(name, value)
+    return contrasts or checks.refuse(name, wanted, value)

@@ -1,0 +1,190 @@
+"""Verdicts on slices and volumes, with their reasons: from the predicted Dice coefficients and from anatomy."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from keras_scgm import messages
+from keras_scgm.quality.features import SliceFeatures
+from keras_scgm.quality.model import REASONS, fitted_model, model_inputs
+
+Verdict = Literal["pass", "review", "fail"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+PASS_DSC, FAIL_DSC = 0.82, 0.6
+"""Predicted Dice coefficient from which a slice or volume passes, and below which it fails."""
+
+DARK_DSC = 0.3
+"""Upper limit of the prediction for a slice with a contrast for which the network was not trained."""
+
+DSC_DIGITS = 9
+"""Decimal places of a volume's predicted Dice coefficient: its slices often have the same bound, where rounding errors
+of their mean must not choose."""
+
+MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
+"""Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
+23 mm2 at the cervical and lumbar enlargements of large cords."""
+MAX_WIDTH_MM = 11.8
+"""Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
+MAX_DEPTH_SKEWNESS = 0.1
+"""Likewise for `SliceFeatures.depth_skewness`: the ventral horns are broad and the dorsal horns thin, so that it is
+-0.7 to -0.1 from the first cervical to the last lumbar level, and positive in an image turned over."""
+
+NEAR_EDGE = "gray matter near the edge of the window or the field of view"
+DARK = "gray matter darker than its surroundings, a contrast that these weights do not know"
+NOTHING = "no gray matter"
+NOTHING_FOUND = "no gray matter was found"
+EXCHANGED = (
+    "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
+)
+
+
+@dataclass(frozen=True)
+class SliceQuality:
+    """Quality of one slice.
+
+    Args:
+        predicted_dsc: Predicted Dice coefficient between 0 and 1; NaN without gray matter.
+        verdict: Whether to use the slice, to review it, or to discard it.
+        reason: Main reason for a low predicted Dice coefficient, empty if the slice passes.
+        features: Features from which it was predicted.
+    """
+
+    predicted_dsc: float
+    verdict: Verdict
+    reason: str
+    features: SliceFeatures
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Quality of a volume.
+
+    Args:
+        predicted_dsc: Mean over the slices from the first to the last with gray matter, where a slice without it
+            counts 0; 0 for an empty mask.
+        verdict: Verdict on the mean; never "pass" if there is a doubt about the whole volume.
+        reason: Reason why it does not pass, empty if it does.
+        contrast: Mean contrast of the slices weighted by area, in the unit of the image; NaN for an empty mask.
+        noise: Mean noise, weighted in the same way.
+        slices: Quality of each slice, from the inferior end.
+    """
+
+    predicted_dsc: float
+    verdict: Verdict
+    reason: str
+    contrast: float
+    noise: float
+    slices: tuple[SliceQuality, ...]
+
+    def as_record(self, stored_index: Callable[[int], int]) -> dict[str, Any]:
+        """Ready for JSON, which has no NaN.
+
+        Args:
+            stored_index: index in the file of the k-th slice from the inferior end.
+        """
+        of_verdict: dict[str, list[int]] = {verdict: [] for verdict in VERDICTS}
+        of_reason: dict[str, list[int]] = {}
+        for index, one in sorted(
+            ((stored_index(k), one) for k, one in enumerate(self.slices)), key=lambda pair: pair[0]
+        ):
+            of_verdict[one.verdict].append(index)
+            if one.reason:
+                of_reason.setdefault(one.reason, []).append(index)
+        return {
+            "verdict": self.verdict,
+            "predicted_dsc": self.predicted_dsc,
+            "reason": self.reason,
+            "contrast": None if math.isnan(self.contrast) else self.contrast,
+            "noise": None if math.isnan(self.noise) else self.noise,
+            "slices": of_verdict,
+            "reasons": of_reason,
+        }
+
+
+def predict_quality(
+    slices: Sequence[SliceFeatures], doubts: Sequence[str] = (), knows_dark: bool = False
+) -> Quality:
+    """Verdicts on all slices of a volume and on the volume.
+
+    Two kinds of slice never pass: gray matter near an edge, which may be cut off, and gray matter darker than its rim
+    if the network was not trained for it.
+
+    Args:
+        slices: Features from the inferior end, already compared with those of the neighbours.
+        doubts: Doubts about the whole volume, which then never passes.
+        knows_dark: As in `model_inputs`.
+    """
+    present = [k for k, one in enumerate(slices) if one.area_mm2]
+    if not present:
+        empty = tuple(SliceQuality(math.nan, "fail", NOTHING, one) for one in slices)
+        return Quality(0.0, "fail", NOTHING_FOUND, math.nan, math.nan, empty)
+    judged = []
+    for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
+        if one.area_mm2:
+            judged.append(_judge_slice(one, inputs, knows_dark))
+        else:
+            # Nothing tells whether a slice at the end of a volume should have gray matter.
+            is_between = present[0] < k < present[-1]
+            judged.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
+    between = judged[present[0] : present[-1] + 1]
+    mean = round(float(np.nan_to_num([one.predicted_dsc for one in between]).mean()), DSC_DIGITS)
+    verdict, reason = _verdict(mean), ""
+    if verdict == "pass" and doubts:
+        verdict, reason = "review", doubts[0]
+    elif verdict != "pass":
+        reason = Counter(one.reason for one in between if one.reason).most_common(1)[0][0]
+    areas_mm2 = np.array([slices[k].area_mm2 for k in present])
+    contrast, noise = (
+        _weighted_mean(np.array([getattr(slices[k], name) for k in present]), areas_mm2)
+        for name in ("contrast", "noise")
+    )
+    return Quality(mean, verdict, reason, contrast, noise, tuple(judged))
+
+
+def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
+    """Measurements of a volume outside the limits of anatomy, one line each."""
+    present = [one for one in slices if one.area_mm2]
+    if not present:
+        return []
+    area_mm2, width_mm, skewness = (
+        float(np.median([getattr(one, name) for one in present]))
+        for name in ("area_mm2", "width_mm", "depth_skewness")
+    )
+    doubts = []
+    if not MIN_AREA_MM2 <= area_mm2 <= MAX_AREA_MM2 or width_mm > MAX_WIDTH_MM:
+        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM)
+        doubts.append(messages.IMPLAUSIBLE_SIZE.format(*found, *(f"{limit:g}" for limit in allowed)))
+    if skewness > MAX_DEPTH_SKEWNESS:
+        doubts.append(EXCHANGED)
+    return doubts
+
+
+def _verdict(score: float) -> Verdict:
+    if score >= PASS_DSC:
+        return "pass"
+    return "review" if score >= FAIL_DSC else "fail"
+
+
+def _judge_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
+    model = fitted_model()
+    contributions = model.contributions(inputs)
+    score = model.dsc(contributions)
+    reason = REASONS[min(contributions, key=contributions.__getitem__)]
+    if one.contrast < 0 and not knows_dark:
+        score, reason = min(score, DARK_DSC), DARK
+    elif one.near_edge:
+        score, reason = min(score, FAIL_DSC), NEAR_EDGE
+    verdict = _verdict(score)
+    return SliceQuality(score, verdict, "" if verdict == "pass" else reason, one)
+
+
+def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
+    known = np.isfinite(values)
+    return float(np.average(values[known], weights=weights[known])) if known.any() else math.nan

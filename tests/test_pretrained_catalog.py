@@ -1,0 +1,40 @@
+"""Which weights are known by name, and where their files are looked for."""
+
+import pytest
+
+from keras_scgm.errors import InputError
+from keras_scgm.pretrained import (
+    cache_folder,
+    catalog,
+    list_weights,
+    weights_card,
+    weights_folder,
+)
+
+
+def test_every_card_is_in_its_own_file():
+    for path in weights_folder().glob("*.json"):
+        assert weights_card(path.stem).name == path.stem
+
+
+def test_damaged_card_names_its_file(tiny_card, tmp_path):
+    (tmp_path / "package" / "tiny.json").write_text("{")
+    with pytest.raises(InputError, match=r"tiny\.json: WeightsCard is not JSON: Expecting property name"):
+        list_weights()
+
+
+def test_cards_come_from_the_package_or_the_checkout(tmp_path, monkeypatch):
+    module = tmp_path / "keras_scgm" / "pretrained" / "catalog.py"
+    monkeypatch.setattr(catalog, "__file__", str(module))
+    with pytest.raises(FileNotFoundError, match="no weights folder"):
+        weights_folder()
+    (tmp_path / "weights").mkdir()
+    assert weights_folder() == tmp_path / "weights"
+    (tmp_path / "keras_scgm" / "weights").mkdir(parents=True)
+    assert weights_folder() == tmp_path / "keras_scgm" / "weights"
+
+
+def test_default_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("KERAS_SCGM_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / ".keras" / "keras_scgm"

@@ -1,0 +1,47 @@
+"""What the predicted Dice coefficient depends on."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from good_slice import GOOD
+
+from keras_scgm.quality import (
+    REASONS,
+    fitted_model,
+    model_inputs,
+    predict_quality,
+)
+
+
+def predicted(features, **settings):
+    return predict_quality([features], **settings).slices[0].predicted_dsc
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"agreement": 0.7},
+        {"detached_fraction": 0.6},
+        {"removed_mm2": 2.0},
+        {"area_mm2": 5.0},
+        {"separation": 0.55},
+        {"sharpness": 0.2},
+        {"neighbour_dice": 0.4},
+        {"centroid_shift_mm": 3.0},
+    ],
+)
+def test_everything_bad_lowers_the_prediction(changes):
+    assert predicted(replace(GOOD, **changes)) < predicted(GOOD) - 0.005
+
+
+def test_dark_gray_matter_counts_as_bright_for_a_network_that_knows_it():
+    dark = replace(GOOD, contrast=-GOOD.contrast, separation=1 - GOOD.separation)
+    assert model_inputs([dark], knows_dark=True) == [pytest.approx(model_inputs([GOOD])[0])]
+    assert predicted(dark, knows_dark=True) == pytest.approx(predicted(GOOD))
+
+
+def test_a_single_slice_can_be_judged():
+    alone = replace(GOOD, neighbour_dice=math.nan, log_area_ratio=math.nan, centroid_shift_mm=math.nan)
+    assert predict_quality([alone]).verdict == "pass"
+    assert set(model_inputs([alone])[0]) == set(REASONS) == set(fitted_model().terms)
