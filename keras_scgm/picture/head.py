@@ -6,7 +6,6 @@ import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -148,10 +147,11 @@ def _named(volume: Volume, indices: Sequence[int], most: int = MAX_SLICES + 1) -
 
 @cache
 def font_of(height: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Matplotlib's font, without the time that importing Matplotlib takes."""
+    """DejaVu Sans of Matplotlib, which has the letters of most languages."""
+    import matplotlib
+
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    file = distribution("matplotlib").locate_file(f"matplotlib/mpl-data/fonts/ttf/{name}")
-    return ImageFont.truetype(str(file), height)
+    return ImageFont.truetype(f"{matplotlib.get_data_path()}/fonts/ttf/{name}", height)
 
 
 def wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
