@@ -32,7 +32,7 @@ import keras_scgm
 from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.overlap import dice_of_counts
-from keras_scgm.quality import REASONS, AdditiveModel, model_inputs
+from keras_scgm.quality.model import REASONS, AdditiveModel, model_inputs
 
 FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)
 SOUND_SUBJECTS = range(100, 180)

@@ -17,7 +17,7 @@ from keras_scgm.errors import InputError, NotAnImageError, log_traceback, one_li
 from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
 from keras_scgm.pretrained import resolve_weights
-from keras_scgm.quality import Verdict
+from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
 RETRIES = 3

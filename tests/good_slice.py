@@ -1,6 +1,6 @@
 """Features of a slice with nothing wrong in it."""
 
-from keras_scgm.quality import SliceFeatures
+from keras_scgm.quality.features import SliceFeatures
 
 GOOD = SliceFeatures(
     area_mm2=16.0,

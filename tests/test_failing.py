@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_scgm import InputError, Segmenter
-from keras_scgm.quality import EXCHANGED
+from keras_scgm.quality.verdicts import EXCHANGED
 
 NETWORKS = ("synthetic", "challenge", "large")
 

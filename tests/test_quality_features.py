@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from keras_scgm.quality import (
-    SliceFeatures,
-    compare_with_neighbours,
-    noise_level,
-    slice_features,
-)
+from keras_scgm.quality.features import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 
 BLANK = SliceFeatures(area_mm2=0.0)
 

@@ -6,12 +6,8 @@ from dataclasses import replace
 import pytest
 from good_slice import GOOD
 
-from keras_scgm.quality import (
-    REASONS,
-    fitted_model,
-    model_inputs,
-    predict_quality,
-)
+from keras_scgm.quality.model import REASONS, fitted_model, model_inputs
+from keras_scgm.quality.verdicts import predict_quality
 
 
 def predicted(features, **settings):

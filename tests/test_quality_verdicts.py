@@ -12,7 +12,9 @@ from good_slice import GOOD
 from keras_scgm import Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.outputs import write_areas
-from keras_scgm.quality import (
+from keras_scgm.quality.features import SliceFeatures, slice_features
+from keras_scgm.quality.model import REASONS
+from keras_scgm.quality.verdicts import (
     DARK,
     DARK_DSC,
     EXCHANGED,
@@ -20,11 +22,8 @@ from keras_scgm.quality import (
     NEAR_EDGE,
     NOTHING,
     PASS_DSC,
-    REASONS,
-    SliceFeatures,
     anatomical_doubts,
     predict_quality,
-    slice_features,
 )
 
 BLANK = SliceFeatures(area_mm2=0.0)

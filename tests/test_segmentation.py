@@ -9,7 +9,7 @@ import pytest
 
 import keras_scgm.volume
 from keras_scgm import InputError, SegmentationConfig, Segmenter, segment
-from keras_scgm.quality import NEAR_EDGE
+from keras_scgm.quality.verdicts import NEAR_EDGE
 from keras_scgm.volume import DiskArray
 
 ORIENTATIONS = [

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.picture.section import Tint
-from keras_scgm.quality import Quality, SliceQuality, Verdict
+from keras_scgm.quality.verdicts import Quality, SliceQuality, Verdict
 from keras_scgm.volume import Volume, Voxels
 
 MAX_SLICES = 200

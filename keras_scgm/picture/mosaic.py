@@ -23,7 +23,7 @@ from keras_scgm.picture.head import (
     wrapped,
 )
 from keras_scgm.picture.section import CONTOUR, HALF_WIDTH_MM, Tint, View, draw_section
-from keras_scgm.quality import SliceQuality
+from keras_scgm.quality.verdicts import SliceQuality
 from keras_scgm.views import fitting_half_width_mm
 from keras_scgm.volume import BLOCK_BYTES, Volume, Voxels
 

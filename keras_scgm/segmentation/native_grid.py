@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_scgm.localization import Windows
-from keras_scgm.quality import SliceFeatures, compare_with_neighbours, noise_level, slice_features
+from keras_scgm.quality.features import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.window_prediction import WindowPrediction
 from keras_scgm.slices import EDGE_MM, Region

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_scgm.localization import Windows
 from keras_scgm.morphometry import SliceArea
-from keras_scgm.quality import Quality
+from keras_scgm.quality.verdicts import Quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.volume import Volume

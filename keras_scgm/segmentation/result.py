@@ -9,7 +9,7 @@ import nibabel as nib
 
 from keras_scgm.errors import InputError
 from keras_scgm.morphometry import SliceArea
-from keras_scgm.quality import Quality
+from keras_scgm.quality.verdicts import Quality
 from keras_scgm.volume import Volume, Voxels
 
 

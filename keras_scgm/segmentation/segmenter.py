@@ -22,7 +22,7 @@ from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.predict import Predict
 from keras_scgm.prediction import Ensemble, Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
-from keras_scgm.quality import anatomical_doubts, predict_quality
+from keras_scgm.quality.verdicts import anatomical_doubts, predict_quality
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.native_grid import NativeGrid
 from keras_scgm.segmentation.placement import place_windows

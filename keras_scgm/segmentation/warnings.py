@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_scgm import messages
 from keras_scgm.localization import Windows
-from keras_scgm.quality import PASS_DSC, Quality
+from keras_scgm.quality.verdicts import PASS_DSC, Quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.slices import EDGE_MM
 from keras_scgm.volume import Volume

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_scgm.export.graph.slice_features import FEATURES
-from keras_scgm.quality import SliceFeatures
+from keras_scgm.quality.features import SliceFeatures
 
 
 def as_matrix(slices: Sequence[SliceFeatures]) -> np.ndarray:

@@ -10,10 +10,12 @@ import tensorflow as tf
 from feature_matrix import as_matrix
 from good_slice import GOOD
 
-from keras_scgm import quality
 from keras_scgm.export.graph import quality as graph
 from keras_scgm.export.graph.slice_features import FEATURES, column
-from keras_scgm.quality import DARK, REASONS, AdditiveModel, SliceFeatures, fitted_model
+from keras_scgm.quality import verdicts
+from keras_scgm.quality.features import SliceFeatures
+from keras_scgm.quality.model import REASONS, AdditiveModel, fitted_model
+from keras_scgm.quality.verdicts import DARK
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
 
@@ -59,9 +61,9 @@ def judge(request):
 
 
 def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
-    anatomical = quality.anatomical_doubts(slices)
+    anatomical = verdicts.anatomical_doubts(slices)
     given = [each for each, given in zip(("first", "second"), is_doubted, strict=True) if given]
-    expected = quality.predict_quality(slices, [*given, *anatomical], knows_dark)
+    expected = verdicts.predict_quality(slices, [*given, *anatomical], knows_dark)
     np.testing.assert_allclose(
         [found.predicted_dsc, found.contrast, found.noise],
         [expected.predicted_dsc, expected.contrast, expected.noise],
@@ -154,7 +156,7 @@ def test_every_term_of_the_model(monkeypatch, knows_dark):
     """Alone at, between and beyond its knots; where no slice passes, every term is the reason of some."""
     terms = fitted_model().terms
     stern = AdditiveModel(-9.0, terms)
-    for module in (quality.verdicts, graph):
+    for module in (verdicts, graph):
         monkeypatch.setattr(module, "fitted_model", lambda: stern)
     judge = traced_judge(knows_dark)
     best = replace(GOOD, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in FEATURES})

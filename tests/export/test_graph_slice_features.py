@@ -6,12 +6,11 @@ import tensorflow as tf
 from feature_matrix import as_matrix
 from scipy.ndimage import gaussian_filter
 
-from keras_scgm import quality
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.export.graph import slice_features as graph_features
 from keras_scgm.export.graph.slice_features import FEATURES
 from keras_scgm.export.graph.slices import extents
-from keras_scgm.quality import SliceFeatures
+from keras_scgm.quality.features import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 
 SPACING_MM = 0.25
 THRESHOLD = 0.5
@@ -80,7 +79,7 @@ def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size
         found.append(features.numpy())
     found = graph_features.compare_with_neighbours(tf.constant(np.concatenate(found))).numpy()
     expected = [
-        quality.slice_features(
+        slice_features(
             images[k],
             probabilities[k],
             SPACING_MM,
@@ -96,7 +95,7 @@ def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size
         else SliceFeatures(area_mm2=0.0)
         for k in range(n)
     ]
-    quality.compare_with_neighbours(expected, 0, n, SPACING_MM)
+    compare_with_neighbours(expected, 0, n, SPACING_MM)
     expected = as_matrix(expected)
     for column, name in enumerate(FEATURES):
         np.testing.assert_allclose(found[:, column], expected[:, column], rtol=1e-9, atol=1e-12, err_msg=name)
@@ -267,6 +266,6 @@ def test_noise(noise_of_masks, shape, spacing_mm):
         low, high = (places.min(axis=0), places.max(axis=0) + 1) if len(places) else (np.zeros(2, int),) * 2
         np.testing.assert_array_equal(boxes[k].numpy(), np.stack([low, high], axis=1))
         region = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        expected = quality.noise_level(slices[k], region, spacing_mm)
+        expected = noise_level(slices[k], region, spacing_mm)
         np.testing.assert_allclose(found[k].numpy(), expected, rtol=1e-12)
     assert np.isnan(found[2].numpy())

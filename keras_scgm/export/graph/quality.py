@@ -12,7 +12,8 @@ import tensorflow as tf
 from keras_scgm import messages
 from keras_scgm.export.graph.refusals import filled
 from keras_scgm.export.graph.slice_features import FEATURES, NAN, column, median
-from keras_scgm.quality import (
+from keras_scgm.quality.model import REASONS, fitted_model
+from keras_scgm.quality.verdicts import (
     DARK,
     DARK_DSC,
     DSC_DIGITS,
@@ -26,9 +27,7 @@ from keras_scgm.quality import (
     NOTHING,
     NOTHING_FOUND,
     PASS_DSC,
-    REASONS,
     VERDICTS,
-    fitted_model,
 )
 
 _TEXTS = tuple(dict.fromkeys(["", *REASONS.values(), DARK, NEAR_EDGE, NOTHING]))

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_scgm.export.graph.mask_pixels import MaskPixels
 from keras_scgm.export.graph.slices import extents
-from keras_scgm.quality import (
+from keras_scgm.quality.features import (
     BORDER_MM,
     MIN_CONTRAST,
     NOISE_LAG_MM,

@@ -100,7 +100,8 @@ def _areas(answer: Answer, volume: Any) -> Any:
 
 
 def _quality(answer: Answer, findings: Findings, volume: Any) -> Any:
-    from keras_scgm.quality import Quality, SliceFeatures, SliceQuality
+    from keras_scgm.quality.features import SliceFeatures
+    from keras_scgm.quality.verdicts import Quality, SliceQuality
 
     from_below = (answer.rows[volume.stored_slice_index(k)] for k in range(volume.n_slices))
     return Quality(
