@@ -34,7 +34,9 @@ def segment(
     ] = None,
     binarize: Annotated[
         str,
-        typer.Option(help="native: cut the probabilities on the image's grid; paper: as SCT, at 0.25 mm."),
+        typer.Option(
+            help="native: threshold the probabilities on the image's grid; paper: at 0.25 mm, as SCT does."
+        ),
     ] = "native",
     threshold: Annotated[
         float | None,
@@ -43,8 +45,8 @@ def segment(
     window: Annotated[
         str,
         typer.Option(
-            help="auto: find the cord; center: of the field; X,Y: centre in mm from the right posterior "
-            "corner."
+            help="auto: around the cord; center: middle of the field of view; X,Y: centre in mm from its right "
+            "posterior corner."
         ),
     ] = "auto",
     soft: Annotated[bool, typer.Option("--soft", help="Write probabilities (float32), not a mask.")] = False,
@@ -54,7 +56,7 @@ def segment(
     uncertainty: Annotated[
         int,
         typer.Option(
-            help="Write an uncertainty map from so many predictions of the changed image (at least 2)."
+            help="Number of predictions of the slightly changed image (at least 2) for an uncertainty map."
         ),
     ] = 0,
     frame: Annotated[int | None, typer.Option(help="Frame of a 4-D image, from 0.")] = None,
@@ -77,22 +79,25 @@ def segment(
     address: Annotated[
         str | None,
         typer.Option(
-            help="With --engine ray: the cluster's head, or auto; if not given, one is started on this machine."
+            help="With --engine ray: address of the cluster's head, or auto; otherwise a cluster starts on this machine."
         ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="With --engine ray: at most so many; else one per core.")
+        int | None,
+        typer.Option(min=1, help="With --engine ray: largest number of workers; otherwise one per core."),
     ] = None,
     suffix: Annotated[
-        str | None, typer.Option(help="Of the images in folders, as in BIDS: T2starw takes *_T2starw.nii.gz.")
+        str | None,
+        typer.Option(help="BIDS suffix of the images in folders: T2starw selects *_T2starw.nii.gz."),
     ] = None,
     pattern: Annotated[
-        str | None, typer.Option(help="Of the images in folders, such as '*_t2s.nii.gz' or 'sub-*/anat/*'.")
+        str | None,
+        typer.Option(help="Pattern of the images in folders, such as '*_t2s.nii.gz' or 'sub-*/anat/*'."),
     ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help="Exit code 3 if a verdict is so or worse: review or fail; finished results count, too."
+            help="review or fail: exit code 3 if a verdict is this or worse, in new and in skipped results."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace results that exist.")] = False,
@@ -106,8 +111,8 @@ def segment(
     NAME_gmseg_qc.png (picture) and NAME_gmseg.json (how it was made). A bad image does not stop the others;
     the exit code is 2 if any could not be segmented, and 3 if --fail-on asks for it.
 
-    Folders are searched through, but for hidden ones and derivatives. Results (*_gmseg), files named like labels
-    (*_seg*, *mask*, *label*) and files that hold labels are no images.
+    Folders are searched with their subfolders, without hidden ones and derivatives. Results (*_gmseg), files named like
+    labels (*_seg*, *mask*, *label*) and files that hold labels are skipped.
     """
     with held_back_stderr():
         from keras_scgm import checks
