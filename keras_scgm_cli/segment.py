@@ -79,7 +79,7 @@ def segment(
     address: Annotated[
         str | None,
         typer.Option(
-            help="With --engine ray: address of the cluster's head, or auto; otherwise a cluster starts on this machine."
+            help="With --engine ray: address of the cluster's head, or auto; otherwise one starts on this machine."
         ),
     ] = None,
     workers: Annotated[
