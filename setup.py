@@ -8,7 +8,10 @@ setup(
         "keras_scgm.weights",
         "keras_scgm_devserver",
     ],
-    package_dir={"keras_scgm.weights": "weights", "keras_scgm_devserver": "serving/devserver"},
+    package_dir={
+        "keras_scgm.weights": "weights",
+        "keras_scgm_devserver": "serving/devserver/keras_scgm_devserver",
+    },
     package_data={
         "keras_scgm": ["py.typed"],
         "keras_scgm.evaluation": ["published.json", "report.html"],

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+from nibabel.orientations import axcodes2ornt
 from nibabel.spatialimages import HeaderDataError
 
 from keras_scgm import messages
 from keras_scgm.errors import InputError
 from keras_scgm.limits import MAX_FIELD_MM2, MAX_SLICE_VOXELS
 from keras_scgm.nifti.header import grid_shape
-from keras_scgm.volume import CANONICAL_AXES
+from keras_scgm.volume import to_canonical
 
 WORLD_AXIS = {"L": 0, "R": 0, "P": 1, "A": 1, "I": 2, "S": 2}
 PLAUSIBLE_SPACING_MM = (0.01, 5.0)
@@ -75,8 +75,7 @@ def declared_affine(
 
 def _check_slices(affine: np.ndarray, shape: tuple[int, ...], source: str | Path) -> None:
     """Refuse axial slices of implausible spacing or size."""
-    to_canonical = ornt_transform(io_orientation(affine), axcodes2ornt(CANONICAL_AXES))
-    right_left, posterior_anterior, _ = np.argsort(to_canonical[:, 0])
+    right_left, posterior_anterior, _ = np.argsort(to_canonical(affine)[:, 0])
     axes = [right_left, posterior_anterior]
     in_plane_mm = np.linalg.norm(affine[:3, :3], axis=0)[axes]
     low, high = PLAUSIBLE_SPACING_MM

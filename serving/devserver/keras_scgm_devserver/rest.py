@@ -16,14 +16,14 @@ from typing import Any
 import grpc
 import waitress
 from google.protobuf.json_format import MessageToDict
-from keras_scgm_devserver.errors import ServerError, report_unexpected
-from keras_scgm_devserver.limits import THREADS, Limits
-from keras_scgm_devserver.models import Catalogue
-from keras_scgm_devserver.rest_format import FormatError, format_outputs, parse_document, parse_inputs
 from tensorflow_serving.apis import get_model_metadata_pb2
 from waitress import wasyncore
 
 from keras_scgm.errors import InputError
+from keras_scgm_devserver.errors import ServerError, report_unexpected
+from keras_scgm_devserver.limits import THREADS, Limits
+from keras_scgm_devserver.models import Catalogue
+from keras_scgm_devserver.rest_format import FormatError, format_outputs, parse_document, parse_inputs
 
 NAME = "keras_scgm development server, not TensorFlow Serving"
 """Name in the HTTP header `Server` and in the output of `keras-scgm serve`."""

@@ -12,13 +12,13 @@ import grpc
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from keras_scgm_devserver.errors import ServerError, report_unexpected
-from keras_scgm_devserver.limits import THREADS, Limits
-from keras_scgm_devserver.models import Catalogue
 from numpy.typing import NDArray
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 from keras_scgm.errors import InputError
+from keras_scgm_devserver.errors import ServerError, report_unexpected
+from keras_scgm_devserver.limits import THREADS, Limits
+from keras_scgm_devserver.models import Catalogue
 
 HEALTH_SERVICES = ("", "PredictionService")
 

@@ -11,14 +11,14 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf.text_format import Parse, ParseError
-from keras_scgm_devserver.errors import ServerError, first_line
-from keras_scgm_devserver.rest_format import Arrays
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from tensorflow_serving.config.model_server_config_pb2 import ModelConfig, ModelServerConfig
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.export.warmup import read_warmup
+from keras_scgm_devserver.errors import ServerError, first_line
+from keras_scgm_devserver.rest_format import Arrays
 
 _GRPC_CODE = {code.value[0]: code for code in grpc.StatusCode}
 
