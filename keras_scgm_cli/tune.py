@@ -40,7 +40,7 @@ def tune(
         bool, typer.Option("--resume", help="Go on with the search in the folder, if there is one.")
     ] = False,
 ) -> None:
-    """Search for a better augmentation, judged by the Dice coefficient of whole validation volumes.
+    """Search for a better augmentation, measured by the Dice coefficient of whole validation volumes.
 
     The folder gets trials.csv, trials.png, best.weights.h5 and best_training.json, which `keras-scgm train
     --spec` takes. To share the trials among processes, start the same command in each with KERASTUNER_ORACLE_IP

@@ -32,8 +32,8 @@ class Calibration:
             "area" for a mean difference of slice areas of zero.
         thresholds: (t,) increasing.
         dsc: (t,) mean over volumes and raters.
-        precision: (t,) likewise; NaN where no volume has any gray matter left.
-        recall: (t,) likewise.
+        precision: Precision at each threshold, (t,); NaN where no volume has any gray matter left.
+        recall: Recall at each threshold, (t,).
         area_bias_mm2: (t,) mean over slices of the area minus that of the raters' mean.
         chosen: Index of the chosen threshold.
         used: Index of the threshold nearest to that of the card.

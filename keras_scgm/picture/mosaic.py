@@ -186,10 +186,10 @@ def _views(volume: Volume, marked: Mapping[int, np.ndarray], pixels: int) -> dic
     }
 
 
-def _caption(area: SliceArea, judged: SliceQuality, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    dsc = "" if math.isnan(judged.predicted_dsc) else f", predicted DSC {judged.predicted_dsc:.2f}"
+def _caption(area: SliceArea, predicted: SliceQuality, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    dsc = "" if math.isnan(predicted.predicted_dsc) else f", predicted DSC {predicted.predicted_dsc:.2f}"
     title = f"slice {area.slice}  {area.area_mm2:.1f} mm²"
-    return [title, f"{judged.verdict}{dsc}", *wrapped(judged.reason, font, width)]
+    return [title, f"{predicted.verdict}{dsc}", *wrapped(predicted.reason, font, width)]
 
 
 def _painted(

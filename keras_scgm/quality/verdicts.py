@@ -125,15 +125,15 @@ def predict_quality(
     if not present:
         empty = tuple(SliceQuality(math.nan, "fail", NOTHING, one) for one in slices)
         return Quality(0.0, "fail", NOTHING_FOUND, math.nan, math.nan, empty)
-    judged = []
+    predicted = []
     for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
         if one.area_mm2:
-            judged.append(_judge_slice(one, inputs, knows_dark))
+            predicted.append(_predict_slice(one, inputs, knows_dark))
         else:
             # Nothing tells whether a slice at the end of a volume should have gray matter.
             is_between = present[0] < k < present[-1]
-            judged.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
-    between = judged[present[0] : present[-1] + 1]
+            predicted.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
+    between = predicted[present[0] : present[-1] + 1]
     mean = round(float(np.nan_to_num([one.predicted_dsc for one in between]).mean()), DSC_DIGITS)
     verdict, reason = _verdict(mean), ""
     if verdict == "pass" and doubts:
@@ -145,7 +145,7 @@ def predict_quality(
         _weighted_mean(np.array([getattr(slices[k], name) for k in present]), areas_mm2)
         for name in ("contrast", "noise")
     )
-    return Quality(mean, verdict, reason, contrast, noise, tuple(judged))
+    return Quality(mean, verdict, reason, contrast, noise, tuple(predicted))
 
 
 def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
@@ -172,7 +172,7 @@ def _verdict(score: float) -> Verdict:
     return "review" if score >= FAIL_DSC else "fail"
 
 
-def _judge_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
+def _predict_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
     model = fitted_model()
     contributions = model.contributions(inputs)
     score = model.dsc(contributions)

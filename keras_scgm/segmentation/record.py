@@ -31,17 +31,17 @@ def slice_areas(
             soft_area_mm2=measured.probability_sum * voxel_area_mm2,
             n_voxels=measured.n_voxels,
             mean_probability=_ratio(measured.mask_probability, measured.n_voxels),
-            warning=judged.reason,
-            contrast=judged.features.contrast,
-            noise=judged.features.noise,
-            predicted_dsc=judged.predicted_dsc,
-            verdict=judged.verdict,
+            warning=predicted.reason,
+            contrast=predicted.features.contrast,
+            noise=predicted.features.noise,
+            predicted_dsc=predicted.predicted_dsc,
+            verdict=predicted.verdict,
             area_sd_mm2=measured.area_std * voxel_area_mm2,
             uncertainty=measured.uncertainty_sum / measured.probability_sum
             if measured.n_voxels
             else math.nan,
         )
-        for k, (measured, judged) in enumerate(zip(measurements, quality.slices, strict=True))
+        for k, (measured, predicted) in enumerate(zip(measurements, quality.slices, strict=True))
     ]
     return tuple(sorted(rows, key=lambda row: row.slice))
 

@@ -25,7 +25,7 @@ class Segmentation:
         uncertainty_voxels: Float32 standard deviation of the probability over the passes, on the same grid, if
             there were any.
         areas: One per slice, in the order of the file.
-        quality: How far the result can be trusted, with one judgement per slice from the inferior end.
+        quality: How far the result can be trusted, with one verdict per slice from the inferior end.
         warnings: What may be wrong with the result, one line each.
         record: How the result was made, ready for JSON.
     """

@@ -34,7 +34,7 @@ def tune(
     The folder holds `trials.csv` (a row per trial), `trials.png`, `best_augmentation.json` and
     `best_training.json` for `train`, `best.weights.h5` with its card `best.json`, and each training under
     `trials`. All of them are up to date after every trial. A search that was killed goes on with `resume`;
-    trials under way go on from their last finished epoch. A search can be resumed with more trials.
+    unfinished trials continue from their last finished epoch. A search can be resumed with more trials.
 
     Several processes, on one machine or on several that share the folder, work on one search if each calls
     this function with the same arguments and KerasTuner's three environment variables:
@@ -48,7 +48,7 @@ def tune(
         training: Settings that every trial starts from; the seed is the same in all of them.
         batches: The slices to train on.
         folder: Folder of the results; it is made if missing.
-        validation: Volumes that judge the trials; not those trained on.
+        validation: Volumes that the trials are validated on; not those trained on.
         resume: Whether to continue the search in the folder, if there is one.
 
     Returns:

@@ -91,7 +91,7 @@ def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -
     Args:
         network: A `GraphNetwork`.
         slices: Float32 (slice, rows, columns, 1).
-        regions: Parts of them, likewise; if given, the probabilities are theirs.
+        regions: Parts of the slices, of the same type; if given, the probabilities are theirs.
 
     Returns:
         float32 (slice, rows, columns).

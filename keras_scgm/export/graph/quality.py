@@ -142,7 +142,7 @@ def predict_quality(features: tf.Tensor, doubts: Sequence[Doubt], knows_dark: bo
 def quality_warnings(
     quality: GraphQuality, has_voxels: tf.Tensor, name: Callable[[tf.Tensor], tf.Tensor]
 ) -> list[Doubt]:
-    """The warnings of `keras_scgm.segmentation` that rest on the judgement.
+    """The warnings of `keras_scgm.segmentation` about the predicted quality.
 
     Args:
         quality: Judgement of the volume.

@@ -24,5 +24,5 @@ def to_string(values: tf.Tensor) -> tf.Tensor:
 
 
 def to_bytes(values: tf.Tensor) -> tf.Tensor:
-    """The memory of numbers as a string; `tf.io.decode_raw` is the way back."""
+    """The memory of numbers as a string; `tf.io.decode_raw` reverses this."""
     return to_string(tf.reshape(tf.bitcast(tf.reshape(values, [-1]), tf.uint8), [-1]))
