@@ -1,3 +1,5 @@
+"""Calibration of the threshold: scores at every threshold, the choice, and its files."""
+
 import csv
 import json
 import shutil

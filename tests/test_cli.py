@@ -1,3 +1,5 @@
+"""The command: files, options, messages and exit codes."""
+
 import csv
 import json
 import os

@@ -1,3 +1,5 @@
+"""Search of the cord and placement of the windows."""
+
 import nibabel as nib
 import numpy as np
 import pytest

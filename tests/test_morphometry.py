@@ -1,3 +1,5 @@
+"""Areas of cross-sections, by slice and by vertebral level."""
+
 import csv
 import math
 

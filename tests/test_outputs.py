@@ -1,3 +1,5 @@
+"""The files of a result: names, content, replacement and resumption."""
+
 import csv
 import errno
 import json

@@ -1,3 +1,5 @@
+"""Segmentation of the real volume with published and bundled weights."""
+
 import itertools
 
 import nibabel as nib

@@ -1,3 +1,5 @@
+"""From a volume to windows and back: geometry and z-score."""
+
 from dataclasses import replace
 
 import nibabel as nib

@@ -1,3 +1,5 @@
+"""Volumes: voxel types, storage orders, frames, and results on the grid of the input."""
+
 import itertools
 import re
 import shutil
