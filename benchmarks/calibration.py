@@ -18,7 +18,7 @@ from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.calibration import calibrate, write_calibration
 from keras_scgm.datasets import find_challenge
 from keras_scgm.datasets.phantom import write_challenge_dataset
-from keras_scgm.overlap import dice
+from keras_scgm.dice import dice
 
 VALIDATION_SEED, TEST_SEED = 11, 12
 

@@ -20,7 +20,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import SegmentationConfig, Segmenter
-from keras_scgm.overlap import dice
+from keras_scgm.dice import dice
 
 N_PADDED = 10
 

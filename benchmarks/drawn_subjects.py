@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.datasets.raters import majority
-from keras_scgm.overlap import dice
+from keras_scgm.dice import dice
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 

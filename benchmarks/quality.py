@@ -31,7 +31,7 @@ from scipy.stats import mannwhitneyu, spearmanr
 import keras_scgm
 from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.overlap import dice_of_counts
+from keras_scgm.dice import dice_of_counts
 from keras_scgm.quality.model import REASONS, AdditiveModel, model_inputs
 
 FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)

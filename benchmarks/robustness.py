@@ -18,7 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, rotate, zoom
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
-from keras_scgm.overlap import dice
+from keras_scgm.dice import dice
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 Arrays = tuple[np.ndarray, np.ndarray, tuple[float, ...]]

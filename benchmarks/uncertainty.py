@@ -25,8 +25,8 @@ from scipy.stats import spearmanr
 
 from keras_scgm import Segmentation, SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import SITES, draw_subject
+from keras_scgm.dice import dice
 from keras_scgm.localization import Predict
-from keras_scgm.overlap import dice
 from keras_scgm.uncertainty import Variation
 
 DAMAGES = ("noise", "motion")

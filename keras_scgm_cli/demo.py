@@ -26,9 +26,9 @@ def demo(
     import numpy as np
 
     from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+    from keras_scgm.dice import dice
     from keras_scgm.files import check_writable, staged
     from keras_scgm.outputs import OutputPaths, write_outputs
-    from keras_scgm.overlap import dice
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.segmentation import Segmenter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from keras_scgm.overlap import dice_of_counts
+from keras_scgm.dice import dice_of_counts
 
 THRESHOLDS = expit(np.arange(-100, 101) / 10)
 """Evenly spaced in the logit, from 0.00005 to 0.99995: most probabilities are close to 0 or 1."""

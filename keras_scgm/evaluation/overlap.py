@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_scgm.overlap import Value, dice_of_counts, ratio
+from keras_scgm.dice import Value, dice_of_counts, ratio
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_scgm import checks
+from keras_scgm.dice import dice
 from keras_scgm.errors import InputError
 from keras_scgm.export.check import synthetic_image, warm_up_files
 from keras_scgm.export.graph.answer import PACKED, packed_answer, unpacked_answers
@@ -31,7 +32,6 @@ from keras_scgm.export.warmup import WarmupRequest, write_warmup
 from keras_scgm.files import staging_folder
 from keras_scgm.limits import MAX_REQUEST_FILES
 from keras_scgm.models import load_network
-from keras_scgm.overlap import dice
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationConfig, Segmenter

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.ndimage import binary_dilation, binary_erosion, label
 
-from keras_scgm.overlap import dice
+from keras_scgm.dice import dice
 from keras_scgm.slices import ROUNDING_TOLERANCE, Region
 
 RIM_MM = 1.0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_scgm.datasets import AnnotatedVolume
-from keras_scgm.overlap import dice
+from keras_scgm.dice import dice
 from keras_scgm.prediction import Weights
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 

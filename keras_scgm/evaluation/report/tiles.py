@@ -12,11 +12,11 @@ import numpy as np
 from PIL import Image
 from skimage.measure import find_contours
 
+from keras_scgm.dice import dice
 from keras_scgm.evaluation.mask_reader import CanonicalMask
 from keras_scgm.evaluation.report.layers import Layer
 from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.table import number
-from keras_scgm.overlap import dice
 from keras_scgm.views import brightness_range, fitting_half_width_mm
 
 HALF_WIDTH_MM = 10.0

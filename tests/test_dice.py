@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from keras_scgm.overlap import dice, dice_of_counts
+from keras_scgm.dice import dice, dice_of_counts
 
 
 def test_by_hand():
