@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     networks = {name: Ensemble(name) for name in options.weights}
     print(f"{'':<10}" + "".join(f"{name:>18}" for name in networks))
     for domain, config in DOMAINS.items():
-        images, masks = draw_slices(options.slices, options.seed, config=config)
+        images, masks, _ = draw_slices(options.slices, options.seed, config=config)
         images -= images.mean(axis=(1, 2), keepdims=True)
         images /= images.std(axis=(1, 2), keepdims=True)
         truth, scores = masks > 0.5, []

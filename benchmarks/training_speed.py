@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args(arguments)
 
-    images, masks = draw_slices(options.batch, seed=0)
+    images, masks, _ = draw_slices(options.batch, seed=0)
     images = (images - images.mean()) / images.std()
     batch = images[..., np.newaxis], masks[..., np.newaxis]
     keras.utils.set_random_seed(0)

@@ -20,6 +20,8 @@ class DiceLoss(keras.losses.Loss):
     prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in `dtype`
     whatever the network's precision: float16 ends at 65504, and a batch has more pixels.
 
+    Several classes count alike, however many pixels they have: the loss is the mean over them.
+
     As published the sums run over the whole batch, so that slices without gray matter only count through
     what is wrongly predicted in them. Such a loss is one number, with no samples to weigh: sample weights
     (and class weights, which Keras turns into them) are refused. With `per_sample` each slice has its own
@@ -68,10 +70,10 @@ class DiceLoss(keras.losses.Loss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         _check_shapes(y_true, y_pred)
-        axes = _axes(y_true, self.per_sample)
+        axes = _axes(y_true, self.per_sample)[:-1]
         overlap = ops.sum(y_true * y_pred, axis=axes)
         total = ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
-        return -(2 * overlap + self.epsilon) / (total + self.epsilon)
+        return ops.mean(-(2 * overlap + self.epsilon) / (total + self.epsilon), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {

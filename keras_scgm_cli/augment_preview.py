@@ -41,7 +41,7 @@ def augment_preview(
         slices = load_slices([annotated], SliceConfig())
         images, masks = slices.images, slices.masks
     else:
-        drawn, fractions = draw_slices(4, seed=seed)
+        drawn, fractions, _ = draw_slices(4, seed=seed)
         images = drawn - drawn.mean(axis=(1, 2), keepdims=True)
         images = (images / images.std(axis=(1, 2), keepdims=True))[..., np.newaxis]
         masks = fractions[..., np.newaxis]

@@ -142,7 +142,7 @@ def challenge(written: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn_slices() -> AnnotatedSlices:
-    images, masks = draw_slices(5, seed=1, size=48)
+    images, masks, _ = draw_slices(5, seed=1, size=48)
     images = (images - images.mean()) / images.std()
     numbers = np.arange(5)
     return AnnotatedSlices(

@@ -92,7 +92,7 @@ def test_horns_point_the_right_way():
 
 def test_people_differ_and_stay_within_published_ranges():
     config = DomainConfig(region_weights=(1, 0, 0), empty=0.0, off_centre_mm=0.0)
-    _, gray_matter = draw_slices(40, seed=1, size=96, config=config)
+    _, gray_matter, _ = draw_slices(40, seed=1, size=96, config=config)
     areas = gray_matter.sum(axis=(1, 2)) * 0.25**2
     assert 12 < areas.mean() < 18
     assert 2 < areas.std() < 5
@@ -120,12 +120,12 @@ def test_a_slice_depends_on_seed_and_index_alone(slices):
 
 
 def test_empty_slices():
-    _, gray_matter = draw_slices(6, seed=0, size=64, config=DomainConfig(empty=1.0))
+    _, gray_matter, _ = draw_slices(6, seed=0, size=64, config=DomainConfig(empty=1.0))
     assert gray_matter.max() == 0
 
 
 def test_cord_stays_in_the_window():
-    _, gray_matter = draw_slices(20, seed=2, config=DomainConfig(empty=0.0))
+    _, gray_matter, _ = draw_slices(20, seed=2, config=DomainConfig(empty=0.0))
     centres = np.array([np.argwhere(mask > 0.5).mean(axis=0) for mask in gray_matter])
     assert np.abs(centres * 0.25 - 24.875).max() < 14.5
     assert centres.std(axis=0).min() > 5
@@ -141,7 +141,7 @@ def test_gray_matter_can_be_told_from_white(contrast):
         spacing_mm=(0.3, 0.3),
         off_centre_mm=0.0,
     )
-    images, gray_matter = draw_slices(6, seed=4, size=96, config=config)
+    images, gray_matter, _ = draw_slices(6, seed=4, size=96, config=config)
     for image, mask in zip(images, gray_matter, strict=True):
         inside = mask > 0.95
         ring = (mask < 0.01) & (np.hypot(*(np.indices(mask.shape) - 47.5)) < 10)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,15 +126,6 @@ class BuilderArguments:
     ) -> keras.Model:
         """The model, with the output layer "predictions" or the pooling, and its weights."""
         if self.include_top:
-            if self.classes > 1 and self.classifier_activation == "sigmoid":
-                warnings.warn(
-                    f"classes={self.classes} with classifier_activation='sigmoid' gives independent classes, where "
-                    "it gave 'softmax' before; pass 'softmax' for classes that exclude each other, or "
-                    "keras.activations.sigmoid for independent ones without this warning",
-                    FutureWarning,
-                    # The caller of the builder.
-                    stacklevel=3,
-                )
             output = layers.Conv2D(
                 self.classes,
                 kernel_size,

@@ -57,8 +57,7 @@ def DilatedGMNet(
         classes: Number of output channels. Pretrained weights need their own number, unless `include_top` is
             False.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
-            independent of each other; with several it warns in this version, because the same call meant
-            "softmax" before.
+            independent of each other.
         name: Name of the model.
         filters: Number of filters of each convolution before the concatenation; the unit after it, "amort",
             always has 64, as in all published files.

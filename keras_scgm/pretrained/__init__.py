@@ -3,10 +3,14 @@
 from keras_scgm.pretrained.card import (
     BRIGHT,
     CONTRASTS,
+    CORD,
     DARK,
+    GRAY_MATTER,
+    TISSUES,
     WEIGHTS_SUFFIXES,
     WeightsCard,
     card_path,
+    known_tissues,
     weights_stem,
 )
 from keras_scgm.pretrained.catalog import (
@@ -24,13 +28,17 @@ from keras_scgm.pretrained.layers import load_weights_into, read_layers
 __all__ = [
     "BRIGHT",
     "CONTRASTS",
+    "CORD",
     "DARK",
     "DEFAULT_WEIGHTS",
+    "GRAY_MATTER",
+    "TISSUES",
     "WEIGHTS_SUFFIXES",
     "WeightsCard",
     "cache_folder",
     "card_path",
     "find_card",
+    "known_tissues",
     "list_weights",
     "load_weights_into",
     "read_layers",

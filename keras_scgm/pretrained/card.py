@@ -18,6 +18,10 @@ BRIGHT, DARK = "bright gray matter", "dark gray matter"
 CONTRASTS = (BRIGHT, DARK)
 """Gray matter brighter than white matter, as in T2*-weighted images, or darker, as in PSIR and T1-weighted ones."""
 
+GRAY_MATTER, CORD = "gray_matter", "cord"
+TISSUES = ((GRAY_MATTER,), (GRAY_MATTER, CORD))
+"""What a network can segment, in the order of its outputs. The cord contains the gray matter."""
+
 _UNSTATED = "not stated"
 
 
@@ -37,6 +41,7 @@ class WeightsCard(JsonConfig):
         threshold: Probability above which a voxel is gray matter.
         threshold_space: Grid to which `threshold` applies, "native" (the image's own) or "slices".
         paper_threshold: Threshold on the slices' grid in the paper's order of steps.
+        tissues: What the outputs of the network are, one of `TISSUES`.
         contrasts: Contrasts that the network was trained for, of `CONTRASTS`.
         data: Training data.
         licence: Terms of use of the file.
@@ -59,6 +64,7 @@ class WeightsCard(JsonConfig):
     threshold: float = 0.5
     threshold_space: str = "native"
     paper_threshold: float = 0.999
+    tissues: tuple[str, ...] = (GRAY_MATTER,)
     contrasts: tuple[str, ...] = (BRIGHT,)
     data: str = _UNSTATED
     licence: str = _UNSTATED
@@ -81,6 +87,7 @@ class WeightsCard(JsonConfig):
             threshold=threshold,
             threshold_space=checks.one_of(("native", "slices")),
             paper_threshold=threshold,
+            tissues=known_tissues,
             contrasts=_contrasts,
             scores=checks.several(mapping, "a list of mappings"),
         )
@@ -127,6 +134,13 @@ def _slices(name: str, value: Any) -> dict[str, float]:
     except InputError:
         checks.refuse(name, wanted, value)
     return value
+
+
+def known_tissues(name: str, value: Any) -> tuple[str, ...]:
+    """A rule for arguments: one of `TISSUES`."""
+    wanted = " or ".join(f"[{', '.join(tissues)}]" for tissues in TISSUES)
+    tissues = checks.several(checks.text, wanted)(name, value)
+    return tissues if tissues in TISSUES else checks.refuse(name, wanted, value)
 
 
 def _contrasts(name: str, value: Any) -> tuple[str, ...]:

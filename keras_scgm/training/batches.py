@@ -36,7 +36,7 @@ class Batches(Protocol):
         """Pixels along each side of the windows of inference."""
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
-        """Pairs (images, masks), float32 (sample, height, width, 1), from step `first_step` on."""
+        """Pairs (images, masks), float32 (sample, height, width, 1 or tissue), from step `first_step` on."""
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         """A few images that contain gray matter, (sample, height, width, 1)."""
@@ -151,12 +151,13 @@ class SyntheticBatches:
         n, most = (count + -count % shares for count in (n, most))
         # Every step has as many slices to itself as the largest batch needs, so that none is drawn twice.
         first = step * most
-        images, masks = draw_slices(n, config.seed, size=size, config=domain, start=first)
+        images, gray_matter, cord = draw_slices(n, config.seed, size=size, config=domain, start=first)
+        masks = np.stack([gray_matter, cord][: len(config.tissues)], axis=-1)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
         images[flipped], masks[flipped] = images[flipped, ::-1], masks[flipped, ::-1]
         images[rng.random(n) < self.inverted] *= -1
-        return images[..., np.newaxis], masks[..., np.newaxis]
+        return images[..., np.newaxis], masks
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         shares = device_count()
@@ -168,14 +169,18 @@ class SyntheticBatches:
             pair = tf.numpy_function(
                 lambda n: self.batch(config, int(n), shares), [step], (tf.float32, tf.float32)
             )
-            return tuple(tf.ensure_shape(array, (None, None, None, 1)) for array in pair)
+            channels = 1, len(config.tissues)
+            return tuple(
+                tf.ensure_shape(array, (None, None, None, count))
+                for array, count in zip(pair, channels, strict=True)
+            )
 
         steps = tf.data.Dataset.range(first_step, config.steps)
         return steps.map(draw, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         domain = replace(self.domain, empty=0.0)
-        images, _ = draw_slices(4, config.seed + 1, size=self.window_px, config=domain)
+        images, _, _ = draw_slices(4, config.seed + 1, size=self.window_px, config=domain)
         return _normalize(images, None)[..., np.newaxis]
 
 

@@ -14,6 +14,7 @@ from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.json_config import JsonConfig
 from keras_scgm.models import BUILDERS
+from keras_scgm.pretrained import CORD, GRAY_MATTER, known_tissues
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class TrainingConfig(JsonConfig):
 
     Args:
         architecture: Name of the builder, one of `keras_scgm.models.BUILDERS`.
-        model_kwargs: Arguments of the builder.
+        model_kwargs: Arguments of the builder, other than those that follow from the tissues.
+        tissues: What the network segments, as in `keras_scgm.pretrained.WeightsCard`; one output each.
         initial_weights: Name or file of the initial weights; None for random ones.
         frozen_layers: Names of layers that are not trained.
         window_px: Pixels of 0.25 mm along each side of the windows, in training and afterwards; the paper has
@@ -57,6 +59,7 @@ class TrainingConfig(JsonConfig):
 
     architecture: str = "DilatedGMNet"
     model_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    tissues: tuple[str, ...] = (GRAY_MATTER,)
     initial_weights: str | None = None
     frozen_layers: tuple[str, ...] = ()
     window_px: int = 200
@@ -78,6 +81,7 @@ class TrainingConfig(JsonConfig):
             self,
             architecture=checks.one_of(BUILDERS),
             model_kwargs=_model_kwargs,
+            tissues=known_tissues,
             initial_weights=checks.optional(checks.text),
             frozen_layers=checks.several(checks.text, "names of layers"),
             window_px=checks.integer(1),
@@ -152,6 +156,7 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
             ),
         ),
         "synthetic": TrainingConfig(
+            tissues=(GRAY_MATTER, CORD),
             model_kwargs={"dropout": 0.0, "batch_norm_momentum": 0.99},
             epochs=24,
             steps_per_epoch=100,

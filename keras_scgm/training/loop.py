@@ -169,7 +169,8 @@ class EndOfEpoch(keras.callbacks.Callback):
         self.card = WeightsCard(
             name=folder.name or "trained",
             architecture=config.architecture,
-            model_kwargs=dict(config.model_kwargs),
+            model_kwargs={**config.model_kwargs, "classes": len(config.tissues)},
+            tissues=config.tissues,
             file="last.weights.h5",
             sha256="0" * 64,
             slices=asdict(SliceConfig(window_px=config.window_px)),

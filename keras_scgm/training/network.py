@@ -25,7 +25,7 @@ def build_network(config: TrainingConfig) -> keras.Model:
         InputError: The weights cannot be used or hold another network, or the builder refuses an argument.
     """
     try:
-        network = BUILDERS[config.architecture](**config.model_kwargs)
+        network = BUILDERS[config.architecture](**config.model_kwargs, classes=len(config.tissues))
     except TypeError as error:
         raise InputError(f"model_kwargs do not fit {config.architecture}: {error}") from error
     if config.initial_weights is not None:

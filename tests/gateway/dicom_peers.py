@@ -37,12 +37,16 @@ class Receiver:
         self.entity.require_called_aet = True
         self.entity.supported_contexts = self.contexts
         handlers = [(evt.EVT_C_STORE, self.store)]
-        server = self.entity.start_server(
+        self.server = self.entity.start_server(
             ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls
         )
-        self.port = server.server_address[1]
+        self.port = self.server.server_address[1]
 
     def stop(self):
+        """End. pynetdicom cannot abort an association that it has rejected and whose connection it still closes."""
+        for association in self.server.active_associations:
+            if not association.is_established:
+                association.join(10)
         self.entity.shutdown()
 
     def store(self, event):

@@ -77,7 +77,7 @@ def draw_slices(
     spacing_mm: float = 0.25,
     config: DomainConfig | None = None,
     start: int = 0,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:
     """Draws training slices on the network's grid.
 
     Slice i of a seed is always the same, whatever n and start are, so that processes can share the work.
@@ -91,10 +91,10 @@ def draw_slices(
         start: Number of the first slice.
 
     Returns:
-        Slices (arbitrary brightness, not normalised) and fractions of gray matter (0 to 1), both float32
-        [n, size, size], axes to the left and to the front.
+        Slices (arbitrary brightness, not normalised), fractions of gray matter and fractions of cord (0 to 1), all
+        float32 [n, size, size], axes to the left and to the front. The gray matter is part of the cord.
 
-    >>> slices, gray_matter = draw_slices(2, seed=0, size=64)
+    >>> slices, gray_matter, cord = draw_slices(2, seed=0, size=64)
     >>> slices.shape, gray_matter.dtype
     ((2, 64, 64), dtype('float32'))
     """
@@ -103,16 +103,17 @@ def draw_slices(
     spacing_mm = checks.number(0.05, 2)("spacing_mm", spacing_mm)
     checks.optional(checks.instance(DomainConfig, "a DomainConfig"))("config", config)
     config = config or DomainConfig()
-    slices, gray_matter = (np.empty((n, size, size), np.float32) for _ in range(2))
+    drawn = np.empty((3, n, size, size), np.float32)
     for i in range(n):
         rng = np.random.default_rng((seed, start + i))
-        slices[i], gray_matter[i] = _draw_one(config, size, spacing_mm, rng)
-    return slices, gray_matter
+        drawn[:, i] = _draw_one(config, size, spacing_mm, rng)
+    slices, gray_matter, cord = drawn
+    return slices, gray_matter, cord
 
 
 def _draw_one(
     config: DomainConfig, size: int, spacing_mm: float, rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, Floats]:
     dials = Dials(rng.standard_normal(96))
     contrast = str(rng.choice(CONTRASTS, p=np.divide(config.contrast_weights, sum(config.contrast_weights))))
     region = int(rng.choice(3, p=np.divide(config.region_weights, sum(config.region_weights))))
@@ -165,10 +166,13 @@ def _draw_one(
         drawing.image, drawing.bias, spacing_mm, scan, shape=(n_native, n_native), rng=rng, phase_mm=phase
     )
     image = resample_linear(seen, grid, size, spacing_mm, phase)
-    gray_matter = drawing.gray_matter[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+    gray_matter, cord = (
+        part[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] for part in (drawing.gray_matter, drawing.cord)
+    )
     if small:
         lost = round(0.5 * size * (1 - field_of_view))
-        image, gray_matter = (
-            np.pad(a[lost : size - lost, lost : size - lost], lost, "reflect") for a in (image, gray_matter)
+        image, gray_matter, cord = (
+            np.pad(a[lost : size - lost, lost : size - lost], lost, "reflect")
+            for a in (image, gray_matter, cord)
         )
-    return image * np.float32(dials.log_uniform(20.0, 1000.0)), gray_matter
+    return image * np.float32(dials.log_uniform(20.0, 1000.0)), gray_matter, cord
