@@ -41,9 +41,9 @@ def test_drawn_batches_end_with_whole_windows() -> None:
 def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[range] = []
 
-    def note(n: int, seed: int, *, size: int, start: int, **_: object) -> tuple[np.ndarray, np.ndarray]:
+    def note(n: int, seed: int, *, size: int, start: int, **_: object) -> np.ndarray:
         drawn.append(range(start, start + n))
-        return np.zeros((n, size, size), np.float32), np.zeros((n, size, size), np.float32)
+        return np.zeros((3, n, size, size), np.float32)
 
     monkeypatch.setattr("keras_scgm.training.batches.draw_slices", note)
     config = TrainingConfig(epochs=1, steps_per_epoch=100, batch_size=4)
