@@ -5,9 +5,9 @@
 The cord is what `--cord` marks, the gray matter what `--gray-matter` marks, in scans and drawings alike, so that what a
 network marks too large or too small is the same in both. The last row is the truth of the drawings. Extents are shares
 of the cord's: `width` and `depth` of all gray matter from right to left and from back to front, `back` and `front` how
-far it reaches from the cord's centre, `spread` half the distance of the tips of its dorsal horns. `horn_mm` is the width
-of a dorsal horn, `middle_mm` the thickness of the commissure. Percentiles are of the brightness 6 to 25 mm from the cord,
-relative to gray matter's. `DSC` is that of the gray matter in drawings with the truth.
+far it reaches from the cord's centre, `spread` half the distance of the tips of its dorsal horns, `horn_mm` the width
+of a dorsal horn, `middle_mm` the thickness of the commissure. Percentiles are of the brightness 6 to 25 mm from the
+cord, relative to gray matter's. `DSC` is that of the gray matter in drawings with the truth.
 """
 
 import argparse
