@@ -1,7 +1,8 @@
 """Finds the cord in the field of view, so that the network's windows can be put around it.
 
-The network itself is the detector: it is convolutional, so it takes a field of view of any size. A few slices across
-the volume (probes) are enough, since the cord is continuous.
+The network itself is the detector: it is convolutional, so it takes a field of view of any size. It looks for the cord
+or, if it does not know the cord, for gray matter. A few slices across the volume (probes) are enough, since the cord is
+continuous.
 """
 
 from __future__ import annotations
@@ -27,16 +28,17 @@ from keras_scgm.volume import Volume
 
 PROBE_DISTANCE_MM = 20.0
 MIN_PROBES, MAX_PROBES = 5, 33
-# Gray matter is 10 to 15 mm wide: a Gaussian of this width gathers all of it into one peak.
+# Gray matter and cord are 10 to 15 mm wide: a Gaussian of this width gathers all of it into one peak.
 GRAY_MATTER_SIGMA_MM = 4.0
 GAUSSIAN_TRUNCATE = 3.0
 # The peaks of a symmetric cord are equal up to rounding errors, which must not choose between them.
 EVIDENCE_DECIMALS = 4
-# The thinnest gray matter, at mid-thoracic levels, is about 4 mm2 in section.
-MIN_AREA_MM2 = 2.0
+# For gray matter and for the cord. The thinnest gray matter, at mid-thoracic levels, is about 4 mm2 in section, and the
+# cord around it 40 mm2, of which the Gaussian gathers 33.
+MIN_AREA_MM2 = (2.0, 16.0)
 CANDIDATES = 3
-# Penalty of a lateral step between neighbouring probes, mm2 of evidence per mm.
-STEP_COST = 0.2
+# Penalty of a lateral step between neighbouring probes for gray matter and for the cord, mm2 of evidence per mm.
+STEP_COST = (0.2, 1.0)
 # Feature maps of the network at this size still fit in a few hundred MB; a multiple of any size divisor.
 MAX_TILE = 640
 # No less than the receptive field of the paper's network, 109 pixels.
@@ -55,7 +57,7 @@ class CordTrack:
     Args:
         slices: (n,) indices of the probed slices in which it was seen.
         centers: (n, 2) resampled pixel coordinates (right-left, posterior-anterior).
-        areas_mm2: (n,) gray matter gathered around them.
+        areas_mm2: (n,) cord gathered around them, or gray matter if the network does not know the cord.
         n_probes: Probed slices that are not empty.
     """
 
@@ -85,7 +87,7 @@ class Windows:
     Args:
         geometry: Where the windows lie.
         statistics: Intensity statistics of all windows.
-        probabilities: Slice -> (rows, columns), predictions already computed for these windows.
+        probabilities: Slice -> (rows, columns, tissue), predictions already computed for these windows.
         cord: (slice, 2) pixels of the windows, where the cord is; None if it was not found.
     """
 
@@ -183,15 +185,18 @@ def _with_cord(windows: Windows, track: CordTrack) -> Windows:
 
 
 def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) -> CordTrack:
-    """Follow the strongest continuous evidence of gray matter from slice to slice.
+    """Follow the strongest continuous evidence of the cord from slice to slice.
 
     Args:
         geometry: The area seen in each slice.
-        maps: Index of each probed slice, from the inferior end, and the probabilities in its window.
+        maps: Index of each probed slice, from the inferior end, and the probabilities in its window, (rows, columns,
+            tissue), of which the last tissue counts.
     """
     probes, centers, areas_mm2 = [], [], []
+    tissue = 0
     for index, probabilities in maps:
-        inside = probabilities.copy()
+        tissue = probabilities.shape[-1] - 1
+        inside = probabilities[..., tissue].copy()
         geometry.clear_past_field(inside[np.newaxis], index)
         peaks, areas = _peaks(inside, geometry.pixel_spacing_mm)
         probes.append(index)
@@ -200,9 +205,9 @@ def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) 
     if not probes:
         return CordTrack(np.empty(0, int), np.empty((0, 2)), np.empty(0), 0)
     places, areas_of_all, slices = np.array(centers), np.array(areas_mm2), np.array(probes)
-    chosen = _best_path(places * geometry.pixel_spacing_mm, areas_of_all)
+    chosen = _best_path(places * geometry.pixel_spacing_mm, areas_of_all, STEP_COST[tissue])
     rows = np.arange(len(probes))
-    seen = areas_of_all[rows, chosen] >= MIN_AREA_MM2
+    seen = areas_of_all[rows, chosen] >= MIN_AREA_MM2[tissue]
     return CordTrack(slices[seen], places[rows, chosen][seen], areas_of_all[rows, chosen][seen], len(probes))
 
 
@@ -251,11 +256,13 @@ def _field(geometry: SliceGeometry, max_px: int) -> SliceGeometry:
 
 
 def _predict_in_tiles(windows: np.ndarray, predict: Predict) -> np.ndarray:
-    probabilities = np.zeros(windows.shape[:3], np.float32)
-    for rows in _tiles(windows.shape[1]):
-        for columns in _tiles(windows.shape[2]):
-            tile = predict(windows[:, rows, columns])
-            np.maximum(probabilities[:, rows, columns], tile, out=probabilities[:, rows, columns])
+    tiles = [(rows, columns) for rows in _tiles(windows.shape[1]) for columns in _tiles(windows.shape[2])]
+    found = [predict(windows[:, rows, columns]) for rows, columns in tiles]
+    if len(found) == 1:
+        return found[0]
+    probabilities = np.zeros((*windows.shape[:3], found[0].shape[-1]), np.float32)
+    for (rows, columns), tile in zip(tiles, found, strict=True):
+        np.maximum(probabilities[:, rows, columns], tile, out=probabilities[:, rows, columns])
     return probabilities
 
 
@@ -270,7 +277,7 @@ def _tiles(length: int) -> list[slice]:
 
 
 def _peaks(probabilities: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """The strongest peaks of the smoothed map, and the gray matter each gathers in mm2."""
+    """The strongest peaks of the smoothed map, and the area each gathers in mm2."""
     sigma = GRAY_MATTER_SIGMA_MM / spacing_mm
     smooth = gaussian_filter(
         probabilities.astype(np.float64), sigma, mode="constant", truncate=GAUSSIAN_TRUNCATE
@@ -285,16 +292,16 @@ def _peaks(probabilities: np.ndarray, spacing_mm: float) -> tuple[np.ndarray, np
     return centers, areas_mm2
 
 
-def _best_path(centers_mm: np.ndarray, areas_mm2: np.ndarray) -> np.ndarray:
-    """Index of one candidate per slice: most gray matter for the least sideways movement (Viterbi)."""
+def _best_path(centers_mm: np.ndarray, areas_mm2: np.ndarray, step_cost: float) -> np.ndarray:
+    """Index of one candidate per slice: the largest areas for the least sideways movement (Viterbi)."""
     n_slices = len(areas_mm2)
     score = areas_mm2[0]
     origin = np.zeros((n_slices, CANDIDATES), int)
     for row in range(1, n_slices):
         steps_mm = np.linalg.norm(centers_mm[row][:, np.newaxis] - centers_mm[row - 1], axis=-1)
-        # A slice without gray matter has no place, so moving to or from it costs nothing.
+        # A slice that shows nothing has no place, so moving to or from it costs nothing.
         known = (areas_mm2[row] > 0)[:, np.newaxis] & (areas_mm2[row - 1] > 0)
-        arrivals = score - STEP_COST * steps_mm * known
+        arrivals = score - step_cost * steps_mm * known
         origin[row] = arrivals.argmax(axis=1)
         score = arrivals.max(axis=1) + areas_mm2[row]
     path = np.empty(n_slices, int)

@@ -106,6 +106,9 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                 "verdict",
                 "area_sd_mm2",
                 "uncertainty",
+                "cord_area_mm2",
+                "wm_area_mm2",
+                "gm_cord_ratio",
             ]
         )
         for row in areas:
@@ -125,6 +128,9 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                     row.verdict,
                     _known(row.area_sd_mm2, ".3f"),
                     _known(row.uncertainty, ".3f"),
+                    _known(row.cord_area_mm2, ".3f"),
+                    _known(row.wm_area_mm2, ".3f"),
+                    _known(row.gm_cord_ratio, ".4f"),
                 ]
             )
 

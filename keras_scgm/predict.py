@@ -1,4 +1,4 @@
-"""The contract between the pipeline and whatever computes a network."""
+"""The contract between the pipeline and whatever computes a network, and what its tissues owe each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Predict(Protocol):
-    """Gray matter probabilities of axial slices."""
+    """Probabilities of the tissues in axial slices."""
 
     def __call__(self, slices: np.ndarray, centers: np.ndarray | None = None, /) -> np.ndarray:
         """Compute probabilities.
@@ -19,5 +19,22 @@ class Predict(Protocol):
                 then be left at 0, which saves time.
 
         Returns:
-            float32 (slice, rows, columns) in [0, 1].
+            float32 (slice, rows, columns, tissue) in [0, 1]. Gray matter comes first; a network that knows the cord
+            has it last, and gray matter is never more probable than the cord.
         """
+
+
+def in_cord(probabilities: np.ndarray) -> np.ndarray:
+    """Bound the probability of gray matter by that of the cord, which contains it.
+
+    Args:
+        probabilities: (..., tissue) as in `Predict`, of gray matter alone or of gray matter and cord.
+
+    Returns:
+        A copy; `probabilities` themselves if they have no cord.
+    """
+    if probabilities.shape[-1] == 1:
+        return probabilities
+    bounded = probabilities.copy()
+    np.minimum(probabilities[..., 0], probabilities[..., -1], out=bounded[..., 0])
+    return bounded

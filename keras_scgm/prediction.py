@@ -9,13 +9,20 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.pretrained import DARK, WeightsCard, read_layers, resolve_weights
+from keras_scgm.pretrained import (
+    DARK,
+    TISSUES,
+    WeightsCard,
+    read_layers,
+    resolve_weights,
+    tissues_of_outputs,
+)
 from keras_scgm.runtimes import LoadedNetwork, check_choice, open_runtime
 from keras_scgm.runtimes.folding import FoldedNetwork, fold, fold_model
 from keras_scgm.slices import SliceConfig
@@ -34,13 +41,15 @@ class Ensemble:
         mirror: Whether to average with the prediction of the left-right mirrored slices.
         runtime: Program that computes the networks, one of `keras_scgm.runtimes.NAMES`.
         precision: Precision of the computation, one of `keras_scgm.runtimes.PRECISIONS`.
-        binarize: "native" or "paper": which threshold of the weights' cards counts.
+        binarize: "native" or "paper": which gray matter threshold of the weights' cards counts.
         threshold: Probability above which a pixel is gray matter; the mean of the cards' if not given.
 
     Attributes:
         config: The slices that the networks expect.
         cards: Weights cards.
-        predict: Mean gray matter probability, a `keras_scgm.predict.Predict`.
+        tissues: What the networks segment, one of `keras_scgm.pretrained.TISSUES`.
+        thresholds: Probability above which a pixel is of a tissue, for each tissue.
+        predict: Mean probabilities, a `keras_scgm.predict.Predict`.
         members: One function per network, like `predict` without mirroring.
         runtime: Name, version and precision of the runtime.
         knows_dark: Whether all networks know gray matter that is darker than white matter.
@@ -71,16 +80,28 @@ class Ensemble:
             names = ", ".join(card.name for card in self.cards)
             raise InputError(f"weights {names} expect different slices; they cannot form an ensemble")
         self.config = configs.pop()
+        if len({card.tissues for card in self.cards}) > 1:
+            several_tissues = "; ".join(
+                f"{card.name}: {' and '.join(card.tissues).replace('_', ' ')}" for card in self.cards
+            )
+            raise InputError(
+                f"weights that segment different tissues cannot form an ensemble ({several_tissues})"
+            )
+        self.tissues = self.cards[0].tissues
         self.knows_dark = all(DARK in card.contrasts for card in self.cards)
         thresholds = [card.paper_threshold if binarize == "paper" else card.threshold for card in self.cards]
-        self.threshold = float(np.mean(thresholds)) if threshold is None else threshold
+        of_cord = [float(np.mean([card.cord_threshold for card in self.cards]))]
+        self.thresholds = (
+            float(np.mean(thresholds)) if threshold is None else threshold,
+            *of_cord[: len(self.tissues) - 1],
+        )
         opened = open_runtime(
             [network for network, _ in networks],
             runtime,
             precision,
             mirror=mirror,
             spacing_mm=self.config.spacing_mm,
-            threshold=self.threshold,
+            thresholds=self.thresholds,
         )
         self.runtime = str(opened)
         self.members = opened.members
@@ -99,6 +120,7 @@ def _load(weights: Weights) -> tuple[LoadedNetwork, WeightsCard]:
             model_kwargs={},
             file="model.keras",
             sha256=_sha256_of_model(weights),
+            tissues=tissues_of_outputs(weights.output_shape[-1]),
         )
         return _from_model(weights, card)
     path, described = resolve_weights(weights)
@@ -128,21 +150,48 @@ def _folded(path: Path, card: WeightsCard) -> FoldedNetwork | None:
     if folded is None:
         return None
     filters, rates = folded.filters, list(folded.dilation_rates)
+    described: dict[str, Any] = {
+        "filters": filters,
+        "dilation_rates": rates,
+        "classifier_activation": "sigmoid",
+    }
+    described |= {key: card.model_kwargs[key] for key in described if key in card.model_kwargs}
     as_described = (
-        card.model_kwargs.get("filters") == filters
-        and list(card.model_kwargs.get("dilation_rates", rates)) == rates
+        described["filters"] == filters
+        and list(described["dilation_rates"]) == rates
+        and described["classifier_activation"] == "sigmoid"
+        and len(card.tissues) == folded.classes
     )
     return folded if as_described else None
 
 
 def _from_model(model: keras.Model, card: WeightsCard) -> tuple[LoadedNetwork, WeightsCard]:
     channels_in, classes = model.input_shape[-1], model.output_shape[-1]
-    if (channels_in, classes) != (1, 1):
+    if channels_in != 1 or classes not in map(len, TISSUES):
         raise InputError(
             f"weights {card.name}: {channels_in} input channels and {classes} classes; "
-            "segmentation needs one channel and one class"
+            "segmentation needs one channel and one class, gray matter, or two, gray matter and cord"
+        )
+    if classes != len(card.tissues):
+        raise InputError(
+            f"weights {card.name}: {classes} classes, of which the card names {len(card.tissues)}; "
+            "give their tissues in the card"
+        )
+    if classes > 1 and not _has_sigmoid(model):
+        raise InputError(
+            f"weights {card.name}: the classes exclude each other, but the cord contains the gray matter; "
+            "segmentation needs the activation sigmoid, which the card of a weights file says"
         )
     return LoadedNetwork(fold_model(model), lambda: model, card.name), card
+
+
+def _has_sigmoid(model: keras.Model) -> bool:
+    """Whether the last layer is known to end in a sigmoid."""
+    import keras
+
+    history = getattr(model.outputs[0], "_keras_history", None) if model.outputs else None
+    layer = history.operation if history else None
+    return getattr(layer, "activation", None) is keras.activations.sigmoid
 
 
 def _load_model(weights: str | Path) -> tuple[keras.Model, WeightsCard]:

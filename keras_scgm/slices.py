@@ -170,12 +170,12 @@ class SliceGeometry:
         """Set windows to 0 past the field of view, where they show its mirror image; `windows` changes in place.
 
         Args:
-            windows: (slice, *window_shape).
+            windows: (slice, *window_shape), and further axes.
             first: index of the first of them in the volume.
         """
         for window, start in zip(windows, self.starts[first:], strict=False):
             for along, first_pixel, length in zip(
-                (window, window.T), start, self.resampled_shape, strict=True
+                (window, window.swapaxes(0, 1)), start, self.resampled_shape, strict=True
             ):
                 along[: max(math.ceil(-first_pixel), 0)] = 0
                 along[max(math.floor(length - 1 - first_pixel) + 1, 0) :] = 0

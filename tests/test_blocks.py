@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from keras_scgm.errors import InputError
-from keras_scgm.models import DilatedGMNet, UNet
+from keras_scgm.files import sha256_of
+from keras_scgm.models import BUILDERS, DilatedGMNet, UNet
+from keras_scgm.pretrained import WeightsCard, card_path, weights_card
 
 
 def randomize(model, seed=0):
@@ -66,13 +68,37 @@ def test_unet_size_divisor_of_a_tensor():
 
 
 @pytest.mark.parametrize("build", [DilatedGMNet, UNet])
-def test_several_classes_stay_independent_and_warn(build):
-    with pytest.warns(FutureWarning, match="classes=2 .* gave 'softmax' before") as caught:
-        model = build(filters=2, classes=2)
-    assert caught[0].filename == __file__
+def test_several_classes_are_independent(build):
+    model = build(filters=2, classes=2)
     assert model.get_layer("predictions").activation is keras.activations.sigmoid
-    quiet = build(filters=2, classes=2, classifier_activation=keras.activations.sigmoid)
-    assert quiet.get_layer("predictions").activation is keras.activations.sigmoid
+    assert model.output_shape[-1] == 2
+
+
+@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_weights_tell_the_number_of_classes(build, classes, tmp_path):
+    path = tmp_path / "some.weights.h5"
+    expected = build(filters=2, classes=classes)
+    expected.save_weights(path)
+    model = build(filters=2, weights=path)
+    assert model.output_shape[-1] == classes
+    for found, wanted in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(InputError, match=r"'predictions' has shapes .*; use include_top=False"):
+        build(filters=2, weights=path, classes=3 - classes)
+    card = WeightsCard("some", build.__name__, {"filters": 2, "classes": classes}, path.name, sha256_of(path))
+    card_path(path).write_text(card.to_json())
+    assert build(filters=2, weights=path).output_shape[-1] == classes
+    with pytest.raises(InputError, match=f"needs classes={classes}, received {3 - classes}"):
+        build(filters=2, weights=path, classes=3 - classes)
+    assert build(filters=2, weights=path, include_top=False).count_params() < expected.count_params()
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic_unet"])
+def test_named_weights_tell_the_number_of_classes(name):
+    card = weights_card(name)
+    build = BUILDERS[card.architecture]
+    assert build(weights=name).output_shape[-1] == len(card.tissues)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +108,7 @@ def test_several_classes_stay_independent_and_warn(build):
             {"input_shape": (None, None, 3)},
             r"needs channels=1, received 3; use weights=None, or input_tensor=.*",
         ),
-        ({"classes": 3}, "needs classes=1, received 3; use include_top=False and an output layer .*"),
+        ({"classes": 3}, r"needs classes=\d, received 3; use include_top=False and an output layer .*"),
     ],
 )
 @pytest.mark.parametrize(("build", "name"), [(DilatedGMNet, "synthetic"), (UNet, "synthetic_unet")])

@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 from keras_scgm import Segmenter
-from keras_scgm.detached_pieces import NEAR_MM, REACH_MM, remove_detached
+from keras_scgm.detached_pieces import NEAR_MM, REACHES_MM, remove_detached
 from keras_scgm.export.graph.detached_pieces import remove_detached as remove_in_graph
 
 SPACING_MM = 0.5
 CENTER = (60.0, 60.0)
-REACH, NEAR = REACH_MM / SPACING_MM, NEAR_MM / SPACING_MM
+REACH, NEAR = REACHES_MM[0] / SPACING_MM, NEAR_MM / SPACING_MM
 
 
 def disc(row, column, radius=4):

@@ -18,7 +18,7 @@ from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, r
 
 
 def predict(slices):
-    return (slices[..., 0] > 5).astype(np.float32)
+    return (slices > 5).astype(np.float32)
 
 
 def center_px(geometry, k=0):
@@ -60,7 +60,7 @@ def test_windows_follow_an_oblique_cord():
 
 def test_an_image_without_cord_says_so(blob_image):
     volume = volume_from_image(blob_image(radius_mm=0))
-    windows = windows_on_cord(volume, SliceConfig(), lambda slices: np.zeros(slices.shape[:3]))
+    windows = windows_on_cord(volume, SliceConfig(), lambda slices: np.zeros(slices.shape))
     assert windows.cord is None
     np.testing.assert_array_equal(
         windows.geometry.starts, SliceGeometry.centered(volume, SliceConfig()).starts
@@ -151,7 +151,7 @@ def test_the_search_is_bounded_where_there_is_no_cord(shape, spacing_mm):
 
     def nothing(slices):
         shown.append(slices.shape[:3])
-        return np.zeros(slices.shape[:3], np.float32)
+        return np.zeros(slices.shape, np.float32)
 
     data = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     volume = volume_from_image(nib.Nifti1Image(data, np.diag([-spacing_mm, spacing_mm, 4, 1])))
@@ -188,13 +188,13 @@ def test_fixed_windows_know_the_cord_in_them(blob_image):
     np.testing.assert_allclose(
         (windows.cord + geometry.starts) * 0.25, np.tile([45.0, 30.0], (5, 1)), atol=0.5
     )
-    assert fixed_windows(volume, geometry, lambda slices: np.zeros(slices.shape[:3])).cord is None
+    assert fixed_windows(volume, geometry, lambda slices: np.zeros(slices.shape)).cord is None
 
 
 def test_mirror_images_past_the_field_are_no_cord(blob_image):
     volume = volume_from_image(blob_image(center_mm=(6.0, 35.0)))
     geometry = SliceGeometry.centered(volume, SliceConfig()).recentered(np.tile((4.0, 140.0), (5, 1)))
-    windows = fixed_windows(volume, geometry, lambda slices: (slices[..., 0] > 3).astype(np.float32))
+    windows = fixed_windows(volume, geometry, lambda slices: (slices > 3).astype(np.float32))
     np.testing.assert_allclose(
         (windows.cord + geometry.starts) * 0.25, np.tile([6.0, 35.0], (5, 1)), atol=0.5
     )

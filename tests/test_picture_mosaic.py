@@ -73,7 +73,9 @@ def judged(mask, verdicts=None, flipped=False, verdict="pass", predicted_dsc=0.9
     result = Segmentation(
         volume=volume,
         mask_voxels=mask.astype(np.uint8),
+        cord_voxels=None,
         probability_voxels=None,
+        cord_probability_voxels=None,
         uncertainty_voxels=None,
         areas=tuple(areas),
         quality=SimpleNamespace(predicted_dsc=predicted_dsc, verdict=verdict, slices=tuple(slices)),

@@ -10,11 +10,11 @@ from keras_scgm.export.graph.region_of_interest import predict_some
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
-from keras_scgm.runtimes.region_of_interest import MARGIN_MM, REGION_MM, Predictor, mean_of
+from keras_scgm.runtimes.region_of_interest import MARGINS_MM, REGION_MM, Predictor, mean_of
 from keras_scgm.slices import SliceConfig, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
-REGION, MARGIN = round(REGION_MM / SPACING_MM), round(MARGIN_MM / SPACING_MM)
+REGION, MARGIN = round(REGION_MM / SPACING_MM), round(MARGINS_MM[0] / SPACING_MM)
 MIDDLE = WINDOW // 2
 IN_REGION, IN_WHOLE = 0.7, 0.9
 
@@ -22,20 +22,25 @@ IN_REGION, IN_WHOLE = 0.7, 0.9
 class Recorder:
     """Finds what is bright, and says by the probability whether it was shown a part or the whole."""
 
-    takes_regions = True
-
     def __init__(self):
         self.shown = []
 
     def __call__(self, slices, regions=None):
         self.shown.append((len(slices), None if regions is None else regions.shape[1:3]))
-        return (
-            np.float32(IN_WHOLE if regions is None else IN_REGION)
-            * (slices if regions is None else regions)[..., 0]
-        )
+        given = slices if regions is None else regions
+        return np.float32(IN_WHOLE if regions is None else IN_REGION) * given
+
+
+class GraphRecorder:
+    """The same as a network of the graph of an export."""
+
+    takes_regions = True
+
+    def __call__(self, slices):
+        return Recorder()(slices)[..., 0]
 
     def in_regions(self, slices, regions):
-        return self(slices, regions)
+        return Recorder()(slices, regions)[..., 0]
 
 
 def bright(*pixels):
@@ -66,34 +71,36 @@ SLICES, CENTERS, EXPECTED = (np.array(column) for column in zip(*CASES.values(),
 
 def test_what_is_not_well_inside_is_computed_whole():
     network = Recorder()
-    probabilities = Predictor(network, True, SPACING_MM, 0.5)(SLICES, CENTERS)
-    assert probabilities.shape == (len(SLICES), WINDOW, WINDOW)
-    np.testing.assert_allclose(probabilities.max(axis=(1, 2)), EXPECTED, rtol=1e-6, err_msg=str(list(CASES)))
+    probabilities = Predictor(network, True, SPACING_MM, (0.5,))(SLICES, CENTERS)
+    assert probabilities.shape == (len(SLICES), WINDOW, WINDOW, 1)
+    np.testing.assert_allclose(
+        probabilities.max(axis=(1, 2, 3)), EXPECTED, rtol=1e-6, err_msg=str(list(CASES))
+    )
     assert network.shown == [(8, (REGION, REGION)), (4, None)]
     places = [np.argwhere(image[..., 0]).tolist() for image in SLICES]
-    assert [np.argwhere(found).tolist() for found in probabilities] == places
+    assert [np.argwhere(found[..., 0]).tolist() for found in probabilities] == places
 
 
 def test_the_threshold_decides_what_is_computed_whole():
     network = Recorder()
-    Predictor(network, True, SPACING_MM, (IN_REGION + IN_WHOLE) / 2)(SLICES, CENTERS)
+    Predictor(network, True, SPACING_MM, ((IN_REGION + IN_WHOLE) / 2,))(SLICES, CENTERS)
     assert network.shown == [(8, (REGION, REGION)), (8, None)]
 
 
 def test_the_graph_of_an_export_does_the_same():
     config = SliceConfig(spacing_mm=SPACING_MM, window_px=WINDOW)
-    in_graph = tf.function(lambda *given: predict_some(*given, Recorder(), config, 0.5))
-    expected = Predictor(Recorder(), True, SPACING_MM, 0.5)(SLICES, CENTERS)
+    in_graph = tf.function(lambda *given: predict_some(*given, GraphRecorder(), config, 0.5))
+    expected = Predictor(Recorder(), True, SPACING_MM, (0.5,))(SLICES, CENTERS)[..., 0]
     some = np.arange(len(SLICES)) % 3
     for is_around, is_whole in ((some >= 0, some < 0), (some < 0, some >= 0), (some == 0, some == 1)):
-        wanted = np.where(is_whole[:, None, None], Recorder()(SLICES), expected)
+        wanted = np.where(is_whole[:, None, None], Recorder()(SLICES)[..., 0], expected)
         wanted = np.where((is_around | is_whole)[:, None, None], wanted, 0)
         np.testing.assert_array_equal(in_graph(SLICES, CENTERS, is_around, is_whole), wanted)
 
 
 def test_small_windows_are_computed_whole():
     network = Recorder()
-    Predictor(network, True, SPACING_MM, 0.5)(SLICES[:, :REGION, :REGION], CENTERS)
+    Predictor(network, True, SPACING_MM, (0.5,))(SLICES[:, :REGION, :REGION], CENTERS)
     assert network.shown == [(8, None)]
 
 
@@ -120,17 +127,17 @@ def test_the_mask_of_a_real_volume_stays_the_same(reference, weights):
 
 def test_networks_without_regions_are_computed_whole():
     network = Recorder()
-    Predictor(network, False, SPACING_MM, 0.5)(SLICES, CENTERS)
+    Predictor(network, False, SPACING_MM, (0.5,))(SLICES, CENTERS)
     assert network.shown == [(8, None)]
 
 
 def test_mirrored_and_mean():
     def slope(slices, regions=None):
         given = slices if regions is None else regions
-        return given[..., 0] * np.linspace(0, 1, given.shape[1], dtype=np.float32)[:, None]
+        return given * np.linspace(0, 1, given.shape[1], dtype=np.float32)[:, None, None]
 
-    one = Predictor(slope, True, SPACING_MM, 0.5)
-    two = Predictor(lambda slices, regions=None: slope(slices, regions) / 2, True, SPACING_MM, 0.5)
+    one = Predictor(slope, True, SPACING_MM, (0.5,))
+    two = Predictor(lambda slices, regions=None: slope(slices, regions) / 2, True, SPACING_MM, (0.5,))
     np.testing.assert_array_equal(one.mirrored()(SLICES), slope(SLICES[:, ::-1])[:, ::-1])
     expected = (slope(SLICES) + one.mirrored()(SLICES)) * 0.75 / 2
     np.testing.assert_allclose(mean_of([one, two], mirror=True)(SLICES), expected, rtol=1e-6)

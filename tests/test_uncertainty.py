@@ -85,7 +85,7 @@ def test_the_cord_is_followed_into_the_changed_windows(blob_image):
 
 
 def whole(compute):
-    return Predictor(compute, takes_regions=False, spacing_mm=0.25, threshold=0.5)
+    return Predictor(compute, takes_regions=False, spacing_mm=0.25, thresholds=(0.5,))
 
 
 def test_a_mirrored_pass_shows_the_network_the_mirror_image():
@@ -94,15 +94,15 @@ def test_a_mirrored_pass_shows_the_network_the_mirror_image():
 
     def at_the_first_row(slices, _=None):
         shown.append(slices)
-        return np.concatenate([slices[:, :1, :, 0], np.zeros((2, 5, 5), np.float32)], axis=1)
+        return np.concatenate([slices[:, :1], np.zeros((2, 5, 5, 1), np.float32)], axis=1)
 
     plain, other = (
         Variation(is_mirrored=is_mirrored).network(whole(at_the_first_row))(slices)
         for is_mirrored in (False, True)
     )
     np.testing.assert_array_equal(shown[1], slices[:, ::-1])
-    np.testing.assert_array_equal(plain[:, 0], slices[:, 0, :, 0])
-    np.testing.assert_array_equal(other[:, -1], slices[:, -1, :, 0])
+    np.testing.assert_array_equal(plain[:, 0], slices[:, 0])
+    np.testing.assert_array_equal(other[:, -1], slices[:, -1])
     assert not other[:, :-1].any()
 
 

@@ -18,6 +18,7 @@ from keras_scgm.pretrained import (
     load_weights_into,
     read_layers,
     resolve_weights,
+    tissues_of_outputs,
     weights_stem,
 )
 
@@ -71,9 +72,10 @@ def load_network(weights: str | Path) -> tuple[keras.Model, WeightsCard]:
     path, card = resolve_weights(weights)
     if path.suffix == ".keras":
         model = _load_whole(path)
-        return model, card or _card_from_file(path, model.name, {})
+        return model, card or _card_from_file(path, model.name, {}, model.output_shape[-1])
     if card is None:
-        card = _card_from_file(path, *_describe(path))
+        architecture, arguments = _describe(path)
+        card = _card_from_file(path, architecture, arguments, arguments["classes"])
     if card.architecture not in BUILDERS:
         raise InputError(f"{path}: unknown architecture {card.architecture!r}; known: {', '.join(BUILDERS)}")
     try:
@@ -98,13 +100,14 @@ def _load_whole(path: Path) -> keras.Model:
     return model
 
 
-def _card_from_file(path: Path, architecture: str, arguments: dict[str, Any]) -> WeightsCard:
+def _card_from_file(path: Path, architecture: str, arguments: dict[str, Any], classes: int) -> WeightsCard:
     return WeightsCard(
         name=weights_stem(path),
         architecture=architecture,
         model_kwargs=arguments,
         file=path.name,
         sha256=sha256_of(path),
+        tissues=tissues_of_outputs(classes),
     )
 
 

@@ -13,7 +13,7 @@ from keras import layers
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.pretrained import load_weights_into, weights_for
+from keras_scgm.pretrained import classes_of, load_weights_into, weights_for
 
 Activation = str | Callable[..., Any] | None
 Pooling = Literal["avg", "max"] | None
@@ -37,7 +37,7 @@ class BuilderArguments:
     input_tensor: keras.KerasTensor | None
     input_shape: Sequence[int | None] | None
     pooling: Pooling
-    classes: int
+    classes: int | None
     classifier_activation: Activation
     name: str
     filters: int
@@ -56,7 +56,7 @@ class BuilderArguments:
             self,
             include_top=_include_top,
             pooling=checks.optional(checks.one_of(("avg", "max"))),
-            classes=checks.integer(1),
+            classes=checks.optional(checks.integer(1)),
             classifier_activation=_activation,
             name=checks.text,
             filters=checks.integer(1),
@@ -67,6 +67,9 @@ class BuilderArguments:
         object.__setattr__(self, "input_shape", self._checked_shape())
         if self.include_top and self.pooling is not None:
             raise InputError(f"pooling={self.pooling!r} needs include_top=False: it reduces the feature maps")
+        if self.classes is None:
+            weights = self.weights if self.include_top else None
+            object.__setattr__(self, "classes", 1 if weights is None else classes_of(weights))
         is_softmax = keras.activations.get(self.classifier_activation) is keras.activations.softmax
         if self.include_top and self.classes == 1 and is_softmax:
             raise InputError("classifier_activation='softmax' of one class is 1 everywhere; use 'sigmoid'")

@@ -21,7 +21,7 @@ def DilatedGMNet(
     input_tensor: keras.KerasTensor | None = None,
     input_shape: Sequence[int | None] | None = None,
     pooling: Pooling = None,
-    classes: int = 1,
+    classes: int | None = None,
     classifier_activation: Activation = "sigmoid",
     name: str = "dilated_gmnet",
     *,
@@ -54,8 +54,8 @@ def DilatedGMNet(
             number of channels, which is 1 for all that are known by name.
         pooling: With `include_top=False`: None for the feature maps, (batch, height, width, features); "avg"
             or "max" for their mean or maximum over the slice, (batch, features).
-        classes: Number of output channels. Pretrained weights need their own number, unless `include_top` is
-            False.
+        classes: Number of output channels; None for that of the weights, and 1 with random ones. Pretrained weights
+            need their own number, unless `include_top` is False.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
             independent of each other.
         name: Name of the model.

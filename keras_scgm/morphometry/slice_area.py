@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SliceArea:
-    """Measurements of the segmented gray matter of one axial slice.
+    """Measurements of the segmented gray matter, and of the cord, of one axial slice.
 
     Args:
         slice: Index along the axial axis of the file, from 0.
@@ -28,6 +28,9 @@ class SliceArea:
             NaN without passes.
         uncertainty: Sum of the slice's uncertainty map divided by that of its probabilities, 0 where all passes
             agree; NaN without passes or gray matter.
+        cord_area_mm2: Number of voxels of the cord times the area of a voxel; NaN if the cord was not segmented.
+        wm_area_mm2: Area of the white matter, `cord_area_mm2` less `area_mm2`; NaN if the cord was not segmented.
+        gm_cord_ratio: Gray matter area divided by cord area, in [0, 1]; NaN without cord.
     """
 
     slice: int
@@ -43,6 +46,9 @@ class SliceArea:
     verdict: str = ""
     area_sd_mm2: float = math.nan
     uncertainty: float = math.nan
+    cord_area_mm2: float = math.nan
+    wm_area_mm2: float = math.nan
+    gm_cord_ratio: float = math.nan
 
     @property
     def equivalent_diameter_mm(self) -> float:

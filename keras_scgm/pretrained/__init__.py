@@ -11,6 +11,7 @@ from keras_scgm.pretrained.card import (
     WeightsCard,
     card_path,
     known_tissues,
+    tissues_of_outputs,
     weights_stem,
 )
 from keras_scgm.pretrained.catalog import (
@@ -22,7 +23,7 @@ from keras_scgm.pretrained.catalog import (
     weights_folder,
     weights_status,
 )
-from keras_scgm.pretrained.files import resolve_weights, weights_for
+from keras_scgm.pretrained.files import classes_of, resolve_weights, weights_for
 from keras_scgm.pretrained.layers import load_weights_into, read_layers
 
 __all__ = [
@@ -37,12 +38,14 @@ __all__ = [
     "WeightsCard",
     "cache_folder",
     "card_path",
+    "classes_of",
     "find_card",
     "known_tissues",
     "list_weights",
     "load_weights_into",
     "read_layers",
     "resolve_weights",
+    "tissues_of_outputs",
     "weights_card",
     "weights_folder",
     "weights_for",

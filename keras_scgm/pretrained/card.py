@@ -41,6 +41,7 @@ class WeightsCard(JsonConfig):
         threshold: Probability above which a voxel is gray matter.
         threshold_space: Grid to which `threshold` applies, "native" (the image's own) or "slices".
         paper_threshold: Threshold on the slices' grid in the paper's order of steps.
+        cord_threshold: Probability above which a voxel is cord, for weights that segment it.
         tissues: What the outputs of the network are, one of `TISSUES`.
         contrasts: Contrasts that the network was trained for, of `CONTRASTS`.
         data: Training data.
@@ -64,6 +65,7 @@ class WeightsCard(JsonConfig):
     threshold: float = 0.5
     threshold_space: str = "native"
     paper_threshold: float = 0.999
+    cord_threshold: float = 0.5
     tissues: tuple[str, ...] = (GRAY_MATTER,)
     contrasts: tuple[str, ...] = (BRIGHT,)
     data: str = _UNSTATED
@@ -87,6 +89,7 @@ class WeightsCard(JsonConfig):
             threshold=threshold,
             threshold_space=checks.one_of(("native", "slices")),
             paper_threshold=threshold,
+            cord_threshold=threshold,
             tissues=known_tissues,
             contrasts=_contrasts,
             scores=checks.several(mapping, "a list of mappings"),
@@ -134,6 +137,11 @@ def _slices(name: str, value: Any) -> dict[str, float]:
     except InputError:
         checks.refuse(name, wanted, value)
     return value
+
+
+def tissues_of_outputs(number: int) -> tuple[str, ...]:
+    """The tissues of a network that nothing but its number of outputs describes; gray matter if none has as many."""
+    return next((tissues for tissues in TISSUES if len(tissues) == number), TISSUES[0])
 
 
 def known_tissues(name: str, value: Any) -> tuple[str, ...]:

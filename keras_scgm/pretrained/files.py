@@ -10,7 +10,7 @@ from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import replaced, sha256_of
 from keras_scgm.pretrained.card import WeightsCard
 from keras_scgm.pretrained.catalog import as_path, find_card, weights_card, weights_path
-from keras_scgm.pretrained.layers import REMEDIES
+from keras_scgm.pretrained.layers import REMEDIES, read_layers
 
 
 def resolve_weights(name_or_path: str | Path) -> tuple[Path, WeightsCard | None]:
@@ -37,6 +37,23 @@ def resolve_weights(name_or_path: str | Path) -> tuple[Path, WeightsCard | None]
     if card := find_card(path):
         _verify(path, card)
     return path, card
+
+
+def classes_of(name_or_path: str | Path) -> int:
+    """The number of output channels of weights, as their card says or, without one, their file; 1 if neither does.
+
+    Args:
+        name_or_path: A name that `list_weights` knows, or the path of a weights file.
+
+    Raises:
+        keras_scgm.errors.InputError: The file is damaged, or as `resolve_weights`.
+    """
+    card = find_card(name_or_path)
+    if card is not None:
+        return int(card.model_kwargs.get("classes", 1))
+    path, _ = resolve_weights(name_or_path)
+    predictions = read_layers(path).get("predictions")
+    return int(predictions[0].shape[-1]) if predictions else 1
 
 
 def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[str, Any]) -> Path:

@@ -103,7 +103,7 @@ def open_runtime(
     *,
     mirror: bool = False,
     spacing_mm: float = 0.25,
-    threshold: float = 0.5,
+    thresholds: Sequence[float] = (0.5,),
 ) -> Runtime:
     """Make networks ready to predict.
 
@@ -113,7 +113,7 @@ def open_runtime(
         precision: One of `PRECISIONS`.
         mirror: Whether the mean includes the predictions of the left-right mirrored slices.
         spacing_mm: Pixel spacing of the slices, mm.
-        threshold: Probability above which a pixel is gray matter.
+        thresholds: Probability above which a pixel is of a tissue, for each tissue of the networks.
 
     Raises:
         InputError: as `check_choice`, or the runtime cannot run one of the networks.
@@ -122,7 +122,9 @@ def open_runtime(
     if name == "auto":
         name = _default(networks, precision)
     members = tuple(
-        Predictor(_open(network, name, precision), _takes_regions(network, name), spacing_mm, threshold)
+        Predictor(
+            _open(network, name, precision), _takes_regions(network, name), spacing_mm, tuple(thresholds)
+        )
         for network in networks
     )
     return Runtime(name, _version(name), precision, members, mean_of(members, mirror))

@@ -84,7 +84,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class FoldedNetwork:
-    """`DilatedGMNet` with one class, ready to be computed.
+    """`DilatedGMNet` with sigmoid outputs, ready to be computed.
 
     Zero padding stands between a 3x3 convolution and the shift before it, which therefore stays; a 1x1
     convolution takes it into its bias. The pooled features are the same everywhere in a slice, so they join
@@ -97,8 +97,8 @@ class FoldedNetwork:
         mix: (1, 1, channels of all branches, 64) kernel of the unit after the concatenation.
         mix_pooled: (1, 1, filters, 64) its part that reads the pooled features.
         mix_bias: (64,) its bias.
-        output: (1, 1, 64, 1) kernel of the last layer.
-        output_bias: (1,) its bias.
+        output: (1, 1, 64, classes) kernel of the last layer.
+        output_bias: (classes,) its bias.
     """
 
     local: tuple[Unit, Unit]
@@ -115,15 +115,19 @@ class FoldedNetwork:
         return len(self.local[0].bias)
 
     @property
+    def classes(self) -> int:
+        return len(self.output_bias)
+
+    @property
     def dilation_rates(self) -> tuple[int, ...]:
         return tuple(second.rate for _, second in self.branches[1:])
 
     def __call__(self, ops: Operations, slices: Any, regions: Any = None) -> Any:
-        """Probabilities of z-scored slices, both (slice, rows, columns, 1) in the layout of `ops`.
+        """Probabilities (slice, rows, columns, classes) of z-scored slices, in the layout of `ops`.
 
         Args:
             ops: Operations of a runtime.
-            slices: Whole windows.
+            slices: Whole windows, (slice, rows, columns, 1).
             regions: Parts of the windows; if given, the result is theirs. The pooled features are those of the
                 whole windows: the network depends on them.
         """
@@ -155,7 +159,7 @@ def fold(layers: Layers) -> FoldedNetwork | None:
         layers: Layers of the network, in its order.
 
     Returns:
-        The folded network; None for arrays of another network, or of one with several classes.
+        The folded network; None for arrays of another network.
     """
     rates = [int(match[1]) for name in layers if (match := re.fullmatch(r"rate(\d+)_1", name))]
     rates = [rate for rate in rates if rate != 2]
@@ -171,7 +175,7 @@ def fold_model(model: keras.Model) -> FoldedNetwork | None:
     """Folds a Keras model that is wired as `DilatedGMNet` wires it, whatever it was made by.
 
     Returns:
-        None for any other network, or one with several classes.
+        None for any other network, or one whose classes exclude each other.
     """
     from keras_scgm.models import DilatedGMNet
 
@@ -182,6 +186,7 @@ def fold_model(model: keras.Model) -> FoldedNetwork | None:
         input_shape=model.input_shape[1:],
         filters=network.filters,
         dilation_rates=network.dilation_rates,
+        classes=network.classes,
         classifier_activation="sigmoid",
     )
     return network if _wiring(model) == _wiring(same) else None
@@ -238,8 +243,6 @@ class _Folder:
         pooled = slice(-2 * filters, -filters)
         scale, offset = self._normalization()
         output, output_bias = self._layers["predictions"]
-        if output.shape[3] != 1:
-            raise ValueError("several classes")
         if self._layers["conv2d_1"][0].shape[2] != 1:
             raise ValueError("several input channels")
         return FoldedNetwork(

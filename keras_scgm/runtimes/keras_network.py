@@ -11,18 +11,16 @@ def compiled(model: keras.Model) -> Compute:
     """Prediction of whole slices on Keras' backend.
 
     Args:
-        model: Keras model from (slice, rows, columns, 1) to probabilities of the same shape.
+        model: Keras model from (slice, rows, columns, 1) to probabilities (slice, rows, columns, tissue).
     """
     if backend() == "tensorflow":
         # Not needed, and perhaps not installed, beside the other backends.
         import tensorflow as tf
 
         signature = [tf.TensorSpec((None, None, None, 1), tf.float32)]
-        function = tf.function(
-            lambda slices: model(slices, training=False)[..., 0], input_signature=signature
-        )
+        function = tf.function(lambda slices: model(slices, training=False), input_signature=signature)
         return lambda slices, _=None: function(tf.constant(slices)).numpy()
-    return lambda slices, _=None: keras.ops.convert_to_numpy(model(slices, training=False))[..., 0]
+    return lambda slices, _=None: keras.ops.convert_to_numpy(model(slices, training=False))
 
 
 def backend() -> str:

@@ -17,7 +17,7 @@ OPSET, IR_VERSION = 18, 9
 
 
 def build(network: FoldedNetwork, in_regions: bool = False) -> onnx.ModelProto:
-    """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, 1), of any size.
+    """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, tissue), of any size.
 
     Args:
         network: The network.
@@ -26,18 +26,17 @@ def build(network: FoldedNetwork, in_regions: bool = False) -> onnx.ModelProto:
     operations = _OnnxOperations()
     names = ["slices", "regions"] if in_regions else ["slices"]
     inputs = [operations.node("Transpose", [name], perm=[0, 3, 1, 2]) for name in names]
-    # One channel: bringing it back to the end moves nothing.
     operations.node("Transpose", [network(operations, *inputs)], "probabilities", perm=[0, 2, 3, 1])
 
-    def described(name: str, of: str) -> onnx.ValueInfoProto:
-        shape = ("slice", f"rows of {of}", f"columns of {of}", 1)
+    def described(name: str, of: str, channels: int = 1) -> onnx.ValueInfoProto:
+        shape = ("slice", f"rows of {of}", f"columns of {of}", channels)
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
     graph = helper.make_graph(
         operations.nodes,
         "dilated_gmnet",
         [described(name, name) for name in names],
-        [described("probabilities", names[-1])],
+        [described("probabilities", names[-1], network.classes)],
         operations.constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -55,7 +54,7 @@ def compiled(network: FoldedNetwork) -> Compute:
     def compute(slices: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         given = {"slices": slices} if regions is None else {"slices": slices, "regions": regions}
         arrays = {name: np.ascontiguousarray(array, np.float32) for name, array in given.items()}
-        return session(regions is not None).run(None, arrays)[0][..., 0]
+        return session(regions is not None).run(None, arrays)[0]
 
     return compute
 

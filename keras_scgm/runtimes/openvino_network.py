@@ -21,7 +21,7 @@ ROWS_AND_COLUMNS = (2, 3)
 
 
 def build(network: FoldedNetwork, in_regions: bool = False) -> ov.Model:
-    """Slices (slice, rows, columns, 1) to probabilities (slice, 1, rows, columns), of any size.
+    """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, tissue), of any size.
 
     Args:
         network: The network.
@@ -29,9 +29,8 @@ def build(network: FoldedNetwork, in_regions: bool = False) -> ov.Model:
     """
     names = ["slices", "regions"] if in_regions else ["slices"]
     inputs = [opset.parameter([-1, -1, -1, 1], np.float32, name=name) for name in names]
-    return ov.Model(
-        [network(_OpenVinoOperations(), *(opset.transpose(x, [0, 3, 1, 2]) for x in inputs))], inputs
-    )
+    found = network(_OpenVinoOperations(), *(opset.transpose(x, [0, 3, 1, 2]) for x in inputs))
+    return ov.Model([opset.transpose(found, [0, 2, 3, 1])], inputs)
 
 
 def compiled(network: FoldedNetwork, precision: str) -> Compute:
@@ -57,7 +56,7 @@ def converted(model: keras.Model, precision: str) -> Compute:
 
 
 def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
-    """The function of a model from its inputs to probabilities (slice, rows, columns) in the last of them."""
+    """The function of a model from its inputs to probabilities (slice, rows, columns, tissue) in the last of them."""
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
@@ -66,7 +65,7 @@ def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
 
     def compute(*inputs: np.ndarray) -> np.ndarray:
         arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
-        return request.infer(arrays)[0].reshape(arrays[-1].shape[:3])
+        return request.infer(arrays)[0]
 
     return compute
 

@@ -35,19 +35,19 @@ class TensorFlowNetwork(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")])
     def __call__(self, slices: tf.Tensor) -> tf.Tensor:
-        """Gray matter probability.
+        """Probabilities of the tissues.
 
         Args:
             slices: Z-scored, float32 (slice, rows, columns, 1), of any size.
 
         Returns:
-            float32 (slice, rows, columns, 1) in [0, 1].
+            float32 (slice, rows, columns, tissue) in [0, 1].
         """
         return self._network(self._operations, tf.cast(slices, self._dtype))
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")] * 2)
     def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
-        """Gray matter probability in regions of slices; both are given."""
+        """Probabilities in regions of slices; both are given."""
         return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, regions)))
 
 
@@ -75,7 +75,7 @@ def compiled(network: FoldedNetwork, precision: str) -> Compute:
 
     def predict(*given: np.ndarray | None) -> np.ndarray:
         arrays = [tf.constant(array, tf.float32) for array in given if array is not None]
-        return function(len(arrays) == 2)(*arrays).numpy()[..., 0]
+        return function(len(arrays) == 2)(*arrays).numpy()
 
     if tf.config.list_physical_devices("GPU"):
         return predict

@@ -1,4 +1,4 @@
-"""From an image to its gray matter, and how far the result can be trusted."""
+"""From an image to its gray matter and cord, and how far the result can be trusted."""
 
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.result import Segmentation

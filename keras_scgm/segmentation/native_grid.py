@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,11 @@ from keras_scgm.volume import Volume, Voxels, zeros
 
 @dataclass(frozen=True)
 class SliceMeasurement:
-    """Gray matter of one axial slice on the image's grid.
+    """Gray matter and cord of one axial slice on the image's grid.
 
     Args:
-        n_voxels: Number of voxels in the mask.
+        n_voxels: Number of voxels in the mask of the gray matter.
+        n_cord_voxels: Number of voxels in the mask of the cord, 0 without one.
         mask_probability: Sum of the probabilities over the mask.
         probability_sum: Sum of the probabilities over the slice.
         near_edge: Whether the mask comes within `EDGE_MM` of the border of the network input.
@@ -32,6 +33,7 @@ class SliceMeasurement:
     """
 
     n_voxels: int = 0
+    n_cord_voxels: int = 0
     mask_probability: float = 0.0
     probability_sum: float = 0.0
     near_edge: bool = False
@@ -40,32 +42,62 @@ class SliceMeasurement:
     uncertainty_sum: float = math.nan
 
 
+@dataclass(frozen=True)
+class _Sampled:
+    """A tissue in one slice on the image's grid.
+
+    Args:
+        region: Native region that holds it.
+        probabilities: Float64, in the region.
+        mask: Bool, in the region.
+    """
+
+    region: Region
+    probabilities: np.ndarray
+    mask: np.ndarray
+
+    def within(self, cord: _Sampled) -> _Sampled:
+        """Gray matter in the region of the cord, and nowhere outside the cord."""
+        probabilities, mask = (
+            _placed(self.region, values, cord.region) for values in (self.probabilities, self.mask)
+        )
+        return _Sampled(cord.region, np.minimum(probabilities, cord.probabilities), mask & cord.mask)
+
+
 class NativeGrid:
-    """Mask, probabilities and uncertainty of a volume, filled chunk by chunk.
+    """Masks, probabilities and uncertainty of a volume, filled chunk by chunk.
 
     Args:
         volume: The image.
         windows: Input windows of the volume.
         config: Settings of the segmentation.
-        threshold: Probability above which a voxel is gray matter.
+        thresholds: Probability above which a voxel is of a tissue, for each tissue of the network.
 
     Attributes:
-        mask: Uint8 on the stored grid.
-        probabilities: Float32 on the stored grid, if wanted.
-        uncertainty: Standard deviation of the probability, float32 on the stored grid, if wanted.
+        mask: Uint8 on the stored grid, gray matter.
+        cord: Uint8 on the stored grid, if the network knows the cord.
+        probabilities: Of gray matter, float32 on the stored grid, if wanted.
+        cord_probabilities: Float32 on the stored grid, if wanted and if the network knows the cord.
+        uncertainty: Standard deviation of the probability of gray matter, float32 on the stored grid, if wanted.
         measurements: One for each slice, from the inferior end.
         features: Quality features, one set for each slice, from the inferior end.
     """
 
     def __init__(
-        self, volume: Volume, windows: Windows, config: SegmentationConfig, threshold: float
+        self, volume: Volume, windows: Windows, config: SegmentationConfig, thresholds: Sequence[float]
     ) -> None:
-        self._volume, self._windows, self._threshold = volume, windows, threshold
+        self._volume, self._windows, self._thresholds = volume, windows, thresholds
         self._binarizes_windows = config.binarize == "paper"
-        shape = volume.voxels.shape
-        self.mask: Voxels = zeros(np.dtype(np.uint8), shape)
-        self.probabilities = zeros(np.dtype(np.float32), shape) if config.keep_probabilities else None
-        self.uncertainty = zeros(np.dtype(np.float32), shape) if config.uncertainty_passes else None
+        has_cord = len(thresholds) > 1
+
+        def filled_if(is_wanted: bool, dtype: type) -> Voxels | None:
+            return zeros(np.dtype(dtype), volume.voxels.shape) if is_wanted else None
+
+        self.mask: Voxels = zeros(np.dtype(np.uint8), volume.voxels.shape)
+        self.cord = filled_if(has_cord, np.uint8)
+        self.probabilities = filled_if(config.keep_probabilities, np.float32)
+        self.cord_probabilities = filled_if(config.keep_probabilities and has_cord, np.float32)
+        self.uncertainty = filled_if(config.uncertainty_passes > 0, np.float32)
         self.measurements = [SliceMeasurement()] * volume.n_slices
         self.features = [SliceFeatures(area_mm2=0.0)] * volume.n_slices
 
@@ -89,21 +121,28 @@ class NativeGrid:
         volume, windows = self._volume, self._windows
         geometry, spacing_mm = windows.geometry, windows.geometry.pixel_spacing_mm
         mask_view = volume.axial_view(self.mask)
-        probability_view = None if self.probabilities is None else volume.axial_view(self.probabilities)
-        uncertainty_view = None if self.uncertainty is None else volume.axial_view(self.uncertainty)
-        for k, (mask, region, native) in enumerate(self._binarized(prediction.probabilities, start)):
-            index = start + k
-            box = _extent(mask)
-            gray_matter, place = mask[box], _shifted(box, region)
+        cord_view, probability_view, cord_probability_view, uncertainty_view = (
+            None if voxels is None else volume.axial_view(voxels)
+            for voxels in (self.cord, self.probabilities, self.cord_probabilities, self.uncertainty)
+        )
+        for k, (found, cord) in enumerate(self._sampled(prediction.probabilities, start)):
+            index, region, native = start + k, found.region, found.probabilities
+            box = _extent(found.mask)
+            gray_matter, place = found.mask[box], _shifted(box, region)
             mask_view[(*place, index)] = gray_matter
             if probability_view is not None:
                 probability_view[(*region, index)] = native
+            if cord is not None and cord_view is not None:
+                cord_view[(*region, index)] = cord.mask
+            if cord is not None and cord_probability_view is not None:
+                cord_probability_view[(*region, index)] = cord.probabilities
             area_std = uncertainty_sum = math.nan
             if uncertainty is not None and uncertainty_view is not None:
                 uncertainty_view[..., index] = uncertainty.std[k]
                 area_std, uncertainty_sum = float(uncertainty.area_std[k]), float(uncertainty.std[k].sum())
             measured = SliceMeasurement(
                 n_voxels=int(np.count_nonzero(gray_matter)),
+                n_cord_voxels=0 if cord is None else int(np.count_nonzero(cord.mask)),
                 mask_probability=float(native[box][gray_matter].sum()),
                 probability_sum=float(native.sum()),
                 near_edge=self._is_near_edge(place, geometry.covered(index)),
@@ -115,9 +154,9 @@ class NativeGrid:
             if measured.n_voxels:
                 self.features[index] = slice_features(
                     slices[k, ..., 0],
-                    prediction.probabilities[k],
+                    prediction.probabilities[k, ..., 0],
                     spacing_mm,
-                    threshold=self._threshold,
+                    threshold=self._thresholds[0],
                     origin=geometry.starts[index],
                     unit=windows.statistics.std,
                     near_edge=measured.near_edge,
@@ -127,18 +166,28 @@ class NativeGrid:
                 )
         compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 
-    def _binarized(
-        self, probabilities: np.ndarray, start: int
-    ) -> Iterator[tuple[np.ndarray, Region, np.ndarray]]:
-        """Native region of each slice that holds its gray matter, with the mask and the probabilities there."""
+    def _sampled(self, probabilities: np.ndarray, start: int) -> Iterator[tuple[_Sampled, _Sampled | None]]:
+        """Gray matter and cord in each slice, both in the region of the cord; the cord is None if it is not known."""
+        gray_matter, *cord = (
+            self._tissue(probabilities[..., tissue], threshold, start)
+            for tissue, threshold in enumerate(self._thresholds)
+        )
+        if not cord:
+            yield from ((found, None) for found in gray_matter)
+        else:
+            yield from (
+                (found.within(around), around) for found, around in zip(gray_matter, *cord, strict=True)
+            )
+
+    def _tissue(self, probabilities: np.ndarray, threshold: float, start: int) -> Iterator[_Sampled]:
         geometry = self._windows.geometry
         native = geometry.to_native(probabilities, start)
         if not self._binarizes_windows:
-            yield from ((values > self._threshold, region, values) for region, values in native)
+            yield from (_Sampled(region, values, values > threshold) for region, values in native)
             return
-        cut = geometry.to_native((probabilities > self._threshold).astype(np.float32), start)
+        cut = geometry.to_native((probabilities > threshold).astype(np.float32), start)
         for (region, values), (part, share) in zip(native, cut, strict=True):
-            yield _placed(part, share, region) > 0.5, region, values
+            yield _Sampled(region, values, _placed(part, share, region) > 0.5)
 
     def _is_near_edge(self, place: Region, covered: Region) -> bool:
         for part, seen, spacing_mm in zip(place, covered, self._volume.in_plane_spacing_mm, strict=True):
@@ -153,7 +202,7 @@ class NativeGrid:
 
 def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
     """Values of a part of a region, in the whole region with zeros around them."""
-    placed = np.zeros([along.stop - along.start for along in region])
+    placed = np.zeros([along.stop - along.start for along in region], values.dtype)
     rows, columns = (
         slice(inner.start - outer.start, inner.stop - outer.start)
         for inner, outer in zip(part, region, strict=True)

@@ -19,9 +19,16 @@ from keras_scgm.volume import Volume
 
 
 def slice_areas(
-    volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality
+    volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality, has_cord: bool
 ) -> tuple[SliceArea, ...]:
-    """One row for each slice, in the order of the file."""
+    """One row for each slice, in the order of the file.
+
+    Args:
+        volume: The image.
+        measurements: One for each slice, from the inferior end.
+        quality: Quality of the result.
+        has_cord: Whether the cord was segmented.
+    """
     voxel_area_mm2 = volume.voxel_area_mm2
     rows = [
         SliceArea(
@@ -30,6 +37,7 @@ def slice_areas(
             area_mm2=measured.n_voxels * voxel_area_mm2,
             soft_area_mm2=measured.probability_sum * voxel_area_mm2,
             n_voxels=measured.n_voxels,
+            **_of_cord(measured, voxel_area_mm2, has_cord),
             mean_probability=_ratio(measured.mask_probability, measured.n_voxels),
             warning=predicted.reason,
             contrast=predicted.features.contrast,
@@ -46,6 +54,17 @@ def slice_areas(
     return tuple(sorted(rows, key=lambda row: row.slice))
 
 
+def _of_cord(measured: SliceMeasurement, voxel_area_mm2: float, has_cord: bool) -> dict[str, float]:
+    if not has_cord:
+        return {}
+    n_cord, n_gray = measured.n_cord_voxels, measured.n_voxels
+    return {
+        "cord_area_mm2": n_cord * voxel_area_mm2,
+        "wm_area_mm2": (n_cord - n_gray) * voxel_area_mm2,
+        "gm_cord_ratio": _ratio(n_gray, n_cord),
+    }
+
+
 def make_record(
     volume: Volume,
     config: SliceConfig,
@@ -54,6 +73,7 @@ def make_record(
     quality: Quality,
     warnings: Sequence[str],
     started: float,
+    has_cord: bool,
 ) -> dict[str, Any]:
     """How a result was made, ready for JSON.
 
@@ -65,8 +85,11 @@ def make_record(
         quality: Quality of the result.
         warnings: Warnings about the result.
         started: Time in seconds since the epoch.
+        has_cord: Whether the cord was segmented.
     """
-    n_voxels = sum(measured.n_voxels for measured in measurements)
+    voxel_mm3 = volume.voxel_area_mm2 * volume.slice_spacing_mm
+    n_gray = sum(measured.n_voxels for measured in measurements)
+    n_cord = sum(measured.n_cord_voxels for measured in measurements) if has_cord else math.nan
     removed_mm2 = sum(measured.removed_mm2 for measured in measurements)
     centered = SliceGeometry.centered(volume, config)
     return {
@@ -78,7 +101,15 @@ def make_record(
         "window_moved": bool((windows.geometry.starts != centered.starts).any()),
         "intensity_mean": windows.statistics.mean,
         "intensity_std": windows.statistics.std,
-        "gray_matter_volume_mm3": n_voxels * volume.voxel_area_mm2 * volume.slice_spacing_mm,
+        "gray_matter_volume_mm3": n_gray * voxel_mm3,
+        **(
+            {
+                "white_matter_volume_mm3": (n_cord - n_gray) * voxel_mm3,
+                "cord_volume_mm3": n_cord * voxel_mm3,
+            }
+            if has_cord
+            else {}
+        ),
         "removed_away_from_cord_mm3": removed_mm2 * volume.slice_spacing_mm,
         "quality": quality.as_record(volume.stored_slice_index),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),

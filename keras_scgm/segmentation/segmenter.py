@@ -55,7 +55,7 @@ def segment(
     precision: str = "float32",
     progress: Progress | None = None,
 ) -> Segmentation:
-    """Segment the spinal cord gray matter of an image.
+    """Segment the gray matter of the spinal cord in an image, and the cord with weights that know it.
 
     The arguments from `binarize` to `precision` are the fields of `SegmentationConfig`, which says what they mean.
 
@@ -122,7 +122,12 @@ class Segmenter:
     @property
     def threshold(self) -> float:
         """Probability above which a voxel is gray matter."""
-        return self.networks.threshold
+        return self.networks.thresholds[0]
+
+    @property
+    def has_cord(self) -> bool:
+        """Whether the cord is segmented beside the gray matter."""
+        return len(self.networks.tissues) > 1
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -132,7 +137,9 @@ class Segmenter:
             "runtime": self.networks.runtime,
             "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
             "settings": asdict(self.config),
+            "tissues": list(self.networks.tissues),
             "threshold": self.threshold,
+            "cord_threshold": self.networks.thresholds[1] if self.has_cord else None,
             "slices": asdict(self.networks.config),
         }
 
@@ -171,7 +178,7 @@ class Segmenter:
         started = time.time()
         networks, config = self.networks, self.config
         windows = place_windows(volume, networks.config, networks.predict, config.window)
-        native = NativeGrid(volume, windows, config, self.threshold)
+        native = NativeGrid(volume, windows, config, networks.thresholds)
         if not windows.statistics.is_constant:
             self._fill(native, volume, windows, progress)
         of_image, of_anatomy = image_doubts(volume, windows), anatomical_doubts(native.features)
@@ -180,14 +187,23 @@ class Segmenter:
             volume, windows, of_image, of_anatomy, native.measurements, quality, networks.knows_dark
         )
         record = make_record(
-            volume, networks.config, windows, native.measurements, quality, warnings, started
+            volume,
+            networks.config,
+            windows,
+            native.measurements,
+            quality,
+            warnings,
+            started,
+            self.has_cord,
         )
         return Segmentation(
             volume=volume,
             mask_voxels=native.mask,
+            cord_voxels=native.cord,
             probability_voxels=native.probabilities,
+            cord_probability_voxels=native.cord_probabilities,
             uncertainty_voxels=native.uncertainty,
-            areas=slice_areas(volume, native.measurements, quality),
+            areas=slice_areas(volume, native.measurements, quality, self.has_cord),
             quality=quality,
             warnings=warnings,
             record={**self.provenance, **record},
@@ -198,7 +214,7 @@ class Segmenter:
         networks, config = self.networks, self.config
         predict_windows = WindowPredictor(
             networks.config.spacing_mm,
-            self.threshold,
+            networks.thresholds,
             around_cord=config.window == "auto",
             keeps_detached=config.binarize == "paper",
         )
@@ -215,7 +231,7 @@ class Segmenter:
             start, _ = part
 
             def again(network: Predict, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
-                return predict_windows(network, changed_slices, changed, start).probabilities
+                return predict_windows(network, changed_slices, changed, start).probabilities[..., 0]
 
             found = predict_windows(networks.predict, slices, windows, start)
             if not config.uncertainty_passes:

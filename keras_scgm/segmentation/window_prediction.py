@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_scgm.detached_pieces import remove_detached
+from keras_scgm.detached_pieces import REACHES_MM, remove_detached
 from keras_scgm.localization import Windows
-from keras_scgm.predict import Predict
+from keras_scgm.predict import Predict, in_cord
 from keras_scgm.slices import is_varied
 
 
@@ -17,7 +17,7 @@ class WindowPrediction:
     """Probabilities in windows.
 
     Args:
-        probabilities: Float32 (slice, rows, columns).
+        probabilities: Float32 (slice, rows, columns, tissue).
         n_removed: (slice,) pixels of gray matter that were removed because they lie away from the cord.
     """
 
@@ -27,17 +27,17 @@ class WindowPrediction:
 
 @dataclass(frozen=True)
 class WindowPredictor:
-    """Prediction of windows, less the gray matter away from the cord.
+    """Prediction of windows, less what lies away from the cord.
 
     Args:
         spacing_mm: Pixel spacing of the windows.
-        threshold: Probability above which a pixel is gray matter.
+        thresholds: Probability above which a pixel is of a tissue, for each tissue of the network.
         around_cord: Whether only the part of a window around the cord may be computed.
-        keeps_detached: Whether gray matter away from the cord stays.
+        keeps_detached: Whether what lies away from the cord stays.
     """
 
     spacing_mm: float
-    threshold: float
+    thresholds: tuple[float, ...]
     around_cord: bool
     keeps_detached: bool
 
@@ -54,7 +54,7 @@ class WindowPredictor:
         """
         known, here = windows.probabilities, slice(start, start + len(slices))
         centers = None if windows.cord is None else windows.cord[here]
-        probabilities = np.zeros(slices.shape[:3], np.float32)
+        probabilities = np.zeros((*slices.shape[:3], len(self.thresholds)), np.float32)
         is_new = np.array([start + k not in known for k in range(len(slices))]) & is_varied(slices)
         if is_new.any():
             around = centers[is_new] if centers is not None and self.around_cord else None
@@ -65,7 +65,20 @@ class WindowPredictor:
         windows.geometry.clear_past_field(probabilities, start)
         if centers is None or self.keeps_detached:
             return WindowPrediction(probabilities, np.zeros(len(slices), int))
-        steps = windows.cord_steps[here]
-        return WindowPrediction(
-            *remove_detached(probabilities, centers, steps, self.threshold, self.spacing_mm)
+        last = len(self.thresholds) - 1
+        probabilities[..., last], removed = remove_detached(
+            probabilities[..., last],
+            centers,
+            windows.cord_steps[here],
+            self.thresholds[last],
+            self.spacing_mm,
+            REACHES_MM[last],
         )
+        if last == 0:
+            return WindowPrediction(probabilities, removed)
+        bounded = in_cord(probabilities)
+        before, after = (
+            np.count_nonzero(values[..., 0] > self.thresholds[0], axis=(1, 2))
+            for values in (probabilities, bounded)
+        )
+        return WindowPrediction(bounded, before - after)

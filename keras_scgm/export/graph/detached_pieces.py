@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_scgm.detached_pieces import NEAR_MM, REACH_MM, ROUNDING_PX
+from keras_scgm.detached_pieces import NEAR_MM, REACHES_MM, ROUNDING_PX
 
 
 def remove_detached(
@@ -19,7 +19,7 @@ def remove_detached(
     count = tf.reduce_sum(weights, axis=(1, 2))
     sums = [tf.reduce_sum(weights * place, axis=(1, 2)) for place in _places(mask)]
     middle = tf.stack([tf.math.divide_no_nan(each, count) for each in sums], axis=1)
-    core = tf.logical_and(mask, _within(mask, middle, REACH_MM / spacing_mm))
+    core = tf.logical_and(mask, _within(mask, middle, REACHES_MM[0] / spacing_mm))
     core = tf.logical_and(core, tf.reshape(count > 0, [-1, 1, 1]))
     kept = tf.cond(tf.reduce_all(core == mask), lambda: core, lambda: _connected(core, mask))
     is_removed = tf.logical_and(mask, tf.logical_not(kept))

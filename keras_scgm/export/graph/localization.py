@@ -241,7 +241,7 @@ def _track(
         lambda: _best_path(centers * grid.config.spacing_mm, areas_mm2),
         lambda: tf.zeros(0, tf.int32),
     )
-    is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2
+    is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2[0]
     centers = tf.gather(centers, chosen, batch_dims=1)
     return _Track(starts, statistics, probes, probabilities, probes, is_seen, centers)
 
@@ -329,7 +329,7 @@ def _best_path(centers_mm: tf.Tensor, areas_mm2: tf.Tensor) -> tf.Tensor:
         steps = centers_mm[row][:, tf.newaxis] - centers_mm[row - 1]
         steps_mm = tf.sqrt(tf.reduce_sum(steps * steps, axis=-1))
         known = tf.logical_and((areas_mm2[row] > 0)[:, tf.newaxis], areas_mm2[row - 1] > 0)
-        arrivals, origin = tf.math.top_k(score - STEP_COST * steps_mm * tf.cast(known, tf.float64), 1)
+        arrivals, origin = tf.math.top_k(score - STEP_COST[0] * steps_mm * tf.cast(known, tf.float64), 1)
         return row + 1, arrivals[:, 0] + areas_mm2[row], origins.write(row, origin[:, 0])
 
     def backward(row: tf.Tensor, here: tf.Tensor, path: tf.TensorArray) -> tuple[Any, ...]:

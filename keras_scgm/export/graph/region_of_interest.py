@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_scgm.export.graph.network import compute
 from keras_scgm.export.graph.slices import clip
-from keras_scgm.runtimes.region_of_interest import MARGIN_MM, REGION_MM
+from keras_scgm.runtimes.region_of_interest import MARGINS_MM, REGION_MM
 from keras_scgm.slices import ROUNDING_TOLERANCE, SliceConfig
 
 
@@ -35,7 +35,7 @@ def predict_some(
     Returns:
         float32 (slice, rows, columns), 0 in windows that were not chosen.
     """
-    size, margin = round(REGION_MM / config.spacing_mm), round(MARGIN_MM / config.spacing_mm)
+    size, margin = round(REGION_MM / config.spacing_mm), round(MARGINS_MM[0] / config.spacing_mm)
     latest = config.window_px - size
     probabilities = tf.zeros_like(slices[..., 0])
     if latest <= 0 or not network.takes_regions:
