@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         truth, scores = masks > 0.5, []
         for network in networks.values():
             parts = [
-                network.predict(images[start : start + BATCH, ..., np.newaxis])
+                network.predict(images[start : start + BATCH, ..., np.newaxis])[..., 0]
                 for start in range(0, options.slices, BATCH)
             ]
             found = np.concatenate(parts) > 0.5

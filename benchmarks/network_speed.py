@@ -94,7 +94,7 @@ def main() -> None:
         if network.predict.takes_regions:
             predictors[f"{network.runtime}, around the cord"] = partial(_around, network, cord)
     session = open_session(unfolded_onnx(arguments.weights))
-    predictors = {ANCHOR: lambda slices: session.run(None, {"slices": slices})[0][..., 0], **predictors}
+    predictors = {ANCHOR: lambda slices: session.run(None, {"slices": slices})[0], **predictors}
     probabilities = {name: predict(slices) for name, predict in predictors.items()}
     matrix = np.random.default_rng(0).random((MATRIX, MATRIX), np.float32)
     products = []

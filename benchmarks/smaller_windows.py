@@ -1,8 +1,9 @@
 """How much of a window does the network need? DSC with the masks of whole windows, and the time.
 
-The network sees 50 x 50 mm, of which gray matter takes 15 mm. Slices are normalised in their whole windows and then
-cut down around the gray matter; outside there is none. In one half of the rows the network gets the part and nothing
-else, in the other the pooled features of the whole window, too, as in `keras_scgm.runtimes.region_of_interest`.
+The network sees 50 x 50 mm, of which gray matter and cord take 15 mm. Slices are normalised in their whole windows and
+then cut down around the cord, or the gray matter of networks that know nothing else; outside there is none. In one half
+of the rows the network gets the part and nothing else, in the other the pooled features of the whole window, too, as in
+`keras_scgm.runtimes.region_of_interest`.
 
     python benchmarks/smaller_windows.py IMAGE [IMAGE ...] [--weights synthetic challenge large] [--subjects 4]
 
@@ -12,6 +13,7 @@ Drawn subjects are added to the images.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,42 +55,53 @@ def main() -> None:
     arguments = parser.parse_args()
     volumes = list(read_volumes(arguments.images, arguments.subjects))
     print(f"{len(volumes)} volumes, {sum(volume.n_slices for volume in volumes)} slices")
-    head = ("weights", "pooled over", "part, pixels", "time", "DSC, mean", "lowest volume", "lowest slice")
+    head = (
+        "weights",
+        "tissue",
+        "pooled over",
+        "part, pixels",
+        "time",
+        "DSC, mean",
+        "lowest volume",
+        "lowest slice",
+    )
     print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}")
     for name in arguments.weights:
         network = Ensemble(name)
         cases = [(pooled, size) for pooled in POOLED for size in SIZES]
-        volume_scores: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
-        slice_scores: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+        volume_scores: dict[tuple[str, int], list[np.ndarray]] = {case: [] for case in cases}
+        slice_scores: dict[tuple[str, int], list[np.ndarray]] = {case: [] for case in cases}
         seconds, whole_seconds = dict.fromkeys(cases, 0.0), 0.0
         for volume in volumes:
             windows = windows_on_cord(volume, network.config, network.predict)
             slices = read_windows(volume, windows.geometry, windows.statistics, 0, volume.n_slices)
             started = time.perf_counter()
-            expected = network.predict(slices) > network.cards[0].threshold
+            expected = network.predict(slices) > np.float32(network.thresholds)
             whole_seconds += time.perf_counter() - started
-            present = expected.any(axis=(1, 2))
+            present = expected.any(axis=(1, 2))[:, -1]
             slices, expected = slices[present], expected[present]
-            centers = np.array([np.argwhere(mask).mean(axis=0) for mask in expected])
+            centers = np.array([np.argwhere(mask[..., -1]).mean(axis=0) for mask in expected])
             for case in cases:
                 pooled, size = case
                 parts, regions = cut(slices, centers, size)
                 given = (slices, parts) if pooled == POOLED[1] else (parts,)
                 started = time.perf_counter()
-                found = network.predict.compute(*given) > network.cards[0].threshold
+                found = network.predict.probabilities(*given) > np.float32(network.thresholds)
                 seconds[case] += (time.perf_counter() - started) / len(slices) * volume.n_slices
                 masks = np.zeros_like(expected)
                 for mask, region, part in zip(masks, regions, found, strict=True):
                     mask[region] = part
                 common = 2 * np.count_nonzero(masks & expected, axis=(1, 2))
                 total = np.count_nonzero(masks, axis=(1, 2)) + np.count_nonzero(expected, axis=(1, 2))
-                volume_scores[case].append(common.sum() / total.sum())
-                slice_scores[case].extend(common / total)
-        for case in cases:
-            scores = volume_scores[case]
+                volume_scores[case].append(common.sum(axis=0) / total.sum(axis=0))
+                # A slice of which both show nothing agrees.
+                slice_scores[case].append(np.where(total > 0, common / np.maximum(total, 1), 1))
+        for (number, tissue), case in itertools.product(enumerate(network.tissues), cases):
+            of_volumes = np.array(volume_scores[case])[:, number]
+            of_slices = np.concatenate(slice_scores[case])[:, number]
             print(
-                f"| {name} | {case[0]} | {case[1]} | {seconds[case] / whole_seconds:.2f} | {np.mean(scores):.4f} "
-                f"| {min(scores):.4f} | {min(slice_scores[case]):.3f} |"
+                f"| {name} | {tissue.replace('_', ' ')} | {case[0]} | {case[1]} | {seconds[case] / whole_seconds:.2f} "
+                f"| {np.mean(of_volumes):.4f} | {min(of_volumes):.4f} | {min(of_slices):.3f} |"
             )
 
 

@@ -136,8 +136,8 @@ def dropout_predictor(name: str) -> Predict:
     for layer in model.layers:
         # A frozen BatchNormalization keeps its moving statistics even with training=True.
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    compiled = tf.function(lambda slices: model(slices, training=True)[..., 0])
-    return lambda slices: np.concatenate([compiled(tf.constant(one[np.newaxis])) for one in slices])
+    compiled = tf.function(lambda slices: model(slices, training=True))
+    return lambda slices, _=None: np.concatenate([compiled(tf.constant(one[np.newaxis])) for one in slices])
 
 
 def print_rows(

@@ -51,19 +51,22 @@ class OutputConfig:
     """Kind of result to write, and treatment of results that exist.
 
     Args:
-        soft: Whether to write probabilities instead of the mask.
+        soft: Whether to write probabilities instead of masks.
+        tissues: "all", or "gm" for gray matter alone.
         force: Whether to replace results that exist.
         resume: Whether to skip images whose results exist and were made in the same way.
 
     Raises:
-        keras_scgm.errors.InputError: both `force` and `resume`.
+        keras_scgm.errors.InputError: both `force` and `resume`, or other tissues.
     """
 
     soft: bool = False
+    tissues: str = "all"
     force: bool = False
     resume: bool = False
 
     def __post_init__(self) -> None:
+        checks.check_fields(self, tissues=checks.one_of(("all", "gm")))
         if self.force and self.resume:
             raise InputError(
                 "force and resume contradict each other: one replaces results that exist, the other keeps them; "
@@ -167,6 +170,8 @@ def run_on_ray(
         _check_answers(address)
     for item in weights or ():
         resolve_weights(item)
+    if isinstance(settings.cord, Path):
+        settings = replace(settings, cord=settings.cord.absolute())
     places = [checks.path("weights", item) for item in weights or ()]
     weights = [
         place.resolve() if place.is_file() else item
@@ -247,18 +252,21 @@ def _do_job(
     segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None
 ) -> Outcome:
     image, paths = job.image, job.paths
-    existing = [path for path in paths.all if os.path.lexists(path)]
+    is_given, gray_matter_alone = isinstance(segmenter.config.cord, Path), output.tissues == "gm"
+    others = paths.of_cord(is_given) if segmenter.has_cord and not gray_matter_alone else ()
+    existing = [path for path in (*paths.own, *others) if os.path.lexists(path)]
     if output.resume and existing and image.is_file():
-        made_so = {"input_sha256": sha256_of(image), "output": output_kind(output.soft)}
+        made_so = {"input_sha256": sha256_of(image), **output_kind(output.soft, gray_matter_alone)}
         if record := finished_record(paths, {**segmenter.provenance, **made_so}):
             verdict = record["quality"]["verdict"]
             return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
     if existing and not output.force:
         made = " and was made in another way" if output.resume else ""
-        raise InputError(f"{existing[0]}: exists{made}; replace it with --force")
+        leave = ", or leave it with --tissues gm" if existing[0] in others else ""
+        raise InputError(f"{existing[0]}: exists{made}; replace it with --force{leave}")
     check_writable(paths.mask.parent)
     result = segmenter.segment(image, progress)
-    write_outputs(result, paths, soft=output.soft)
+    write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone)
     message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
     return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
 

@@ -20,7 +20,9 @@ from keras_scgm.errors import InputError
 T = TypeVar("T")
 
 RESULT_SUFFIX = "_gmseg"
-"""End of the names of masks that this package writes, before .nii.gz."""
+"""End of the names of gray matter that this package writes, before .nii.gz."""
+WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_wmseg", "_seg"
+"""End of the names of white matter and of the cord beside it, as the Spinal Cord Toolbox has them."""
 
 _NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 

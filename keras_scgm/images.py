@@ -15,7 +15,9 @@ import numpy as np
 from keras_scgm import checks, messages
 from keras_scgm.errors import InputError, NotAnImageError
 from keras_scgm.files import (
+    CORD_SUFFIX,
     RESULT_SUFFIX,
+    WHITE_MATTER_SUFFIX,
     fits,
     is_nifti,
     is_visible,
@@ -76,8 +78,8 @@ def find_images(
     """The images among files, folders and patterns.
 
     Folders are searched through, but for hidden ones (`.git`, where git-annex keeps its objects), `derivatives`, and
-    links to folders. Of what they hold, results (`*_gmseg`) and files named like labels (`LABEL_NAME`) are left out.
-    Files that were named are taken whatever their name.
+    links to folders. Of what they hold, results (`*_gmseg`, and `*_wmseg` and `*_seg` beside it) and files named like
+    labels (`LABEL_NAME`) are left out. Files that were named are taken whatever their name.
 
     Args:
         inputs: NIfTI files, folders, or patterns as for `glob.glob`; `**` is any number of folders.
@@ -135,11 +137,13 @@ def check_is_image(volume: Volume) -> None:
 
 
 def _without_labels(place: Path, paths: Iterable[Path], notes: list[str]) -> list[Path]:
-    paths = [
-        path
+    paths = list(paths)
+    segmented = {
+        path.with_name(nifti_stem(path).removesuffix(RESULT_SUFFIX))
         for path in paths
-        if not nifti_stem(path).endswith((RESULT_SUFFIX, f"{RESULT_SUFFIX}_uncertainty"))
-    ]
+        if nifti_stem(path).endswith(RESULT_SUFFIX)
+    }
+    paths = [path for path in paths if not _is_result(path, segmented)]
     labels = [path for path in paths if LABEL_NAME.search(nifti_stem(path))]
     if labels:
         count = "1 file" if len(labels) == 1 else f"{len(labels)} files"
@@ -147,6 +151,17 @@ def _without_labels(place: Path, paths: Iterable[Path], notes: list[str]) -> lis
             f"{place}: {count} left out, named like labels: {labels[0].name}{', ...' * (len(labels) > 1)}"
         )
     return [path for path in paths if path not in set(labels)]
+
+
+def _is_result(path: Path, segmented: set[Path]) -> bool:
+    """Whether a file is a result: gray matter, or the cord or white matter beside it."""
+    stem = nifti_stem(path)
+    if stem.endswith((RESULT_SUFFIX, f"{RESULT_SUFFIX}_uncertainty")):
+        return True
+    return any(
+        stem.endswith(suffix) and path.with_name(stem.removesuffix(suffix)) in segmented
+        for suffix in (WHITE_MATTER_SUFFIX, CORD_SUFFIX)
+    )
 
 
 def _is_chosen(path: Path, suffix: str | None, pattern: str | None) -> bool:

@@ -149,6 +149,30 @@ def fixed_windows(volume: Volume, geometry: SliceGeometry, predict: Predict) -> 
     return _with_cord(windows, track) if track.is_convincing else windows
 
 
+def windows_on_track(volume: Volume, config: SliceConfig, track: CordTrack) -> Windows:
+    """Windows that hold a cord whose place is known; they stay in the middle as in `windows_on_cord`.
+
+    Args:
+        volume: The image.
+        config: The network's slices.
+        track: Positions of the cord, at least one.
+    """
+    middle = SliceGeometry.centered(volume, config)
+    geometry = middle if _in_inner_half(track, middle) else _around(track, middle, volume.n_slices)
+    return fixed_windows_on_track(volume, geometry, track)
+
+
+def fixed_windows_on_track(volume: Volume, geometry: SliceGeometry, track: CordTrack) -> Windows:
+    """Windows that stay where they are, and a cord whose place is known.
+
+    Args:
+        volume: The image.
+        geometry: Where the windows lie.
+        track: Positions of the cord, at least one.
+    """
+    return _with_cord(Windows.of(volume, geometry), track)
+
+
 def _tracked(volume: Volume, geometry: SliceGeometry, predict: Predict) -> tuple[Windows, CordTrack]:
     """Windows, the predictions for the probes among them, and the cord in these."""
     windows = Windows.of(volume, geometry)

@@ -1,4 +1,4 @@
-"""The files of a result: mask, areas, picture and record, all of them or none."""
+"""The files of a result: masks, areas, picture and record, all of them or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import RESULT_SUFFIX, nifti_stem, staged
+from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, WHITE_MATTER_SUFFIX, nifti_stem, staged
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
@@ -23,7 +23,8 @@ class OutputPaths:
     """Names of the files of one result.
 
     Args:
-        mask: File of the mask or of the probabilities; the others share its stem.
+        mask: File of the mask or of the probabilities of gray matter. The others share its stem; white matter and cord
+            that of the image.
     """
 
     mask: Path
@@ -38,6 +39,18 @@ class OutputPaths:
 
     def _sibling(self, ending: str) -> Path:
         return self.mask.with_name(nifti_stem(self.mask) + ending)
+
+    def _tissue(self, suffix: str) -> Path:
+        stem = nifti_stem(self.mask)
+        return self.mask.with_name(stem.removesuffix(RESULT_SUFFIX) + suffix + self.mask.name[len(stem) :])
+
+    @property
+    def white_matter(self) -> Path:
+        return self._tissue(WHITE_MATTER_SUFFIX)
+
+    @property
+    def cord(self) -> Path:
+        return self._tissue(CORD_SUFFIX)
 
     @property
     def areas(self) -> Path:
@@ -56,33 +69,48 @@ class OutputPaths:
         return self._sibling(".json")
 
     @property
-    def all(self) -> tuple[Path, ...]:
+    def own(self) -> tuple[Path, ...]:
+        """Files that nothing else writes; white matter and cord may be there from another program."""
         return self.mask, self.areas, self.picture, self.uncertainty, self.record
 
+    def of_cord(self, is_given: bool) -> tuple[Path, ...]:
+        """Files of the other tissues of a result with a cord; a cord that the user gave is not written again."""
+        return (self.white_matter,) if is_given else (self.white_matter, self.cord)
 
-def write_outputs(result: Segmentation, paths: OutputPaths, soft: bool = False) -> None:
+
+def write_outputs(
+    result: Segmentation, paths: OutputPaths, soft: bool = False, *, gray_matter_alone: bool = False
+) -> None:
     """Write every file of a result.
 
     Args:
         result: The segmentation.
         paths: Files to write; those of an earlier result are replaced, or removed if this result has no such file.
-        soft: Whether to write the probabilities (float32) instead of the mask (uint8).
+        soft: Whether to write the probabilities (float32) instead of the masks (uint8).
+        gray_matter_alone: Whether to leave out the files of white matter and cord.
 
     Raises:
         keras_scgm.errors.InputError: The folder cannot be written to, a file cannot be replaced, or the disk is
             full; all files are unchanged.
     """
-    voxels = result.probability_voxels if soft else result.mask_voxels
-    if voxels is None:
+    if soft and result.probability_voxels is None:
         raise InputError("soft output needs a segmentation with keep_probabilities=True")
-    with staged(paths.mask.parent, former=[path.name for path in paths.all]) as staging:
-        result.volume.write_result(staging / paths.mask.name, voxels)
+    tissues = [(paths.mask, result.probability_voxels if soft else result.mask_voxels)]
+    if result.cord_voxels is not None and not gray_matter_alone:
+        is_given = result.record["cord_sha256"] is not None
+        cord = result.cord_probability_voxels if soft else result.cord_voxels
+        white_matter = result.white_matter_probability_voxels if soft else result.white_matter_voxels
+        tissues += zip(paths.of_cord(is_given), (white_matter, cord), strict=False)
+    with staged(paths.mask.parent, former=_former(paths, result.record["settings"]["cord"])) as staging:
+        for path, voxels in tissues:
+            if voxels is not None:
+                result.volume.write_result(staging / path.name, voxels)
         if result.uncertainty_voxels is not None:
             result.volume.write_result(staging / paths.uncertainty.name, result.uncertainty_voxels)
         write_areas(staging / paths.areas.name, result.areas)
         save_mosaic(result, staging / paths.picture.name, soft)
         outputs = sorted(path.name for path in staging.iterdir())
-        record = {**result.record, "output": output_kind(soft), "files": outputs}
+        record = {**result.record, **output_kind(soft, gray_matter_alone), "files": outputs}
         (staging / paths.record.name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
@@ -139,17 +167,37 @@ def _known(value: float, form: str) -> str:
     return "" if math.isnan(value) else format(value, form)
 
 
-def output_kind(soft: bool) -> str:
-    """What the main file holds, as the record calls it."""
-    return "probabilities" if soft else "mask"
+def output_kind(soft: bool, gray_matter_alone: bool) -> dict[str, str]:
+    """What the files hold, as the record says it."""
+    return {
+        "output": "probabilities" if soft else "mask",
+        "output_tissues": "gm" if gray_matter_alone else "all",
+    }
+
+
+def _former(paths: OutputPaths, cord: str) -> list[str]:
+    """Names of the files of an earlier result.
+
+    White matter and cord are among them if its record says so, but not a cord that the user gave for this result.
+    """
+    _, recorded = _recorded(paths)
+    others = [path for path in (paths.white_matter, paths.cord) if path in recorded]
+    return [path.name for path in (*paths.own, *others) if path.resolve() != Path(cord).resolve()]
+
+
+def _recorded(paths: OutputPaths) -> tuple[dict[str, Any] | None, list[Path]]:
+    """The record of a result and the files it names, or None and no files if it cannot be read."""
+    try:
+        record = json.loads(paths.record.read_text(encoding="utf-8"))
+        return record, [paths.mask.with_name(name) for name in record["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, []
 
 
 def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a result, or None if it differs from `like` or a file is missing."""
-    try:
-        record = json.loads(paths.record.read_text(encoding="utf-8"))
-        files = [paths.mask.with_name(name) for name in record["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    record, files = _recorded(paths)
+    if record is None:
         return None
     like = json.loads(json.dumps(like))
     agrees = all(record.get(key) == value for key, value in like.items())

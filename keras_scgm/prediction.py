@@ -16,9 +16,12 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.pretrained import (
+    CORD,
     DARK,
+    DEFAULT_WEIGHTS,
     TISSUES,
     WeightsCard,
+    find_card,
     read_layers,
     resolve_weights,
     tissues_of_outputs,
@@ -43,10 +46,13 @@ class Ensemble:
         precision: Precision of the computation, one of `keras_scgm.runtimes.PRECISIONS`.
         binarize: "native" or "paper": which gray matter threshold of the weights' cards counts.
         threshold: Probability above which a pixel is gray matter; the mean of the cards' if not given.
+        cord: "auto" for the cord that the networks segment, if they do; "ours" for that of the default weights; "none"
+            for gray matter alone.
 
     Attributes:
         config: The slices that the networks expect.
         cards: Weights cards.
+        cord_card: Card of the weights whose cord is taken in place of the networks' own; None if it is not.
         tissues: What the networks segment, one of `keras_scgm.pretrained.TISSUES`.
         thresholds: Probability above which a pixel is of a tissue, for each tissue.
         predict: Mean probabilities, a `keras_scgm.predict.Predict`.
@@ -67,6 +73,7 @@ class Ensemble:
         precision: str = "float32",
         binarize: Literal["native", "paper"] = "native",
         threshold: float | None = None,
+        cord: str = "auto",
     ) -> None:
         check_choice(runtime, precision)
         several = isinstance(weights, Sequence) and not isinstance(weights, str)
@@ -87,13 +94,19 @@ class Ensemble:
             raise InputError(
                 f"weights that segment different tissues cannot form an ensemble ({several_tissues})"
             )
-        self.tissues = self.cards[0].tissues
+        takes_other = cord == "ours" and not _is_default(self.cards)
+        of_cord: LoadedNetwork | None = None
+        self.cord_card: WeightsCard | None = None
+        if takes_other:
+            of_cord, self.cord_card = _our_cord(self.config)
+        self.tissues = TISSUES[0] if cord == "none" else (self.cord_card or self.cards[0]).tissues
         self.knows_dark = all(DARK in card.contrasts for card in self.cards)
         thresholds = [card.paper_threshold if binarize == "paper" else card.threshold for card in self.cards]
-        of_cord = [float(np.mean([card.cord_threshold for card in self.cards]))]
+        cord_cards = [self.cord_card] if self.cord_card else self.cards
+        cord_threshold = float(np.mean([card.cord_threshold for card in cord_cards]))
         self.thresholds = (
             float(np.mean(thresholds)) if threshold is None else threshold,
-            *of_cord[: len(self.tissues) - 1],
+            *[cord_threshold][: len(self.tissues) - 1],
         )
         opened = open_runtime(
             [network for network, _ in networks],
@@ -102,10 +115,28 @@ class Ensemble:
             mirror=mirror,
             spacing_mm=self.config.spacing_mm,
             thresholds=self.thresholds,
+            cord=of_cord,
         )
         self.runtime = str(opened)
         self.members = opened.members
         self.predict = opened.predict
+
+
+def _is_default(cards: Sequence[WeightsCard]) -> bool:
+    default = find_card(DEFAULT_WEIGHTS)
+    return default is not None and {card.sha256 for card in cards} == {default.sha256}
+
+
+def _our_cord(config: SliceConfig) -> tuple[LoadedNetwork, WeightsCard]:
+    """The default weights, for networks that expect the same slices."""
+    network, card = _load(DEFAULT_WEIGHTS)
+    if CORD not in card.tissues:
+        raise InputError(f"the default weights, {card.name}, do not segment the cord; give a mask of it")
+    if SliceConfig(**card.slices) != config:  # type: ignore[arg-type]
+        raise InputError(
+            f"the default weights, {card.name}, expect other slices than the weights; give a mask of the cord"
+        )
+    return network, card
 
 
 def _load(weights: Weights) -> tuple[LoadedNetwork, WeightsCard]:

@@ -49,7 +49,17 @@ def segment(
             "posterior corner."
         ),
     ] = "auto",
-    soft: Annotated[bool, typer.Option("--soft", help="Write probabilities (float32), not a mask.")] = False,
+    cord: Annotated[
+        str,
+        typer.Option(
+            help="auto: the cord, if the weights know it; ours: that of the default weights; none: gray matter alone; "
+            "FILE: a mask of the cord."
+        ),
+    ] = "auto",
+    tissues: Annotated[
+        str, typer.Option(help="all: write gray matter, white matter and cord; gm: gray matter alone.")
+    ] = "all",
+    soft: Annotated[bool, typer.Option("--soft", help="Write probabilities (float32), not masks.")] = False,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="Average with the mirrored slice; twice the time.")
     ] = False,
@@ -105,11 +115,12 @@ def segment(
         bool, typer.Option("--resume", help="Skip images whose results exist and were made the same way.")
     ] = False,
 ) -> None:
-    """Segment the gray matter of one or many images.
+    """Segment gray matter, white matter and cord of one or many images.
 
-    For NAME.nii.gz this writes NAME_gmseg.nii.gz (mask), NAME_gmseg_area.csv (area per slice),
-    NAME_gmseg_qc.png (picture) and NAME_gmseg.json (how it was made). A bad image does not stop the others;
-    the exit code is 2 if any could not be segmented, and 3 if --fail-on asks for it.
+    For NAME.nii.gz this writes NAME_gmseg.nii.gz (gray matter), NAME_wmseg.nii.gz (white matter), NAME_seg.nii.gz
+    (cord), NAME_gmseg_area.csv (areas per slice), NAME_gmseg_qc.png (picture) and NAME_gmseg.json (how it was made).
+    Gray matter and white matter together are the cord. A bad image does not stop the others; the exit code is 2 if
+    any could not be segmented, and 3 if --fail-on asks for it.
 
     Folders are searched with their subfolders, without hidden ones and derivatives. Results (*_gmseg), files named like
     labels (*_seg*, *mask*, *label*) and files that hold labels are skipped.
@@ -124,7 +135,7 @@ def segment(
 
     if fail_on not in (None, "review", "fail"):
         _fail(f"--fail-on must be review or fail, received {fail_on!r}")
-    output_config = OutputConfig(soft=soft, force=force, resume=resume)
+    output_config = OutputConfig(soft=soft, tissues=tissues, force=force, resume=resume)
     found = find_images(inputs, suffix, pattern)
     for note in found.notes:
         typer.echo(note)
@@ -153,6 +164,7 @@ def segment(
         binarize=binarize,  # type: ignore[arg-type]
         threshold=threshold,
         window=_parse_window(window),  # type: ignore[arg-type]
+        cord=cord,
         mirror=mirror,
         uncertainty_passes=uncertainty,
         frame=frame,

@@ -104,6 +104,39 @@ def bright_network() -> keras.Model:
     return model
 
 
+@pytest.fixture(scope="session")
+def cord_network() -> keras.Model:
+    """A stand-in network for `nested_discs`: the cord is brighter than its surroundings, gray matter still brighter."""
+    slices = keras.Input((None, None, 1), name="slices")
+    probabilities = keras.layers.Conv2D(2, 1, activation="sigmoid", name="predictions")(slices)
+    model = keras.Model(slices, probabilities, name="nested")
+    model.set_weights([np.full((1, 1, 1, 2), 20.0), np.array([-110.0, -40.0])])
+    return model
+
+
+@pytest.fixture
+def nested_discs() -> Callable[..., tuple[nib.Nifti1Image, np.ndarray, np.ndarray]]:
+    """Builds volumes with a disc in a disc, which `cord_network` takes for gray matter in the cord, and their masks."""
+
+    def build(
+        spacing_mm: tuple[float, float, float] = (0.5, 0.5, 4.0),
+        gray_mm: float = 2.5,
+        cord_mm: float = 6.0,
+        center_mm: tuple[float, float] = (40.0, 35.0),
+    ) -> tuple[nib.Nifti1Image, np.ndarray, np.ndarray]:
+        shape = (round(80 / spacing_mm[0]), round(70 / spacing_mm[1]), 5)
+        x_mm, y_mm = (np.arange(n) * mm for n, mm in zip(shape[:2], spacing_mm[:2], strict=True))
+        distance = np.hypot(x_mm[:, None] - center_mm[0], y_mm - center_mm[1])
+        gray, cord = (
+            np.repeat((distance < radius)[..., None], shape[2], axis=2) for radius in (gray_mm, cord_mm)
+        )
+        data = 100.0 + 100 * cord + 100 * gray + np.random.default_rng(0).normal(0, 1, shape)
+        affine = np.diag([-spacing_mm[0], spacing_mm[1], spacing_mm[2], 1.0])
+        return nib.Nifti1Image(data.astype(np.float32), affine), gray, cord
+
+    return build
+
+
 @pytest.fixture
 def blob_image() -> Callable[..., nib.Nifti1Image]:
     """Builds volumes with one bright disc per slice, which `bright_network` takes for gray matter."""

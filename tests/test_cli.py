@@ -51,6 +51,33 @@ def test_one_file_beside_itself(run, images, weights):
     assert len(record["input_sha256"]) == 64
 
 
+def test_tissues_and_cord(run, tmp_path, nested_discs, cord_network):
+    image, _, cord = nested_discs()
+    image.to_filename(tmp_path / "a.nii.gz")
+    nib.Nifti1Image(cord.astype(np.uint8), image.affine).to_filename(tmp_path / "manual.nii.gz")
+    weights = tmp_path / "nested.keras"
+    cord_network.save(weights)
+
+    def written(*options):
+        assert run("segment", tmp_path / "a.nii.gz", "-w", weights, "--force", *options)[0] == 0
+        tissues = {"gmseg", "wmseg", "seg"}
+        return {name for name in tissues if (tmp_path / f"a_{name}.nii.gz").exists()}
+
+    assert written() == {"gmseg", "wmseg", "seg"}
+    assert written("--tissues", "gm") == {"gmseg"}
+    assert written("--cord", tmp_path / "manual.nii.gz") == {"gmseg", "wmseg"}
+    assert written("--cord", "none") == {"gmseg"}
+    for options, message in (
+        (("--tissues", "wm"), "error: tissues must be one of all, gm, received 'wm'"),
+        (("--cord", "our"), "error: cord must be 'auto', 'ours', 'none' or the path"),
+        (("--cord", tmp_path / "no.nii"), f"error: {tmp_path}/no.nii: no such file; give a mask of the cord"),
+    ):
+        code, _, err = run("segment", tmp_path / "a.nii.gz", "-w", weights, *options)
+        assert code == 2
+        assert err.startswith(message)
+        assert err.count("\n") == 1
+
+
 def test_folders_keep_their_places_and_results_are_no_inputs(run, images, weights, tmp_path):
     code, out, _ = run("segment", images, "-w", weights, "-o", tmp_path / "out", "--uncertainty", 2)
     assert code == 0

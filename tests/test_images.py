@@ -100,6 +100,14 @@ def results(*stems: str) -> set[str]:
     return {f"{stem}_gmseg{ending}" for stem in stems for ending in endings}
 
 
+def test_results_are_left_out_in_silence_and_other_cords_with_a_line(tmp_path, blob_image):
+    for name in ("a.nii", "a_gmseg.nii", "a_wmseg.nii", "a_seg.nii", "b.nii", "b_seg.nii"):
+        blob_image(shape=(20, 20, 2)).to_filename(tmp_path / name)
+    found = find_images([tmp_path])
+    assert [image.path.name for image in found.images] == ["a.nii", "b.nii"]
+    assert found.notes == [f"{tmp_path}: 1 file left out, named like labels: b_seg.nii"]
+
+
 def test_the_images_of_a_study_are_segmented_once_each_and_nothing_else_is_touched(run, study, weights):
     before = state(study)
     named = study / "sub-01/anat/sub-01_T1w.nii.gz"

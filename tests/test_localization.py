@@ -42,6 +42,34 @@ def test_windows_move_onto_a_cord_off_the_middle(blob_image, center_mm):
     np.testing.assert_allclose(center_px(windows.geometry) * 0.25, center_mm, atol=0.5)
 
 
+def cord_alone(slices):
+    """A network that sees the cord, and no gray matter."""
+    return np.concatenate([np.zeros_like(slices), slices > 2], axis=-1).astype(np.float32)
+
+
+@pytest.mark.parametrize("center_mm", [(45.0, 30.0), (30.0, 42.0)])
+def test_a_cord_without_gray_matter_is_enough(blob_image, center_mm):
+    sizes = []
+
+    def recording(slices):
+        sizes.append(slices.shape[1:3])
+        return cord_alone(slices)
+
+    volume = volume_from_image(blob_image(center_mm=center_mm, radius_mm=5))
+    windows = windows_on_cord(volume, SliceConfig(), recording)
+    np.testing.assert_allclose(
+        (windows.cord + windows.geometry.starts) * 0.25, np.tile(center_mm, (5, 1)), atol=0.5
+    )
+    assert set(sizes) == {(200, 200)}
+    assert {found.shape for found in windows.probabilities.values()} == {(200, 200, 2)}
+
+
+def test_what_is_too_small_for_a_cord_is_none(blob_image):
+    for radius_mm, is_found in ((1.7, False), (3.6, True)):
+        volume = volume_from_image(blob_image(radius_mm=radius_mm))
+        assert (windows_on_cord(volume, SliceConfig(), cord_alone).cord is not None) == is_found
+
+
 def test_windows_follow_an_oblique_cord():
     data = np.random.default_rng(0).normal(0, 1, (300, 120, 40))
     x = np.arange(300) * 0.5

@@ -24,7 +24,7 @@ def result(blob_image, bright_network):
 
 def test_names_share_the_stem_of_the_mask(tmp_path):
     paths = OutputPaths.for_input(tmp_path / "sub-01_T2star.nii.gz")
-    assert [path.name for path in paths.all] == [
+    assert [path.name for path in paths.own] == [
         "sub-01_T2star_gmseg.nii.gz",
         "sub-01_T2star_gmseg_area.csv",
         "sub-01_T2star_gmseg_qc.png",
@@ -32,20 +32,66 @@ def test_names_share_the_stem_of_the_mask(tmp_path):
         "sub-01_T2star_gmseg.json",
     ]
     assert OutputPaths.for_input(tmp_path / "a.nii", tmp_path / "out").mask == tmp_path / "out/a_gmseg.nii.gz"
+    others = [tmp_path / f"sub-01_T2star{ending}.nii.gz" for ending in ("_wmseg", "_seg")]
+    assert paths.of_cord(is_given=False) == tuple(others)
+    assert paths.of_cord(is_given=True) == (others[0],)
+    named = OutputPaths(tmp_path / "m.nii")
+    assert [path.name for path in named.of_cord(is_given=False)] == ["m_wmseg.nii", "m_seg.nii"]
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_three_tissues_are_written(tmp_path, nested_discs, cord_network, soft):
+    result = segment(nested_discs()[0], cord_network)
+    paths = OutputPaths(tmp_path / "a_gmseg.nii.gz")
+    write_outputs(result, paths, soft)
+    gray, white, cord = (
+        np.asarray(nib.load(tmp_path / f"a_{name}.nii.gz").dataobj) for name in ("gmseg", "wmseg", "seg")
+    )
+    assert {array.dtype for array in (gray, white, cord)} == {np.dtype(np.float32 if soft else np.uint8)}
+    np.testing.assert_allclose(gray + white, cord, atol=1e-6)
+    expected = result.cord_probabilities if soft else result.cord
+    np.testing.assert_array_equal(cord, np.asarray(expected.dataobj))
+    record = json.loads(paths.record.read_text())
+    assert {"a_wmseg.nii.gz", "a_seg.nii.gz"} <= set(record["files"])
+    assert record["output_tissues"] == "all"
+    with open(paths.areas, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        gm, wm, whole, ratio = (
+            float(row[name]) for name in ("area_mm2", "wm_area_mm2", "cord_area_mm2", "gm_cord_ratio")
+        )
+        assert gm + wm == pytest.approx(whole, abs=0.0015)
+        assert ratio == pytest.approx(gm / whole, abs=1e-3)
+
+
+def test_gray_matter_alone_leaves_the_files_of_others(tmp_path, nested_discs, cord_network):
+    """A cord that another program or a person made is not touched; an earlier result's own goes."""
+    result = segment(nested_discs()[0], cord_network)
+    paths = OutputPaths(tmp_path / "a_gmseg.nii.gz")
+    paths.cord.write_bytes(b"by hand")
+    write_outputs(result, paths, gray_matter_alone=True)
+    assert not paths.white_matter.exists()
+    assert paths.cord.read_bytes() == b"by hand"
+    assert json.loads(paths.record.read_text())["output_tissues"] == "gm"
+    write_outputs(result, paths)
+    assert paths.white_matter.exists()
+    write_outputs(result, paths, gray_matter_alone=True)
+    assert not paths.white_matter.exists()
+    assert not paths.cord.exists()
 
 
 def test_everything_is_written(tmp_path, result):
     paths = OutputPaths(tmp_path / "new" / "m.nii.gz")
     write_outputs(result, paths)
     assert sorted(path.name for path in paths.mask.parent.iterdir()) == sorted(
-        path.name for path in paths.all
+        path.name for path in paths.own
     )
     mask = nib.load(paths.mask)
     assert mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(result.mask.dataobj))
     record = json.loads(paths.record.read_text())
     assert record["output"] == "mask"
-    assert set(record["files"]) == {path.name for path in paths.all if path != paths.record}
+    assert set(record["files"]) == {path.name for path in paths.own if path != paths.record}
     assert record["weights"][0]["name"] == "bright"
     with open(paths.areas, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -99,7 +145,7 @@ def test_an_uncertainty_map_of_an_earlier_result_goes_with_it(tmp_path, result, 
     write_outputs(result, paths)
     assert paths.uncertainty.is_file()
     write_outputs(segment(blob_image(), bright_network), paths)
-    assert sorted(tmp_path.iterdir()) == sorted(set(paths.all) - {paths.uncertainty})
+    assert sorted(tmp_path.iterdir()) == sorted(set(paths.own) - {paths.uncertainty})
 
 
 def test_a_picture_that_cannot_be_replaced_keeps_the_earlier_result(tmp_path, result):
@@ -107,7 +153,7 @@ def test_a_picture_that_cannot_be_replaced_keeps_the_earlier_result(tmp_path, re
     write_outputs(result, paths)
     paths.picture.unlink()
     paths.picture.mkdir()
-    before = {path: path.read_bytes() for path in paths.all if path.is_file()}
+    before = {path: path.read_bytes() for path in paths.own if path.is_file()}
     with pytest.raises(
         InputError, match=r"m_qc.png: cannot be replaced \(Is a directory\); move it away, or choose"
     ):

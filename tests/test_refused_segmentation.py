@@ -49,6 +49,7 @@ CASES = [
         binarize=(*NO_TEXTS, "both"),
         threshold=but((*NUMBERS, 0, 1, "0.5"), None),
         window=(*NO_PAIRS, None, "middle", ()),
+        cord=(*NO_PATHS, "our", "mask.png"),
         mirror=NO_FLAGS,
         uncertainty_passes=(*INTEGERS, 1),
         seed=INTEGERS,

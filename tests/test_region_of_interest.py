@@ -87,6 +87,57 @@ def test_the_threshold_decides_what_is_computed_whole():
     assert network.shown == [(8, (REGION, REGION)), (8, None)]
 
 
+FAR = first + round(7 / SPACING_MM)
+"""A row within the margin of gray matter, not within that of the cord."""
+NEAR = first + round(4 / SPACING_MM)
+CORD_CASES = {
+    "gray matter in the cord": ([(MIDDLE, MIDDLE)], [(MIDDLE, MIDDLE)], True),
+    "a cord without gray matter": ([], [(MIDDLE, MIDDLE)], True),
+    "no cord": ([], [], False),
+    "a wide cord": ([(MIDDLE, MIDDLE)], [(MIDDLE, MIDDLE), (FAR, MIDDLE)], True),
+    "a cord near an end": ([(MIDDLE, MIDDLE)], [(MIDDLE, MIDDLE), (NEAR, MIDDLE)], False),
+    "gray matter near an end": ([(FAR, MIDDLE)], [(MIDDLE, MIDDLE), (FAR, MIDDLE)], False),
+}
+
+
+def test_with_a_cord_the_cord_decides_what_is_computed_whole():
+    """The network sees gray matter and cord where the slice has 2, and the cord alone where it has 1."""
+    slices = np.zeros((len(CORD_CASES), WINDOW, WINDOW, 1), np.float32)
+    for image, (gray, cord, _) in zip(slices, CORD_CASES.values(), strict=True):
+        for pixels, value in ((cord, 1), (gray, 2)):
+            for pixel in pixels:
+                image[pixel] = value
+    whole = []
+
+    def network(slices, regions=None):
+        given = slices if regions is None else regions
+        if regions is None:
+            whole.append(len(slices))
+        return np.concatenate([given > 1.5, given > 0.5], axis=-1).astype(np.float32)
+
+    centers = np.full((len(slices), 2), MIDDLE - 0.5)
+    found = Predictor(network, True, SPACING_MM, (0.5, 0.5))(slices, centers)
+    np.testing.assert_array_equal(found, network(slices))
+    assert whole == [sum(not in_part for *_, in_part in CORD_CASES.values()), len(slices)]
+    for image, (*_, in_part) in zip(slices, CORD_CASES.values(), strict=True):
+        whole.clear()
+        Predictor(network, True, SPACING_MM, (0.5, 0.5))(image[None], centers[:1])
+        assert whole == [] if in_part else [1]
+
+
+def test_gray_matter_is_bounded_by_the_mean_of_the_cord():
+    def one(slices, regions=None):
+        return np.repeat(slices, 2, axis=-1) * np.array([1.0, 0.2], np.float32)
+
+    def other(slices, regions=None):
+        return np.repeat(slices, 2, axis=-1) * np.array([0.6, 0.8], np.float32)
+
+    members = [Predictor(each, False, SPACING_MM, (0.5, 0.5)) for each in (one, other)]
+    ones = np.ones((1, 4, 4, 1), np.float32)
+    np.testing.assert_allclose(members[0](ones)[0, 0, 0], [0.2, 0.2])
+    np.testing.assert_allclose(mean_of(members, mirror=False)(ones)[0, 0, 0], [0.5, 0.5])
+
+
 def test_the_graph_of_an_export_does_the_same():
     config = SliceConfig(spacing_mm=SPACING_MM, window_px=WINDOW)
     in_graph = tf.function(lambda *given: predict_some(*given, GraphRecorder(), config, 0.5))

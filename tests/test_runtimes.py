@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
+from keras_scgm.files import sha256_of
+from keras_scgm.predict import in_cord
 from keras_scgm.prediction import Ensemble
+from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.runtimes import LoadedNetwork, open_runtime
 from keras_scgm.runtimes.folding import fold_model
 from keras_scgm.runtimes.tensorflow_network import build
@@ -158,6 +161,58 @@ def test_published_weights_give_the_reference_mask(name, weights, published_weig
 def test_weights_files_need_no_keras_model(monkeypatch, published_weights, slices):
     monkeypatch.setattr("keras_scgm.models.load_network", None)
     assert Ensemble("challenge").predict(slices).shape == slices.shape
+
+
+def test_weights_of_a_training_need_no_keras_model_either(monkeypatch, tmp_path, slices):
+    """Their card has the arguments that the training was given, not those that it left out."""
+    model = DilatedGMNet(classes=2)
+    path = tmp_path / "last.weights.h5"
+    model.save_weights(path)
+    card = WeightsCard(
+        "own", "DilatedGMNet", {"classes": 2}, path.name, sha256_of(path), tissues=("gray_matter", "cord")
+    )
+    card_path(path).write_text(card.to_json())
+    expected = in_cord(keras.ops.convert_to_numpy(model(slices)))
+    monkeypatch.setattr("keras_scgm.models.load_network", None)
+    network = Ensemble(path)
+    assert (network.tissues, network.thresholds) == (("gray_matter", "cord"), (0.5, 0.5))
+    np.testing.assert_allclose(network.predict(slices), expected, atol=1e-5)
+
+
+def two_outputs(activation):
+    slices = keras.Input((None, None, 1))
+    found = keras.layers.Conv2D(2, 1, activation=activation)(slices)
+    return keras.Model(slices, found, name="two")
+
+
+def test_a_model_of_two_sigmoids_is_gray_matter_and_cord(bright_network):
+    assert Ensemble(two_outputs("sigmoid")).tissues == ("gray_matter", "cord")
+    assert Ensemble(bright_network).tissues == ("gray_matter",)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "linear"])
+def test_classes_that_exclude_each_other_are_refused(activation):
+    with pytest.raises(
+        InputError, match=r"weights two: the classes exclude each other, .* activation sigmoid"
+    ):
+        Ensemble(two_outputs(activation))
+
+
+def test_a_card_names_all_tissues(tmp_path):
+    path = tmp_path / "two.weights.h5"
+    DilatedGMNet(classes=2).save_weights(path)
+    card_path(path).write_text(
+        WeightsCard("two", "DilatedGMNet", {"classes": 2}, path.name, sha256_of(path)).to_json()
+    )
+    with pytest.raises(InputError, match="weights two: 2 classes, of which the card names 1"):
+        Ensemble(path)
+
+
+def test_an_ensemble_has_one_set_of_tissues(bright_network):
+    with pytest.raises(
+        InputError, match=r"different tissues .* \(bright: gray matter; two: gray matter and cord\)"
+    ):
+        Ensemble([bright_network, two_outputs("sigmoid")])
 
 
 def test_the_record_names_the_runtime(phantom):

@@ -286,6 +286,7 @@ def test_keywords_of_segment_are_the_fields_of_its_settings(monkeypatch):
         "binarize": "paper",
         "threshold": 0.25,
         "window": (3.0, 4.0),
+        "cord": "none",
         "mirror": True,
         "uncertainty_passes": 3,
         "seed": 5,

@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.runtimes.folding import FoldedNetwork
-from keras_scgm.runtimes.region_of_interest import Compute, Predictor, mean_of
+from keras_scgm.runtimes.region_of_interest import (
+    Compute,
+    Predictor,
+    gray_matter_of,
+    mean_of,
+    with_cord_of,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -104,6 +110,7 @@ def open_runtime(
     mirror: bool = False,
     spacing_mm: float = 0.25,
     thresholds: Sequence[float] = (0.5,),
+    cord: LoadedNetwork | None = None,
 ) -> Runtime:
     """Make networks ready to predict.
 
@@ -113,21 +120,29 @@ def open_runtime(
         precision: One of `PRECISIONS`.
         mirror: Whether the mean includes the predictions of the left-right mirrored slices.
         spacing_mm: Pixel spacing of the slices, mm.
-        thresholds: Probability above which a pixel is of a tissue, for each tissue of the networks.
+        thresholds: Probability above which a pixel is of a tissue, for each tissue that is wanted.
+        cord: Network whose cord is taken in place of that of the others.
 
     Raises:
         InputError: as `check_choice`, or the runtime cannot run one of the networks.
     """
     check_choice(name, precision)
     if name == "auto":
-        name = _default(networks, precision)
-    members = tuple(
-        Predictor(
-            _open(network, name, precision), _takes_regions(network, name), spacing_mm, tuple(thresholds)
-        )
-        for network in networks
-    )
-    return Runtime(name, _version(name), precision, members, mean_of(members, mirror))
+        name = _default([*networks, *([cord] if cord else [])], precision)
+
+    def predictor(network: LoadedNetwork) -> Predictor:
+        compute, takes_regions = _open(network, name, precision), _takes_regions(network, name)
+        return Predictor(compute, takes_regions, spacing_mm, tuple(thresholds))
+
+    members = tuple(map(predictor, networks))
+    if len(thresholds) == 1:
+        members = tuple(map(gray_matter_of, members))
+    mean = mean_of(members, mirror)
+    if cord:
+        of_cord = predictor(cord)
+        mean = with_cord_of(mean, mean_of([of_cord], mirror))
+        members = tuple(with_cord_of(member, of_cord) for member in members)
+    return Runtime(name, _version(name), precision, members, mean)
 
 
 def has_openvino() -> bool:

@@ -127,6 +127,25 @@ def mean_of(predictors: Sequence[Predictor], mirror: bool) -> Predictor:
     return replace(predictors[0], compute=compute, takes_regions=takes_regions)
 
 
+def gray_matter_of(predictor: Predictor) -> Predictor:
+    """The first tissue of a network alone."""
+
+    def compute(slices: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
+        return predictor.compute(slices, regions)[..., :1]
+
+    return replace(predictor, compute=compute)
+
+
+def with_cord_of(predictor: Predictor, other: Predictor) -> Predictor:
+    """The gray matter of a network, and the cord that another sees in the same slices."""
+
+    def compute(slices: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
+        gray_matter, cord = (each.compute(slices, regions) for each in (predictor, other))
+        return np.concatenate([gray_matter[..., :1], cord[..., -1:]], axis=-1)
+
+    return replace(predictor, compute=compute, takes_regions=predictor.takes_regions and other.takes_regions)
+
+
 def _mirrored(compute: Compute) -> Compute:
     def mirrored(slices: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
         return compute(slices[:, ::-1], None if regions is None else regions[:, ::-1])[:, ::-1]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import is_nifti
 from keras_scgm.nifti import axis_codes
 from keras_scgm.runtimes import check_choice
 
@@ -24,6 +26,9 @@ class SegmentationConfig:
         window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1), or the
             window's centre as (right-left, posterior-anterior) in mm from the image's right posterior
             corner.
+        cord: "auto" takes the cord that the network segments beside gray matter, if it does; "ours" takes the cord
+            that the default weights segment; "none" leaves the cord out; a path is a mask of the cord on the grid
+            of the image.
         mirror: Average with the prediction of the left-right mirrored slice.
         uncertainty_passes: Number of predictions of slightly changed images for the uncertainty map
             (`keras_scgm.uncertainty`), at least 2; 0 makes no map.
@@ -41,6 +46,7 @@ class SegmentationConfig:
     binarize: Literal["native", "paper"] = "native"
     threshold: float | None = None
     window: Literal["auto", "center"] | tuple[float, float] = "auto"
+    cord: str | Path = "auto"
     mirror: bool = False
     uncertainty_passes: int = 0
     seed: int = 0
@@ -56,6 +62,7 @@ class SegmentationConfig:
             binarize=checks.one_of(("native", "paper")),
             threshold=checks.optional(checks.number(above=0, below=1)),
             window=_window,
+            cord=_cord,
             mirror=checks.flag,
             uncertainty_passes=checks.integer(0),
             seed=checks.seed,
@@ -68,6 +75,15 @@ class SegmentationConfig:
         if self.orientation is not None:
             axis_codes(self.orientation)
         check_choice(self.runtime, self.precision)
+
+
+def _cord(name: str, value: Any) -> str | Path:
+    if isinstance(value, str) and value in ("auto", "ours", "none"):
+        return value
+    wanted = "'auto', 'ours', 'none' or the path of a .nii or .nii.gz file"
+    if not isinstance(value, (str, Path)) or not is_nifti(Path(value)):
+        checks.refuse(name, wanted, value)
+    return checks.path(name, value)
 
 
 def _window(name: str, value: Any) -> str | tuple[float, float]:

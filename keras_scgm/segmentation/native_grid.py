@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,23 +73,28 @@ class NativeGrid:
         windows: Input windows of the volume.
         config: Settings of the segmentation.
         thresholds: Probability above which a voxel is of a tissue, for each tissue of the network.
+        has_cord: Whether the cord is segmented, or given by the user.
 
     Attributes:
         mask: Uint8 on the stored grid, gray matter.
-        cord: Uint8 on the stored grid, if the network knows the cord.
+        cord: Uint8 on the stored grid, if there is one.
         probabilities: Of gray matter, float32 on the stored grid, if wanted.
-        cord_probabilities: Float32 on the stored grid, if wanted and if the network knows the cord.
+        cord_probabilities: Float32 on the stored grid, if wanted and if there is a cord.
         uncertainty: Standard deviation of the probability of gray matter, float32 on the stored grid, if wanted.
         measurements: One for each slice, from the inferior end.
         features: Quality features, one set for each slice, from the inferior end.
     """
 
     def __init__(
-        self, volume: Volume, windows: Windows, config: SegmentationConfig, thresholds: Sequence[float]
+        self,
+        volume: Volume,
+        windows: Windows,
+        config: SegmentationConfig,
+        thresholds: Sequence[float],
+        has_cord: bool,
     ) -> None:
         self._volume, self._windows, self._thresholds = volume, windows, thresholds
         self._binarizes_windows = config.binarize == "paper"
-        has_cord = len(thresholds) > 1
 
         def filled_if(is_wanted: bool, dtype: type) -> Voxels | None:
             return zeros(np.dtype(dtype), volume.voxels.shape) if is_wanted else None
@@ -106,6 +112,7 @@ class NativeGrid:
         start: int,
         native_slices: np.ndarray,
         slices: np.ndarray,
+        given_cord: np.ndarray | None,
         prediction: WindowPrediction,
         uncertainty: Uncertainty | None,
     ) -> None:
@@ -115,6 +122,7 @@ class NativeGrid:
             start: Index of the first slice.
             native_slices: (slice, right-left, posterior-anterior) intensities.
             slices: Z-scored windows, float32 (slice, rows, columns, 1).
+            given_cord: Bool (slice, right-left, posterior-anterior), if the user gave the cord.
             prediction: Probabilities in the windows.
             uncertainty: Variation over the passes, if there were any.
         """
@@ -125,7 +133,7 @@ class NativeGrid:
             None if voxels is None else volume.axial_view(voxels)
             for voxels in (self.cord, self.probabilities, self.cord_probabilities, self.uncertainty)
         )
-        for k, (found, cord) in enumerate(self._sampled(prediction.probabilities, start)):
+        for k, (found, cord) in enumerate(self._sampled(prediction.probabilities, start, given_cord)):
             index, region, native = start + k, found.region, found.probabilities
             box = _extent(found.mask)
             gray_matter, place = found.mask[box], _shifted(box, region)
@@ -166,18 +174,21 @@ class NativeGrid:
                 )
         compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 
-    def _sampled(self, probabilities: np.ndarray, start: int) -> Iterator[tuple[_Sampled, _Sampled | None]]:
-        """Gray matter and cord in each slice, both in the region of the cord; the cord is None if it is not known."""
-        gray_matter, *cord = (
+    def _sampled(
+        self, probabilities: np.ndarray, start: int, given_cord: np.ndarray | None
+    ) -> Iterator[tuple[_Sampled, _Sampled | None]]:
+        """Gray matter and cord in each slice, both in the region of the cord; the cord is None if there is none."""
+        tissues = [
             self._tissue(probabilities[..., tissue], threshold, start)
             for tissue, threshold in enumerate(self._thresholds)
-        )
-        if not cord:
-            yield from ((found, None) for found in gray_matter)
-        else:
-            yield from (
-                (found.within(around), around) for found, around in zip(gray_matter, *cord, strict=True)
-            )
+        ]
+        cords: Iterable[_Sampled | None] = itertools.repeat(None)
+        if given_cord is not None:
+            cords = map(_given, given_cord)
+        elif len(tissues) > 1:
+            cords = tissues[1]
+        for found, cord in zip(tissues[0], cords, strict=False):
+            yield (found if cord is None else found.within(cord)), cord
 
     def _tissue(self, probabilities: np.ndarray, threshold: float, start: int) -> Iterator[_Sampled]:
         geometry = self._windows.geometry
@@ -198,6 +209,11 @@ class NativeGrid:
             ):
                 return True
         return False
+
+
+def _given(mask: np.ndarray) -> _Sampled:
+    rows, columns = mask.shape
+    return _Sampled((slice(0, rows), slice(0, columns)), mask.astype(float), mask)
 
 
 def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:

@@ -7,8 +7,15 @@ from typing import Literal
 import numpy as np
 
 from keras_scgm.errors import InputError
-from keras_scgm.localization import Windows, fixed_windows, windows_on_cord
+from keras_scgm.localization import (
+    Windows,
+    fixed_windows,
+    fixed_windows_on_track,
+    windows_on_cord,
+    windows_on_track,
+)
 from keras_scgm.predict import Predict
+from keras_scgm.segmentation.given_cord import GivenCord
 from keras_scgm.slices import SliceConfig, SliceGeometry
 from keras_scgm.volume import Volume
 
@@ -18,28 +25,36 @@ def place_windows(
     config: SliceConfig,
     predict: Predict,
     window: Literal["auto", "center"] | tuple[float, float],
+    cord: GivenCord | None = None,
 ) -> Windows:
-    """Place the windows, and find the cord in them.
+    """Place the windows, and find the cord in them if it is not known.
 
     Args:
         volume: The image.
         config: The network's slices.
         predict: The network.
         window: Value of `SegmentationConfig.window`.
+        cord: The cord of the image, if the user gave it.
 
     Raises:
         InputError: the window's centre is outside the field of view.
     """
-    if window == "auto":
-        return windows_on_cord(volume, config, predict)
     centered = SliceGeometry.centered(volume, config)
-    if window == "center":
-        return fixed_windows(volume, centered, predict)
+    track = None if cord is None else cord.track(centered)
+    if window == "auto":
+        return windows_on_track(volume, config, track) if track else windows_on_cord(volume, config, predict)
+    geometry = centered if window == "center" else centered.recentered(_center(volume, centered, window))
+    return (
+        fixed_windows_on_track(volume, geometry, track) if track else fixed_windows(volume, geometry, predict)
+    )
+
+
+def _center(volume: Volume, centered: SliceGeometry, window: tuple[float, float]) -> np.ndarray:
+    """(slice, 2) resampled pixels of the same place in every slice."""
     field_mm = np.multiply(volume.in_plane_shape, volume.in_plane_spacing_mm)
     if not np.all((np.array(window) >= 0) & (np.array(window) <= field_mm)):
         raise InputError(
             f"{volume.source}: window centre {window[0]:g},{window[1]:g} mm is outside the field "
             f"of view of {field_mm[0]:g} x {field_mm[1]:g} mm"
         )
-    center = np.divide(window, centered.pixel_spacing_mm)
-    return fixed_windows(volume, centered.recentered(np.tile(center, (volume.n_slices, 1))), predict)
+    return np.tile(np.divide(window, centered.pixel_spacing_mm), (volume.n_slices, 1))

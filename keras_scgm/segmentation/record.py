@@ -87,9 +87,13 @@ def make_record(
         started: Time in seconds since the epoch.
         has_cord: Whether the cord was segmented.
     """
-    voxel_mm3 = volume.voxel_area_mm2 * volume.slice_spacing_mm
+
+    def volume_mm3(n_voxels: int) -> float:
+        return n_voxels * volume.voxel_area_mm2 * volume.slice_spacing_mm
+
     n_gray = sum(measured.n_voxels for measured in measurements)
-    n_cord = sum(measured.n_cord_voxels for measured in measurements) if has_cord else math.nan
+    n_cord = sum(measured.n_cord_voxels for measured in measurements)
+    of_cord = {"white_matter_volume_mm3": volume_mm3(n_cord - n_gray), "cord_volume_mm3": volume_mm3(n_cord)}
     removed_mm2 = sum(measured.removed_mm2 for measured in measurements)
     centered = SliceGeometry.centered(volume, config)
     return {
@@ -101,15 +105,8 @@ def make_record(
         "window_moved": bool((windows.geometry.starts != centered.starts).any()),
         "intensity_mean": windows.statistics.mean,
         "intensity_std": windows.statistics.std,
-        "gray_matter_volume_mm3": n_gray * voxel_mm3,
-        **(
-            {
-                "white_matter_volume_mm3": (n_cord - n_gray) * voxel_mm3,
-                "cord_volume_mm3": n_cord * voxel_mm3,
-            }
-            if has_cord
-            else {}
-        ),
+        "gray_matter_volume_mm3": volume_mm3(n_gray),
+        **(of_cord if has_cord else {}),
         "removed_away_from_cord_mm3": removed_mm2 * volume.slice_spacing_mm,
         "quality": quality.as_record(volume.stored_slice_index),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),

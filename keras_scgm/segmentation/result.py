@@ -120,7 +120,7 @@ class Segmentation:
 
 def _of_cord(voxels: Voxels | None) -> Voxels:
     if voxels is None:
-        raise InputError("the cord was not segmented: the weights know gray matter alone")
+        raise InputError("the cord was not segmented; segment with weights that know it, or with cord='ours'")
     return voxels
 
 

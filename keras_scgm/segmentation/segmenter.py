@@ -21,9 +21,10 @@ from keras_scgm.localization import Windows
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.predict import Predict
 from keras_scgm.prediction import Ensemble, Weights
-from keras_scgm.pretrained import DEFAULT_WEIGHTS
+from keras_scgm.pretrained import DEFAULT_WEIGHTS, TISSUES, WeightsCard
 from keras_scgm.quality.verdicts import anatomical_doubts, predict_quality
 from keras_scgm.segmentation.config import SegmentationConfig
+from keras_scgm.segmentation.given_cord import GivenCord
 from keras_scgm.segmentation.native_grid import NativeGrid
 from keras_scgm.segmentation.placement import place_windows
 from keras_scgm.segmentation.record import make_record, slice_areas
@@ -37,6 +38,11 @@ from keras_scgm.volume import Volume
 
 Progress = Callable[[int, int], None]
 
+Given = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""Native slices, their normalised windows, and the masks of the cord if the user gave it."""
+
+Found = tuple[WindowPrediction, Uncertainty | None]
+
 
 def segment(
     image: str | Path | nib.spatialimages.SpatialImage,
@@ -45,6 +51,7 @@ def segment(
     binarize: Literal["native", "paper"] = "native",
     threshold: float | None = None,
     window: Literal["auto", "center"] | tuple[float, float] = "auto",
+    cord: str | Path = "auto",
     mirror: bool = False,
     uncertainty_passes: int = 0,
     seed: int = 0,
@@ -80,6 +87,7 @@ def segment(
         binarize=binarize,
         threshold=threshold,
         window=window,
+        cord=cord,
         mirror=mirror,
         uncertainty_passes=uncertainty_passes,
         seed=seed,
@@ -100,7 +108,7 @@ class Segmenter:
         config: Settings as in `segment`.
 
     Raises:
-        keras_scgm.errors.InputError: the weights cannot be used, or not together.
+        keras_scgm.errors.InputError: the weights cannot be used, or not together, or there is no such cord.
     """
 
     def __init__(
@@ -110,6 +118,9 @@ class Segmenter:
     ) -> None:
         is_config = checks.instance(SegmentationConfig, "SegmentationConfig")
         self.config = checks.optional(is_config)("config", config) or SegmentationConfig()
+        self._cord = self.config.cord if isinstance(self.config.cord, Path) else None
+        if self._cord is not None and not self._cord.is_file():
+            raise InputError(f"{self._cord}: no such file; give a mask of the cord, or leave it out")
         self.networks = Ensemble(
             DEFAULT_WEIGHTS if weights is None else weights,
             mirror=self.config.mirror,
@@ -117,6 +128,7 @@ class Segmenter:
             precision=self.config.precision,
             binarize=self.config.binarize,
             threshold=self.config.threshold,
+            cord="none" if isinstance(self.config.cord, Path) else self.config.cord,
         )
 
     @property
@@ -126,20 +138,23 @@ class Segmenter:
 
     @property
     def has_cord(self) -> bool:
-        """Whether the cord is segmented beside the gray matter."""
-        return len(self.networks.tissues) > 1
+        """Whether results have a cord beside the gray matter."""
+        return self._cord is not None or len(self.networks.tissues) > 1
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Everything a result depends on besides its image, for the JSON record."""
+        networks, given = self.networks, self._cord
         return {
             "program": f"keras_scgm {version('keras_scgm')}",
-            "runtime": self.networks.runtime,
-            "weights": [{"name": card.name, "sha256": card.sha256} for card in self.networks.cards],
-            "settings": asdict(self.config),
-            "tissues": list(self.networks.tissues),
+            "runtime": networks.runtime,
+            "weights": [_identity(card) for card in networks.cards],
+            "cord_weights": _identity(networks.cord_card) if networks.cord_card else None,
+            "cord_sha256": sha256_of(given) if given else None,
+            "settings": {**asdict(self.config), "cord": str(self.config.cord)},
+            "tissues": list(TISSUES[1] if self.has_cord else TISSUES[0]),
             "threshold": self.threshold,
-            "cord_threshold": self.networks.thresholds[1] if self.has_cord else None,
+            "cord_threshold": networks.thresholds[1] if len(networks.tissues) > 1 else None,
             "slices": asdict(self.networks.config),
         }
 
@@ -177,10 +192,11 @@ class Segmenter:
     def _segment_volume(self, volume: Volume, progress: Progress | None) -> Segmentation:
         started = time.time()
         networks, config = self.networks, self.config
-        windows = place_windows(volume, networks.config, networks.predict, config.window)
-        native = NativeGrid(volume, windows, config, networks.thresholds)
-        if not windows.statistics.is_constant:
-            self._fill(native, volume, windows, progress)
+        cord = GivenCord.read(self._cord, volume, config.orientation) if self._cord else None
+        windows = place_windows(volume, networks.config, networks.predict, config.window, cord)
+        native = NativeGrid(volume, windows, config, networks.thresholds, self.has_cord)
+        if not windows.statistics.is_constant or cord:
+            self._fill(native, volume, windows, cord, progress)
         of_image, of_anatomy = image_doubts(volume, windows), anatomical_doubts(native.features)
         quality = predict_quality(native.features, [*of_image, *of_anatomy], networks.knows_dark)
         warnings = result_warnings(
@@ -209,7 +225,14 @@ class Segmenter:
             record={**self.provenance, **record},
         )
 
-    def _fill(self, native: NativeGrid, volume: Volume, windows: Windows, progress: Progress | None) -> None:
+    def _fill(
+        self,
+        native: NativeGrid,
+        volume: Volume,
+        windows: Windows,
+        cord: GivenCord | None,
+        progress: Progress | None,
+    ) -> None:
         """Predict and measure the volume, chunk by chunk."""
         networks, config = self.networks, self.config
         predict_windows = WindowPredictor(
@@ -219,21 +242,20 @@ class Segmenter:
             keeps_detached=config.binarize == "paper",
         )
 
-        def read(part: Part) -> tuple[np.ndarray, np.ndarray]:
+        def read(part: Part) -> Given:
             native_slices, _ = volume.view_slices(*part)
             resampled = windows.geometry.to_windows(native_slices, part[0])
-            return native_slices, windows.statistics.normalize(resampled)[..., np.newaxis]
+            slices = windows.statistics.normalize(resampled)[..., np.newaxis]
+            return native_slices, slices, None if cord is None else cord.masks(*part)
 
-        def predict(
-            part: Part, given: tuple[np.ndarray, np.ndarray]
-        ) -> tuple[WindowPrediction, Uncertainty | None]:
-            native_slices, slices = given
+        def predict(part: Part, given: Given) -> Found:
+            native_slices, slices, masks = given
             start, _ = part
 
             def again(network: Predict, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
-                return predict_windows(network, changed_slices, changed, start).probabilities[..., 0]
+                return predict_windows(network, changed_slices, changed, start, masks).probabilities[..., 0]
 
-            found = predict_windows(networks.predict, slices, windows, start)
+            found = predict_windows(networks.predict, slices, windows, start, masks)
             if not config.uncertainty_passes:
                 return found, None
             passes, seed = config.uncertainty_passes, config.seed
@@ -241,13 +263,13 @@ class Segmenter:
                 networks.members, again, native_slices, windows, start, passes, seed
             )
 
-        def add(
-            part: Part,
-            given: tuple[np.ndarray, np.ndarray],
-            found: tuple[WindowPrediction, Uncertainty | None],
-        ) -> None:
+        def add(part: Part, given: Given, found: Found) -> None:
             native.add(part[0], *given, *found)
 
         for _, stop in stream([*chunks(volume.n_slices)], read, predict, add):
             if progress:
                 progress(stop, volume.n_slices)
+
+
+def _identity(card: WeightsCard) -> dict[str, str]:
+    return {"name": card.name, "sha256": card.sha256}

@@ -42,7 +42,12 @@ class WindowPredictor:
     keeps_detached: bool
 
     def __call__(
-        self, predict: Predict, slices: np.ndarray, windows: Windows, start: int
+        self,
+        predict: Predict,
+        slices: np.ndarray,
+        windows: Windows,
+        start: int,
+        cord: np.ndarray | None = None,
     ) -> WindowPrediction:
         """Compute consecutive windows, except those whose probabilities are known.
 
@@ -51,6 +56,8 @@ class WindowPredictor:
             slices: Z-scored, float32 (slice, rows, columns, 1).
             windows: Input windows of the volume.
             start: Index of the first slice.
+            cord: Bool (slice, right-left, posterior-anterior) on the image's grid, if the user gave it; what lies
+                outside is removed.
         """
         known, here = windows.probabilities, slice(start, start + len(slices))
         centers = None if windows.cord is None else windows.cord[here]
@@ -63,10 +70,14 @@ class WindowPredictor:
             if start + k in known:
                 probabilities[k] = known[start + k]
         windows.geometry.clear_past_field(probabilities, start)
+        if cord is not None:
+            return self._removed(
+                probabilities, np.where(self._outside(windows, cord, start), 0, probabilities)
+            )
         if centers is None or self.keeps_detached:
             return WindowPrediction(probabilities, np.zeros(len(slices), int))
         last = len(self.thresholds) - 1
-        probabilities[..., last], removed = remove_detached(
+        cleaned, removed = remove_detached(
             probabilities[..., last],
             centers,
             windows.cord_steps[here],
@@ -74,11 +85,20 @@ class WindowPredictor:
             self.spacing_mm,
             REACHES_MM[last],
         )
-        if last == 0:
+        if not removed.any():
             return WindowPrediction(probabilities, removed)
-        bounded = in_cord(probabilities)
-        before, after = (
-            np.count_nonzero(values[..., 0] > self.thresholds[0], axis=(1, 2))
-            for values in (probabilities, bounded)
+        found = probabilities.copy()
+        found[..., last] = cleaned
+        return self._removed(probabilities, in_cord(found))
+
+    def _outside(self, windows: Windows, cord: np.ndarray, start: int) -> np.ndarray:
+        """Bool (slice, rows, columns, 1), where a cord on the image's grid is not."""
+        return windows.geometry.to_windows(cord, start)[..., np.newaxis] == 0
+
+    def _removed(self, before: np.ndarray, after: np.ndarray) -> WindowPrediction:
+        """What is left of the probabilities, and how much gray matter is not."""
+        n_before, n_after = (
+            np.count_nonzero(probabilities[..., 0] > self.thresholds[0], axis=(1, 2))
+            for probabilities in (before, after)
         )
-        return WindowPrediction(bounded, before - after)
+        return WindowPrediction(after, n_before - n_after)
