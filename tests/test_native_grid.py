@@ -5,45 +5,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
+from tissues import check_tissues, voxels
 
 import keras_scgm.volume
-from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
+from keras_scgm import DilatedGMNet, InputError, SegmentationConfig, Segmenter, segment
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.slices import SliceConfig, SliceGeometry
-
-
-def voxels(image):
-    return np.asarray(image.dataobj)
-
-
-def check_tissues(result):
-    """GM + WM = cord, in voxels, probabilities, rows and the record."""
-    gray, white, cord = (voxels(each) for each in (result.mask, result.white_matter, result.cord))
-    assert {gray.dtype, white.dtype, cord.dtype} == {np.dtype(np.uint8)}
-    np.testing.assert_array_equal(gray + white, cord)
-    assert set(np.unique([gray, white, cord])) <= {0, 1}
-    of_gray, of_white, of_cord = (
-        voxels(each)
-        for each in (result.probabilities, result.white_matter_probabilities, result.cord_probabilities)
-    )
-    assert (of_gray <= of_cord).all()
-    assert of_white.min() >= 0
-    np.testing.assert_allclose(of_gray + of_white, of_cord, atol=1e-6)
-    stored = [np.moveaxis(each, result.volume.axial_axis, 0) for each in (gray, white, cord)]
-    voxel_mm2 = result.volume.voxel_area_mm2
-    for row in result.areas:
-        areas_mm2 = (row.area_mm2, row.wm_area_mm2, row.cord_area_mm2)
-        counted = [each[row.slice].sum() * voxel_mm2 for each in stored]
-        assert areas_mm2 == pytest.approx(counted)
-        assert row.area_mm2 + row.wm_area_mm2 == pytest.approx(row.cord_area_mm2)
-        assert np.isnan(row.gm_cord_ratio) == (row.cord_area_mm2 == 0)
-        if row.cord_area_mm2:
-            assert row.gm_cord_ratio == pytest.approx(row.area_mm2 / row.cord_area_mm2)
-    record, voxel_mm3 = result.record, voxel_mm2 * result.volume.slice_spacing_mm
-    assert record["gray_matter_volume_mm3"] == pytest.approx(gray.sum() * voxel_mm3)
-    assert record["white_matter_volume_mm3"] == pytest.approx(white.sum() * voxel_mm3)
-    assert record["cord_volume_mm3"] == pytest.approx(cord.sum() * voxel_mm3)
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 4.0), (0.3, 0.7, 4.0)])
@@ -81,6 +49,35 @@ def test_random_networks(seed, binarize, window):
     result = segment(image, noisy_network(seed), binarize=binarize, window=window, threshold=threshold)
     assert voxels(result.cord).any()
     check_tissues(result)
+
+
+@pytest.mark.parametrize("binarize", ["native", "paper"])
+def test_images_that_have_faults(reference, binarize):
+    """Whatever is wrong with an image, the tissues agree with each other."""
+    segmenter = Segmenter(noisy_network(0), SegmentationConfig(binarize=binarize, threshold=0.5))
+    names = ("9418_s7-9", "ap_flipped_header", "inplane_x1.4", "qsform_lrflip", "sform_scaled")
+    for name in names:
+        result = segmenter.segment(reference / "failing" / f"{name}.nii.gz")
+        assert voxels(result.cord).any()
+        check_tissues(result)
+
+
+@pytest.mark.parametrize("name", ["10063_scan", "9709_rescan"])
+def test_real_images(reference, name, tmp_path):
+    """With the default weights and each choice of the cord."""
+    path = reference / "multisite" / f"{name}.nii.gz"
+    given = tmp_path / "cord.nii.gz"
+    rng = np.random.default_rng(0)
+    image = nib.load(path)
+    cord = rng.random(image.shape[:3]) < 0.3
+    nib.Nifti1Image(cord.astype(np.uint8), image.affine).to_filename(given)
+    for choice in ("auto", given):
+        segmenter = Segmenter(config=SegmentationConfig(cord=choice))
+        result = segmenter.segment(path)
+        assert voxels(result.mask).any()
+        if segmenter.has_cord:
+            check_tissues(result)
+    np.testing.assert_array_equal(voxels(result.cord) > 0, cord)
 
 
 @pytest.mark.parametrize("binarize", ["native", "paper"])
