@@ -89,3 +89,11 @@ def test_gaps_take_the_nearest_slice_and_one_slice_has_no_direction():
     assert 0.5 * 1.5 / 6 < tangents[2, 1] / tangents[2, 2] < 1.5 / 6
     centers[4] = np.nan
     assert np.isnan(cord_tangents(steps(3.0), centers)).all()
+
+
+def test_a_long_stack_is_fitted_in_parts():
+    n = 700
+    front_mm, true = arc(n, 0.5, 400, 0)
+    angles = found_angles(steps(0.5), np.column_stack([np.full(n, 40.0), front_mm / 0.5]))
+    assert angles == pytest.approx(true, abs=1.0)
+    assert np.abs(np.diff(angles, 2)).max() < 0.01

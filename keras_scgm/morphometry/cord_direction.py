@@ -21,7 +21,11 @@ CURVATURE_SD_PER_MM = 1 / 150
 OUTLIER_SD = 2.0
 """Distance from the fit, in standard deviations, at which a centre has a quarter of its weight."""
 
+MAD_TO_SD = 1.4826
+"""Standard deviation of normal numbers divided by the median of their absolute values."""
+
 PASSES = 4
+AT_ONCE = 128
 
 
 def cord_tangents(steps_mm: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -58,21 +62,35 @@ def cord_tangents(steps_mm: np.ndarray, centers: np.ndarray) -> np.ndarray:
 
 
 def _slopes(heights_mm: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
-    """Movement of the points (slice, 2) per mm of height, at the height of each of them."""
-    offsets_mm = heights_mm - heights_mm[:, np.newaxis]
+    """Movement of the points (slice, 2) per mm of height, at the height of each of them; heights ascend."""
     window_mm = max(WINDOW_MM, float(np.diff(heights_mm).min()))
-    terms = np.stack([np.ones_like(offsets_mm), offsets_mm, offsets_mm**2 / 2], axis=2)
-    near = np.exp(-0.5 * (offsets_mm / window_mm) ** 2)
-    # Ridge regression: the mean of a Gaussian model whose position is free.
-    prior = np.diag([0.0, (CENTRE_SD_MM / SLOPE_SD) ** 2, (CENTRE_SD_MM / CURVATURE_SD_PER_MM) ** 2])
     trust = np.ones(len(points_mm))
     for _ in range(PASSES):
-        weighted = (near * trust)[..., np.newaxis] * terms
-        fitted = np.linalg.solve(
-            np.einsum("kja,kjb->kab", weighted, terms) + prior,
-            np.einsum("kja,jd->kad", weighted, points_mm),
+        fitted = np.concatenate(
+            [
+                _parabolas(heights_mm[start : start + AT_ONCE], heights_mm, points_mm, trust, window_mm)
+                for start in range(0, len(heights_mm), AT_ONCE)
+            ]
         )
         residuals_mm = np.linalg.norm(points_mm - fitted[:, 0], axis=1)
-        reach_mm = OUTLIER_SD * max(CENTRE_SD_MM, 1.4826 * float(np.median(residuals_mm)))
+        reach_mm = OUTLIER_SD * max(CENTRE_SD_MM, MAD_TO_SD * float(np.median(residuals_mm)))
         trust = 1 / (1 + (residuals_mm / reach_mm) ** 2) ** 2
     return fitted[:, 1]
+
+
+def _parabolas(
+    at_mm: np.ndarray, heights_mm: np.ndarray, points_mm: np.ndarray, trust: np.ndarray, window_mm: float
+) -> np.ndarray:
+    """(height, 3, 2): place, slope and curvature at some heights, from the weighted points around them."""
+    reach_mm = 4 * window_mm
+    start, stop = np.searchsorted(heights_mm, [at_mm[0] - reach_mm, at_mm[-1] + reach_mm])
+    offsets_mm = heights_mm[start:stop] - at_mm[:, np.newaxis]
+    terms = np.stack([np.ones_like(offsets_mm), offsets_mm, offsets_mm**2 / 2], axis=2)
+    weights = np.exp(-0.5 * (offsets_mm / window_mm) ** 2) * trust[start:stop]
+    weighted = weights[..., np.newaxis] * terms
+    # Ridge regression: the mean of a Gaussian model whose place is free.
+    prior = np.diag([0.0, (CENTRE_SD_MM / SLOPE_SD) ** 2, (CENTRE_SD_MM / CURVATURE_SD_PER_MM) ** 2])
+    return np.linalg.solve(
+        np.einsum("kja,kjb->kab", weighted, terms) + prior,
+        np.einsum("kja,jd->kad", weighted, points_mm[start:stop]),
+    )
