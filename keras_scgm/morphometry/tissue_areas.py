@@ -201,6 +201,7 @@ def _areas(
     voxel_mm2: float,
 ) -> TissueAreas:
     gray_mm2, cord_mm2 = section.gray_matter * voxel_mm2, section.cord * voxel_mm2
+    white_mm2 = (section.cord - section.gray_matter) * voxel_mm2
     if not section.cord:
         return TissueAreas(cord_area_mm2=0.0, wm_area_mm2=0.0)
     normal = tangent if math.isfinite(cosine) else slice_normal(steps_mm)
@@ -211,11 +212,11 @@ def _areas(
     ventral_mm2 = gray_mm2 * section.ventral if gray_mm2 else 0.0
     return TissueAreas(
         cord_area_mm2=cord_mm2,
-        wm_area_mm2=cord_mm2 - gray_mm2,
-        gm_cord_ratio=gray_mm2 / cord_mm2,
+        wm_area_mm2=white_mm2,
+        gm_cord_ratio=section.gray_matter / section.cord,
         cord_angle_deg=angle_deg,
         gm_perpendicular_mm2=gray_mm2 * cosine,
-        wm_perpendicular_mm2=(cord_mm2 - gray_mm2) * cosine,
+        wm_perpendicular_mm2=white_mm2 * cosine,
         cord_perpendicular_mm2=cord_mm2 * cosine,
         cord_ap_mm=shape.ap_mm,
         cord_rl_mm=shape.rl_mm,
