@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_scgm import InputError
+from keras_scgm import InputError, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.morphometry import (
+    TISSUE_COLUMNS,
     CrossSection,
     LevelSection,
     cross_sections,
@@ -19,6 +20,7 @@ from keras_scgm.morphometry import (
     write_table,
 )
 from keras_scgm.nifti import volume_from_image
+from keras_scgm.outputs import write_areas
 from keras_scgm_cli.main import app
 
 SPACING_MM = (0.25, 0.25, 2.0)
@@ -235,3 +237,23 @@ def test_the_command_says_that_the_direction_is_unknown(run, tmp_path):
         "100.000",
         f"{4 * math.sqrt((20**2 - 1) / 12) / 2:.3f}",
     )
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 4.0), (0.59, 0.63, 3.3)])
+def test_areas_of_the_masks_of_a_result_are_its_table(spacing_mm, run, tmp_path, cord_network, nested_discs):
+    image, _, _ = nested_discs(spacing_mm=spacing_mm)
+    turned = image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
+    result = Segmenter(cord_network).segment(turned)
+    nib.save(result.mask, tmp_path / "gm.nii.gz")
+    nib.save(result.cord, tmp_path / "cord.nii.gz")
+    write_areas(tmp_path / "result.csv", result.areas)
+    code, _, err = run("areas", tmp_path / "gm.nii.gz", "--cord", tmp_path / "cord.nii.gz")
+    assert (code, err) == (0, "")
+    tables = []
+    for name in ("result", "gm_sections"):
+        with open(tmp_path / f"{name}.csv", newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    columns = ("slice", "position_mm", "area_mm2", *TISSUE_COLUMNS)
+    one, other = ([[row[name] for name in columns] for row in table] for table in tables)
+    assert one == other
+    assert all(cell for row in one for cell in row)

@@ -77,7 +77,7 @@ def test_scores_of_a_folder(folder, segmenter):
         assert row.area_mm2 == pytest.approx(mask[..., 0].sum() * 0.25)
     # The radius of the gray matter is 1 mm larger than that of its label in slice 1, of the cord in all.
     assert (gray.hsd_mm, cord.hsd_mm) == pytest.approx((1.0, 1.0), abs=0.25)
-    assert (gray.slice_hsd_p95_mm, cord.slice_hsd_p95_mm) == pytest.approx((1.0, 1.0), abs=0.25)
+    assert gray.slices_under_2_mm_percent == cord.slices_under_2_mm_percent == 100
     areas = [voxels[..., 0].sum() for voxels in discs(2.5, 6.0) + discs(2.8, 6.5)]
     for row, pair in ((gray, areas[::2]), (cord, areas[1::2])):
         assert row.cov_percent == pytest.approx(100 * np.std(pair, ddof=1) / np.mean(pair))
@@ -87,6 +87,20 @@ def test_scores_of_a_folder(folder, segmenter):
     assert [unknown.dsc, unknown.cov_percent, unknown.outside_cord] == pytest.approx(
         [math.nan] * 3, nan_ok=True
     )
+
+
+def test_slices_in_which_nothing_was_found_are_not_under_2_mm(folder, segmenter):
+    """Of five labelled slices, the contour is 3.5 mm off in one, and in one nothing is found."""
+    gray, cord = discs(2.5, 6.0)
+    for tissue in (gray, cord):
+        tissue[..., 4] = False
+    write_scan(folder, "a_scan", gray, cord)
+    label = discs(6.0, 6.0)[0].astype(np.uint8)
+    label[..., 0] = discs(9.5, 9.5)[0][..., 0]
+    write(folder, "a_cord", label)
+    _, row = EXAMPLE["case_rows"](EXAMPLE["read_cases"](folder)[0], "w", segmenter)
+    assert row.slices_under_2_mm_percent == pytest.approx(60)
+    assert row.worst_slice == 0
 
 
 def test_gray_matter_outside_a_labelled_cord_is_counted(folder, segmenter):
