@@ -13,7 +13,7 @@ from typing import Any
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, WHITE_MATTER_SUFFIX, nifti_stem, staged
-from keras_scgm.morphometry import SliceArea
+from keras_scgm.morphometry import TISSUE_COLUMNS, SliceArea, tissue_cells
 from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
 
@@ -134,9 +134,7 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                 "verdict",
                 "area_sd_mm2",
                 "uncertainty",
-                "cord_area_mm2",
-                "wm_area_mm2",
-                "gm_cord_ratio",
+                *TISSUE_COLUMNS,
             ]
         )
         for row in areas:
@@ -156,9 +154,7 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                     row.verdict,
                     _known(row.area_sd_mm2, ".3f"),
                     _known(row.uncertainty, ".3f"),
-                    _known(row.cord_area_mm2, ".3f"),
-                    _known(row.wm_area_mm2, ".3f"),
-                    _known(row.gm_cord_ratio, ".4f"),
+                    *tissue_cells(row),
                 ]
             )
 

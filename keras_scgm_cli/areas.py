@@ -1,7 +1,8 @@
-"""`keras-scgm areas`: cross-sectional areas of a mask, by slice and by vertebral level."""
+"""`keras-scgm areas`: gray matter, white matter and cord of masks, by slice and by vertebral level."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ def areas(
     mask: Annotated[Path, typer.Argument(help="Gray matter: a mask, or probabilities.")],
     cord: Annotated[
         Path | None,
-        typer.Option(help="Mask of the whole cord, for its angle to the slices and for white matter."),
+        typer.Option(help="Mask of the whole cord, for white matter, angles, diameters and halves."),
     ] = None,
     centreline: Annotated[
         Path | None,
@@ -35,11 +36,11 @@ def areas(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace tables that exist.")] = False,
 ) -> None:
-    """Measure cross-sectional areas in mm2.
+    """Measure areas in mm2, in the slices and perpendicular to the cord.
 
     Writes one row per axial slice, and with --levels a second table, named *_levels.csv, with one row per
-    vertebral level. All volumes must be on the grid of the mask. With a cord mask or a centreline, areas are
-    perpendicular to the cord.
+    vertebral level. All volumes must be on the grid of the mask. With a cord mask, the table has the columns of the
+    cord and the white matter that segment writes; with a centreline alone, those of its angle.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
@@ -75,10 +76,13 @@ def areas(
         [read_volume(path) for path in sample or ()],
     )
     write_table(table, CrossSection, rows)
-    with_some = [row for row in rows if row.gray_matter_mm2 > 0]
-    mean = sum(row.gray_matter_mm2 for row in with_some) / len(with_some) if with_some else 0.0
+    with_some = [row for row in rows if row.area_mm2 > 0]
+    mean = sum(row.area_mm2 for row in with_some) / len(with_some) if with_some else 0.0
     typer.echo(f"{table}: {len(with_some)} of {len(rows)} slices, mean gray matter {mean:.1f} mm2")
-    for warning in filter(None, (*gray_matter.warnings, outside_cord(rows))):
+    warnings = [*gray_matter.warnings, outside_cord(rows)]
+    if (cord or centreline) and all(math.isnan(row.cord_angle_deg) for row in rows):
+        warnings.append("the cord is marked in fewer than 2 slices; its direction is unknown")
+    for warning in filter(None, warnings):
         typer.echo(f"warning: {mask}: {warning}", err=True)
     if levels:
         per_level = level_sections(rows)

@@ -15,6 +15,7 @@ SAYS = {
     "tune_augmentation": "best: trial_",
     "compare_with_published": "Proposed (published)",
     "your_own_task": "unseen images: Dice",
+    "multisite": "| all 2 | gray_matter |",
 }
 
 

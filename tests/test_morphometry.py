@@ -2,15 +2,18 @@
 
 import csv
 import math
+from decimal import Decimal
 
+import keras
 import nibabel as nib
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from keras_scgm import InputError
+from keras_scgm import InputError, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.morphometry import (
+    TISSUE_COLUMNS,
     CrossSection,
     LevelSection,
     cross_sections,
@@ -18,6 +21,7 @@ from keras_scgm.morphometry import (
     write_table,
 )
 from keras_scgm.nifti import volume_from_image
+from keras_scgm.outputs import write_areas
 from keras_scgm_cli.main import app
 
 SPACING_MM = (0.25, 0.25, 2.0)
@@ -28,61 +32,19 @@ def volume(data, affine=None):
     return volume_from_image(nib.Nifti1Image(np.asarray(data), affine))
 
 
-def cylinder(radius_mm, tilt_deg=0.0, shape=(120, 120, 9)):
-    """A straight cord, tilted to the front."""
-    x, y, z = np.meshgrid(
-        *(np.arange(n) * mm for n, mm in zip(shape, SPACING_MM, strict=True)), indexing="ij"
-    )
-    x, y, z = (a - a.mean() for a in (x, y, z))
-    tilt = np.deg2rad(tilt_deg)
-    across = y * np.cos(tilt) - z * np.sin(tilt)
-    return (np.hypot(x, across) < radius_mm).astype(np.uint8)
-
-
-@pytest.mark.parametrize("tilt_deg", [0, 15, 30])
-@pytest.mark.parametrize("by", ["cord", "centreline"])
-def test_areas_are_perpendicular_to_the_cord(tilt_deg, by):
-    gray, cord = cylinder(2.5, tilt_deg), cylinder(5.0, tilt_deg)
-    rows = cross_sections(volume(gray), **{by: volume(cord)})
-    assert [row.angle_deg for row in rows] == pytest.approx([tilt_deg] * 9, abs=1.0)
-    assert [row.gray_matter_mm2 for row in rows] == pytest.approx([math.pi * 2.5**2] * 9, rel=0.03)
-    plain = cross_sections(volume(gray))
-    assert [row.gray_matter_mm2 * math.cos(math.radians(tilt_deg)) for row in plain] == pytest.approx(
-        [row.gray_matter_mm2 for row in rows], rel=0.01
-    )
-    assert all(math.isnan(row.angle_deg) for row in plain)
-
-
-def test_the_angle_does_not_depend_on_how_the_file_is_stored():
-    image = nib.Nifti1Image(cylinder(4.0, 20), np.diag([-0.25, 0.25, 2.0, 1.0]))
-    turned = image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
-    one, other = (cross_sections(volume_from_image(i), cord=volume_from_image(i)) for i in (image, turned))
-    assert [row.angle_deg for row in one] == pytest.approx([row.angle_deg for row in other[::-1]])
-    assert [row.gray_matter_mm2 for row in one] == pytest.approx([row.gray_matter_mm2 for row in other[::-1]])
-
-
-def test_the_angle_follows_the_affine_of_sheared_slices():
-    """Upright in voxels, but every slice lies 1 mm further to the front than the one below."""
-    affine = np.diag([-0.25, 0.25, 2.0, 1.0])
-    affine[1, 2] = 1.0
-    cord = volume(cylinder(4.0), affine)
-    rows = cross_sections(cord, cord=cord)
-    assert rows[4].angle_deg == pytest.approx(math.degrees(math.atan2(1.0, 2.0)), abs=1e-4)
-
-
 def test_parts_sum_to_the_whole_and_what_sticks_out_is_told():
     rng = np.random.default_rng(0)
     gray, cord = rng.random((2, 12, 10, 5)).astype(np.float32)
     rows = cross_sections(volume(gray), cord=volume(cord))
     for k, row in enumerate(rows):
-        cosine = math.cos(math.radians(row.angle_deg))
-        voxel_mm2 = 0.0625 * cosine
-        assert row.cord_mm2 == pytest.approx(cord[..., k].sum(dtype=float) * voxel_mm2)
-        assert row.gray_matter_mm2 + row.white_matter_mm2 == pytest.approx(row.cord_mm2)
-        assert row.gray_matter_mm2 + row.gray_matter_outside_cord_mm2 == pytest.approx(
-            gray[..., k].sum(dtype=float) * voxel_mm2
+        assert row.cord_area_mm2 == pytest.approx(cord[..., k].sum(dtype=float) * 0.0625)
+        assert row.area_mm2 == pytest.approx(np.minimum(gray, cord)[..., k].sum(dtype=float) * 0.0625)
+        assert row.area_mm2 + row.wm_area_mm2 == pytest.approx(row.cord_area_mm2)
+        assert row.gm_perpendicular_mm2 + row.wm_perpendicular_mm2 == pytest.approx(
+            row.cord_perpendicular_mm2
         )
-        assert row.white_matter_mm2 >= 0
+        assert row.area_mm2 + row.gm_outside_cord_mm2 == pytest.approx(gray[..., k].sum(dtype=float) * 0.0625)
+        assert row.wm_area_mm2 >= 0
 
 
 def test_drawn_subject_by_level():
@@ -100,13 +62,12 @@ def test_drawn_subject_by_level():
     for section in level_sections(rows):
         members = [k for k, level in enumerate(subject.levels) if level == section.level]
         assert section.n_slices == len(members)
-        cosines = [math.cos(math.radians(rows[k].angle_deg)) for k in members]
-        areas = [
-            fractions[..., k].sum(dtype=float) * voxel_mm2 * c for k, c in zip(members, cosines, strict=True)
-        ]
-        assert section.gray_matter_mm2 == pytest.approx(np.mean(areas), rel=1e-3)
-        assert section.gray_matter_sd_mm2 == pytest.approx(np.std(areas, ddof=1), rel=1e-2)
-        assert section.gray_matter_mm2 + section.white_matter_mm2 == pytest.approx(section.cord_mm2)
+        areas = [fractions[..., k].sum(dtype=float) * voxel_mm2 for k in members]
+        cosines = [math.cos(math.radians(rows[k].cord_angle_deg)) for k in members]
+        assert section.area_mm2 == pytest.approx(np.mean(areas), rel=1e-3)
+        assert section.area_slices_sd_mm2 == pytest.approx(np.std(areas, ddof=1), rel=1e-2)
+        assert section.gm_perpendicular_mm2 == pytest.approx(np.mean(np.multiply(areas, cosines)), rel=1e-3)
+        assert section.area_mm2 + section.wm_area_mm2 == pytest.approx(section.cord_area_mm2)
     assert {section.level for section in level_sections(rows)} == set(subject.levels)
 
 
@@ -131,7 +92,7 @@ def test_interval_of_raters_holds_another_rater():
     subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=8), seed=4)
     *four, fifth = [volume_from_image(mask) for mask in subject.raters(5)]
     rows = cross_sections(four[0], samples=four)
-    areas = [row.gray_matter_mm2 for row in cross_sections(fifth)]
+    areas = [row.area_mm2 for row in cross_sections(fifth)]
     held = [row.low_mm2 <= area <= row.high_mm2 for row, area in zip(rows, areas, strict=True)]
     assert sum(held) >= 6
 
@@ -142,7 +103,6 @@ def test_interval_of_raters_holds_another_rater():
         ({"cord": np.ones((4, 4, 3), np.uint8)}, "not on the grid of"),
         ({"cord": np.full((4, 4, 2), 2, np.uint8)}, "holds values from 2 to 2"),
         ({"cord": np.full((4, 4, 2), np.nan, np.float32)}, "32 voxels are NaN"),
-        ({"cord": np.zeros((4, 4, 2), np.uint8)}, "fewer than 2 slices"),
         ({"levels": np.full((4, 4, 2), 2.5, np.float32)}, "whole numbers"),
     ],
 )
@@ -177,11 +137,9 @@ def test_tables(tmp_path):
     assert [int(row["level"]) for row in rows] == list(subject.levels)
     assert rows[0]["low_mm2"] == ""
     voxels = np.asarray(subject.mask.dataobj).sum(axis=(0, 1))
-    assert [
-        (float(row["gray_matter_mm2"]) + float(row["gray_matter_outside_cord_mm2"]))
-        / math.cos(math.radians(float(row["angle_deg"])))
-        for row in rows
-    ] == pytest.approx(voxels * 0.25, abs=2e-3)
+    assert [float(row["area_mm2"]) + float(row["gm_outside_cord_mm2"]) for row in rows] == pytest.approx(
+        voxels * 0.25, abs=2e-3
+    )
     assert {int(row["level"]) for row in by_level} == set(subject.levels)
     assert isinstance(CliRunner().invoke(app, command).exception, InputError)
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
@@ -202,16 +160,32 @@ def test_a_table_that_cannot_be_written_is_an_input_error(tmp_path):
         write_table(tmp_path / "file" / "a.csv", CrossSection, rows)
 
 
-def test_a_slice_without_gray_matter_has_no_white_matter_area():
+def test_a_slice_without_gray_matter_is_all_white_matter():
     gray = np.zeros((40, 40, 3), np.uint8)
     gray[18:22, 18:22, :2] = 1
     cord = np.zeros_like(gray)
     cord[10:30, 10:30] = 1
     rows = cross_sections(volume(gray), volume(cord))
-    assert [row.cord_mm2 for row in rows] == pytest.approx([25.0] * 3)
-    assert [row.white_matter_mm2 for row in rows[:2]] == pytest.approx([24.0] * 2)
-    assert rows[2].gray_matter_mm2 == 0
-    assert math.isnan(rows[2].white_matter_mm2)
+    assert [row.cord_area_mm2 for row in rows] == pytest.approx([25.0] * 3)
+    assert [row.wm_area_mm2 for row in rows] == pytest.approx([24.0, 24.0, 25.0])
+    assert [row.gm_cord_ratio for row in rows] == pytest.approx([0.04, 0.04, 0.0])
+
+
+def test_cells_add_up_to_the_last_digit(tmp_path):
+    """An area of voxels of 0.59 mm has more digits than the table."""
+    rng = np.random.default_rng(0)
+    cord = (rng.random((24, 24, 30)) < 0.9).astype(np.uint8)
+    gray = cord * (rng.random(cord.shape) < 0.3)
+    affine = np.diag([-0.5912, 0.5873, 2.5, 1.0])
+    write_table(tmp_path / "a.csv", CrossSection, cross_sections(volume(gray, affine), volume(cord, affine)))
+    with open(tmp_path / "a.csv", newline="") as file:
+        rows = [{k: Decimal(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+    assert len(rows) == 30
+    for row in rows:
+        assert row["area_mm2"] + row["wm_area_mm2"] == row["cord_area_mm2"]
+        assert row["gm_perpendicular_mm2"] + row["wm_perpendicular_mm2"] == row["cord_perpendicular_mm2"]
+        assert row["gm_left_mm2"] + row["gm_right_mm2"] == row["area_mm2"]
+        assert row["gm_ventral_mm2"] + row["gm_dorsal_mm2"] == row["area_mm2"]
 
 
 def test_an_interval_holds_its_own_area():
@@ -224,13 +198,13 @@ def test_an_interval_holds_its_own_area():
     rows = cross_sections(square(12), samples=[square(10), square(10)])
     for row in rows:
         assert (row.low_mm2, row.high_mm2) == pytest.approx((100 / 16, 144 / 16))
-        assert row.low_mm2 <= row.gray_matter_mm2 <= row.high_mm2
+        assert row.low_mm2 <= row.area_mm2 <= row.high_mm2
 
 
 def test_the_table_of_no_level_has_a_header(tmp_path):
     write_table(tmp_path / "levels.csv", LevelSection, [])
     header = (tmp_path / "levels.csv").read_text()
-    assert header.split(",")[:3] == ["level", "n_slices", "gray_matter_mm2"]
+    assert header.split(",")[:3] == ["level", "n_slices", "area_mm2"]
     assert header.count("\n") == 1
 
 
@@ -248,3 +222,51 @@ def test_the_command_says_how_much_lies_outside_the_cord(run, tmp_path):
         f"warning: {tmp_path / 'gray.nii'}: gray matter outside the cord mask, left out: "
         "20.0 % (4.0 of 20.0 mm2, summed over slices), in slices 1, 2\n"
     )
+
+
+def test_the_command_says_that_the_direction_is_unknown(run, tmp_path):
+    cord = np.zeros((40, 40, 4), np.uint8)
+    cord[10:30, 10:30, 2] = 1
+    nib.Nifti1Image(cord, np.diag([-0.5, 0.5, 2.0, 1.0])).to_filename(tmp_path / "cord.nii")
+    code, _, err = run("areas", tmp_path / "cord.nii", "--cord", tmp_path / "cord.nii")
+    assert code == 0
+    assert err.endswith("the cord is marked in fewer than 2 slices; its direction is unknown\n")
+    with open(tmp_path / "cord_sections.csv", newline="") as file:
+        row = list(csv.DictReader(file))[2]
+    assert (row["cord_angle_deg"], row["cord_perpendicular_mm2"]) == ("", "")
+    assert (row["cord_area_mm2"], row["cord_rl_mm"]) == (
+        "100.000",
+        f"{4 * math.sqrt((20**2 - 1) / 12) / 2:.3f}",
+    )
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 4.0), (0.59, 0.63, 3.3)])
+def test_areas_of_the_masks_of_a_result_are_its_table(spacing_mm, run, tmp_path):
+    """The network takes what is bright for cord and what is brighter for gray matter."""
+    slices = keras.Input((None, None, 1))
+    network = keras.Model(slices, keras.layers.Conv2D(2, 1, activation="sigmoid")(slices))
+    network.set_weights([np.full((1, 1, 1, 2), 20.0), np.array([-110.0, -40.0])])
+    x_mm, y_mm, z_mm = np.meshgrid(
+        *(np.arange(n) * mm for n, mm in zip((140, 120, 5), spacing_mm, strict=True)), indexing="ij"
+    )
+    distance_mm = np.hypot(x_mm - 36, y_mm - 30 - 0.2 * z_mm)
+    brightness = 100.0 + 100 * (distance_mm < 6) + 100 * (distance_mm < 2.5)
+    noise = np.random.default_rng(0).normal(0, 1, brightness.shape)
+    image = nib.Nifti1Image(
+        (brightness + noise).astype(np.float32), np.diag([-1, 1, 1, 1] * np.array([*spacing_mm, 1]))
+    )
+    turned = image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
+    result = Segmenter(network).segment(turned)
+    nib.save(result.mask, tmp_path / "gm.nii.gz")
+    nib.save(result.cord, tmp_path / "cord.nii.gz")
+    write_areas(tmp_path / "result.csv", result.areas)
+    code, _, err = run("areas", tmp_path / "gm.nii.gz", "--cord", tmp_path / "cord.nii.gz")
+    assert (code, err) == (0, "")
+    tables = []
+    for name in ("result", "gm_sections"):
+        with open(tmp_path / f"{name}.csv", newline="") as file:
+            tables.append(list(csv.DictReader(file)))
+    columns = ("slice", "position_mm", "area_mm2", *TISSUE_COLUMNS)
+    one, other = ([[row[name] for name in columns] for row in table] for table in tables)
+    assert one == other
+    assert all(cell for row in one for cell in row)

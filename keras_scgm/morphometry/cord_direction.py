@@ -1,55 +1,96 @@
-"""Angle between the cord and the slice normal."""
+"""Direction of the cord in every slice, from the centres of its sections."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from keras_scgm.errors import InputError
-from keras_scgm.grids import canonical_grid
-from keras_scgm.volume import Volume
+from keras_scgm.morphometry.patient_axes import plane_axes, slice_normal
 
-DIRECTION_SIGMA_MM = 10.0
-"""Standard deviation of the weights of the local line fit; at least the distance of two slices."""
+WINDOW_MM = 15.0
+"""Standard deviation of the weights of neighbouring slices; at least the distance of two slices."""
+
+CENTRE_SD_MM = 0.15
+"""Standard deviation of the centre of a section around a smooth centreline."""
+
+SLOPE_SD = 0.4
+"""Standard deviation of the movement of the centre per mm along the normal: 20 degrees are common."""
+
+CURVATURE_SD_PER_MM = 1 / 150
+"""Standard deviation of the curvature; cervical lordosis has radii from about 100 mm."""
+
+OUTLIER_SD = 2.0
+"""Distance from the fit, in standard deviations, at which a centre has a quarter of its weight."""
+
+MAD_TO_SD = 1.4826
+"""Standard deviation of normal numbers divided by the median of their absolute values."""
+
+PASSES = 4
+AT_ONCE = 128
 
 
-def slice_cosines(volume: Volume, middle: np.ndarray) -> np.ndarray:
-    """Cosines of the angle between slice normal and cord, from a local line through the centres of the cord."""
-    sums = middle.sum(axis=(1, 2))
-    present = np.flatnonzero(sums)
+def cord_tangents(steps_mm: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """Tangent of a smooth curve through the centres of the cord.
+
+    Around every slice, a parabola is fitted to the centres by least squares, with less weight for distant slices
+    and, after the first pass, for outliers. Slope and curvature are shrunk to 0 by as much as so few or so near
+    slices leave them undetermined.
+
+    Args:
+        steps_mm: (3, 3), world vectors of one step along the axes of the axial view, see `axial_steps_mm`.
+        centers: (slice, 2), centre of the cord in voxels along the first two of these axes; NaN where it has none.
+
+    Returns:
+        (slice, 3): unit vectors in world coordinates, up; in slices without a centre that of the nearest slice with
+        one. NaN if fewer than 2 slices have a centre.
+
+    >>> tangents = cord_tangents(np.diag([-0.5, 0.5, 5.0]), np.array([[10.0, 10.0], [10.0, 12.0]]))
+    >>> tangents.round(2) + 0.0
+    array([[0.  , 0.19, 0.98],
+           [0.  , 0.19, 0.98]])
+    """
+    present = np.flatnonzero(np.isfinite(centers).all(axis=1))
     if len(present) < 2:
-        raise InputError(
-            f"{volume.source}: the cord is marked in fewer than 2 slices; its direction is unknown"
+        return np.full((len(centers), 3), np.nan)
+    normal = slice_normal(steps_mm)
+    axes = np.vstack([plane_axes(normal), normal])
+    points_mm = np.column_stack([centers[present], present]) @ steps_mm @ axes.T
+    slopes = _slopes(points_mm[:, 2], points_mm[:, :2])
+    tangents = slopes @ axes[:2] + normal
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    distance = np.abs(np.arange(len(centers))[:, np.newaxis] - present)
+    return tangents[np.argmin(distance, axis=1)]
+
+
+def _slopes(heights_mm: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
+    """Movement of the points (slice, 2) per mm of height, at the height of each of them; heights ascend."""
+    window_mm = max(WINDOW_MM, float(np.diff(heights_mm).min()))
+    trust = np.ones(len(points_mm))
+    for _ in range(PASSES):
+        fitted = np.concatenate(
+            [
+                _parabolas(heights_mm[start : start + AT_ONCE], heights_mm, points_mm, trust, window_mm)
+                for start in range(0, len(heights_mm), AT_ONCE)
+            ]
         )
-    rows, columns = (np.arange(n, dtype=float) for n in middle.shape[1:])
-    centers = np.stack(
-        [
-            (middle[present].sum(axis=2) * rows).sum(axis=1) / sums[present],
-            (middle[present].sum(axis=1) * columns).sum(axis=1) / sums[present],
-            present,
-        ],
-        axis=1,
+        residuals_mm = np.linalg.norm(points_mm - fitted[:, 0], axis=1)
+        reach_mm = OUTLIER_SD * max(CENTRE_SD_MM, MAD_TO_SD * float(np.median(residuals_mm)))
+        trust = 1 / (1 + (residuals_mm / reach_mm) ** 2) ** 2
+    return fitted[:, 1]
+
+
+def _parabolas(
+    at_mm: np.ndarray, heights_mm: np.ndarray, points_mm: np.ndarray, trust: np.ndarray, window_mm: float
+) -> np.ndarray:
+    """(height, 3, 2): place, slope and curvature at some heights, from the weighted points around them."""
+    reach_mm = 4 * window_mm
+    start, stop = np.searchsorted(heights_mm, [at_mm[0] - reach_mm, at_mm[-1] + reach_mm])
+    offsets_mm = heights_mm[start:stop] - at_mm[:, np.newaxis]
+    terms = np.stack([np.ones_like(offsets_mm), offsets_mm, offsets_mm**2 / 2], axis=2)
+    weights = np.exp(-0.5 * (offsets_mm / window_mm) ** 2) * trust[start:stop]
+    weighted = weights[..., np.newaxis] * terms
+    # Ridge regression: the mean of a Gaussian model whose place is free.
+    prior = np.diag([0.0, (CENTRE_SD_MM / SLOPE_SD) ** 2, (CENTRE_SD_MM / CURVATURE_SD_PER_MM) ** 2])
+    return np.linalg.solve(
+        np.einsum("kja,kjb->kab", weighted, terms) + prior,
+        np.einsum("kja,jd->kad", weighted, points_mm[start:stop]),
     )
-    right_left, anterior_posterior, inferior_superior = _axial_steps_mm(volume)
-    points_mm = centers @ np.stack([right_left, anterior_posterior, inferior_superior])
-    normal = np.cross(right_left, anterior_posterior)
-    normal /= np.linalg.norm(normal)
-    heights_mm = points_mm @ normal
-    sigma_mm = max(DIRECTION_SIGMA_MM, volume.slice_spacing_mm)
-    cosines = np.empty(len(middle))
-    for k in range(len(middle)):
-        nearest = np.argmin(np.abs(present - k))
-        distance_mm = heights_mm - heights_mm[nearest]
-        weights = np.exp(-0.5 * (distance_mm / sigma_mm) ** 2)
-        weights /= weights.sum()
-        offsets_mm = points_mm - weights @ points_mm
-        heights = heights_mm - weights @ heights_mm
-        # Movement of the centre, in world coordinates, per mm along the normal.
-        direction = (weights * heights) @ offsets_mm / (weights @ heights**2)
-        cosines[k] = min(1.0, abs(direction @ normal) / np.linalg.norm(direction))
-    return cosines
-
-
-def _axial_steps_mm(volume: Volume) -> np.ndarray:
-    """(3, 3): world vector of one step along each axis of the axial view."""
-    _, affine = canonical_grid(volume.voxels.shape, volume.affine)
-    return affine[:3, :3].T

@@ -1,23 +1,52 @@
-"""CSV tables of cross-sections and vertebral levels."""
+"""CSV tables of cross-sections and vertebral levels, and the columns that all tables of areas share."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TypeVar
 
 from keras_scgm.files import replaced
 from keras_scgm.morphometry.sections import CrossSection
+from keras_scgm.morphometry.slice_area import SliceArea
+from keras_scgm.morphometry.tissue_areas import TissueAreas
 from keras_scgm.morphometry.vertebral_levels import LevelSection
 
-Row = TypeVar("Row", CrossSection, LevelSection)
+TISSUE_COLUMNS = tuple(item.name for item in fields(TissueAreas))
+
+DIGITS = {"gm_cord_ratio": 4, "cord_eccentricity": 4, "cord_solidity": 4}
+"""Digits after the point; 3 in other columns."""
+
+SUMS = (
+    ("area_mm2", "wm_area_mm2", "cord_area_mm2"),
+    ("gm_perpendicular_mm2", "wm_perpendicular_mm2", "cord_perpendicular_mm2"),
+    ("gm_left_mm2", "gm_right_mm2", "area_mm2"),
+    ("gm_ventral_mm2", "gm_dorsal_mm2", "area_mm2"),
+)
+"""Two columns whose sum is the third, in the digits of the table too: the second is what the first leaves."""
 
 
-def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
-    """CSV table with units in the column names; unknown values are empty.
+def tissue_cells(row: SliceArea | CrossSection | LevelSection) -> list[str]:
+    """Cells of `TISSUE_COLUMNS`; unknown values are empty.
+
+    >>> row = CrossSection(0, 0.0, None, 1.0004, cord_area_mm2=2.0008, wm_area_mm2=1.0004)
+    >>> tissue_cells(row)[:2]
+    ['2.001', '1.001']
+    """
+    shown = {name: round(getattr(row, name), DIGITS.get(name, 3)) for name in ("area_mm2", *TISSUE_COLUMNS)}
+    for part, rest, whole in SUMS:
+        shown[rest] = shown[whole] - shown[part] if math.isfinite(shown[rest]) else math.nan
+    return [_number(shown[name], DIGITS.get(name, 3)) for name in TISSUE_COLUMNS]
+
+
+def write_table(
+    path: Path, kind: type[CrossSection | LevelSection], rows: Sequence[CrossSection | LevelSection]
+) -> None:
+    """CSV table with units in the column names; the measurements of the tissues follow what is the rows' own.
+
+    Unknown values are empty.
 
     Args:
         path: Path of the file.
@@ -27,13 +56,19 @@ def write_table(path: Path, kind: type[Row], rows: Sequence[Row]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    own = [item.name for item in fields(kind) if item.name not in TISSUE_COLUMNS]
     with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(item.name for item in fields(kind))
-        table.writerows([_cell(value) for value in asdict(row).values()] for row in rows)
+        table.writerow([*own, *TISSUE_COLUMNS])
+        for row in rows:
+            table.writerow([*(_cell(getattr(row, name)) for name in own), *tissue_cells(row)])
 
 
 def _cell(value: float | int | None) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return _number(value, 3) if isinstance(value, float) else str(value)
+
+
+def _number(value: float, digits: int) -> str:
+    return "" if math.isnan(value) else f"{value:.{digits}f}"

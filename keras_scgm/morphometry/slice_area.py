@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from keras_scgm.morphometry.tissue_areas import TissueAreas
+
 
 @dataclass(frozen=True)
-class SliceArea:
-    """Measurements of the segmented gray matter, and of the cord, of one axial slice.
+class SliceArea(TissueAreas):
+    """Measurements of one segmented axial slice: of the gray matter, and of all tissues as `TissueAreas` has them.
 
     Args:
         slice: Index along the axial axis of the file, from 0.
@@ -28,9 +30,6 @@ class SliceArea:
             NaN without passes.
         uncertainty: Sum of the slice's uncertainty map divided by that of its probabilities, 0 where all passes
             agree; NaN without passes or gray matter.
-        cord_area_mm2: Number of voxels of the cord times the area of a voxel; NaN if the cord was not segmented.
-        wm_area_mm2: Area of the white matter, `cord_area_mm2` less `area_mm2`; NaN if the cord was not segmented.
-        gm_cord_ratio: Gray matter area divided by cord area, in [0, 1]; NaN without cord.
     """
 
     slice: int
@@ -46,9 +45,6 @@ class SliceArea:
     verdict: str = ""
     area_sd_mm2: float = math.nan
     uncertainty: float = math.nan
-    cord_area_mm2: float = math.nan
-    wm_area_mm2: float = math.nan
-    gm_cord_ratio: float = math.nan
 
     @property
     def equivalent_diameter_mm(self) -> float:

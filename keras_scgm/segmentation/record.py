@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from keras_scgm.localization import Windows
-from keras_scgm.morphometry import SliceArea
+from keras_scgm.morphometry import SliceArea, TissueAreas
 from keras_scgm.quality.verdicts import Quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.slices import SliceConfig, SliceGeometry
@@ -19,7 +20,10 @@ from keras_scgm.volume import Volume
 
 
 def slice_areas(
-    volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality, has_cord: bool
+    volume: Volume,
+    measurements: Sequence[SliceMeasurement],
+    quality: Quality,
+    tissues: Sequence[TissueAreas],
 ) -> tuple[SliceArea, ...]:
     """One row for each slice, in the order of the file.
 
@@ -27,7 +31,7 @@ def slice_areas(
         volume: The image.
         measurements: One for each slice, from the inferior end.
         quality: Quality of the result.
-        has_cord: Whether the cord was segmented.
+        tissues: Areas of the masks, one for each slice, from the inferior end.
     """
     voxel_area_mm2 = volume.voxel_area_mm2
     rows = [
@@ -37,7 +41,6 @@ def slice_areas(
             area_mm2=measured.n_voxels * voxel_area_mm2,
             soft_area_mm2=measured.probability_sum * voxel_area_mm2,
             n_voxels=measured.n_voxels,
-            **_of_cord(measured, voxel_area_mm2, has_cord),
             mean_probability=_ratio(measured.mask_probability, measured.n_voxels),
             warning=predicted.reason,
             contrast=predicted.features.contrast,
@@ -48,21 +51,13 @@ def slice_areas(
             uncertainty=measured.uncertainty_sum / measured.probability_sum
             if measured.n_voxels
             else math.nan,
+            **asdict(of_tissues),
         )
-        for k, (measured, predicted) in enumerate(zip(measurements, quality.slices, strict=True))
+        for k, (measured, predicted, of_tissues) in enumerate(
+            zip(measurements, quality.slices, tissues, strict=True)
+        )
     ]
     return tuple(sorted(rows, key=lambda row: row.slice))
-
-
-def _of_cord(measured: SliceMeasurement, voxel_area_mm2: float, has_cord: bool) -> dict[str, float]:
-    if not has_cord:
-        return {}
-    n_cord, n_gray = measured.n_cord_voxels, measured.n_voxels
-    return {
-        "cord_area_mm2": n_cord * voxel_area_mm2,
-        "wm_area_mm2": (n_cord - n_gray) * voxel_area_mm2,
-        "gm_cord_ratio": _ratio(n_gray, n_cord),
-    }
 
 
 def make_record(

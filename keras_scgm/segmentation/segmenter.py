@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
 from keras_scgm.images import check_is_image
 from keras_scgm.localization import Windows
+from keras_scgm.morphometry import tissue_areas
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.predict import Predict
 from keras_scgm.prediction import Ensemble, Weights
@@ -202,6 +204,11 @@ class Segmenter:
         warnings = result_warnings(
             volume, windows, of_image, of_anatomy, native.measurements, quality, networks.knows_dark
         )
+        tissues = tissue_areas(
+            volume,
+            partial(volume.axial_slices, native.mask),
+            None if native.cord is None else partial(volume.axial_slices, native.cord),
+        )
         record = make_record(
             volume,
             networks.config,
@@ -219,7 +226,7 @@ class Segmenter:
             probability_voxels=native.probabilities,
             cord_probability_voxels=native.cord_probabilities,
             uncertainty_voxels=native.uncertainty,
-            areas=slice_areas(volume, native.measurements, quality, self.has_cord),
+            areas=slice_areas(volume, native.measurements, quality, tissues),
             quality=quality,
             warnings=warnings,
             record={**self.provenance, **record},

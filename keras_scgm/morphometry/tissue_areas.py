@@ -1,0 +1,230 @@
+"""Gray matter, white matter and cord of every axial slice, from masks of gray matter and cord."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_scgm.morphometry.cord_direction import cord_tangents
+from keras_scgm.morphometry.patient_axes import axial_steps_mm, plane_axes, slice_normal
+from keras_scgm.morphometry.section_shape import ellipse, solidity
+from keras_scgm.volume import Volume
+
+Slices = Callable[[int, int], np.ndarray]
+"""Slices [start, stop) from the inferior end, (slice, right-left, posterior-anterior): a mask of 0 and 1, or
+fractions of a voxel between."""
+
+SLICES_AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class TissueAreas:
+    """Gray matter, white matter and cord of one axial slice; NaN where it is not known.
+
+    Areas are sums of voxels times the area of a voxel in the axial plane, and 0 in a slice of a cord mask without
+    cord; what needs the cord's section is NaN there. White matter is cord without gray matter. Diameters,
+    eccentricity and orientation are those of the ellipse with the second moments of the cord's section perpendicular
+    to the cord, as in the Spinal Cord Toolbox; in the plane of the slice where the direction is not known.
+
+    Args:
+        cord_area_mm2: Gray and white matter.
+        wm_area_mm2: White matter.
+        gm_cord_ratio: Gray matter divided by cord.
+        cord_angle_deg: Between the slice normal and the cord, from 0 to 90; NaN where less than two slices have cord.
+        gm_perpendicular_mm2: Gray matter of the section perpendicular to the cord: area times the angle's cosine.
+        wm_perpendicular_mm2: White matter, likewise.
+        cord_perpendicular_mm2: Cord, likewise.
+        cord_ap_mm: Length of the ellipse's axis that lies nearer to the front-back direction.
+        cord_rl_mm: Length of the other axis.
+        cord_eccentricity: Eccentricity of the ellipse, 0 for a circle.
+        cord_orientation_deg: From 0 to 90, between the ellipse's longer axis and the patient's right-left axis.
+        cord_solidity: Cord divided by its convex hull.
+        gm_left_mm2: Gray matter on the patient's left of the line through the cord's centre, in the plane of the
+            slice; a voxel on the line counts on both sides by its parts.
+        gm_right_mm2: On the patient's right.
+        gm_ventral_mm2: In front of the cord's centre.
+        gm_dorsal_mm2: Behind it.
+    """
+
+    cord_area_mm2: float = math.nan
+    wm_area_mm2: float = math.nan
+    gm_cord_ratio: float = math.nan
+    cord_angle_deg: float = math.nan
+    gm_perpendicular_mm2: float = math.nan
+    wm_perpendicular_mm2: float = math.nan
+    cord_perpendicular_mm2: float = math.nan
+    cord_ap_mm: float = math.nan
+    cord_rl_mm: float = math.nan
+    cord_eccentricity: float = math.nan
+    cord_orientation_deg: float = math.nan
+    cord_solidity: float = math.nan
+    gm_left_mm2: float = math.nan
+    gm_right_mm2: float = math.nan
+    gm_ventral_mm2: float = math.nan
+    gm_dorsal_mm2: float = math.nan
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What is measured of a slice before the direction of the cord is known, in voxels.
+
+    Args:
+        gray_matter: Inside the cord.
+        cord: Gray and white matter.
+        center: Centre of the cord.
+        covariance: (2, 2), of the places of the cord.
+        solidity: See `solidity`.
+        left: Share of the gray matter on the patient's left of the cord's centre.
+        ventral: Share in front of it.
+    """
+
+    gray_matter: float
+    cord: float
+    center: np.ndarray
+    covariance: np.ndarray
+    solidity: float
+    left: float
+    ventral: float
+
+
+def tissue_areas(
+    volume: Volume, gray_matter: Slices, cord: Slices | None = None, centreline: Slices | None = None
+) -> tuple[TissueAreas, ...]:
+    """Measurements of every axial slice.
+
+    Args:
+        volume: The grid.
+        gray_matter: Gray matter; only what is in the cord counts, if that is given.
+        cord: The whole cord.
+        centreline: Middle of the cord, used for its direction instead of the cord.
+
+    Returns:
+        One for each slice, from the inferior end; all is NaN without cord and centreline.
+    """
+    steps_mm = axial_steps_mm(volume)
+    n_slices = volume.n_slices
+    voxel_mm2 = volume.voxel_area_mm2
+    if cord is None:
+        if centreline is None:
+            return (TissueAreas(),) * n_slices
+        cosines, angles_deg = _angles(steps_mm, _tangents(steps_mm, centreline, n_slices))
+        sums = [float(gray.sum(dtype=np.float64)) for gray in _each(gray_matter, n_slices)]
+        return tuple(
+            TissueAreas(cord_angle_deg=angle_deg, gm_perpendicular_mm2=gray * voxel_mm2 * cosine)
+            for angle_deg, gray, cosine in zip(angles_deg, sums, cosines, strict=True)
+        )
+    axes = plane_axes(slice_normal(steps_mm)) @ steps_mm[:2].T
+    pairs = zip(_each(gray_matter, n_slices), _each(cord, n_slices), strict=True)
+    sections = [_section(gray, whole, axes) for gray, whole in pairs]
+    if centreline is None:
+        tangents = cord_tangents(steps_mm, np.array([section.center for section in sections]))
+    else:
+        tangents = _tangents(steps_mm, centreline, n_slices)
+    cosines, angles_deg = _angles(steps_mm, tangents)
+    return tuple(
+        _areas(section, tangent, cosine, angle_deg, steps_mm, voxel_mm2)
+        for section, tangent, cosine, angle_deg in zip(sections, tangents, cosines, angles_deg, strict=True)
+    )
+
+
+def _each(slices: Slices, n_slices: int) -> Iterator[np.ndarray]:
+    for start in range(0, n_slices, SLICES_AT_ONCE):
+        yield from slices(start, min(start + SLICES_AT_ONCE, n_slices))
+
+
+def _tangents(steps_mm: np.ndarray, middle: Slices, n_slices: int) -> np.ndarray:
+    centers = [_moments(section, _box(section))[1] for section in _each(middle, n_slices)]
+    return cord_tangents(steps_mm, np.array(centers))
+
+
+def _angles(steps_mm: np.ndarray, tangents: np.ndarray) -> tuple[list[float], list[float]]:
+    """Cosine and angle in degrees between the slice normal and each tangent."""
+    cosines = np.minimum(1.0, tangents @ slice_normal(steps_mm))
+    return cosines.tolist(), np.degrees(np.arccos(cosines)).tolist()
+
+
+def _box(section: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns that are not empty."""
+    rows, columns = (np.flatnonzero(section.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _moments(section: np.ndarray, box: tuple[slice, slice]) -> tuple[float, np.ndarray, np.ndarray]:
+    """Sum, centre (2,) and covariance (2, 2) in voxels; centre and covariance are NaN for an empty section."""
+    weights = section[box].astype(np.float64)
+    total = float(weights.sum())
+    if not total:
+        return 0.0, np.full(2, np.nan), np.full((2, 2), np.nan)
+    places = [np.arange(part.start, part.stop, dtype=np.float64) for part in box]
+    center = np.array([weights.sum(axis=1) @ places[0], weights.sum(axis=0) @ places[1]]) / total
+    row, column = places[0] - center[0], places[1] - center[1]
+    across = row @ weights @ column
+    covariance = np.array([[weights.sum(axis=1) @ row**2, across], [across, weights.sum(axis=0) @ column**2]])
+    return total, center, covariance / total
+
+
+def _section(gray: np.ndarray, cord: np.ndarray, axes: np.ndarray) -> _Section:
+    """Args: two slices, and how far a step along rows and columns goes to the left and to the front, (2, 2) mm."""
+    box = _box(cord)
+    total, center, covariance = _moments(cord, box)
+    inside = np.minimum(gray[box], cord[box]).astype(np.float64)
+    gray_total = float(inside.sum())
+    left = ventral = math.nan
+    if gray_total:
+        rows, columns = (
+            np.arange(part.start, part.stop) - middle for part, middle in zip(box, center, strict=True)
+        )
+        left, ventral = (
+            float((inside * _beyond(step[0] * rows[:, np.newaxis] + step[1] * columns, step)).sum())
+            / gray_total
+            for step in axes
+        )
+    return _Section(gray_total, total, center, covariance, solidity(cord[box] > 0.5), left, ventral)
+
+
+def _beyond(offsets_mm: np.ndarray, steps_mm: np.ndarray) -> np.ndarray:
+    """Part of each voxel beyond a line, from the distance of its centre and the steps between voxels across it."""
+    return np.clip(0.5 + offsets_mm / np.abs(steps_mm).max(), 0.0, 1.0)
+
+
+def _areas(
+    section: _Section,
+    tangent: np.ndarray,
+    cosine: float,
+    angle_deg: float,
+    steps_mm: np.ndarray,
+    voxel_mm2: float,
+) -> TissueAreas:
+    gray_mm2, cord_mm2 = section.gray_matter * voxel_mm2, section.cord * voxel_mm2
+    white_mm2 = (section.cord - section.gray_matter) * voxel_mm2
+    if not section.cord:
+        return TissueAreas(cord_area_mm2=0.0, wm_area_mm2=0.0)
+    normal = tangent if math.isfinite(cosine) else slice_normal(steps_mm)
+    # Along the cord, the section of the slice falls onto that perpendicular to it.
+    to_plane = plane_axes(normal) @ steps_mm[:2].T
+    shape = ellipse(to_plane @ section.covariance @ to_plane.T)
+    left_mm2 = gray_mm2 * section.left if gray_mm2 else 0.0
+    ventral_mm2 = gray_mm2 * section.ventral if gray_mm2 else 0.0
+    return TissueAreas(
+        cord_area_mm2=cord_mm2,
+        wm_area_mm2=white_mm2,
+        gm_cord_ratio=section.gray_matter / section.cord,
+        cord_angle_deg=angle_deg,
+        gm_perpendicular_mm2=gray_mm2 * cosine,
+        wm_perpendicular_mm2=white_mm2 * cosine,
+        cord_perpendicular_mm2=cord_mm2 * cosine,
+        cord_ap_mm=shape.ap_mm,
+        cord_rl_mm=shape.rl_mm,
+        cord_eccentricity=shape.eccentricity,
+        cord_orientation_deg=shape.orientation_deg,
+        cord_solidity=section.solidity,
+        gm_left_mm2=left_mm2,
+        gm_right_mm2=gray_mm2 - left_mm2,
+        gm_ventral_mm2=ventral_mm2,
+        gm_dorsal_mm2=gray_mm2 - ventral_mm2,
+    )
