@@ -42,6 +42,8 @@ def test_published_cards():
             {"paper_threshold": "high"},
             "paper_threshold must be a number above 0 and below 1, received 'high'",
         ),
+        ({"cord_threshold": 0}, "cord_threshold must be a number above 0 and below 1, received 0"),
+        ({"tissues": ("cord",)}, r"tissues must be \[gray_matter\] or \[gray_matter, cord\], received"),
         ({"threshold_space": "world"}, "threshold_space must be one of native, slices, received 'world'"),
         ({"scores": [0.9]}, "scores must be a list of mappings"),
     ],
