@@ -24,9 +24,14 @@ def calibrate(
         str,
         typer.Option(help="dsc: best DSC; balance: equal precision and recall; area: no bias of the area."),
     ] = "dsc",
+    tissue: Annotated[
+        str, typer.Option(help="gm: threshold of the gray matter; cord: that of the cord, from masks of it.")
+    ] = "gm",
     force: Annotated[bool, typer.Option("--force", help="Replace a calibration that exists.")] = False,
 ) -> None:
     """Choose the threshold of a network on volumes it was not trained on.
+
+    The masks of the cord are all labels of the challenge's masks, or *_seg*.nii.gz in the BIDS layout.
 
     The folder gets calibration.png (curve, reliability, Bland-Altman plot of the areas) and calibration.csv.
     The chosen threshold is written into the card beside a weights file of your own. Weights known by name are
@@ -36,6 +41,7 @@ def calibrate(
     from keras_scgm.calibration import calibrate as choose
     from keras_scgm.calibration import write_calibration
     from keras_scgm.datasets import Split, find_dataset
+    from keras_scgm.datasets.bids import CORD_MASKS, GRAY_MATTER_MASKS
     from keras_scgm.errors import InputError
     from keras_scgm.files import check_writable
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
@@ -45,9 +51,10 @@ def calibrate(
     if (output / "calibration.png").exists() and not force:
         raise InputError(f"{output / 'calibration.png'}: exists; replace it with --force")
     check_writable(output)
-    volumes = Split.read(split).validation if split else tuple(find_dataset(data))  # type: ignore[arg-type]
+    masks = CORD_MASKS if tissue == "cord" else GRAY_MATTER_MASKS
+    volumes = Split.read(split).validation if split else tuple(find_dataset(data, masks))  # type: ignore[arg-type]
     chosen = weights or DEFAULT_WEIGHTS
-    result = choose(chosen, volumes, objective)  # type: ignore[arg-type]
+    result = choose(chosen, volumes, objective, tissue)  # type: ignore[arg-type]
     path = write_calibration(result, chosen, output)
     for index, title in ((result.used, "before"), (result.chosen, "chosen")):
         typer.echo(

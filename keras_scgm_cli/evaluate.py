@@ -8,6 +8,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+ALL = "all"
+
 
 def evaluate(
     prediction: Annotated[
@@ -32,8 +34,19 @@ def evaluate(
         Path | None,
         typer.Option(help="The volumes, for the report; those of the challenge are found beside the masks."),
     ] = None,
+    tissue: Annotated[
+        str,
+        typer.Option(
+            help="gm: gray matter; wm: white matter; cord; all: each that a model and a rater both have, by the "
+            "names of the files (*_gmseg, *_wmseg, *_seg) or the labels."
+        ),
+    ] = "gm",
     label: Annotated[
-        int | None, typer.Option(help="Value of gray matter in masks with several labels (challenge: 1).")
+        list[int] | None,
+        typer.Option(
+            help="Value of the tissue in masks with several labels; given twice, those of gray and of white "
+            "matter, which together are the cord (challenge: 1 and 2).",
+        ),
     ] = None,
     resample_reference: Annotated[
         bool,
@@ -55,8 +68,9 @@ def evaluate(
 ) -> None:
     """Score masks by the ten metrics of the gray matter challenge (Table 2) and those of Table 3.
 
-    Prints the tables; --output writes them with one row per case and rater, and per slice. Files in folders
-    are paired by name. A file that cannot be used does not stop the others; the exit code is 2 if any failed.
+    Prints the tables; --output writes them with one row per case and rater, and per slice; with --tissue all, a
+    folder for each tissue. Files in folders are paired by name. A file that cannot be used does not stop the others;
+    the exit code is 2 if any failed.
     """
     models = dict([_named(prediction), *map(_named, model or [])])
     if len(models) < 1 + len(model or []):
@@ -74,8 +88,11 @@ def evaluate(
             _fail(f"--report needs {missing.name}; install it with pip install 'keras-scgm[report]'")
     from tqdm import tqdm
 
-    from keras_scgm.evaluation import evaluate as evaluate_masks
-    from keras_scgm.evaluation import tables_text, write_evaluation
+    from keras_scgm import checks
+    from keras_scgm.evaluation import evaluate_tissues, tables_text, write_evaluation
+    from keras_scgm.evaluation.tissues import TISSUES
+
+    checks.one_of((*TISSUES, ALL))("--tissue", tissue)
 
     with tqdm(unit="case", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
 
@@ -83,26 +100,32 @@ def evaluate(
             bar.total = total
             bar.update(done - bar.n)
 
-        result = evaluate_masks(
+        results = evaluate_tissues(
             models,
             references,
+            tissues=TISSUES if tissue == ALL else [name for name in TISSUES if name == tissue],
             images=images,
-            label=label,
+            label=label or None,
             resample_reference=resample_reference,
             annotated_only=annotated_slices,
             parameters=counts,
             progress=progress,
         )
-    typer.echo(tables_text(result, published), nl=False)
-    if output:
-        write_evaluation(result, output, published)
+    typer.echo("\n".join(tables_text(result, published) for result in results.values()), nl=False)
+    for name, result in results.items():
+        if output:
+            write_evaluation(result, output / name if tissue == ALL else output, published)
     if report:
-        write_report(result, report, published)
-    for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    for error in result.errors:
-        typer.echo(f"error: {error}", err=True)
-    if result.errors:
+        write_report(results, report, published)
+    lines = {
+        f"{kind}: {line}": None
+        for kind in ("warning", "error")
+        for result in results.values()
+        for line in (result.warnings if kind == "warning" else result.errors)
+    }
+    for line in lines:
+        typer.echo(line, err=True)
+    if any(result.errors for result in results.values()):
         raise typer.Exit(2)
 
 

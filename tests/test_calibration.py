@@ -136,6 +136,94 @@ def test_bad_input_is_one_line(tmp_path, ramp, volumes):
         calibrate(ramp, [replace(volumes[0], masks=(tmp_path / "empty.nii",))])
 
 
+@pytest.fixture(scope="module")
+def ramp_with_cord():
+    """The same for gray matter, and with a bias of 2 for the cord."""
+    slices = keras.Input((None, None, 1), name="slices")
+    probabilities = keras.layers.Conv2D(2, 1, activation="sigmoid", name="predictions")(slices)
+    model = keras.Model(slices, probabilities, name="ramp_with_cord")
+    model.set_weights([np.full((1, 1, 1, 2), 2.0), np.array([0.0, 2.0])])
+    return model
+
+
+@pytest.fixture
+def labelled_cords(tmp_path, volumes):
+    """Masks in the challenge's labels: gray matter above 1.4, and the rest of the cord above 0.5."""
+    made = []
+    for volume in volumes:
+        image, (_, gray) = loaded(volume)
+        path = tmp_path / f"{volume.subject_id}_labels.nii.gz"
+        nib.save(nib.Nifti1Image((image > 0.5).astype(np.uint8) * 2 - gray, AFFINE), path)
+        made.append(replace(volume, masks=(path,), label_value=1))
+    return made
+
+
+def test_the_threshold_of_the_cord(ramp_with_cord, labelled_cords):
+    result = calibrate(ramp_with_cord, labelled_cords, tissue="cord")
+    cuts = [2 * (0.5 - image.mean()) / image.std() + 2 for image, _ in map(loaded, labelled_cords)]
+    assert logit(result.threshold) == pytest.approx(np.mean(cuts), abs=0.15)
+    assert result.dsc[result.chosen] > 0.9
+    assert result.thresholds[result.used] == pytest.approx(0.5)
+    gray = calibrate(ramp_with_cord, labelled_cords)
+    cuts = [2 * (1.4 - image.mean()) / image.std() for image, _ in map(loaded, labelled_cords)]
+    assert logit(gray.threshold) == pytest.approx(np.mean(cuts), abs=0.15)
+    # However low its threshold, gray matter is where the cord is.
+    found = Segmenter(ramp_with_cord).segment(labelled_cords[0].image)
+    lowest = calibrate(ramp_with_cord, labelled_cords[:1])
+    in_cord = (found.cord_voxels * (found.probability_voxels > lowest.thresholds[0])).sum()
+    marked = loaded(labelled_cords[0])[1][0].sum()
+    assert lowest.precision[0] < marked / in_cord + 1e-9
+
+
+def test_masks_that_are_not_of_the_cord(ramp, ramp_with_cord, volumes, labelled_cords, tmp_path):
+    with pytest.raises(InputError, match="these weights do not segment the cord; choose others"):
+        calibrate(ramp, labelled_cords, tissue="cord")
+    gray_only = [replace(volumes[0], masks=volumes[0].masks[:1], label_value=1)]
+    with pytest.raises(InputError, match=r"0_1.nii.gz: gray matter alone, without white matter"):
+        calibrate(ramp_with_cord, gray_only, tissue="cord")
+    named = shutil.copy(volumes[0].masks[0], tmp_path / "0_gmseg.nii.gz")
+    with pytest.raises(InputError, match=r"0_gmseg.nii.gz: named as a mask of the gray matter; give masks"):
+        calibrate(ramp_with_cord, [replace(volumes[0], masks=(named,))], tissue="cord")
+    with pytest.raises(InputError, match="tissue must be one of gm, cord, received 'wm'"):
+        calibrate(ramp_with_cord, volumes, tissue="wm")
+
+
+def test_both_thresholds_go_into_the_card(tmp_path, labelled_cords):
+    keras.utils.set_random_seed(0)
+    weights = tmp_path / "two.weights.h5"
+    DilatedGMNet(filters=2, classes=2).save_weights(weights)
+    card = WeightsCard(
+        name="two",
+        architecture="DilatedGMNet",
+        model_kwargs={"filters": 2, "classes": 2},
+        file=weights.name,
+        sha256=sha256_of(weights),
+        threshold=0.3,
+        tissues=("gray_matter", "cord"),
+    )
+    (tmp_path / "two.json").write_text(card.to_json())
+    Split(train=(), validation=tuple(labelled_cords[:1])).write(tmp_path / "split.json")
+    command = [
+        "calibrate",
+        str(tmp_path / "out"),
+        "--split",
+        str(tmp_path / "split.json"),
+        "-w",
+        str(weights),
+    ]
+    assert CliRunner().invoke(app, [*command, "--tissue", "cord"]).exit_code == 0
+    cord = json.loads((tmp_path / "two.json").read_text())
+    assert cord["threshold"] == 0.3
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    both = json.loads((tmp_path / "two.json").read_text())
+    assert both["cord_threshold"] == cord["cord_threshold"] != 0.5
+    assert Segmenter(weights).networks.thresholds == (both["threshold"], both["cord_threshold"])
+    assert [score["pipeline"] for score in both["scores"]] == [
+        "calibrated: threshold of the cord chosen on them for dsc",
+        "calibrated: threshold chosen on them for dsc",
+    ]
+
+
 @pytest.fixture
 def own_weights(tmp_path):
     """A tiny network with a card, and the same file without."""

@@ -3,6 +3,7 @@
 import math
 import re
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -14,7 +15,7 @@ from scipy.ndimage import label
 from keras_scgm import segment
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.outputs import OutputPaths, write_outputs
-from keras_scgm.picture import CONTOUR, draw_section, save_mosaic
+from keras_scgm.picture import CONTOUR, CORD_CONTOUR, draw_section, save_mosaic
 from keras_scgm.picture.head import MAX_SLICES, VERDICT_COLOURS
 from keras_scgm.segmentation import Segmentation
 from keras_scgm.training import samples
@@ -275,9 +276,70 @@ SEEN_AS = {
 
 
 @pytest.mark.parametrize("vision", SEEN_AS)
-def test_verdicts_look_different_to_everyone(vision):
-    linear = [np.array(ImageColor.getrgb(colour)) / 255 for colour in VERDICT_COLOURS.values()]
+@pytest.mark.parametrize("colours", [VERDICT_COLOURS.values(), (CONTOUR, CORD_CONTOUR)])
+def test_colours_look_different_to_everyone(vision, colours):
+    linear = [np.array(ImageColor.getrgb(colour)) / 255 for colour in colours]
     linear = [np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) for c in linear]
     seen = [cielab(np.clip(np.array(SEEN_AS[vision]) @ colour, 0, 1)) for colour in linear]
-    distances = [np.linalg.norm(seen[i] - seen[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    distances = [np.linalg.norm(one - other) for one, other in combinations(seen, 2)]
     assert min(distances) > 30
+
+
+def in_cord(mask, cord, **changes):
+    """A result with a cord around the gray matter."""
+    result = judged(mask, cord_voxels=cord.astype(np.uint8), **changes)
+    areas = []
+    for area in result.areas:
+        cord_mm2 = float(cord[..., area.slice].sum()) * VOXEL_MM**2
+        ratio = area.area_mm2 / cord_mm2 if cord_mm2 else math.nan
+        areas.append(
+            replace(area, cord_area_mm2=cord_mm2, wm_area_mm2=cord_mm2 - area.area_mm2, gm_cord_ratio=ratio)
+        )
+    return replace(result, areas=tuple(areas))
+
+
+def thick(n_slices, empty=(), shape=(100, 90)):
+    """A cord with 30 x 24 voxels, whose middle is 2 voxels behind that of `bar`."""
+    cord = np.zeros((*shape, n_slices), bool)
+    cord[35:65, 31:55] = True
+    cord[..., list(empty)] = False
+    return cord
+
+
+def test_the_cord_is_outlined_around_the_gray_matter(tmp_path, texts):
+    save_mosaic(in_cord(bar(2), thick(2)), tmp_path / "a.png")
+    tile = np.asarray(Image.open(tmp_path / "a.png"))[-TILE - 12 : -12, 6 : TILE + 6]
+    scale = TILE / 32
+    for colour, size_mm, middle_mm in ((CONTOUR, (10, 5), -1.0), (CORD_CONTOUR, (15, 12), 0.0)):
+        rows, columns = np.nonzero(pixels_of(tile, colour))
+        extent = np.array((np.ptp(columns), np.ptp(rows)))
+        np.testing.assert_allclose(extent, np.array(size_mm) * scale, atol=4)
+        # The tile is centred on the cord; anterior is up.
+        assert (rows.min() + rows.max()) / 2 == pytest.approx(TILE / 2 + middle_mm * scale, abs=2)
+    assert ("outline of the gray matter, mean area 50.0 mm²", CONTOUR) in texts
+    assert (
+        "outline of the cord, mean area 180.0 mm², gray matter / cord 0.28 (slices with both)",
+        CORD_CONTOUR,
+    ) in texts
+    assert ("slice 0  50.0 of 180.0 mm²", "white") in texts
+
+
+def test_slices_with_the_cord_alone_are_there(tmp_path, texts):
+    mask, cord = bar(9, empty=(0, 1, 2, 5, 7, 8)), thick(9, empty=(0, 8))
+    save_mosaic(in_cord(mask, cord), tmp_path / "a.png")
+    assert titles(texts) == list(range(1, 8))
+    assert (
+        "3 of 9 slices have gray matter, 7 the cord; 1 between them have none (slice 5); "
+        "3 at the ends have the cord alone (slices 1-2, 7); 2 at the ends have none and are not shown (slices 0, 8)"
+    ) in said(texts)
+    texts.clear()
+    save_mosaic(in_cord(0 * mask, cord), tmp_path / "b.png")
+    assert titles(texts) == list(range(1, 8))
+    assert "none of 9 slices has gray matter, 7 the cord" in said(texts)
+    assert ("outline of the cord", CORD_CONTOUR) in texts
+
+
+def test_without_a_cord_nothing_is_said_of_it(tmp_path, texts):
+    save_mosaic(judged(bar(3)), tmp_path / "a.png")
+    assert "cord" not in said(texts).replace("cord.nii.gz", "")
+    assert not pixels_of(Image.open(tmp_path / "a.png"), CORD_CONTOUR)[-TILE - 12 :].any()

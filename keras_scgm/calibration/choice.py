@@ -7,7 +7,8 @@ the grid of the image, where segmentation cuts by default.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,11 +17,16 @@ from keras_scgm import checks
 from keras_scgm.calibration.threshold_counts import THRESHOLDS, ThresholdCounts, mean_of_known
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
 from keras_scgm.errors import InputError
+from keras_scgm.evaluation.tissues import CORD, TISSUE_NAMES, named_tissue
+from keras_scgm.files import nifti_stem
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.segmentation.result import kept
+from keras_scgm.volume import Volume, Voxels
 
 Objective = Literal["dsc", "balance", "area"]
+CalibratedTissue = Literal["gm", "cord"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,7 @@ class Calibration:
         frequency: (bin,) share of these voxels that the raters marked.
         n_volumes: Number of volumes.
         card: Card of the weights, with their former threshold.
+        tissue: Tissue whose threshold was chosen, "gm" (gray matter) or "cord".
     """
 
     objective: Objective
@@ -57,6 +64,7 @@ class Calibration:
     frequency: np.ndarray
     n_volumes: int
     card: WeightsCard
+    tissue: CalibratedTissue = "gm"
 
     @property
     def threshold(self) -> float:
@@ -73,6 +81,7 @@ def calibrate(
     weights: Weights,
     volumes: Sequence[AnnotatedVolume],
     objective: Objective = "dsc",
+    tissue: CalibratedTissue = "gm",
     progress: Callable[[int, int], None] | None = None,
 ) -> Calibration:
     """Segment the validation volumes and choose the threshold.
@@ -83,19 +92,25 @@ def calibrate(
         weights: Known name, file, or model.
         volumes: Volumes with masks that the network was not trained on; only their labelled slices count.
         objective: Criterion of the choice, see `Calibration`.
+        tissue: "gm", or "cord" for the threshold of the cord, whose masks are then expected: all labels of masks with
+            several, such as the gray and white matter of the challenge's.
         progress: Function called with the number of finished volumes and of all volumes.
 
     Raises:
-        InputError: a volume cannot be used, or nothing is labelled.
+        InputError: a volume cannot be used, nothing is labelled, or the weights do not segment the cord.
     """
     checks.one_of(get_args(Objective))("objective", objective)
+    checks.one_of(get_args(CalibratedTissue))("tissue", tissue)
     checks.optional(checks.function)("progress", progress)
     labelled = [volume for volume in annotated_volumes("volumes", volumes) if volume.masks]
     check_volumes(labelled)
     segmenter = Segmenter(weights, SegmentationConfig())
+    if tissue == CORD and not segmenter.has_cord:
+        raise InputError("these weights do not segment the cord; choose others, or calibrate the gray matter")
+    threshold = segmenter.networks.thresholds[-1] if tissue == CORD else segmenter.threshold
     counts = []
     for number, annotated in enumerate(labelled, start=1):
-        counts.append(_counts(segmenter, annotated))
+        counts.append(_counts(segmenter, annotated, tissue))
         if progress:
             progress(number, len(labelled))
     dsc, precision, recall = mean_of_known(np.stack([of_volume.rates for of_volume in counts]))
@@ -115,25 +130,47 @@ def calibrate(
         recall=recall,
         area_bias_mm2=area_bias_mm2,
         chosen=chosen,
-        used=int(np.abs(THRESHOLDS - segmenter.threshold).argmin()),
+        used=int(np.abs(THRESHOLDS - threshold).argmin()),
         areas_mm2=np.stack([areas_mm2[:, chosen], true_areas_mm2], axis=1),
         confidence=probability / n_voxels,
         frequency=marked / n_voxels,
         n_volumes=len(counts),
         card=segmenter.networks.cards[0],
+        tissue=tissue,
     )
 
 
-def _counts(segmenter: Segmenter, annotated: AnnotatedVolume) -> ThresholdCounts:
+def _counts(segmenter: Segmenter, annotated: AnnotatedVolume, tissue: CalibratedTissue) -> ThresholdCounts:
     result = segmenter.segment(annotated.image)
     volume = result.volume
-    probabilities = np.moveaxis(
-        volume.axial_view(np.asarray(result.probabilities.dataobj).reshape(volume.voxels.shape)), 2, 0
-    )
+
+    def slices_of(voxels: Voxels | None) -> np.ndarray:
+        """(Slice, rows, columns) of the whole volume."""
+        return np.moveaxis(volume.axial_view(np.asarray(kept(voxels, "keep_probabilities=True"))), 2, 0)
+
+    if tissue == CORD:
+        probabilities = slices_of(result.cord_probability_voxels)
+    else:
+        probabilities = slices_of(result.probability_voxels)
+        if result.cord_voxels is not None:
+            # Gray matter is only in the cord, however low its threshold.
+            probabilities = np.where(slices_of(result.cord_voxels), probabilities, 0)
     slices = annotated.slices_of(volume)
     truths = []
     for path in annotated.masks:
-        truths.append(annotated.read_mask(path, volume)[slices])
+        read = _read_cord if tissue == CORD else AnnotatedVolume.read_mask
+        truths.append(read(annotated, path, volume)[slices])
         if not truths[-1].any():
-            raise InputError(f"{path}: no gray matter in it; leave it out, or check its label")
+            raise InputError(f"{path}: no {TISSUE_NAMES[tissue]} in it; leave it out, or check its label")
     return ThresholdCounts(probabilities[slices], np.stack(truths), volume.voxel_area_mm2)
+
+
+def _read_cord(annotated: AnnotatedVolume, path: Path, volume: Volume) -> np.ndarray:
+    """The cord by one of the raters, bool (slice, right-left, posterior-anterior): every voxel that has a label."""
+    named, _ = named_tissue(nifti_stem(path))
+    if named not in (CORD, None):
+        raise InputError(f"{path}: named as a mask of the {TISSUE_NAMES[named]}; give masks of the cord")
+    cord = replace(annotated, label_value=None).read_mask(path, volume)
+    if annotated.label_value is not None and np.array_equal(cord, annotated.read_mask(path, volume)):
+        raise InputError(f"{path}: gray matter alone, without white matter; give masks of the cord")
+    return cord

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.calibration.choice import Calibration
+from keras_scgm.evaluation.tissues import TISSUE_NAMES
 
 
 def draw(calibration: Calibration, path: Path) -> None:
@@ -29,7 +30,10 @@ def _draw_curve(axes: Axes, calibration: Calibration) -> None:
     axes.axvline(before, color="gray", linestyle=":", label=f"before, {before:.3g}")
     axes.set_xscale("logit")
     axes.set_xticks([0.0001, 0.01, 0.5, 0.99, 0.9999])
-    axes.set(xlabel="threshold", title=f"{calibration.n_volumes} validation volumes")
+    axes.set(
+        xlabel="threshold",
+        title=f"{TISSUE_NAMES[calibration.tissue]}, {calibration.n_volumes} validation volumes",
+    )
     axes.legend(fontsize=8)
 
 

@@ -13,11 +13,12 @@ from keras_scgm import checks
 from keras_scgm.calibration.choice import Calibration
 from keras_scgm.calibration.figure import draw
 from keras_scgm.errors import InputError
+from keras_scgm.evaluation.tissues import CORD, GM
 from keras_scgm.files import replaced, staged
 from keras_scgm.pretrained import WEIGHTS_SUFFIXES, card_path, resolve_weights
 
-CALIBRATED = "calibrated: "
-"""Prefix of `pipeline` in the scores of a card that were measured by a calibration."""
+CALIBRATED = {GM: "calibrated: threshold chosen", CORD: "calibrated: threshold of the cord chosen"}
+"""Beginning of `pipeline` in the scores of a card that were measured by a calibration."""
 
 
 def write_calibration(calibration: Calibration, weights: str | Path, folder: Path) -> Path:
@@ -46,20 +47,25 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
             f"{folder}: holds the weights themselves; choose another folder for the calibrated copy"
         )
     card = calibration.card
+    how = CALIBRATED[calibration.tissue]
+    chosen = (
+        {"cord_threshold": calibration.threshold}
+        if calibration.tissue == CORD
+        else {"threshold": calibration.threshold, "threshold_space": "native"}
+    )
     card = replace(
         card,
+        **chosen,
         name=card.name if in_place else f"{card.name}-calibrated",
         url=None,
         file=path.name,
-        threshold=calibration.threshold,
-        threshold_space="native",
         scores=(
-            *(score for score in card.scores if not str(score.get("pipeline", "")).startswith(CALIBRATED)),
+            *(score for score in card.scores if not str(score.get("pipeline", "")).startswith(how)),
             {
                 "image": f"{calibration.n_volumes} validation volumes",
                 "metric": "DSC",
                 "value": round(float(calibration.dsc[calibration.chosen]), 4),
-                "pipeline": f"{CALIBRATED}threshold chosen on them for {calibration.objective}",
+                "pipeline": f"{how} on them for {calibration.objective}",
             },
         ),
     )

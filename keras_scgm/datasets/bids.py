@@ -9,11 +9,14 @@ from keras_scgm.datasets.annotated_volume import AnnotatedVolume
 from keras_scgm.errors import InputError
 from keras_scgm.files import check_folder, fits, is_visible, nifti_files, nifti_stem, with_ending
 
+GRAY_MATTER_MASKS = "derivatives/labels/**/*_gmseg*.nii.gz"
+CORD_MASKS = "derivatives/labels/**/*_seg*.nii.gz"
+
 
 def find_bids(
     folder: str | Path,
     image_pattern: str = "sub-*_T2star.nii.gz",
-    mask_pattern: str = "derivatives/labels/**/*_gmseg*.nii.gz",
+    mask_pattern: str = GRAY_MATTER_MASKS,
     label_value: int | None = None,
 ) -> list[AnnotatedVolume]:
     """Find images, and the masks whose names begin with those of the images.

@@ -8,7 +8,7 @@ from keras_scgm.evaluation.challenge import (
     challenge_metrics,
     fcn_metrics,
 )
-from keras_scgm.evaluation.evaluator import evaluate
+from keras_scgm.evaluation.evaluator import evaluate, evaluate_tissues
 from keras_scgm.evaluation.inter_rater import InterRaterAgreement, ModelAgreement, inter_rater_agreement
 from keras_scgm.evaluation.output_files import write_evaluation
 from keras_scgm.evaluation.paired_tests import PairedTest, compare_models
@@ -33,6 +33,7 @@ __all__ = [
     "challenge_metrics",
     "compare_models",
     "evaluate",
+    "evaluate_tissues",
     "fcn_metrics",
     "inter_rater_agreement",
     "published",

@@ -50,7 +50,7 @@ def bland_altman(pairs: Iterable[tuple[float, float]]) -> BlandAltman:
 def slice_areas(scores: Iterable[Score]) -> dict[tuple[str, int], tuple[float, float]]:
     """(Case, slice from the inferior end) -> areas in mm2 by one model and by the mean of its raters.
 
-    Slices without gray matter in both are left out.
+    Slices that are empty in both are left out.
     """
     found: defaultdict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for score in scores:

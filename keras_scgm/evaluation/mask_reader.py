@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +16,23 @@ from keras_scgm import checks
 from keras_scgm.datasets.scgm_challenge import MASK_NAME
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.challenge import MeasuredMask
+from keras_scgm.evaluation.tissues import (
+    CHALLENGE_LABELS,
+    CORD,
+    GM,
+    TISSUE_NAMES,
+    TISSUES,
+    WM,
+    AnnotatorFiles,
+    MissingTissueError,
+    Tissue,
+    label_values,
+    values_of,
+)
 from keras_scgm.grids import canonical_grid, grid_difference, shape_text
 from keras_scgm.nifti import read_layout, read_volume
 from keras_scgm.slices import chunks
 from keras_scgm.volume import Volume
-
-CHALLENGE_LABEL = 1
-"""Gray matter in the challenge's masks, where 2 is white matter."""
 
 LISTED_VALUES = 6
 
@@ -32,44 +42,106 @@ class MaskReader:
     """Reads the masks of a case on the grid of its first mask.
 
     Args:
-        label: Value of gray matter in references, and in predictions with several labels. None means
-            1 in the masks of the challenge, and all values but zero in others, which must then be binary.
+        label: Value of the tissue in references, and in predictions with several labels; or two values, those of
+            gray and of white matter, which together are the cord. None means 1 and 2 in the masks of the
+            challenge, and all values but zero in others, which must then be binary.
         resample_reference: Whether to resample references to the grid of the prediction (nearest neighbour).
+        unnamed: Tissue of binary masks whose names do not say it, and of a single `label`.
     """
 
-    label: int | None = None
+    label: tuple[int, ...] | None = None
     resample_reference: bool = False
+    unnamed: Tissue = GM
 
     def __post_init__(self) -> None:
-        checks.check_fields(self, label=checks.optional(checks.integer(1)), resample_reference=checks.flag)
+        checks.check_fields(
+            self, label=label_values, resample_reference=checks.flag, unnamed=checks.one_of(TISSUES)
+        )
 
-    def prediction(self, path: Path, references: Sequence[Path]) -> CanonicalMask:
-        """A model's mask.
-
-        Raises:
-            InputError: the file cannot be read, or is no mask.
-        """
-        return _read(path, self.label, partners=references, is_reference=False)
-
-    def reference(self, path: Path, like: CanonicalMask) -> CanonicalMask:
-        """A rater's mask, on the grid of a prediction.
+    def prediction(
+        self, files: AnnotatorFiles, references: Iterable[AnnotatorFiles], tissue: Tissue
+    ) -> CanonicalMask:
+        """A model's mask of a tissue.
 
         Raises:
-            InputError: the file cannot be read, is no mask, or lies on another grid.
+            MissingTissueError: there is no mask of the tissue, nor those that it follows from.
+            InputError: a file cannot be read, or is no mask.
         """
-        label = CHALLENGE_LABEL if self.label is None and MASK_NAME.fullmatch(path.name) else self.label
-        mask = _read(path, label, partners=[like.path], is_reference=True)
+        partners = [path for reference in references for path in reference.paths]
+        return self._tissue(files, tissue, partners, is_reference=False)
+
+    def reference(self, files: AnnotatorFiles, like: CanonicalMask, tissue: Tissue) -> CanonicalMask:
+        """A rater's mask of a tissue, on the grid of a prediction.
+
+        Raises:
+            MissingTissueError: there is no mask of the tissue, nor those that it follows from.
+            InputError: a file cannot be read, is no mask, or lies on another grid.
+        """
+        mask = self._tissue(files, tissue, [like.path], is_reference=True)
         difference = mask.difference(like)
         if not difference:
-            return CanonicalMask(path, mask.voxels, like.affine, mask.warnings)
+            return CanonicalMask(mask.path, mask.voxels, like.affine, mask.warnings)
         if not self.resample_reference:
             raise InputError(
-                f"{path}: not on the grid of {like.path}, {difference}; evaluate on one grid, "
+                f"{mask.path}: not on the grid of {like.path}, {difference}; evaluate on one grid, "
                 "or add --resample-reference (nearest neighbour)"
             )
         source = nib.Nifti1Image(mask.voxels.astype(np.uint8), mask.affine)
         moved = resample_from_to(source, (like.voxels.shape, like.affine), order=0)
-        return CanonicalMask(path, np.asarray(moved.dataobj) > 0, like.affine, mask.warnings)
+        return CanonicalMask(mask.path, np.asarray(moved.dataobj) > 0, like.affine, mask.warnings)
+
+    def _tissue(
+        self, files: AnnotatorFiles, tissue: Tissue, partners: Sequence[Path], is_reference: bool
+    ) -> CanonicalMask:
+        """The mask of a tissue from its own file, a file with labels, or the masks of the two other tissues."""
+        named = files.by_tissue
+
+        def read(path: Path, of: Tissue) -> CanonicalMask:
+            volume = _open(path, partners)
+            marked = _marked_values(volume)
+            return _mask_of(
+                volume, path, self._values(path, of, marked, path in named.values(), is_reference)
+            )
+
+        if tissue in named:
+            return read(named[tissue], tissue)
+        if tissue == WM and {GM, CORD} <= named.keys():
+            return _combined(read(named[CORD], CORD), read(named[GM], GM), lambda cord, gray: cord & ~gray)
+        if tissue == CORD and {GM, WM} <= named.keys():
+            return _combined(read(named[GM], GM), read(named[WM], WM), np.logical_or)
+        if files.unnamed is not None:
+            return read(files.unnamed, tissue)
+        raise MissingTissueError(f"{files.paths[0]}: no mask of the {TISSUE_NAMES[tissue]} beside it")
+
+    def _values(
+        self, path: Path, tissue: Tissue, marked: set[float], is_named: bool, is_reference: bool
+    ) -> frozenset[int] | None:
+        """Values of the voxels of a tissue in a file, None for all but zero."""
+        listed = ", ".join(f"{value:g}" for value in sorted({0.0, *marked})[:LISTED_VALUES])
+        holds = f"{path}: holds {listed}{', ...' if len(marked) >= LISTED_VALUES else ''}"
+        if any(value != round(value) for value in marked):
+            raise InputError(f"{holds}, probabilities and not labels; cut it at 0.5 first")
+        of_challenge = self.label is None and MASK_NAME.fullmatch(path.name) is not None
+        labels = CHALLENGE_LABELS if of_challenge else self.label
+        # A reference with labels may lack one of them; a file of the cord or of white matter alone has none.
+        must_have = of_challenge or (is_reference and not (is_named and tissue != GM))
+        if labels is None or not (len(marked) > 1 or must_have):
+            if len(marked) > 1:
+                raise InputError(f"{holds}, not a binary mask; choose one with --label")
+            if not is_named and tissue != self.unnamed:
+                raise MissingTissueError(
+                    f"{path}: one mask, taken as {TISSUE_NAMES[self.unnamed]}; no {TISSUE_NAMES[tissue]}"
+                )
+            return None
+        wanted = values_of(tissue, labels, self.unnamed)
+        if not wanted:
+            raise MissingTissueError(f"{path}: the label of the {TISSUE_NAMES[tissue]} is not known")
+        if tissue == GM or len(labels) == 1:
+            if marked and not wanted & marked:
+                raise InputError(f"{holds}, no voxel is {labels[0]}; choose another --label")
+        elif marked and labels[1] not in marked:
+            raise MissingTissueError(f"{holds}, no voxel is {labels[1]}, white matter")
+        return wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +183,7 @@ def read_image(path: Path, like: CanonicalMask) -> np.ndarray | None:
     return None if placed.difference(like) else image
 
 
-def _read(path: Path, label: int | None, partners: Sequence[Path], is_reference: bool) -> CanonicalMask:
+def _open(path: Path, partners: Sequence[Path]) -> Volume:
     orientation = None
     layout = read_layout(path)
     if math.prod(layout.shape[3:]) > 1:
@@ -125,17 +197,27 @@ def _read(path: Path, label: int | None, partners: Sequence[Path], is_reference:
                 "mend the headers"
             )
         orientation = "".join(aff2axcodes(affines[0]))
-    volume = read_volume(path, orientation=orientation)
-    marked = _marked_values(volume)
-    _check_values(path, marked, label, is_reference)
-    wanted = label if is_reference or len(marked) > 1 else None
+    return read_volume(path, orientation=orientation)
+
+
+def _mask_of(volume: Volume, path: Path, values: frozenset[int] | None) -> CanonicalMask:
     voxels = np.empty((*volume.in_plane_shape, volume.n_slices), bool)
     for start, stop in chunks(volume.n_slices):
         slices, _ = volume.read_slices(start, stop)
-        chosen = slices != 0 if wanted is None else slices == wanted
+        chosen = slices != 0 if values is None else np.isin(slices, list(values))
         voxels[:, :, start:stop] = np.moveaxis(chosen, 0, 2)
     affine = canonical_grid(volume.voxels.shape, volume.affine)[1]
     return CanonicalMask(path, voxels, affine, volume.warnings)
+
+
+def _combined(
+    one: CanonicalMask, other: CanonicalMask, operation: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> CanonicalMask:
+    """A tissue from the masks of the two others, which must lie on one grid."""
+    if difference := other.difference(one):
+        raise InputError(f"{other.path}: not on the grid of {one.path}, {difference}; evaluate on one grid")
+    warnings = tuple(dict.fromkeys((*one.warnings, *other.warnings)))
+    return CanonicalMask(one.path, operation(one.voxels, other.voxels), one.affine, warnings)
 
 
 def _marked_values(volume: Volume) -> set[float]:
@@ -152,14 +234,3 @@ def _marked_values(volume: Volume) -> set[float]:
             f"{volume.source}: {n_not_finite} NaN or infinite voxels in a mask; write it again without them"
         )
     return values
-
-
-def _check_values(path: Path, marked: set[float], label: int | None, is_reference: bool) -> None:
-    listed = ", ".join(f"{value:g}" for value in sorted({0.0, *marked})[:LISTED_VALUES])
-    more = ", ..." if len(marked) >= LISTED_VALUES else ""
-    if any(value != round(value) for value in marked):
-        raise InputError(f"{path}: holds {listed}{more}, probabilities and not labels; cut it at 0.5 first")
-    if label is None and len(marked) > 1:
-        raise InputError(f"{path}: holds {listed}{more}, not a binary mask; choose one with --label")
-    if label is not None and marked and label not in marked and (is_reference or len(marked) > 1):
-        raise InputError(f"{path}: holds {listed}{more}, no voxel is {label}; choose another --label")

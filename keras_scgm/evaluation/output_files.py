@@ -20,6 +20,7 @@ from keras_scgm.evaluation.paper_tables import published
 from keras_scgm.evaluation.scores import Evaluation, Score
 from keras_scgm.evaluation.table import UNITS
 from keras_scgm.evaluation.tables import all_tables, summary_text
+from keras_scgm.evaluation.tissues import GM
 from keras_scgm.files import staged
 
 TABLES = ("table2", "table3", "breakdown", "raters", "models", "table1")
@@ -79,10 +80,11 @@ def summary_json(evaluation: Evaluation) -> dict[str, Any]:
             "volumes_mm3": asdict(bland_altman(volumes(scores).values())),
         }
     content = {
+        "tissue": evaluation.tissue,
         "models": models,
         "inter_rater": [asdict(agreement) for agreement in inter_rater_agreement(evaluation)],
         "comparisons": [asdict(test) for test in compare_models(evaluation)],
-        "published": published(),
+        "published": published() if evaluation.tissue == GM else None,
         "annotated_only": evaluation.annotated_only,
         "warnings": list(evaluation.warnings),
         "errors": list(evaluation.errors),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from keras_scgm.evaluation.cases import Case
 from keras_scgm.evaluation.mask_reader import MaskReader
+from keras_scgm.evaluation.tissues import GM, Tissue
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Evaluation:
         warnings: Files without a partner, doubtful headers and undefined metrics, one line each.
         parameters: Number of parameters of the models for which it was given.
         reader: Reader of the masks.
+        tissue: Tissue that was compared: "gm", "wm" or "cord".
         annotated_only: Whether slices in which a rater marked nothing were left out.
     """
 
@@ -58,6 +60,7 @@ class Evaluation:
     warnings: tuple[str, ...]
     parameters: Mapping[str, int]
     reader: MaskReader
+    tissue: Tissue = GM
     annotated_only: bool = False
 
     @property

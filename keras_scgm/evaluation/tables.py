@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from keras_scgm.evaluation.bland_altman import bland_altman, slice_areas, volumes
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS
@@ -14,6 +15,7 @@ from keras_scgm.evaluation.paper_tables import PUBLISHED_NOTE, marked, published
 from keras_scgm.evaluation.scores import Evaluation, Score
 from keras_scgm.evaluation.summary import MIN_RESAMPLED
 from keras_scgm.evaluation.table import NOTHING, Table, mean_std, number, with_interval, with_unit
+from keras_scgm.evaluation.tissues import GM, TISSUE_NAMES, Tissue
 
 TABLE3_NAMES = {
     "dice": "Dice",
@@ -44,7 +46,7 @@ def table2(evaluation: Evaluation, with_published: bool = False) -> Table:
     n_pairs = ", ".join(f"{name}: {len(scores)}" for name, scores in columns.items())
     return Table(
         "table2",
-        f"Table 2: mean (std) over pairs of case and rater ({n_pairs})",
+        f"{_title_of_table2(evaluation.tissue)}: mean (std) over pairs of case and rater ({n_pairs})",
         ("", *names),
         tuple(rows),
         (
@@ -206,17 +208,23 @@ def agreement_table(evaluation: Evaluation) -> Table:
 
 
 def all_tables(evaluation: Evaluation, with_published: bool = False) -> list[Table]:
-    """All tables for which the evaluation has data, in reading order."""
+    """All tables for which the evaluation has data, in reading order; Tables 1 and 3 are of gray matter."""
+    is_gray = evaluation.tissue == GM
+    with_published = with_published and is_gray
     tables = [
         table2(evaluation, with_published),
-        table3(evaluation, with_published),
+        table3(evaluation, with_published) if is_gray else None,
         breakdown(evaluation),
         rater_table(evaluation),
         comparison_table(evaluation),
         agreement_table(evaluation),
         table1() if with_published else None,
     ]
-    return [table for table in tables if table is not None]
+    found = [table for table in tables if table is not None]
+    if is_gray:
+        return found
+    name = TISSUE_NAMES[evaluation.tissue].capitalize()
+    return [replace(table, title=f"{name}. {table.title}") for table in found]
 
 
 def tables_text(evaluation: Evaluation, with_published: bool = False) -> str:
@@ -231,6 +239,10 @@ def summary_text(evaluation: Evaluation, with_published: bool = False) -> str:
         if lines:
             parts.append("\n".join([f"{title} ({len(lines)})", "", *lines]) + "\n")
     return "\n".join(parts)
+
+
+def _title_of_table2(tissue: Tissue) -> str:
+    return "Table 2" if tissue == GM else "Metrics of Table 2"
 
 
 def _undefined_note(columns: Mapping[str, Sequence[Score]]) -> list[str]:

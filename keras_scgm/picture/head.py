@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_scgm.morphometry import SliceArea
-from keras_scgm.picture.section import Tint
+from keras_scgm.picture.section import CONTOUR, CORD_CONTOUR, Tint
 from keras_scgm.quality.verdicts import Quality, SliceQuality, Verdict
 from keras_scgm.volume import Volume, Voxels
 
@@ -40,6 +41,8 @@ class Result(Protocol):
     def volume(self) -> Volume: ...
     @property
     def mask_voxels(self) -> Voxels: ...
+    @property
+    def cord_voxels(self) -> Voxels | None: ...
     @property
     def probability_voxels(self) -> Voxels | None: ...
     @property
@@ -74,7 +77,8 @@ def draw_head(
         (Path(volume.source).name, TEXT, title),
         (verdict, VERDICT_COLOURS[quality.verdict], bold),
         (settings, FAINT, plain),
-        (_selection(volume, present, wanted), FAINT, plain),
+        *((line, colour, plain) for line, colour in _outlines(result)),
+        (_selection(result, present, wanted), FAINT, plain),
         *(
             (f"{place} panel of each slice: {tint.legend}, from 0 (clear) to {tint.full:g}", FAINT, plain)
             for place, tint in zip(("second", "third"), tints, strict=False)
@@ -95,14 +99,39 @@ def draw_head(
     return head
 
 
-def _selection(volume: Volume, present: Sequence[int], wanted: Sequence[int]) -> str:
+def _outlines(result: Result) -> Iterator[tuple[str, str]]:
+    """Which outline is of which tissue, in its colour, and the mean areas; nothing without a cord."""
+    if result.cord_voxels is None:
+        return
+    both = [area for area in result.areas if area.n_voxels and area.cord_area_mm2 > 0]
+    gray, cord = ("", "")
+    if both:
+        gray_mm2, cord_mm2 = (
+            math.fsum(areas) / len(both)
+            for areas in zip(*((area.area_mm2, area.cord_area_mm2) for area in both), strict=True)
+        )
+        gray = f", mean area {gray_mm2:.1f} mm²"
+        cord = (
+            f", mean area {cord_mm2:.1f} mm², gray matter / cord {gray_mm2 / cord_mm2:.2f} (slices with both)"
+        )
+    yield f"outline of the gray matter{gray}", CONTOUR
+    yield f"outline of the cord{cord}", CORD_CONTOUR
+
+
+def _selection(result: Result, present: Sequence[int], wanted: Sequence[int]) -> str:
     """Which slices there are to show."""
+    volume = result.volume
+    n_with_cord = sum(area.cord_area_mm2 > 0 for area in result.areas)
+    of_cord = f", {n_with_cord} the cord" if result.cord_voxels is not None else ""
     if not present:
-        return f"none of {volume.n_slices} slices has gray matter"
-    parts = [f"{len(present)} of {volume.n_slices} slices have gray matter"]
-    gaps = sorted(set(wanted) - set(present))
-    if gaps:
-        parts.append(f"{len(gaps)} between them have none ({_named(volume, gaps)})")
+        return f"none of {volume.n_slices} slices has gray matter{of_cord}"
+    parts = [f"{len(present)} of {volume.n_slices} slices have gray matter{of_cord}"]
+    between = set(range(present[0], present[-1] + 1)) - set(present)
+    if between:
+        parts.append(f"{len(between)} between them have none ({_named(volume, sorted(between))})")
+    beyond = set(wanted) - between - set(present)
+    if beyond:
+        parts.append(f"{len(beyond)} at the ends have the cord alone ({_named(volume, sorted(beyond))})")
     ends = sorted(set(range(volume.n_slices)) - set(wanted))
     if ends:
         parts.append(f"{len(ends)} at the ends have none and are not shown ({_named(volume, ends)})")

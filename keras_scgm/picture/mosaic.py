@@ -1,4 +1,4 @@
-"""The picture to check a result by: a mosaic of slices with the contour of the gray matter."""
+"""The picture to check a result by: a mosaic of slices with the contours of gray matter and cord."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from keras_scgm.picture.head import (
     font_of,
     wrapped,
 )
-from keras_scgm.picture.section import CONTOUR, HALF_WIDTH_MM, Tint, View, draw_section
+from keras_scgm.picture.section import CONTOUR, CORD_CONTOUR, HALF_WIDTH_MM, Tint, View, draw_section
 from keras_scgm.quality.verdicts import SliceQuality
 from keras_scgm.views import fitting_half_width_mm
 from keras_scgm.volume import BLOCK_BYTES, Volume, Voxels
@@ -75,13 +75,13 @@ class _Layout:
 
 
 def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
-    """Write a PNG of all slices from the first to the last with gray matter, inferior first.
+    """Write a PNG of all slices from the first to the last with gray matter or cord, inferior first.
 
     Radiological convention: anterior is up, the patient's right is on the left. All slices have the same scale, at
-    which the whole mask is visible. The caption of a slice has its area, its verdict, its predicted DSC and the reason
-    of the verdict. If there are more than `MAX_SLICES`, slices that fail are chosen first, then those to be reviewed,
-    then those that pass, each kind evenly spaced, and the head of the picture says which are left out. The uncertainty,
-    if it was computed, is a tint over the slice in a second panel.
+    which all masks are visible. The caption of a slice has its area (and that of the cord), its verdict, its predicted
+    DSC and the reason of the verdict. If there are more than `MAX_SLICES`, slices that fail are chosen first, then
+    those to be reviewed, then those that pass, each kind evenly spaced, and the head of the picture says which are left
+    out. The uncertainty, if it was computed, is a tint over the slice in a second panel.
 
     Args:
         result: The segmentation.
@@ -91,17 +91,19 @@ def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     volume = result.volume
     slices = result.quality.slices
     areas = {area.slice: area for area in result.areas}
-    present = [k for k in range(volume.n_slices) if areas[volume.stored_slice_index(k)].n_voxels]
-    wanted = range(present[0], present[-1] + 1) if present else range(volume.n_slices)
+    of_slices = [areas[volume.stored_slice_index(k)] for k in range(volume.n_slices)]
+    present = [k for k, area in enumerate(of_slices) if area.n_voxels]
+    filled = [k for k, area in enumerate(of_slices) if area.n_voxels or area.cord_area_mm2 > 0]
+    wanted = range(filled[0], filled[-1] + 1) if filled else range(volume.n_slices)
     shown = _chosen(wanted, slices)
     tints = _tints(result, soft)
     layout = _Layout.of(len(shown), 1 + len(tints))
-    marked = _marked(volume, result.mask_voxels, shown)
-    views = _views(volume, marked, layout.tile)
+    masks = [_marked(volume, result.mask_voxels, shown)]
+    if result.cord_voxels is not None:
+        masks.insert(0, _marked(volume, result.cord_voxels, shown))
+    views = _views(volume, masks, layout.tile)
     small = font_of(layout.letters)
-    captions = {
-        k: _caption(areas[volume.stored_slice_index(k)], slices[k], small, layout.width) for k in shown
-    }
+    captions = {k: _caption(of_slices[k], slices[k], small, layout.width) for k in shown}
     columns = min(layout.columns, len(shown))
     width = max(columns * (layout.width + GAP), MIN_WIDTH)
     head = draw_head(result, present, wanted, shown, tints, width)
@@ -111,7 +113,7 @@ def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     picture = Image.new("RGB", (width, int(bottoms[-1]) + GAP), "black")
     picture.paste(head)
     pen = ImageDraw.Draw(picture)
-    for cell, (k, panels) in enumerate(_painted(volume, marked, views, tints)):
+    for cell, (k, panels) in enumerate(_painted(volume, masks, views, tints)):
         row, column = divmod(cell, columns)
         left, top = column * (layout.width + GAP) + GAP // 2, int(bottoms[row]) - layout.tile
         colour = VERDICT_COLOURS[slices[k].verdict]
@@ -160,7 +162,7 @@ def _parts(volume: Volume, shown: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _marked(volume: Volume, mask: Voxels, shown: Sequence[int]) -> dict[int, np.ndarray]:
-    """Voxels (voxel, 2) of the gray matter in each slice."""
+    """Voxels (voxel, 2) of a mask in each slice."""
     marked: dict[int, np.ndarray] = {}
     for part in _parts(volume, shown):
         sections = volume.axial_slices(mask, part[0], part[-1] + 1)
@@ -168,11 +170,12 @@ def _marked(volume: Volume, mask: Voxels, shown: Sequence[int]) -> dict[int, np.
     return marked
 
 
-def _views(volume: Volume, marked: Mapping[int, np.ndarray], pixels: int) -> dict[int, View]:
-    """Views of one scale on the gray matter.
+def _views(volume: Volume, masks: Sequence[Mapping[int, np.ndarray]], pixels: int) -> dict[int, View]:
+    """Views of one scale on the first mask, or where it is empty on the next.
 
     A slice without any is shown where its neighbours have theirs, and the whole field if no slice has any.
     """
+    marked = {k: next((mask[k] for mask in masks if len(mask[k])), points) for k, points in masks[0].items()}
     filled = {k: points for k, points in marked.items() if len(points)}
     spacing_mm = volume.in_plane_spacing_mm
     half_width_mm = max(np.multiply(volume.in_plane_shape, spacing_mm)) / 2
@@ -188,23 +191,30 @@ def _views(volume: Volume, marked: Mapping[int, np.ndarray], pixels: int) -> dic
 
 def _caption(area: SliceArea, predicted: SliceQuality, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
     dsc = "" if math.isnan(predicted.predicted_dsc) else f", predicted DSC {predicted.predicted_dsc:.2f}"
-    title = f"slice {area.slice}  {area.area_mm2:.1f} mm²"
+    of_cord = f" of {area.cord_area_mm2:.1f}" if area.cord_area_mm2 > 0 else ""
+    title = f"slice {area.slice}  {area.area_mm2:.1f}{of_cord} mm²"
     return [title, f"{predicted.verdict}{dsc}", *wrapped(predicted.reason, font, width)]
 
 
 def _painted(
-    volume: Volume, marked: Mapping[int, np.ndarray], views: Mapping[int, View], tints: Sequence[Tint]
+    volume: Volume,
+    masks: Sequence[Mapping[int, np.ndarray]],
+    views: Mapping[int, View],
+    tints: Sequence[Tint],
 ) -> Iterator[tuple[int, list[Image.Image]]]:
-    """The panels of each slice."""
-    for part in _parts(volume, list(marked)):
+    """The panels of each slice, with the contours of its masks: the cord, if it is known, and the gray matter."""
+    colours = (CORD_CONTOUR, CONTOUR)[-len(masks) :]
+    for part in _parts(volume, list(masks[0])):
         first, stop = part[0], part[-1] + 1
         images, _ = volume.view_slices(first, stop)
         tinted = [(volume.axial_slices(tint.voxels, first, stop), tint) for tint in tints]
         for k in part:
-            section = np.zeros(volume.in_plane_shape, bool)
-            section[tuple(marked[k].T)] = True
+            contours = []
+            for mask, colour in zip(masks, colours, strict=True):
+                section = np.zeros(volume.in_plane_shape, bool)
+                section[tuple(mask[k].T)] = True
+                contours.append((section, colour))
             overlays = (None, *((values[k - first] / tint.full, tint.colour) for values, tint in tinted))
-            contours = ((section, CONTOUR),)
             yield k, [draw_section(images[k - first], contours, views[k], overlay) for overlay in overlays]
 
 

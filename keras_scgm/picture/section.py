@@ -12,8 +12,9 @@ from keras_scgm.views import brightness_range
 from keras_scgm.volume import Voxels
 
 HALF_WIDTH_MM = 16.0
-"""Half width of the square part of a slice that is shown, unless the gray matter needs more."""
-CONTOUR = "#ff4d5a"
+"""Half width of the square part of a slice that is shown, unless the mask needs more."""
+CONTOUR, CORD_CONTOUR = "#ff4d5a", "#2f8bff"
+"""Of gray matter and cord; colour-blind people can tell them apart, and both are seen on dark and bright tissue."""
 REFERENCE = "#3ddc84"
 OPAQUENESS = 0.7
 """Opacity of the full tint."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -22,11 +22,31 @@ from keras_scgm.evaluation.report.case_picture import case_picture, mean_areas
 from keras_scgm.evaluation.report.layers import layers_of
 from keras_scgm.evaluation.report.plots import bland_altman_plots, box_plots
 from keras_scgm.evaluation.scores import Evaluation
-from keras_scgm.evaluation.table import UNITS, number
+from keras_scgm.evaluation.table import UNITS, Table, number
 from keras_scgm.evaluation.tables import all_tables
+from keras_scgm.evaluation.tissues import CORD, TISSUE_NAMES, Tissue
 from keras_scgm.files import replaced
 
 AREA_COLUMNS = ("mean area (mm2)", "raters' area (mm2)", "volume (mm3)", "raters' volume (mm3)")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Content of the report for one tissue.
+
+    Args:
+        tissue: Short name of the tissue, part of the names of its elements.
+        title: Name of the tissue, empty if it is the only one and need not be said.
+        tables: Its tables.
+        boxes: Box plots as JSON.
+        agreement: Bland-Altman plots as JSON.
+    """
+
+    tissue: Tissue
+    title: str
+    tables: Sequence[Table]
+    boxes: str
+    agreement: str
 
 
 @dataclass(frozen=True)
@@ -34,16 +54,19 @@ class CaseRow:
     """Metrics of Table 2, areas and volumes of a model in a case, means over raters."""
 
     model: str
+    tissue: str
     case_id: str
     site_id: str
     cells: Sequence[str]
 
 
-def write_report(evaluation: Evaluation, path: str | Path, with_published: bool = False) -> None:
+def write_report(
+    evaluation: Evaluation | Mapping[Tissue, Evaluation], path: str | Path, with_published: bool = False
+) -> None:
     """Write the report; the masks and images are read again for the pictures.
 
     Args:
-        evaluation: Result of `evaluate`.
+        evaluation: Result of `evaluate`, or of `evaluate_tissues`.
         path: Path of the HTML file, replaced if it exists.
         with_published: Whether to add the columns of the paper to the tables, marked as such.
 
@@ -51,10 +74,12 @@ def write_report(evaluation: Evaluation, path: str | Path, with_published: bool 
         InputError: the file cannot be written, or a mask was changed in the meantime.
     """
     path = checks.path("path", path)
+    evaluations = list(evaluation.values()) if isinstance(evaluation, Mapping) else [evaluation]
+    first = evaluations[0]
     meshes = {}
     cases = []
-    for case in _worst_first(evaluation):
-        picture = case_picture(evaluation, case)
+    for case in _worst_first(first):
+        picture = case_picture(evaluations, case)
         if picture is None:
             continue
         cases.append(picture)
@@ -64,20 +89,44 @@ def write_report(evaluation: Evaluation, path: str | Path, with_published: bool 
         files("keras_scgm.evaluation").joinpath("report.html").read_text("utf-8")
     )
     text = template.render(
-        evaluation=evaluation,
-        tables=all_tables(evaluation, with_published),
-        case_rows=_case_rows(evaluation),
+        evaluation=first,
+        title=_title(evaluations),
+        warnings=_lines(evaluations, "warnings"),
+        errors=_lines(evaluations, "errors"),
+        parts=[_part(one, with_published, is_only=len(evaluations) == 1) for one in evaluations],
+        case_rows=[row for one in evaluations for row in _case_rows(one)],
         areas=AREA_COLUMNS,
         metrics=[f"{name} ({UNITS[name]})" if name in UNITS else name for name in CHALLENGE_METRICS],
         cases=cases,
-        layers=layers_of(evaluation),
+        has_cord=any(c.path and c.tissue == CORD for p in cases for t in p.tiles for c in t.contours),
+        layers=layers_of(first),
         plotly=get_plotlyjs(),
-        boxes=_script_json(json.loads(box_plots(evaluation).to_json())),
-        agreement=_script_json(json.loads(bland_altman_plots(evaluation).to_json())),
         meshes=_script_json(meshes),
     )
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _title(evaluations: Sequence[Evaluation]) -> str:
+    names = [TISSUE_NAMES[one.tissue] for one in evaluations]
+    *others, last = names
+    joined = f"{', '.join(others)} and {last}" if others else last
+    return f"{joined.capitalize()} segmentation"
+
+
+def _lines(evaluations: Sequence[Evaluation], kind: str) -> list[str]:
+    """Warnings or errors of all tissues, each once."""
+    return list(dict.fromkeys(line for one in evaluations for line in getattr(one, kind)))
+
+
+def _part(evaluation: Evaluation, with_published: bool, is_only: bool) -> Part:
+    return Part(
+        tissue=evaluation.tissue,
+        title="" if is_only else TISSUE_NAMES[evaluation.tissue].capitalize(),
+        tables=all_tables(evaluation, with_published),
+        boxes=_script_json(json.loads(box_plots(evaluation).to_json())),
+        agreement=_script_json(json.loads(bland_altman_plots(evaluation).to_json())),
+    )
 
 
 def _worst_first(evaluation: Evaluation) -> list[Case]:
@@ -102,7 +151,8 @@ def _case_rows(evaluation: Evaluation) -> list[CaseRow]:
             cells = [number(values[metric][case_id], 3) for metric in CHALLENGE_METRICS]
             cells += [number(value) for value in areas[case_id]]
             cells += [number(value, 1) for value in sizes[case_id]]
-            rows.append((-1.0 if math.isnan(dsc) else dsc, CaseRow(model, case_id, sites[case_id], cells)))
+            row = CaseRow(model, evaluation.tissue, case_id, sites[case_id], cells)
+            rows.append((-1.0 if math.isnan(dsc) else dsc, row))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 

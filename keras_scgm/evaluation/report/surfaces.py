@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,28 +13,50 @@ from skimage.measure import marching_cubes
 from keras_scgm.datasets.raters import majority
 from keras_scgm.evaluation.mask_reader import CanonicalMask
 from keras_scgm.evaluation.report.layers import Layer
+from keras_scgm.evaluation.tissues import CORD, Tissue
 
 MAX_FACES = 20_000
 """Maximum number of triangles of all surfaces of a case; ten cases then stay below 15 MB."""
 
+MAX_STEP = 8
+"""Voxels that a triangle spans at most; as many are empty beyond a mask, so that its surface is closed."""
+PAD = 2
+
 MESH_COLOUR = "#f28e2b"
+RATERS_COLOUR = "#9aa5b1"
+CORD_COLOUR = "#e8e4d8"
 
 
-def mesh_of(masks: Mapping[Layer, CanonicalMask]) -> go.Figure:
-    """Surfaces of the models and of the raters' majority, as in Figure 7."""
-    raters = [mask for layer, mask in masks.items() if layer.is_rater]
-    surfaces = [
-        (layer.label, mask.voxels, layer.colour if layer.number else MESH_COLOUR)
-        for layer, mask in masks.items()
-        if not layer.is_rater
-    ]
-    agreed = majority(np.stack([mask.voxels for mask in raters]))
+@dataclass(frozen=True)
+class _Solid:
+    """A mask whose surface is shown."""
+
+    name: str
+    voxels: np.ndarray
+    colour: str
+    opacity: float
+    is_hidden: bool = False
+
+
+def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
+    """Surfaces of the models and of the raters' majority, as in Figure 7, in that of the cord.
+
+    The first model and the raters are shown, and the first cord around them; the others appear when they are chosen.
+    """
+    inner = next(iter(masks))
+    solids = list(_solids(masks[inner]))
+    if CORD in masks and inner != CORD:
+        cords = [
+            replace(solid, name=f"{solid.name}, cord", colour=CORD_COLOUR, opacity=0.15, is_hidden=number > 0)
+            for number, solid in enumerate(solid for solid in _solids(masks[CORD]) if solid.voxels.any())
+        ]
+        solids += cords
+    spacing_mm = next(iter(masks[inner].values())).spacing_mm
     figure = go.Figure()
-    for position, (name, voxels, colour) in enumerate((*surfaces, ("raters' majority", agreed, "#9aa5b1"))):
-        if not voxels.any():
+    for solid in solids:
+        if not solid.voxels.any():
             continue
-        is_raters = position == len(surfaces)
-        vertices, faces = _surface(voxels, raters[0].spacing_mm, MAX_FACES // (len(surfaces) + 1))
+        vertices, faces = _surface(solid.voxels, spacing_mm, MAX_FACES // len(solids))
         x, y, z = vertices.T.astype(np.float32).round(2)
         i, j, k = faces.T.astype(np.uint16 if len(vertices) < 2**16 else np.int32)
         figure.add_trace(
@@ -44,10 +67,10 @@ def mesh_of(masks: Mapping[Layer, CanonicalMask]) -> go.Figure:
                 i=i,
                 j=j,
                 k=k,
-                name=name,
-                color=colour,
-                opacity=0.25 if is_raters else 1.0,
-                visible=True if position == 0 or is_raters else "legendonly",
+                name=solid.name,
+                color=solid.colour,
+                opacity=solid.opacity,
+                visible="legendonly" if solid.is_hidden else True,
                 showlegend=True,
                 hoverinfo="name",
             )
@@ -70,15 +93,26 @@ def mesh_of(masks: Mapping[Layer, CanonicalMask]) -> go.Figure:
     return figure
 
 
+def _solids(masks: Mapping[Layer, CanonicalMask]) -> Iterator[_Solid]:
+    """The models' masks of a tissue, of which the first is shown, and the raters' majority."""
+    models = [(layer, mask) for layer, mask in masks.items() if not layer.is_rater]
+    for position, (layer, mask) in enumerate(models):
+        colour = layer.colour if layer.number else MESH_COLOUR
+        yield _Solid(layer.label, mask.voxels, colour, 1.0, is_hidden=position > 0)
+    raters = [mask.voxels for layer, mask in masks.items() if layer.is_rater]
+    if raters:
+        yield _Solid("raters' majority", majority(np.stack(raters)), RATERS_COLOUR, 0.25)
+
+
 def _surface(voxels: np.ndarray, spacing_mm: np.ndarray, most_faces: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (point, 3) in mm and triangles of a mask, with a larger step if there are too many."""
+    """Vertices (point, 3) in mm from the first voxel, and triangles of a mask, with a larger step if too many."""
     bounds = [np.flatnonzero(voxels.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     box = tuple(slice(first, last + 1) for first, last in bounds)
-    smooth = gaussian_filter(np.pad(voxels[box], 2).astype(np.float32), (0.7, 0.7, 0.4))
+    smooth = gaussian_filter(np.pad(voxels[box], (PAD, MAX_STEP)).astype(np.float32), (0.7, 0.7, 0.4))
     step = 1
     while True:
         level = min(0.5, 0.9 * float(smooth[::step, ::step, ::step].max()))
         vertices, faces, _, _ = marching_cubes(smooth, level, spacing=tuple(spacing_mm), step_size=step)
-        if len(faces) <= most_faces or step == 8:
-            return vertices, faces
+        if len(faces) <= most_faces or step == MAX_STEP:
+            return vertices + (np.array(bounds)[:, 0] - PAD) * spacing_mm, faces
         step += 1

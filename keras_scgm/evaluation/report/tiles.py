@@ -17,6 +17,7 @@ from keras_scgm.evaluation.mask_reader import CanonicalMask
 from keras_scgm.evaluation.report.layers import Layer
 from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.table import number
+from keras_scgm.evaluation.tissues import Tissue
 from keras_scgm.views import brightness_range, fitting_half_width_mm
 
 HALF_WIDTH_MM = 10.0
@@ -24,6 +25,15 @@ HALF_WIDTH_MM = 10.0
 
 MAX_SLICES = 60
 """Maximum number of slices of a case; those with the worst Dice coefficients are shown."""
+
+
+@dataclass(frozen=True)
+class Contour:
+    """Outline of a mask in a slice, as an SVG path, which is empty if the mask is."""
+
+    layer: Layer
+    tissue: Tissue
+    path: str
 
 
 @dataclass(frozen=True)
@@ -35,29 +45,45 @@ class Tile:
         width: Width of the square tile.
         box: (left, top, width, height) of the image in it, which may end before or after it.
         png: Image as base64.
-        contours: Layer and SVG path of each mask.
+        contours: Outlines of the masks, the topmost last.
     """
 
     label: str
     width: float
     box: tuple[float, float, float, float]
     png: str
-    contours: Sequence[tuple[Layer, str]]
+    contours: Sequence[Contour]
 
 
 def tiles_of(
-    masks: Mapping[Layer, CanonicalMask], image: np.ndarray | None, grid: CanonicalMask
+    masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]],
+    image: np.ndarray | None,
+    grid: CanonicalMask,
+    tissues: Sequence[Tissue],
 ) -> tuple[list[Tile], str]:
-    """Slices with gray matter in any mask, in one scale, and a line on slices that are left out."""
-    anywhere = np.any([mask.voxels for mask in masks.values()], axis=0)
-    filled = np.flatnonzero(anywhere.any(axis=(0, 1)))
+    """Slices in which any mask of a compared tissue has something, in one scale, and a line on slices left out.
+
+    Args:
+        masks: Masks of the tissues that are drawn; the first sets the gray scale.
+        image: Intensities on the grid of the masks.
+        grid: Any of the masks.
+        tissues: Tissues that were compared; if none of them is drawn, all count that are.
+    """
+    counted = [tissue for tissue in tissues if tissue in masks] or list(masks)
+    anywhere = {
+        tissue: np.any([mask.voxels for mask in of_tissue.values()], axis=0)
+        for tissue, of_tissue in masks.items()
+    }
+    drawn = np.any(list(anywhere.values()), axis=0)
+    filled = np.flatnonzero(np.any([anywhere[tissue].any(axis=(0, 1)) for tissue in counted], axis=0))
     if not filled.size:
-        filled = np.arange(anywhere.shape[2])
-    scores = {int(k): _dice_of_models(masks, int(k)) for k in filled}
-    worst_first = sorted(
-        scores, key=lambda k: min((v for v in scores[k].values() if not math.isnan(v)), default=1)
-    )
-    shown = sorted(worst_first[:MAX_SLICES])
+        filled = np.arange(drawn.shape[2])
+    scores = {int(k): {t: _dice_of_models(masks[t], int(k)) for t in counted} for k in filled}
+
+    def worst(k: int) -> float:
+        return min((v for v in scores[k][counted[0]].values() if not math.isnan(v)), default=1)
+
+    shown = sorted(sorted(scores, key=worst)[:MAX_SLICES])
     left_out = ""
     if len(shown) < len(scores):
         left_out = (
@@ -65,14 +91,15 @@ def tiles_of(
             "those with the best Dice coefficients"
         )
     spacing_mm = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
-    marked = {k: np.argwhere(anywhere[:, :, k]) for k in shown}
+    marked = {k: np.argwhere(drawn[:, :, k]) for k in shown}
     half_mm = fitting_half_width_mm([m for m in marked.values() if len(m)], spacing_mm, HALF_WIDTH_MM)
+    bright = next(iter(anywhere.values()))
     tiles = []
     for k in shown:
-        center = marked[k].mean(axis=0) if len(marked[k]) else (np.array(anywhere.shape[:2]) - 1) / 2
+        center = marked[k].mean(axis=0) if len(marked[k]) else (np.array(drawn.shape[:2]) - 1) / 2
         half = half_mm / np.array(spacing_mm)
-        low = np.clip(np.floor(center - half), 0, np.array(anywhere.shape[:2]) - 1).astype(int)
-        high = np.clip(np.ceil(center + half) + 1, low + 1, anywhere.shape[:2]).astype(int)
+        low = np.clip(np.floor(center - half), 0, np.array(drawn.shape[:2]) - 1).astype(int)
+        high = np.clip(np.ceil(center + half) + 1, low + 1, drawn.shape[:2]).astype(int)
         window = slice(low[0], high[0]), slice(low[1], high[1])
         # Where the corner of the tile lies, right and anterior, counted in voxels from the edge of the first.
         corner = center + 0.5 + np.array((-half[0], half[1]))
@@ -80,7 +107,7 @@ def tiles_of(
         pixels = np.zeros(high - low) if image is None else image[(*window, k)]
         tiles.append(
             Tile(
-                label=f"slice {k}: " + ", ".join(f"{name} {number(one)}" for name, one in scores[k].items()),
+                label=f"slice {k}: {_label(scores[k])}",
                 width=2 * half_mm,
                 box=(
                     box[0] * spacing_mm[0],
@@ -88,14 +115,29 @@ def tiles_of(
                     box[2] * spacing_mm[0],
                     box[3] * spacing_mm[1],
                 ),
-                png=_png(pixels, anywhere[(*window, k)], spacing_mm),
+                png=_png(pixels, bright[(*window, k)], spacing_mm),
                 contours=[
-                    (layer, _svg_path(mask.voxels[:, :, k], corner, spacing_mm))
-                    for layer, mask in reversed(list(masks.items()))
+                    Contour(layer, tissue, _svg_path(mask.voxels[:, :, k], corner, spacing_mm))
+                    for tissue, of_tissue in reversed(list(masks.items()))
+                    for layer, mask in reversed(list(of_tissue.items()))
                 ],
             )
         )
     return tiles, left_out
+
+
+def _label(scores: Mapping[Tissue, Mapping[str, float]]) -> str:
+    """Dice coefficients of the models, each with its tissue if there are several."""
+    if len(scores) == 1:
+        return ", ".join(f"{name} {number(one)}" for name, one in next(iter(scores.values())).items())
+    names = next(iter(scores.values()))
+    return ", ".join(
+        f"{name} "
+        + ", ".join(
+            f"{tissue} {number(of_tissue.get(name, math.nan))}" for tissue, of_tissue in scores.items()
+        )
+        for name in names
+    )
 
 
 def _dice_of_models(masks: Mapping[Layer, CanonicalMask], k: int) -> dict[str, float]:
