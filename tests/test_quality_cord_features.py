@@ -65,10 +65,13 @@ def test_a_soft_outline_lowers_the_agreement():
     soft = gaussian_filter(cord, 4)
     found = measured(gray_matter, soft)
     inside = soft > 0.5
-    assert found.cord_agreement == pytest.approx(
-        2 * soft[inside].sum(dtype=float) / (soft.sum(dtype=float) + inside.sum())
-    )
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    around = soft[rows[0] - 8 : rows[-1] + 9, columns[0] - 8 : columns[-1] + 9].sum(dtype=float)
+    assert found.cord_agreement == pytest.approx(2 * soft[inside].sum(dtype=float) / (around + inside.sum()))
     assert found.cord_agreement < 0.9
+    far_away = soft.copy()
+    far_away[:4] = 0.4
+    assert measured(gray_matter, far_away) == found
     assert measured(gray_matter, soft, threshold=0.2).cord_area_mm2 > found.cord_area_mm2
 
 

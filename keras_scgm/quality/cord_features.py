@@ -12,6 +12,9 @@ from keras_scgm.quality.features import SliceFeatures, principal_extents
 
 MIN_DEPTH_PX = 1.0
 """A line of pixels is a pixel deep."""
+AROUND_MM = 2.0
+"""Width of the border around the box that holds the cord, in which probabilities count for `cord_agreement`: those far
+away say nothing about the outline."""
 
 
 def with_cord(
@@ -39,12 +42,19 @@ def with_cord(
     n = len(pixels)
     if not n:
         return replace(one, cord_area_mm2=0.0)
+    border_px = round(AROUND_MM / spacing_mm)
+    around = cord[
+        tuple(
+            slice(max(low - border_px, 0), high + border_px + 1)
+            for low, high in zip(pixels.min(axis=0), pixels.max(axis=0), strict=True)
+        )
+    ]
     width_px, depth_px, _ = principal_extents(pixels)
     of_cord = replace(
         one,
         cord_area_mm2=n * spacing_mm**2,
         cord_near_edge=near_edge,
-        cord_agreement=float(2 * cord[mask].sum(dtype=np.float64) / (cord.sum(dtype=np.float64) + n)),
+        cord_agreement=float(2 * cord[mask].sum(dtype=np.float64) / (around.sum(dtype=np.float64) + n)),
         cord_aspect=width_px / max(depth_px, MIN_DEPTH_PX),
     )
     if one.pixels is None:

@@ -57,7 +57,7 @@ class SliceFeatures:
         cord_area_mm2: Area of the cord on the network's grid, 0 where no cord was found; this and all other features
             of the cord, from `keras_scgm.quality.cord_features`, are NaN if the network does not segment it.
         cord_near_edge: Whether the cord is close to the edge of the window or the field of view.
-        cord_agreement: Dice coefficient of the cord's mask with its probabilities, as `agreement`.
+        cord_agreement: Dice coefficient of the cord's mask with the probabilities in and around it, as `agreement`.
         cord_aspect: Width of the cord divided by its depth, each measured as `width_mm` and `depth_mm`.
         gm_cord_ratio: Area of the gray matter divided by that of the cord.
         cord_offset: Distance of the gray matter's centroid from that of the cord, divided by the radius of a disc

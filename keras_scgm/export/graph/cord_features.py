@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_scgm.export.graph.mask_pixels import MaskPixels
-from keras_scgm.quality.cord_features import MIN_DEPTH_PX
+from keras_scgm.export.graph.slices import extents
+from keras_scgm.quality.cord_features import AROUND_MM, MIN_DEPTH_PX
 
 NAN = np.float64(math.nan)
 
@@ -44,7 +45,7 @@ def cord_features(cord: CordPrediction, gray_matter: tf.Tensor, spacing_mm: floa
         gray_matter: bool (slice, rows, columns), mask in the same windows.
         spacing_mm: Pixel spacing of the windows.
     """
-    masks = cord.masks
+    masks, border_px = cord.masks, round(AROUND_MM / spacing_mm)
     pixels, of_gray_matter = MaskPixels(masks), MaskPixels(gray_matter)
     n, n_gray_matter = pixels.count, of_gray_matter.count
     chances = tf.cast(cord.probabilities, tf.float64)
@@ -56,7 +57,7 @@ def cord_features(cord: CordPrediction, gray_matter: tf.Tensor, spacing_mm: floa
     found = {
         "cord_agreement": 2
         * tf.reduce_sum(tf.where(masks, chances, 0.0), axis=(1, 2))
-        / (tf.reduce_sum(chances, axis=(1, 2)) + n),
+        / (tf.reduce_sum(tf.where(_boxes(masks, border_px), chances, 0.0), axis=(1, 2)) + n),
         "cord_aspect": width_px / tf.maximum(depth_px, MIN_DEPTH_PX),
         "gm_cord_ratio": n_gray_matter / n,
         "cord_offset": tf.norm(of_gray_matter.mean - pixels.mean, axis=1) / tf.sqrt(n / math.pi),
@@ -73,3 +74,14 @@ def cord_features(cord: CordPrediction, gray_matter: tf.Tensor, spacing_mm: floa
             for name, values in found.items()
         },
     }
+
+
+def _boxes(masks: tf.Tensor, border_px: int) -> tf.Tensor:
+    """bool (slice, rows, columns): the box that holds each mask, with a border."""
+    ends = extents(masks)
+    inside = []
+    for axis in (0, 1):
+        places = tf.range(tf.shape(masks)[axis + 1])
+        first, last = ends[:, axis, :1] - border_px, ends[:, axis, 1:] + border_px
+        inside.append(tf.logical_and(places >= first, places < last))
+    return tf.logical_and(inside[0][:, :, tf.newaxis], inside[1][:, tf.newaxis])
