@@ -3,10 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import nibabel as nib
+import numpy as np
 import pytest
 from good_slice import GOOD, GOOD_WITH_CORD
 
-from keras_scgm import messages
+from keras_scgm import messages, segment
 from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.verdicts import predict_quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
@@ -64,6 +66,39 @@ def warned(features, removed_mm2=()):
 )
 def test_what_was_found_is_told(features, expected):
     assert warned(features) == expected
+
+
+def test_a_segmentation_measures_the_cord(nested_discs, cord_network, bright_network):
+    image, _, _ = nested_discs()
+    result = segment(image, cord_network)
+    voxel_mm2 = 0.25
+    for k, one in enumerate(one.features for one in result.quality.slices):
+        n_gray_matter, n_cord = (
+            np.count_nonzero(voxels[..., k]) for voxels in (result.mask_voxels, result.cord_voxels)
+        )
+        assert one.cord_area_mm2 == pytest.approx(n_cord * voxel_mm2, rel=0.02)
+        assert one.gm_cord_ratio == pytest.approx(n_gray_matter / n_cord, rel=0.05)
+        assert one.cord_aspect == pytest.approx(1, abs=0.02)
+        assert one.cord_offset == pytest.approx(0, abs=0.02)
+        assert not one.cord_near_edge
+    without = segment(image, bright_network).quality.slices
+    assert not any(one.features.knows_cord for one in without)
+
+
+def test_a_segmentation_tells_what_is_wrong_with_the_cord(nested_discs, cord_network):
+    image, gray_matter, cord = nested_discs()
+    values = np.asarray(image.dataobj)
+    cut = segment(nib.Nifti1Image(values[70:], image.affine), cord_network)
+    assert messages.CORD_CUT_OFF.format("2", "slices 0, 1, 2, 3, 4") in cut.warnings
+    hidden = segment(nib.Nifti1Image(values - 100 * gray_matter, image.affine), cord_network)
+    assert messages.CORD_ALONE in hidden.warnings
+    assert hidden.quality.verdict == "fail"
+    values = values.copy()
+    values[..., 2] -= 100 * (cord[..., 2] + 1.0 * gray_matter[..., 2])
+    assert (
+        messages.MISSING_CORD.format("slice 2")
+        in segment(nib.Nifti1Image(values, image.affine), cord_network).warnings
+    )
 
 
 def test_gray_matter_removed_where_no_cord_is_found():

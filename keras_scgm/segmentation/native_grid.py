@@ -106,7 +106,8 @@ class NativeGrid:
         self.cord_probabilities = filled_if(config.keep_probabilities and has_cord, np.float32)
         self.uncertainty = filled_if(config.uncertainty_passes > 0, np.float32)
         self.measurements = [SliceMeasurement()] * volume.n_slices
-        nothing = SliceFeatures(area_mm2=0.0, cord_area_mm2=0.0 if has_cord else math.nan)
+        self._knows_cord = len(thresholds) > 1
+        nothing = SliceFeatures(area_mm2=0.0, cord_area_mm2=0.0 if self._knows_cord else math.nan)
         self.features = [nothing] * volume.n_slices
 
     def add(
@@ -174,9 +175,9 @@ class NativeGrid:
                     noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
                     voxel_mm=math.sqrt(volume.voxel_area_mm2),
                     removed_mm2=measured.removed_mm2,
-                    within=None if cord is None else window[..., 1] > self._thresholds[1],
+                    within=window[..., 1] > self._thresholds[1] if self._knows_cord else None,
                 )
-            if cord is not None and measured.n_cord_voxels:
+            if self._knows_cord and cord is not None and measured.n_cord_voxels:
                 self.features[index] = with_cord(
                     self.features[index],
                     window[..., 1],

@@ -37,26 +37,22 @@ def slice_warnings(
     without_cord = tf.logical_and(tf.logical_not(has_cord), knows_cord)
     cord_near_edge = tf.logical_and(column(features, "cord_near_edge") > 0, tf.logical_not(near_edge))
     missing = tf.logical_and(_between(is_present), tf.logical_not(without_cord))
-    named = [(messages.MISSING_SLICES, (), missing)]
-    if knows_cord:
-        removed = tf.logical_and(without_cord, removed_mm2 > 0)
-        named += [
-            (messages.MISSING_CORD, (), _between(has_cord)),
-            (messages.REMOVED_WITHOUT_CORD, (), removed),
-        ]
-    named.append((messages.CUT_OFF, (f"{EDGE_MM:g}",), near_edge))
-    if knows_cord:
-        named.append((messages.CORD_CUT_OFF, (f"{EDGE_MM:g}",), cord_near_edge))
+    removed = tf.logical_and(without_cord, removed_mm2 > 0)
+    within = f"{EDGE_MM:g}"
+    named = [
+        (filled(messages.MISSING_SLICES, name(missing)), missing),
+        (filled(messages.MISSING_CORD, name(_between(has_cord))), _between(has_cord)),
+        (filled(messages.REMOVED_WITHOUT_CORD, name(removed)), removed),
+        (filled(messages.CUT_OFF, within, name(near_edge)), near_edge),
+        (filled(messages.CORD_CUT_OFF, within, name(cord_near_edge)), cord_near_edge),
+    ]
     is_any = tf.reduce_any(is_present)
     is_empty = tf.logical_not(is_any)
     is_any_cord = tf.reduce_any(has_cord)
     return [
         (tf.logical_and(is_empty, is_any_cord), messages.CORD_ALONE),
         (tf.logical_and(is_empty, tf.logical_not(is_any_cord)), messages.EMPTY_MASK),
-        *(
-            (tf.logical_and(is_any, tf.reduce_any(marked)), filled(text, *values, name(marked)))
-            for text, values, marked in named
-        ),
+        *((tf.logical_and(is_any, tf.reduce_any(marked)), text) for text, marked in named),
         (tf.logical_and(is_any, is_dark), messages.DARK_GRAY_MATTER),
     ]
 
