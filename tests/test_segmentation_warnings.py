@@ -77,7 +77,7 @@ def test_a_segmentation_measures_the_cord(nested_discs, cord_network, bright_net
             np.count_nonzero(voxels[..., k]) for voxels in (result.mask_voxels, result.cord_voxels)
         )
         assert one.cord_area_mm2 == pytest.approx(n_cord * voxel_mm2, rel=0.06)
-        assert one.gm_cord_ratio == pytest.approx(n_gray_matter / n_cord, rel=0.1)
+        assert one.gm_cord_ratio == pytest.approx(n_gray_matter / n_cord, rel=0.15)
         assert one.cord_aspect == pytest.approx(1, abs=0.02)
         assert one.cord_offset == pytest.approx(0, abs=0.02)
         assert not one.cord_near_edge

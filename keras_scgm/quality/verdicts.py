@@ -30,24 +30,27 @@ of their mean must not choose."""
 MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
 """Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
 23 mm2 at the cervical and lumbar enlargements of large cords."""
+MAX_AREA_IN_CORD_MM2 = 30.0
+"""The upper limit if the network segments the cord, whose own area tells a wrong voxel spacing: the lumbar enlargement of
+a large cord may have more than others."""
 MAX_WIDTH_MM = 11.8
 """Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
 MAX_DEPTH_SKEWNESS = 0.1
 """Likewise for `SliceFeatures.depth_skewness`: the ventral horns are broad and the dorsal horns thin, so that it is
 -0.7 to -0.1 from the first cervical to the last lumbar level, and positive in an image turned over."""
 
-MIN_CORD_MM2, MAX_CORD_MM2 = 25.0, 125.0
+MIN_CORD_MM2, MAX_CORD_MM2 = 25.0, 130.0
 """Area of the cord in section that anatomy allows as the median of a volume: some 40 mm2 at mid-thoracic and low lumbar
 levels, 60 to 100 mm2 at the cervical enlargement (transverse times sagittal diameter at C5 13.3 x 7.4 mm, at T8
 8.3 x 6.3 mm: Frostell et al., Frontiers in Neurology 2016), less in atrophy."""
-MIN_CORD_ASPECT, MAX_CORD_ASPECT = 0.9, 2.2
+MIN_CORD_ASPECT, MAX_CORD_ASPECT = 0.85, 2.2
 """Likewise for `SliceFeatures.cord_aspect`: 1.3 at mid-thoracic levels, 1.85 at C6 (same source)."""
 MIN_CORD_SHARE, MAX_CORD_SHARE = 0.08, 0.45
 """Likewise for `SliceFeatures.gm_cord_ratio`: 0.14 to 0.17 from C1 to C7 in the average of 72 people at 7 T (template
 AMU7T, Taso et al., NeuroImage 2015), 0.13 to 0.22 in single slices of manual labels, 0.1 to 0.2 at mid-thoracic levels,
 and up to 0.4 in the conus."""
 MAX_CORD_OFFSET = 0.3
-"""Likewise for `SliceFeatures.cord_offset`, which is 0.14 at most in manual labels and in the drawn anatomy."""
+"""Likewise for `SliceFeatures.cord_offset`, which is below 0.2 in manual labels and in the drawn anatomy."""
 MIN_SEEN_SHARE = 0.5
 """Share of the slices with a cord in which gray matter should be found: images that do not show it have some by chance,
 and at the ends of the cord it may be missing."""
@@ -178,9 +181,10 @@ def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
     area_mm2, width_mm, skewness = (
         _median(present, name) for name in ("area_mm2", "width_mm", "depth_skewness")
     )
+    max_area_mm2 = MAX_AREA_IN_CORD_MM2 if present[0].knows_cord else MAX_AREA_MM2
     doubts = []
-    if not MIN_AREA_MM2 <= area_mm2 <= MAX_AREA_MM2 or width_mm > MAX_WIDTH_MM:
-        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM)
+    if not MIN_AREA_MM2 <= area_mm2 <= max_area_mm2 or width_mm > MAX_WIDTH_MM:
+        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, max_area_mm2, MAX_WIDTH_MM)
         doubts.append(messages.IMPLAUSIBLE_SIZE.format(*found, *(f"{limit:g}" for limit in allowed)))
     if skewness > MAX_DEPTH_SKEWNESS:
         doubts.append(EXCHANGED)

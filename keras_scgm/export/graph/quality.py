@@ -22,6 +22,7 @@ from keras_scgm.quality.verdicts import (
     DSC_DIGITS,
     EXCHANGED,
     FAIL_DSC,
+    MAX_AREA_IN_CORD_MM2,
     MAX_AREA_MM2,
     MAX_CORD_ASPECT,
     MAX_CORD_MM2,
@@ -94,11 +95,10 @@ def anatomical_doubts(features: tf.Tensor, knows_cord: bool = False) -> list[Dou
         for name in ("area_mm2", "width_mm", "depth_skewness")
     )
     is_any = tf.reduce_any(is_present)
-    is_beyond = tf.reduce_any(
-        tf.stack([area_mm2 < MIN_AREA_MM2, area_mm2 > MAX_AREA_MM2, width_mm > MAX_WIDTH_MM])
-    )
+    max_area_mm2 = MAX_AREA_IN_CORD_MM2 if knows_cord else MAX_AREA_MM2
+    is_beyond = tf.logical_or(_is_outside(area_mm2, MIN_AREA_MM2, max_area_mm2), width_mm > MAX_WIDTH_MM)
     found = (tf.strings.as_string(value, precision=1) for value in (area_mm2, width_mm))
-    allowed = (f"{limit:g}" for limit in (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM))
+    allowed = (f"{limit:g}" for limit in (MIN_AREA_MM2, max_area_mm2, MAX_WIDTH_MM))
     of_size = filled(messages.IMPLAUSIBLE_SIZE, *found, *allowed)
     return [
         (tf.logical_and(is_any, is_beyond), of_size),
