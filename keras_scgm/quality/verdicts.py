@@ -31,8 +31,8 @@ MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
 """Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
 23 mm2 at the cervical and lumbar enlargements of large cords."""
 MAX_AREA_IN_CORD_MM2 = 30.0
-"""The upper limit if the network segments the cord, whose own area tells a wrong voxel spacing: the lumbar enlargement of
-a large cord may have more than others."""
+"""The upper limit if the network segments the cord, whose own area tells a wrong voxel spacing, so that the lumbar
+enlargement of a large cord may have more."""
 MAX_WIDTH_MM = 11.8
 """Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
 MAX_DEPTH_SKEWNESS = 0.1
