@@ -48,9 +48,7 @@ CORD_REASONS = {
     "gm_cord_ratio": "unusual share of gray matter in the cord",
     "cord_offset": "gray matter beside the centre of the cord",
     "cord_balance": "more gray matter on one side of the cord",
-    "volume_cord_area_mm2": "unusual area of the cord in the volume",
     "volume_cord_agreement": "outlines of the cord in the volume are uncertain",
-    "volume_cord_aspect": "unusual shape of the cord in the volume",
 }
 """Likewise, for networks that segment the cord."""
 
