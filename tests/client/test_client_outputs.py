@@ -31,7 +31,8 @@ def test_pictures_that_cannot_be_drawn(monkeypatch, url, image, tmp_path):
         Client(url, picture=True)
     with Client(url) as client:
         client.segment(image, tmp_path / "out")
-    assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv"]
+    of_tissues = ["0_seg.nii.gz", "0_wmseg.nii.gz"]
+    assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv", *of_tissues]
 
 
 def test_results_that_cannot_be_written(url, image, tmp_path):
@@ -45,7 +46,8 @@ def test_results_that_cannot_be_written(url, image, tmp_path):
     assert not list(image.parent.glob(".scgm_*"))
 
 
-WRITERS = ("0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png", "0_gmseg.json")
+OF_TISSUES = ("0_gmseg.nii.gz", "0_wmseg.nii.gz", "0_seg.nii.gz")
+WRITERS = (*OF_TISSUES, "0_gmseg_area.csv", "0_gmseg_qc.png", "0_gmseg.json")
 
 
 @pytest.mark.parametrize("name", WRITERS)
