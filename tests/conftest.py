@@ -171,7 +171,7 @@ def dilated_cord_network() -> keras.Model:
             kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, 0] = 1
             layer.set_weights([kernel, bias])
     kernel, _ = model.get_layer("predictions").get_weights()
-    model.get_layer("predictions").set_weights([20 * kernel, np.array([-80.0, -20.0])])
+    model.get_layer("predictions").set_weights([20 * kernel, np.array([-140.0, -30.0])])
     return model
 
 
