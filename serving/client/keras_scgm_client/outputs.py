@@ -167,6 +167,10 @@ def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
         table = csv.writer(file)
         table.writerow(AREA_COLUMNS)
         for k, row in enumerate(rows):
+            # Gray and white matter make up the cord in the digits of the table, too.
+            wm_area_mm2 = row.wm_area_mm2
+            if math.isfinite(wm_area_mm2):
+                wm_area_mm2 = round(row.cord_area_mm2, 3) - round(row.area_mm2, 3)
             table.writerow(
                 [
                     k,
@@ -184,7 +188,7 @@ def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
                     "",
                     "",
                     _known(row.cord_area_mm2, ".3f"),
-                    _known(row.wm_area_mm2, ".3f"),
+                    _known(wm_area_mm2, ".3f"),
                     _known(row.gm_cord_ratio, ".4f"),
                 ]
             )
