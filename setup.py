@@ -16,7 +16,7 @@ setup(
         "keras_scgm": ["py.typed"],
         "keras_scgm.evaluation": ["published.json", "report.html"],
         "keras_scgm.export": ["batching_params.pbtxt"],
-        "keras_scgm.quality": ["model.json"],
+        "keras_scgm.quality": ["model.json", "model_with_cord.json"],
         "keras_scgm.weights": ["*.json", "*.weights.h5"],
     },
 )

@@ -227,19 +227,21 @@ def damaged(
 ) -> tuple[nib.Nifti1Image, np.ndarray]:
     """A damaged copy of an image, and the truth on its grid.
 
+    The damage is the same whatever tissues the truth has beside gray matter.
+
     Args:
         kind: one of `KINDS`.
         image: axes (x, y, slice), see above.
-        truth: bool, gray matter on its grid.
+        truth: bool (x, y, slice, tissue), gray matter and whatever else on its grid.
         rng: decides the strength.
     """
     values, affine = np.asarray(image.dataobj, float), image.affine.copy()
     spacing_mm = np.linalg.norm(affine[:3, :2], axis=0)
     if kind in OF_VOXELS:
-        values = OF_VOXELS[kind](values, truth, spacing_mm, rng)
+        values = OF_VOXELS[kind](values, truth[..., 0], spacing_mm, rng)
     elif kind == "half":
         axis, upper = (int(rng.integers(2)) for _ in range(2))
-        middle = round(np.argwhere(truth)[:, axis].mean())
+        middle = round(np.argwhere(truth[..., 0])[:, axis].mean())
         kept: list[slice] = [slice(None)] * 3
         kept[axis] = slice(middle, None) if upper else slice(0, middle)
         affine[:3, 3] += affine[:3, axis] * (middle if upper else 0)
@@ -252,7 +254,7 @@ def damaged(
         truth = rotate(truth.astype(float), angle, reshape=False, order=1) > 0.5
     elif kind == "coarse":
         factors = (*(spacing_mm / rng.uniform(1.3, 2.0)), 1)
-        values, truth = (zoom(a, factors, order=1) for a in (values, truth.astype(float)))
+        values, truth = zoom(values, factors, order=1), zoom(truth.astype(float), (*factors, 1), order=1)
         truth = truth > 0.5
         affine[:3, :2] *= np.divide(image.shape[:2], values.shape[:2])
     else:

@@ -4,13 +4,13 @@ Cords with known truth are drawn at many resolutions and sites, each is damaged 
 copy is segmented. Usage:
 
     python benchmarks/quality.py --fit TABLE.csv --weights synthetic
-    python benchmarks/quality.py --fit TABLE.csv --weights challenge --subjects 8
-                                                   # draw FIT_SUBJECTS, SOUND_SUBJECTS; fit quality/model.json
+                                                   # draws FIT_SUBJECTS, SOUND_SUBJECTS; fits a model of quality/
     python benchmarks/quality.py --test TABLE.csv  # draws TEST_SUBJECTS, and damages the real volumes given by
-                                                   # --real IMAGE MASK (repeat); prints the tables
+                                                   # --real IMAGE MASK [CORD] (repeat); prints the tables
 
-The table is kept and added to, so that a run that was stopped goes on. Real volumes are for testing alone: nothing is
-fitted on them.
+Weights that segment the cord and weights that do not have a model each, and a table for the fit of each. The table is
+kept and added to, so that a run that was stopped goes on. Real volumes are for testing alone: nothing is fitted on
+them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from scipy.stats import mannwhitneyu, spearmanr
 import keras_scgm
 from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.dice import dice_of_counts
-from keras_scgm.quality.model import REASONS, AdditiveModel, model_inputs
+from keras_scgm.dice import dice, dice_of_counts
+from keras_scgm.quality.model import CORD_REASONS, MODEL_FILES, REASONS, AdditiveModel, model_inputs
 
 FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)
 SOUND_SUBJECTS = range(100, 180)
@@ -52,6 +52,7 @@ FALLING = {
     "log_area_ratio",
     "centroid_shift_mm",
     "voxel_mm",
+    "cord_offset",
 }
 RISING = {
     "agreement",
@@ -64,6 +65,9 @@ RISING = {
     "volume_sharpness",
     "volume_neighbour_dice",
     "volume_agreement",
+    "cord_agreement",
+    "cord_balance",
+    "volume_cord_agreement",
 }
 """Features whose functions may only fall or rise; the others have their best values in between."""
 
@@ -76,15 +80,21 @@ def main() -> None:
     )
     parser.add_argument("--fit", type=Path, metavar="TABLE", help="fit, with this table of slices")
     parser.add_argument("--test", type=Path, metavar="TABLE", help="test, with this table of slices")
-    parser.add_argument("--weights", nargs="+", default=["synthetic", "challenge"])
-    parser.add_argument("--real", nargs=2, type=Path, action="append", default=[], metavar=("IMAGE", "MASK"))
+    parser.add_argument("--weights", nargs="+", default=["synthetic"])
+    parser.add_argument("--real", nargs="+", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--subjects", type=int, help="fewer of them, to try it out")
     options = parser.parse_args()
     if options.fit:
         cases = drawn_cases([*FIT_SUBJECTS[: options.subjects], *SOUND_SUBJECTS[: options.subjects]])
         rows = extended(options.fit, cases, options.weights)
-        model = fit(rows)
-        target = Path(keras_scgm.__file__).parent / "quality" / "model.json"
+        knows_cord = {not np.isnan(row["cord_area_mm2"]) for row in rows}
+        if len(knows_cord) > 1:
+            parser.error(
+                f"{options.fit}: weights that segment the cord and weights that do not; fit them apart"
+            )
+        names = [*REASONS, *CORD_REASONS] if True in knows_cord else [*REASONS]
+        model = fit(rows, names)
+        target = Path(keras_scgm.__file__).parent / "quality" / MODEL_FILES[True in knows_cord]
         target.write_text(as_json(model), encoding="utf-8")
         print(f"{target}: fitted on {sum(row['area_mm2'] > 0 for row in rows)} slices")
     if options.test:
@@ -102,17 +112,19 @@ def drawn_cases(subjects: Sequence[int]) -> Iterator[tuple[str, str, Callable[[]
         yield "drawn", str(subject), lambda subject=subject: draw_case(subject)
 
 
-def real_cases(pairs: Sequence[Sequence[Path]]) -> Iterator[tuple[str, str, Callable[[], Any]]]:
-    for image, mask in pairs:
-        yield (
-            "real",
-            image.name,
-            lambda image=image, mask=mask: (nib.load(image), np.asarray(nib.load(mask).dataobj) > 0),
-        )
+def real_cases(volumes: Sequence[Sequence[Path]]) -> Iterator[tuple[str, str, Callable[[], Any]]]:
+    for image, *masks in volumes:
+        yield "real", image.name, lambda image=image, masks=masks: (nib.load(image), _loaded(masks))
+
+
+def _loaded(masks: Sequence[Path]) -> np.ndarray:
+    """bool (x, y, slice, tissue)."""
+    return np.stack([np.asarray(nib.load(mask).dataobj) > 0 for mask in masks], axis=-1)
 
 
 def draw_case(subject: int) -> tuple[nib.Nifti1Image, np.ndarray]:
-    """A cord anywhere between C1 and L1, mostly cervical, as sharp and as clean as real ones come."""
+    """A cord anywhere between C1 and L1, mostly cervical, as sharp and as clean as real ones come, and its gray matter
+    and cord, bool (x, y, slice, tissue)."""
     rng = np.random.default_rng((5, subject))
     spacing_mm = float(rng.choice([0.25, 0.35, 0.45, 0.5, 0.6, 0.7, 0.8]))
     thickness_mm = float(rng.choice([2.5, 3, 5, 5, 7.5]))
@@ -131,7 +143,8 @@ def draw_case(subject: int) -> tuple[nib.Nifti1Image, np.ndarray]:
         artefacts=float(rng.uniform(0, 1)),
     )
     drawn = draw_subject(config, 1000 + subject)
-    return drawn.image, np.asarray(drawn.mask.dataobj) > 0
+    truth = (np.asarray(drawn.mask.dataobj) > 0, np.asarray(drawn.cord.dataobj) > 0.5)
+    return drawn.image, np.stack(truth, axis=-1)
 
 
 def extended(table: Path, cases: Sequence[Any] | Iterator[Any], weights: Sequence[str]) -> list[Row]:
@@ -176,6 +189,8 @@ def segmented(
     result = segmenter.segment(image)
     volume = result.volume
     found = np.asarray(result.mask_voxels) > 0
+    cord = None if result.cord_voxels is None else np.asarray(result.cord_voxels) > 0
+    (truth, *truth_of_cord), (whole, *_) = (np.moveaxis(each, -1, 0) for each in (truth, whole))
     voxel_mm2, whole_voxel_mm2 = (
         float(np.prod(np.linalg.norm(each.affine[:3, :2], axis=0))) for each in (image, whole_image)
     )
@@ -189,6 +204,9 @@ def segmented(
         yield {
             "slice": z,
             "dsc": dice_of_counts(n_common, n_found, n_truth),
+            "cord_dsc": dice(cord[..., z], truth_of_cord[0][..., z])
+            if cord is not None and truth_of_cord
+            else np.nan,
             "found_mm2": n_found * voxel_mm2,
             "truth_mm2": truth_mm2,
             "score": np.nan_to_num(judged.predicted_dsc),
@@ -202,15 +220,15 @@ def segmented(
 # --- the fit -------------------------------------------------------------------------------------------
 
 
-def fit(rows: Sequence[Row]) -> AdditiveModel:
-    """Penalised logistic regression of the Dice coefficient on piecewise linear functions of the features."""
+def fit(rows: Sequence[Row], names: Sequence[str]) -> AdditiveModel:
+    """Penalised logistic regression of the Dice coefficient on piecewise linear functions of the named features."""
     rows = [row for row in rows if row["area_mm2"] > 0 and not np.isnan(row["dsc"])]
     dsc = np.array([row["dsc"] for row in rows], float)
     shares = np.array([float(SOUND_WEIGHT) if row["damage"] == "none" else 1.0 for row in rows])
     shares /= shares.sum()
     sound = np.array([row["damage"] == "none" and row["dsc"] >= WRONG_DSC for row in rows])
     knots, blocks, bounds = {}, [], []
-    for name in REASONS:
+    for name in names:
         values = np.array([row[name] for row in rows], float)
         known = values[np.isfinite(values)]
         places = np.unique(np.round(np.quantile(known, np.linspace(0.01, 0.99, N_KNOTS)), 6))
@@ -250,7 +268,7 @@ def fit(rows: Sequence[Row]) -> AdditiveModel:
         loss, np.zeros(1 + design.shape[1]), jac=True, method="L-BFGS-B", bounds=[(None, None), *bounds]
     ).x
     terms, start = {}, 1
-    for name, size in zip(REASONS, sizes, strict=True):
+    for name, size in zip(names, sizes, strict=True):
         values = np.r_[0.0, np.cumsum(found[start : start + size])]
         inputs = np.array([row[name] for row, good in zip(rows, sound, strict=True) if good], float)
         values -= np.nanmean(np.interp(inputs, knots[name], values))
@@ -275,21 +293,25 @@ def is_wrong(dsc: float, found_mm2: float, truth_mm2: float) -> bool:
 def print_tables(rows: Sequence[Row], title: str) -> None:
     """What passes of every kind of damage, and how well the prediction agrees with the Dice coefficient."""
     rows = [row for row in rows if row["truth_mm2"] > 0]
-    print(f"\n{title}\n{'damage':24}{'slices':>7}{'DSC':>6}{'pred.':>6}{'wrong':>7}{'passed':>8}", end="")
+    print(
+        f"\n{title}\n{'damage':24}{'slices':>7}{'DSC':>6}{'pred.':>6}{'cord':>6}{'wrong':>7}{'passed':>8}",
+        end="",
+    )
     print(f"{'wrong and passed':>18}{'volumes wrong':>15}{'passed':>8}{'wrong and passed':>18}")
     totals = np.zeros(6, int)
     for damage in dict.fromkeys(row["damage"] for row in rows):
         part = [row for row in rows if row["damage"] == damage]
         counts = np.array(_counts(part))
         totals += counts if damage != "none" else 0
-        dsc, score = (np.nanmean([row[key] for row in part]) for key in ("dsc", "score"))
+        dsc, score, cord_dsc = (_mean_of_known(part, key) for key in ("dsc", "score", "cord_dsc"))
         print(
-            f"{damage:24}{len(part):7d}{dsc:6.2f}{score:6.2f}{counts[0]:7d}{counts[1]:8d}{counts[2]:18d}",
+            f"{damage:24}{len(part):7d}{dsc:6.2f}{score:6.2f}{cord_dsc:6.2f}"
+            f"{counts[0]:7d}{counts[1]:8d}{counts[2]:18d}",
             end="",
         )
         print(f"{counts[3]:15d}{counts[4]:8d}{counts[5]:18d}")
     n = sum(row["damage"] != "none" for row in rows)
-    print(f"{'all damage':24}{n:7d}{'':12}{totals[0]:7d}{totals[1]:8d}{totals[2]:18d}", end="")
+    print(f"{'all damage':24}{n:7d}{'':18}{totals[0]:7d}{totals[1]:8d}{totals[2]:18d}", end="")
     print(f"{totals[3]:15d}{totals[4]:8d}{totals[5]:18d}")
     known = [row for row in rows if row["score"] > 0]
     dsc, score = (np.array([row[key] for row in known]) for key in ("dsc", "score"))
@@ -305,6 +327,11 @@ def print_tables(rows: Sequence[Row], title: str) -> None:
             f"Spearman {spearmanr(score[chosen], dsc[chosen]).statistic:.2f}, "
             f"AUC (DSC of at least {WRONG_DSC}) {auc:.3f}"
         )
+
+
+def _mean_of_known(rows: Sequence[Row], key: str) -> float:
+    known = [row[key] for row in rows if not np.isnan(row[key])]
+    return float(np.mean(known)) if known else np.nan
 
 
 def _counts(rows: Sequence[Row]) -> tuple[int, ...]:

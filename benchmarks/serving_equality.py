@@ -1,8 +1,9 @@
-"""Does the served model give the mask of `keras-scgm segment`, however the image is stored, and in what time?
+"""Does the served model give the masks of `keras-scgm segment`, however the image is stored, and in what time?
 
 Exports the weights (or takes an export) and stores one volume in all 48 orientations, the ten voxel types that
-are served, both byte orders, and raw or gzipped; counts the voxels in which the served mask and the one of
-`keras_scgm.segment` for the same file differ, and compares the processor time of both. By default every
+are served, both byte orders, and raw or gzipped; counts the voxels in which the served masks and those of
+`keras_scgm.segment` for the same file differ, of gray matter and, if the weights know it, of the cord and of the
+white matter, which is the rest of it; and compares the processor time of both. By default every
 orientation, and every combination of type, byte order and compression, appears at least once; --all runs the
 whole product. Usage:
 
@@ -21,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_scgm.export.saved_model import export_saved_model
-from keras_scgm.segmentation import Segmenter
+from keras_scgm.segmentation import Segmentation, Segmenter
 
 ORIENTATIONS = [
     "".join(codes)
@@ -44,6 +45,26 @@ def stored(image: nib.Nifti1Image, codes: str, voxel_type: str, byte_order: str)
     header = nib.Nifti1Header(endianness=byte_order)
     header.set_data_dtype(dtype)
     return nib.Nifti1Image(values.astype(dtype), turned.affine, header).to_bytes()
+
+
+def compared(
+    answer: dict[str, tf.Tensor], expected: Segmentation, folder: Path
+) -> dict[str, tuple[np.ndarray, np.ndarray, bool]]:
+    """Tissue -> the served mask, that of `segment`, and whether the served file is the one that `segment` writes."""
+    results = {}
+    for tissue, output, own in (
+        ("gray matter", "mask_bytes", expected.mask_voxels),
+        ("cord", "cord_bytes", expected.cord_voxels),
+    ):
+        if own is not None:
+            file = answer[output].numpy()[0]
+            expected.volume.write_result(folder / "mask.nii", own)
+            same_file = file == (folder / "mask.nii").read_bytes()
+            results[tissue] = np.asarray(nib.Nifti1Image.from_bytes(file).dataobj), np.asarray(own), same_file
+    if "cord" in results:
+        masks, own_masks, same = zip(results["cord"], results["gray matter"], strict=True)
+        results["white matter"] = masks[0] ^ masks[1], own_masks[0] & ~own_masks[1], all(same)
+    return results
 
 
 def main() -> None:
@@ -73,7 +94,7 @@ def main() -> None:
         # The first call of either prepares what the others use.
         serve(nifti_bytes=tf.constant([image.to_bytes()]))
         segmenter.segment(image)
-        differing = total = 0
+        differing, total = {}, {}
         seconds = {"served": 0.0, "segment": 0.0}
         for number, (codes, (voxel_type, byte_order, is_packed)) in enumerate(cases, 1):
             data = stored(image, codes, voxel_type, byte_order)
@@ -82,20 +103,23 @@ def main() -> None:
             expected = segmenter.segment(path)
             seconds["segment"] += time.process_time() - started
             started = time.process_time()
-            served = serve(nifti_bytes=tf.constant([path.read_bytes()]))["mask_bytes"].numpy()[0]
+            answer = serve(nifti_bytes=tf.constant([path.read_bytes()]))
             seconds["served"] += time.process_time() - started
-            expected.volume.write_result(Path(folder) / "mask.nii", expected.mask_voxels)
-            mask = np.asarray(nib.Nifti1Image.from_bytes(served).dataobj)
-            n_different = np.count_nonzero(mask != expected.mask_voxels)
-            same_file = served == (Path(folder) / "mask.nii").read_bytes()
-            differing += n_different
-            total += np.count_nonzero(expected.mask_voxels)
+            found = []
+            for tissue, (mask, own, same_file) in compared(answer, expected, Path(folder)).items():
+                n_different = np.count_nonzero(mask != own)
+                differing[tissue] = differing.get(tissue, 0) + n_different
+                total[tissue] = total.get(tissue, 0) + np.count_nonzero(own)
+                found.append(
+                    f"{tissue} {n_different} voxels differ, {'same' if same_file else 'another'} file"
+                )
             print(
                 f"{number}/{len(cases)} {codes} {byte_order}{voxel_type}{' gzip' if is_packed else ''}: "
-                f"{n_different} voxels differ, {'same' if same_file else 'another'} file",
+                f"{'; '.join(found)}",
                 flush=True,
             )
-    print(f"{differing} of {total} gray matter voxels differ in {len(cases)} files")
+    for tissue, n_different in differing.items():
+        print(f"{n_different} of {total[tissue]} {tissue} voxels differ in {len(cases)} files")
     print(f"processor time served / of segment: {seconds['served'] / seconds['segment']:.2f}")
 
 

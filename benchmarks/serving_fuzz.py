@@ -47,13 +47,16 @@ def synthetic_images() -> list[nib.Nifti1Image]:
 def difference(answer: Answer, expected: Segmentation, folder: Path) -> str:
     """How a served answer differs from the command's; empty if it does not."""
     path = folder / "mask.nii"
-    expected.volume.write_result(path, expected.mask_voxels)
     got = {name: values[0] for name, values in answer.outputs.items()}
-    if got["mask_bytes"] != path.read_bytes():
-        served = np.asarray(nib.Nifti1Image.from_bytes(got["mask_bytes"]).dataobj)
-        if served.shape == expected.mask_voxels.shape:
-            return f"{np.count_nonzero(served != expected.mask_voxels)} voxels of the mask, or its header"
-        return f"a mask of {served.shape}"
+    for output, voxels in (("mask_bytes", expected.mask_voxels), ("cord_bytes", expected.cord_voxels)):
+        if voxels is None:
+            continue
+        expected.volume.write_result(path, voxels)
+        if got[output] != path.read_bytes():
+            served = np.asarray(nib.Nifti1Image.from_bytes(got[output]).dataobj)
+            if served.shape == voxels.shape:
+                return f"{np.count_nonzero(served != voxels)} voxels of {output}, or its header"
+            return f"{output} of {served.shape}"
     texts = {
         "verdict": expected.quality.verdict,
         "reason": expected.quality.reason,
@@ -64,6 +67,8 @@ def difference(answer: Answer, expected: Segmentation, folder: Path) -> str:
             return f"{name}: {got[name].decode()!r}, the command: {text!r}"
     # Probabilities round otherwise with the number of slices that a network computes at a time.
     columns = {"area_mm2": "area_mm2", "soft_area_mm2": "soft_area_mm2", "slice_noise": "noise"}
+    if expected.cord_voxels is not None:
+        columns |= {name: name for name in ("cord_area_mm2", "wm_area_mm2", "gm_cord_ratio")}
     for name, column in columns.items():
         areas = [getattr(row, column) for row in expected.areas]
         if not np.allclose(got[name][: got["n_slices"]], areas, rtol=1e-4, atol=1e-6, equal_nan=True):

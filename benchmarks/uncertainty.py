@@ -120,7 +120,7 @@ def cases(options: argparse.Namespace) -> Iterator[Case]:
     """Synthetic subjects, then the real volumes."""
     for subject in range(options.first, options.first + options.subjects):
         for damage, image, truth in copies(*draw_case(subject), (7, subject), DAMAGES):
-            yield Case("synthetic", damage, image, truth)
+            yield Case("synthetic", damage, image, truth[..., 0])
     for image, mask in options.volume:
         yield Case(image.name, "none", nib.load(image), np.asarray(nib.load(mask).dataobj) > 0)
 

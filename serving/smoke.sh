@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Checks a running server; the exit code is 0 if all checks pass.
 #
-#   smoke.sh IMAGE.nii.gz [MASK.nii.gz]
+#   smoke.sh IMAGE.nii.gz [MASK.nii.gz ...]
 #
-# MASK is the mask of keras-scgm segment for the image with the same weights. REST and GRPC are the addresses of the
+# Each MASK is one of keras-scgm segment for the image with the same weights: NAME_gmseg, NAME_wmseg or NAME_seg. REST and GRPC are the addresses of the
 # server. Needs curl and scgm-client with gRPC. NVIDIA_SMI is the command that runs nvidia-smi on the server, to check
 # whether gm_nifti uses a GPU: by default in the container of docker-compose.yml; in Kubernetes
 #   NVIDIA_SMI="kubectl -n gm-serving exec deploy/gm-serving -- nvidia-smi"
 set -euo pipefail
-image=$1 expected=${2:-}
+image=$1
+shift
 REST=${REST:-http://localhost:8501} GRPC=${GRPC:-grpc://localhost:8500}
 NVIDIA_SMI=${NVIDIA_SMI:-docker compose exec -T serving nvidia-smi}
 work=$(mktemp -d)
@@ -33,16 +34,18 @@ step "REST: gm_slices is available"
 scgm-client status --server "$REST" --model gm_slices >"$work/log" 2>&1 && passed || failed "$(cat "$work/log")"
 
 for way in REST GRPC; do
-    step "$way: the image gives a mask"
+    step "$way: the image gives masks"
     scgm-client segment "$image" --no-picture --server "${!way}" --output "$work/$way" >"$work/log" 2>&1 && passed ||
         failed "$(cat "$work/log")"
 done
-step "both masks are the same"
-cmp -s <(voxels "$work"/REST/*_gmseg.nii.gz) <(voxels "$work"/GRPC/*_gmseg.nii.gz) && passed || failed
-if [[ $expected ]]; then
-    step "the mask is the expected one"
-    cmp -s <(voxels "$work"/REST/*_gmseg.nii.gz) <(voxels "$expected") && passed || failed
-fi
+for mask in "$work"/REST/*seg.nii.gz; do
+    step "REST and gRPC give the same ${mask##*_}"
+    cmp -s <(voxels "$mask") <(voxels "$work/GRPC/$(basename "$mask")") && passed || failed
+done
+for expected in "$@"; do
+    step "${expected##*_} is the expected one"
+    cmp -s <(voxels "$work"/REST/*_"${expected##*_}") <(voxels "$expected") && passed || failed
+done
 
 step "text in place of an image is refused (400)"
 [[ $(refusal '{"inputs": {"nifti_bytes": [{"b64": "bm8gaW1hZ2U="}]}}') == 400 ]] && passed || failed "$(cat "$work/answer")"

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import nibabel as nib
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from annotated_data import SITES
 
+from keras_scgm import DilatedGMNet
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import PhantomConfig, draw_slices, draw_subject, write_challenge_dataset
 from keras_scgm.pretrained import WeightsCard, catalog
@@ -155,6 +157,32 @@ def blob_image() -> Callable[..., nib.Nifti1Image]:
         data = 100 + noise + 200 * (distance < radius_mm)[..., None]
         affine = np.diag([-spacing_mm[0], spacing_mm[1], spacing_mm[2], 1.0])
         return nib.Nifti1Image(data.astype(np.float32), affine)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def dilated_cord_network() -> keras.Model:
+    """A `DilatedGMNet` that takes what is bright for the cord, and what is brighter for gray matter."""
+    model = DilatedGMNet(filters=2, dilation_rates=(6,), classes=2)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel, bias = (np.zeros_like(array) for array in layer.get_weights())
+            kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, 0] = 1
+            layer.set_weights([kernel, bias])
+    kernel, _ = model.get_layer("predictions").get_weights()
+    model.get_layer("predictions").set_weights([20 * kernel, np.array([-140.0, -30.0])])
+    return model
+
+
+@pytest.fixture
+def cord_image(blob_image: Callable[..., nib.Nifti1Image]) -> Callable[..., nib.Nifti1Image]:
+    """Builds volumes of `blob_image` with a less bright disc around the other, the cord of `dilated_cord_network`."""
+
+    def build(radius_mm: float = 1.5, cord_radius_mm: float = 3.5, **options: Any) -> nib.Nifti1Image:
+        inner, outer = (blob_image(radius_mm=radius, **options) for radius in (radius_mm, cord_radius_mm))
+        data = np.asarray(inner.dataobj) + (np.asarray(outer.dataobj) - 100) / 2
+        return nib.Nifti1Image(data.astype(np.float32), inner.affine)
 
     return build
 

@@ -1,4 +1,6 @@
-"""Features of a slice with nothing wrong in it."""
+"""Features of a slice with nothing wrong in it, from a network without and with the cord."""
+
+from dataclasses import replace
 
 from keras_scgm.quality.features import SliceFeatures
 
@@ -19,4 +21,14 @@ GOOD = SliceFeatures(
     neighbour_dice=0.85,
     log_area_ratio=0.05,
     centroid_shift_mm=0.3,
+)
+
+GOOD_WITH_CORD = replace(
+    GOOD,
+    cord_area_mm2=80.0,
+    cord_agreement=0.97,
+    cord_aspect=1.6,
+    gm_cord_ratio=0.2,
+    cord_offset=0.06,
+    cord_balance=0.95,
 )

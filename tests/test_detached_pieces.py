@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_scgm import Segmenter
 from keras_scgm.detached_pieces import NEAR_MM, REACHES_MM, remove_detached
 from keras_scgm.export.graph.detached_pieces import remove_detached as remove_in_graph
+from keras_scgm.predict import in_cord
 
 SPACING_MM = 0.5
 CENTER = (60.0, 60.0)
@@ -48,9 +49,10 @@ def test_what_stays(threshold):
     np.testing.assert_array_equal(cleaned > threshold, expected)
     np.testing.assert_array_equal(cleaned[~found], probabilities[~found])
     np.testing.assert_array_equal(removed, (found & ~expected).sum(axis=(1, 2)))
-    graph = tf.function(lambda *given: remove_in_graph(*given, threshold, SPACING_MM))
-    for of_graph, expected in zip(graph(probabilities, centers, steps), (cleaned, removed), strict=True):
-        np.testing.assert_array_equal(of_graph, expected)
+    graph = tf.function(lambda *given: remove_in_graph(*given, (threshold,), SPACING_MM))
+    of_graph = graph(probabilities[..., np.newaxis], centers, steps)
+    np.testing.assert_array_equal(of_graph[0][..., 0], cleaned)
+    np.testing.assert_array_equal(of_graph[1], removed)
 
 
 def test_where_the_line_of_the_cord_is_steep_it_is_trusted_less():
@@ -66,9 +68,26 @@ def test_random_masks_are_cleaned_alike_in_the_graph():
     centers, steps = rng.uniform(20, 70, (12, 2)), rng.uniform(0, 8, 12)
     cleaned, removed = remove_detached(probabilities, centers, steps, 0.3, SPACING_MM)
     assert (removed > 0).any()
-    in_graph = remove_in_graph(probabilities, centers, steps, 0.3, SPACING_MM)
-    np.testing.assert_array_equal(in_graph[0], cleaned)
+    in_graph = remove_in_graph(probabilities[..., np.newaxis], centers, steps, (0.3,), SPACING_MM)
+    np.testing.assert_array_equal(in_graph[0][..., 0], cleaned)
     np.testing.assert_array_equal(in_graph[1], removed)
+
+
+@pytest.mark.parametrize("thresholds", [(0.3, 0.3), (0.2, 0.4), (0.4, 0.2)])
+def test_the_graph_removes_gray_matter_with_the_cord_around_it(thresholds):
+    rng = np.random.default_rng(1)
+    cord = (rng.random((12, 100, 90)) * (rng.random((12, 100, 90)) < 0.6)).astype(np.float32)
+    both = in_cord(np.stack([rng.random(cord.shape, np.float32), cord], axis=-1))
+    centers, steps = rng.uniform(20, 70, (12, 2)), rng.uniform(0, 8, 12)
+    cleaned, _ = remove_detached(cord, centers, steps, thresholds[1], SPACING_MM, REACHES_MM[1])
+    expected = in_cord(np.stack([both[..., 0], cleaned], axis=-1))
+    n_before, n_after = (
+        np.count_nonzero(each[..., 0] > thresholds[0], axis=(1, 2)) for each in (both, expected)
+    )
+    assert (n_before > n_after).any()
+    in_graph = remove_in_graph(both, centers, steps, thresholds, SPACING_MM)
+    np.testing.assert_array_equal(in_graph[0], expected)
+    np.testing.assert_array_equal(in_graph[1], n_before - n_after)
 
 
 @pytest.mark.parametrize("name", ["10063", "9584", "9709"])

@@ -4,9 +4,9 @@ import math
 from dataclasses import replace
 
 import pytest
-from good_slice import GOOD
+from good_slice import GOOD, GOOD_WITH_CORD
 
-from keras_scgm.quality.model import REASONS, fitted_model, model_inputs
+from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model, model_inputs
 from keras_scgm.quality.verdicts import predict_quality
 
 
@@ -33,11 +33,22 @@ def test_everything_bad_lowers_the_prediction(changes):
 
 def test_dark_gray_matter_counts_as_bright_for_a_network_that_knows_it():
     dark = replace(GOOD, contrast=-GOOD.contrast, separation=1 - GOOD.separation)
-    assert model_inputs([dark], knows_dark=True) == [pytest.approx(model_inputs([GOOD])[0])]
+    assert model_inputs([dark], knows_dark=True) == [pytest.approx(model_inputs([GOOD])[0], nan_ok=True)]
     assert predicted(dark, knows_dark=True) == pytest.approx(predicted(GOOD))
 
 
 def test_a_single_slice_can_be_judged():
     alone = replace(GOOD, neighbour_dice=math.nan, log_area_ratio=math.nan, centroid_shift_mm=math.nan)
     assert predict_quality([alone]).verdict == "pass"
-    assert set(model_inputs([alone])[0]) == set(REASONS) == set(fitted_model().terms)
+    assert set(model_inputs([alone])[0]) == set(REASONS | CORD_REASONS)
+
+
+def test_models_have_the_terms_that_have_a_message():
+    assert set(fitted_model(with_cord=False).terms) == set(REASONS)
+    assert set(fitted_model(with_cord=True).terms) == set(REASONS | CORD_REASONS)
+
+
+def test_the_cord_counts_only_for_networks_that_segment_it():
+    unusual = {"cord_aspect": 3.0, "cord_offset": 0.6, "cord_balance": 0.2}
+    assert predicted(replace(GOOD_WITH_CORD, **unusual)) < predicted(GOOD_WITH_CORD) - 0.02
+    assert predicted(replace(GOOD, **unusual)) == predicted(GOOD)

@@ -7,26 +7,34 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from good_slice import GOOD
+from good_slice import GOOD, GOOD_WITH_CORD
 
 from keras_scgm import Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.outputs import write_areas
+from keras_scgm.quality.cord_features import with_cord
 from keras_scgm.quality.features import SliceFeatures, slice_features
 from keras_scgm.quality.model import REASONS
 from keras_scgm.quality.verdicts import (
+    CORD_ALONE,
+    CORD_ALONE_FOUND,
+    CORD_NEAR_EDGE,
     DARK,
     DARK_DSC,
     EXCHANGED,
     FAIL_DSC,
     NEAR_EDGE,
+    NO_CORD,
     NOTHING,
+    NOTHING_FOUND,
     PASS_DSC,
     anatomical_doubts,
     predict_quality,
 )
 
 BLANK = SliceFeatures(area_mm2=0.0)
+EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
+WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
 
 
 def predicted(features, **settings):
@@ -111,13 +119,64 @@ def test_what_anatomy_does_not_allow(changes, text):
     assert text is None or text in doubts[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, None),
+        ({"cord_area_mm2": 150.0}, "a cord of 150.0 mm2, 1.60 times as wide as deep"),
+        ({"cord_area_mm2": 20.0}, "check the voxel spacing"),
+        ({"cord_aspect": 2.6}, "2.60 times as wide as deep"),
+        ({"cord_aspect": 0.7}, "0.70 times as wide as deep"),
+        ({"area_mm2": 29.0}, None),
+        ({"area_mm2": 31.0}, "anatomy allows 3.5 to 30 mm2"),
+        ({"gm_cord_ratio": 0.05}, "5.0 % of the cord"),
+        ({"gm_cord_ratio": 0.6}, "60.0 % of the cord (median): anatomy allows 8 to 45 %"),
+        ({"cord_offset": 0.4}, "0.40 radii of the cord beside its centre"),
+    ],
+)
+def test_what_anatomy_does_not_allow_of_the_cord(changes, text):
+    volume = [replace(GOOD_WITH_CORD, **changes)] * 3 + [GOOD_WITH_CORD, EMPTY_CORD, WITHOUT_CORD]
+    doubts = anatomical_doubts(volume)
+    assert len(doubts) == (text is not None)
+    assert text is None or text in doubts[0]
+
+
+def test_gray_matter_in_few_slices_of_a_cord_is_a_doubt():
+    assert anatomical_doubts([EMPTY_CORD] * 2 + [GOOD_WITH_CORD] * 2) == []
+    doubts = anatomical_doubts([EMPTY_CORD] * 3 + [GOOD_WITH_CORD] * 2 + [WITHOUT_CORD] * 9)
+    assert len(doubts) == 1
+    assert "in 2 of 5 slices" in doubts[0]
+
+
+def test_the_cord_decides_what_a_slice_without_gray_matter_means():
+    quality = predict_quality(
+        [EMPTY_CORD, GOOD_WITH_CORD, EMPTY_CORD, WITHOUT_CORD, GOOD_WITH_CORD, WITHOUT_CORD]
+    )
+    assert [one.reason for one in quality.slices] == [CORD_ALONE, "", CORD_ALONE, NO_CORD, "", NO_CORD]
+    assert [one.verdict for one in quality.slices] == ["review", "pass", "fail", "fail", "pass", "review"]
+    assert predict_quality([EMPTY_CORD, WITHOUT_CORD]).reason == CORD_ALONE_FOUND
+    assert predict_quality([WITHOUT_CORD]).reason == predict_quality([BLANK]).reason == NOTHING_FOUND
+
+
+def test_a_cord_near_an_edge_never_passes():
+    found = predict_quality([replace(GOOD_WITH_CORD, cord_near_edge=True)])
+    assert (found.predicted_dsc, found.verdict, found.reason) == (FAIL_DSC, "review", CORD_NEAR_EDGE)
+    both = predict_quality([replace(GOOD_WITH_CORD, cord_near_edge=True, near_edge=True)])
+    assert both.reason == NEAR_EDGE
+
+
 @pytest.mark.parametrize("level", [3, 6, 9, 14, 19])
 def test_drawn_anatomy_of_every_level_is_allowed(level):
     drawn = draw_subject(PhantomConfig(n_slices=3, matrix_size=100, levels=(level + 0.3, level)), seed=level)
-    mask = np.moveaxis(np.asarray(drawn.mask.dataobj, np.float32), 2, 0)
-    assert anatomical_doubts([slice_features(one, one, 0.5) for one in mask]) == []
+    mask, cord = (
+        np.moveaxis(np.asarray(each.dataobj, np.float32), 2, 0) for each in (drawn.mask, drawn.cord)
+    )
+    pairs = [(slice_features(one, one, 0.5), around) for one, around in zip(mask, cord, strict=True)]
+    if level < 19:  # the lumbar enlargement of a large cord is known by the cord around it
+        assert anatomical_doubts([one for one, _ in pairs]) == []
+    assert anatomical_doubts([with_cord(one, around, 0.5) for one, around in pairs]) == []
     turned = [slice_features(one, one, 0.5) for one in mask[:, :, ::-1]]
-    assert anatomical_doubts(turned) == [EXCHANGED]
+    assert EXCHANGED in anatomical_doubts(turned)
 
 
 def test_result_record_and_table_tell_the_quality(tmp_path, blob_image, bright_network):

@@ -14,7 +14,7 @@ from keras_scgm.runtimes.region_of_interest import MARGINS_MM, REGION_MM, Predic
 from keras_scgm.slices import SliceConfig, read_windows
 
 SPACING_MM, WINDOW = 0.5, 120
-REGION, MARGIN = round(REGION_MM / SPACING_MM), round(MARGINS_MM[0] / SPACING_MM)
+REGION, MARGIN, CORD_MARGIN = (round(mm / SPACING_MM) for mm in (REGION_MM, *MARGINS_MM))
 MIDDLE = WINDOW // 2
 IN_REGION, IN_WHOLE = 0.7, 0.9
 
@@ -31,16 +31,33 @@ class Recorder:
         return np.float32(IN_WHOLE if regions is None else IN_REGION) * given
 
 
+class TissueRecorder(Recorder):
+    """Finds gray matter in what is bright, and the cord also in what is half as bright."""
+
+    def __call__(self, slices, regions=None):
+        found = super().__call__(np.float32(slices > 0.4), None if regions is None else regions > 0.4)
+        gray_matter = slices > 0.9 if regions is None else regions > 0.9
+        return np.concatenate([found * gray_matter, found], axis=-1)
+
+
 class GraphRecorder:
     """The same as a network of the graph of an export."""
 
     takes_regions = True
 
+    def __init__(self, network):
+        self.network = network
+        self.n_tissues = network(np.zeros((1, 1, 1, 1), np.float32)).shape[-1]
+
     def __call__(self, slices):
-        return Recorder()(slices)[..., 0]
+        return tf.ensure_shape(
+            tf.numpy_function(self.network, [slices], tf.float32), [None, None, None, self.n_tissues]
+        )
 
     def in_regions(self, slices, regions):
-        return Recorder()(slices, regions)[..., 0]
+        return tf.ensure_shape(
+            tf.numpy_function(self.network, [slices, regions], tf.float32), [None, None, None, self.n_tissues]
+        )
 
 
 def bright(*pixels):
@@ -138,15 +155,36 @@ def test_gray_matter_is_bounded_by_the_mean_of_the_cord():
     np.testing.assert_allclose(mean_of(members, mirror=False)(ones)[0, 0, 0], [0.5, 0.5])
 
 
-def test_the_graph_of_an_export_does_the_same():
-    config = SliceConfig(spacing_mm=SPACING_MM, window_px=WINDOW)
-    in_graph = tf.function(lambda *given: predict_some(*given, GraphRecorder(), config, 0.5))
-    expected = Predictor(Recorder(), True, SPACING_MM, (0.5,))(SLICES, CENTERS)[..., 0]
-    some = np.arange(len(SLICES)) % 3
-    for is_around, is_whole in ((some >= 0, some < 0), (some < 0, some >= 0), (some == 0, some == 1)):
-        wanted = np.where(is_whole[:, None, None], Recorder()(SLICES)[..., 0], expected)
-        wanted = np.where((is_around | is_whole)[:, None, None], wanted, 0)
-        np.testing.assert_array_equal(in_graph(SLICES, CENTERS, is_around, is_whole), wanted)
+def bright_in_cord(gray_matter, cord):
+    return np.maximum(bright(*gray_matter), bright(*cord) / 2)
+
+
+CORD_SLICES = np.array(
+    [
+        bright_in_cord([(MIDDLE, MIDDLE)], [(MIDDLE + 1, MIDDLE)]),
+        bright_in_cord([], [(MIDDLE, MIDDLE)]),
+        bright_in_cord([], [(first + CORD_MARGIN, MIDDLE)]),
+        bright_in_cord([], [(first + CORD_MARGIN - 1, MIDDLE)]),
+        bright_in_cord([], [(MIDDLE, first + REGION - CORD_MARGIN)]),
+        bright_in_cord([(first + MARGIN - 1, MIDDLE)], [(MIDDLE, MIDDLE)]),
+        bright_in_cord([], []),
+        bright_in_cord([], [(1, 1)]),
+    ]
+)
+
+
+@pytest.mark.parametrize(("network", "slices"), [(Recorder(), SLICES), (TissueRecorder(), CORD_SLICES)])
+def test_the_graph_of_an_export_does_the_same(network, slices):
+    config, graph = SliceConfig(spacing_mm=SPACING_MM, window_px=WINDOW), GraphRecorder(network)
+    thresholds = (0.5,) * graph.n_tissues
+    in_graph = tf.function(lambda *given: predict_some(*given, graph, config, thresholds))
+    some = np.arange(len(slices)) % 3
+    for centers in (CENTERS, np.full_like(CENTERS, MIDDLE - 0.5)):
+        expected = Predictor(network, True, SPACING_MM, thresholds)(slices, centers)
+        for is_around, is_whole in ((some >= 0, some < 0), (some < 0, some >= 0), (some == 0, some == 1)):
+            wanted = np.where(is_whole[:, None, None, None], network(slices), expected)
+            wanted = np.where((is_around | is_whole)[:, None, None, None], wanted, 0)
+            np.testing.assert_array_equal(in_graph(slices, centers, is_around, is_whole), wanted)
 
 
 def test_small_windows_are_computed_whole():

@@ -57,19 +57,20 @@ def test_masks_are_compared_with_the_expected_one(address, tmp_path):
     if not (SCRIPTS / "scgm-client").exists():
         pytest.skip("the command is not installed beside this Python")
     with Client(address.rest_url) as client:
-        expected = client.segment(image, tmp_path / "expected")
+        gray_matter = client.segment(image, tmp_path / "expected")
+    expected = [gray_matter.with_name(f"t2s_{tissue}.nii.gz") for tissue in ("gmseg", "wmseg", "seg")]
     environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}"}
     environment |= {"REST": address.rest_url, "GRPC": f"grpc://{address.grpc}"}
     command = ["bash", str(SMOKE), str(image)]
     done = subprocess.run(
-        [*command, str(expected)], env=environment, capture_output=True, text=True, check=False
+        [*command, *map(str, expected)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(" ok\n") == 10
-    wrong = tmp_path / "wrong.nii.gz"
+    assert done.stdout.count(" ok\n") == 14
+    wrong = tmp_path / "wrong_seg.nii.gz"
     wrong.write_bytes(gzip.compress(nifti_bytes(random_voxels(1))))
     done = subprocess.run(
         [*command, str(wrong)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert "FAILED" in done.stdout.splitlines()[-1]
+    assert done.stdout.splitlines()[-1].split() == ["seg.nii.gz", "is", "the", "expected", "one", "FAILED"]

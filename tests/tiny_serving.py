@@ -1,6 +1,6 @@
 """Small SavedModels with the signatures of exported models, for tests of servers and clients.
 
-They read three-dimensional uint8 NIfTI files and take every voxel above 100 for gray matter.
+They read three-dimensional uint8 NIfTI files and take every voxel above 100 for gray matter, and above 50 for the cord.
 """
 
 import gzip
@@ -13,13 +13,15 @@ import tensorflow as tf
 
 from keras_scgm.export.warmup import WarmupRequest, write_warmup
 
-THRESHOLD = 100
+THRESHOLD, CORD_THRESHOLD = 100, 50
 
 COMMON = ("warnings", "area_mm2")
 """Outputs of all exported models."""
 STRINGS = (
     "mask_bytes",
     "probability_bytes",
+    "cord_bytes",
+    "cord_probability_bytes",
     "warnings",
     "verdict",
     "reason",
@@ -55,12 +57,18 @@ MEASURED = (
 """Outputs that models exported by earlier releases lack."""
 
 
+OF_CORD = ("cord_bytes", "cord_area_mm2", "wm_area_mm2", "gm_cord_ratio")
+"""Outputs of models that segment the cord."""
+
+
 class TinyNifti(tf.Module):
-    def __init__(self, threshold=THRESHOLD):
+    def __init__(self, threshold=THRESHOLD, has_cord=True):
         super().__init__()
+        self.has_cord = has_cord
         self.threshold = tf.Variable(threshold, dtype=tf.int32)
         self.bytes_of = tf.constant([bytes([value]) for value in range(256)])
         self.floats_of = tf.constant([np.float32(value / 255).tobytes() for value in range(256)])
+        self.cord_floats_of = tf.constant([cord_probability(value).tobytes() for value in range(256)])
 
     def header(self, data):
         gzipped = tf.strings.substr(data, 0, 2) == b"\x1f\x8b"
@@ -77,10 +85,12 @@ class TinyNifti(tf.Module):
     def segment_one(self, data):
         plain, shape, voxels = self.header(data)
         mask = tf.cast(voxels > self.threshold, tf.int32)
+        cord = tf.cast(voxels > CORD_THRESHOLD, tf.int32)
         probabilities = tf.cast(voxels, tf.float64) / 255
         by_slice = [shape[2], -1]
         n_voxels = tf.reduce_sum(tf.reshape(mask, by_slice), axis=1)
         n = tf.cast(n_voxels, tf.float64)
+        n_cord = tf.cast(tf.reduce_sum(tf.reshape(cord, by_slice), axis=1), tf.float64)
         inside = tf.reduce_sum(tf.reshape(tf.cast(mask, tf.float64) * probabilities, by_slice), axis=1)
         soft = tf.reduce_sum(tf.reshape(probabilities, by_slice), axis=1)
         nan = tf.constant(np.nan, tf.float64)
@@ -88,6 +98,7 @@ class TinyNifti(tf.Module):
         is_good = n >= 20
         n_gray = tf.reduce_sum(n_voxels)
         provenance = {"program": "tiny", "weights": [{"name": "tiny", "sha256": "0"}], "threshold": THRESHOLD}
+        provenance["tissues"] = ["gray_matter", "cord"] if self.has_cord else ["gray_matter"]
         start = tf.strings.substr(plain, 0, 352)
         as_float = [tf.strings.substr(start, 0, 70), b"\x10\0\x20\0", tf.strings.substr(start, 74, -1)]
         good = tf.reduce_all(is_good)
@@ -96,6 +107,12 @@ class TinyNifti(tf.Module):
             "mask_bytes": start + tf.strings.reduce_join(tf.gather(self.bytes_of, mask)),
             "probability_bytes": tf.strings.join(as_float)
             + tf.strings.reduce_join(tf.gather(self.floats_of, voxels)),
+            "cord_bytes": start + tf.strings.reduce_join(tf.gather(self.bytes_of, cord)),
+            "cord_probability_bytes": tf.strings.join(as_float)
+            + tf.strings.reduce_join(tf.gather(self.cord_floats_of, voxels)),
+            "cord_area_mm2": n_cord,
+            "wm_area_mm2": n_cord - n,
+            "gm_cord_ratio": n / n_cord,
             "warnings": tf.where(n_gray == 0, "no gray matter found", ""),
             "verdict": tf.where(n_gray == 0, "fail", tf.where(good, "pass", "review")),
             "reason": tf.where(good, "", "few voxels"),
@@ -130,11 +147,14 @@ class TinyNifti(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
     def segment(self, nifti_bytes):
-        return self.segment_all(nifti_bytes, [*COMMON, *MEASURED, "mask_bytes"])
+        of_cord = OF_CORD if self.has_cord else ()
+        return self.segment_all(nifti_bytes, [*COMMON, *MEASURED, *of_cord, "mask_bytes"])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
     def soft(self, nifti_bytes):
-        return self.segment_all(nifti_bytes, [*COMMON, *MEASURED, "mask_bytes", "probability_bytes"])
+        of_cord = (*OF_CORD, "cord_probability_bytes") if self.has_cord else ()
+        names = [*COMMON, *MEASURED, *of_cord, "mask_bytes", "probability_bytes"]
+        return self.segment_all(nifti_bytes, names)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "nifti_bytes")])
     def old_segment(self, nifti_bytes):
@@ -158,7 +178,11 @@ class TinySlices(tf.Module):
 
 
 def save_tiny_models(
-    folder: Path, version: int = 1, threshold: int = THRESHOLD, is_old: bool = False
+    folder: Path,
+    version: int = 1,
+    threshold: int = THRESHOLD,
+    is_old: bool = False,
+    has_cord: bool = True,
 ) -> Path:
     """`gm_nifti` and `gm_slices` in `folder`, with warm-up requests.
 
@@ -167,8 +191,9 @@ def save_tiny_models(
         version: Version of both models.
         threshold: Intensity above which a voxel is gray matter.
         is_old: Whether to omit the outputs that earlier releases did not have.
+        has_cord: Whether the model segments the cord.
     """
-    nifti, slices = TinyNifti(threshold), TinySlices()
+    nifti, slices = TinyNifti(threshold, has_cord), TinySlices()
     signatures = {"serving_default": nifti.segment, "soft": nifti.soft}
     if is_old:
         signatures = {"serving_default": nifti.old_segment, "soft": nifti.old_soft}
@@ -179,6 +204,11 @@ def save_tiny_models(
     batches = [WarmupRequest({"slices": np.zeros((n, 4, 4, 1), np.float32)}) for n in (1, 4)]
     write_warmup(folder / "gm_slices" / str(version), "gm_slices", batches)
     return folder
+
+
+def cord_probability(value: np.ndarray | int) -> np.ndarray:
+    """float32, of an intensity."""
+    return np.minimum(np.float32(value) / np.float32(128), np.float32(1))
 
 
 def random_voxels(seed: int, shape=(8, 9, 3)) -> np.ndarray:

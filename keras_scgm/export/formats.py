@@ -16,6 +16,7 @@ from keras_scgm.export.check import synthetic_image
 from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
+from keras_scgm.predict import in_cord
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 FORMAT_ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
@@ -35,8 +36,9 @@ Run = Callable[[np.ndarray], np.ndarray]
 def export_network(weights: str | Path, folder: str | Path, file_format: str) -> Path:
     """Write a network as `NAME.onnx`, `NAME.xml` and `NAME.bin` (OpenVINO) or `NAME.tflite` (LiteRT).
 
-    The file holds the network alone: `slices` float32 (n, size, size, 1), z-scored, to probabilities of the
-    same shape. It is kept only if it gives Keras's probabilities for a synthetic volume.
+    The file holds the network alone: `slices` float32 (n, size, size, 1), z-scored, to probabilities float32
+    (n, size, size, tissue), of gray matter and, if the network knows it, of the cord, which bounds that of gray
+    matter. It is kept only if it gives Keras's probabilities for a synthetic volume.
 
     Args:
         weights: Known name or file; its card gives the name of the exported file and the size of slices.
@@ -71,9 +73,17 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         with warnings.catch_warnings():
             # Keras 3.15 uses a deprecated NumPy name when it writes ONNX.
             warnings.simplefilter("ignore", FutureWarning)
-            model.export(str(made), format=file_format, input_signature=signature, verbose=False)
+            _bounded(model).export(str(made), format=file_format, input_signature=signature, verbose=False)
         _check(made, file_format, model, config)
     return target
+
+
+def _bounded(model: keras.Model) -> keras.Model:
+    """The model, with gray matter nowhere more probable than the cord, which is its last output."""
+    (probabilities,) = model.outputs
+    if probabilities.shape[-1] == 1:
+        return model
+    return keras.Model(model.inputs, keras.ops.minimum(probabilities, probabilities[..., -1:]))
 
 
 def _check(path: Path, file_format: str, model: keras.Model, config: SliceConfig) -> None:
@@ -81,7 +91,7 @@ def _check(path: Path, file_format: str, model: keras.Model, config: SliceConfig
     geometry = SliceGeometry.centered(volume, config)
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, volume.n_slices)
-    expected = keras.ops.convert_to_numpy(model(slices, training=False))
+    expected = in_cord(keras.ops.convert_to_numpy(model(slices, training=False)))
     difference = float(np.abs(OPENERS[file_format](path)(slices) - expected).max())
     # Written this way so that NaN does not pass.
     if not difference <= MAX_DIFFERENCE:

@@ -23,7 +23,7 @@ from keras_scgm import checks
 from keras_scgm.dice import dice
 from keras_scgm.errors import InputError
 from keras_scgm.export.check import synthetic_image, warm_up_files
-from keras_scgm.export.graph.answer import PACKED, packed_answer, unpacked_answers
+from keras_scgm.export.graph.answer import MASKS, PACKED, PROBABILITIES, packed_answer, unpacked_answers
 from keras_scgm.export.graph.network import EXPORT_PRECISIONS, PROCESSOR, GraphNetwork, compute
 from keras_scgm.export.graph.nifti import read_nifti
 from keras_scgm.export.graph.refusals import require
@@ -35,6 +35,7 @@ from keras_scgm.models import load_network
 from keras_scgm.prediction import Weights
 from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmentation, SegmentationConfig, Segmenter
+from keras_scgm.volume import as_array
 
 SLICES_MODEL, NIFTI_MODEL = "gm_slices", "gm_nifti"
 BATCHING_FILE = "batching_params.pbtxt"
@@ -84,18 +85,20 @@ def export_saved_model(
     | model | signature | inputs | outputs |
     |---|---|---|---|
     | `gm_slices` | `serving_default` | `slices` float32 [n, size, size, 1], z-scored over their volume | \
-`probabilities` float32 and `mask` uint8, same shape |
+`probabilities` float32 and `mask` uint8, [n, size, size, tissue]: gray matter, and the cord if the network knows it |
     | | `raw` | the same in any unit; each slice is z-scored by itself | the same |
     | `gm_nifti` | `serving_default` | `nifti_bytes` string [n], .nii or .nii.gz files | `mask_bytes` string \
-[n], uncompressed .nii files on the grid of the inputs; and what `keras_scgm.export.graph.answer` lists of the volume \
-and of each slice: areas, predicted Dice coefficient, verdict and its reason, warnings, provenance |
-    | | `soft` | the same | the same, and `probability_bytes` string [n], float32 .nii files |
+[n], uncompressed .nii files on the grid of the inputs; `cord_bytes`, likewise, if the network knows the cord, which \
+holds all gray matter, so that the rest of it is white matter; and what `keras_scgm.export.graph.answer` lists of \
+the volume and of each slice: areas, predicted Dice coefficient, verdict and its reason, warnings, provenance |
+    | | `soft` | the same | the same, and `probability_bytes`, `cord_probability_bytes` string [n], float32 .nii files |
 
     What `gm_nifti` refuses is an INVALID_ARGUMENT error that names the file, what is wrong and what to do. The
     slices' size is that of the weights' card, 200 for all published ones.
 
     Args:
-        weights: Known name, file, or model, or several to be averaged; None for the default weights.
+        weights: Known name, file, or model, or several of the same tissues to be averaged; None for the default
+            weights.
         path: Folder of the models, created if missing.
         threshold: Probability above which a voxel is gray matter; None takes the one in the weights' card.
         window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1).
@@ -115,9 +118,8 @@ and of each slice: areas, predicted Dice coefficient, verdict and its reason, wa
         weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
     )
     network = GraphNetwork(_models(weights), precision)
-    config = GraphConfig(
-        segmenter.networks.config, segmenter.threshold, window, segmenter.networks.knows_dark
-    )
+    networks = segmenter.networks
+    config = GraphConfig(networks.config, networks.thresholds, window, networks.knows_dark)
     provenance = {**segmenter.provenance, "precision": precision}
     card = json.dumps(provenance, indent=2) + "\n"
     expected = segmenter.segment(synthetic_image())
@@ -171,11 +173,11 @@ def slices_endpoints(network: GraphNetwork, config: GraphConfig) -> Endpoints:
     inputs = [tf.TensorSpec(shape, tf.float32, name="slices")]
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = tf.reshape(compute(network, slices), tf.shape(slices))
-        return {
-            "probabilities": probabilities,
-            "mask": tf.cast(probabilities > config.threshold, tf.uint8),
-        }
+        probabilities = tf.ensure_shape(compute(network, slices), [*shape[:-1], network.n_tissues])
+        is_tissue = probabilities > tf.constant(config.thresholds)
+        # With a lower threshold than the cord's, gray matter could leave the mask of the cord.
+        is_tissue = tf.logical_and(is_tissue, is_tissue[..., -1:])
+        return {"probabilities": probabilities, "mask": tf.cast(is_tissue, tf.uint8)}
 
     @tf.function(input_signature=inputs, autograph=False)
     def normalized(slices: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -211,16 +213,17 @@ def nifti_endpoints(network: GraphNetwork, config: GraphConfig, provenance: str)
     def answers(nifti_bytes: tf.Tensor, images: Sequence[str]) -> dict[str, tf.Tensor]:
         packed = _for_each(nifti_bytes, segment_file, [*images, *PACKED])
         with tf.device(PROCESSOR):
-            answer = {**{name: packed[name] for name in images}, **unpacked_answers(packed)}
+            files = {name: packed[name] for name in images}
+            answer = {**files, **unpacked_answers(packed, network.n_tissues)}
             return {**answer, "provenance": tf.fill(tf.shape(nifti_bytes), provenance)}
 
     @tf.function(input_signature=inputs, autograph=False)
     def masks(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(nifti_bytes, ["mask_bytes"])
+        return answers(nifti_bytes, MASKS[: network.n_tissues])
 
     @tf.function(input_signature=inputs, autograph=False)
     def probabilities(nifti_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answers(nifti_bytes, ["mask_bytes", "probability_bytes"])
+        return answers(nifti_bytes, MASKS[: network.n_tissues] + PROBABILITIES[: network.n_tissues])
 
     return {"serving_default": masks, "soft": probabilities}
 
@@ -289,11 +292,15 @@ def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) 
 
 
 def _dsc_with_segment(folder: Path, request: np.ndarray, expected: Segmentation) -> float:
-    """DSC between the mask of the exported model and the one of `segment`."""
+    """Lowest DSC of a tissue between the mask of the exported model and the one of `segment`."""
     served = tf.saved_model.load(str(folder)).signatures["serving_default"](nifti_bytes=tf.constant(request))
-    mask = np.asarray(nib.Nifti1Image.from_bytes(served["mask_bytes"].numpy()[0]).dataobj) > 0
-    own = np.asarray(expected.mask.dataobj) > 0
-    return dice(mask, own) if mask.any() or own.any() else 1.0
+    scores = []
+    for name, voxels in zip(MASKS, (expected.mask_voxels, expected.cord_voxels), strict=True):
+        if voxels is not None:
+            mask = np.asarray(nib.Nifti1Image.from_bytes(served[name].numpy()[0]).dataobj) > 0
+            own = as_array(voxels) > 0
+            scores.append(dice(mask, own) if mask.any() or own.any() else 1.0)
+    return min(scores)
 
 
 def _publish(staging: Path, folder: Path) -> int:

@@ -54,6 +54,16 @@ class SliceFeatures:
         log_area_ratio: Absolute logarithm of the ratio of areas with a neighbour, the smaller of the two.
         centroid_shift_mm: Distance of the centroid from that of a neighbour in the slice plane, the smaller of
             the two.
+        cord_area_mm2: Area of the cord on the network's grid, 0 where no cord was found; this and all other features
+            of the cord, from `keras_scgm.quality.cord_features`, are NaN if the network does not segment it.
+        cord_near_edge: Whether the cord is close to the edge of the window or the field of view.
+        cord_agreement: Dice coefficient of the cord's mask with the probabilities in and around it, as `agreement`.
+        cord_aspect: Width of the cord divided by its depth, each measured as `width_mm` and `depth_mm`.
+        gm_cord_ratio: Area of the gray matter divided by that of the cord.
+        cord_offset: Distance of the gray matter's centroid from that of the cord, divided by the radius of a disc
+            with the cord's area.
+        cord_balance: 1 less the difference between the gray matter on the right and on the left of the cord's
+            centroid, as a share of both: 1 if they are equal, 0 if one side has none.
         pixels: (n, 2) pixels of the mask on the resampled grid; None after the comparison with the neighbours.
     """
 
@@ -75,11 +85,27 @@ class SliceFeatures:
     neighbour_dice: float = math.nan
     log_area_ratio: float = math.nan
     centroid_shift_mm: float = math.nan
+    cord_area_mm2: float = math.nan
+    cord_near_edge: bool = False
+    cord_agreement: float = math.nan
+    cord_aspect: float = math.nan
+    gm_cord_ratio: float = math.nan
+    cord_offset: float = math.nan
+    cord_balance: float = math.nan
     pixels: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     @property
     def contrast_to_noise(self) -> float:
         return self.contrast / self.noise if self.noise else math.nan
+
+    @property
+    def knows_cord(self) -> bool:
+        """Whether the network segments the cord, which may not be found in this slice."""
+        return not math.isnan(self.cord_area_mm2)
+
+    @property
+    def has_cord(self) -> bool:
+        return self.cord_area_mm2 > 0
 
 
 def slice_features(
@@ -94,6 +120,7 @@ def slice_features(
     noise: float = math.nan,
     voxel_mm: float = math.nan,
     removed_mm2: float = 0.0,
+    within: np.ndarray | None = None,
 ) -> SliceFeatures:
     """Features of one slice, without the comparison with its neighbours.
 
@@ -108,8 +135,11 @@ def slice_features(
         noise: Result of `noise_level`.
         voxel_mm: Square root of the area of the image's own voxel.
         removed_mm2: Area of gray matter removed from the slice.
+        within: Bool (rows, columns), the cord, which holds the mask; None if the network does not segment it.
     """
     mask = probabilities > threshold
+    if within is not None:
+        mask &= within
     n = int(np.count_nonzero(mask))
     if not n:
         return SliceFeatures(area_mm2=0.0, removed_mm2=removed_mm2)
@@ -121,7 +151,7 @@ def slice_features(
     )
     gray_matter, crop = mask[box], image[box].astype(np.float64)
     pieces, _ = label(gray_matter, np.ones((3, 3)))
-    width_px, depth_px, symmetry = _shape(pixels)
+    width_px, depth_px, symmetry = principal_extents(pixels)
     padded = np.pad(gray_matter, 1)
     n_edges = sum(int(np.count_nonzero(np.diff(padded, axis=axis))) for axis in (0, 1))
     # An outline of pixel edges is 4 / pi times as long as the curve that it follows.
@@ -149,7 +179,7 @@ def slice_features(
     )
 
 
-def _shape(pixels: np.ndarray) -> tuple[float, float, float]:
+def principal_extents(pixels: np.ndarray) -> tuple[float, float, float]:
     """Width and depth of a mask, (n, 2) pixels, and its symmetry, along its own axes."""
     n, sums, mean = len(pixels), pixels.sum(axis=0), pixels.mean(axis=0)
     # Whole numbers, n^2 times the covariances: rounding errors must not choose the axes of a round mask.

@@ -1,7 +1,8 @@
 """The Dice coefficient that is predicted from the features of a slice: an additive logistic model.
 
-It was fitted on synthetic subjects, sound images and damaged ones; `benchmarks/quality.py` fits `model.json` and tests
-it on cases that were not used for the fit.
+It was fitted on synthetic subjects, sound images and damaged ones, once for networks that segment gray matter alone
+and once for those that segment the cord, too; `benchmarks/quality.py` fits `model.json` or `model_with_cord.json` and
+tests it on cases that were not used for the fit.
 """
 
 from __future__ import annotations
@@ -40,26 +41,41 @@ REASONS = {
 }
 """Feature -> message if it lowers the predicted Dice coefficient; features of the volume are medians of its slices."""
 
+CORD_REASONS = {
+    "cord_area_mm2": "unusual area of the cord",
+    "cord_agreement": "the outline of the cord is uncertain",
+    "cord_aspect": "unusual shape of the cord",
+    "gm_cord_ratio": "unusual share of gray matter in the cord",
+    "cord_offset": "gray matter beside the centre of the cord",
+    "cord_balance": "more gray matter on one side of the cord",
+    "volume_cord_agreement": "outlines of the cord in the volume are uncertain",
+}
+"""Likewise, for networks that segment the cord."""
+
+MODEL_FILES = {False: "model.json", True: "model_with_cord.json"}
+"""Whether the network segments the cord -> file of the model."""
+
 
 def model_inputs(slices: Sequence[SliceFeatures], knows_dark: bool = False) -> list[dict[str, float]]:
-    """Inputs of the additive model for every slice, NaN where unknown.
+    """Inputs of the additive models for every slice, NaN where unknown.
 
     Args:
         slices: All slices of a volume, compared with their neighbours.
         knows_dark: Whether the network was trained for gray matter darker than white matter, which then counts
             like bright gray matter.
     """
+    names = [*REASONS, *CORD_REASONS]
     inputs = []
     for one in slices:
         separation, ratio = one.separation, one.contrast_to_noise
         if knows_dark and one.contrast < 0:
             separation, ratio = 1 - separation, -ratio
-        read = {name: float(getattr(one, name)) for name in REASONS if not name.startswith("volume_")}
+        read = {name: float(getattr(one, name)) for name in names if not name.startswith("volume_")}
         inputs.append(read | {"separation": separation, "contrast_to_noise": ratio})
     present = [read for read, one in zip(inputs, slices, strict=True) if one.area_mm2]
     of_volume = {
         name: _median_of_known([read[name.removeprefix("volume_")] for read in present])
-        for name in REASONS
+        for name in names
         if name.startswith("volume_")
     }
     return [read | of_volume for read in inputs]
@@ -90,9 +106,15 @@ class AdditiveModel:
 
 
 @cache
-def fitted_model() -> AdditiveModel:
-    """The model that `benchmarks/quality.py --fit` wrote."""
-    content = json.loads(files("keras_scgm.quality").joinpath("model.json").read_text(encoding="utf-8"))
+def fitted_model(with_cord: bool) -> AdditiveModel:
+    """The model that `benchmarks/quality.py --fit` wrote.
+
+    Args:
+        with_cord: Whether the network segments the cord.
+    """
+    content = json.loads(
+        files("keras_scgm.quality").joinpath(MODEL_FILES[with_cord]).read_text(encoding="utf-8")
+    )
     return AdditiveModel(
         content["intercept"],
         {name: (term["knots"], term["values"]) for name, term in content["terms"].items()},

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_scgm import messages
 from keras_scgm.quality.features import SliceFeatures
-from keras_scgm.quality.model import REASONS, fitted_model, model_inputs
+from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model, model_inputs
 
 Verdict = Literal["pass", "review", "fail"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -30,16 +30,39 @@ of their mean must not choose."""
 MIN_AREA_MM2, MAX_AREA_MM2 = 3.5, 24.0
 """Area of the gray matter in section that anatomy allows as the median of a volume: 5 mm2 at mid-thoracic levels, up to
 23 mm2 at the cervical and lumbar enlargements of large cords."""
+MAX_AREA_IN_CORD_MM2 = 30.0
+"""The upper limit if the network segments the cord, whose own area tells a wrong voxel spacing, so that the lumbar
+enlargement of a large cord may have more."""
 MAX_WIDTH_MM = 11.8
 """Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
 MAX_DEPTH_SKEWNESS = 0.1
 """Likewise for `SliceFeatures.depth_skewness`: the ventral horns are broad and the dorsal horns thin, so that it is
 -0.7 to -0.1 from the first cervical to the last lumbar level, and positive in an image turned over."""
 
+MIN_CORD_MM2, MAX_CORD_MM2 = 25.0, 130.0
+"""Area of the cord in section that anatomy allows as the median of a volume: some 40 mm2 at mid-thoracic and low lumbar
+levels, 60 to 100 mm2 at the cervical enlargement (transverse times sagittal diameter at C5 13.3 x 7.4 mm, at T8
+8.3 x 6.3 mm: Frostell et al., Frontiers in Neurology 2016), less in atrophy."""
+MIN_CORD_ASPECT, MAX_CORD_ASPECT = 0.85, 2.2
+"""Likewise for `SliceFeatures.cord_aspect`: 1.3 at mid-thoracic levels, 1.85 at C6 (same source)."""
+MIN_CORD_SHARE, MAX_CORD_SHARE = 0.08, 0.45
+"""Likewise for `SliceFeatures.gm_cord_ratio`: 0.14 to 0.17 from C1 to C7 in the average of 72 people at 7 T (template
+AMU7T, Taso et al., NeuroImage 2015), 0.13 to 0.22 in single slices of manual labels, 0.1 to 0.2 at mid-thoracic levels,
+and up to 0.4 in the conus."""
+MAX_CORD_OFFSET = 0.3
+"""Likewise for `SliceFeatures.cord_offset`, which is below 0.2 in manual labels and in the drawn anatomy."""
+MIN_SEEN_SHARE = 0.5
+"""Share of the slices with a cord in which gray matter should be found: images that do not show it have some by chance,
+and at the ends of the cord it may be missing."""
+
 NEAR_EDGE = "gray matter near the edge of the window or the field of view"
 DARK = "gray matter darker than its surroundings, a contrast that these weights do not know"
 NOTHING = "no gray matter"
 NOTHING_FOUND = "no gray matter was found"
+CORD_NEAR_EDGE = "the cord near the edge of the window or the field of view"
+CORD_ALONE = "the cord, but no gray matter in it"
+NO_CORD = "no cord"
+CORD_ALONE_FOUND = "the cord was found, but no gray matter in it"
 EXCHANGED = (
     "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
 )
@@ -113,8 +136,8 @@ def predict_quality(
 ) -> Quality:
     """Verdicts on all slices of a volume and on the volume.
 
-    Two kinds of slice never pass: gray matter near an edge, which may be cut off, and gray matter darker than its rim
-    if the network was not trained for it.
+    Some slices never pass: gray matter or a cord near an edge, which may be cut off, and gray matter darker than its
+    rim if the network was not trained for it.
 
     Args:
         slices: Features from the inferior end, already compared with those of the neighbours.
@@ -123,8 +146,9 @@ def predict_quality(
     """
     present = [k for k, one in enumerate(slices) if one.area_mm2]
     if not present:
-        empty = tuple(SliceQuality(math.nan, "fail", NOTHING, one) for one in slices)
-        return Quality(0.0, "fail", NOTHING_FOUND, math.nan, math.nan, empty)
+        empty = tuple(SliceQuality(math.nan, "fail", _reason_of_absence(one), one) for one in slices)
+        reason = CORD_ALONE_FOUND if any(one.has_cord for one in slices) else NOTHING_FOUND
+        return Quality(0.0, "fail", reason, math.nan, math.nan, empty)
     predicted = []
     for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
         if one.area_mm2:
@@ -132,7 +156,8 @@ def predict_quality(
         else:
             # Nothing tells whether a slice at the end of a volume should have gray matter.
             is_between = present[0] < k < present[-1]
-            predicted.append(SliceQuality(math.nan, "fail" if is_between else "review", NOTHING, one))
+            verdict: Verdict = "fail" if is_between else "review"
+            predicted.append(SliceQuality(math.nan, verdict, _reason_of_absence(one), one))
     between = predicted[present[0] : present[-1] + 1]
     mean = round(float(np.nan_to_num([one.predicted_dsc for one in between]).mean()), DSC_DIGITS)
     verdict, reason = _verdict(mean), ""
@@ -154,16 +179,50 @@ def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
     if not present:
         return []
     area_mm2, width_mm, skewness = (
-        float(np.median([getattr(one, name) for one in present]))
-        for name in ("area_mm2", "width_mm", "depth_skewness")
+        _median(present, name) for name in ("area_mm2", "width_mm", "depth_skewness")
     )
+    max_area_mm2 = MAX_AREA_IN_CORD_MM2 if present[0].knows_cord else MAX_AREA_MM2
     doubts = []
-    if not MIN_AREA_MM2 <= area_mm2 <= MAX_AREA_MM2 or width_mm > MAX_WIDTH_MM:
-        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM)
+    if not MIN_AREA_MM2 <= area_mm2 <= max_area_mm2 or width_mm > MAX_WIDTH_MM:
+        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, max_area_mm2, MAX_WIDTH_MM)
         doubts.append(messages.IMPLAUSIBLE_SIZE.format(*found, *(f"{limit:g}" for limit in allowed)))
     if skewness > MAX_DEPTH_SKEWNESS:
         doubts.append(EXCHANGED)
+    return doubts + _doubts_about_cord(slices)
+
+
+def _doubts_about_cord(slices: Sequence[SliceFeatures]) -> list[str]:
+    in_cord = [one for one in slices if one.area_mm2 and one.has_cord]
+    if not in_cord:
+        return []
+    area_mm2, aspect, share, offset = (
+        _median(in_cord, name) for name in ("cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
+    )
+    doubts = []
+    if not MIN_CORD_MM2 <= area_mm2 <= MAX_CORD_MM2 or not MIN_CORD_ASPECT <= aspect <= MAX_CORD_ASPECT:
+        limits = (MIN_CORD_MM2, MAX_CORD_MM2, MIN_CORD_ASPECT, MAX_CORD_ASPECT)
+        found = (f"{area_mm2:.1f}", f"{aspect:.2f}")
+        doubts.append(messages.IMPLAUSIBLE_CORD.format(*found, *(f"{limit:g}" for limit in limits)))
+    if not MIN_CORD_SHARE <= share <= MAX_CORD_SHARE:
+        allowed = (f"{100 * limit:g}" for limit in (MIN_CORD_SHARE, MAX_CORD_SHARE))
+        doubts.append(messages.IMPLAUSIBLE_SHARE.format(f"{100 * share:.1f}", *allowed))
+    if offset > MAX_CORD_OFFSET:
+        doubts.append(messages.OFF_CENTRE.format(f"{offset:.2f}", f"{MAX_CORD_OFFSET:g}"))
+    n_cord = sum(one.has_cord for one in slices)
+    if len(in_cord) < MIN_SEEN_SHARE * n_cord:
+        doubts.append(messages.RARE_GRAY_MATTER.format(len(in_cord), n_cord))
     return doubts
+
+
+def _median(slices: Sequence[SliceFeatures], name: str) -> float:
+    return float(np.median([getattr(one, name) for one in slices]))
+
+
+def _reason_of_absence(one: SliceFeatures) -> str:
+    """Reason of a slice without gray matter."""
+    if not one.knows_cord:
+        return NOTHING
+    return CORD_ALONE if one.has_cord else NO_CORD
 
 
 def _verdict(score: float) -> Verdict:
@@ -173,14 +232,16 @@ def _verdict(score: float) -> Verdict:
 
 
 def _predict_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
-    model = fitted_model()
+    model = fitted_model(one.knows_cord)
     contributions = model.contributions(inputs)
     score = model.dsc(contributions)
-    reason = REASONS[min(contributions, key=contributions.__getitem__)]
+    reason = (REASONS | CORD_REASONS)[min(contributions, key=contributions.__getitem__)]
     if one.contrast < 0 and not knows_dark:
         score, reason = min(score, DARK_DSC), DARK
     elif one.near_edge:
         score, reason = min(score, FAIL_DSC), NEAR_EDGE
+    elif one.cord_near_edge:
+        score, reason = min(score, FAIL_DSC), CORD_NEAR_EDGE
     verdict = _verdict(score)
     return SliceQuality(score, verdict, "" if verdict == "pass" else reason, one)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_scgm.localization import Windows
+from keras_scgm.quality.cord_features import with_cord
 from keras_scgm.quality.features import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.window_prediction import WindowPrediction
@@ -105,7 +106,9 @@ class NativeGrid:
         self.cord_probabilities = filled_if(config.keep_probabilities and has_cord, np.float32)
         self.uncertainty = filled_if(config.uncertainty_passes > 0, np.float32)
         self.measurements = [SliceMeasurement()] * volume.n_slices
-        self.features = [SliceFeatures(area_mm2=0.0)] * volume.n_slices
+        self._knows_cord = len(thresholds) > 1
+        nothing = SliceFeatures(area_mm2=0.0, cord_area_mm2=0.0 if self._knows_cord else math.nan)
+        self.features = [nothing] * volume.n_slices
 
     def add(
         self,
@@ -159,18 +162,31 @@ class NativeGrid:
                 uncertainty_sum=uncertainty_sum,
             )
             self.measurements[index] = measured
+            window, origin = prediction.probabilities[k], geometry.starts[index]
             if measured.n_voxels:
                 self.features[index] = slice_features(
                     slices[k, ..., 0],
-                    prediction.probabilities[k, ..., 0],
+                    window[..., 0],
                     spacing_mm,
                     threshold=self._thresholds[0],
-                    origin=geometry.starts[index],
+                    origin=origin,
                     unit=windows.statistics.std,
                     near_edge=measured.near_edge,
                     noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
                     voxel_mm=math.sqrt(volume.voxel_area_mm2),
                     removed_mm2=measured.removed_mm2,
+                    within=window[..., 1] > self._thresholds[1] if self._knows_cord else None,
+                )
+            if self._knows_cord and cord is not None and measured.n_cord_voxels:
+                self.features[index] = with_cord(
+                    self.features[index],
+                    window[..., 1],
+                    spacing_mm,
+                    threshold=self._thresholds[1],
+                    origin=origin,
+                    near_edge=self._is_near_edge(
+                        _shifted(_extent(cord.mask), region), geometry.covered(index)
+                    ),
                 )
         compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 

@@ -67,19 +67,31 @@ def result_warnings(
 def _of_slices(
     volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality, knows_dark: bool
 ) -> list[str]:
-    present = np.flatnonzero([measured.n_voxels for measured in measurements])
-    if not len(present):
-        return [messages.EMPTY_MASK]
-    warnings = []
-    missing = np.setdiff1d(np.arange(present[0], present[-1] + 1), present)
-    if len(missing):
-        warnings.append(messages.MISSING_SLICES.format(_name(volume, missing)))
-    near_edge = np.flatnonzero([measured.near_edge for measured in measurements])
-    if len(near_edge):
-        warnings.append(messages.CUT_OFF.format(f"{EDGE_MM:g}", _name(volume, near_edge)))
+    features = [one.features for one in quality.slices]
+    has_cord = np.array([one.has_cord for one in features])
+    is_present = np.array([measured.n_voxels > 0 for measured in measurements])
+    if not is_present.any():
+        return [messages.CORD_ALONE if has_cord.any() else messages.EMPTY_MASK]
+    near_edge = np.array([measured.near_edge for measured in measurements])
+    cord_near_edge = np.array([one.cord_near_edge for one in features])
+    without_cord = np.array([one.knows_cord for one in features]) & ~has_cord
+    removed = np.array([measured.removed_mm2 > 0 for measured in measurements])
+    named = [
+        (messages.MISSING_SLICES, _between(is_present) & ~without_cord),
+        (messages.MISSING_CORD, _between(has_cord)),
+        (messages.REMOVED_WITHOUT_CORD, without_cord & removed),
+        (messages.CUT_OFF.replace("{}", f"{EDGE_MM:g}", 1), near_edge),
+        (messages.CORD_CUT_OFF.replace("{}", f"{EDGE_MM:g}", 1), cord_near_edge & ~near_edge),
+    ]
+    warnings = [text.format(_name(volume, np.flatnonzero(where))) for text, where in named if where.any()]
     if quality.contrast < 0 and not knows_dark:
         warnings.append(messages.DARK_GRAY_MATTER)
     return warnings
+
+
+def _between(marked: np.ndarray) -> np.ndarray:
+    """What is not marked between the first and the last that are."""
+    return ~marked & np.logical_or.accumulate(marked) & np.logical_or.accumulate(marked[::-1])[::-1]
 
 
 def quality_warnings(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from client_checks import answer_of, names, rest_answers, tiny_answer
 from keras_scgm_client import Client, ServerError
-from keras_scgm_client.answer import check_answer
+from keras_scgm_client.answer import check_answer, white_matter
 from keras_scgm_client.grid import parse_grid
 from tiny_serving import THRESHOLD, nifti_bytes, random_voxels
 
@@ -72,6 +72,37 @@ def test_probabilities_that_are_accepted(values, order):
     )
     file = image.to_bytes()
     check_answer(file, parse_grid(file), "probabilities")
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+@pytest.mark.parametrize("kind", ["mask", "probabilities"])
+def test_white_matter_is_the_rest_of_the_cord(kind, byte_order):
+    cord = np.random.default_rng(0).random((8, 9, 3)).astype(np.float32)
+    gray_matter = cord * np.random.default_rng(1).random((8, 9, 3)).astype(np.float32)
+    if kind == "mask":
+        gray_matter, cord = ((each > 0.3).astype(np.uint8) for each in (gray_matter, cord))
+    header = nib.Nifti1Header(endianness=byte_order)
+    files = [
+        nib.Nifti1Image(each, np.eye(4), header, dtype=each.dtype).to_bytes() for each in (gray_matter, cord)
+    ]
+    made = nib.Nifti1Image.from_bytes(white_matter(*files, kind))
+    assert made.header == nib.Nifti1Image.from_bytes(files[0]).header
+    np.testing.assert_array_equal(np.asarray(made.dataobj), cord - gray_matter)
+    with pytest.raises(ServerError, match="gray matter outside the cord"):
+        white_matter(*files[::-1], kind)
+
+
+@pytest.mark.parametrize("what", ["values", "cut off", "spacing"])
+def test_cords_that_do_not_fit_the_image_are_not_written(image, what):
+    file, message = WRONG_ANSWERS[what]
+    before, mask = names(image.parent), nifti_bytes(np.zeros((8, 9, 3), np.uint8))
+    with (
+        rest_answers(answer_of(mask_bytes=mask, cord_bytes=file)) as (url, _),
+        Client(url) as client,
+        pytest.raises(ServerError, match=message),
+    ):
+        client.segment(image)
+    assert names(image.parent) == before
 
 
 def test_areas_of_other_slices_are_not_written(image):

@@ -1,5 +1,6 @@
 """A served result beside that of `keras-scgm segment`."""
 
+import csv
 import gzip
 import hashlib
 import json
@@ -21,15 +22,22 @@ from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.outputs import OutputPaths, write_outputs
 
 
+@pytest.fixture(scope="module", params=["bright_network", "cord_network"])
+def network(request):
+    """A network of gray matter alone, and one of the cord, too."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="module")
-def bright_models(tmp_path_factory, bright_network):
-    folder = tmp_path_factory.mktemp("bright")
-    export_saved_model(bright_network, folder)
+def models(tmp_path_factory, network):
+    folder = tmp_path_factory.mktemp("models")
+    export_saved_model(network, folder)
     return dev_server.Catalogue.load(folder)
 
 
 MADE_ALIKE = (
     "weights",
+    "tissues",
     "threshold",
     "slices",
     "shape",
@@ -38,6 +46,7 @@ MADE_ALIKE = (
     "window_moved",
     "warnings",
     "output",
+    "output_tissues",
     "files",
     "input_sha256",
 )
@@ -50,6 +59,9 @@ CLOSE = (
 )
 
 
+OF_CORD = ("white_matter_volume_mm3", "cord_volume_mm3")
+
+
 def stored(image, codes):
     start = nib.io_orientation(image.affine)
     return image.as_reoriented(
@@ -58,29 +70,32 @@ def stored(image, codes):
 
 
 def check_same(got, expected):
-    """That two results hold the same: mask, table, picture and record."""
-    assert gzip.decompress(got.mask.read_bytes()) == gzip.decompress(expected.mask.read_bytes())
-    assert got.areas.read_bytes() == expected.areas.read_bytes()
+    """That two results hold the same: masks, table as far as the server measures, picture and record."""
+    masks = sorted(path.name for path in expected.mask.parent.glob("*.nii.gz"))
+    assert sorted(path.name for path in got.mask.parent.glob("*.nii.gz")) == masks
+    for name in masks:
+        mine, theirs = (gzip.decompress(paths.mask.with_name(name).read_bytes()) for paths in (got, expected))
+        assert mine == theirs, name
+    mine, theirs = (list(csv.reader(paths.areas.read_text().splitlines())) for paths in (got, expected))
+    assert mine == [row[: len(client_outputs.AREA_COLUMNS)] for row in theirs]
     with Image.open(got.picture) as mine, Image.open(expected.picture) as theirs:
         np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
     mine, theirs = (json.loads(paths.record.read_text()) for paths in (got, expected))
     assert set(theirs) <= set(mine)
     assert {key: mine[key] for key in MADE_ALIKE} == {key: theirs[key] for key in MADE_ALIKE}
-    for key in CLOSE:
+    for key in (*CLOSE, *(OF_CORD if "cord_volume_mm3" in theirs else ())):
         assert mine[key] == pytest.approx(theirs[key], rel=1e-6), key
     for key, value in theirs["quality"].items():
         assert mine["quality"][key] == (pytest.approx(value) if isinstance(value, float) else value), key
 
 
 @pytest.mark.parametrize(("way", "soft", "codes"), [("rest", False, "LAS"), ("grpc", True, "IRP")])
-def test_a_served_result_is_the_commands(
-    bright_models, bright_network, blob_image, tmp_path, way, soft, codes
-):
+def test_a_served_result_is_the_commands(models, network, cord_image, tmp_path, way, soft, codes):
     path = tmp_path / "cord.nii.gz"
-    stored(blob_image(shape=(60, 56, 4), radius_mm=2.0), codes).to_filename(path)
+    stored(cord_image(shape=(60, 56, 4)), codes).to_filename(path)
     expected = OutputPaths.for_input(path, tmp_path / "command")
-    write_outputs(segment(path, bright_network, keep_probabilities=soft), expected, soft=soft)
-    with dev_server.serve(bright_models, rest_port=0, grpc_port=0) as address:
+    write_outputs(segment(path, network, keep_probabilities=soft), expected, soft=soft)
+    with dev_server.serve(models, rest_port=0, grpc_port=0) as address:
         url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
         with Client(url, soft=soft) as client:
             (outcome,) = client.segment_all([(path, tmp_path / "served")])
@@ -93,16 +108,20 @@ def answer_like(result, soft):
     record, quality = result.record, result.quality
     values = {name: value for name, value in record.items() if name in CLOSE or name == "window_moved"}
     values |= {item.name: getattr(quality, item.name) for item in fields(quality)} | {"provenance": record}
-    files = [
-        nib.Nifti1Image.to_bytes(image) if wanted else None
-        for image, wanted in ((result.mask, True), (soft and result.probabilities, soft))
-    ]
+    has_cord = result.cord_voxels is not None
+    images = {
+        "mask": result.mask,
+        "probabilities": result.probabilities if soft else None,
+        "cord": result.cord if has_cord else None,
+        "cord_probabilities": result.cord_probabilities if has_cord and soft else None,
+    }
+    files = {name: image and nib.Nifti1Image.to_bytes(image) for name, image in images.items()}
     rows = [
         SliceRow(reason=row.warning, **{name: getattr(row, name) for name in names_of(SliceRow) - {"reason"}})
         for row in result.areas
     ]
     findings = Findings(**{name: values[name] for name in names_of(Findings)})
-    return Answer(*files, tuple(rows), result.warnings, findings, 1)
+    return Answer(rows=tuple(rows), warnings=result.warnings, findings=findings, version=1, **files)
 
 
 def names_of(kind):
@@ -111,8 +130,8 @@ def names_of(kind):
 
 @pytest.mark.parametrize("codes", ["LAS", "LPI", "SAR", "AIL"])
 @pytest.mark.parametrize("soft", [False, True])
-def test_the_files_of_a_result_are_the_commands(bright_network, blob_image, tmp_path, codes, soft):
-    image = blob_image(shape=(60, 56, 4), radius_mm=2.0)
+def test_the_files_of_a_result_are_the_commands(network, cord_image, tmp_path, codes, soft):
+    image = cord_image(shape=(60, 56, 4))
     voxels = np.asarray(image.dataobj).copy()
     voxels[..., 2] = 100
     voxels[..., 3] = np.roll(voxels[..., 3], 6, axis=0)
@@ -120,15 +139,19 @@ def test_the_files_of_a_result_are_the_commands(bright_network, blob_image, tmp_
     path = tmp_path / "cord.nii.gz"
     image.to_filename(path)
     expected = OutputPaths.for_input(path, tmp_path / "command")
-    result = segment(path, bright_network, keep_probabilities=soft)
+    result = segment(path, network, keep_probabilities=soft)
     assert result.mask_voxels.any()
     assert result.warnings
     write_outputs(result, expected, soft=soft)
     got = client_outputs.OutputPaths.for_input(path, tmp_path / "served")
     kind = "probabilities" if soft else "mask"
-    made = {"output": kind, "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    made = {
+        "output": kind,
+        "output_tissues": "all",
+        "input_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
     grid = read_image(path, 10**6)[1]
-    mine = Result(path, got, grid, kind, answer_like(result, soft), made, with_picture=True)
+    mine = Result(path, got, grid, kind, "all", answer_like(result, soft), made, with_picture=True)
     mine.check()
     mine.write()
     check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)

@@ -1,11 +1,13 @@
 """Files and pictures of a result, also on a full disk."""
 
 import builtins
+import csv
 import errno
 import io
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import keras_scgm_client
@@ -14,8 +16,24 @@ import keras_scgm_client.tracing
 import pytest
 from client_checks import in_process, names
 from keras_scgm_client import Client, ImageError, SettingsError
+from keras_scgm_client.answer import SliceRow
+from keras_scgm_client.outputs import write_areas
 from PIL import Image
 from tiny_serving import nifti_bytes, random_voxels
+
+
+def test_gray_and_white_matter_make_up_the_cord_in_the_table(tmp_path):
+    rows = [
+        SliceRow(area_mm2=k / 3, cord_area_mm2=k, wm_area_mm2=k - k / 3, gm_cord_ratio=1 / 3)
+        for k in (1, 1.0005, 70.0017)
+    ]
+    write_areas(tmp_path / "area.csv", [*rows, SliceRow(area_mm2=1.0)])
+    with open(tmp_path / "area.csv", newline="") as file:
+        *known, last = csv.DictReader(file)
+    for row in known:
+        gray, white, cord = (Decimal(row[name]) for name in ("area_mm2", "wm_area_mm2", "cord_area_mm2"))
+        assert gray + white == cord
+    assert [last[name] for name in ("cord_area_mm2", "wm_area_mm2", "gm_cord_ratio")] == [""] * 3
 
 
 def test_pictures_are_drawn_without_tensorflow(url, image):
@@ -31,7 +49,8 @@ def test_pictures_that_cannot_be_drawn(monkeypatch, url, image, tmp_path):
         Client(url, picture=True)
     with Client(url) as client:
         client.segment(image, tmp_path / "out")
-    assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv"]
+    of_tissues = ["0_seg.nii.gz", "0_wmseg.nii.gz"]
+    assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv", *of_tissues]
 
 
 def test_results_that_cannot_be_written(url, image, tmp_path):
@@ -45,7 +64,8 @@ def test_results_that_cannot_be_written(url, image, tmp_path):
     assert not list(image.parent.glob(".scgm_*"))
 
 
-WRITERS = ("0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png", "0_gmseg.json")
+OF_TISSUES = ("0_gmseg.nii.gz", "0_wmseg.nii.gz", "0_seg.nii.gz")
+WRITERS = (*OF_TISSUES, "0_gmseg_area.csv", "0_gmseg_qc.png", "0_gmseg.json")
 
 
 @pytest.mark.parametrize("name", WRITERS)

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 from client_checks import NOTHING_LISTENS, check_mask, in_process, names
 from keras_scgm_client import Client, SettingsError
-from tiny_serving import THRESHOLD, nifti_bytes, random_voxels
+from tiny_serving import (
+    CORD_THRESHOLD,
+    THRESHOLD,
+    cord_probability,
+    nifti_bytes,
+    random_voxels,
+    save_tiny_models,
+)
 
 
 def test_one_image(url, image):
@@ -41,18 +48,89 @@ def test_one_image(url, image):
     assert (record["program"], record["window_moved"], record["orientation"]) == ("tiny", True, "LAS")
     assert record["gray_matter_volume_mm3"] == n_voxels.sum()
     assert record["quality"]["slices"] == {"pass": [0, 1, 2], "review": [], "fail": []}
-    assert record["files"] == ["0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png"]
+    of_tissues = ["0_seg.nii.gz", "0_wmseg.nii.gz"]
+    assert record["files"] == ["0_gmseg.nii.gz", "0_gmseg_area.csv", "0_gmseg_qc.png", *of_tissues]
     assert not [name for name in names(image.parent) if "/." in name or name.startswith(".")]
 
 
+def test_white_matter_and_cord(url, image):
+    with Client(url) as client:
+        client.segment(image)
+    voxels = random_voxels(0)
+    gray_matter, cord = voxels > THRESHOLD, voxels > CORD_THRESHOLD
+    for suffix, expected in (("gmseg", gray_matter), ("wmseg", cord & ~gray_matter), ("seg", cord)):
+        stored = nib.load(image.parent / f"0_{suffix}.nii.gz")
+        np.testing.assert_array_equal(np.asarray(stored.dataobj), expected)
+        assert stored.get_data_dtype() == np.uint8
+    with open(image.parent / "0_gmseg_area.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    n, n_cord = gray_matter.sum((0, 1)), cord.sum((0, 1))
+    assert [row["cord_area_mm2"] for row in rows] == [f"{area:.3f}" for area in n_cord]
+    assert [row["wm_area_mm2"] for row in rows] == [f"{area:.3f}" for area in n_cord - n]
+    assert [row["gm_cord_ratio"] for row in rows] == [f"{ratio:.4f}" for ratio in n / n_cord]
+    record = json.loads((image.parent / "0_gmseg.json").read_text())
+    assert record["cord_volume_mm3"] == n_cord.sum()
+    assert record["white_matter_volume_mm3"] == (n_cord - n).sum()
+
+
+def test_gray_matter_alone(run, url, image, tmp_path):
+    """By wish, or from a model that segments nothing else; another wish is another result."""
+    assert run("segment", image, "--server", url, "--tissues", "gm")[0] == 0
+    check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(0))
+    assert not [name for name in names(image.parent) if "wmseg" in name or "_seg" in name]
+    assert run("segment", image, "--server", url, "--tissues", "gm")[1].endswith("1 skipped, 0 failed\n")
+    assert run("segment", image, "--server", url)[0] == 2
+    assert run("segment", image, "--server", url, "--force")[0] == 0
+    assert image.with_name("0_seg.nii.gz").exists()
+    assert run("segment", image, "--server", url)[1].endswith("1 skipped, 0 failed\n")
+    assert run("segment", image, "--server", url, "--tissues", "gm")[0] == 2
+    assert run("segment", image, "--server", url, "--tissues", "gm", "--force")[0] == 0
+    assert not image.with_name("0_seg.nii.gz").exists()
+
+
+def test_a_cord_of_another_program_stays(run, url, image):
+    """As `keras-scgm segment`: its name is also that of the Spinal Cord Toolbox."""
+    cord = image.with_name("0_seg.nii.gz")
+    cord.write_bytes(b"cord")
+    code, _, err = run("segment", image, "--server", url)
+    assert (code, err) == (
+        2,
+        f"error: {cord}: exists; replace it with --force, or leave it with --tissues gm\n",
+    )
+    assert names(image.parent) == ["0.nii.gz", "0_seg.nii.gz", "2.nii.gz", "deep/1.nii.gz", "deep/3.nii.gz"]
+    assert run("segment", image, "--server", url, "--tissues", "gm")[0] == 0
+    assert run("segment", image, "--server", url, "--tissues", "gm", "--force")[0] == 0
+    assert cord.read_bytes() == b"cord"
+    assert run("segment", image, "--server", url, "--force")[0] == 0
+    check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(0))
+    assert cord.read_bytes() != b"cord"
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_model_without_the_cord(tmp_path, image, soft):
+    folder = save_tiny_models(tmp_path / "models", has_cord=False)
+    with dev_server.serve(dev_server.Catalogue.load(folder), rest_port=0, grpc_port=0) as address:
+        for url in (address.rest_url, f"grpc://{address.grpc}"):
+            with Client(url, soft=soft, picture=False) as client:
+                (outcome,) = client.segment_all([(image, tmp_path / "out")], force=True)
+                assert outcome.error is None
+                (outcome,) = client.segment_all([(image, tmp_path / "out")])
+                assert outcome.skipped
+            assert names(tmp_path / "out") == ["0_gmseg.json", "0_gmseg.nii.gz", "0_gmseg_area.csv"]
+    with open(tmp_path / "out" / "0_gmseg_area.csv", newline="") as file:
+        assert {row["cord_area_mm2"] for row in csv.DictReader(file)} == {""}
+    assert "cord_volume_mm3" not in json.loads((tmp_path / "out" / "0_gmseg.json").read_text())
+
+
 def test_probabilities(url, image):
+    gray_matter = (random_voxels(0) / 255).astype(np.float32)
+    cord = cord_probability(random_voxels(0))
     with Client(url, soft=True) as client:
         file = client.segment(image)
-    probabilities = nib.load(file)
-    assert probabilities.get_data_dtype() == np.float32
-    np.testing.assert_array_equal(
-        np.asarray(probabilities.dataobj), (random_voxels(0) / 255).astype(np.float32)
-    )
+    for suffix, expected in (("gmseg", gray_matter), ("wmseg", cord - gray_matter), ("seg", cord)):
+        probabilities = nib.load(file.with_name(f"0_{suffix}.nii.gz"))
+        assert probabilities.get_data_dtype() == np.float32
+        np.testing.assert_array_equal(np.asarray(probabilities.dataobj), expected)
     record = json.loads((image.parent / "0_gmseg.json").read_text())
     assert (record["output"], record["quality"]["verdict"]) == ("probabilities", "pass")
 
@@ -182,7 +260,8 @@ def test_a_result_of_another_version_is_not_finished(models, image):
     with Client(f"grpc://{NOTHING_LISTENS}") as client:
         paths = client_outputs.OutputPaths.for_input(image)
         digest = hashlib.sha256(image.read_bytes()).hexdigest()
-        like = {"input_sha256": digest, "output": "mask", "model": "gm_nifti", "label": None}
+        like = {"input_sha256": digest, "output": "mask", "output_tissues": "all"}
+        like |= {"model": "gm_nifti", "label": None}
         paths.mask.write_bytes(b"")
         paths.record.write_text(json.dumps({**like, "version": 7, "files": [paths.mask.name]}))
         # Nobody says which version is served.

@@ -1,5 +1,7 @@
 """Fixtures shared by the tests of exports."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -30,24 +32,39 @@ def two_networks(tmp_path_factory, bright_network):
     return networks, Served(models)
 
 
+@pytest.fixture(scope="session")
+def served_cord(tmp_path_factory, dilated_cord_network):
+    """An export of a network that segments the cord, too."""
+    return Served(saved_model.export_saved_model(dilated_cord_network, tmp_path_factory.mktemp("models")))
+
+
 @pytest.fixture
 def same_as_segment(served, bright_network, tmp_path):
     """Checks that the server's file is the very file that `segment` writes."""
+    return partial(check_same, served, bright_network, tmp_path)
 
-    def check(image, data=None, orientation=None):
-        path = tmp_path / "image.nii"
-        if data is None:
-            image.to_filename(path)
-            data = path.read_bytes()
-        path.write_bytes(data)
-        expected = segment(path, bright_network)
-        expected.volume.write_result(tmp_path / "mask.nii", expected.mask_voxels)
-        got = served(data)
-        assert got["mask_bytes"][0] == (tmp_path / "mask.nii").read_bytes()
-        check_answer(got, expected)
-        return expected
 
-    return check
+@pytest.fixture
+def same_with_cord(served_cord, dilated_cord_network, tmp_path):
+    """The same with a network that segments the cord, too; other runtimes than TensorFlow round otherwise."""
+    return partial(check_same, served_cord, dilated_cord_network, tmp_path, runtime="tensorflow")
+
+
+def check_same(served, network, folder, image, data=None, runtime="auto"):
+    path = folder / "image.nii"
+    if data is None:
+        image.to_filename(path)
+        data = path.read_bytes()
+    path.write_bytes(data)
+    expected = segment(path, network, runtime=runtime)
+    got = served(data)
+    for name, voxels in (("mask_bytes", expected.mask_voxels), ("cord_bytes", expected.cord_voxels)):
+        assert (name in got) == (voxels is not None)
+        if voxels is not None:
+            expected.volume.write_result(folder / "mask.nii", voxels)
+            assert got[name][0] == (folder / "mask.nii").read_bytes(), name
+    check_answer(got, expected)
+    return expected
 
 
 @pytest.fixture

@@ -36,6 +36,8 @@ OF_SLICES = {
     "slice_reason": "warning",
 }
 """Output of the server -> field of `SliceArea`."""
+OF_CORD = ("cord_area_mm2", "wm_area_mm2", "gm_cord_ratio")
+"""Likewise, of networks that segment the cord."""
 
 
 def check_answer(got, expected, file=0):
@@ -55,7 +57,9 @@ def check_answer(got, expected, file=0):
     }
     for name, number in numbers.items():
         np.testing.assert_allclose(got[name][file], number, rtol=1e-6, atol=1e-9, err_msg=name)
-    for name, field in OF_SLICES.items():
+    of_cord = {} if expected.cord_voxels is None else dict(zip(OF_CORD, OF_CORD, strict=True))
+    assert set(OF_CORD) & set(got) == set(of_cord)
+    for name, field in (OF_SLICES | of_cord).items():
         values = [getattr(area, field) for area in expected.areas]
         if isinstance(values[0], str):
             assert [text.decode() for text in got[name][file][: len(values)]] == values, name

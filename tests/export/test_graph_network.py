@@ -52,8 +52,10 @@ def placements(folder, signature, feed):
     ("model", "signature"),
     [("slices", "serving_default"), ("slices", "raw"), ("nifti", "serving_default"), ("nifti", "soft")],
 )
-def test_a_gpu_computes_the_network_and_nothing_else(two_networks, served, small, model, signature):
-    for models in (two_networks[1].models, served.models):
+def test_a_gpu_computes_the_network_and_nothing_else(
+    two_networks, served, served_cord, small, model, signature
+):
+    for models in (two_networks[1].models, served.models, served_cord.models):
         feed = np.zeros((2, 200, 200, 1), np.float32)
         if model == "nifti":
             feed = np.array([small.to_bytes()], object)

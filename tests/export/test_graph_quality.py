@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from feature_matrix import as_matrix
-from good_slice import GOOD
+from good_slice import GOOD, GOOD_WITH_CORD
 
 from keras_scgm.export.graph import quality as graph
 from keras_scgm.export.graph.slice_features import FEATURES, column
 from keras_scgm.quality import verdicts
 from keras_scgm.quality.features import SliceFeatures
-from keras_scgm.quality.model import REASONS, AdditiveModel, fitted_model
+from keras_scgm.quality.model import CORD_REASONS, REASONS, AdditiveModel, fitted_model
 from keras_scgm.quality.verdicts import DARK
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
@@ -29,7 +29,7 @@ def name_slices(is_named):
     return noun + tf.strings.reduce_join(indices[:NAMED_SLICES], separator=", ") + more
 
 
-def traced_judge(knows_dark):
+def traced_judge(knows_dark, knows_cord):
     """Traced once; judges volumes as NumPy does."""
 
     @tf.function(
@@ -39,9 +39,9 @@ def traced_judge(knows_dark):
         ]
     )
     def judged(features, is_doubted):
-        anatomical = graph.anatomical_doubts(features)
+        anatomical = graph.anatomical_doubts(features, knows_cord)
         doubts = [(is_doubted[0], "first"), (is_doubted[1], tf.constant("sec") + "ond"), *anatomical]
-        found = graph.predict_quality(features, doubts, knows_dark)
+        found = graph.predict_quality(features, doubts, knows_dark, knows_cord)
         warnings = graph.quality_warnings(found, column(features, "area_mm2") > 0, name_slices)
         is_given, lines = (tf.stack(each) for each in zip(*anatomical, *warnings, strict=True))
         return found, tf.boolean_mask(lines, is_given)
@@ -51,13 +51,29 @@ def traced_judge(knows_dark):
         assert_judged_equal(slices, is_doubted, knows_dark, found, lines)
         return found
 
-    compare.knows_dark = knows_dark
+    compare.knows_dark, compare.knows_cord = knows_dark, knows_cord
     return compare
 
 
-@pytest.fixture(scope="module", params=(False, True), ids=("dark unknown", "dark known"))
+@pytest.fixture(
+    scope="module",
+    params=((False, False), (True, False), (False, True), (True, True)),
+    ids=("dark unknown", "dark known", "cord", "cord, dark known"),
+)
 def judge(request):
-    return traced_judge(request.param)
+    return traced_judge(*request.param)
+
+
+def of_network(volume, knows_cord):
+    """The slices of a volume as a network that segments the cord, or does not, gives them."""
+    names = [each for each in FEATURES if "cord" in each]
+    cords = (GOOD_WITH_CORD, EMPTY_CORD) if knows_cord else (BLANK, BLANK)
+    return [
+        one
+        if one.knows_cord == knows_cord
+        else replace(one, **{name: getattr(cords[one.area_mm2 == 0], name) for name in names})
+        for one in volume
+    ]
 
 
 def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
@@ -92,7 +108,11 @@ def text(tensor):
 
 
 MAY_BE_UNKNOWN = ("separation", "sharpness", "neighbour_dice", "log_area_ratio", "centroid_shift_mm")
+ALWAYS_KNOWN = ("width_mm", "cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
+"""Features with anatomical limits, known wherever there is gray matter, and a cord if the network segments it."""
 BLANK = SliceFeatures(area_mm2=0.0)
+EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
+WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
 
 DIM = replace(GOOD, contrast=-1.0, separation=0.1)
 EDGE = replace(GOOD, near_edge=True)
@@ -135,11 +155,40 @@ def test_judgement_of_special_volumes(judge):
     ]
     for volume in volumes:
         for is_doubted in ((False, False), (False, True), (True, True)):
+            judge(of_network(volume, judge.knows_cord), is_doubted)
+
+
+def changed_cord(**changes):
+    return replace(GOOD_WITH_CORD, **changes)
+
+
+def test_judgement_of_special_cords():
+    judge = traced_judge(False, True)
+    volumes = [
+        [WITHOUT_CORD],
+        [EMPTY_CORD],
+        [WITHOUT_CORD, EMPTY_CORD],
+        [EMPTY_CORD, GOOD_WITH_CORD, EMPTY_CORD, WITHOUT_CORD, GOOD_WITH_CORD, WITHOUT_CORD],
+        [EMPTY_CORD] * 2 + [GOOD_WITH_CORD] * 2,
+        [EMPTY_CORD] * 3 + [GOOD_WITH_CORD] * 2,
+        [EMPTY_CORD] * 30 + [GOOD_WITH_CORD] + [WITHOUT_CORD] * 2,
+        [changed_cord(cord_near_edge=True)] * 3,
+        [changed_cord(cord_near_edge=True), changed_cord(cord_near_edge=True, near_edge=True)],
+        [changed_cord(cord_near_edge=True, contrast=-1.0), replace(EMPTY_CORD, cord_near_edge=True)],
+        *([changed_cord(cord_area_mm2=area)] * 2 for area in (24.96, 25.0, 130.0, 130.04, 310.06)),
+        *([changed_cord(area_mm2=area)] * 2 for area in (24.5, 30.0, 30.25)),
+        *([changed_cord(cord_aspect=aspect)] * 2 for aspect in (0.5, 0.85, 2.2, 2.205)),
+        *([changed_cord(gm_cord_ratio=ratio)] * 2 for ratio in (0.0795, 0.08, 0.45, 0.4505, 1.0)),
+        *([changed_cord(cord_offset=offset)] * 2 for offset in (0.0, 0.3, 0.305, 2.0)),
+        [changed_cord(cord_area_mm2=200.0, cord_aspect=3.0, gm_cord_ratio=0.9, cord_offset=1.0)] * 3,
+    ]
+    for volume in volumes:
+        for is_doubted in ((False, False), (False, True)):
             judge(volume, is_doubted)
 
 
 def test_dark_gray_matter_counts_as_bright_if_it_is_known(judge):
-    found = judge([GOOD, replace(DIM, contrast=-2.0)])
+    found = judge(of_network([GOOD, replace(DIM, contrast=-2.0)], judge.knows_cord))
     assert text(found.slice_reason[1]) == ("" if judge.knows_dark else DARK)
     if judge.knows_dark:
         assert float(found.slice_predicted_dsc[0]) == pytest.approx(float(found.slice_predicted_dsc[1]))
@@ -148,42 +197,46 @@ def test_dark_gray_matter_counts_as_bright_if_it_is_known(judge):
 def test_random_volumes(judge):
     rng = np.random.default_rng(8)
     for _ in range(150):
-        judge(random_volume(rng))
+        judge(random_volume(rng, judge.knows_cord))
 
 
-@pytest.mark.parametrize("knows_dark", [False, True])
-def test_every_term_of_the_model(monkeypatch, knows_dark):
+@pytest.mark.parametrize(("knows_dark", "knows_cord"), [(False, False), (True, False), (False, True)])
+def test_every_term_of_the_model(monkeypatch, knows_dark, knows_cord):
     """Alone at, between and beyond its knots; where no slice passes, every term is the reason of some."""
-    terms = fitted_model().terms
+    terms = fitted_model(knows_cord).terms
     stern = AdditiveModel(-9.0, terms)
     for module in (verdicts, graph):
-        monkeypatch.setattr(module, "fitted_model", lambda: stern)
-    judge = traced_judge(knows_dark)
-    best = replace(GOOD, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in FEATURES})
+        monkeypatch.setattr(module, "fitted_model", lambda with_cord: stern)
+    judge = traced_judge(knows_dark, knows_cord)
+    good = GOOD_WITH_CORD if knows_cord else GOOD
+    best = replace(good, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in FEATURES})
     best = replace(best, noise=best.contrast / terms["contrast_to_noise"][0][-1])
     seen = set()
     for name, (knots, _) in terms.items():
         of_slice = name.removeprefix("volume_")
         for value in (*knots, *np.add(knots[1:], knots[:-1]) / 2, knots[0] - 1, knots[-1] + 1, NAN):
+            if np.isnan(value) and of_slice in ALWAYS_KNOWN:
+                continue
             if name == "contrast_to_noise":
                 changed = replace(best, noise=best.contrast / value)
-            elif name == "area_mm2" and not value > 0:
+            elif of_slice in ("area_mm2", "cord_area_mm2") and not value > 0:
                 continue
             else:
                 changed = replace(best, **{of_slice: float(value)})
             # Most of the volume has what the volume's term reads, and two slices all else.
             volume = [changed, best, best] if name == of_slice else [*[changed] * 3, best, best]
             seen |= {text(each) for each in judge(volume).slice_reason}
-    assert seen >= {REASONS[name] for name, (_, values) in terms.items() if min(values) < 0}
+    reasons = REASONS | CORD_REASONS
+    assert seen >= {reasons[name] for name, (_, values) in terms.items() if min(values) < 0}
 
 
-def random_volume(rng):
+def random_volume(rng, knows_cord):
     """Features all over the model's knots."""
-    terms = fitted_model().terms
+    terms = fitted_model(knows_cord).terms
     slices = []
     for _ in range(int(rng.integers(1, 9))):
         if rng.random() < 0.15:
-            slices.append(BLANK)
+            slices.append((EMPTY_CORD, WITHOUT_CORD)[int(rng.integers(2))] if knows_cord else BLANK)
             continue
         drawn = {}
         for name in FEATURES:
@@ -197,14 +250,13 @@ def random_volume(rng):
             if rng.random() < 0.1 and name in MAY_BE_UNKNOWN:
                 drawn[name] = NAN
         drawn |= {"contrast": float(rng.normal(3)), "noise": float(rng.choice([0, 0.5, NAN, 3, 30]))}
-        slices.append(
-            SliceFeatures(
-                **drawn, near_edge=bool(rng.random() < 0.1), depth_skewness=float(rng.normal(-0.1, 0.2))
-            )
-        )
+        drawn |= {"near_edge": bool(rng.random() < 0.1), "depth_skewness": float(rng.normal(-0.1, 0.2))}
+        if knows_cord:
+            drawn["cord_near_edge"] = bool(rng.random() < 0.1)
+        slices.append(SliceFeatures(**drawn))
     return slices
 
 
 def test_many_slices(judge):
-    volume = [one for _ in range(300) for one in random_volume(np.random.default_rng(9))]
+    volume = [one for _ in range(300) for one in random_volume(np.random.default_rng(9), judge.knows_cord)]
     judge(volume)

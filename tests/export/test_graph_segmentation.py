@@ -1,10 +1,14 @@
 """Masks, numbers and warnings of the graph are those of the package."""
 
+import keras
 import nibabel as nib
 import numpy as np
-from served_model import check_answer
+import pytest
+import tensorflow as tf
+from served_model import Served, check_answer, reoriented
 
-from keras_scgm import segment
+from keras_scgm import DilatedGMNet, segment
+from keras_scgm.export.saved_model import export_saved_model
 
 
 def test_voxels_that_are_not_finite(same_as_segment, blob_image):
@@ -31,6 +35,72 @@ def test_gaps_and_edges(same_as_segment, blob_image):
     expected = same_as_segment(nib.Nifti1Image(data, image.affine).as_reoriented([[0, 1], [1, 1], [2, -1]]))
     for text in ("no gray matter between slices", "edge of the window", ", ..."):
         assert any(text in warning for warning in expected.warnings)
+
+
+@pytest.mark.parametrize("codes", ["LAS", "PSR"])
+def test_a_cord_around_the_gray_matter(same_with_cord, served_cord, cord_image, codes):
+    image = reoriented(cord_image(shape=(60, 56, 4)), codes)
+    expected = same_with_cord(image)
+    gray_matter, cord = expected.mask_voxels, expected.cord_voxels
+    assert 0 < np.count_nonzero(gray_matter) < np.count_nonzero(cord)
+    soft = served_cord(image.to_bytes(), signature="soft")
+    for name, voxels in (
+        ("probability_bytes", expected.probability_voxels),
+        ("cord_probability_bytes", expected.cord_probability_voxels),
+    ):
+        found = np.asarray(nib.Nifti1Image.from_bytes(soft[name][0]).dataobj)
+        np.testing.assert_allclose(found, voxels, atol=1e-6)
+        assert found.max() > 0.9
+
+
+def test_a_cord_in_some_slices_and_gray_matter_in_fewer(same_with_cord, cord_image):
+    with_both, cord_alone = (
+        np.asarray(cord_image(shape=(60, 56, 6), radius_mm=radius_mm).dataobj) for radius_mm in (1.5, 0)
+    )
+    data = np.where(np.arange(6) < 2, 100.0, np.where(np.arange(6) < 4, cord_alone, with_both))
+    expected = same_with_cord(nib.Nifti1Image(data.astype(np.float32), np.diag([-0.5, 0.5, 4, 1])))
+    areas = [(row.area_mm2 > 0, row.cord_area_mm2 > 0) for row in expected.areas]
+    assert areas == [(False, False)] * 2 + [(False, True)] * 2 + [(True, True)] * 2
+
+
+def test_pieces_away_from_the_cord(same_with_cord, cord_image):
+    data = np.asarray(cord_image(shape=(100, 100, 3)).dataobj)
+    data += np.roll(data, (30, 30, 0), (0, 1, 2)) - 100
+    # A path without gray matter between the cord and gray matter outside it.
+    data[50:62, 49:51, 1] += 150
+    data[60:64, 48:52, 1] = 400
+    expected = same_with_cord(nib.Nifti1Image(data, np.diag([-0.5, 0.5, 4, 1])))
+    assert expected.record["removed_away_from_cord_mm3"] > 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_image, seed):
+    """Random networks, whose answers have nothing to do with each other."""
+    networks = []
+    for k in range(2):
+        keras.utils.set_random_seed(10 * seed + k)
+        network = DilatedGMNet(filters=2, dilation_rates=(6,), classes=2)
+        kernel, bias = network.get_layer("predictions").get_weights()
+        network.get_layer("predictions").set_weights([10 * kernel, bias])
+        networks.append(network)
+    models = export_saved_model(networks, tmp_path / "models", threshold=(0.3, 0.7)[seed])
+    image = blob_image(shape=(60, 56, 3))
+    expected = segment(image, networks, threshold=(0.3, 0.7)[seed], runtime="tensorflow")
+    got = Served(models)(image.to_bytes(), signature="soft")
+    gray_matter, cord, of_gray_matter, of_cord = (
+        np.asarray(nib.Nifti1Image.from_bytes(got[name][0]).dataobj)
+        for name in ("mask_bytes", "cord_bytes", "probability_bytes", "cord_probability_bytes")
+    )
+    np.testing.assert_array_equal(gray_matter, expected.mask_voxels)
+    np.testing.assert_array_equal(cord, expected.cord_voxels)
+    assert cord.any()
+    assert np.all(gray_matter <= cord)
+    assert np.all(of_gray_matter <= of_cord)
+    check_answer(got, expected)
+    slices = np.random.default_rng(seed).normal(size=(2, 200, 200, 1)).astype(np.float32)
+    of_slices = tf.saved_model.load(str(models.slices)).signatures["serving_default"](slices=slices)
+    for name in ("mask", "probabilities"):
+        assert np.all(of_slices[name][..., 0] <= of_slices[name][..., 1])
 
 
 def test_averaged_networks_settings_and_inverted_contrast(two_networks, blob_image):

@@ -8,12 +8,14 @@ from scipy.ndimage import gaussian_filter
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.export.graph import slice_features as graph_features
+from keras_scgm.export.graph.cord_features import CordPrediction
 from keras_scgm.export.graph.slice_features import FEATURES
 from keras_scgm.export.graph.slices import extents
+from keras_scgm.quality.cord_features import with_cord
 from keras_scgm.quality.features import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 
 SPACING_MM = 0.25
-THRESHOLD = 0.5
+THRESHOLD, CORD_THRESHOLD = 0.5, 0.4
 
 UNIT = 7.5
 VOXEL_MM = 0.55
@@ -21,7 +23,21 @@ VOXEL_MM = 0.55
 
 @pytest.fixture(scope="module")
 def chunk_features():
+    return traced_features(with_cord=False)
+
+
+@pytest.fixture(scope="module")
+def chunk_features_with_cord():
+    return traced_features(with_cord=True)
+
+
+def traced_features(with_cord):
     """Traced once for chunks and windows of any size."""
+    of_cord = [
+        tf.TensorSpec([None, None, None], tf.float32),
+        tf.TensorSpec([None], tf.bool),
+        tf.TensorSpec([None], tf.bool),
+    ]
 
     @tf.function(
         input_signature=[
@@ -34,9 +50,13 @@ def chunk_features():
             tf.TensorSpec([None], tf.bool),
             tf.TensorSpec([None], tf.float64),
             tf.TensorSpec([None], tf.float64),
+            *(of_cord if with_cord else ()),
         ]
     )
-    def measured(images, probabilities, mask, start, starts, is_present, near_edge, noise, removed_mm2):
+    def measured(
+        images, probabilities, mask, start, starts, is_present, near_edge, noise, removed_mm2, *of_cord
+    ):
+        cord = CordPrediction(of_cord[0], CORD_THRESHOLD, *of_cord[1:]) if with_cord else None
         return graph_features.slice_features(
             images,
             probabilities,
@@ -50,12 +70,15 @@ def chunk_features():
             noise=noise,
             voxel_mm=tf.constant(VOXEL_MM, tf.float64),
             removed_mm2=removed_mm2,
+            cord=cord,
         )
 
     return measured
 
 
-def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size=4, is_present=None):
+def assert_features_equal(
+    chunk_features, images, probabilities, cord=None, *, seed=0, size=4, is_present=None
+):
     """Features of a volume in chunks of `size` slices equal those of NumPy."""
     rng = np.random.default_rng(seed)
     n = len(images)
@@ -63,6 +86,10 @@ def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size
     starts = rng.integers(-40, 200, (n, 2)).astype(np.int32) // 10
     near_edge, noise, removed = rng.random(n) < 0.3, rng.random(n), rng.random(n)
     is_present = np.ones(n, bool) if is_present is None else np.array(is_present)
+    of_cord = ()
+    if cord is not None:
+        has_cord = rng.random(n) < 0.8
+        of_cord, is_present = (cord, has_cord, rng.random(n) < 0.3), is_present & has_cord
     below, found = graph_features.no_slice_below(images.shape[1:]), []
     for k in range(0, n, size):
         part = slice(k, k + size)
@@ -75,6 +102,7 @@ def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size
             near_edge[part],
             noise[part],
             removed[part],
+            *(each[part] for each in of_cord),
         )
         found.append(features.numpy())
     found = graph_features.compare_with_neighbours(tf.constant(np.concatenate(found))).numpy()
@@ -90,11 +118,24 @@ def assert_features_equal(chunk_features, images, probabilities, *, seed=0, size
             noise=noise[k],
             voxel_mm=VOXEL_MM,
             removed_mm2=removed[k],
+            within=cord[k] > CORD_THRESHOLD if cord is not None else None,
         )
         if is_present[k]
         else SliceFeatures(area_mm2=0.0)
         for k in range(n)
     ]
+    if cord is not None:
+        expected = [
+            with_cord(
+                one,
+                cord[k] * has_cord[k],
+                SPACING_MM,
+                threshold=CORD_THRESHOLD,
+                origin=starts[k],
+                near_edge=bool(of_cord[2][k]),
+            )
+            for k, one in enumerate(expected)
+        ]
     compare_with_neighbours(expected, 0, n, SPACING_MM)
     expected = as_matrix(expected)
     for column, name in enumerate(FEATURES):
@@ -127,6 +168,27 @@ def test_features_of_random_masks(chunk_features, seed, size):
         images = np.round(images)  # many pixels of the gray matter and of its rim are equally bright
     assert_features_equal(
         chunk_features, images, soft(mask, rng), seed=seed, size=size, is_present=rng.random(n) < 0.9
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("size", [1, 4])
+def test_features_of_random_masks_in_random_cords(chunk_features_with_cord, seed, size):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 12))
+    shape = tuple(rng.integers(20, 70, 2))
+    cord = blobs(rng, n, shape, rng.uniform(2, 5), rng.uniform(0.1, 0.6))
+    mask = blobs(rng, n, shape, rng.uniform(1, 4), rng.uniform(0.1, 0.4))
+    for each in (cord, mask):
+        each[rng.random(n) < 0.2] = False
+    assert_features_equal(
+        chunk_features_with_cord,
+        rng.normal(size=mask.shape),
+        soft(mask, rng),
+        soft(cord, rng),
+        seed=seed,
+        size=size,
+        is_present=rng.random(n) < 0.9,
     )
 
 
@@ -192,6 +254,14 @@ def test_features_of_special_masks(chunk_features, order):
     assert_features_equal(chunk_features, np.full_like(images, 0.1), masks)
 
 
+def test_features_of_special_masks_in_special_cords(chunk_features_with_cord):
+    rng = np.random.default_rng(2)
+    masks = np.array(list(masks_by_name().values()))
+    images = rng.normal(size=masks.shape)
+    for cord in (masks, masks[::-1], np.roll(masks, 5, axis=0)):
+        assert_features_equal(chunk_features_with_cord, images, soft(masks, rng), soft(cord, rng))
+
+
 def test_features_of_each_mask_alone(chunk_features):
     rng = np.random.default_rng(3)
     for mask in masks_by_name().values():
@@ -219,7 +289,8 @@ def test_features_of_synthetic_slices(chunk_features):
     found = assert_features_equal(chunk_features, images, probabilities)
     area_mm2 = found[:, FEATURES.index("area_mm2")]
     assert (area_mm2 > 3).all()
-    assert np.isfinite(found).all()
+    of_cord = [name.startswith(("cord_", "gm_cord")) for name in FEATURES]
+    assert np.isfinite(found[:, np.logical_not(of_cord)]).all()
 
 
 @pytest.fixture(scope="module")

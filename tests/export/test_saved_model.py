@@ -133,6 +133,30 @@ def test_names_and_types_of_the_signatures(served):
     assert outputs == {"probabilities": (tf.float32, shape), "mask": (tf.uint8, shape)}
 
 
+def test_names_and_types_of_a_cord(served_cord):
+    nifti = tf.saved_model.load(str(served_cord.models.nifti)).signatures
+    outputs = {name: set(nifti[name].structured_outputs) for name in ("serving_default", "soft")}
+    assert {"mask_bytes", "cord_bytes", *answer.CORD_NUMBERS} <= outputs["serving_default"]
+    assert outputs["soft"] - outputs["serving_default"] == {"probability_bytes", "cord_probability_bytes"}
+    slices = tf.saved_model.load(str(served_cord.models.slices)).signatures["serving_default"]
+    outputs = {
+        name: (config.dtype, config.shape.as_list()) for name, config in slices.structured_outputs.items()
+    }
+    shape = [None, 200, 200, 2]
+    assert outputs == {"probabilities": (tf.float32, shape), "mask": (tf.uint8, shape)}
+
+
+def test_slices_of_two_tissues(served_cord, dilated_cord_network):
+    signatures = tf.saved_model.load(str(served_cord.models.slices)).signatures
+    slices = np.random.default_rng(0).normal(2, 2, (3, 200, 200, 1)).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(dilated_cord_network(slices))
+    outputs = signatures["serving_default"](slices=tf.constant(slices))
+    np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-4)
+    np.testing.assert_array_equal(outputs["mask"], outputs["probabilities"].numpy() > 0.5)
+    empty = signatures["serving_default"](slices=tf.zeros((0, 200, 200, 1)))
+    assert empty["mask"].shape == (0, 200, 200, 2)
+
+
 def nodes(folder):
     content = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     functions = attrgetter("library.function")(content.meta_graphs[0].graph_def)

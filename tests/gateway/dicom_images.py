@@ -94,9 +94,9 @@ def png(shape=(40, 30)):
     return buffer.getvalue()
 
 
-def segmented(mask, **changed):
+def segmented(*masks, **changed):
     settings = {
-        "mask": mask,
+        "masks": masks,
         "picture": png(),
         "verdict": "review",
         "predicted_dsc": 0.8123,

@@ -18,7 +18,7 @@ import urllib3
 from dicom_images import PATIENT
 from keras_scgm_client.dicom.spool import STATES
 from pynetdicom import AE, AllStoragePresentationContexts, evt
-from tiny_serving import THRESHOLD
+from tiny_serving import CORD_THRESHOLD, THRESHOLD
 
 
 class Receiver:
@@ -189,14 +189,15 @@ def send(images, port, title="SCGM", calling="SCANNER", tls=None):
 
 
 def check_results(receiver, images):
-    """One segmentation and one picture, of what the tiny model takes for gray matter, in its place."""
+    """One segmentation and one picture, of what the tiny model takes for the tissues, in their place."""
     made = receiver.read()
     assert set(made) == {"SEG", "OT"}
     stored = hd.seg.Segmentation.from_dataset(made["SEG"])
     of_source = hd.get_volume_from_series(images)
-    volume = stored.get_volume(combine_segments=True).match_geometry(of_source)
-    np.testing.assert_array_equal(volume.array, of_source.array > THRESHOLD)
-    assert made["OT"].SeriesDescription.startswith("Gray matter, research only: ")
+    volume = stored.get_volume().match_geometry(of_source)
+    gray_matter, cord = of_source.array > THRESHOLD, of_source.array > CORD_THRESHOLD
+    np.testing.assert_array_equal(volume.array, np.stack([gray_matter, cord & ~gray_matter, cord], axis=-1))
+    assert made["OT"].SeriesDescription.startswith("Gray matter and cord, research only: ")
     assert made["OT"].pixel_array.max() > 0
     for result in made.values():
         assert result.StudyInstanceUID == images[0].StudyInstanceUID

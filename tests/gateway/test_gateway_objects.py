@@ -30,6 +30,24 @@ def test_the_segmentation_is_the_mask_in_its_place(tmp_path):
     }
 
 
+def test_gray_matter_white_matter_and_cord_are_segments(tmp_path):
+    series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
+    gray_matter, cord = series.volume.array > 100, series.volume.array > 50
+    masks = (gray_matter, cord & ~gray_matter, cord)
+    made = segmented(*masks)
+    stored = hd.seg.segread(io.BytesIO(make_results(series, made)[SEGMENTATION]))
+    volume = stored.get_volume().match_geometry(series.volume)
+    np.testing.assert_array_equal(volume.array, np.stack(masks, axis=-1))
+    kinds = [stored.get_segment_description(number).segmented_property_type for number in (1, 2, 3)]
+    assert kinds == [
+        pydicom.sr.coding.Code("12958003", "SCT", "Spinal cord gray matter"),
+        pydicom.sr.coding.Code("27088001", "SCT", "Spinal cord white matter"),
+        pydicom.sr.coding.Code("2748008", "SCT", "Spinal cord"),
+    ]
+    assert stored.SeriesDescription == "Gray matter and cord, research only: review, predicted DSC 0.81"
+    assert len(set(stored.get_tracking_ids())) == 3
+
+
 def test_an_empty_mask_is_a_segmentation_too(tmp_path):
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
     nothing = segmented(np.zeros(SHAPE, np.uint8), predicted_dsc=float("nan"), verdict="fail")

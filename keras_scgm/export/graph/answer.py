@@ -17,6 +17,7 @@
 `keras_scgm.morphometry.SliceArea` |
 | `slice_contrast`, `slice_noise`, `slice_predicted_dsc` float64 | NaN if not known |
 | `slice_verdict`, `slice_reason` string | |
+| `cord_area_mm2`, `wm_area_mm2`, `gm_cord_ratio` float64 | of networks that segment the cord, too |
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ NUMBERS = {
     "n_slices": tf.int32,
 }
 TEXTS = ("verdict", "reason", "warnings")
+MASKS, PROBABILITIES = (
+    ("mask_bytes", "cord_bytes"),
+    ("probability_bytes", "cord_probability_bytes"),
+)
+"""Files of the tissues, gray matter first; networks without the cord give the first of each."""
 SLICE_NUMBERS = {
     "position_mm": tf.float64,
     "area_mm2": tf.float64,
@@ -50,6 +56,8 @@ SLICE_NUMBERS = {
     "slice_noise": tf.float64,
     "slice_predicted_dsc": tf.float64,
 }
+CORD_NUMBERS = dict.fromkeys(("cord_area_mm2", "wm_area_mm2", "gm_cord_ratio"), tf.float64)
+"""Further numbers of a slice from networks that segment the cord, too."""
 SLICE_TEXTS = ("slice_verdict", "slice_reason")
 
 PACKED = ("numbers", "slice_numbers", *TEXTS, *SLICE_TEXTS)
@@ -60,10 +68,12 @@ _START = "."
 
 
 def packed_answer(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> dict[str, tf.Tensor]:
-    """Segment an image: string () `mask_bytes` and `probability_bytes`, and those of `PACKED`."""
+    """Segment an image: string () of each file of `MASKS` and `PROBABILITIES`, and those of `PACKED`."""
     result = segment(image, network, config)
     quality, measured = result.quality, result.measurements
-    n_voxels = tf.cast(measured.n_voxels, tf.float64)
+    n_voxels, n_cord_voxels = (
+        tf.cast(counts, tf.float64) for counts in (measured.n_voxels, measured.n_cord_voxels)
+    )
     n_slices = tf.size(measured.n_voxels)
     numbers = {
         "predicted_dsc": quality.predicted_dsc,
@@ -84,12 +94,19 @@ def packed_answer(image: StoredImage, network: GraphNetwork, config: GraphConfig
         "slice_contrast": column(result.features, "contrast"),
         "slice_noise": column(result.features, "noise"),
         "slice_predicted_dsc": quality.slice_predicted_dsc,
+        "cord_area_mm2": n_cord_voxels * image.voxel_area_mm2,
+        "wm_area_mm2": (n_cord_voxels - n_voxels) * image.voxel_area_mm2,
+        "gm_cord_ratio": n_voxels / n_cord_voxels,
     }
-    table = image.in_file_order(tf.stack([of_slices[name] for name in SLICE_NUMBERS], axis=1))
+    names = slice_numbers(network.n_tissues)
+    table = image.in_file_order(tf.stack([of_slices[name] for name in names], axis=1))
     texts = {name: image.in_file_order(getattr(quality, name)) for name in SLICE_TEXTS}
     return {
-        "mask_bytes": image.write(result.mask),
-        "probability_bytes": image.write(result.probabilities),
+        **{name: image.write(voxels) for name, voxels in zip(MASKS, result.masks, strict=False)},
+        **{
+            name: image.write(voxels)
+            for name, voxels in zip(PROBABILITIES, result.probabilities, strict=False)
+        },
         "numbers": to_bytes(tf.stack([tf.cast(numbers[name], tf.float64) for name in NUMBERS])),
         "slice_numbers": to_bytes(table),
         "verdict": quality.verdict,
@@ -99,16 +116,22 @@ def packed_answer(image: StoredImage, network: GraphNetwork, config: GraphConfig
     }
 
 
-def unpacked_answers(packed: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+def slice_numbers(n_tissues: int) -> dict[str, tf.DType]:
+    """Types of the numbers of each slice."""
+    return SLICE_NUMBERS if n_tissues == 1 else SLICE_NUMBERS | CORD_NUMBERS
+
+
+def unpacked_answers(packed: dict[str, tf.Tensor], n_tissues: int) -> dict[str, tf.Tensor]:
     """The outputs for all files of a request, from string [n] of `PACKED`."""
+    of_slices = slice_numbers(n_tissues)
     numbers = tf.io.decode_raw(packed["numbers"], tf.float64)
     longest = tf.reduce_max(tf.strings.length(packed["slice_numbers"]))
     table = tf.io.decode_raw(packed["slice_numbers"], tf.float64, fixed_length=longest)
-    table = tf.reshape(table, [tf.shape(table)[0], -1, len(SLICE_NUMBERS)])
+    table = tf.reshape(table, [tf.shape(table)[0], -1, len(of_slices)])
     answers = {name: packed[name] for name in TEXTS}
     for k, (name, dtype) in enumerate(NUMBERS.items()):
         answers[name] = tf.cast(numbers[:, k], dtype)
-    for k, (name, dtype) in enumerate(SLICE_NUMBERS.items()):
+    for k, (name, dtype) in enumerate(of_slices.items()):
         answers[name] = tf.cast(table[..., k], dtype)
     for name in SLICE_TEXTS:
         texts = tf.strings.split(packed[name], sep="\n").to_tensor(_START)

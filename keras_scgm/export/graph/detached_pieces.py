@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from keras_scgm.detached_pieces import NEAR_MM, REACHES_MM, ROUNDING_PX
 
 
 def remove_detached(
-    probabilities: tf.Tensor, centers: tf.Tensor, steps: tf.Tensor, threshold: float, spacing_mm: float
+    probabilities: tf.Tensor,
+    centers: tf.Tensor,
+    steps: tf.Tensor,
+    thresholds: Sequence[float],
+    spacing_mm: float,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Probabilities (slice, rows, columns) without pieces away from the cord at `centers`, float64 (slice, 2), and
-    int32 (slice,), pixels that were removed."""
-    mask = probabilities > threshold
-    reach = tf.reshape(NEAR_MM / spacing_mm + steps, [-1, 1, 1])
-    near = tf.logical_and(mask, _within(mask, centers, reach))
+    """Probabilities (slice, rows, columns, tissue) without pieces away from the cord at `centers`, float64 (slice, 2),
+    and int32 (slice,), pixels of gray matter that were removed. The last tissue says which pieces these are."""
+    mask, reach_mm = probabilities[..., -1] > thresholds[-1], REACHES_MM[len(thresholds) - 1]
+    nearness = tf.reshape(NEAR_MM / spacing_mm + steps, [-1, 1, 1])
+    near = tf.logical_and(mask, _within(mask, centers, nearness))
     weights = tf.cast(near, tf.float64)
     count = tf.reduce_sum(weights, axis=(1, 2))
     sums = [tf.reduce_sum(weights * place, axis=(1, 2)) for place in _places(mask)]
     middle = tf.stack([tf.math.divide_no_nan(each, count) for each in sums], axis=1)
-    core = tf.logical_and(mask, _within(mask, middle, REACHES_MM[0] / spacing_mm))
+    core = tf.logical_and(mask, _within(mask, middle, reach_mm / spacing_mm))
     core = tf.logical_and(core, tf.reshape(count > 0, [-1, 1, 1]))
     kept = tf.cond(tf.reduce_all(core == mask), lambda: core, lambda: _connected(core, mask))
     is_removed = tf.logical_and(mask, tf.logical_not(kept))
-    return tf.where(is_removed, 0.0, probabilities), tf.math.count_nonzero(
-        is_removed, axis=(1, 2), dtype=tf.int32
-    )
+    is_gray_matter = tf.logical_and(is_removed, probabilities[..., 0] > thresholds[0])
+    n_removed = tf.math.count_nonzero(is_gray_matter, axis=(1, 2), dtype=tf.int32)
+    return tf.where(is_removed[..., tf.newaxis], 0.0, probabilities), n_removed
 
 
 def _places(mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

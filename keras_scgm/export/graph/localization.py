@@ -53,7 +53,7 @@ class GraphWindows(NamedTuple):
     is_found: whether a cord was found.
     cord: float64 (slice, 2) pixels of the windows, where the cord is if it was found.
     probed: int32 (probe,), slices whose windows the network has computed.
-    probabilities: float32 (probe, rows, columns), predictions for them.
+    probabilities: float32 (probe, rows, columns, tissue), predictions for them.
     """
 
     starts: tf.Tensor
@@ -77,7 +77,7 @@ class _Track(NamedTuple):
     starts: int32 (slice, 2), first pixels of the windows.
     statistics: of the intensities in them.
     probed: int32 (probe,), slices whose windows the network has computed.
-    probabilities: float32 (probe, rows, columns), predictions for them.
+    probabilities: float32 (probe, rows, columns, tissue), predictions for them.
     probes: int32 (probe,), probed slices that are not empty.
     is_seen: bool (probe,), whether they show the cord.
     centers: float64 (probe, 2) resampled pixels, where.
@@ -225,10 +225,10 @@ def _track(
     is_shown = is_varied(windows)
     probes, windows = (tf.boolean_mask(values, is_shown) for values in (probed, windows))
     probabilities = _predict_in_tiles(windows, network)
-    here = tf.gather(starts, probes)
+    here, tissue = tf.gather(starts, probes), network.n_tissues - 1
 
     def peaks(case: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        inside = grid.clear_past_field(case[0][tf.newaxis], case[1][tf.newaxis])[0]
+        inside = grid.clear_past_field(case[0][tf.newaxis, ..., -1:], case[1][tf.newaxis])[0, ..., 0]
         places, areas_mm2 = _peaks(inside, grid.config.spacing_mm)
         return places + tf.cast(case[1], tf.float64), areas_mm2
 
@@ -238,16 +238,16 @@ def _track(
     )
     chosen = tf.cond(
         tf.size(probes) > 0,
-        lambda: _best_path(centers * grid.config.spacing_mm, areas_mm2),
+        lambda: _best_path(centers * grid.config.spacing_mm, areas_mm2, STEP_COST[tissue]),
         lambda: tf.zeros(0, tf.int32),
     )
-    is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2[0]
+    is_seen = tf.gather(areas_mm2, chosen, batch_dims=1) >= MIN_AREA_MM2[tissue]
     centers = tf.gather(centers, chosen, batch_dims=1)
     return _Track(starts, statistics, probes, probabilities, probes, is_seen, centers)
 
 
 def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
-    """float32 (slice, rows, columns): the network on slices of any size."""
+    """float32 (slice, rows, columns, tissue): the network on slices of any size."""
     rows, columns = tf.shape(slices)[1], tf.shape(slices)[2]
     (row_starts, height), (column_starts, width) = _tiles(rows), _tiles(columns)
     n_columns = tf.size(column_starts)
@@ -255,7 +255,7 @@ def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
     def add(number: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         top, left = row_starts[number // n_columns], column_starts[number % n_columns]
         tile = compute(network, slices[:, top : top + height, left : left + width])
-        around = [[0, 0], [top, rows - height - top], [left, columns - width - left]]
+        around = [[0, 0], [top, rows - height - top], [left, columns - width - left], [0, 0]]
         return number + 1, tf.maximum(probabilities, tf.pad(tile, around))
 
     n_tiles = tf.size(row_starts) * n_columns
@@ -264,8 +264,8 @@ def _predict_in_tiles(slices: tf.Tensor, network: GraphNetwork) -> tf.Tensor:
         return tf.while_loop(
             lambda number, _: number < n_tiles,
             add,
-            (tf.constant(0), tf.zeros_like(slices[..., 0])),
-            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None, None])),
+            (tf.constant(0), tf.tile(tf.zeros_like(slices), [1, 1, 1, network.n_tissues])),
+            shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None, None, network.n_tissues])),
             parallel_iterations=1,
         )[1]
 
@@ -321,15 +321,15 @@ def _window_maximum(array: tf.Tensor, radius: int) -> tf.Tensor:
     return array
 
 
-def _best_path(centers_mm: tf.Tensor, areas_mm2: tf.Tensor) -> tf.Tensor:
-    """int32 (probe,): index of one candidate per probe, the most gray matter for the least movement."""
+def _best_path(centers_mm: tf.Tensor, areas_mm2: tf.Tensor, step_cost: float) -> tf.Tensor:
+    """int32 (probe,): index of one candidate per probe, the largest areas for the least movement."""
     n_probes = tf.shape(areas_mm2)[0]
 
     def forward(row: tf.Tensor, score: tf.Tensor, origins: tf.TensorArray) -> tuple[Any, ...]:
         steps = centers_mm[row][:, tf.newaxis] - centers_mm[row - 1]
         steps_mm = tf.sqrt(tf.reduce_sum(steps * steps, axis=-1))
         known = tf.logical_and((areas_mm2[row] > 0)[:, tf.newaxis], areas_mm2[row - 1] > 0)
-        arrivals, origin = tf.math.top_k(score - STEP_COST[0] * steps_mm * tf.cast(known, tf.float64), 1)
+        arrivals, origin = tf.math.top_k(score - step_cost * steps_mm * tf.cast(known, tf.float64), 1)
         return row + 1, arrivals[:, 0] + areas_mm2[row], origins.write(row, origin[:, 0])
 
     def backward(row: tf.Tensor, here: tf.Tensor, path: tf.TensorArray) -> tuple[Any, ...]:

@@ -28,11 +28,12 @@ class GraphNetwork(tf.Module):
     graph of any other network is that of Keras.
 
     Args:
-        models: Keras models from one channel to one class.
+        models: Keras models from one channel to the same number of tissues, one or two sigmoid outputs.
         precision: Precision of the feature maps, one of `EXPORT_PRECISIONS`.
 
     Attributes:
         weights: Variables that a graph which uses the network must be saved with.
+        n_tissues: Number of tissues, 2 with the cord beside the gray matter.
         takes_regions: Whether `in_regions` can be called.
 
     Raises:
@@ -43,6 +44,7 @@ class GraphNetwork(tf.Module):
     def __init__(self, models: Sequence[keras.Model], precision: str = "float32") -> None:
         super().__init__(name="network")
         self._parts: list[Any] = []
+        self.n_tissues: int = models[0].output_shape[-1]
         # A tracked Keras model would be saved with a second copy of its weights, under names that a server
         # does not restore.
         self.weights: list[tf.Variable] = []
@@ -65,21 +67,29 @@ class GraphNetwork(tf.Module):
         input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")], autograph=False
     )
     def __call__(self, slices: tf.Tensor) -> tf.Tensor:
-        """Gray matter probability.
+        """Probabilities of the tissues, of which the cord holds the gray matter.
 
         Args:
             slices: Z-scored, float32 (slice, rows, columns, 1), of any size.
 
         Returns:
-            float32 (slice, rows, columns) in [0, 1].
+            float32 (slice, rows, columns, tissue) in [0, 1].
         """
-        maps = [part(slices)[..., 0] for part in self._parts]
-        return tf.add_n(maps) / len(maps)
+        return self._mean([part(slices) for part in self._parts])
 
     def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
-        """Gray matter probability in regions of slices; both are given."""
-        maps = [part.in_regions(slices, regions)[..., 0] for part in self._parts]
-        return tf.add_n(maps) / len(maps)
+        """The same in regions of slices; both are given."""
+        return self._mean([part.in_regions(slices, regions) for part in self._parts])
+
+    def _mean(self, maps: Sequence[tf.Tensor]) -> tf.Tensor:
+        return in_cord(tf.add_n(maps) / len(maps), self.n_tissues)
+
+
+def in_cord(probabilities: tf.Tensor, n_tissues: int) -> tf.Tensor:
+    """Probabilities (..., tissue) whose gray matter, the first tissue, is nowhere more likely than the last."""
+    if n_tissues == 1:
+        return probabilities
+    return tf.minimum(probabilities, probabilities[..., -1:])
 
 
 def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -> tf.Tensor:
@@ -94,7 +104,7 @@ def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -
         regions: Parts of the slices, of the same type; if given, the probabilities are theirs.
 
     Returns:
-        float32 (slice, rows, columns).
+        float32 (slice, rows, columns, tissue).
     """
     with tf.device(None):
         is_processor = tf.raw_ops.DeviceIndex(device_names=["CPU"]) == 0
@@ -108,11 +118,13 @@ def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -
             return chunk + 1, maps.write(chunk, found)
 
         # One element more than chunks, since the shape of the result of no slices must be known, too.
-        maps = tf.TensorArray(tf.float32, n_chunks + 1, infer_shape=False, element_shape=[None] * 3)
+        shape = [None, None, None, network.n_tissues]
+        maps = tf.TensorArray(tf.float32, n_chunks + 1, infer_shape=False, element_shape=shape)
         _, maps = tf.while_loop(
             lambda chunk, _: chunk < n_chunks, add, (tf.constant(0), maps), parallel_iterations=1
         )
-        return maps.write(n_chunks, given[-1][:0, ..., 0]).concat()
+        nothing = tf.tile(given[-1][:0], [1, 1, 1, network.n_tissues])
+        return maps.write(n_chunks, nothing).concat()
 
 
 def _chunks(n_slices: tf.Tensor, is_processor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -12,25 +12,41 @@ import tensorflow as tf
 from keras_scgm import messages
 from keras_scgm.export.graph.refusals import filled
 from keras_scgm.export.graph.slice_features import FEATURES, NAN, column, median
-from keras_scgm.quality.model import REASONS, fitted_model
+from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model
 from keras_scgm.quality.verdicts import (
+    CORD_ALONE,
+    CORD_ALONE_FOUND,
+    CORD_NEAR_EDGE,
     DARK,
     DARK_DSC,
     DSC_DIGITS,
     EXCHANGED,
     FAIL_DSC,
+    MAX_AREA_IN_CORD_MM2,
     MAX_AREA_MM2,
+    MAX_CORD_ASPECT,
+    MAX_CORD_MM2,
+    MAX_CORD_OFFSET,
+    MAX_CORD_SHARE,
     MAX_DEPTH_SKEWNESS,
     MAX_WIDTH_MM,
     MIN_AREA_MM2,
+    MIN_CORD_ASPECT,
+    MIN_CORD_MM2,
+    MIN_CORD_SHARE,
+    MIN_SEEN_SHARE,
     NEAR_EDGE,
+    NO_CORD,
     NOTHING,
     NOTHING_FOUND,
     PASS_DSC,
     VERDICTS,
 )
 
-_TEXTS = tuple(dict.fromkeys(["", *REASONS.values(), DARK, NEAR_EDGE, NOTHING]))
+_OF_FEATURES = REASONS | CORD_REASONS
+_TEXTS = tuple(
+    dict.fromkeys(["", *_OF_FEATURES.values(), DARK, NEAR_EDGE, CORD_NEAR_EDGE, NOTHING, NO_CORD, CORD_ALONE])
+)
 
 _PASS, _REVIEW, _FAIL = (VERDICTS.index(verdict) for verdict in ("pass", "review", "fail"))
 
@@ -66,48 +82,105 @@ class GraphQuality(NamedTuple):
     most_common_reason: tf.Tensor
 
 
-def anatomical_doubts(features: tf.Tensor) -> list[Doubt]:
-    """Anatomically implausible sizes and shapes of a volume."""
+def anatomical_doubts(features: tf.Tensor, knows_cord: bool = False) -> list[Doubt]:
+    """Anatomically implausible sizes and shapes of a volume.
+
+    Args:
+        features: float64 (slice, feature).
+        knows_cord: Whether the network segments the cord.
+    """
     is_present = column(features, "area_mm2") > 0
     area_mm2, width_mm, skewness = (
         median(tf.boolean_mask(column(features, name), is_present))
         for name in ("area_mm2", "width_mm", "depth_skewness")
     )
     is_any = tf.reduce_any(is_present)
-    is_beyond = tf.reduce_any(
-        tf.stack([area_mm2 < MIN_AREA_MM2, area_mm2 > MAX_AREA_MM2, width_mm > MAX_WIDTH_MM])
-    )
+    max_area_mm2 = MAX_AREA_IN_CORD_MM2 if knows_cord else MAX_AREA_MM2
+    is_beyond = tf.logical_or(_is_outside(area_mm2, MIN_AREA_MM2, max_area_mm2), width_mm > MAX_WIDTH_MM)
     found = (tf.strings.as_string(value, precision=1) for value in (area_mm2, width_mm))
-    allowed = (f"{limit:g}" for limit in (MIN_AREA_MM2, MAX_AREA_MM2, MAX_WIDTH_MM))
+    allowed = (f"{limit:g}" for limit in (MIN_AREA_MM2, max_area_mm2, MAX_WIDTH_MM))
     of_size = filled(messages.IMPLAUSIBLE_SIZE, *found, *allowed)
     return [
         (tf.logical_and(is_any, is_beyond), of_size),
         (tf.logical_and(is_any, skewness > MAX_DEPTH_SKEWNESS), EXCHANGED),
+        *(_doubts_about_cord(features, is_present) if knows_cord else ()),
     ]
 
 
-def predict_quality(features: tf.Tensor, doubts: Sequence[Doubt], knows_dark: bool = False) -> GraphQuality:
+def _doubts_about_cord(features: tf.Tensor, is_present: tf.Tensor) -> list[Doubt]:
+    has_cord = column(features, "cord_area_mm2") > 0
+    in_cord = tf.logical_and(is_present, has_cord)
+    area_mm2, aspect, share, offset = (
+        median(tf.boolean_mask(column(features, name), in_cord))
+        for name in ("cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
+    )
+    size_limits = (MIN_CORD_MM2, MAX_CORD_MM2, MIN_CORD_ASPECT, MAX_CORD_ASPECT)
+    of_size = filled(
+        messages.IMPLAUSIBLE_CORD,
+        tf.strings.as_string(area_mm2, precision=1),
+        tf.strings.as_string(aspect, precision=2),
+        *(f"{limit:g}" for limit in size_limits),
+    )
+    of_share = filled(
+        messages.IMPLAUSIBLE_SHARE,
+        tf.strings.as_string(100 * share, precision=1),
+        *(f"{100 * limit:g}" for limit in (MIN_CORD_SHARE, MAX_CORD_SHARE)),
+    )
+    of_offset = filled(messages.OFF_CENTRE, tf.strings.as_string(offset, precision=2), f"{MAX_CORD_OFFSET:g}")
+    n_in_cord, n_cord = (tf.math.count_nonzero(each) for each in (in_cord, has_cord))
+    counts = tf.strings.as_string(n_in_cord), tf.strings.as_string(n_cord)
+    is_rare = tf.cast(n_in_cord, tf.float64) < MIN_SEEN_SHARE * tf.cast(n_cord, tf.float64)
+    is_any = tf.reduce_any(in_cord)
+    cases = [
+        (
+            tf.logical_or(
+                _is_outside(area_mm2, MIN_CORD_MM2, MAX_CORD_MM2),
+                _is_outside(aspect, MIN_CORD_ASPECT, MAX_CORD_ASPECT),
+            ),
+            of_size,
+        ),
+        (_is_outside(share, MIN_CORD_SHARE, MAX_CORD_SHARE), of_share),
+        (offset > MAX_CORD_OFFSET, of_offset),
+        (is_rare, filled(messages.RARE_GRAY_MATTER, *counts)),
+    ]
+    return [(tf.logical_and(is_any, is_given), text) for is_given, text in cases]
+
+
+def _is_outside(value: tf.Tensor, lowest: float, highest: float) -> tf.Tensor:
+    return tf.logical_or(value < lowest, value > highest)
+
+
+def predict_quality(
+    features: tf.Tensor, doubts: Sequence[Doubt], knows_dark: bool = False, knows_cord: bool = False
+) -> GraphQuality:
     """Verdicts on all slices of a volume and on the volume.
 
     Args:
         features: float64 (slice, feature), already compared with their neighbours.
         doubts: Possible faults of the whole volume; with one of them it never passes.
         knows_dark: Whether the network was trained with gray matter darker than white matter.
+        knows_cord: Whether the network segments the cord.
     """
     area_mm2, contrast = column(features, "area_mm2"), column(features, "contrast")
     is_present = area_mm2 > 0
     n_present = tf.cast(is_present, tf.int32)
     is_between = tf.logical_and(tf.cumsum(n_present) > 0, tf.cumsum(n_present, reverse=True) > 0)
     is_empty = tf.logical_not(tf.reduce_any(is_present))
-    score, code = _additive_model(features, is_present, knows_dark)
+    score, code = _additive_model(features, is_present, knows_dark, knows_cord)
     is_dark = contrast < 0 if not knows_dark else tf.zeros_like(is_present)
     is_near_edge = tf.logical_and(column(features, "near_edge") > 0, tf.logical_not(is_dark))
     score = tf.where(is_dark, tf.minimum(score, DARK_DSC), score)
-    score = tf.where(is_near_edge, tf.minimum(score, FAIL_DSC), score)
+    is_cord_near_edge = tf.logical_and(
+        column(features, "cord_near_edge") > 0, tf.logical_not(tf.logical_or(is_dark, is_near_edge))
+    )
+    score = tf.where(tf.logical_or(is_near_edge, is_cord_near_edge), tf.minimum(score, FAIL_DSC), score)
     score = tf.where(is_present, score, NAN)
-    code = tf.where(is_near_edge, _code(NEAR_EDGE), tf.where(is_dark, _code(DARK), code))
+    for is_given, reason in ((is_dark, DARK), (is_near_edge, NEAR_EDGE), (is_cord_near_edge, CORD_NEAR_EDGE)):
+        code = tf.where(is_given, _code(reason), code)
     verdict = _verdict(score)
-    code = tf.where(is_present, tf.where(verdict == _PASS, _code(""), code), _code(NOTHING))
+    has_cord = column(features, "cord_area_mm2") > 0
+    absent = tf.where(has_cord, _code(CORD_ALONE), _code(NO_CORD)) if knows_cord else _code(NOTHING)
+    code = tf.where(is_present, tf.where(verdict == _PASS, _code(""), code), absent)
     verdict = tf.where(is_present, verdict, tf.where(tf.logical_or(is_between, is_empty), _FAIL, _REVIEW))
 
     scores = tf.boolean_mask(tf.where(is_present, score, 0.0), is_between)
@@ -119,10 +192,11 @@ def predict_quality(features: tf.Tensor, doubts: Sequence[Doubt], knows_dark: bo
     if doubts:
         is_given, lines = (tf.stack(each) for each in zip(*doubts, strict=True))
     is_doubted = tf.logical_and(of_volume == _PASS, tf.reduce_any(is_given)) if doubts else tf.constant(False)
+    nothing_found = tf.where(tf.reduce_any(has_cord), CORD_ALONE_FOUND, NOTHING_FOUND)
     reason = tf.where(
         of_volume == _PASS,
         tf.where(is_doubted, lines[tf.argmax(tf.cast(is_given, tf.int32))], ""),
-        tf.where(is_empty, NOTHING_FOUND, _most_common(code, is_between)),
+        tf.where(is_empty, nothing_found, _most_common(code, is_between)),
     )
     is_suspect = tf.logical_and(is_present, verdict != _PASS)
     return GraphQuality(
@@ -163,7 +237,7 @@ def quality_warnings(
 
 
 def _additive_model(
-    features: tf.Tensor, is_present: tf.Tensor, knows_dark: bool
+    features: tf.Tensor, is_present: tf.Tensor, knows_dark: bool, knows_cord: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(slice,): predicted Dice coefficient, float64, and code of the feature that lowers it most, int32."""
     inputs = dict(zip(FEATURES, tf.unstack(features, num=len(FEATURES), axis=1), strict=True))
@@ -174,16 +248,16 @@ def _additive_model(
         inputs["separation"] = tf.where(is_dark, 1 - inputs["separation"], inputs["separation"])
         ratio = tf.where(is_dark, -ratio, ratio)
     inputs["contrast_to_noise"] = ratio
-    for name in REASONS:
+    model = fitted_model(knows_cord)
+    for name in model.terms:
         if name.startswith("volume_"):
             values = inputs[name.removeprefix("volume_")]
             is_known = tf.logical_and(is_present, tf.logical_not(tf.math.is_nan(values)))
             inputs[name] = median(tf.boolean_mask(values, is_known)) + tf.zeros_like(values)
-    model = fitted_model()
     read = tf.stack([inputs[name] for name in model.terms], axis=1)
     contributions = _interpolated(read, list(model.terms.values()))
     score = 1 / (1 + tf.exp(-model.intercept - tf.reduce_sum(contributions, axis=1)))
-    codes = tf.constant([_code(REASONS[name]) for name in model.terms])
+    codes = tf.constant([_code(_OF_FEATURES[name]) for name in model.terms])
     return score, tf.gather(codes, tf.argmin(contributions, axis=1))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +21,7 @@ def predict_some(
     is_whole: tf.Tensor,
     network: Any,
     config: SliceConfig,
-    threshold: float,
+    thresholds: Sequence[float],
 ) -> tf.Tensor:
     """Probabilities of chosen windows, as `keras_scgm.runtimes.region_of_interest.Predictor` computes them.
 
@@ -30,14 +32,14 @@ def predict_some(
         is_whole: Bool (slice,), windows that are computed whole.
         network: A `keras_scgm.export.graph.network.GraphNetwork`.
         config: The network's slices.
-        threshold: Probability above which a pixel is gray matter.
+        thresholds: Probability of each tissue above which a pixel belongs to it.
 
     Returns:
-        float32 (slice, rows, columns), 0 in windows that were not chosen.
+        float32 (slice, rows, columns, tissue), 0 in windows that were not chosen.
     """
-    size, margin = round(REGION_MM / config.spacing_mm), round(MARGINS_MM[0] / config.spacing_mm)
+    size, n_tissues = round(REGION_MM / config.spacing_mm), len(thresholds)
     latest = config.window_px - size
-    probabilities = tf.zeros_like(slices[..., 0])
+    probabilities = tf.tile(tf.zeros_like(slices), [1, 1, 1, n_tissues])
     if latest <= 0 or not network.takes_regions:
         is_whole = tf.logical_or(is_whole, is_around)
     else:
@@ -51,19 +53,21 @@ def predict_some(
             return window[row : row + size, column : column + size]
 
         def put_back(case: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            return tf.pad(case[0], tf.stack([case[1], latest - case[1]], axis=1))
+            around = tf.stack([case[1], latest - case[1]], axis=1)
+            return tf.pad(case[0], tf.pad(around, [[0, 1], [0, 0]]))
 
         signature = tf.TensorSpec((size, size, 1), tf.float32)
         regions = tf.map_fn(cut, (looked_at, starts), fn_output_signature=signature)
-        found = tf.ensure_shape(compute(network, looked_at, regions), [None, size, size])
-        occupied = found > threshold
-        is_unsure = tf.logical_not(tf.reduce_any(occupied, axis=(1, 2)))
-        for axis in (0, 1):
-            along = tf.reduce_any(occupied, axis=2 - axis)
+        found = tf.ensure_shape(compute(network, looked_at, regions), [None, size, size, n_tissues])
+        occupied = found > tf.constant(thresholds)
+        is_unsure = tf.logical_not(tf.reduce_any(occupied[..., -1], axis=(1, 2)))
+        for (tissue, margin_mm), axis in itertools.product(enumerate(MARGINS_MM[:n_tissues]), (0, 1)):
+            margin = round(margin_mm / config.spacing_mm)
+            along = tf.reduce_any(occupied[..., tissue], axis=2 - axis)
             low = tf.logical_and(starts[:, axis] > 0, tf.reduce_any(along[:, :margin], axis=1))
             high = tf.logical_and(starts[:, axis] < latest, tf.reduce_any(along[:, size - margin :], axis=1))
             is_unsure = tf.reduce_any([is_unsure, low, high], axis=0)
-        signature = tf.TensorSpec((config.window_px, config.window_px), tf.float32)
+        signature = tf.TensorSpec((config.window_px, config.window_px, n_tissues), tf.float32)
         around = tf.map_fn(put_back, (found, starts), fn_output_signature=signature)
         probabilities = tf.tensor_scatter_nd_update(probabilities, index, around)
         is_whole = tf.logical_or(is_whole, tf.scatter_nd(index, is_unsure, tf.shape(is_whole, tf.int64)))

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import tensorflow as tf
 
 from keras_scgm import messages
+from keras_scgm.export.graph.cord_features import CordPrediction
 from keras_scgm.export.graph.detached_pieces import remove_detached
 from keras_scgm.export.graph.images import require_image
 from keras_scgm.export.graph.localization import GraphWindows, fixed_windows, windows_on_cord
-from keras_scgm.export.graph.network import GraphNetwork
+from keras_scgm.export.graph.network import GraphNetwork, in_cord
 from keras_scgm.export.graph.nifti import StoredImage
 from keras_scgm.export.graph.quality import (
     Doubt,
@@ -32,6 +34,7 @@ from keras_scgm.export.graph.slice_features import (
     noise_level,
     slice_features,
 )
+from keras_scgm.export.graph.slice_warnings import slice_warnings
 from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
 from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES
 from keras_scgm.slices import EDGE_MM, SliceConfig
@@ -43,24 +46,29 @@ class GraphConfig:
 
     Args:
         slices: Configuration of the network's slices.
-        threshold: Probability above which a voxel of the image's grid is gray matter.
+        thresholds: Probability of each tissue above which a voxel of the image's grid belongs to it.
         window: "auto" finds the cord, "center" is the middle of the field of view.
         knows_dark: Whether the network was trained with gray matter darker than white matter.
     """
 
     slices: SliceConfig
-    threshold: float
+    thresholds: tuple[float, ...]
     window: Literal["auto", "center"] = "auto"
     knows_dark: bool = False
+
+    @property
+    def knows_cord(self) -> bool:
+        """Whether the network segments the cord."""
+        return len(self.thresholds) > 1
 
 
 @dataclass(frozen=True)
 class Result:
-    """Gray matter of one image and its quality; slices come from the inferior end.
+    """Tissues of one image and their quality; slices come from the inferior end.
 
     Args:
-        mask: uint8 (slice, right-left, posterior-anterior), 1 is gray matter.
-        probabilities: float32, same shape, in [0, 1].
+        masks: Of each tissue, uint8 (slice, right-left, posterior-anterior).
+        probabilities: Of each tissue, float32, same shape, in [0, 1].
         measurements: Measurements of each slice.
         features: float64 (slice, feature), see `keras_scgm.export.graph.slice_features`.
         quality: Judgement of the volume and its slices.
@@ -69,8 +77,8 @@ class Result:
         warnings: string (), what may be wrong with the result, one line each.
     """
 
-    mask: tf.Tensor
-    probabilities: tf.Tensor
+    masks: Sequence[tf.Tensor]
+    probabilities: Sequence[tf.Tensor]
     measurements: Measurements
     features: tf.Tensor
     quality: GraphQuality
@@ -83,6 +91,7 @@ class Measurements(NamedTuple):
     """Of the gray matter on the image's own grid, one for each slice.
 
     n_voxels: int32.
+    n_cord_voxels: int32, of the cord; those of the gray matter for networks without it.
     mask_probability: float64, probabilities summed over the mask.
     probability_sum: float64, summed over the slice.
     near_edge: bool, gray matter that may be cut off.
@@ -90,6 +99,7 @@ class Measurements(NamedTuple):
     """
 
     n_voxels: tf.Tensor
+    n_cord_voxels: tf.Tensor
     mask_probability: tf.Tensor
     probability_sum: tf.Tensor
     near_edge: tf.Tensor
@@ -107,35 +117,35 @@ def segment(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> R
     everywhere = tf.range(grid.n_slices)
     normalized = read_windows(image, grid, windows.statistics, grid.window, windows.starts, everywhere)
     probabilities = _predict(normalized, windows, network, config)
-    mask, native, measurements, features = _resample_and_measure(
+    masks, native, measurements, features = _resample_and_measure(
         image, grid, windows, normalized, probabilities, config
     )
     features = compare_with_neighbours(features)
-    of_image, of_anatomy = _doubts(image, windows), anatomical_doubts(features)
-    quality = predict_quality(features, [*of_image, *of_anatomy], config.knows_dark)
+    of_image, of_anatomy = _doubts(image, windows), anatomical_doubts(features, config.knows_cord)
+    quality = predict_quality(features, [*of_image, *of_anatomy], config.knows_dark, config.knows_cord)
     return Result(
-        mask=mask,
+        masks=masks,
         probabilities=native,
         measurements=measurements,
         features=features,
         quality=quality,
         statistics=windows.statistics,
         window_moved=tf.reduce_any(windows.starts != grid.centered_starts),
-        warnings=_warnings(image, windows, of_image, of_anatomy, measurements, quality, config),
+        warnings=_warnings(image, windows, of_image, of_anatomy, measurements, features, quality, config),
     )
 
 
 def _predict(
     normalized: tf.Tensor, windows: GraphWindows, network: GraphNetwork, config: GraphConfig
 ) -> tf.Tensor:
-    """float32 (slice, rows, columns): probabilities in windows, 0 in empty ones."""
+    """float32 (slice, rows, columns, tissue): probabilities in windows, 0 in empty ones."""
     known = windows.probed[:, tf.newaxis]
     is_known = tf.scatter_nd(known, tf.fill(tf.shape(windows.probed), True), tf.shape(normalized)[:1])
     is_new = tf.logical_and(is_varied(normalized), tf.logical_not(is_known))
     is_around = tf.logical_and(is_new, tf.logical_and(windows.is_found, config.window == "auto"))
     is_whole = tf.logical_and(is_new, tf.logical_not(is_around))
     probabilities = predict_some(
-        normalized, windows.cord, is_around, is_whole, network, config.slices, config.threshold
+        normalized, windows.cord, is_around, is_whole, network, config.slices, config.thresholds
     )
     return tf.tensor_scatter_nd_update(probabilities, known, windows.probabilities)
 
@@ -147,10 +157,10 @@ def _resample_and_measure(
     normalized: tf.Tensor,
     probabilities: tf.Tensor,
     config: GraphConfig,
-) -> tuple[tf.Tensor, tf.Tensor, Measurements, tf.Tensor]:
-    """Resamples predictions to the native grid and measures them, slice by slice: mask, probabilities on that grid,
+) -> tuple[list[tf.Tensor], list[tf.Tensor], Measurements, tf.Tensor]:
+    """Resamples predictions to the native grid and measures them, slice by slice: masks and probabilities on that grid,
     measurements and quality features."""
-    threshold, spacing_mm = config.threshold, grid.config.spacing_mm
+    thresholds, spacing_mm, n_tissues = config.thresholds, grid.config.spacing_mm, len(config.thresholds)
     steps = windows.cord_steps
     voxel_mm = tf.sqrt(image.voxel_area_mm2)
 
@@ -159,47 +169,59 @@ def _resample_and_measure(
         inside = grid.clear_past_field(probabilities[here], windows.starts[here])
         inside, n_removed = tf.cond(
             windows.is_found,
-            lambda: remove_detached(inside, windows.cord[here], steps[here], threshold, spacing_mm),
+            lambda: remove_detached(inside, windows.cord[here], steps[here], thresholds, spacing_mm),
             lambda: (inside, tf.constant([0])),
         )
         (first, last), native = grid.to_native(inside[0], start)
-        mask = native > threshold
-        box = extents(mask[tf.newaxis])[0]
-        n_voxels = tf.math.count_nonzero(mask, dtype=tf.int32)
-        near_edge = _is_near_edge(image, box + first[:, tf.newaxis], grid.covered(start))
+        # Interpolation rounds the two tissues separately.
+        native = in_cord(native, n_tissues)
+        is_tissue = native > tf.constant(thresholds, tf.float64)
+        mask = tf.reduce_all(is_tissue, axis=-1)
+        masks, covered = [mask, is_tissue[..., -1]][:n_tissues], grid.covered(start)
+        boxes = [box + first[:, tf.newaxis] for box in tf.unstack(extents(tf.stack(masks)), num=n_tissues)]
+        counts = [tf.math.count_nonzero(each, dtype=tf.int32) for each in masks]
+        near_edge = [_is_near_edge(image, box, covered) for box in boxes]
+        cord = None
+        if config.knows_cord:
+            is_cord_present = tf.reshape(counts[-1] > 0, [1])
+            cord = CordPrediction(inside[..., -1], thresholds[-1], is_cord_present, near_edge[-1][tf.newaxis])
         removed_mm2 = tf.cast(n_removed, tf.float64) * spacing_mm**2
         features, below = slice_features(
             normalized[here][..., 0],
-            inside,
+            inside[..., 0],
             below,
-            threshold=threshold,
+            threshold=thresholds[0],
             spacing_mm=spacing_mm,
             starts=windows.starts[here],
-            is_present=tf.reshape(n_voxels > 0, [1]),
+            is_present=tf.reshape(counts[0] > 0, [1]),
             unit=windows.statistics.std,
-            near_edge=near_edge[tf.newaxis],
-            noise=_noise(image, index, (box + first[:, tf.newaxis])[tf.newaxis]),
+            near_edge=near_edge[0][tf.newaxis],
+            noise=_noise(image, index, boxes[0][tf.newaxis]),
             voxel_mm=voxel_mm,
             removed_mm2=removed_mm2,
+            cord=cord,
         )
         around = tf.stack([first, grid.native_shape - last], axis=1)
+        gray_matter = native[..., 0]
         measured = Measurements(
-            n_voxels,
-            tf.reduce_sum(tf.where(mask, native, 0.0)),
-            tf.reduce_sum(native),
-            near_edge,
+            counts[0],
+            counts[-1],
+            tf.reduce_sum(tf.where(mask, gray_matter, 0.0)),
+            tf.reduce_sum(gray_matter),
+            near_edge[0],
             removed_mm2[0],
         )
         found = [
-            tf.pad(tf.cast(mask, tf.uint8), around),
-            tf.pad(tf.cast(native, tf.float32), around),
+            *(tf.pad(tf.cast(each, tf.uint8), around) for each in masks),
+            *(tf.pad(tf.cast(native[..., k], tf.float32), around) for k in range(n_tissues)),
             features[0],
             *measured,
         ]
         return index + 1, below, [array.write(index, each) for array, each in zip(arrays, found, strict=True)]
 
-    types = [tf.uint8, tf.float32, tf.float64, tf.int32, tf.float64, tf.float64, tf.bool, tf.float64]
-    shapes = [[None, None], [None, None], [len(FEATURES)], *[[]] * len(Measurements._fields)]
+    types = [*[tf.uint8] * n_tissues, *[tf.float32] * n_tissues, tf.float64]
+    types += [tf.int32, tf.int32, tf.float64, tf.float64, tf.bool, tf.float64]
+    shapes = [*[[None, None]] * 2 * n_tissues, [len(FEATURES)], *[[]] * len(Measurements._fields)]
     arrays = [
         tf.TensorArray(dtype, size=grid.n_slices, infer_shape=False, element_shape=shape)
         for dtype, shape in zip(types, shapes, strict=True)
@@ -216,8 +238,10 @@ def _resample_and_measure(
         ),
         parallel_iterations=1,
     )
-    mask, native, features, *measured = (array.stack() for array in arrays)
-    return mask, native, Measurements(*measured), features
+    stacked = [array.stack() for array in arrays]
+    masks, stacked = stacked[:n_tissues], stacked[n_tissues:]
+    native, (features, *measured) = stacked[:n_tissues], stacked[n_tissues:]
+    return masks, native, Measurements(*measured), features
 
 
 def _noise(image: StoredImage, index: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
@@ -255,6 +279,7 @@ def _warnings(
     of_image: Sequence[Doubt],
     of_anatomy: Sequence[Doubt],
     measurements: Measurements,
+    features: tf.Tensor,
     quality: GraphQuality,
     config: GraphConfig,
 ) -> tf.Tensor:
@@ -262,11 +287,17 @@ def _warnings(
     statistics = windows.statistics
     is_varied = tf.logical_not(statistics.is_constant)
     is_present = measurements.n_voxels > 0
-    below = tf.cumsum(tf.cast(is_present, tf.int32))
-    is_between = tf.logical_and(below > 0, below < below[-1])
-    is_missing = tf.logical_and(is_between, tf.logical_not(is_present))
-    is_empty = tf.logical_not(tf.reduce_any(is_present))
-    is_judged = tf.logical_and(is_varied, tf.logical_not(is_empty))
+    is_dark = quality.contrast < 0 if not config.knows_dark else tf.constant(False)
+    name = partial(_names, image)
+    of_slices = slice_warnings(
+        features,
+        is_present,
+        measurements.near_edge,
+        measurements.removed_mm2,
+        is_dark,
+        name,
+        config.knows_cord,
+    )
     cases: list[Doubt] = [
         *of_image,
         (
@@ -275,22 +306,9 @@ def _warnings(
         ),
         (statistics.is_constant, messages.CONSTANT_IMAGE),
         *of_anatomy,
-        (tf.logical_and(is_varied, is_empty), messages.EMPTY_MASK),
-        (
-            tf.logical_and(is_judged, tf.reduce_any(is_missing)),
-            filled(messages.MISSING_SLICES, _names(image, is_missing)),
-        ),
-        (
-            tf.logical_and(is_judged, tf.reduce_any(measurements.near_edge)),
-            filled(messages.CUT_OFF, f"{EDGE_MM:g}", _names(image, measurements.near_edge)),
-        ),
-        (
-            tf.logical_and(is_judged, quality.contrast < 0 if not config.knows_dark else False),
-            messages.DARK_GRAY_MATTER,
-        ),
         *(
             (tf.logical_and(is_varied, is_given), text)
-            for is_given, text in quality_warnings(quality, is_present, lambda named: _names(image, named))
+            for is_given, text in (*of_slices, *quality_warnings(quality, is_present, name))
         ),
     ]
     is_given, texts = (tf.stack(column) for column in zip(*cases, strict=True))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_scgm.export.graph.cord_features import NAN, CordPrediction, cord_features
 from keras_scgm.export.graph.mask_pixels import MaskPixels
 from keras_scgm.export.graph.slices import extents
 from keras_scgm.quality.features import (
@@ -29,8 +30,6 @@ FEATURES = tuple(each.name for each in fields(SliceFeatures) if each.name != "pi
 """Names of the columns of features; `near_edge` is 0 or 1."""
 
 _OF_NEIGHBOURS = ("neighbour_dice", "log_area_ratio", "centroid_shift_mm")
-
-NAN = np.float64(math.nan)
 
 
 class SliceBelow(NamedTuple):
@@ -69,6 +68,7 @@ def slice_features(
     noise: tf.Tensor,
     voxel_mm: tf.Tensor,
     removed_mm2: tf.Tensor,
+    cord: CordPrediction | None = None,
 ) -> tuple[tf.Tensor, SliceBelow]:
     """Features of a chunk of slices, compared with the slice below each only.
 
@@ -85,11 +85,14 @@ def slice_features(
         noise: float64 (slice,), from `noise_level`.
         voxel_mm: float64 (), square root of the area of the image's own voxel.
         removed_mm2: float64 (slice,).
+        cord: Prediction of the cord, which holds the mask, if the network segments it.
 
     Returns:
         float64 (slice, feature), for `compare_with_neighbours` once all chunks are together, and the last slice.
     """
     inside = tf.logical_and(probabilities > threshold, is_present[:, tf.newaxis, tf.newaxis])
+    if cord is not None:
+        inside = tf.logical_and(inside, cord.masks)
     # The slice below comes first in `masks`.
     masks = tf.concat([below.mask[tf.newaxis], inside], 0)
     starts = tf.concat([below.start[tf.newaxis], starts], 0)
@@ -133,12 +136,21 @@ def slice_features(
         "log_area_ratio": tf.abs(tf.math.log(area_mm2 / (pixels.count[:-1] * spacing_mm**2))),
         "centroid_shift_mm": tf.norm(step, axis=1) * spacing_mm,
     }
-    of_absent = {"area_mm2": 0.0, "near_edge": 0.0, "removed_mm2": tf.where(is_present, removed_mm2, 0.0)}
     has_below = pixels.count[:-1] > 0
-    columns = []
-    for name in FEATURES:
-        values = tf.where(has_below, found[name], NAN) if name in _OF_NEIGHBOURS else found[name]
-        columns.append(tf.where(area_px > 0, values, of_absent.get(name, NAN)))
+    for name in _OF_NEIGHBOURS:
+        found[name] = tf.where(has_below, found[name], NAN)
+    of_absent = {"area_mm2": 0.0, "near_edge": 0.0, "removed_mm2": tf.where(is_present, removed_mm2, 0.0)}
+    # The cord may be where there is no gray matter.
+    of_any = {"cord_near_edge": tf.zeros_like(area_px)}
+    if cord is not None:
+        of_any = cord_features(cord, inside, spacing_mm)
+    unknown = tf.fill(tf.shape(area_px), NAN)
+    columns = [
+        of_any[name]
+        if name in of_any
+        else tf.where(area_px > 0, found.get(name, unknown), of_absent.get(name, NAN))
+        for name in FEATURES
+    ]
     return tf.stack(columns, axis=1), SliceBelow(masks[-1], starts[-1])
 
 

@@ -63,7 +63,7 @@ class Grid:
         return _interpolate_rows(tf.transpose(part), rows - tf.cast(first, tf.float64))
 
     def clear_past_field(self, windows: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
-        """Windows (slice, rows, columns), 0 past the field of view, where they show its mirror image."""
+        """Windows (slice, rows, columns, tissue), 0 past the field of view, where they show its mirror image."""
         is_row, is_column = (
             tf.logical_and(pixels >= 0, pixels < self.shape[axis])
             for axis, pixels in (
@@ -75,19 +75,19 @@ class Grid:
             )
         )
         is_inside = tf.logical_and(tf.expand_dims(is_row, 2), tf.expand_dims(is_column, 1))
-        return tf.where(is_inside, windows, tf.zeros_like(windows))
+        return tf.where(is_inside[..., tf.newaxis], windows, tf.zeros_like(windows))
 
     def to_native(self, window: tf.Tensor, start: tf.Tensor) -> tuple[Region, tf.Tensor]:
         """Sample a window at the native voxel centres.
 
         Args:
-            window: float32 (rows, columns).
+            window: float32 (rows, columns, tissue).
             start: int32 (2,), its first pixel.
 
         Returns:
-            A native region outside which the window gives zero, and its float64 values there.
+            A native region outside which the window gives zero, and its float64 values there, (*region, tissue).
         """
-        occupied, covered = window != 0, self.covered(start)
+        occupied, covered = tf.reduce_any(window != 0, axis=-1), self.covered(start)
         begins, ends, boxes, coordinates = [], [], [], []
         for axis in (0, 1):
             pixels = self._window_coordinates(axis, start[axis], covered[0][axis], covered[1][axis])
@@ -101,7 +101,8 @@ class Grid:
             coordinates.append(pixels[begin:end] - tf.cast(box_start, tf.float64))
         (top, bottom), (left, right) = boxes
         values = _interpolate_rows(tf.cast(window[top:bottom, left:right], tf.float64), coordinates[0])
-        values = tf.transpose(_interpolate_rows(tf.transpose(values), coordinates[1]))
+        values = _interpolate_rows(tf.transpose(values, [1, 0, 2]), coordinates[1])
+        values = tf.transpose(values, [1, 0, 2])
         return (tf.stack(begins), tf.stack(ends)), values
 
     def covered(self, start: tf.Tensor) -> Region:
@@ -248,9 +249,9 @@ def _is_not_constant(windows: tf.Tensor) -> tf.Tensor:
 
 
 def _interpolate_rows(array: tf.Tensor, coordinates: tf.Tensor) -> tf.Tensor:
-    """float64 (coordinate, columns): values between the rows of an array."""
+    """float64 (coordinate, ...): values between the rows of an array."""
     last = tf.shape(array)[0] - 1
     low = tf.minimum(tf.cast(coordinates, tf.int32), tf.maximum(last - 1, 0))
-    weight = (coordinates - tf.cast(low, tf.float64))[:, tf.newaxis]
+    weight = tf.reshape(coordinates - tf.cast(low, tf.float64), [-1, *[1] * (len(array.shape) - 1)])
     below, above = (tf.gather(array, index) for index in (low, tf.minimum(low + 1, last)))
     return below * (1 - weight) + above * weight

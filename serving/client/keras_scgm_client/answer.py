@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import json
 import math
+import operator
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,13 @@ TYPE_CODES: dict[Kind, int] = {"mask": 2, "probabilities": 16}
 """uint8 and float32."""
 FILE_OF = {"serving_default": "mask_bytes", "soft": "probability_bytes"}
 """Signature -> requested output."""
+_FILES = {
+    "mask": "mask_bytes",
+    "probabilities": "probability_bytes",
+    "cord": "cord_bytes",
+    "cord_probabilities": "cord_probability_bytes",
+}
+"""Field of an answer -> output of the model."""
 VERDICTS = ("pass", "review", "fail")
 _COLUMNS = {
     "area_mm2": "area_mm2",
@@ -30,8 +38,17 @@ _COLUMNS = {
     "predicted_dsc": "slice_predicted_dsc",
     "verdict": "slice_verdict",
     "reason": "slice_reason",
+    "cord_area_mm2": "cord_area_mm2",
+    "wm_area_mm2": "wm_area_mm2",
+    "gm_cord_ratio": "gm_cord_ratio",
 }
 """Field of a row -> output of the model."""
+_BYTES_PER_VOXEL: dict[Kind, int] = {"mask": 2, "probabilities": 10}
+"""Of gray matter and cord; with the probabilities come the masks."""
+_BYTES_PER_SLICE = 2**10
+"""Room for the measurements of one slice, as JSON."""
+_HEADERS_BYTES = 2**20
+_NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _NEGATIVE_ZERO, _ONE = 0x8000_0000, 0x3F80_0008
 # Bits of float32, which order non-negative numbers as their values; one is rounded generously.
 
@@ -51,6 +68,9 @@ class SliceRow:
         predicted_dsc: Expected Dice coefficient with a reference.
         verdict: "pass", "review" or "fail".
         reason: Reason of a verdict other than "pass".
+        cord_area_mm2: Cord area, mm2.
+        wm_area_mm2: White matter area, mm2.
+        gm_cord_ratio: Gray matter area divided by the cord area.
     """
 
     area_mm2: float
@@ -63,6 +83,9 @@ class SliceRow:
     predicted_dsc: float = math.nan
     verdict: str = ""
     reason: str = ""
+    cord_area_mm2: float = math.nan
+    wm_area_mm2: float = math.nan
+    gm_cord_ratio: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -98,13 +121,17 @@ class Findings:
 class Answer:
     """Answer of the server to one image.
 
+    Files are uncompressed NIfTI files; None if the model does not give them.
+
     Args:
-        mask: Uncompressed NIfTI file; None if the server gave only probabilities.
-        probabilities: Uncompressed NIfTI file; None if not requested.
+        mask: Gray matter mask.
+        probabilities: Gray matter probabilities; None if not requested.
         rows: Measurements of each axial slice, in the order of the file; empty if the server gave none.
         warnings: Possible problems of the result.
         findings: Findings about the volume; None from models exported by earlier releases.
         version: Version of the model; None if the server does not state it.
+        cord: Cord mask.
+        cord_probabilities: Cord probabilities; None if not requested.
     """
 
     mask: bytes | None = field(repr=False)
@@ -113,13 +140,15 @@ class Answer:
     warnings: tuple[str, ...]
     findings: Findings | None = None
     version: int | None = None
+    cord: bytes | None = field(default=None, repr=False)
+    cord_probabilities: bytes | None = field(default=None, repr=False)
 
     @property
-    def file(self) -> bytes:
-        """The requested file."""
-        wanted = self.mask if self.probabilities is None else self.probabilities
-        assert wanted is not None
-        return wanted
+    def files(self) -> tuple[bytes, ...]:
+        """The requested files: gray matter, and the cord if the model segments it."""
+        masks, probabilities = (self.mask, self.cord), (self.probabilities, self.cord_probabilities)
+        wanted = masks if self.probabilities is None else probabilities
+        return tuple(file for file in wanted if file is not None)
 
 
 def answer_from(outputs: Mapping[str, Any], signature: str, version: int | None = None) -> Answer:
@@ -134,14 +163,12 @@ def answer_from(outputs: Mapping[str, Any], signature: str, version: int | None 
         SettingsError: The model was not exported by keras-scgm.
         ServerError: The outputs contradict each other.
     """
-    files = {name: outputs.get(name) for name in FILE_OF.values()}
-    if not isinstance(files[FILE_OF[signature]], bytes):
+    if not isinstance(outputs.get(FILE_OF[signature]), bytes):
         raise SettingsError(f"the model's outputs are {sorted(outputs)}, not an image's; check --model")
     texts = [str(text) for text in outputs.get("warnings", ())]
     try:
         return Answer(
-            mask=files["mask_bytes"],
-            probabilities=files["probability_bytes"],
+            **{name: outputs.get(key) for name, key in _FILES.items()},
             rows=_rows(outputs),
             warnings=tuple(line for text in texts for line in text.splitlines() if line.strip()),
             findings=_findings(outputs),
@@ -166,6 +193,12 @@ def _findings(outputs: Mapping[str, Any]) -> Findings | None:
     if not {values["verdict"], *outputs["slice_verdict"]} <= {*VERDICTS, ""}:
         raise ValueError(f"verdict {values['verdict']}")
     return Findings(**{**values, "provenance": dict(json.loads(values["provenance"]))})
+
+
+def max_answer_bytes(image: Grid, kind: Kind) -> int:
+    """Largest size of the answer to an image, bytes."""
+    of_voxels, of_slices = image.n_voxels * _BYTES_PER_VOXEL[kind], max(image.shape) * _BYTES_PER_SLICE
+    return of_voxels + of_slices + _HEADERS_BYTES
 
 
 def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
@@ -200,12 +233,45 @@ def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
         raise ServerError(f"the server's answer has voxels other than {values}; check the model")
 
 
+def white_matter(gray_matter: bytes, cord: bytes, kind: Kind) -> bytes:
+    """The file of the white matter, which is the cord without the gray matter.
+
+    Args:
+        gray_matter: Uncompressed NIfTI file that `check_answer` has accepted.
+        cord: Likewise.
+        kind: Content of the files.
+
+    Raises:
+        ServerError: A voxel of gray matter is not in the cord, or is more probable than the cord.
+    """
+    grid = parse_grid(gray_matter)
+    start = grid.n_bytes - grid.n_voxels * VOXEL_BYTES[grid.type_code]
+    inner, outer = gray_matter[start:], cord[start:]
+    if kind == "mask":
+        bits = int.from_bytes(inner, "little"), int.from_bytes(outer, "little")
+        is_inside = bits[0] | bits[1] == bits[1]
+        rest = (bits[0] ^ bits[1]).to_bytes(len(inner), "little")
+    else:
+        numbers = [array.array("f", voxels) for voxels in (inner, outer)]
+        is_swapped = grid.order != _NATIVE_ORDER
+        for each in numbers if is_swapped else ():
+            each.byteswap()
+        difference = array.array("f", map(operator.sub, numbers[1], numbers[0]))
+        is_inside = min(difference) >= 0
+        if is_swapped:
+            difference.byteswap()
+        rest = difference.tobytes()
+    if not is_inside:
+        raise ServerError("the server's answer has gray matter outside the cord; check the model")
+    return gray_matter[:start] + rest
+
+
 def _is_mask(voxels: bytes) -> bool:
     return voxels.count(0) + voxels.count(1) == len(voxels)
 
 
 def _are_probabilities(voxels: bytes, order: str) -> bool:
     bits = array.array("I", voxels)
-    if order != ("<" if sys.byteorder == "little" else ">"):
+    if order != _NATIVE_ORDER:
         bits.byteswap()
     return max(bits) <= _ONE or all(value <= _ONE or value == _NEGATIVE_ZERO for value in bits)

@@ -99,7 +99,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images that are processed at a time (default %(default)s)",
     )
-    segment.add_argument("--soft", action="store_true", help="probabilities in place of the mask")
+    segment.add_argument("--soft", action="store_true", help="probabilities in place of the masks")
+    segment.add_argument(
+        "--tissues",
+        choices=("gm", "all"),
+        default="all",
+        help="all: white matter and cord beside the gray matter, if the model segments the cord (default %(default)s)",
+    )
     segment.add_argument(
         "--picture",
         action=argparse.BooleanOptionalAction,
@@ -145,6 +151,7 @@ def _segment(options: argparse.Namespace) -> int:
         with _client(
             options,
             soft=options.soft,
+            tissues=options.tissues,
             picture=options.picture,
             deadline=options.deadline,
             connections=options.jobs,

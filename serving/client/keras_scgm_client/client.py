@@ -25,7 +25,7 @@ from tenacity import (
     wait_random,
 )
 
-from keras_scgm_client.answer import Answer, Kind
+from keras_scgm_client.answer import Answer, Kind, max_answer_bytes
 from keras_scgm_client.errors import (
     ClientError,
     ImageError,
@@ -36,7 +36,7 @@ from keras_scgm_client.errors import (
 from keras_scgm_client.grid import Grid
 from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths, check_writable, finished_record
+from keras_scgm_client.outputs import OutputPaths, Tissues, check_writable, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
@@ -48,11 +48,6 @@ MAX_UPLOAD_BYTES = 100_000_000
 LONGEST_PAUSE_SECONDS = 10.0
 SHORTEST_TRY_SECONDS = 1.0
 """Shortest time limit of a request; with less, every fault just before the deadline would look like "no answer"."""
-
-_BYTES_PER_VOXEL = {"mask": 1, "probabilities": 5}
-_BYTES_PER_SLICE = 2**10
-"""Room in an answer for the measurements of one slice, as JSON."""
-_HEADERS_BYTES = 2**20
 
 _Reply = TypeVar("_Reply")
 
@@ -92,6 +87,7 @@ class Client:
         model: Name of the served model.
         label: Version label, such as "canary"; the latest version if empty.
         soft: Whether to request probabilities in place of masks.
+        tissues: "gm" writes the gray matter alone, "all" white matter and cord, too, if the model segments the cord.
         picture: Whether to draw a picture of each result; None draws it if the extra `picture` is installed.
         timeout: Time limit of one request, s.
         deadline: Time limit of one image with all its retries, s.
@@ -117,6 +113,7 @@ class Client:
         model: str = "gm_nifti",
         label: str = "",
         soft: bool = False,
+        tissues: Tissues = "all",
         picture: bool | None = None,
         timeout: float = 120.0,
         deadline: float = 600.0,
@@ -134,6 +131,7 @@ class Client:
             raise SettingsError(
                 "pictures need keras-scgm, which is not installed; pip install 'keras-scgm-client[picture]'"
             )
+        self.tissues = tissues
         self.picture = picture
         self.timeout = timeout
         self.deadline = deadline
@@ -165,14 +163,14 @@ class Client:
         return self._until_deadline(self._transport.status)
 
     def segment(self, image: str | Path, folder: str | Path | None = None) -> Path:
-        """Segment one image and write its mask, areas, picture and record.
+        """Segment one image and write its masks, areas, picture and record.
 
         Args:
             image: File in .nii or .nii.gz format.
             folder: Folder of the results; that of the image if None. Existing files are replaced.
 
         Returns:
-            Path of the mask, `NAME_gmseg.nii.gz`.
+            Path of the gray matter mask, `NAME_gmseg.nii.gz`.
 
         Raises:
             ImageError: The client or the server refuses the image, or the results cannot be written.
@@ -222,7 +220,7 @@ class Client:
     def _process(self, image: Path, folder: Path | None, force: bool) -> Outcome | Result:
         paths = OutputPaths.for_input(image, folder)
         try:
-            existing = [path for path in paths.all if os.path.lexists(path)]
+            existing = [path for path in paths.own if os.path.lexists(path)]
             if existing and not force:
                 record = self._finished(image, paths)
                 if record is None:
@@ -231,7 +229,10 @@ class Client:
                     )
                 verdict = record.get("quality", {}).get("verdict")
                 return Outcome(image, paths.mask, skipped=True, verdict=verdict)
-            return self._segment(image, paths)
+            result = self._segment(image, paths)
+            if not force:
+                result.check_paths()
+            return result
         except ClientError as error:
             is_for_all = isinstance(error, SettingsError) or (
                 isinstance(error, ServerUnreachable) and not self._was_reached
@@ -262,7 +263,8 @@ class Client:
             digest = hashlib.sha256(image.read_bytes()).hexdigest()
         except OSError as error:
             raise ImageError(f"{image}: cannot be read ({error.strerror}); check the path") from error
-        record = finished_record(paths, {"input_sha256": digest, **self._result_settings})
+        like = {"input_sha256": digest, **self._result_settings}
+        record = finished_record(paths, like)
         if record is None or (self.picture and paths.picture.name not in record["files"]):
             return None
         made_by, served = record.get("version"), self._served_version
@@ -271,7 +273,8 @@ class Client:
     @property
     def _result_settings(self) -> dict[str, Any]:
         """Settings on which a result depends besides the image, as far as they are known before the answer."""
-        return {"output": self.kind, "model": self.model.name, "label": self.model.label or None}
+        of_model = {"model": self.model.name, "label": self.model.label or None}
+        return {"output": self.kind, "output_tissues": self.tissues, **of_model}
 
     @cached_property
     def _served_version(self) -> int | None:
@@ -286,9 +289,7 @@ class Client:
         started = time.time()
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
-        limit = (
-            grid.n_voxels * _BYTES_PER_VOXEL[self.kind] + max(grid.shape) * _BYTES_PER_SLICE + _HEADERS_BYTES
-        )
+        limit = max_answer_bytes(grid, self.kind)
         request_id = uuid.uuid4().hex
         sent = as_sent(data, grid, self.max_upload_bytes)
         try:
@@ -336,8 +337,8 @@ class Client:
             raise SettingsError(
                 "the server's answers lack data for the picture; export the model again, or use --no-picture"
             )
-        with_picture = can_draw() if self.picture is None else self.picture
-        return Result(image, paths, grid, self.kind, answer, record, with_picture)
+        draws = can_draw() if self.picture is None else self.picture
+        return Result(image, paths, grid, self.kind, self.tissues, answer, record, draws)
 
     def _until_deadline(self, request: Callable[[float], _Reply]) -> _Reply:
         ends = time.monotonic() + self.deadline

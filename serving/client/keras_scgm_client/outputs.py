@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from keras_scgm_client.answer import SliceRow
 from keras_scgm_client.errors import ImageError
 from keras_scgm_client.images import stem
 
-SUFFIX = "_gmseg"
+SUFFIX, WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_gmseg", "_wmseg", "_seg"
+Tissues = Literal["gm", "all"]
+"""Gray matter alone, or white matter and cord as well."""
 AREA_COLUMNS = (
     "slice",
     "position_mm",
@@ -33,7 +35,11 @@ AREA_COLUMNS = (
     "verdict",
     "area_sd_mm2",
     "uncertainty",
+    "cord_area_mm2",
+    "wm_area_mm2",
+    "gm_cord_ratio",
 )
+"""The first columns of the command's table; the others need the masks, and come from `keras-scgm areas`."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,22 @@ class OutputPaths:
     def _sibling(self, ending: str) -> Path:
         return self.mask.with_name(stem(self.mask) + ending)
 
+    def _tissue(self, suffix: str) -> Path:
+        return self.mask.with_name(f"{stem(self.mask).removesuffix(SUFFIX)}{suffix}.nii.gz")
+
+    @property
+    def white_matter(self) -> Path:
+        return self._tissue(WHITE_MATTER_SUFFIX)
+
+    @property
+    def cord(self) -> Path:
+        return self._tissue(CORD_SUFFIX)
+
+    @property
+    def tissues(self) -> tuple[Path, Path, Path]:
+        """Gray matter, white matter and cord."""
+        return self.mask, self.white_matter, self.cord
+
     @property
     def areas(self) -> Path:
         return self._sibling("_area.csv")
@@ -67,8 +89,8 @@ class OutputPaths:
         return self._sibling(".json")
 
     @property
-    def all(self) -> tuple[Path, ...]:
-        """All files of a result, including those that only `keras-scgm segment` writes."""
+    def own(self) -> tuple[Path, ...]:
+        """Files that only this client and `keras-scgm segment` write; other programs, too, write the cord."""
         uncertainty = self._sibling("_uncertainty.nii.gz")
         return self.mask, self.areas, self.picture, uncertainty, self.record
 
@@ -89,18 +111,23 @@ def check_writable(folder: Path) -> None:
 
 def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, Any] | None:
     """Existing record; None unless it has the entries of `like` and all its files exist."""
+    record, files = _recorded(paths)
+    agrees = bool(files) and all(record.get(key) == value for key, value in like.items())
+    return record if agrees and all(file.is_file() for file in files) else None
+
+
+def _recorded(paths: OutputPaths) -> tuple[dict[str, Any], list[Path]]:
+    """Existing record and the files that it names; both are empty if it cannot be read."""
     try:
         record: dict[str, Any] = json.loads(paths.record.read_text(encoding="utf-8"))
-        files = [paths.mask.with_name(name) for name in record["files"]]
+        return record, [paths.mask.with_name(name) for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    agrees = all(record.get(key) == value for key, value in like.items())
-    return record if agrees and all(file.is_file() for file in files) else None
+        return {}, []
 
 
 def write_outputs(
     paths: OutputPaths,
-    image: bytes,
+    images: Mapping[Path, bytes],
     rows: Sequence[SliceRow],
     record: Mapping[str, Any],
     draw: Callable[[Path], None] | None = None,
@@ -108,8 +135,9 @@ def write_outputs(
     """Write all files of a result, or none.
 
     Args:
-        paths: Paths of the files. All files of an earlier result are replaced or removed.
-        image: Mask or probabilities as a gzipped NIfTI file.
+        paths: Paths of the files. All files of an earlier result are replaced or removed; white matter and cord are
+            such files if its record names them.
+        images: Path of each mask or map of probabilities, and its gzipped NIfTI file.
         rows: Measurements of each axial slice; no table is written if empty.
         record: Record of how the result was made.
         draw: Function that draws the picture to a path.
@@ -119,7 +147,8 @@ def write_outputs(
     """
     try:
         with _staged(paths) as staging:
-            (staging / paths.mask.name).write_bytes(image)
+            for path, image in images.items():
+                (staging / path.name).write_bytes(image)
             if rows:
                 write_areas(staging / paths.areas.name, rows)
             if draw is not None:
@@ -138,6 +167,10 @@ def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
         table = csv.writer(file)
         table.writerow(AREA_COLUMNS)
         for k, row in enumerate(rows):
+            # Gray and white matter make up the cord in the digits of the table, too.
+            wm_area_mm2 = row.wm_area_mm2
+            if math.isfinite(wm_area_mm2):
+                wm_area_mm2 = round(row.cord_area_mm2, 3) - round(row.area_mm2, 3)
             table.writerow(
                 [
                     k,
@@ -154,6 +187,9 @@ def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
                     row.verdict,
                     "",
                     "",
+                    _known(row.cord_area_mm2, ".3f"),
+                    _known(wm_area_mm2, ".3f"),
+                    _known(row.gm_cord_ratio, ".4f"),
                 ]
             )
 
@@ -173,7 +209,9 @@ def _staged(paths: OutputPaths) -> Iterator[Path]:
         former.mkdir()
         yield new
         # The record is removed first and added last, so that a record never describes other files than those beside it.
-        names = sorted((path.name for path in paths.all), key=lambda name: (name.endswith(".json"), name))
+        former_tissues = set(_recorded(paths)[1]) & set(paths.tissues)
+        known = {path.name for path in (*paths.own, *former_tissues, *new.iterdir())}
+        names = sorted(known, key=lambda name: (name.endswith(".json"), name))
         moves = [(folder / name, former / name) for name in reversed(names)]
         moves += [(new / name, folder / name) for name in names]
         done: list[tuple[Path, Path]] = []

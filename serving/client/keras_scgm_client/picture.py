@@ -18,6 +18,7 @@ class _Served:
 
     volume: Any
     mask_voxels: Any
+    cord_voxels: Any
     probability_voxels: Any
     uncertainty_voxels: None
     areas: Any
@@ -34,7 +35,7 @@ def can_draw() -> bool:
 def save_picture(
     image: Path, answer: Answer, findings: Findings, record: Mapping[str, Any], path: Path
 ) -> None:
-    """Draw the slices of an image with the mask of the server.
+    """Draw the slices of an image with the masks of the server.
 
     Args:
         image: File that was sent.
@@ -56,6 +57,7 @@ def save_picture(
         result = _Served(
             volume=volume,
             mask_voxels=_voxels(answer.mask, "u1", volume),
+            cord_voxels=_voxels(answer.cord, "u1", volume),
             probability_voxels=_voxels(answer.probabilities, "f4", volume),
             uncertainty_voxels=None,
             areas=_areas(answer, volume),
@@ -94,6 +96,9 @@ def _areas(answer: Answer, volume: Any) -> Any:
             noise=row.noise,
             predicted_dsc=row.predicted_dsc,
             verdict=row.verdict,
+            cord_area_mm2=row.cord_area_mm2,
+            wm_area_mm2=row.wm_area_mm2,
+            gm_cord_ratio=row.gm_cord_ratio,
         )
         for k, row in enumerate(answer.rows)
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from keras_scgm_client.answer import VERDICTS, Answer, Findings, Kind, check_answer
-from keras_scgm_client.errors import ServerError
+from keras_scgm_client.answer import VERDICTS, Answer, Findings, Kind, check_answer, white_matter
+from keras_scgm_client.errors import ImageError, ServerError
 from keras_scgm_client.grid import Grid
-from keras_scgm_client.outputs import OutputPaths, write_outputs
+from keras_scgm_client.outputs import OutputPaths, Tissues, write_outputs
 from keras_scgm_client.picture import save_picture
 
 GZIP_LEVEL = 6
@@ -27,7 +28,8 @@ class Result:
         image: Input file.
         paths: Paths of the result's files.
         grid: Geometry of the input.
-        kind: Content of the main file.
+        kind: Content of the files.
+        tissues: Tissues to write, "gm" for gray matter alone or "all".
         answer: Answer of the server.
         record: Entries of the record that the client adds.
         with_picture: Whether to draw a picture, which needs the findings of the server.
@@ -37,6 +39,7 @@ class Result:
     paths: OutputPaths
     grid: Grid
     kind: Kind
+    tissues: Tissues
     answer: Answer
     record: Mapping[str, Any]
     with_picture: bool
@@ -53,15 +56,29 @@ class Result:
             ServerError: The answer does not fit.
         """
         answer, grid = self.answer, self.grid
-        if answer.mask is not None:
-            check_answer(answer.mask, grid, "mask")
-        if answer.probabilities is not None:
-            check_answer(answer.probabilities, grid, "probabilities")
+        kinds: dict[Kind, tuple[bytes | None, ...]] = {
+            "mask": (answer.mask, answer.cord),
+            "probabilities": (answer.probabilities, answer.cord_probabilities),
+        }
+        for kind, files in kinds.items():
+            for file in filter(None, files):
+                check_answer(file, grid, kind)
         if answer.findings and len(answer.rows) != grid.n_slices:
             raise ServerError(
                 f"the server's answer has areas of {len(answer.rows)} slices for an image of {grid.n_slices}; "
                 "check the model"
             )
+        _ = self.images
+
+    def check_paths(self) -> None:
+        """Check that no other program has written white matter or cord before.
+
+        Raises:
+            ImageError: A file exists.
+        """
+        for path in self.images:
+            if os.path.lexists(path):
+                raise ImageError(f"{path}: exists; replace it with --force, or leave it with --tissues gm")
 
     def write(self) -> None:
         """Write every file of the result, or none.
@@ -69,18 +86,33 @@ class Result:
         Raises:
             ImageError: A file cannot be written.
         """
+        images = {path: gzip.compress(file, GZIP_LEVEL, mtime=0) for path, file in self.images.items()}
         record = self._record()
         draw = None
         if self.with_picture and self.answer.findings and self.answer.mask:
             draw = partial(save_picture, self.image, self.answer, self.answer.findings, record)
-        packed = gzip.compress(self.answer.file, GZIP_LEVEL, mtime=0)
-        write_outputs(self.paths, packed, self.answer.rows, record, draw)
+        write_outputs(self.paths, images, self.answer.rows, record, draw)
+
+    @cached_property
+    def images(self) -> dict[Path, bytes]:
+        """Path and content of each image to write.
+
+        Raises:
+            ServerError: Gray matter is not in the cord.
+        """
+        files, paths = self.answer.files, self.paths
+        if len(files) == 1 or self.tissues == "gm":
+            return {paths.mask: files[0]}
+        gray_matter, cord = files
+        rest = white_matter(gray_matter, cord, self.kind)
+        return {paths.mask: gray_matter, paths.white_matter: rest, paths.cord: cord}
 
     def _record(self) -> dict[str, Any]:
         findings, grid = self.answer.findings, self.grid
         record: dict[str, Any] = {}
         if findings:
             n_voxels = sum(row.n_voxels or 0 for row in self.answer.rows)
+            gray_matter_mm3 = n_voxels * grid.voxel_area_mm2 * grid.slice_spacing_mm
             record = {
                 **findings.provenance,
                 "input": str(self.image),
@@ -91,10 +123,14 @@ class Result:
                 "window_moved": findings.window_moved,
                 "intensity_mean": findings.intensity_mean,
                 "intensity_std": findings.intensity_std,
-                "gray_matter_volume_mm3": n_voxels * grid.voxel_area_mm2 * grid.slice_spacing_mm,
+                "gray_matter_volume_mm3": gray_matter_mm3,
                 "removed_away_from_cord_mm3": findings.removed_away_from_cord_mm3,
                 "quality": self._quality(findings),
             }
+            if self.answer.cord is not None:
+                cord_mm3 = sum(row.cord_area_mm2 for row in self.answer.rows) * grid.slice_spacing_mm
+                record["white_matter_volume_mm3"] = cord_mm3 - gray_matter_mm3
+                record["cord_volume_mm3"] = cord_mm3
         return {**record, "input": str(self.image), **self.record, "warnings": list(self.answer.warnings)}
 
     def _quality(self, findings: Findings) -> dict[str, Any]:

@@ -268,7 +268,7 @@ class Gateway:
         quality = record["quality"]
         weights = " + ".join(entry["name"] for entry in record["weights"])
         return SegmentedSeries(
-            mask=np.asarray(nib.Nifti1Image.from_filename(paths.mask).dataobj),
+            masks=[_voxels(path) for path in paths.tissues if path.exists()],
             picture=paths.picture.read_bytes(),
             verdict=quality["verdict"],
             predicted_dsc=quality["predicted_dsc"],
@@ -288,6 +288,10 @@ class Gateway:
             return
         for name in self._spool.prune(self.config.keep_days * 86400):
             log("deleted", name)
+
+
+def _voxels(mask: Path) -> np.ndarray:
+    return np.asarray(nib.Nifti1Image.from_filename(mask).dataobj)
 
 
 def _request_id(error: BaseException) -> str | None:

@@ -35,6 +35,12 @@ _IDENTITY = (
     "ReferringPhysicianName",
 )
 """Attributes by which archives match objects; copied from the images unchanged, even if they are invalid."""
+_SEGMENTS = (
+    ("gray matter", codes.SCT.SpinalCordGrayMatter),
+    ("white matter", codes.SCT.SpinalCordWhiteMatter),
+    ("cord", codes.SCT.SpinalCord),
+)
+"""Short name and code of each segment; the first alone if the model does not segment the cord."""
 _LONG_STRING, _SHORT_TEXT = 64, 1024
 _LARGEST_INTEGER_STRING = 2**31 - 1
 
@@ -44,7 +50,8 @@ class SegmentedSeries:
     """Result of the server for a series.
 
     Args:
-        mask: Voxels along columns, rows and slices, 0 or 1.
+        masks: Masks of gray matter, white matter and cord, or of gray matter alone; voxels along columns, rows and
+            slices, 0 or 1.
         picture: Picture for quality control, PNG.
         verdict: "pass", "review" or "fail".
         predicted_dsc: Expected Dice coefficient with a reference; NaN if unknown.
@@ -54,7 +61,7 @@ class SegmentedSeries:
         origin: Settings on which the result depends besides the images; another origin gives other identifiers.
     """
 
-    mask: np.ndarray = field(repr=False)
+    masks: Sequence[np.ndarray] = field(repr=False)
     picture: bytes = field(repr=False)
     verdict: str
     predicted_dsc: float
@@ -71,12 +78,16 @@ class SegmentedSeries:
     @property
     def title(self) -> str:
         """Text for the lists of a viewer."""
-        return _cut(f"Gray matter, research only: {self._verdict_text}", _LONG_STRING)
+        content = "Gray matter" if len(self.masks) == 1 else "Gray matter and cord"
+        return _cut(f"{content}, research only: {self._verdict_text}", _LONG_STRING)
 
     @property
     def description(self) -> str:
+        content = (
+            "Spinal cord gray matter" if len(self.masks) == 1 else "Spinal cord, its gray and white matter"
+        )
         lines = (
-            "Spinal cord gray matter. For research, not for diagnosis.",
+            f"{content}. For research, not for diagnosis.",
             f"Verdict: {self._verdict_text}.",
             *self.texts,
         )
@@ -125,25 +136,31 @@ def _segmentation(series: Series, sources: Sequence[Dataset], segmented: Segment
     algorithm = hd.AlgorithmIdentificationSequence(
         name=MAKER, family=codes.DCM.ArtificialIntelligence, version=_cut(segmented.version, _LONG_STRING)
     )
-    segment = hd.seg.SegmentDescription(
-        segment_number=1,
-        segment_label="Spinal cord gray matter",
-        segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=codes.SCT.SpinalCordGrayMatter,
-        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-        algorithm_identification=algorithm,
-        tracking_uid=_uid(series, segmented, "segment"),
-        tracking_id=f"{MAKER} gray matter",
+    segments = []
+    for number, (name, code) in enumerate(_SEGMENTS[: len(segmented.masks)], 1):
+        segment = hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=code.meaning,
+            segmented_property_category=codes.SCT.AnatomicalStructure,
+            segmented_property_type=code,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_uid=_uid(series, segmented, f"segment {name}"),
+            tracking_id=f"{MAKER} {name}",
+        )
+        segment.SegmentDescription = segmented.description
+        segments.append(segment)
+    masks = series.volume.with_array(
+        np.stack(segmented.masks, axis=-1).astype(np.uint8),
+        channels={"SegmentNumber": [segment.segment_number for segment in segments]},
     )
-    segment.SegmentDescription = segmented.description
-    mask = series.volume.with_array(segmented.mask.astype(np.uint8))
     return hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=mask.permute_spatial_axes([2, 1, 0]),
+        pixel_array=masks.permute_spatial_axes([2, 1, 0]),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[segment],
+        segment_descriptions=segments,
         omit_empty_frames=False,
-        content_label="GRAY_MATTER",
+        content_label="GRAY_MATTER" if len(segments) == 1 else "SPINAL_CORD",
         content_description=segmented.title,
         content_qualification=hd.ContentQualificationValues.RESEARCH,
         device_serial_number=SERIAL_NUMBER,
