@@ -30,7 +30,6 @@ LIKE_SCANS = DomainConfig(
     off_centre_mm=5.0,
     rotation_deg=5.0,
     empty=0.0,
-    brain_stem=False,
     contrast_weights=tuple(float(name == "t2star") for name in CONTRASTS),
     region_weights=(1.0, 0.0, 0.0),
 )

@@ -64,7 +64,7 @@ CASES = [
         off_centre_mm=NUMBERS,
         rotation_deg=NUMBERS,
         empty=NUMBERS,
-        contrast_weights=(*NO_OBJECTS, None, (0,) * 7),
+        contrast_weights=(*NO_OBJECTS, None, (0,) * 5),
         region_weights=(*NO_OBJECTS, None, (0, 0, 0), (-1, 1, 1)),
     ),
     *config_cases(

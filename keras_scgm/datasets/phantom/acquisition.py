@@ -79,7 +79,7 @@ def draw_scan(
         apodisation=dials.uniform(0.2, 1.0) if ringing > 0.2 * artefacts else 0.0,
         slip_mm=min(slice_thickness_mm * abs(math.tan(tilt)), 1.2),
         bias=artefacts * dials.uniform(0.0, 0.25),
-        slope=(artefacts * dials.normal(0.0, 0.6), artefacts * dials.normal(-0.5, 1.2)),
+        slope=(artefacts * dials.normal(0.0, 0.5), artefacts * dials.normal(-0.5, 0.8)),
         ghost=dials.log_uniform(0.02, 0.2) if ghosts < 0.3 * artefacts else 0.0,
         ghost_mm=dials.uniform(5.0, 60.0),
         ghost_axis=int(dials.uniform(0.0, 1.0) > 0.35),

@@ -3,10 +3,8 @@
 T2*: after in vivo 3 T gradient echo images. White over gray matter is 0.85 (free of partial volume) to 0.87
 (next to gray matter) in sub-unf01_T2star of github.com/ivadomed/data-testing, its gray matter taken from the
 published `challenge` network's mask, median of 16 slices. MT, PSIR and ex vivo: after the figures of
-Yiannakas et al. 2012, Papinutto et al. 2015 and Perone et al. 2018. T1- and T2-weighted: as radiology knows them; in
-the latter gray matter can hardly be told from white matter. What surrounds the cord in T2*: brightness within 25 mm of
-it, relative to gray matter, in seven scans of four people (`benchmarks/drawn_shapes.py`). "random" draws every tissue
-by itself, as SynthSeg does (Billot et al., Med Image Anal 2023), and keeps gray and white matter apart.
+Yiannakas et al. 2012, Papinutto et al. 2015 and Perone et al. 2018. "random" draws every tissue by itself, as
+SynthSeg does (Billot et al., Med Image Anal 2023), and keeps gray and white matter apart.
 """
 
 from __future__ import annotations
@@ -17,31 +15,31 @@ from types import MappingProxyType
 
 from keras_scgm.datasets.phantom.anatomy import Dials
 
-CONTRASTS = ("t2star", "mt", "psir", "exvivo", "t1w", "t2w", "random")
+CONTRASTS = ("t2star", "mt", "psir", "exvivo", "random")
 
-BRIGHTNESS: Mapping[str, tuple[float, ...]] = MappingProxyType(
+BRIGHTNESS: Mapping[str, tuple[float, float, float, float]] = MappingProxyType(
     {
-        "white_matter": (0.86, 0.76, 1.3, 0.5, 1.12, 0.97),
-        "csf": (1.42, 1.75, 0.2, 1.1, 0.35, 2.1),
-        "muscle": (0.66, 0.5, 0.95, 0.6, 0.85, 0.4),
-        "fat": (0.75, 1.1, 1.9, 0.6, 2.2, 1.5),
-        "septum": (0.8, 0.9, 1.6, 0.7, 1.6, 1.0),
-        "cortex": (0.18, 0.2, 0.45, 0.3, 0.3, 0.2),
-        "marrow": (0.24, 0.4, 1.2, 0.4, 1.3, 0.7),
-        "disc": (0.35, 0.5, 0.7, 0.5, 0.8, 0.7),
-        "ligament": (0.18, 0.3, 0.55, 0.4, 0.5, 0.25),
-        "dura": (0.45, 0.6, 0.5, 0.5, 0.6, 0.5),
-        "epidural": (0.9, 1.1, 1.3, 0.9, 1.8, 1.4),
-        "artery": (1.2, 1.3, 0.6, 0.6, 0.6, 0.3),
-        "vein": (1.3, 1.4, 0.6, 0.6, 0.8, 0.9),
-        "nerve": (0.8, 0.8, 1.1, 0.55, 0.9, 0.9),
-        "ganglion": (0.8, 0.85, 0.9, 0.7, 0.9, 0.9),
-        "air": (0.03, 0.03, 0.4, 0.05, 0.05, 0.03),
-        "skin": (0.6, 0.8, 1.2, 0.5, 1.2, 0.8),
-        "wall": (0.6, 0.6, 0.8, 0.5, 0.6, 0.6),
+        "white_matter": (0.86, 0.76, 1.3, 0.5),
+        "csf": (1.42, 1.75, 0.2, 1.1),
+        "muscle": (0.78, 0.5, 0.95, 0.6),
+        "fat": (0.85, 1.1, 1.9, 0.6),
+        "septum": (0.95, 0.9, 1.6, 0.7),
+        "cortex": (0.18, 0.2, 0.45, 0.3),
+        "marrow": (0.28, 0.4, 1.2, 0.4),
+        "disc": (0.42, 0.5, 0.7, 0.5),
+        "ligament": (0.24, 0.3, 0.55, 0.4),
+        "dura": (0.45, 0.6, 0.5, 0.5),
+        "epidural": (1.1, 1.1, 1.3, 0.9),
+        "artery": (1.2, 1.3, 0.6, 0.6),
+        "vein": (1.3, 1.4, 0.6, 0.6),
+        "nerve": (0.85, 0.8, 1.1, 0.55),
+        "ganglion": (0.8, 0.85, 0.9, 0.7),
+        "air": (0.03, 0.03, 0.4, 0.05),
+        "skin": (0.8, 0.8, 1.2, 0.5),
+        "wall": (0.6, 0.6, 0.8, 0.5),
     }
 )
-"""Usual brightness of every tissue in all contrasts but the last, relative to gray matter."""
+"""Usual brightness of every tissue in the first four contrasts, relative to gray matter."""
 
 
 def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
@@ -64,8 +62,6 @@ def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
     usual = {name: values[CONTRASTS.index(contrast)] for name, values in BRIGHTNESS.items()}
     tissues = {name: value * math.exp(dials.normal(0.0, 0.22)) for name, value in usual.items()}
     tissues["white_matter"] = usual["white_matter"] ** dials.uniform(0.7, 2.1)
-    if contrast == "t2w":
-        tissues["white_matter"] = dials.uniform(0.9, 1.02)
     tissues["csf"] = usual["csf"] * math.exp(dials.normal(0.0, 0.12))
     if contrast == "t2star" and dials.chance(0.15):
         tissues["csf"] = dials.uniform(0.75, 1.15)

@@ -20,12 +20,8 @@ def draw_cord(
     dials: Dials,
     gray_matter: Floats,
     cord: Floats,
-    brain_stem: bool,
 ) -> None:
-    """White matter with rim and columns, gray matter, fissure, septum, central canal and vessels.
-
-    The medulla has nuclei in place of the gray matter of the cord.
-    """
+    """White matter with rim and columns, gray matter, fissure, septum, central canal and vessels."""
     box = canvas.box(0.0, 0.0, section.half_width_mm + 1.5)
     u, v = section.straighten(canvas.u[box], canvas.v[box])
     outer = section.cord_distance(u, v)
@@ -55,14 +51,12 @@ def draw_cord(
     canvas.paint(septum, 0.5 * (tissues["csf"] + tissues["dura"]), box, opacity=dials.uniform(0.0, 0.3))
 
     gray_soft = dials.uniform(0.25, 0.55)
-    gray = tissues["gray_matter"] * (1 + grain + dials.normal(0.0, 0.025) * v)
+    gray = tissues["gray_matter"] * (1 + grain + dials.normal(0.0, 0.02) * v)
     gap = tissues["gray_matter"] - tissues["white_matter"]
-    gray -= gap * dials.uniform(0.0, 0.45) * np.clip(0.6 + fields.fold[box], 0.0, 1.0)
-    if brain_stem:
-        _draw_nuclei(canvas, section, tissues, dials)
-    else:
-        canvas.paint(inner, gray, box, soft_mm=gray_soft)
-        gray_matter[box] = np.minimum(coverage(inner, canvas.spacing_mm), cord[box])
+    gray -= gap * dials.uniform(0.0, 0.35) * np.clip(0.6 + fields.fold[box], 0.0, 1.0)
+    canvas.paint(inner, gray, box, soft_mm=gray_soft)
+    inside = coverage(inner, canvas.spacing_mm)
+    gray_matter[box] = np.minimum(inside, cord[box])
 
     canal = (0.0, section.nodes[0, 1] - 0.05, dials.uniform(0.05, 0.3))
     canvas.capsule(canal, canal, tissues["csf"], opacity=dials.uniform(0.0, 0.6))
@@ -70,14 +64,3 @@ def draw_cord(
         r = dials.uniform(0.1, 0.35)
         value = tissues["vein"] if dials.chance(0.4) else tissues["dura"]
         canvas.capsule((*place, r), (*place, r), value, soft_mm=0.3, opacity=dials.uniform(0.0, 0.6))
-
-
-def _draw_nuclei(canvas: Canvas, section: CordShape, tissues: Mapping[str, float], dials: Dials) -> None:
-    """Nuclei of the medulla: pairs of blurred patches without a fixed place."""
-    for _ in range(4):
-        u, v = dials.uniform(0.0, 0.7) * section.half_width_mm, dials.uniform(-0.8, 0.7) * section.front_mm
-        r, shift = dials.log_uniform(0.3, 1.6), dials.uniform(-1.0, 1.0)
-        shown = dials.uniform(0.0, 0.9)
-        for side in (-1, 1):
-            disc = (side * u, v, r)
-            canvas.capsule(disc, (side * u, v + shift, r), tissues["gray_matter"], soft_mm=0.8, opacity=shown)

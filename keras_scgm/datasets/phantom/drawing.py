@@ -24,13 +24,11 @@ class Scene:
         level: Vertebral level, 1 to 21.
         cord: Whether there is a cord; otherwise the dural sac contains nerve roots only.
         bare: Whether the cord is ex vivo, surrounded by fluid only.
-        brain_stem: Whether the section is one of the medulla, above the gray matter of the cord.
     """
 
     level: float
     cord: bool = True
     bare: bool = False
-    brain_stem: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,6 @@ def draw_slice(
     bend_mm = body.uniform(0.2, 1.0)
     canvas = Canvas(shape, spacing_mm, pose, (bend_mm * fields.bend_u, bend_mm * fields.bend_v))
     section = CordShape.average(scene.level).varied(cord_dials)
-    if scene.brain_stem:
-        section = section.as_brain_stem(cord_dials)
     texture = speckle(rng, shape, spacing_mm, 1.1)
     if scene.bare:
         _draw_bath(canvas, section, tissues, fields, body)
@@ -100,7 +96,7 @@ def draw_slice(
             draw_cauda_equina(canvas, sac, tissues, detail)
     gray_matter, cord = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     if scene.cord:
-        draw_cord(canvas, section, tissues, fields, texture, detail, gray_matter, cord, scene.brain_stem)
+        draw_cord(canvas, section, tissues, fields, texture, detail, gray_matter, cord)
     np.maximum(canvas.image, 0.0, out=canvas.image)
     return Drawing(canvas.image, gray_matter, cord, fields.bias)
 

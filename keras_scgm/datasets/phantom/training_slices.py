@@ -20,9 +20,6 @@ from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
 from keras_scgm.datasets.phantom.fields import N_DIALS
 
 _FINEST_GRID_MM = 0.2
-_FINEST_IN_VIVO_MM = 0.25
-# Noise follows the difference between gray and white matter, but for images that hardly show one.
-_LEAST_GAP = 0.07
 _MARGIN = 4
 
 
@@ -31,14 +28,13 @@ class DomainConfig:
     """Ranges that `draw_slices` draws from.
 
     Attributes:
-        spacing_mm: Native in-plane resolution, lowest and highest; in vivo none below 0.25 mm. Native grids below
-            0.2 mm are simulated at 0.2 mm, where linear resampling leaves about the same noise.
+        spacing_mm: Native in-plane resolution, lowest and highest. Native grids below 0.2 mm are
+            simulated at 0.2 mm, where linear resampling leaves about the same noise.
         slice_thickness_mm: Lowest and highest.
         contrast_to_noise: Gray-white difference over the noise, lowest and highest; three times that ex vivo.
         off_centre_mm: Largest distance of the cord from the middle along both axes.
         rotation_deg: Largest rotation.
-        empty: Share of slices without gray matter, not counting those of the brain stem.
-        brain_stem: Whether slices above the first vertebra are drawn, which show the medulla and no gray matter.
+        empty: Share of slices without gray matter.
         contrast_weights: Share of every contrast of `CONTRASTS`, in that order.
         region_weights: Share of cervical, thoracic and lumbar slices.
     """
@@ -49,8 +45,7 @@ class DomainConfig:
     off_centre_mm: float = 12.0
     rotation_deg: float = 25.0
     empty: float = 0.07
-    brain_stem: bool = True
-    contrast_weights: tuple[float, ...] = (0.43, 0.09, 0.08, 0.08, 0.03, 0.04, 0.25)
+    contrast_weights: tuple[float, ...] = (0.45, 0.1, 0.1, 0.08, 0.27)
     region_weights: tuple[float, float, float] = (0.76, 0.12, 0.12)
 
     def __post_init__(self) -> None:
@@ -64,7 +59,6 @@ class DomainConfig:
             off_centre_mm=checks.number(0),
             rotation_deg=checks.number(0, 180),
             empty=checks.number(0, 1),
-            brain_stem=checks.flag,
             **{
                 name: checks.several(checks.number(0), f"{count} shares of at least 0", length=count)
                 for name, count in shares.items()
@@ -138,16 +132,10 @@ def _draw_one(
     turn = dials.uniform(-config.rotation_deg, config.rotation_deg) if wide_turn else dials.normal(0.0, 4.0)
     turn = max(-config.rotation_deg, min(config.rotation_deg, turn))
     bare = contrast == "exvivo" or (contrast == "random" and dials.chance(0.12))
-    scene = Scene(
-        20.9 if missing and not far_away else max(1.0, level),
-        cord=not missing or far_away,
-        bare=bare,
-        brain_stem=config.brain_stem and level < 1,
-    )
+    scene = Scene(20.9 if missing and not far_away else max(1.0, level), not missing or far_away, bare)
 
     tissues = draw_tissues(contrast, dials)
-    finest, coarsest = config.spacing_mm
-    native = dials.log_uniform(finest if bare else max(finest, min(_FINEST_IN_VIVO_MM, coarsest)), coarsest)
+    native = dials.log_uniform(*config.spacing_mm)
     aspect, uneven, filled = dials.uniform(1.0, 1.5), dials.chance(0.3), dials.chance(0.4)
     grid = max(native / 2 if filled else native, _FINEST_GRID_MM)
     acquired = (native, native * aspect) if uneven and native < 0.6 else (native, native)
@@ -156,7 +144,7 @@ def _draw_one(
         acquired_mm=acquired,
         grid_mm=grid,
         contrast_to_noise=dials.log_uniform(*config.contrast_to_noise) * (3.0 if bare else 1.0),
-        gap=max(abs(tissues["gray_matter"] - tissues["white_matter"]), _LEAST_GAP),
+        gap=tissues["gray_matter"] - tissues["white_matter"],
         slice_thickness_mm=dials.uniform(*config.slice_thickness_mm),
     )
     if contrast in ("psir", "random"):
