@@ -28,7 +28,6 @@ from keras_scgm.datasets import AnnotatedVolume, evenly_spaced_split, load_slice
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.models import load_network
 from keras_scgm.nifti import read_volume
-from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import SliceBatches, TrainingConfig, train
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--image", type=Path, help="NIfTI file; a synthetic cord if not given")
     parser.add_argument("--mask", type=Path, help="its gray matter, on all slices")
-    parser.add_argument("--weights", help="known name or file; by default the package's own choice")
+    parser.add_argument("--weights", help="known name or file, of gray matter alone; by default challenge")
     parser.add_argument("--labelled", type=int, default=4, help="slices to train on")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="folder that keeps the trained weights")
@@ -81,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(options: argparse.Namespace, folder: Path) -> None:
     fine_tuning, from_scratch, seeds = FINE_TUNING, FROM_SCRATCH, options.seeds
-    weights = options.weights or DEFAULT_WEIGHTS
+    weights = options.weights or "challenge"
     image, mask = (options.image, options.mask) if options.image else draw_cord(folder)
     if options.quick:
         weights, seeds = tiny_weights(folder), 1

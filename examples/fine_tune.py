@@ -21,7 +21,6 @@ from keras_scgm import DilatedGMNet
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.models import load_network
-from keras_scgm.pretrained import DEFAULT_WEIGHTS
 from keras_scgm.training import TrainingConfig, annotated_source, train
 from keras_scgm.training.validation import mean_volume_dice
 
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of images and masks; synthetic subjects if not given"
     )
-    parser.add_argument("--weights", help="known name or file; by default the package's own choice")
+    parser.add_argument("--weights", help="known name or file, of gray matter alone; by default challenge")
     parser.add_argument("--frozen-stages", type=int, default=2, choices=range(len(STAGES) + 1))
     parser.add_argument("--output", type=Path, help="folder that keeps the weights and the log")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
@@ -63,7 +62,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         weights = str(folder / "tiny.weights.h5")
         folder.mkdir(parents=True, exist_ok=True)
         DilatedGMNet(filters=2).save_weights(weights)
-    weights = weights or DEFAULT_WEIGHTS
+    weights = weights or "challenge"
     if data is None:
         data = folder / "drawn"
         sites = {1: replace(SITES[1], contrast="psir", n_slices=2 if options.quick else 8)}

@@ -103,7 +103,6 @@ def test_no_voxel_outside_the_cord(reference, name):
 @pytest.mark.usefixtures("published_weights")
 def test_no_gray_matter_in_a_vertebral_body(reference, weights):
     result = Segmenter(weights).segment(reference / "failing" / "9418_s7-9.nii.gz")
-    assert (result.record["removed_away_from_cord_mm3"] > 1) == (weights == "synthetic")
     mask = result.volume.axial_view(result.mask_voxels) > 0
     spacing_mm = np.array(result.volume.in_plane_spacing_mm)
     for k in range(mask.shape[2]):

@@ -22,7 +22,7 @@ def test_a_sound_image_passes_without_a_warning(failing, weights):
     result = Segmenter(weights).segment(failing / "base.nii.gz")
     truth = np.asarray(nib.load(failing / "base_reference_gm.nii.gz").dataobj) > 0
     mask = np.asarray(result.mask_voxels) > 0
-    assert 2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()) > 0.92
+    assert 2 * np.count_nonzero(mask & truth) / (mask.sum() + truth.sum()) > 0.91
     assert result.quality.verdict == "pass"
     assert result.quality.reason == ""
     assert result.warnings == ()
@@ -113,7 +113,7 @@ def test_an_empty_mask_fails_and_a_bad_file_counts_more(tmp_path, run, failing):
     results = ("--output", tmp_path / "results")
     code, _, err = run("segment", tmp_path / "noise.nii.gz", *results)
     assert code == 0
-    assert "no gray matter was found" in err
+    assert "no cord was found" in err
     assert run("segment", tmp_path / "noise.nii.gz", *results, "--force", "--fail-on", "fail")[0] == 3
     both = (tmp_path / "noise.nii.gz", failing / "mask_as_input.nii.gz")
     assert run("segment", *both, *results, "--force", "--fail-on", "fail")[0] == 2

@@ -54,7 +54,8 @@ def loaded(model):
 
 def opened(model, name, precision="float32"):
     """The function of whole slices, or of regions of them."""
-    return open_runtime([loaded(model)], name, precision).predict.compute
+    thresholds = (0.5,) * model.output_shape[-1]
+    return open_runtime([loaded(model)], name, precision, thresholds=thresholds).predict.compute
 
 
 def dsc(a, b):

@@ -21,7 +21,7 @@ from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training.batches import Batches
+from keras_scgm.training.batches import Batches, SliceBatches
 from keras_scgm.training.checkpoint import (
     SAMPLES,
     Data,
@@ -100,6 +100,8 @@ def train(
         raise InputError(
             f"window_px is {config.window_px}, but the batches have windows of {batches.window_px}"
         )
+    if isinstance(batches, SliceBatches) and len(config.tissues) > 1:
+        raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
     open_folder(folder, config, resume)
     keras.utils.set_random_seed(config.seed)
     network = build_network(config)

@@ -24,8 +24,14 @@ def build_network(config: TrainingConfig) -> keras.Model:
     Raises:
         InputError: The weights cannot be used or hold another network, or the builder refuses an argument.
     """
+    classes = len(config.tissues)
+    if config.model_kwargs.get("classes", classes) != classes:
+        raise InputError(
+            f"model_kwargs ask for {config.model_kwargs['classes']} classes, but the training has masks of "
+            f"{' and '.join(config.tissues).replace('_', ' ')}; leave classes out"
+        )
     try:
-        network = BUILDERS[config.architecture](**config.model_kwargs, classes=len(config.tissues))
+        network = BUILDERS[config.architecture](**{**config.model_kwargs, "classes": classes})
     except TypeError as error:
         raise InputError(f"model_kwargs do not fit {config.architecture}: {error}") from error
     if config.initial_weights is not None:

@@ -30,7 +30,7 @@ def test_folders_keep_their_places_and_finished_images_are_skipped(run, url, ima
     assert code == 2
     assert out.splitlines()[-1] == "4 segmented, 0 skipped, 1 failed"
     assert err == f"error: {images}/bad.nii: too short for a NIfTI file; copy or convert it again\n"
-    masks = [name for name in names(tmp_path / "out") if name.endswith(".nii.gz")]
+    masks = [name for name in names(tmp_path / "out") if name.endswith("_gmseg.nii.gz")]
     assert masks == ["0_gmseg.nii.gz", "2_gmseg.nii.gz", "deep/1_gmseg.nii.gz", "deep/3_gmseg.nii.gz"]
     (images / "bad.nii").unlink()
     code, out, err = run("segment", images, "-o", tmp_path / "out", "--server", url)
