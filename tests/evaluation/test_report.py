@@ -4,8 +4,6 @@ import base64
 import io
 import json
 import re
-import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,10 +13,11 @@ import numpy as np
 import PIL.Image
 import pytest
 from matplotlib.image import imread
+from report_pages import CHROMIUM, browse, decoded, save_mask, tiles
 
 from keras_scgm import InputError, evaluate
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.evaluation import CHALLENGE_METRICS, evaluate_tissues
+from keras_scgm.evaluation import CHALLENGE_METRICS
 from keras_scgm.evaluation.mask_reader import CanonicalMask
 
 pytest.importorskip("jinja2", reason="needs the extra 'report'")
@@ -30,7 +29,6 @@ from keras_scgm.evaluation.report.layers import MODEL_COLOURS, RATER_COLOURS, La
 from keras_scgm.evaluation.report.tiles import tiles_of
 from keras_scgm_cli.main import main
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 N_SUBJECTS = 10
 WORST = 7
 
@@ -102,19 +100,6 @@ def test_self_contained_and_small(report):
     assert all(link.startswith(("data:", "#")) for link in links)
 
 
-def browse(page, *options):
-    """What Chromium prints, and the errors of the page; no host name resolves."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000"]
-    command += ["--enable-logging=stderr", "--v=0", *options, page.as_uri()]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert process.returncode == 0, process.stderr
-    console = re.findall(r":CONSOLE:?\(?\d*\)?\] (.*)", process.stderr)
-    return process.stdout, [
-        line for line in console if re.search(r"Uncaught|Error|Failed|WebGL is not", line)
-    ]
-
-
 # Sorts by DSC twice, so that the best case comes first, and turns the flicker on and off again.
 ACT = """
 <script>
@@ -183,11 +168,6 @@ def test_in_a_browser(report, tmp_path):
     assert np.count_nonzero((red > 0.6) & (green > 0.3) & (green < 0.7 * red) & (blue < 0.5 * green)) > 3000
 
 
-def save_mask(path, voxels, spacing_mm=(0.5, 0.5, 3.0)):
-    path.parent.mkdir(exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.diag([-spacing_mm[0], *spacing_mm[1:], 1.0])), path)
-
-
 @pytest.fixture(scope="module")
 def islands(tmp_path_factory):
     """A case of 70 slices; one model has the name of the rater, and an island 14 mm from the rest in a slice."""
@@ -208,20 +188,6 @@ def islands(tmp_path_factory):
     )
     write_report(found, folder / "report.html")
     return found, (folder / "report.html").read_text(encoding="utf-8")
-
-
-def tiles(text):
-    """(label, width in mm, layer -> points in mm) of each tile."""
-    for svg, label in re.findall(
-        r"<figure>\s*(<svg.*?</svg>)\s*<figcaption>(.*?)</figcaption>", text, re.DOTALL
-    ):
-        width, height = map(float, re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg).groups())
-        assert width == height
-        contours = {
-            int(layer): np.array(re.findall(r"(-?[\d.]+),(-?[\d.]+)", path), float)
-            for layer, path in re.findall(r'class="layer-(\d+) gm".*? d="(.*?)"', svg)
-        }
-        yield label, width, contours
 
 
 def test_tiles_hold_every_contour_in_one_scale(islands):
@@ -314,101 +280,6 @@ def test_areas_are_plotted_as_bland_and_altman_do(islands):
         f"{70 * 50 * 3:.1f}",
     ]
     assert "mean area 40.00 mm² (raters 50.00)" in text
-
-
-@pytest.fixture(scope="module")
-def whole_cord(tmp_path_factory):
-    """A cord of 12 x 10 mm with gray matter of 6 x 4 mm in it, 2 mm above the first slice and 3 mm beside its middle;
-    one model has both, another gray matter alone."""
-    folder = tmp_path_factory.mktemp("cord")
-    cord = np.zeros((60, 50, 12), bool)
-    cord[20:44, 14:34] = True
-    gray = np.zeros_like(cord)
-    gray[22:34, 20:28, 4:] = True
-    save_mask(folder / "manual" / "a_gmseg.nii.gz", gray, (0.5, 0.5, 1.0))
-    save_mask(folder / "manual" / "a_seg.nii.gz", cord, (0.5, 0.5, 1.0))
-    for model in ("both", "gray"):
-        save_mask(folder / model / "a_gmseg.nii.gz", np.roll(gray, 1, axis=1), (0.5, 0.5, 1.0))
-    save_mask(folder / "both" / "a_seg.nii.gz", np.roll(cord, 1, axis=0), (0.5, 0.5, 1.0))
-    image = np.zeros(cord.shape, np.float32) + 100 * cord + 60 * gray
-    nib.save(
-        nib.Nifti1Image(image, np.diag([-0.5, 0.5, 1.0, 1.0])), folder / "manual" / "site1-sc01-image.nii.gz"
-    )
-    models = {name: folder / name for name in ("both", "gray")}
-    return models, folder / "manual"
-
-
-def test_tissues_in_the_report(whole_cord, tmp_path):
-    results = evaluate_tissues(*whole_cord)
-    assert list(results) == ["gm", "wm", "cord"]
-    write_report(results, tmp_path / "all.html")
-    text = (tmp_path / "all.html").read_text(encoding="utf-8")
-    assert "<h1>Gray matter, white matter and cord segmentation</h1>" in text
-    for tissue in ("gm", "wm", "cord"):
-        assert f'id="{tissue}-table2"' in text
-        assert f'id="{tissue}-boxes-data"' in text
-    labels = [label for label, _, _ in tiles(text)]
-    # Gray matter begins in slice 4; the cord is in every slice.
-    assert len(labels) == 12
-    assert labels[0] == "slice 0: both gm -, cord 0.96, gray gm -, cord -"
-    assert labels[4] == "slice 4: both gm 0.88, cord 0.96, gray gm 0.88, cord -"
-    cords = re.findall(r'<path class="layer-(\d) cord"', text)
-    assert sorted(cords) == ["0"] * 12 + ["2"] * 12
-    rows = re.findall(r"<tr><td>(both|gray)</td><td>(gm|wm|cord)</td><td><a", text)
-    assert sorted(rows) == sorted([("both", "gm"), ("both", "wm"), ("both", "cord"), ("gray", "gm")])
-    assert "both, cord: DSC 0.958" in text
-
-
-def test_the_cord_lies_around_the_gray_matter(whole_cord, tmp_path):
-    """Where gray matter alone was compared, the cord is drawn, too, and in its place."""
-    write_report(evaluate(*whole_cord), tmp_path / "gm.html")
-    text = (tmp_path / "gm.html").read_text(encoding="utf-8")
-    assert "<h1>Gray matter segmentation</h1>" in text
-    assert next(label for label, _, _ in tiles(text)) == "slice 4: both 0.88, gray 0.88"
-    meshes = json.loads(re.search(r'id="meshes-data">(.*?)</script>', text)[1])
-    solids = {trace["name"]: trace for trace in meshes["a"]["data"]}
-    assert list(solids) == ["both", "gray", "raters' majority", "both, cord", "raters' majority, cord"]
-    shown = [name for name, trace in solids.items() if trace["visible"] is True]
-    assert shown == ["both", "raters' majority", "both, cord"]
-    middles = {
-        name: [(np.min(v) + np.max(v)) / 2 for v in (decoded(trace[axis]) for axis in "xyz")]
-        for name, trace in solids.items()
-    }
-    # From the centre of the first voxel, in mm: right to left, posterior to anterior, inferior to superior.
-    assert middles["raters' majority"] == pytest.approx((13.75, 11.75, 7.5), abs=0.1)
-    assert middles["both"] == pytest.approx((13.75, 12.25, 7.5), abs=0.1)
-    assert middles["both, cord"] == pytest.approx((16.25, 11.75, 5.5), abs=0.5)
-    assert middles["raters' majority, cord"] == pytest.approx((15.75, 11.75, 5.5), abs=0.5)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-def test_the_cord_can_be_hidden(whole_cord, tmp_path):
-    write_report(evaluate_tissues(*whole_cord), tmp_path / "all.html")
-    act = """
-<script>
-const cord = document.querySelector(".contours .cord");
-const display = () => getComputedStyle(cord).display;
-const seen = [display()];
-document.dispatchEvent(new KeyboardEvent("keydown", {key: "o"})); seen.push(display());
-document.getElementById("no-cord").click(); seen.push(display());
-document.body.dataset.cord = seen.join(" ");
-</script>
-"""
-    page = tmp_path / "acting.html"
-    text = (tmp_path / "all.html").read_text(encoding="utf-8")
-    page.write_text(text.replace("</body>", f"{act}</body>"), encoding="utf-8")
-    dom, errors = browse(page, "--dump-dom")
-    assert not errors
-    assert 'data-cord="inline none inline"' in dom
-    # One model has gray matter alone.
-    assert dom.count('class="trace boxes"') == (2 + 1 + 1) * len(CHALLENGE_METRICS)
-
-
-def decoded(values):
-    """Numbers as Plotly writes them."""
-    if isinstance(values, dict):
-        return np.frombuffer(base64.b64decode(values["bdata"]), values["dtype"])
-    return np.array(values)
 
 
 def test_many_models_do_not_look_alike(islands):
