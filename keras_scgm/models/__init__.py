@@ -59,7 +59,7 @@ def load_model(weights: str | Path) -> keras.Model:
 
     >>> model = load_model("synthetic")
     >>> model.name, model.output_shape
-    ('dilated_gmnet', (None, None, None, 1))
+    ('dilated_gmnet', (None, None, None, 2))
     """
     return load_network(weights)[0]
 
