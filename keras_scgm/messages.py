@@ -65,14 +65,14 @@ LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
 # --- results
 
 TOO_COARSE = "axial voxels of {} x {} mm are too coarse for gray matter; is this an axial acquisition?"
-NO_CORD = "no cord was found; the windows stay where they are"
+NO_CORD = "the cord could not be located; the windows stay where they are"
 NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slice"
 CONSTANT_IMAGE = "the image is constant inside the window; the mask is empty"
 EMPTY_MASK = "no gray matter was found; the mask is empty"
 MISSING_SLICES = "no gray matter between slices that have some: {}"
 CUT_OFF = "gray matter within {} mm of the edge of the window or the field of view, it may be cut off: {}"
 CORD_ALONE = (
-    "the cord was found, but no gray matter in it; the mask of the gray matter is empty; T2-weighted images, for "
+    "no gray matter was found in what is marked as cord; the mask is empty; T2-weighted images, for "
     "example, hardly show gray matter"
 )
 RARE_GRAY_MATTER = (

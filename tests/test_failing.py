@@ -113,7 +113,7 @@ def test_an_empty_mask_fails_and_a_bad_file_counts_more(tmp_path, run, failing):
     results = ("--output", tmp_path / "results")
     code, _, err = run("segment", tmp_path / "noise.nii.gz", *results)
     assert code == 0
-    assert "no cord was found" in err
+    assert "the cord could not be located" in err
     assert run("segment", tmp_path / "noise.nii.gz", *results, "--force", "--fail-on", "fail")[0] == 3
     both = (tmp_path / "noise.nii.gz", failing / "mask_as_input.nii.gz")
     assert run("segment", *both, *results, "--force", "--fail-on", "fail")[0] == 2

@@ -132,7 +132,7 @@ def test_a_threshold_that_leaves_nothing_fails(reference):
     assert not np.any(result.mask_voxels)
     assert (result.quality.verdict, result.quality.predicted_dsc) == ("fail", 0.0)
     assert {area.verdict for area in result.areas} == {"fail"}
-    assert any("the cord was found, but no gray matter in it" in text for text in result.warnings)
+    assert any("no gray matter was found in what is marked as cord" in text for text in result.warnings)
 
 
 @pytest.mark.parametrize("threshold", [0.02, 0.9])

@@ -287,7 +287,7 @@ def test_an_image_without_a_cord_has_a_map(blob_image, bright_network):
     blind = keras.models.clone_model(bright_network)
     blind.set_weights([np.zeros((1, 1, 1, 1)), np.full(1, -5.0)])
     result = segment(blob_image(), blind, uncertainty_passes=2)
-    assert any("no cord was found" in warning for warning in result.warnings)
+    assert any("the cord could not be located" in warning for warning in result.warnings)
     assert voxels(result.uncertainty).max() < 0.01
 
 

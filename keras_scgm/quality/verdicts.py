@@ -62,7 +62,7 @@ NOTHING_FOUND = "no gray matter was found"
 CORD_NEAR_EDGE = "the cord near the edge of the window or the field of view"
 CORD_ALONE = "the cord, but no gray matter in it"
 NO_CORD = "no cord"
-CORD_ALONE_FOUND = "the cord was found, but no gray matter in it"
+CORD_ALONE_FOUND = "no gray matter was found in what is marked as cord"
 EXCHANGED = (
     "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
 )

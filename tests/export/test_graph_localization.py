@@ -34,4 +34,4 @@ def test_fields_of_view_larger_than_a_tile(same_as_segment, blob_image):
 def test_noise_without_a_cord(same_as_segment):
     noise = np.random.default_rng(1).normal(size=(44, 39, 2)).astype(np.float32)
     expected = same_as_segment(nib.Nifti1Image(noise, np.diag([-0.5, 0.5, 5, 1])))
-    assert any("no cord was found" in text for text in expected.warnings)
+    assert any("the cord could not be located" in text for text in expected.warnings)
