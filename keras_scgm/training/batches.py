@@ -114,7 +114,7 @@ class SyntheticBatches:
     window_px: int = 200
     domain: DomainConfig = field(
         default_factory=lambda: DomainConfig(
-            contrast_weights=(0.52, 0.12, 0.1, 0.05, 0.21), region_weights=(0.84, 0.08, 0.08)
+            contrast_weights=(0.58, 0.11, 0.09, 0.05, 0.17), region_weights=(0.84, 0.08, 0.08)
         )
     )
     small_windows: tuple[tuple[int, float], ...] = ((112, 4.0), (128, 6.0), (144, 8.0))

@@ -13,9 +13,11 @@ Sources:
     Papinutto et al., PLOS ONE 2015, doi 10.1371/journal.pone.0118576 (about 5 to 6 mm2 at T9); horns after
     textbook sections.
     Spread between people: cord area C3 75 +- 9 mm2, gray matter 14 to 18 mm2 (Papinutto et al. 2015; Fradet
-    et al., Clin Biomech 2014). People are drawn with thicker horns than the population average, whose thin
-    parts are worn away by averaging: 15.4 mm2 of gray matter at C3 and 17.3 at C4 on average, against 12.1
-    and 13.6 in the population averages.
+    et al., Clin Biomech 2014). People are drawn with longer and thicker horns than the population average, whose
+    thin parts are worn away by averaging: 16.8 mm2 of gray matter at C3 and 18.2 at C4 on average, against 12.1
+    and 13.6 in the population averages. Size of the cord (84 +- 11 mm2 at C3) and reach of the horns lie between
+    those averages and what a published network (`large`) marks in T2*-weighted scans without labels
+    (`benchmarks/drawn_shapes.py`).
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ _CONTOUR = np.array(
 )
 _CAPSULES = ((0, 1), (1, 2), (2, 3), (1, 3), (1, 4), (4, 5), (5, 6))
 _JOINT_MM = 0.25
+_WORN = np.array([0.2, 0.2, 1, 1, 0.6, 0.7, 0.8])
 
 
 class Dials:
@@ -135,8 +138,8 @@ class CordShape:
 
     def varied(self, dials: Dials) -> CordShape:
         """Another person's section at the same level: size, flattening, horns, asymmetry, compression."""
-        size = math.exp(dials.normal(0.01, 0.06))
-        flat = math.exp(dials.normal(0.0, 0.06))
+        size = math.exp(dials.normal(0.05, 0.07))
+        flat = math.exp(dials.normal(0.015, 0.07))
         compression, compressed = dials.uniform(0.62, 0.9), dials.chance(0.1)
         if compressed:
             flat *= math.sqrt(compression)
@@ -149,19 +152,24 @@ class CordShape:
         horn_angle = dials.normal(0.0, 0.12)
         nodes[4:, 0] += horn_angle * (nodes[1, 1] - nodes[4:, 1])
         # Averaging people of different shape cuts the tips of the dorsal horns and the front of the ventral
-        # ones most; in single images the tips come near the surface of the cord.
-        reach = dials.normal(0.12, 0.1)
-        nodes[5:, 0] *= 1 + 0.3 * reach
+        # ones most; in single images the tips come near the surface of the cord, and lie far apart.
+        reach = dials.normal(0.32, 0.2)
+        nodes[5:, 0] *= 1 + 0.45 * reach
         nodes[5:, 1] *= 1 + reach
-        nodes[2:4, 1] += relative_size * dials.normal(0.12, 0.1)
+        nodes[2:4, 1] += relative_size * dials.normal(0.3, 0.2)
+        # In some people the ventral horns stand upright at either side of the fissure, in others they spread.
+        upright = relative_size * min(1.0, max(0.0, dials.normal(0.1, 0.4)))
+        nodes[1:4] += upright * np.array([(-0.3, 0.05, 0.0), (-0.45, 0.2, -0.15), (-1.1, 0.7, 0.1)])
+        nodes[1:4, 0] = np.maximum(nodes[1:4, 0], (0.6, 0.6, 0.7))
+        nodes[:, 2] = np.maximum(nodes[:, 2], 0.09)
         for node in nodes:
-            node[0] += relative_size * dials.normal(0.0, 0.10) * (node[0] > 0)
-            node[1] += relative_size * dials.normal(0.0, 0.10)
-            node[2] *= math.exp(dials.normal(0.0, 0.16))
+            node[0] += relative_size * dials.normal(0.0, 0.13) * (node[0] > 0)
+            node[1] += relative_size * dials.normal(0.0, 0.13)
+            node[2] *= math.exp(dials.normal(0.0, 0.2))
         # Only the levels fitted to a population average have lost thickness to averaging. Published areas
         # of gray matter differ by a third between methods (14 to 21 mm2 at C2 to C4), hence the spread.
-        # The commissure lies where it lies in everybody, and has lost less.
-        worn_mm = float(np.interp(self.level, [7.0, 9.0], [0.09, 0.0])) * np.array([0.2, 0.2, 1, 1, 1, 1, 1])
+        # The commissure lies where it lies in everybody and the dorsal horns are long; both have lost less.
+        worn_mm = float(np.interp(self.level, [7.0, 9.0], [0.09, 0.0])) * _WORN
         nodes[:, 2] = np.maximum(nodes[:, 2] + relative_size * (worn_mm + dials.normal(0.0, 0.07)), 0.09)
         return replace(
             self,

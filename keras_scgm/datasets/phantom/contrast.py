@@ -2,7 +2,8 @@
 
 T2*: after in vivo 3 T gradient echo images. White over gray matter is 0.85 (free of partial volume) to 0.87
 (next to gray matter) in sub-unf01_T2star of github.com/ivadomed/data-testing, its gray matter taken from the
-published `challenge` network's mask, median of 16 slices. MT, PSIR and ex vivo: after the figures of
+published `challenge` network's mask, median of 16 slices. Fluid over gray matter is 1.2 to 2.4 in four scans of four
+scanners, without labels. MT, PSIR and ex vivo: after the figures of
 Yiannakas et al. 2012, Papinutto et al. 2015 and Perone et al. 2018. "random" draws every tissue by itself, as
 SynthSeg does (Billot et al., Med Image Anal 2023), and keeps gray and white matter apart.
 """
@@ -20,14 +21,14 @@ CONTRASTS = ("t2star", "mt", "psir", "exvivo", "random")
 BRIGHTNESS: Mapping[str, tuple[float, float, float, float]] = MappingProxyType(
     {
         "white_matter": (0.86, 0.76, 1.3, 0.5),
-        "csf": (1.42, 1.75, 0.2, 1.1),
-        "muscle": (0.78, 0.5, 0.95, 0.6),
-        "fat": (0.85, 1.1, 1.9, 0.6),
-        "septum": (0.95, 0.9, 1.6, 0.7),
+        "csf": (1.55, 1.75, 0.2, 1.1),
+        "muscle": (0.68, 0.5, 0.95, 0.6),
+        "fat": (0.7, 1.1, 1.9, 0.6),
+        "septum": (0.85, 0.9, 1.6, 0.7),
         "cortex": (0.18, 0.2, 0.45, 0.3),
         "marrow": (0.28, 0.4, 1.2, 0.4),
         "disc": (0.42, 0.5, 0.7, 0.5),
-        "ligament": (0.24, 0.3, 0.55, 0.4),
+        "ligament": (0.2, 0.3, 0.55, 0.4),
         "dura": (0.45, 0.6, 0.5, 0.5),
         "epidural": (1.1, 1.1, 1.3, 0.9),
         "artery": (1.2, 1.3, 0.6, 0.6),
@@ -60,9 +61,9 @@ def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
             tissues["air"] = dials.uniform(0.0, 0.1)
         return {**tissues, "gray_matter": 1.0}
     usual = {name: values[CONTRASTS.index(contrast)] for name, values in BRIGHTNESS.items()}
-    tissues = {name: value * math.exp(dials.normal(0.0, 0.22)) for name, value in usual.items()}
+    tissues = {name: value * math.exp(dials.normal(0.0, 0.25)) for name, value in usual.items()}
     tissues["white_matter"] = usual["white_matter"] ** dials.uniform(0.7, 2.1)
-    tissues["csf"] = usual["csf"] * math.exp(dials.normal(0.0, 0.12))
+    tissues["csf"] = usual["csf"] * math.exp(dials.normal(0.0, 0.22))
     if contrast == "t2star" and dials.chance(0.15):
         tissues["csf"] = dials.uniform(0.75, 1.15)
     if contrast == "exvivo" and dials.chance(0.4):

@@ -61,6 +61,6 @@ def draw_cord(
     canal = (0.0, section.nodes[0, 1] - 0.05, dials.uniform(0.05, 0.3))
     canvas.capsule(canal, canal, tissues["csf"], opacity=dials.uniform(0.0, 0.6))
     for place in ((surface[0], section.front_mm + 0.25), (dials.normal(0.0, 0.3), -section.back_mm - 0.2)):
-        r = dials.uniform(0.1, 0.35)
+        r = dials.uniform(0.1, 0.5)
         value = tissues["vein"] if dials.chance(0.4) else tissues["dura"]
-        canvas.capsule((*place, r), (*place, r), value, soft_mm=0.3, opacity=dials.uniform(0.0, 0.6))
+        canvas.capsule((*place, r), (*place, r), value, soft_mm=0.3, opacity=dials.uniform(0.0, 0.9))
