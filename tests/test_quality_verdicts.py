@@ -175,8 +175,9 @@ def test_drawn_anatomy_of_every_level_is_allowed(level):
     if level < 19:  # the lumbar enlargement of a large cord is known by the cord around it
         assert anatomical_doubts([one for one, _ in pairs]) == []
     assert anatomical_doubts([with_cord(one, around, 0.5) for one, around in pairs]) == []
-    turned = [slice_features(one, one, 0.5) for one in mask[:, :, ::-1]]
-    assert EXCHANGED in anatomical_doubts(turned)
+    if level < 19:  # in the lumbar enlargement the horns of some people are equally broad
+        turned = [slice_features(one, one, 0.5) for one in mask[:, :, ::-1]]
+        assert EXCHANGED in anatomical_doubts(turned)
 
 
 def test_result_record_and_table_tell_the_quality(tmp_path, blob_image, bright_network):
