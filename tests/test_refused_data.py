@@ -22,6 +22,7 @@ from keras_scgm.datasets import (
     evenly_spaced_split,
     find_bids,
     find_challenge,
+    find_dataset,
     load_slices,
     paper_split,
     smooth_contour,
@@ -112,6 +113,7 @@ CASES = [
         raters=(*NO_TEXTS, "none"),
         contour_smoothing_mm=NUMBERS,
         seed=INTEGERS,
+        also_checked=(*NO_OBJECTS, None, [None]),
     ),
     *config_cases(
         evenly_spaced_split,
@@ -128,6 +130,12 @@ CASES = [
         image_pattern=(*NO_TEXTS, "/a"),
         mask_pattern=(*NO_TEXTS, "/a"),
         label_value=but(INTEGERS, None),
+    ),
+    *config_cases(
+        find_dataset,
+        {"folder": "no"},
+        folder=NO_PATHS,
+        image_pattern=but(NO_TEXTS, None),
     ),
     *config_cases(find_challenge, {"folder": "no"}, folder=NO_PATHS, label_value=but(INTEGERS, None)),
     *config_cases(

@@ -23,7 +23,14 @@ from keras_scgm.datasets import (
     AnnotatedVolume,
 )
 from keras_scgm.pretrained import WeightsCard
-from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, annotated_source, train
+from keras_scgm.training import (
+    DataConfig,
+    SliceBatches,
+    SyntheticBatches,
+    TrainingConfig,
+    annotated_source,
+    train,
+)
 from keras_scgm.tuning import TuningConfig, tune
 
 ANNOTATED = {"image": "i.nii", "masks": ("m.nii",), "subject_id": "s"}
@@ -108,10 +115,26 @@ CASES = [
         resume=NO_FLAGS,
         batches=(*NO_OBJECTS, None),
     ),
-    *config_cases(annotated_source, {"folder": "no", "split": "no.json"}, folder=NO_PATHS, split=NO_PATHS),
+    *config_cases(
+        annotated_source,
+        {"folder": "no", "split": "no.json"},
+        folder=NO_PATHS,
+        split=NO_PATHS,
+        resplit=NO_FLAGS,
+    ),
+    *config_cases(
+        DataConfig,
+        {"folder": "data", "split": "split.json"},
+        folder=NO_TEXTS,
+        split=NO_TEXTS,
+        raters=(*NO_TEXTS, "none"),
+        image_pattern=but(NO_TEXTS, None),
+        mask_pattern=but(NO_TEXTS, None),
+        label_value=but((*INTEGERS, 0), None),
+    ),
     *[
         case
-        for kind in (AugmentationConfig, TrainingConfig, TuningConfig, WeightsCard)
+        for kind in (AugmentationConfig, DataConfig, TrainingConfig, TuningConfig, WeightsCard)
         for case in config_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
     ],
 ]

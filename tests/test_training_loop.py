@@ -1,7 +1,6 @@
 """The training loop and its checkpoints: files, resumption after a kill, refused folders and data."""
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig, train
+from keras_scgm.training.checkpoint import finished_epochs, kept_config
 
 SAVED = """
 import sys
@@ -230,13 +230,53 @@ def test_training_on_images_that_are_not_finite_keeps_nothing(
 
 def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(TINY.to_json())
+    (tmp_path / "state.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="holds a training; go on with --resume"):
         train(TINY, SliceBatches(drawn_slices), tmp_path)
-    with pytest.raises(InputError, match="another training than this one"):
-        train(replace(TINY, seed=5), SliceBatches(drawn_slices), tmp_path, resume=True)
-    (tmp_path / "state.npz").write_bytes(b"PK")
+    augmentation = replace(TINY.augmentation, noise=0.5)
+    changed = replace(TINY, seed=5, augmentation=augmentation, model_kwargs={"filters": 2})
+    with pytest.raises(InputError) as refused:
+        train(changed, SliceBatches(drawn_slices), tmp_path, resume=True)
+    assert str(refused.value) == (
+        f"{tmp_path}/spec.json: another training, model_kwargs.dilation_rates was [6], now not given; "
+        "model_kwargs.dropout was 0.2, now not given; model_kwargs.batch_norm_momentum was 0.9, now not given; "
+        f"augmentation.noise was {TINY.augmentation.noise}, now 0.5; seed was 0, now 5; leave the setting as it was, or "
+        "choose another folder"
+    )
+    with pytest.raises(InputError, match="epochs was 3, now 2; a training that goes on may have more epochs"):
+        train(replace(TINY, epochs=2), SliceBatches(drawn_slices), tmp_path, resume=True)
     with pytest.raises(InputError, match="damaged"):
         train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+    (tmp_path / "spec.json").unlink()
+    with pytest.raises(InputError, match=r"spec.json: missing"):
+        train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+
+
+def test_a_start_that_fails_leaves_nothing(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    lost = AnnotatedVolume(tmp_path / "lost.nii", (tmp_path / "mask.nii",), "lost")
     with pytest.raises(InputError, match="has no layer conv9"):
         train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(drawn_slices), tmp_path / "new")
-    assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3
+    with pytest.raises(
+        InputError, match=r"lost.nii: no such file; check the path; 1 more of 2 files are missing"
+    ):
+        train(TINY, SliceBatches(drawn_slices), tmp_path / "new", [lost])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_without_a_finished_epoch_may_be_corrected(
+    drawn_slices: AnnotatedSlices, tmp_path: Path
+) -> None:
+    (tmp_path / "spec.json").write_text(TINY.to_json())
+    train(replace(TINY, epochs=1, seed=5), SliceBatches(drawn_slices), tmp_path)
+    kept = kept_config(tmp_path)
+    assert kept is not None
+    assert (kept.seed, finished_epochs(tmp_path)) == (5, 1)
+
+
+def test_more_epochs_go_on_from_those_that_are_done(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    first = train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path)
+    more = train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+    assert more.history[:1] == first.history
+    assert [row["epoch"] for row in more.history] == [1, 2, 3]
+    assert more.history[1]["learning_rate"] == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
+    assert kept_config(tmp_path) == TINY

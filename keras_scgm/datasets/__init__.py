@@ -6,7 +6,7 @@ from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.layouts import find_dataset
 from keras_scgm.datasets.raters import RATER_MODES, smooth_contour
 from keras_scgm.datasets.scgm_challenge import find_challenge
-from keras_scgm.datasets.slice_loading import AnnotatedSlices, load_slices
+from keras_scgm.datasets.slice_loading import AnnotatedSlices, check_slices, load_slices
 from keras_scgm.datasets.splits import SliceSplit, Split, evenly_spaced_split, paper_split
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "SliceSplit",
     "Split",
     "annotated_volumes",
+    "check_slices",
     "check_volumes",
     "evenly_spaced_split",
     "find_bids",

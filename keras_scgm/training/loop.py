@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
-from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
+from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
@@ -26,15 +26,17 @@ from keras_scgm.training.checkpoint import (
     SAMPLES,
     Data,
     Row,
+    check_start,
     load_state,
-    open_folder,
     save_state,
     save_weights,
+    write_config,
     write_log,
 )
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, without_sharing
 from keras_scgm.training.network import build_network, training_copy
+from keras_scgm.training.progress import ProgressLine
 from keras_scgm.training.samples import save_samples
 from keras_scgm.training.validation import mean_volume_dice
 
@@ -70,17 +72,18 @@ def train(
     """Train a network and keep its best and last weights, a log, curves and sample predictions in a folder.
 
     A training that was killed or interrupted goes on from its last finished epoch with `resume`. On the CPU
-    it ends with the same weights as one that ran through.
+    it ends with the same weights as one that ran through. It may go on with more epochs; the schedule of the learning
+    rate is then that of the new number. Nothing is written if the settings, the data or the folder are refused.
 
     Args:
         config: Settings of the training.
         batches: The data, `SliceBatches` or `SyntheticBatches`.
         folder: Folder of the results; it is made if missing.
-        validation: Volumes that are segmented whole after every epoch.
+        validation: Volumes that are segmented whole after every epoch; they are checked before the first.
         resume: Whether to continue the training in the folder, if there is one.
         tensorboard: Whether to write logs for TensorBoard.
         callbacks: Further callbacks, called after the package's own have written the epoch's files.
-        verbose: Verbosity of `keras.Model.fit`.
+        verbose: Verbosity of `keras.Model.fit`; with 2, a line of progress is shown in epochs longer than ten seconds.
 
     Raises:
         keras_scgm.errors.InputError: The folder, the weights or the volumes cannot be used.
@@ -102,7 +105,9 @@ def train(
         )
     if isinstance(batches, SliceBatches) and len(config.tissues) > 1:
         raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
-    open_folder(folder, config, resume)
+    check_start(folder, config, resume)
+    if validation:
+        check_slices(validation, SliceConfig(window_px=config.window_px))
     keras.utils.set_random_seed(config.seed)
     network = build_network(config)
     model = training_copy(network, config)
@@ -122,9 +127,12 @@ def train(
     end = EndOfEpoch(config, network, folder, validation, data, history)
     rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
     own: list[keras.callbacks.Callback] = [rate, collapse, end]
+    if verbose == 2:
+        own.append(ProgressLine(config.epochs, config.steps_per_epoch, bool(validation)))
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
     if len(history) < config.epochs:
+        write_config(folder, config)
         model.fit(
             batches.dataset(config, first_step=len(history) * config.steps_per_epoch),
             initial_epoch=len(history),
