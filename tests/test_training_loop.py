@@ -240,8 +240,8 @@ def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> Non
     assert str(refused.value) == (
         f"{tmp_path}/spec.json: another training, model_kwargs.dilation_rates was [6], now not given; "
         "model_kwargs.dropout was 0.2, now not given; model_kwargs.batch_norm_momentum was 0.9, now not given; "
-        f"augmentation.noise was {TINY.augmentation.noise}, now 0.5; seed was 0, now 5; leave the setting as it was, or "
-        "choose another folder"
+        f"augmentation.noise was {TINY.augmentation.noise}, now 0.5; seed was 0, now 5; leave the setting as it was, "
+        "or choose another folder"
     )
     with pytest.raises(InputError, match="epochs was 3, now 2; a training that goes on may have more epochs"):
         train(replace(TINY, epochs=2), SliceBatches(drawn_slices), tmp_path, resume=True)

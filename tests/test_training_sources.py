@@ -80,9 +80,10 @@ def test_what_was_added_to_the_data_of_a_split_is_named(challenge, tmp_path):
         found.rename(challenge / found.name)
     batches, validation = source(challenge, path)
     assert [line for line in batches.slices.warnings if "split.json" in line] == [
-        f"{path}: 1 annotated volumes of the data are not in it, site2-sc03; make a new split with --resplit to use them",
-        f"{path}: 2 masks of the data are not in it, site1-sc01-mask-r4.nii.gz, site1-sc02-mask-r4.nii.gz; make a new "
-        "split with --resplit to use them",
+        f"{path}: leaves out 1 of the annotated volumes in the data, site2-sc03; to use them, make a new split with "
+        "--resplit",
+        f"{path}: leaves out 2 of the masks in the data, site1-sc01-mask-r4.nii.gz, site1-sc02-mask-r4.nii.gz; to use "
+        "them, make a new split with --resplit",
     ]
     assert len(validation) == 4
     batches, validation = source(challenge, path, resplit=True)
@@ -106,8 +107,8 @@ def test_a_split_of_other_or_lost_data_is_refused(challenge, tmp_path):
     with pytest.raises(InputError) as refused:
         source(challenge, path)
     assert str(refused.value) == (
-        f"{path}: 3 of its 45 files are missing in {challenge}, {', '.join(file.name for file in lost)}; copy them back, "
-        "or make a new split with --resplit"
+        f"{path}: 3 of its 45 files are missing in {challenge}, {', '.join(file.name for file in lost)}; copy them "
+        "back, or make a new split with --resplit"
     )
     assert path.read_bytes() == before
     source(other, path, resplit=True)

@@ -143,7 +143,7 @@ def _additions(parts: Split, split: Path, found: Sequence[AnnotatedVolume]) -> t
         else:
             masks += [path.name for path in volume.masks if os.path.realpath(path) not in known[place]]
     return tuple(
-        f"{split}: {len(names)} {what} of the data are not in it, {first_of(names)}; {RESPLIT} to use them"
+        f"{split}: leaves out {len(names)} of the {what} in the data, {first_of(names)}; to use them, {RESPLIT}"
         for what, names in (("annotated volumes", volumes), ("masks", masks))
         if names
     )
