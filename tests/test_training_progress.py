@@ -17,7 +17,7 @@ def test_a_line_is_shown_in_long_epochs_only(
         line.on_train_batch_end(batch, {"loss": -0.25})
     line.on_epoch_end(1)
     err = capfd.readouterr().err
-    assert ("epoch 2 of 7" in err and "/3 [" in err) is shown
+    assert ("epoch 2 of 7: 100%" in err and "3/3 [" in err and "validation" in err) is shown
     assert err == "" or shown
 
 

@@ -98,7 +98,7 @@ def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_pe
             raise InputError(
                 f"{labelled[0].image.parent}: {len(subjects)} labelled subjects{' of site ' if site else ''}"
                 f"{site}, {validation_per_site} of them for validation leave none for training; "
-                "lower validation_per_site"
+                "add subjects, or give a split of your own with --split"
             )
         drawn = np.random.default_rng((seed, index)).choice(len(subjects), validation_per_site, replace=False)
         validation.update(subjects[i] for i in drawn)

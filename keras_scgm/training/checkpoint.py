@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced, sha256_of
+from keras_scgm.files import check_writable, replaced, sha256_of
 from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training.config import TrainingConfig
 
@@ -35,8 +35,9 @@ def check_start(folder: Path, config: TrainingConfig, resume: bool) -> None:
     have more epochs than before.
 
     Raises:
-        InputError: It holds another training, or one that was not to be resumed.
+        InputError: It holds another training, or one that was not to be resumed, or nothing can be written there.
     """
+    check_writable(folder)
     if not (folder / STATE).exists():
         return
     if not resume:

@@ -127,21 +127,25 @@ def train(
     end = EndOfEpoch(config, network, folder, validation, data, history)
     rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
     own: list[keras.callbacks.Callback] = [rate, collapse, end]
+    progress = ProgressLine(config.epochs, config.steps_per_epoch, bool(validation))
     if verbose == 2:
-        own.append(ProgressLine(config.epochs, config.steps_per_epoch, bool(validation)))
+        own.append(progress)
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
     if len(history) < config.epochs:
         write_config(folder, config)
-        model.fit(
-            batches.dataset(config, first_step=len(history) * config.steps_per_epoch),
-            initial_epoch=len(history),
-            epochs=config.epochs,
-            steps_per_epoch=config.steps_per_epoch,
-            callbacks=[*own, *callbacks],
-            shuffle=False,
-            verbose=verbose,
-        )
+        try:
+            model.fit(
+                batches.dataset(config, first_step=len(history) * config.steps_per_epoch),
+                initial_epoch=len(history),
+                epochs=config.epochs,
+                steps_per_epoch=config.steps_per_epoch,
+                callbacks=[*own, *callbacks],
+                shuffle=False,
+                verbose=verbose,
+            )
+        finally:
+            progress.close()
     best, last = folder / "best.weights.h5", folder / "last.weights.h5"
     if validation and best.exists():
         with replaced(folder / SAMPLES) as temporary, without_sharing():

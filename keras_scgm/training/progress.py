@@ -48,16 +48,15 @@ class ProgressLine(keras.callbacks.Callback):
         self._line.set_postfix(loss=f"{(logs or {}).get('loss', float('nan')):.4f}", refresh=False)
         self._line.update()
         if self.validates and batch + 1 == self.steps_per_epoch:
-            self._line.set_postfix_str("validation", refresh=False)
-            self._line.update(0)
+            # A refresh would show the line of a short epoch, too.
+            shown = self._line.format_dict["elapsed"] > self.delay_seconds
+            self._line.set_postfix_str("validation", refresh=shown)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._close()
+        self.close()
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Removes the line, as after an interruption."""
         if self._line is not None:
             self._line.close()
             self._line = None
