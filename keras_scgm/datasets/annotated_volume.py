@@ -90,7 +90,7 @@ class AnnotatedVolume:
         Raises:
             InputError: The mask holds NaN or fractions.
         """
-        mask = _mask_volume(path, volume)
+        mask = mask_volume(path, volume)
         label = np.empty((len(slices), *volume.in_plane_shape), bool)
         found: set[int] = set()
         for first, start, stop in contiguous_chunks(slices):
@@ -137,7 +137,7 @@ def contiguous_chunks(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:
         first += len(run)
 
 
-def _mask_volume(path: Path, volume: Volume) -> Volume:
+def mask_volume(path: Path, volume: Volume) -> Volume:
     # The headers were found to agree. A mask that is stored like its image takes its affine, and so its slices.
     mask = read_volume(path, orientation="".join(aff2axcodes(volume.affine)))
     stored_alike = aff2axcodes(mask.affine) == aff2axcodes(volume.affine)
