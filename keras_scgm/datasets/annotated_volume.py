@@ -90,9 +90,18 @@ class AnnotatedVolume:
         Raises:
             InputError: The mask holds NaN or fractions.
         """
-        mask = mask_volume(path, volume)
         label = np.empty((len(slices), *volume.in_plane_shape), bool)
         found: set[int] = set()
+        for first, part, values in self.label_chunks(path, volume, slices):
+            label[first : first + len(part)] = part
+            found |= values
+        return label, found
+
+    def label_chunks(
+        self, path: Path, volume: Volume, slices: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, set[int]]]:
+        """What `read_labels` returns, a few slices at a time, with the position of the first of them in `slices`."""
+        mask = mask_volume(path, volume)
         for first, start, stop in contiguous_chunks(slices):
             values, n_not_finite = mask.read_slices(start, stop)
             if n_not_finite:
@@ -102,9 +111,7 @@ class AnnotatedVolume:
             marked = values[values != 0]
             if np.any(np.abs(marked - np.rint(marked)) > 0.01):
                 raise InputError(f"{path}: holds fractions, not labels; binarize it at 0.5")
-            found.update(int(value) for value in np.unique(np.rint(marked)))
-            label[first : first + stop - start] = self.is_gray_matter(values)
-        return label, found
+            yield first, self.is_gray_matter(values), set(np.unique(np.rint(marked)).astype(int).tolist())
 
     def refuse_labels(self, path: Path, found: set[int]) -> NoReturn:
         """Report a mask without gray matter in the labelled slices.
