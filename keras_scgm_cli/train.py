@@ -33,7 +33,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="challenge, exvivo, quick or synthetic; by default challenge with data, synthetic without."
+            help="challenge or exvivo (the paper's two protocols), quick or synthetic; by default challenge with "
+            "data, synthetic without."
         ),
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
@@ -50,10 +51,30 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
     split: Annotated[
-        Path | None, typer.Option(help="JSON file of the split by subject; written if it does not exist.")
+        Path | None, typer.Option(help="JSON file of the split; written if it does not exist.")
+    ] = None,
+    validation_subjects: Annotated[
+        int | None, typer.Option(help="Subjects of each site for validation, in place of the preset's.")
+    ] = None,
+    slices: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="TRAIN VALIDATION TEST",
+            help="Split by evenly spaced slices of every volume, not by subject.",
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="Pixel spacing in mm, or native for that of the data; in place of the preset's."),
+    ] = None,
+    window_px: Annotated[
+        int | None, typer.Option(help="Pixels along each side of the windows, in place of the preset's.")
+    ] = None,
+    contour_smoothing: Annotated[
+        float | None, typer.Option(help="Width of the label smoothing on the contours, mm.")
     ] = None,
     resplit: Annotated[
-        bool, typer.Option("--resplit", help="Draw a new split by subject in place of the one that exists.")
+        bool, typer.Option("--resplit", help="Make a new split in place of the one that exists.")
     ] = False,
     raters: Annotated[
         str | None, typer.Option(help="all, random, majority, staple or mean; by default all.")
@@ -89,8 +110,9 @@ def train(
     """Train a network.
 
     The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, samples.png (masks of
-    the best weights beside those of the raters), spec.json and data.json (settings), and state.npz, from which
-    --resume goes on after a kill. Interrupt it at any time: the epochs that were finished are kept.
+    the best weights beside those of the raters), calibration.csv and calibration.png (the threshold of the best
+    weights, chosen on the validation volumes), spec.json and data.json (settings), and state.npz, from which --resume
+    goes on after a kill. Interrupt it at any time: the epochs that were finished are kept.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
@@ -122,10 +144,16 @@ def train(
         "epochs": epochs,
         "steps_per_epoch": steps,
         "seed": seed,
+        "validation_per_site": validation_subjects,
+        "slice_counts": slices,
+        "window_px": window_px,
+        "contour_smoothing_mm": contour_smoothing,
         "mixed_precision": mixed_precision or None,
         "xla": xla or None,
     }
     chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
+    if spacing is not None:
+        chosen = replace(chosen, spacing_mm=None if spacing == "native" else _number("--spacing", spacing))
     if annotated is None and own_split.exists():
         raise InputError(f"{own_split}: the training is one on annotated volumes; give them with --data")
     if annotated is not None and drawn.exists():
@@ -137,14 +165,13 @@ def train(
         with undone_unless(output, SPEC), all_devices() if everywhere else nullcontext():
             batches: Batches
             if annotated is None:
-                batches, validation = synthetic_source(drawn, chosen.seed, chosen.window_px)
+                batches, validation = synthetic_source(drawn, chosen)
             else:
                 batches, validation = annotated_source(
                     Path(annotated.folder),
                     Path(annotated.split),
+                    chosen,
                     annotated.raters,
-                    chosen.seed,
-                    chosen.window_px,
                     image_pattern=annotated.image_pattern,
                     mask_pattern=annotated.mask_pattern,
                     label_value=annotated.label_value,
@@ -159,6 +186,8 @@ def train(
     except KeyboardInterrupt:
         typer.echo(_after_interruption(output, chosen.epochs), err=True)
         raise typer.Exit(130) from None
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if result.stopped:
         typer.echo(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)
@@ -198,6 +227,15 @@ def _after_interruption(output: Path, epochs: int) -> str:
         return "interrupted before the first epoch was finished; start again with the same command"
     command = f"keras-scgm train {quote(str(output))} --resume"
     return f"interrupted after {finished} of {epochs} epochs; go on with: {command}"
+
+
+def _number(name: str, text: str) -> float:
+    from keras_scgm import checks
+
+    try:
+        return float(text)
+    except ValueError:
+        checks.refuse(name, "a number of mm or native", text)
 
 
 def training_config(preset: str | None, path: Path | None, default: str) -> TrainingConfig:

@@ -72,9 +72,8 @@ def tune(
     batches, validation = annotated_source(
         data,
         split or output / "split.json",
+        training,
         raters,
-        training.seed,
-        training.window_px,
         image_pattern=image_pattern,
         mask_pattern=mask_pattern,
         label_value=label_value,

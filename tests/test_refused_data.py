@@ -26,6 +26,7 @@ from keras_scgm.datasets import (
     load_slices,
     paper_split,
     smooth_contour,
+    split_slices,
 )
 from keras_scgm.datasets.phantom import (
     DomainConfig,
@@ -34,6 +35,7 @@ from keras_scgm.datasets.phantom import (
     draw_slices,
     draw_subject,
     write_challenge_dataset,
+    write_exvivo_dataset,
 )
 from keras_scgm.slices import SliceConfig
 
@@ -52,6 +54,7 @@ CASES = [
         contrast_to_noise=(*NO_PAIRS, None, (2, 1)),
         zero_filling=(*NO_PAIRS, None, (0, 1)),
         off_centre_mm=NUMBERS,
+        drift=(*NUMBERS, 1.5),
         rotation_deg=NUMBERS,
         tilt_deg=NUMBERS,
         artefacts=NUMBERS,
@@ -144,6 +147,19 @@ CASES = [
         volumes=(*NO_OBJECTS, None),
         seed=INTEGERS,
         validation_per_site=(*INTEGERS, 0),
+    ),
+    *config_cases(
+        split_slices,
+        {"volumes": [AnnotatedVolume(**ANNOTATED)]},
+        volumes=(*NO_OBJECTS, None),
+        counts=(3, "abc", (1, 2), (1, -1, 1), None),
+    ),
+    *config_cases(
+        write_exvivo_dataset,
+        {"folder": "/dev/null/none"},
+        folder=NO_PATHS,
+        n_slices=(*INTEGERS, 3),
+        seed=INTEGERS,
     ),
     *config_cases(
         smooth_contour,

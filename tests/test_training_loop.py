@@ -1,6 +1,7 @@
 """The training loop and its checkpoints: files, resumption after a kill, refused folders and data."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -19,9 +20,11 @@ from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
+from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig, train
 from keras_scgm.training.checkpoint import finished_epochs, kept_config
+from keras_scgm.training.validation import mean_volume_dice
 
 SAVED = """
 import sys
@@ -153,10 +156,31 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
     slices = load_slices(volumes, SliceConfig(window_px=64))
     result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
     assert 0 <= result.history[0]["val_dsc"] <= 1
-    assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "window_px": 64}
+    card = load_network(result.best)[1]
+    assert card.slices == {"spacing_mm": 0.25, "window_px": 64}
+    assert card.training == json.loads(replace(TINY, epochs=1, window_px=64).to_json())
     with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
         train(TINY, SliceBatches(slices), tmp_path / "other")
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
+
+
+def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
+    """Slices of 0.5 mm: the card, validation and segmentation have them too."""
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)
+    write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites={1: site})
+    volumes = find_challenge(tmp_path / "data")
+    slices = load_slices(volumes, SliceConfig(spacing_mm=0.5, window_px=48), "mean", 0.7)
+    config = replace(TINY, epochs=1, threshold_objective=None)
+    with pytest.raises(InputError, match=r"spacing_mm is 0.25, but the batches have pixels of 0.5 mm"):
+        train(config, SliceBatches(slices), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    result = train(replace(config, spacing_mm=None), SliceBatches(slices), tmp_path / "out", volumes)
+    card = load_network(result.best)[1]
+    assert card.slices == {"spacing_mm": 0.5, "window_px": 48}
+    assert (card.training["spacing_mm"], card.training["contour_smoothing_mm"]) == (0.5, 0.7)
+    assert Segmenter(result.best).networks.config == SliceConfig(spacing_mm=0.5, window_px=48)
+    assert card.threshold == 0.5
+    assert result.history[0]["val_dsc"] == pytest.approx(mean_volume_dice(result.best, volumes))
 
 
 def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:

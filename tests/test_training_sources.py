@@ -11,11 +11,11 @@ from annotated_data import labelled
 from keras_scgm.datasets import Split, find_challenge, paper_split
 from keras_scgm.errors import InputError
 from keras_scgm.files import undone_unless
-from keras_scgm.training import DataConfig, annotated_source
+from keras_scgm.training import DataConfig, TrainingConfig, annotated_source
 
 
 def source(folder, split, **options):
-    return annotated_source(folder, split, window_px=32, **options)
+    return annotated_source(folder, split, TrainingConfig(window_px=32), **options)
 
 
 def rewritten(path, change):

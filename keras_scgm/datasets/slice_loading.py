@@ -6,9 +6,11 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from nibabel.orientations import io_orientation
 
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, contiguous_chunks
@@ -16,13 +18,15 @@ from keras_scgm.datasets.header_checks import (
     NO_VOLUME,
     Notes,
     check_files,
+    check_volumes,
     compare_raters,
     in_lines,
     labelled_count,
 )
+from keras_scgm.datasets.labelled_slices import statistics_slices
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
-from keras_scgm.nifti import read_volume
+from keras_scgm.nifti import read_layout, read_volume
 from keras_scgm.slices import (
     EDGE_MM,
     IntensityStatistics,
@@ -31,10 +35,10 @@ from keras_scgm.slices import (
     measure_intensities,
     read_windows,
 )
-from keras_scgm.volume import Volume
+from keras_scgm.volume import Volume, to_nanometre
 
-STATISTICS_SLICES = 64
-"""Of a volume with few labelled slices, this many evenly spaced ones stand for its intensities."""
+MAX_DIFFERENCE = 1e-3
+"""Of a pixel spacing, below which two are the same: 0.2 pixels over a window of 200."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,8 @@ class AnnotatedSlices:
         slice_indices: Index (n,) of the slice as stored in the file.
         raters: Use of the raters' masks, one of `RATER_MODES`.
         seed: Seed of the choice of raters.
+        spacing_mm: Pixel spacing in both directions, mm.
+        contour_smoothing_mm: Width of the label smoothing on the contours, mm.
         warnings: Possible problems of the data, one line each.
     """
 
@@ -59,6 +65,8 @@ class AnnotatedSlices:
     slice_indices: np.ndarray
     raters: str
     seed: int
+    spacing_mm: float
+    contour_smoothing_mm: float
     warnings: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -86,8 +94,8 @@ def load_slices(
     Masks go through the image's transform, linearly, and become fractions. Windows lie in the middle of the
     field of view (paper 3.4.1) unless a slice's gray matter would come within `EDGE_MM` of the edge or past
     it; the windows of that volume are then centred on the gray matter of each slice, and between labelled
-    slices on a line. If `labelled_slices` is given, only these and up to `STATISTICS_SLICES` others, for the
-    z-score, are read.
+    slices on a line. If `labelled_slices` is given, only these are read, and those of `statistics_slices` for the
+    z-score.
 
     Args:
         volumes: Volumes with at least one mask each.
@@ -138,6 +146,8 @@ def load_slices(
         slice_indices=slice_indices,
         raters=raters,
         seed=seed,
+        spacing_mm=config.spacing_mm,
+        contour_smoothing_mm=contour_smoothing_mm,
         warnings=in_lines(notes, len(volumes) + len(also_checked)),
     )
 
@@ -190,6 +200,28 @@ class _Opened(NamedTuple):
     statistics: IntensityStatistics
 
 
+def native_spacing_mm(volumes: Sequence[AnnotatedVolume]) -> float:
+    """The in-plane pixel spacing that all volumes share, from their headers.
+
+    Raises:
+        InputError: A spacing differs between the directions or the volumes, or a file cannot be used.
+    """
+    volumes = annotated_volumes("volumes", volumes)
+    check_volumes(volumes)
+    found: dict[tuple[float, ...], Path] = {}
+    for volume in volumes:
+        affine = read_layout(volume.image).affine
+        in_plane = io_orientation(affine)[:, 0] != 2
+        spacing_mm = to_nanometre(np.linalg.norm(np.asarray(affine)[:3, :3], axis=0))[in_plane]
+        found.setdefault(tuple(map(float, spacing_mm)), volume.image)
+    different = np.ptp([spacing_mm for pair in found for spacing_mm in pair])
+    first = next(iter(found))[0]
+    if different > MAX_DIFFERENCE * first:
+        shown = ", ".join(f"{a:g} x {b:g} mm ({path.name})" for (a, b), path in list(found.items())[:3])
+        raise InputError(f"pixels of {shown}: no spacing that needs no resampling; choose one with --spacing")
+    return first
+
+
 class _Samples(NamedTuple):
     """Views of the result for the samples of one volume, (target, slice, rows, columns)."""
 
@@ -229,9 +261,7 @@ def _open(annotated: AnnotatedVolume, config: SliceConfig, notes: Notes) -> _Ope
     labels = _read_labels(annotated, volume, slices, notes)
     geometry = _windows(annotated, volume, config, slices, labels, notes)
 
-    use_all = annotated.labelled_slices is None or volume.n_slices <= STATISTICS_SLICES
-    probes = None if use_all else np.linspace(0, volume.n_slices - 1, STATISTICS_SLICES).astype(int)
-    statistics = measure_intensities(volume, geometry, probes)
+    statistics = measure_intensities(volume, geometry, statistics_slices(annotated, volume))
     if statistics.n_not_finite:
         notes["NaN or infinite voxels, each was given the mean of its slice"].append(annotated.image.name)
     if statistics.is_constant:

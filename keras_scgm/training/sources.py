@@ -15,13 +15,16 @@ from keras_scgm.datasets import (
     find_challenge,
     find_dataset,
     load_slices,
+    native_spacing_mm,
     paper_split,
+    split_slices,
 )
 from keras_scgm.datasets.phantom import write_challenge_dataset
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import check_folder
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import SliceBatches, SyntheticBatches
+from keras_scgm.training.config import TrainingConfig
 
 RESPLIT = "make a new split with --resplit"
 
@@ -29,9 +32,8 @@ RESPLIT = "make a new split with --resplit"
 def annotated_source(
     folder: Path,
     split: Path,
+    config: TrainingConfig | None = None,
     raters: str = "all",
-    seed: int = 0,
-    window_px: int = 200,
     *,
     image_pattern: str | None = None,
     mask_pattern: str | None = None,
@@ -44,15 +46,14 @@ def annotated_source(
 
     Args:
         folder: Data set in the challenge's layout or that of BIDS.
-        split: File of the split by subject, of volumes in the folder; if it is missing, the paper's is drawn and
-            written there.
+        split: File of the split, of volumes in the folder; if it is missing, the one that the settings ask for is
+            made and written there.
+        config: Settings of the training, which say how to split the data and to load the slices; None for the defaults.
         raters: Use of several raters' masks, as in `load_slices`.
-        seed: Seed of the split and of the choice of raters.
-        window_px: Window size in pixels, as in `TrainingConfig`.
         image_pattern: As in `find_dataset`.
         mask_pattern: As in `find_dataset`.
         label_value: As in `find_dataset`; it counts for a split that exists, too.
-        resplit: Whether to draw a split even if there is one.
+        resplit: Whether to make a split even if there is one.
 
     Returns:
         Batches of the training volumes, and the volumes for validation.
@@ -61,10 +62,15 @@ def annotated_source(
         InputError: A file is missing or cannot be used, or the split is of other data. Nothing is written then.
     """
     folder, split = checks.path("folder", folder), checks.path("split", split)
+    config = _checked(config)
     notes: tuple[str, ...] = ()
     is_new = checks.flag("resplit", resplit) or not split.exists()
     if is_new:
-        parts = paper_split(find_dataset(folder, image_pattern, mask_pattern, label_value), seed)
+        volumes = find_dataset(folder, image_pattern, mask_pattern, label_value)
+        if config.slice_counts is None:
+            parts = paper_split(volumes, config.seed, config.validation_per_site)
+        else:
+            parts = split_slices(volumes, config.slice_counts)
     else:
         check_folder(folder)
         parts = Split.read(split)
@@ -74,8 +80,14 @@ def annotated_source(
         # The split may be of files in a layout of its own.
         with suppress(InputError):
             notes = _additions(parts, split, find_dataset(folder, image_pattern, mask_pattern, label_value))
+    spacing_mm = native_spacing_mm(parts.train) if config.spacing_mm is None else config.spacing_mm
     slices = load_slices(
-        parts.train, SliceConfig(window_px=window_px), raters, seed=seed, also_checked=parts.validation
+        parts.train,
+        SliceConfig(spacing_mm, config.window_px),
+        raters,
+        config.contour_smoothing_mm,
+        seed=config.seed,
+        also_checked=parts.validation,
     )
     if is_new:
         parts.write(split)
@@ -85,18 +97,30 @@ def annotated_source(
 
 
 def synthetic_source(
-    folder: Path, seed: int = 0, window_px: int = 200
+    folder: Path, config: TrainingConfig | None = None
 ) -> tuple[SyntheticBatches, tuple[AnnotatedVolume, ...]]:
     """Slices drawn while training, and one synthetic subject of each site of the challenge for validation.
 
     Args:
         folder: Folder of the synthetic subjects.
-        seed: Seed of the subjects.
-        window_px: Window size in pixels, as in `TrainingConfig`.
+        config: Settings of the training, which say the pixels of the slices; None for the defaults.
+
+    Raises:
+        InputError: The settings ask for the spacing of the data, or for their slices.
     """
-    folder = checks.path("folder", folder)
-    write_challenge_dataset(folder, subjects_per_site=1, seed=seed, raters=1, force=True)
-    return SyntheticBatches(window_px), tuple(find_challenge(folder))
+    folder, config = checks.path("folder", folder), _checked(config)
+    if config.spacing_mm is None or config.slice_counts is not None:
+        raise InputError(
+            "synthetic slices have no spacing of their own and no split; choose a number with --spacing and leave "
+            "out --slices, or train on annotated volumes with --data"
+        )
+    write_challenge_dataset(folder, subjects_per_site=1, seed=config.seed, raters=1, force=True)
+    return SyntheticBatches(config.window_px, spacing_mm=config.spacing_mm), tuple(find_challenge(folder))
+
+
+def _checked(config: TrainingConfig | None) -> TrainingConfig:
+    is_config = checks.instance(TrainingConfig, "a TrainingConfig")
+    return checks.optional(is_config)("config", config) or TrainingConfig()
 
 
 def _with_label(parts: Split, label_value: int) -> Split:
