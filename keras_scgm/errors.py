@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,15 @@ class NotAnImageError(InputError):
 def one_line(error: BaseException) -> str:
     """The message of an error in one line; its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_of(names: Sequence[object], most: int = 3) -> str:
+    """The first of some names for a message, with dots for the others.
+
+    >>> first_of("abcd")
+    'a, b, c, ...'
+    """
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def log_traceback(what: str, error: BaseException) -> str:

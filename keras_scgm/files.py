@@ -195,6 +195,29 @@ def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
         )
 
 
+@contextmanager
+def undone_unless(folder: Path, marker: str) -> Iterator[None]:
+    """Removes what a start that fails has put into a folder, and the folder if it was new.
+
+    Args:
+        folder: Folder of a result.
+        marker: Name of the file that shows that the work has started; once it is there, nothing is removed.
+    """
+    way = [*reversed(folder.absolute().parents), folder.absolute()]
+    made = next((path for path in way if not path.exists()), None)
+    before = set(folder.iterdir()) if made is None else set()
+    try:
+        yield
+    except BaseException:
+        if not (folder / marker).exists():
+            for path in (set(folder.iterdir()) - before) if made is None else {made}:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        raise
+
+
 def _move_all(moves: Sequence[tuple[Path, Path, str]]) -> None:
     """Move files (from, to, name), or none of them."""
     for number, (source, target, name) in enumerate(moves):

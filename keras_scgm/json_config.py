@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, fields
 from typing import Any, Self
 
@@ -16,6 +17,15 @@ class JsonConfig:
     def to_json(self) -> str:
         """All fields as a JSON object."""
         return json.dumps(asdict(self), indent=2) + "\n"  # type: ignore[call-overload]
+
+    def differences(self, now: Self) -> list[str]:
+        """The fields in which later settings differ, with both values; fields of fields are named with a dot."""
+        flat, flat_now = (dict(_flat(json.loads(config.to_json()))) for config in (self, now))
+        shown = {
+            name: [json.dumps(values[name]) if name in values else "not given" for values in (flat, flat_now)]
+            for name in {**flat, **flat_now}
+        }
+        return [f"{name} was {was}, now {now}" for name, (was, now) in shown.items() if was != now]
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -50,3 +60,11 @@ class JsonConfig:
         if missing := [key for key in needed if key not in values]:
             raise InputError(f"{cls.__name__} lacks {', '.join(missing)}")
         return cls(**values)
+
+
+def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{place}{name}.")
+        else:
+            yield f"{place}{name}", value

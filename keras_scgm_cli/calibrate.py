@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -27,6 +28,9 @@ def calibrate(
     tissue: Annotated[
         str, typer.Option(help="gm: threshold of the gray matter; cord: that of the cord, from masks of it.")
     ] = "gm",
+    image_pattern: ImagePattern = None,
+    mask_pattern: MaskPattern = None,
+    label_value: LabelValue = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a calibration that exists.")] = False,
 ) -> None:
     """Choose the threshold of a network on volumes it was not trained on.
@@ -40,7 +44,7 @@ def calibrate(
     import_keras_scgm()
     from keras_scgm.calibration import calibrate as choose
     from keras_scgm.calibration import write_calibration
-    from keras_scgm.datasets import Split, find_dataset
+    from keras_scgm.datasets import AnnotatedVolume, Split, find_dataset
     from keras_scgm.datasets.bids import CORD_MASKS, GRAY_MATTER_MASKS
     from keras_scgm.errors import InputError
     from keras_scgm.files import check_writable
@@ -51,8 +55,12 @@ def calibrate(
     if (output / "calibration.png").exists() and not force:
         raise InputError(f"{output / 'calibration.png'}: exists; replace it with --force")
     check_writable(output)
-    masks = CORD_MASKS if tissue == "cord" else GRAY_MATTER_MASKS
-    volumes = Split.read(split).validation if split else tuple(find_dataset(data, masks))  # type: ignore[arg-type]
+    volumes: tuple[AnnotatedVolume, ...]
+    if data is None:
+        volumes = Split.read(split).validation  # type: ignore[arg-type]
+    else:
+        masks = mask_pattern or (CORD_MASKS if tissue == "cord" else GRAY_MATTER_MASKS)
+        volumes = tuple(find_dataset(data, image_pattern, masks, label_value))
     chosen = weights or DEFAULT_WEIGHTS
     result = choose(chosen, volumes, objective, tissue)  # type: ignore[arg-type]
     path = write_calibration(result, chosen, output)

@@ -10,9 +10,19 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Where the images and masks go.")],
-    subjects: Annotated[int, typer.Option(help="Labelled subjects of each of the four sites.")] = 10,
-    unlabelled: Annotated[int, typer.Option(help="Further subjects of each site, without masks.")] = 0,
-    raters: Annotated[int, typer.Option(help="Masks of each labelled subject.")] = 4,
+    subjects: Annotated[
+        int | None, typer.Option(help="Labelled subjects of each of the four sites, by default 10.")
+    ] = None,
+    unlabelled: Annotated[
+        int | None, typer.Option(help="Further subjects of each site, without masks; by default none.")
+    ] = None,
+    raters: Annotated[int | None, typer.Option(help="Masks of each labelled subject, by default 4.")] = None,
+    exvivo: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SLICES", help="One ex vivo cord with this many slices of 0.1 mm pixels in their place."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the subjects that are in the folder.")
@@ -21,14 +31,24 @@ def phantom(
     """Draw synthetic subjects: images, masks by several raters, vertebral levels.
 
     The files are named and valued as in the spinal cord gray matter challenge: siteS-scNN-image.nii.gz and
-    siteS-scNN-mask-rR.nii.gz with 1 for gray and 2 for white matter.
+    siteS-scNN-mask-rR.nii.gz with 1 for gray and 2 for white matter. An ex vivo cord is in the layout of BIDS.
     """
     import_keras_scgm()
-    from keras_scgm.datasets.phantom import write_challenge_dataset
+    from keras_scgm.datasets.phantom import write_challenge_dataset, write_exvivo_dataset
+    from keras_scgm.errors import InputError
     from keras_scgm.files import check_writable
 
+    of_subjects = {"--subjects": subjects, "--unlabelled": unlabelled, "--raters": raters}
+    if exvivo is not None and any(number is not None for number in of_subjects.values()):
+        raise InputError(
+            f"--exvivo: one cord, to which {', '.join(of_subjects)} do not apply; leave them out"
+        )
     check_writable(folder)
+    if exvivo is not None:
+        typer.echo(f"{write_exvivo_dataset(folder, exvivo, seed, force=force)}: {exvivo} slices, seed {seed}")
+        return
+    subjects, raters = 10 if subjects is None else subjects, 4 if raters is None else raters
     images = write_challenge_dataset(
-        folder, subjects, seed, raters=raters, unlabelled_per_site=unlabelled, force=force
+        folder, subjects, seed, raters=raters, unlabelled_per_site=unlabelled or 0, force=force
     )
     typer.echo(f"{folder}: {len(images)} subjects, {raters} raters, seed {seed}")

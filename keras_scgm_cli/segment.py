@@ -35,7 +35,7 @@ def segment(
     binarize: Annotated[
         str,
         typer.Option(
-            help="native: threshold the probabilities on the image's grid; paper: at 0.25 mm, as SCT does."
+            help="native: threshold the probabilities on the image's grid; paper: on the network's, as SCT does."
         ),
     ] = "native",
     threshold: Annotated[

@@ -5,14 +5,16 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
-    from keras_scgm.training import TrainingConfig
+    from keras_scgm.training import DataConfig, TrainingConfig
     from keras_scgm.tuning import TuningConfig
 
     Config = TypeVar("Config", TrainingConfig, TuningConfig)
@@ -31,7 +33,8 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="challenge, exvivo, quick or synthetic; by default challenge with data, synthetic without."
+            help="challenge or exvivo (the paper's two protocols), quick or synthetic; by default challenge with "
+            "data, synthetic without."
         ),
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
@@ -48,9 +51,37 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
     split: Annotated[
-        Path | None, typer.Option(help="JSON file of the split by subject; written if it does not exist.")
+        Path | None, typer.Option(help="JSON file of the split; written if it does not exist.")
     ] = None,
-    raters: Annotated[str, typer.Option(help="all, random, majority, staple or mean.")] = "all",
+    validation_subjects: Annotated[
+        int | None, typer.Option(help="Subjects of each site for validation, in place of the preset's.")
+    ] = None,
+    slices: Annotated[
+        tuple[int, int, int] | None,
+        typer.Option(
+            metavar="TRAIN VALIDATION TEST",
+            help="Split by evenly spaced slices of every volume, not by subject.",
+        ),
+    ] = None,
+    spacing: Annotated[
+        str | None,
+        typer.Option(help="Pixel spacing in mm, or native for that of the data; in place of the preset's."),
+    ] = None,
+    window_px: Annotated[
+        int | None, typer.Option(help="Pixels along each side of the windows, in place of the preset's.")
+    ] = None,
+    contour_smoothing: Annotated[
+        float | None, typer.Option(help="Width of the label smoothing on the contours, mm.")
+    ] = None,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Make a new split in place of the one that exists.")
+    ] = False,
+    raters: Annotated[
+        str | None, typer.Option(help="all, random, majority, staple or mean; by default all.")
+    ] = None,
+    image_pattern: ImagePattern = None,
+    mask_pattern: MaskPattern = None,
+    label_value: LabelValue = None,
     mixed_precision: Annotated[
         bool,
         typer.Option(
@@ -68,21 +99,44 @@ def train(
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the training in the folder, if there is one.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the training in the folder, if there is one. Its settings and its data are known; "
+            "--epochs may raise the number of epochs.",
+        ),
     ] = False,
 ) -> None:
     """Train a network.
 
     The folder gets best.weights.h5 and last.weights.h5 with their cards, log.csv, curves.png, samples.png (masks of
-    the best weights beside those of the raters), spec.json and state.npz, from which --resume goes on after a
-    kill. Interrupt it at any time: the epochs that were finished are kept.
+    the best weights beside those of the raters), calibration.csv and calibration.png (the threshold of the best
+    weights, chosen on the validation volumes), spec.json and data.json (settings), and state.npz, from which --resume
+    goes on after a kill. Interrupt it at any time: the epochs that were finished are kept.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.training import Batches, all_devices, annotated_source, synthetic_source
+    from keras_scgm.files import undone_unless
+    from keras_scgm.training import Batches, DataConfig, all_devices, annotated_source, synthetic_source
     from keras_scgm.training import train as train_network
+    from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
 
-    chosen = training_config(preset or ("synthetic" if data is None else "challenge"), spec)
+    if resume and resplit:
+        raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
+    output = output.expanduser()
+    own_split, drawn = output / "split.json", output / "validation"
+    given: dict[str, Any] = {
+        "folder": data and str(data.expanduser()),
+        "split": split and str(split.expanduser()),
+        "raters": raters,
+        "image_pattern": image_pattern,
+        "mask_pattern": mask_pattern,
+        "label_value": label_value,
+    }
+    annotated = _data_config(given, own_split, DataConfig.read(output) if resume else None)
+    chosen = kept_config(output) if resume and preset is None and spec is None else None
+    if chosen is None:
+        chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
     changes: dict[str, Any] = {
         "architecture": architecture,
         "initial_weights": weights,
@@ -90,30 +144,50 @@ def train(
         "epochs": epochs,
         "steps_per_epoch": steps,
         "seed": seed,
+        "validation_per_site": validation_subjects,
+        "slice_counts": slices,
+        "window_px": window_px,
+        "contour_smoothing_mm": contour_smoothing,
         "mixed_precision": mixed_precision or None,
         "xla": xla or None,
     }
     chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
-    own_split, drawn = output / "split.json", output / "validation"
-    if data is None and own_split.exists():
+    if spacing is not None:
+        chosen = replace(chosen, spacing_mm=None if spacing == "native" else _number("--spacing", spacing))
+    if annotated is None and own_split.exists():
         raise InputError(f"{own_split}: the training is one on annotated volumes; give them with --data")
-    if data is not None and drawn.exists():
+    if annotated is not None and drawn.exists():
         raise InputError(
             f"{drawn}: the training is one on synthetic slices; leave out --data, or choose another folder"
         )
-    with all_devices() if everywhere else nullcontext():
-        batches: Batches
-        if data is None:
-            batches, validation = synthetic_source(drawn, chosen.seed, chosen.window_px)
-        else:
-            batches, validation = annotated_source(
-                data, split or own_split, raters, chosen.seed, chosen.window_px
+    check_start(output, chosen, resume)
+    try:
+        with undone_unless(output, SPEC), all_devices() if everywhere else nullcontext():
+            batches: Batches
+            if annotated is None:
+                batches, validation = synthetic_source(drawn, chosen)
+            else:
+                batches, validation = annotated_source(
+                    Path(annotated.folder),
+                    Path(annotated.split),
+                    chosen,
+                    annotated.raters,
+                    image_pattern=annotated.image_pattern,
+                    mask_pattern=annotated.mask_pattern,
+                    label_value=annotated.label_value,
+                    resplit=resplit,
+                )
+                for warning in batches.slices.warnings:
+                    typer.echo(f"warning: {warning}", err=True)
+                annotated.write(output)
+            result = train_network(
+                chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
             )
-            for warning in batches.slices.warnings:
-                typer.echo(f"warning: {warning}", err=True)
-        result = train_network(
-            chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
-        )
+    except KeyboardInterrupt:
+        typer.echo(_after_interruption(output, chosen.epochs), err=True)
+        raise typer.Exit(130) from None
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if result.stopped:
         typer.echo(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)
@@ -121,13 +195,59 @@ def train(
     typer.echo(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
-def training_config(preset: str, path: Path | None) -> TrainingConfig:
+def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None) -> DataConfig | None:
+    """The annotated data by the options that were given, over those of a training to go on with."""
+    from keras_scgm.errors import InputError
+    from keras_scgm.training import DataConfig
+    from keras_scgm.training.data_config import DATA
+
+    given = {name: value for name, value in given.items() if value is not None}
+    if kept is None and "folder" not in given:
+        if given:
+            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InputError(f"{options}: for annotated volumes only; give their folder with --data")
+        return None
+    if kept is None:
+        return DataConfig(**{"split": str(own_split), **given})
+    now = replace(kept, **given)
+    # The volumes themselves are compared: the folder may have moved with its split.
+    if changed := replace(kept, folder=now.folder, split=now.split).differences(now):
+        raise InputError(
+            f"{own_split.with_name(DATA)}: another training, {'; '.join(changed)}; leave the setting as it was, or "
+            "choose another folder"
+        )
+    return now
+
+
+def _after_interruption(output: Path, epochs: int) -> str:
+    from keras_scgm.training.checkpoint import finished_epochs
+
+    finished = finished_epochs(output)
+    if not finished:
+        return "interrupted before the first epoch was finished; start again with the same command"
+    command = f"keras-scgm train {quote(str(output))} --resume"
+    return f"interrupted after {finished} of {epochs} epochs; go on with: {command}"
+
+
+def _number(name: str, text: str) -> float:
+    from keras_scgm import checks
+
+    try:
+        return float(text)
+    except ValueError:
+        checks.refuse(name, "a number of mm or native", text)
+
+
+def training_config(preset: str | None, path: Path | None, default: str) -> TrainingConfig:
     """The settings in a file, or else those of a preset."""
     from keras_scgm.errors import InputError
     from keras_scgm.training import PRESETS, TrainingConfig
 
     if path is not None:
+        if preset is not None:
+            raise InputError(f"--preset {preset} and --spec {path} are both whole settings; give one of them")
         return read_config(TrainingConfig, path)
+    preset = preset or default
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     return PRESETS[preset]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import read_config, training_config
 
@@ -27,7 +28,9 @@ def tune(
     ranges: Annotated[
         Path | None, typer.Option(help="JSON file of a whole search, in place of the options above.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Training that every trial starts from.")] = "challenge",
+    preset: Annotated[
+        str | None, typer.Option(help="Training that every trial starts from, by default challenge.")
+    ] = None,
     spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
@@ -35,7 +38,13 @@ def tune(
     split: Annotated[
         Path | None, typer.Option(help="JSON file of the split by subject; written if it does not exist.")
     ] = None,
+    resplit: Annotated[
+        bool, typer.Option("--resplit", help="Draw a new split by subject in place of the one that exists.")
+    ] = False,
     raters: Annotated[str, typer.Option(help="all, random, majority, staple or mean.")] = "all",
+    image_pattern: ImagePattern = None,
+    mask_pattern: MaskPattern = None,
+    label_value: LabelValue = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the search in the folder, if there is one.")
     ] = False,
@@ -48,16 +57,27 @@ def tune(
     trials and to another name for each that trains.
     """
     import_keras_scgm()
+    from keras_scgm.errors import InputError
     from keras_scgm.training import annotated_source
     from keras_scgm.tuning import tune as run_trials
 
+    if resume and resplit:
+        raise InputError("--resplit starts another search, --resume goes on with one; choose one of them")
     changes: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps}
     training = replace(
-        training_config(preset, spec), **{name: value for name, value in changes.items() if value is not None}
+        training_config(preset, spec, "challenge"),
+        **{name: value for name, value in changes.items() if value is not None},
     )
     tuning = _tuning(strategy, trials, also or [], seed, ranges)
     batches, validation = annotated_source(
-        data, split or output / "split.json", raters, training.seed, training.window_px
+        data,
+        split or output / "split.json",
+        training,
+        raters,
+        image_pattern=image_pattern,
+        mask_pattern=mask_pattern,
+        label_value=label_value,
+        resplit=resplit,
     )
     for warning in batches.slices.warnings:
         typer.echo(f"warning: {warning}", err=True)

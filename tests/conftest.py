@@ -214,5 +214,7 @@ def drawn_slices() -> AnnotatedSlices:
         numbers,
         raters="all",
         seed=0,
+        spacing_mm=0.25,
+        contour_smoothing_mm=0.0,
         warnings=(),
     )

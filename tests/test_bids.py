@@ -60,13 +60,17 @@ def test_bids_endings_may_be_in_upper_case_and_hidden_folders_are_not_searched(t
 
 
 def test_bids_mismatches_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"no image sub-\*_T2star.nii.gz in it; check the folder"):
+    with pytest.raises(
+        InputError, match=r"no image sub-\*_T2star.nii.gz in it; check the folder and --image-pattern"
+    ):
         find_bids(tmp_path)
     bids_folder(tmp_path)
-    with pytest.raises(InputError, match=r"no mask \*_seg.nii.gz in it; check mask_pattern"):
+    with pytest.raises(InputError, match=r"no mask \*_seg.nii.gz in it; check --mask-pattern"):
         find_bids(tmp_path, mask_pattern="*_seg.nii.gz")
     stray = save(tmp_path / "derivatives" / "labels" / "sub-02_T2w_gmseg.nii.gz", blob())
-    with pytest.raises(InputError, match=r"sub-02_T2w_gmseg.nii.gz: no image .* or narrow mask_pattern"):
+    with pytest.raises(
+        InputError, match=r"sub-02_T2w_gmseg.nii.gz: no image .*, 1 of 4 masks; .* or narrow --mask-pattern"
+    ):
         find_bids(tmp_path)
     stray.unlink()
     save(tmp_path / "sourcedata" / "sub-02_T2star.nii.gz", blob())

@@ -9,7 +9,8 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
-    "train_on_challenge": "validation DSC",
+    "train_on_challenge": "Proposed (published)",
+    "train_on_exvivo": "776,321",
     "fine_tune": "fine-tuned: validation DSC",
     "few_labels": "from scratch, mean of 1:",
     "tune_augmentation": "best: trial_",

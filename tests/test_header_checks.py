@@ -43,6 +43,19 @@ def test_missing_file_is_refused(tmp_path, kind):
         check_volumes([volume])
 
 
+def test_forty_missing_files_are_one_line_with_a_count(tmp_path):
+    volume = annotated(tmp_path, blob())
+    lost = [replace(volume, masks=(tmp_path / f"lost{n:02d}.nii.gz",), subject_id=f"{n}") for n in range(40)]
+    wanted = (
+        f"{tmp_path}/lost00.nii.gz: no such file; check the path; 39 more of 41 files are missing: lost01.nii.gz, "
+        "lost02.nii.gz, lost03.nii.gz, ..."
+    )
+    for check in (check_volumes, lambda volumes: load_slices(volumes, SPEC)):
+        with pytest.raises(InputError) as refused:
+            check(lost)
+        assert str(refused.value) == wanted
+
+
 def test_unreadable_file_is_refused(tmp_path):
     volume = annotated(tmp_path, blob())
     volume.masks[0].write_bytes(b"no image")

@@ -22,9 +22,11 @@ from keras_scgm.datasets import (
     evenly_spaced_split,
     find_bids,
     find_challenge,
+    find_dataset,
     load_slices,
     paper_split,
     smooth_contour,
+    split_slices,
 )
 from keras_scgm.datasets.phantom import (
     DomainConfig,
@@ -33,6 +35,7 @@ from keras_scgm.datasets.phantom import (
     draw_slices,
     draw_subject,
     write_challenge_dataset,
+    write_exvivo_dataset,
 )
 from keras_scgm.slices import SliceConfig
 
@@ -51,6 +54,7 @@ CASES = [
         contrast_to_noise=(*NO_PAIRS, None, (2, 1)),
         zero_filling=(*NO_PAIRS, None, (0, 1)),
         off_centre_mm=NUMBERS,
+        drift=(*NUMBERS, 1.5),
         rotation_deg=NUMBERS,
         tilt_deg=NUMBERS,
         artefacts=NUMBERS,
@@ -112,6 +116,7 @@ CASES = [
         raters=(*NO_TEXTS, "none"),
         contour_smoothing_mm=NUMBERS,
         seed=INTEGERS,
+        also_checked=(*NO_OBJECTS, None, [None]),
     ),
     *config_cases(
         evenly_spaced_split,
@@ -129,6 +134,12 @@ CASES = [
         mask_pattern=(*NO_TEXTS, "/a"),
         label_value=but(INTEGERS, None),
     ),
+    *config_cases(
+        find_dataset,
+        {"folder": "no"},
+        folder=NO_PATHS,
+        image_pattern=but(NO_TEXTS, None),
+    ),
     *config_cases(find_challenge, {"folder": "no"}, folder=NO_PATHS, label_value=but(INTEGERS, None)),
     *config_cases(
         paper_split,
@@ -136,6 +147,19 @@ CASES = [
         volumes=(*NO_OBJECTS, None),
         seed=INTEGERS,
         validation_per_site=(*INTEGERS, 0),
+    ),
+    *config_cases(
+        split_slices,
+        {"volumes": [AnnotatedVolume(**ANNOTATED)]},
+        volumes=(*NO_OBJECTS, None),
+        counts=(3, "abc", (1, 2), (1, -1, 1), None),
+    ),
+    *config_cases(
+        write_exvivo_dataset,
+        {"folder": "/dev/null/none"},
+        folder=NO_PATHS,
+        n_slices=(*INTEGERS, 3),
+        seed=INTEGERS,
     ),
     *config_cases(
         smooth_contour,

@@ -23,7 +23,15 @@ from keras_scgm.datasets import (
     AnnotatedVolume,
 )
 from keras_scgm.pretrained import WeightsCard
-from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, annotated_source, train
+from keras_scgm.training import (
+    DataConfig,
+    SliceBatches,
+    SyntheticBatches,
+    TrainingConfig,
+    annotated_source,
+    synthetic_source,
+    train,
+)
 from keras_scgm.tuning import TuningConfig, tune
 
 ANNOTATED = {"image": "i.nii", "masks": ("m.nii",), "subject_id": "s"}
@@ -35,7 +43,11 @@ CASES = [
         model_kwargs=(3, "text", [1], None, {3: 4}),
         initial_weights=but(NO_TEXTS, None),
         frozen_layers=(3, "name", [3], [None], np.ones(2)),
+        spacing_mm=but((*NUMBERS, 0), None),
         window_px=(*INTEGERS, 0),
+        validation_per_site=(*INTEGERS, 0),
+        slice_counts=(3, "abc", (1, 2), (0, 1, 1), (1, -1, 0), (1, 1.5, 0), {1: 2}),
+        contour_smoothing_mm=NUMBERS,
         epochs=(*INTEGERS, 0),
         steps_per_epoch=(*INTEGERS, 0),
         batch_size=(*INTEGERS, 0),
@@ -45,6 +57,7 @@ CASES = [
         cross_entropy_weight=NUMBERS,
         ema_momentum=(*NUMBERS, 1),
         augmentation=(*NO_OBJECTS, None),
+        threshold_objective=but((*NO_TEXTS, "f1"), None),
         seed=(*INTEGERS, 2**32),
         mixed_precision=NO_FLAGS,
         xla=NO_FLAGS,
@@ -74,6 +87,7 @@ CASES = [
         {},
         window_px=INTEGERS,
         domain=(*NO_OBJECTS, None),
+        spacing_mm=NUMBERS,
         small_windows=(3, "a", [3], [(1,)], [(1, "2")], None),
         full_share=NUMBERS,
         full_from=NUMBERS,
@@ -108,10 +122,28 @@ CASES = [
         resume=NO_FLAGS,
         batches=(*NO_OBJECTS, None),
     ),
-    *config_cases(annotated_source, {"folder": "no", "split": "no.json"}, folder=NO_PATHS, split=NO_PATHS),
+    *config_cases(
+        annotated_source,
+        {"folder": "no", "split": "no.json"},
+        folder=NO_PATHS,
+        split=NO_PATHS,
+        config=NO_OBJECTS,
+        resplit=NO_FLAGS,
+    ),
+    *config_cases(synthetic_source, {"folder": "no"}, folder=NO_PATHS, config=NO_OBJECTS),
+    *config_cases(
+        DataConfig,
+        {"folder": "data", "split": "split.json"},
+        folder=NO_TEXTS,
+        split=NO_TEXTS,
+        raters=(*NO_TEXTS, "none"),
+        image_pattern=but(NO_TEXTS, None),
+        mask_pattern=but(NO_TEXTS, None),
+        label_value=but((*INTEGERS, 0), None),
+    ),
     *[
         case
-        for kind in (AugmentationConfig, TrainingConfig, TuningConfig, WeightsCard)
+        for kind in (AugmentationConfig, DataConfig, TrainingConfig, TuningConfig, WeightsCard)
         for case in config_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
     ],
 ]

@@ -56,6 +56,20 @@ def test_subject_that_should_be_labelled_is_refused_without_masks(challenge):
         find_challenge(challenge)
 
 
+def test_several_without_masks_or_images_are_one_line(challenge):
+    for path in [*challenge.glob("site3-sc0[12]-mask-*"), *challenge.glob("site1-sc01-mask-*")]:
+        path.unlink()
+    bare = r"site1-sc01-image.nii.gz: has no mask, and so with 2 more \(site3-sc01-image.nii.gz, site3-sc02-image.*\), "
+    with pytest.raises(InputError, match=bare):
+        find_challenge(challenge)
+    for path in challenge.glob("site2-sc0[123]-image*"):
+        path.unlink()
+    with pytest.raises(
+        InputError, match=r"mask-r1.nii.gz: its image is missing, and so with 2 more \(site2-"
+    ):
+        find_challenge(challenge)
+
+
 def test_the_same_subject_twice_is_refused(challenge):
     (challenge / "copy").mkdir()
     shutil.copy(challenge / "site1-sc01-image.nii.gz", challenge / "copy")

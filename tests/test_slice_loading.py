@@ -6,11 +6,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from annotated_data import SPEC, annotated, blob, labelled
+from annotated_data import SPEC, annotated, blob, labelled, save
 from header_forms import FORMS
 
 from keras_scgm.datasets import (
     AnnotatedVolume,
+    check_slices,
     check_volumes,
     load_slices,
 )
@@ -32,18 +33,67 @@ def test_mask_stored_in_another_order_gives_the_same_samples(tmp_path):
 def test_mask_without_the_label_is_refused(tmp_path):
     volume = annotated(tmp_path, 2 * blob(), label_value=1)
     assert check_volumes([volume]) == ()
-    with pytest.raises(InputError, match=r"mask-r1.nii.gz: no voxel is 1, it holds 0, 2; set label_value"):
+    with pytest.raises(
+        InputError, match=r"mask-r1.nii.gz: no voxel is 1, it holds 0, 2; .* with --label-value"
+    ):
         load_slices([volume], SPEC)
     empty = blob()
     empty[..., 1] = 0
     volume = annotated(tmp_path, empty, labelled_slices=(1,))
-    with pytest.raises(InputError, match="no voxel is not zero in the labelled slices, it holds 0;"):
+    with pytest.raises(InputError, match="no voxel is marked in the labelled slices; mend the mask"):
         load_slices([volume], SPEC)
 
 
 def test_soft_mask_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"mask-r1.nii.gz: holds fractions, not labels; binarize it at 0.5"):
         load_slices([annotated(tmp_path, blob() * np.float32(0.4))], SPEC)
+
+
+def test_nan_in_a_mask_is_called_nan(tmp_path):
+    mask = blob().astype(np.float32)
+    mask[0, :3, 1] = np.nan
+    mask[5, 5, 2] = np.inf
+    volume = annotated(tmp_path, mask, label_value=1)
+    for read in (
+        lambda: load_slices([volume], SPEC),
+        lambda: volume.read_mask(volume.masks[0], read_volume(volume.image)),
+    ):
+        with pytest.raises(
+            InputError, match=r"mask-r1.nii.gz: 4 voxels are NaN or infinite, not labels; write 0"
+        ):
+            read()
+
+
+def test_masks_are_read_with_the_value_that_they_hold(tmp_path):
+    volume = annotated(tmp_path, 255 * blob(), label_value=1)
+    image = read_volume(volume.image)
+    with pytest.raises(InputError, match=r"mask-r1.nii.gz: no voxel is 1, it holds 0, 255; .* --label-value"):
+        volume.read_mask(volume.masks[0], image)
+    assert replace(volume, label_value=255).read_mask(volume.masks[0], image).sum() == 6 * 6 * 4
+    save(volume.masks[0], 0 * blob())
+    assert volume.read_mask(volume.masks[0], image).sum() == 0
+
+
+def test_volumes_that_are_not_loaded_pass_the_same_checks(tmp_path):
+    loaded = annotated(tmp_path / "a", blob(), blob())
+    fewer = annotated(tmp_path / "b", blob(), label_value=1)
+    assert load_slices([loaded], SPEC, also_checked=[fewer]).warnings == (
+        "fewer raters than 2: 1 in 2 volumes, image.nii.gz (1)",
+    )
+    assert len(load_slices([loaded], SPEC, also_checked=[fewer])) == 8
+    assert check_slices([fewer], SPEC) == ()
+    for spoil, message in (
+        (lambda: save(fewer.masks[0], 255 * blob()), "no voxel is 1, it holds 0, 255"),
+        (lambda: save(fewer.masks[0], blob((60, 61, 4))), "not on the grid of its image"),
+        (lambda: fewer.masks[0].unlink(), "no such file"),
+    ):
+        spoil()
+        for check in (
+            lambda: load_slices([loaded], SPEC, also_checked=[fewer]),
+            lambda: check_slices([fewer], SPEC),
+        ):
+            with pytest.raises(InputError, match=rf"b/mask-r1.nii.gz: {message}"):
+                check()
 
 
 def test_slices_are_those_of_inference(written):
@@ -84,7 +134,7 @@ def test_label_value_chooses_what_is_gray_matter(written):
     np.testing.assert_allclose(gray.masks + white.masks, both.masks, atol=1e-6)
     (warning,) = both.warnings
     assert warning.startswith(
-        "mask with several labels, all taken as gray matter; set label_value to choose: 4"
+        "mask with several labels, all taken as gray matter; choose one with --label-value: 4"
     )
 
 
@@ -149,8 +199,8 @@ def test_window_moves_only_if_it_would_cut_the_gray_matter(tmp_path):
     aside = annotated(tmp_path / "aside", mask, mask)
     loaded = load_slices([aside], config, "majority")
     assert loaded.warnings == (
-        "slices without any label, taken as free of gray matter; if not, set labelled_slices: "
-        "1 in 1 volumes, image.nii.gz (1)",
+        "slices without any label, taken as free of gray matter; if not, name the labelled ones in the split "
+        "(labelled_slices): 1 in 1 volumes, image.nii.gz (1)",
         "window moved onto the gray matter, which the middle of the image would cut: "
         "1 in 1 volumes, image.nii.gz",
     )

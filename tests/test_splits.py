@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annotated_data import annotated, blob
 
 from keras_scgm.datasets import (
     AnnotatedVolume,
@@ -13,6 +14,7 @@ from keras_scgm.datasets import (
     evenly_spaced_split,
     find_challenge,
     paper_split,
+    split_slices,
 )
 from keras_scgm.errors import InputError
 
@@ -134,3 +136,45 @@ def test_few_slices_of_too_few_are_refused():
         evenly_spaced_split(29)
     with pytest.raises(ValueError, match="n_train must be an integer of at least 1, received 0"):
         evenly_spaced_split(100, n_train=0)
+
+
+def marked_on(n_slices, marked):
+    mask = np.zeros((60, 60, n_slices), np.uint8)
+    mask[..., list(marked)] = blob((60, 60, 1))
+    return mask
+
+
+def test_slices_are_split_as_the_few_of_the_ex_vivo_volume(tmp_path):
+    # The paper's 30 slices of a volume, annotated on these alone: they are found, and take turns.
+    marked = range(5, 95, 3)
+    volume = annotated(tmp_path, marked_on(100, marked))
+    split = split_slices([volume])
+    parts = [part[0].labelled_slices for part in (split.train, split.validation, split.test)]
+    assert sorted(sum(parts, ())) == list(marked)
+    assert [len(part) for part in parts] == [15, 7, 8]
+    turns = evenly_spaced_split(30)
+    assert parts == [tuple(5 + 3 * turn for turn in part) for part in turns]
+
+
+def test_slices_are_split_in_every_volume(tmp_path):
+    volumes = [
+        replace(annotated(tmp_path / name, marked_on(8, range(8))), subject_id=name) for name in ("a", "b")
+    ]
+    split = split_slices(volumes, (2, 1, 0))
+    assert [volume.subject_id for volume in split.train] == ["a", "b"]
+    assert [volume.labelled_slices for volume in split.train] == [(1, 6)] * 2
+    assert [volume.labelled_slices for volume in split.validation] == [(4,)] * 2
+    assert split.test == ()
+
+
+def test_too_few_slices_to_split_are_refused(tmp_path):
+    volume = annotated(tmp_path, marked_on(40, range(29)))
+    with pytest.raises(
+        InputError,
+        match=r"image.nii.gz: 29 slices with gray matter, fewer than the 15 for training, 7 for validation and 8 for",
+    ):
+        split_slices([volume])
+    with pytest.raises(InputError, match="none of 1 volumes has a mask"):
+        split_slices([replace(volume, masks=())])
+    with pytest.raises(InputError, match="counts must be three numbers of slices"):
+        split_slices([volume], (1, 2))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,10 +67,24 @@ def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):
         code, _, err = run("train", out, "--data", wrong, "--spec", config, "--resume")
         assert (code, len(err.splitlines())) == (2, 1), err
         assert err.startswith(f"error: {message}")
-    code, _, err = run("train", out, "--data", data, "--spec", config, "--resume", "--raters", "majority")
-    assert (code, len(err.splitlines())) == (2, 1), err
-    assert "its data were" in err
-    code, _, err = run("train", out, "--spec", config, "--resume")
+    for options, message in (
+        (
+            ("--resume", "--raters", "majority"),
+            'data.json: another training, raters was "all", now "majority"; leave',
+        ),
+        (("--resume", "--label-value", 2), "data.json: another training, label_value was null, now 2; leave"),
+        (("--resume", "--batch", 3), "No such option"),
+        (
+            ("--resume", "--seed", 3),
+            "spec.json: another training, seed was 0, now 3; leave the setting as it was",
+        ),
+        (("--resume", "--preset", "quick"), "spec.json: another training, model_kwargs."),
+        (("--resume", "--resplit"), "--resplit starts another training, --resume goes on with one"),
+    ):
+        code, _, err = run("train", out, *options)
+        assert code == 2
+        assert message in err
+    code, _, err = run("train", out, "--spec", config)
     assert (code, len(err.splitlines())) == (2, 1), err
     assert f"{out}/split.json: the training is one on annotated volumes; give them with --data" in err
     (tmp_path / "drawn" / "validation").mkdir(parents=True)
@@ -76,6 +93,63 @@ def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):
     assert "drawn/validation: the training is one on synthetic slices; leave out --data" in err
     assert sorted(out.iterdir()) == before
     assert run("train", out, "--data", data, "--spec", config, "--resume")[0] == 0
+
+
+def test_resuming_needs_no_other_option(run, data, config, tmp_path):
+    out = tmp_path / "out"
+    options = ("--data", data, "--spec", config, "--raters", "majority", "--seed", 4)
+    assert run("train", out, *options, "--epochs", 1)[0] == 0
+    code, _, err = run("train", out, "--resume", "--epochs", 2)
+    assert code == 0, err
+    kept = json.loads((out / "spec.json").read_text())
+    assert (kept["epochs"], kept["seed"]) == (2, 4)
+    assert json.loads((out / "data.json").read_text())["raters"] == "majority"
+    assert json.loads((out / "best.json").read_text())["data"] == (
+        "8 slices of 2 annotated volumes in challenge0, majority of the raters"
+    )
+    with (out / "log.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+
+def test_a_start_that_fails_leaves_nothing(run, data, config, tmp_path):
+    (tmp_path / "wrong.weights.h5").write_bytes(b"no weights")
+    for options in (
+        ("--data", data, "--weights", tmp_path / "wrong.weights.h5"),
+        ("--weights", tmp_path / "wrong.weights.h5"),
+        ("--data", data, "--freeze", "conv9"),
+        ("--data", data, "--label-value", 7),
+    ):
+        code, _, err = run("train", tmp_path / "a" / "out", "--spec", config, *options)
+        assert (code, err.count("error: ")) == (2, 1), err
+        assert not (tmp_path / "a").exists()
+
+
+def test_an_interruption_says_how_to_go_on(data, config, tmp_path):
+    out = tmp_path / "my run"
+    command = (sys.executable, "-m", "keras_scgm", "train", out, "--data", data, "--spec", config)
+    process = subprocess.Popen([*command, "--epochs", "1000"], stderr=subprocess.PIPE, text=True)
+    while not (out / "state.npz").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert re.fullmatch(
+        rf"interrupted after \d+ of 1000 epochs; go on with: keras-scgm train '{out}' --resume\n", err
+    )
+
+
+def test_an_interruption_before_the_first_epoch_says_so(run, data, config, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_scgm.training.train", interrupted)
+    code, _, err = run("train", tmp_path / "out", "--data", data, "--spec", config)
+    assert (code, err) == (
+        130,
+        "interrupted before the first epoch was finished; start again with the same command\n",
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_processes_train_as_one(data, tmp_path):
@@ -162,6 +236,16 @@ def test_a_search_leaves_settings_that_train_takes(run, data, config, tmp_path):
         (("train", "out", "--epochs", "0"), "epochs must be an integer of at least 1, received 0"),
         (("train", "out", "--spec", "missing.json"), "missing.json: "),
         (("train", "out", "--architecture", "VNet"), "architecture must be one of DilatedGMNet, UNet"),
+        (
+            ("train", "out", "--preset", "quick", "--spec", "a.json"),
+            "--preset quick and --spec a.json are both whole",
+        ),
+        (("tune", "out", "-d", ".", "--preset", "quick", "--spec", "a.json"), "give one of them"),
+        (("train", "out", "--raters", "mean", "--resplit"), "--raters: for annotated volumes only"),
+        (
+            ("train", "out", "--data", "."),
+            "no image of a known layout in it, looked for siteS-scNN-image.nii.gz",
+        ),
         (("tune", "out", "--data", "nowhere", "--strategy", "grid"), "strategy must be one of random"),
     ],
 )

@@ -39,7 +39,9 @@ image = np.repeat(rng.standard_normal((1, 24, 24, 1), np.float32), 4, axis=0)
 mask = np.zeros_like(image)
 mask[:, 8:16, 8:16] = 1
 index = np.arange(4)
-slices = AnnotatedSlices(image, mask, 0 * index, 0 * index, index, raters="all", seed=0, warnings=())
+slices = AnnotatedSlices(
+    image, mask, 0 * index, 0 * index, index, raters="all", seed=0, spacing_mm=0.25, contour_smoothing_mm=0, warnings=()
+)
 config = TrainingConfig(
     model_kwargs={"filters": 2, "dilation_rates": (6,), "dropout": 0.0}, window_px=24,
     epochs=1, steps_per_epoch=3, batch_size=4, cross_entropy_weight=100.0, ema_momentum=0.5,

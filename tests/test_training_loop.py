@@ -20,8 +20,11 @@ from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
+from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig, train
+from keras_scgm.training.checkpoint import finished_epochs, kept_config
+from keras_scgm.training.validation import mean_volume_dice
 
 SAVED = """
 import sys
@@ -153,10 +156,31 @@ def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
     slices = load_slices(volumes, SliceConfig(window_px=64))
     result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
     assert 0 <= result.history[0]["val_dsc"] <= 1
-    assert load_network(result.best)[1].slices == {"spacing_mm": 0.25, "window_px": 64}
+    card = load_network(result.best)[1]
+    assert card.slices == {"spacing_mm": 0.25, "window_px": 64}
+    assert card.training == json.loads(replace(TINY, epochs=1, window_px=64).to_json())
     with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
         train(TINY, SliceBatches(slices), tmp_path / "other")
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
+
+
+def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
+    """Slices of 0.5 mm: the card, validation and segmentation have them too."""
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)
+    write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites={1: site})
+    volumes = find_challenge(tmp_path / "data")
+    slices = load_slices(volumes, SliceConfig(spacing_mm=0.5, window_px=48), "mean", 0.7)
+    config = replace(TINY, epochs=1, threshold_objective=None)
+    with pytest.raises(InputError, match=r"spacing_mm is 0.25, but the batches have pixels of 0.5 mm"):
+        train(config, SliceBatches(slices), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    result = train(replace(config, spacing_mm=None), SliceBatches(slices), tmp_path / "out", volumes)
+    card = load_network(result.best)[1]
+    assert card.slices == {"spacing_mm": 0.5, "window_px": 48}
+    assert (card.training["spacing_mm"], card.training["contour_smoothing_mm"]) == (0.5, 0.7)
+    assert Segmenter(result.best).networks.config == SliceConfig(spacing_mm=0.5, window_px=48)
+    assert card.threshold == 0.5
+    assert result.history[0]["val_dsc"] == pytest.approx(mean_volume_dice(result.best, volumes))
 
 
 def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
@@ -230,13 +254,53 @@ def test_training_on_images_that_are_not_finite_keeps_nothing(
 
 def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     (tmp_path / "spec.json").write_text(TINY.to_json())
+    (tmp_path / "state.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="holds a training; go on with --resume"):
         train(TINY, SliceBatches(drawn_slices), tmp_path)
-    with pytest.raises(InputError, match="another training than this one"):
-        train(replace(TINY, seed=5), SliceBatches(drawn_slices), tmp_path, resume=True)
-    (tmp_path / "state.npz").write_bytes(b"PK")
+    augmentation = replace(TINY.augmentation, noise=0.5)
+    changed = replace(TINY, seed=5, augmentation=augmentation, model_kwargs={"filters": 2})
+    with pytest.raises(InputError) as refused:
+        train(changed, SliceBatches(drawn_slices), tmp_path, resume=True)
+    assert str(refused.value) == (
+        f"{tmp_path}/spec.json: another training, model_kwargs.dilation_rates was [6], now not given; "
+        "model_kwargs.dropout was 0.2, now not given; model_kwargs.batch_norm_momentum was 0.9, now not given; "
+        f"augmentation.noise was {TINY.augmentation.noise}, now 0.5; seed was 0, now 5; leave the setting as it was, "
+        "or choose another folder"
+    )
+    with pytest.raises(InputError, match="epochs was 3, now 2; a training that goes on may have more epochs"):
+        train(replace(TINY, epochs=2), SliceBatches(drawn_slices), tmp_path, resume=True)
     with pytest.raises(InputError, match="damaged"):
         train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+    (tmp_path / "spec.json").unlink()
+    with pytest.raises(InputError, match=r"spec.json: missing"):
+        train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+
+
+def test_a_start_that_fails_leaves_nothing(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    lost = AnnotatedVolume(tmp_path / "lost.nii", (tmp_path / "mask.nii",), "lost")
     with pytest.raises(InputError, match="has no layer conv9"):
         train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(drawn_slices), tmp_path / "new")
-    assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3
+    with pytest.raises(
+        InputError, match=r"lost.nii: no such file; check the path; 1 more of 2 files are missing"
+    ):
+        train(TINY, SliceBatches(drawn_slices), tmp_path / "new", [lost])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_without_a_finished_epoch_may_be_corrected(
+    drawn_slices: AnnotatedSlices, tmp_path: Path
+) -> None:
+    (tmp_path / "spec.json").write_text(TINY.to_json())
+    train(replace(TINY, epochs=1, seed=5), SliceBatches(drawn_slices), tmp_path)
+    kept = kept_config(tmp_path)
+    assert kept is not None
+    assert (kept.seed, finished_epochs(tmp_path)) == (5, 1)
+
+
+def test_more_epochs_go_on_from_those_that_are_done(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    first = train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path)
+    more = train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+    assert more.history[:1] == first.history
+    assert [row["epoch"] for row in more.history] == [1, 2, 3]
+    assert more.history[1]["learning_rate"] == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
+    assert kept_config(tmp_path) == TINY

@@ -7,7 +7,7 @@ the grid of the image, where segmentation cuts by default.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -15,7 +15,13 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.calibration.threshold_counts import THRESHOLDS, ThresholdCounts, mean_of_known
-from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
+from keras_scgm.datasets import (
+    AnnotatedVolume,
+    LabelledPart,
+    annotated_volumes,
+    check_volumes,
+    labelled_part,
+)
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.tissues import CORD, TISSUE_NAMES, named_tissue
 from keras_scgm.files import nifti_stem
@@ -26,6 +32,7 @@ from keras_scgm.segmentation.result import kept
 from keras_scgm.volume import Volume, Voxels
 
 Objective = Literal["dsc", "balance", "area"]
+OBJECTIVES = get_args(Objective)
 CalibratedTissue = Literal["gm", "cord"]
 
 
@@ -99,7 +106,7 @@ def calibrate(
     Raises:
         InputError: a volume cannot be used, nothing is labelled, or the weights do not segment the cord.
     """
-    checks.one_of(get_args(Objective))("objective", objective)
+    checks.one_of(OBJECTIVES)("objective", objective)
     checks.one_of(get_args(CalibratedTissue))("tissue", tissue)
     checks.optional(checks.function)("progress", progress)
     labelled = [volume for volume in annotated_volumes("volumes", volumes) if volume.masks]
@@ -141,12 +148,13 @@ def calibrate(
 
 
 def _counts(segmenter: Segmenter, annotated: AnnotatedVolume, tissue: CalibratedTissue) -> ThresholdCounts:
-    result = segmenter.segment(annotated.image)
+    part = labelled_part(annotated)
+    result = segmenter.segment(part.image)
     volume = result.volume
 
     def slices_of(voxels: Voxels | None) -> np.ndarray:
-        """(Slice, rows, columns) of the whole volume."""
-        return np.moveaxis(volume.axial_view(np.asarray(kept(voxels, "keep_probabilities=True"))), 2, 0)
+        """The labelled slices, (slice, rows, columns)."""
+        return part.labelled(volume.axial_view(np.asarray(kept(voxels, "keep_probabilities=True"))))
 
     if tissue == CORD:
         probabilities = slices_of(result.cord_probability_voxels)
@@ -155,22 +163,20 @@ def _counts(segmenter: Segmenter, annotated: AnnotatedVolume, tissue: Calibrated
         if result.cord_voxels is not None:
             # Gray matter is only in the cord, however low its threshold.
             probabilities = np.where(slices_of(result.cord_voxels), probabilities, 0)
-    slices = annotated.slices_of(volume)
     truths = []
     for path in annotated.masks:
-        read = _read_cord if tissue == CORD else AnnotatedVolume.read_mask
-        truths.append(read(annotated, path, volume)[slices])
+        truths.append(_read_cord(part, path, volume) if tissue == CORD else part.read_mask(path, volume))
         if not truths[-1].any():
             raise InputError(f"{path}: no {TISSUE_NAMES[tissue]} in it; leave it out, or check its label")
-    return ThresholdCounts(probabilities[slices], np.stack(truths), volume.voxel_area_mm2)
+    return ThresholdCounts(probabilities, np.stack(truths), volume.voxel_area_mm2)
 
 
-def _read_cord(annotated: AnnotatedVolume, path: Path, volume: Volume) -> np.ndarray:
+def _read_cord(part: LabelledPart, path: Path, volume: Volume) -> np.ndarray:
     """The cord by one of the raters, bool (slice, right-left, posterior-anterior): every voxel that has a label."""
     named, _ = named_tissue(nifti_stem(path))
     if named not in (CORD, None):
         raise InputError(f"{path}: named as a mask of the {TISSUE_NAMES[named]}; give masks of the cord")
-    cord = replace(annotated, label_value=None).read_mask(path, volume)
-    if annotated.label_value is not None and np.array_equal(cord, annotated.read_mask(path, volume)):
+    cord = part.read_mask(path, volume, any_label=True)
+    if part.annotated.label_value is not None and np.array_equal(cord, part.read_mask(path, volume)):
         raise InputError(f"{path}: gray matter alone, without white matter; give masks of the cord")
     return cord

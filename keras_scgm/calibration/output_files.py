@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.calibration.choice import Calibration
+from keras_scgm.calibration.choice import CalibratedTissue, Calibration
 from keras_scgm.calibration.figure import draw
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.tissues import CORD, GM
 from keras_scgm.files import replaced, staged
-from keras_scgm.pretrained import WEIGHTS_SUFFIXES, card_path, resolve_weights
+from keras_scgm.pretrained import WEIGHTS_SUFFIXES, WeightsCard, card_path, resolve_weights
 
 CALIBRATED = {GM: "calibrated: threshold chosen", CORD: "calibrated: threshold of the cord chosen"}
 """Beginning of `pipeline` in the scores of a card that were measured by a calibration."""
@@ -60,7 +62,7 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
         url=None,
         file=path.name,
         scores=(
-            *(score for score in card.scores if not str(score.get("pipeline", "")).startswith(how)),
+            *(score for score in card.scores if not _is_of(score, how)),
             {
                 "image": f"{calibration.n_volumes} validation volumes",
                 "metric": "DSC",
@@ -80,6 +82,15 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
     with replaced(card_path(path)) as temporary:
         temporary.write_text(card.to_json(), encoding="utf-8")
     return path
+
+
+def is_calibrated(card: WeightsCard, tissue: CalibratedTissue = "gm") -> bool:
+    """Whether the threshold of a tissue in a card was chosen by a calibration."""
+    return any(_is_of(score, CALIBRATED[tissue]) for score in card.scores)
+
+
+def _is_of(score: Mapping[str, Any], how: str) -> bool:
+    return str(score.get("pipeline", "")).startswith(how)
 
 
 def _write_curve(calibration: Calibration, path: Path) -> None:

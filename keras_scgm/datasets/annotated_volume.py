@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from nibabel.orientations import aff2axcodes
 
 from keras_scgm import checks
+from keras_scgm.errors import InputError
 from keras_scgm.nifti import read_volume
+from keras_scgm.slices import chunks
 from keras_scgm.volume import Volume
 
 
@@ -63,15 +66,82 @@ class AnnotatedVolume:
         return values != 0 if self.label_value is None else np.rint(values) == self.label_value
 
     def read_mask(self, path: Path, volume: Volume) -> np.ndarray:
-        """Gray matter by one of the raters, bool (slice, right-left, posterior-anterior) in the image's order."""
-        values, _ = mask_volume(path, volume).read_slices(0, volume.n_slices)
-        return self.is_gray_matter(values)
+        """Gray matter by one of the raters, bool (slice, right-left, posterior-anterior) in the image's order.
+
+        Raises:
+            InputError: It holds NaN, fractions, or labels of which none is that of gray matter.
+        """
+        label, found = self.read_labels(path, volume, np.arange(volume.n_slices))
+        if found and not label.any():
+            self.refuse_labels(path, found)
+        return label
+
+    def read_labels(self, path: Path, volume: Volume, slices: np.ndarray) -> tuple[np.ndarray, set[int]]:
+        """Gray matter by one of the raters in some slices.
+
+        Args:
+            path: One of the masks.
+            volume: The image.
+            slices: Ascending indices of slices, in the image's order.
+
+        Returns:
+            bool array (slice, right-left, posterior-anterior), and the values other than 0 in these slices.
+
+        Raises:
+            InputError: The mask holds NaN or fractions.
+        """
+        label = np.empty((len(slices), *volume.in_plane_shape), bool)
+        found: set[int] = set()
+        for first, part, values in self.label_chunks(path, volume, slices):
+            label[first : first + len(part)] = part
+            found |= values
+        return label, found
+
+    def label_chunks(
+        self, path: Path, volume: Volume, slices: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, set[int]]]:
+        """What `read_labels` returns, a few slices at a time, with the position of the first of them in `slices`."""
+        mask = mask_volume(path, volume)
+        for first, start, stop in contiguous_chunks(slices):
+            values, n_not_finite = mask.read_slices(start, stop)
+            if n_not_finite:
+                raise InputError(
+                    f"{path}: {n_not_finite} voxels are NaN or infinite, not labels; write 0 there"
+                )
+            marked = values[values != 0]
+            if np.any(np.abs(marked - np.rint(marked)) > 0.01):
+                raise InputError(f"{path}: holds fractions, not labels; binarize it at 0.5")
+            yield first, self.is_gray_matter(values), set(np.unique(np.rint(marked)).astype(int).tolist())
+
+    def refuse_labels(self, path: Path, found: set[int]) -> NoReturn:
+        """Report a mask without gray matter in the labelled slices.
+
+        Raises:
+            InputError: always.
+        """
+        where = "" if self.labelled_slices is None else " in the labelled slices"
+        if self.label_value is None:
+            raise InputError(f"{path}: no voxel is marked{where}; mend the mask, or take it away")
+        held = ", ".join(map(str, sorted({0, *found})))
+        raise InputError(
+            f"{path}: no voxel is {self.label_value}{where}, it holds {held}; name the value of gray matter with "
+            "--label-value"
+        )
 
 
 def annotated_volumes(name: str, value: Any) -> tuple[AnnotatedVolume, ...]:
     """Sequences of annotated volumes, a rule as in `keras_scgm.checks`."""
     volume = checks.instance(AnnotatedVolume, "an AnnotatedVolume")
     return tuple(checks.several(volume, "AnnotatedVolume objects")(name, value))
+
+
+def contiguous_chunks(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """(position of the first, start, stop) of consecutive ascending slices, a chunk at a time."""
+    first = 0
+    for run in np.split(slices, np.flatnonzero(np.diff(slices) != 1) + 1):
+        for start, stop in chunks(len(run)):
+            yield first + start, int(run[0]) + start, int(run[0]) + stop
+        first += len(run)
 
 
 def mask_volume(path: Path, volume: Volume) -> Volume:

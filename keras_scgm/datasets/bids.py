@@ -6,16 +6,17 @@ from pathlib import Path
 
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import check_folder, fits, is_visible, nifti_files, nifti_stem, with_ending
 
 GRAY_MATTER_MASKS = "derivatives/labels/**/*_gmseg*.nii.gz"
 CORD_MASKS = "derivatives/labels/**/*_seg*.nii.gz"
+IMAGES = "sub-*_T2star.nii.gz"
 
 
 def find_bids(
     folder: str | Path,
-    image_pattern: str = "sub-*_T2star.nii.gz",
+    image_pattern: str = IMAGES,
     mask_pattern: str = GRAY_MATTER_MASKS,
     label_value: int | None = None,
 ) -> list[AnnotatedVolume]:
@@ -52,22 +53,27 @@ def find_bids(
             raise InputError(f"{path}: has the same name as {images[stem]}; keep one of them")
         images[stem] = path
     if not images:
-        raise InputError(f"{folder}: no image {image_pattern} in it; check the folder and image_pattern")
+        raise InputError(f"{folder}: no image {image_pattern} in it; check the folder and --image-pattern")
     masks: dict[str, list[Path]] = {stem: [] for stem in images}
     patterns = {str(with_ending(Path(mask_pattern), change)) for change in (str, str.lower, str.upper)}
     found = {path for pattern in patterns for path in folder.glob(pattern)}
+    strays: list[Path] = []
     for path in sorted(found):
         if not all(map(is_visible, path.relative_to(folder).parts)):
             continue
         stems = [stem for stem in images if path.name.startswith(f"{stem}_")]
-        if not stems:
-            raise InputError(
-                f"{path}: no image {image_pattern} has the beginning of its name; "
-                "add the image, or narrow mask_pattern"
-            )
-        masks[max(stems, key=len)].append(path)
+        if stems:
+            masks[max(stems, key=len)].append(path)
+        else:
+            strays.append(path)
+    if strays:
+        also = f" (nor of {first_of([path.name for path in strays[1:]])})" if len(strays) > 1 else ""
+        raise InputError(
+            f"{strays[0]}: no image {image_pattern} has the beginning of its name{also}, {len(strays)} of "
+            f"{len(found)} masks; add the images, or narrow --mask-pattern"
+        )
     if not any(masks.values()):
-        raise InputError(f"{folder}: no mask {mask_pattern} in it; check mask_pattern")
+        raise InputError(f"{folder}: no mask {mask_pattern} in it; check --mask-pattern")
     return [
         AnnotatedVolume(
             image=path,

@@ -11,9 +11,12 @@ import numpy as np
 from nibabel.orientations import io_orientation
 
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, first_of
 from keras_scgm.grids import grid_difference, shape_text
 from keras_scgm.nifti import Layout, read_layout
+from keras_scgm.nifti.other_files import why_missing
+
+NO_VOLUME = "no annotated volume; check the folder and the split"
 
 Notes = defaultdict[str, list[str]]
 """Names of the volumes concerned, by the warning."""
@@ -29,11 +32,29 @@ def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
         InputError: The first file that cannot be used, why, and what to do.
     """
     volumes = annotated_volumes("volumes", volumes)
+    if not volumes:
+        raise InputError(NO_VOLUME)
     notes: Notes = defaultdict(list)
+    check_files(volumes)
     for volume in volumes:
         labelled_count(volume, notes)
     compare_raters(volumes, notes)
     return in_lines(notes, len(volumes))
+
+
+def check_files(volumes: Sequence[AnnotatedVolume]) -> None:
+    """Refuse volumes of which files are missing, all in one line.
+
+    Raises:
+        InputError: What the first missing file lacks, and how many others are missing, too.
+    """
+    files = dict.fromkeys(path for volume in volumes for path in (volume.image, *volume.masks))
+    missing = [path for path in files if not path.exists()]
+    if not missing:
+        return
+    others = [path.name for path in missing[1:]]
+    also = f"; {len(others)} more of {len(files)} files are missing: {first_of(others)}" if others else ""
+    raise InputError(f"{missing[0]}: {why_missing(missing[0])}{also}")
 
 
 def labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
@@ -83,8 +104,6 @@ def _read_grid(path: Path) -> Layout:
 
 
 def compare_raters(volumes: Sequence[AnnotatedVolume], notes: Notes) -> None:
-    if not volumes:
-        raise InputError("no annotated volume; check the folder and the split")
     most = max(len(volume.masks) for volume in volumes)
     for volume in volumes:
         if len(volume.masks) < most:
@@ -93,6 +112,5 @@ def compare_raters(volumes: Sequence[AnnotatedVolume], notes: Notes) -> None:
 
 def in_lines(notes: Notes, total: int) -> tuple[str, ...]:
     return tuple(
-        f"{what}: {len(names)} in {total} volumes, {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}"
-        for what, names in notes.items()
+        f"{what}: {len(names)} in {total} volumes, {first_of(names)}" for what, names in notes.items()
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import check_folder, nifti_files
 
 IMAGE_NAME = re.compile(r"site(\d+)-sc(\d+)-image(?i:\.nii(?:\.gz)?)")
@@ -49,17 +49,18 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
         raise InputError(
             f"{folder}: no siteS-scNN-image.nii.gz in it; give the folder of the challenge's files"
         )
-    for key, of_subject in masks.items():
-        if key not in images:
-            path = next(iter(of_subject.values()))
-            raise InputError(f"{path}: its image is missing; copy the image, or remove the mask")
+    strays = [next(iter(of_subject.values())) for key, of_subject in masks.items() if key not in images]
+    if strays:
+        raise InputError(
+            f"{strays[0]}: its image is missing{_also(strays)}; copy the image, or remove the mask"
+        )
     last = max((number for _, number in masks), default=0)
-    for key, path in images.items():
-        if key not in masks and key[1] <= last:
-            raise InputError(
-                f"{path}: has no mask, though subjects up to {last:02d} are labelled; "
-                "copy its masks, or remove the image"
-            )
+    bare = [path for key, path in images.items() if key not in masks and key[1] <= last]
+    if bare:
+        raise InputError(
+            f"{bare[0]}: has no mask{_also(bare)}, though subjects up to {last:02d} are labelled; "
+            "copy its masks, or remove the image"
+        )
     return [
         AnnotatedVolume(
             image=path,
@@ -70,6 +71,11 @@ def find_challenge(folder: str | Path, label_value: int | None = 1) -> list[Anno
         )
         for (site, number), path in sorted(images.items())
     ]
+
+
+def _also(paths: list[Path]) -> str:
+    others = [path.name for path in paths[1:]]
+    return f", and so with {len(others)} more ({first_of(others)})" if others else ""
 
 
 def _add(found: dict[Any, Path], key: Any, path: Path) -> None:

@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from nibabel.orientations import io_orientation
 
 from keras_scgm import checks
-from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, mask_volume
-from keras_scgm.datasets.header_checks import Notes, compare_raters, in_lines, labelled_count
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, contiguous_chunks
+from keras_scgm.datasets.header_checks import (
+    NO_VOLUME,
+    Notes,
+    check_files,
+    check_volumes,
+    compare_raters,
+    in_lines,
+    labelled_count,
+)
+from keras_scgm.datasets.labelled_slices import statistics_slices
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
-from keras_scgm.nifti import read_volume
-from keras_scgm.slices import EDGE_MM, SliceConfig, SliceGeometry, chunks, measure_intensities, read_windows
-from keras_scgm.volume import Volume
+from keras_scgm.nifti import read_layout, read_volume
+from keras_scgm.slices import (
+    EDGE_MM,
+    IntensityStatistics,
+    SliceConfig,
+    SliceGeometry,
+    measure_intensities,
+    read_windows,
+)
+from keras_scgm.volume import Volume, to_nanometre
 
-STATISTICS_SLICES = 64
-"""Of a volume with few labelled slices, this many evenly spaced ones stand for its intensities."""
+MAX_DIFFERENCE = 1e-3
+"""Of a pixel spacing, below which two are the same: 0.2 pixels over a window of 200."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +53,8 @@ class AnnotatedSlices:
         slice_indices: Index (n,) of the slice as stored in the file.
         raters: Use of the raters' masks, one of `RATER_MODES`.
         seed: Seed of the choice of raters.
+        spacing_mm: Pixel spacing in both directions, mm.
+        contour_smoothing_mm: Width of the label smoothing on the contours, mm.
         warnings: Possible problems of the data, one line each.
     """
 
@@ -45,6 +65,8 @@ class AnnotatedSlices:
     slice_indices: np.ndarray
     raters: str
     seed: int
+    spacing_mm: float
+    contour_smoothing_mm: float
     warnings: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -65,14 +87,15 @@ def load_slices(
     raters: str = "all",
     contour_smoothing_mm: float = 0.0,
     seed: int = 0,
+    also_checked: Sequence[AnnotatedVolume] = (),
 ) -> AnnotatedSlices:
     """Load the labelled slices as the network sees them at inference.
 
     Masks go through the image's transform, linearly, and become fractions. Windows lie in the middle of the
     field of view (paper 3.4.1) unless a slice's gray matter would come within `EDGE_MM` of the edge or past
     it; the windows of that volume are then centred on the gray matter of each slice, and between labelled
-    slices on a line. If `labelled_slices` is given, only these and up to `STATISTICS_SLICES` others, for the
-    z-score, are read.
+    slices on a line. If `labelled_slices` is given, only these are read, and those of `statistics_slices` for the
+    z-score.
 
     Args:
         volumes: Volumes with at least one mask each.
@@ -80,6 +103,8 @@ def load_slices(
         raters: One of `RATER_MODES`; "all" is the paper's.
         contour_smoothing_mm: Width of `smooth_contour` on every mask, 0 for none.
         seed: Seed of the choice of raters for "random", non-negative.
+        also_checked: Volumes that pass the same checks together with the others, such as those for validation, and
+            are not loaded.
 
     Raises:
         InputError: A setting is out of its range, or a file cannot be used; the message says which, why and
@@ -90,9 +115,9 @@ def load_slices(
     checks.instance(SliceConfig, "a SliceConfig")("config", config)
     contour_smoothing_mm = checks.number(0)("contour_smoothing_mm", contour_smoothing_mm)
     seed = checks.seed("seed", seed)
+    also_checked = annotated_volumes("also_checked", also_checked)
     notes: Notes = defaultdict(list)
-    n_slices = [labelled_count(volume, notes) for volume in volumes]
-    compare_raters(volumes, notes)
+    n_slices = _check_headers(volumes, also_checked, notes)
     keeps_raters = raters in ("all", "random")
     n_targets = [len(volume.masks) if keeps_raters else 1 for volume in volumes]
     ends = np.cumsum(np.multiply(n_slices, n_targets))
@@ -111,6 +136,8 @@ def load_slices(
         volume_indices[part] = index
         rater_indices[part] = np.repeat(np.arange(sizes[0]) if keeps_raters else -1, sizes[1])
         slice_indices[part] = np.tile(stored, sizes[0])
+    for annotated in also_checked:
+        _open(annotated, config, notes)
     return AnnotatedSlices(
         images=images,
         masks=masks,
@@ -119,8 +146,80 @@ def load_slices(
         slice_indices=slice_indices,
         raters=raters,
         seed=seed,
-        warnings=in_lines(notes, len(volumes)),
+        spacing_mm=config.spacing_mm,
+        contour_smoothing_mm=contour_smoothing_mm,
+        warnings=in_lines(notes, len(volumes) + len(also_checked)),
     )
+
+
+def check_slices(volumes: Sequence[AnnotatedVolume], config: SliceConfig) -> tuple[str, ...]:
+    """Make every check of `load_slices` without loading the slices.
+
+    Args:
+        volumes: Volumes with at least one mask each.
+        config: The network's slices.
+
+    Returns:
+        Possible problems of the data, one line each.
+
+    Raises:
+        InputError: As `load_slices`.
+    """
+    volumes = annotated_volumes("volumes", volumes)
+    checks.instance(SliceConfig, "a SliceConfig")("config", config)
+    notes: Notes = defaultdict(list)
+    _check_headers(volumes, (), notes)
+    for annotated in volumes:
+        _open(annotated, config, notes)
+    return in_lines(notes, len(volumes))
+
+
+def _check_headers(
+    volumes: Sequence[AnnotatedVolume], also_checked: Sequence[AnnotatedVolume], notes: Notes
+) -> list[int]:
+    """Numbers of labelled slices of the volumes to load."""
+    if not volumes:
+        raise InputError(NO_VOLUME)
+    together = (*volumes, *also_checked)
+    check_files(together)
+    n_slices = [labelled_count(volume, notes) for volume in together]
+    compare_raters(together, notes)
+    return n_slices[: len(volumes)]
+
+
+class _Opened(NamedTuple):
+    """An image and its masks before their slices are cut out.
+
+    `slices` are the labelled ones in the image's order, `labels` (rater, slice, right-left, posterior-anterior).
+    """
+
+    volume: Volume
+    slices: np.ndarray
+    labels: np.ndarray
+    geometry: SliceGeometry
+    statistics: IntensityStatistics
+
+
+def native_spacing_mm(volumes: Sequence[AnnotatedVolume]) -> float:
+    """The in-plane pixel spacing that all volumes share, from their headers.
+
+    Raises:
+        InputError: A spacing differs between the directions or the volumes, or a file cannot be used.
+    """
+    volumes = annotated_volumes("volumes", volumes)
+    check_volumes(volumes)
+    found: dict[tuple[float, ...], Path] = {}
+    for volume in volumes:
+        affine = read_layout(volume.image).affine
+        in_plane = io_orientation(affine)[:, 0] != 2
+        spacing_mm = to_nanometre(np.linalg.norm(np.asarray(affine)[:3, :3], axis=0))[in_plane]
+        found.setdefault(tuple(map(float, spacing_mm)), volume.image)
+    different = np.ptp([spacing_mm for pair in found for spacing_mm in pair])
+    first = next(iter(found))[0]
+    if different > MAX_DIFFERENCE * first:
+        shown = ", ".join(f"{a:g} x {b:g} mm ({path.name})" for (a, b), path in list(found.items())[:3])
+        raise InputError(f"pixels of {shown}: no spacing that needs no resampling; choose one with --spacing")
+    return first
 
 
 class _Samples(NamedTuple):
@@ -139,23 +238,9 @@ def _load_volume(
     notes: Notes,
 ) -> list[int]:
     """Fill the samples of one volume; returns the stored indices of its slices in their order."""
-    volume = read_volume(annotated.image)
-    for warning in volume.warnings:
-        notes[warning].append(annotated.image.name)
-    slices = np.array(annotated.slices_of(volume))
-    labels = _read_labels(annotated, volume, slices, notes)
-    geometry = _windows(annotated, volume, config, slices, labels, notes)
-
-    use_all = annotated.labelled_slices is None or volume.n_slices <= STATISTICS_SLICES
-    probes = None if use_all else np.linspace(0, volume.n_slices - 1, STATISTICS_SLICES).astype(int)
-    statistics = measure_intensities(volume, geometry, probes)
-    if statistics.n_not_finite:
-        notes["NaN or infinite voxels, each was given the mean of its slice"].append(annotated.image.name)
-    if statistics.is_constant:
-        notes["image constant inside the window"].append(annotated.image.name)
-
+    volume, slices, labels, geometry, statistics = _open(annotated, config, notes)
     labels = fuse(labels, raters)
-    for first, start, stop in _contiguous_chunks(slices):
+    for first, start, stop in contiguous_chunks(slices):
         part = slice(first, first + stop - start)
         samples.images[:, part] = read_windows(volume, geometry, statistics, start, stop)[..., 0]
         windows = np.stack(
@@ -168,35 +253,37 @@ def _load_volume(
     return [volume.stored_slice_index(int(k)) for k in slices]
 
 
+def _open(annotated: AnnotatedVolume, config: SliceConfig, notes: Notes) -> _Opened:
+    volume = read_volume(annotated.image)
+    for warning in volume.warnings:
+        notes[warning].append(annotated.image.name)
+    slices = np.array(annotated.slices_of(volume))
+    labels = _read_labels(annotated, volume, slices, notes)
+    geometry = _windows(annotated, volume, config, slices, labels, notes)
+
+    statistics = measure_intensities(volume, geometry, statistics_slices(annotated, volume))
+    if statistics.n_not_finite:
+        notes["NaN or infinite voxels, each was given the mean of its slice"].append(annotated.image.name)
+    if statistics.is_constant:
+        notes["image constant inside the window"].append(annotated.image.name)
+    return _Opened(volume, slices, labels, geometry, statistics)
+
+
 def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray, notes: Notes) -> np.ndarray:
     """Bool array (rater, slice, right-left, posterior-anterior)."""
     labels = np.empty((len(annotated.masks), len(slices), *volume.in_plane_shape), bool)
     for path, label in zip(annotated.masks, labels, strict=True):
-        mask = mask_volume(path, volume)
-        found: set[int] = set()
-        for first, start, stop in _contiguous_chunks(slices):
-            values, _ = mask.read_slices(start, stop)
-            marked = values[values != 0]
-            if np.any(np.abs(marked - np.rint(marked)) > 0.01):
-                raise InputError(f"{path}: holds fractions, not labels; binarize it at 0.5")
-            found.update(int(value) for value in np.unique(np.rint(marked)))
-            label[first : first + stop - start] = annotated.is_gray_matter(values)
+        label[:], found = annotated.read_labels(path, volume, slices)
         if not label.any():
-            where = "" if annotated.labelled_slices is None else " in the labelled slices"
-            wanted_text = "not zero" if annotated.label_value is None else str(annotated.label_value)
-            held = ", ".join(map(str, sorted({0, *found})))
-            raise InputError(
-                f"{path}: no voxel is {wanted_text}{where}, it holds {held}; set label_value, or leave it out"
-            )
+            annotated.refuse_labels(path, found)
         if annotated.label_value is None and len(found) > 1:
-            notes["mask with several labels, all taken as gray matter; set label_value to choose"].append(
+            notes["mask with several labels, all taken as gray matter; choose one with --label-value"].append(
                 path.name
             )
     n_empty = int(np.count_nonzero(~labels.any(axis=(0, 2, 3))))
     if n_empty:
-        notes["slices without any label, taken as free of gray matter; if not, set labelled_slices"].append(
-            f"{annotated.image.name} ({n_empty})"
-        )
+        what = "slices without any label, taken as free of gray matter; if not, name the labelled ones in the split"
+        notes[f"{what} (labelled_slices)"].append(f"{annotated.image.name} ({n_empty})")
     return labels
 
 
@@ -241,12 +328,3 @@ def _windows(
 
 def _soft(masks: np.ndarray, spacing_mm: tuple[float, float], width_mm: float) -> np.ndarray:
     return np.stack([smooth_contour(mask, spacing_mm, width_mm) for mask in masks])
-
-
-def _contiguous_chunks(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """(position of the first, start, stop) of consecutive ascending slices, a chunk at a time."""
-    first = 0
-    for run in np.split(slices, np.flatnonzero(np.diff(slices) != 1) + 1):
-        for start, stop in chunks(len(run)):
-            yield first + start, int(run[0]) + start, int(run[0]) + stop
-        first += len(run)

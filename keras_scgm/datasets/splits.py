@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
+from keras_scgm.datasets.header_checks import check_volumes
+from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
 
@@ -98,7 +100,7 @@ def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_pe
             raise InputError(
                 f"{labelled[0].image.parent}: {len(subjects)} labelled subjects{' of site ' if site else ''}"
                 f"{site}, {validation_per_site} of them for validation leave none for training; "
-                "lower validation_per_site"
+                "lower --validation-subjects, add subjects, or give a split of your own with --split"
             )
         drawn = np.random.default_rng((seed, index)).choice(len(subjects), validation_per_site, replace=False)
         validation.update(subjects[i] for i in drawn)
@@ -149,6 +151,43 @@ def evenly_spaced_split(
     for turn, (_, part) in enumerate(turns):
         parts[part].append((2 * turn + 1) * n_slices // (2 * total))
     return SliceSplit(*map(tuple, parts))
+
+
+def split_slices(volumes: Sequence[AnnotatedVolume], counts: Sequence[int] = (15, 7, 8)) -> Split:
+    """The split of paper 3.4.3: few evenly spaced slices of every volume for training, validation and test.
+
+    They are chosen among the slices with gray matter: of a volume that is annotated on just as many slices as are asked
+    for, all are taken.
+
+    Args:
+        volumes: Volumes, of which those without masks are left out.
+        counts: Numbers of slices for training, at least 1, for validation and for test.
+
+    Raises:
+        InputError: Nothing is labelled, a volume has too few slices with gray matter, or a file cannot be used.
+    """
+    volumes = annotated_volumes("volumes", volumes)
+    n_train, n_validation, n_test = checks.several(checks.integer(0), "three numbers of slices", length=3)(
+        "counts", counts
+    )
+    labelled = [volume for volume in volumes if volume.masks]
+    if not labelled:
+        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")
+    check_volumes(labelled)
+    parts: tuple[list[AnnotatedVolume], ...] = ([], [], [])
+    for volume in labelled:
+        slices = slices_with_labels(volume)
+        if len(slices) < n_train + n_validation + n_test:
+            raise InputError(
+                f"{volume.image}: {len(slices)} slices with gray matter, fewer than the {n_train} for training, "
+                f"{n_validation} for validation and {n_test} for test; annotate more, or ask for fewer with --slices"
+            )
+        for part, chosen in zip(
+            parts, evenly_spaced_split(len(slices), n_train, n_validation, n_test), strict=True
+        ):
+            if chosen:
+                part.append(replace(volume, labelled_slices=tuple(slices[index] for index in chosen)))
+    return Split(*map(tuple, parts))
 
 
 def _overlap(one: AnnotatedVolume, other: AnnotatedVolume) -> bool:

@@ -45,6 +45,7 @@ class WeightsCard(JsonConfig):
         tissues: What the outputs of the network are, one of `TISSUES`.
         contrasts: Contrasts that the network was trained for, of `CONTRASTS`.
         data: Training data.
+        training: Settings of the training, as in `keras_scgm.training.TrainingConfig`; empty if unknown.
         licence: Terms of use of the file.
         scores: Measured results, each with "image", "metric", "value" and "pipeline".
         limits: Cases that are known not to work, or were not tested.
@@ -69,6 +70,7 @@ class WeightsCard(JsonConfig):
     tissues: tuple[str, ...] = (GRAY_MATTER,)
     contrasts: tuple[str, ...] = (BRIGHT,)
     data: str = _UNSTATED
+    training: dict[str, Any] = field(default_factory=dict)
     licence: str = _UNSTATED
     scores: tuple[dict[str, Any], ...] = ()
     limits: str = _UNSTATED
@@ -81,6 +83,7 @@ class WeightsCard(JsonConfig):
             self,
             **dict.fromkeys(("name", "architecture", "data", "licence", "limits", "citation"), checks.text),
             model_kwargs=mapping,
+            training=mapping,
             file=_file_name,
             sha256=_sha256,
             url=checks.optional(_url),

@@ -19,7 +19,7 @@ class SegmentationConfig:
 
     Args:
         binarize: "native" brings the probabilities back to the image's grid and cuts them there; "paper"
-            cuts at the network's 0.25 mm, brings the mask back and cuts it at 0.5, as the Spinal Cord
+            cuts on the network's grid, brings the mask back and cuts it at 0.5, as the Spinal Cord
             Toolbox does.
         threshold: Probability above which a voxel is gray matter, between 0 and 1; None takes the one in
             the weights' card for the chosen way.

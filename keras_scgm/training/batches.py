@@ -32,8 +32,15 @@ class Batches(Protocol):
         """Description of the data, for the card of the weights."""
 
     @property
+    def spacing_mm(self) -> float:
+        """Pixel spacing of the slices, mm."""
+
+    @property
     def window_px(self) -> int:
         """Pixels along each side of the windows of inference."""
+
+    def as_used(self, config: TrainingConfig) -> TrainingConfig:
+        """The settings with what is known of these data, which were loaded before the training."""
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         """Pairs (images, masks), float32 (sample, height, width, 1 or tissue), from step `first_step` on."""
@@ -53,8 +60,14 @@ class SliceBatches:
     def __init__(self, slices: AnnotatedSlices, what: str = "annotated slices") -> None:
         self.slices = checks.instance(AnnotatedSlices, "what load_slices returned")("slices", slices)
         self.what = checks.text("what", what)
+        self.spacing_mm = slices.spacing_mm
         self.window_px: int = slices.images.shape[1]
         self._order = lru_cache(maxsize=2)(self._shuffled)
+
+    def as_used(self, config: TrainingConfig) -> TrainingConfig:
+        return replace(
+            config, spacing_mm=self.spacing_mm, contour_smoothing_mm=self.slices.contour_smoothing_mm
+        )
 
     def _shuffled(self, seed: int, turn: int) -> np.ndarray:
         return np.random.default_rng((seed, turn)).permutation(self.slices.samples_of_epoch(turn))
@@ -105,7 +118,9 @@ class SyntheticBatches:
     Args:
         window_px: Pixels along each side of the windows of inference.
         domain: Distribution of the drawings; by default mostly neck and T2*-weighted images.
-        small_windows: (pixels along each side, `DomainConfig.off_centre_mm` in it) of the others.
+        spacing_mm: Pixel spacing of the slices, mm.
+        small_windows: (pixels along each side at 0.25 mm, `DomainConfig.off_centre_mm` in it) of the others; of
+            other spacings as many millimetres.
         full_share: Share of batches with windows of inference before the last part.
         full_from: Start of the last part, as a fraction of the training.
         inverted: Share of slices with inverted contrast.
@@ -117,6 +132,7 @@ class SyntheticBatches:
             contrast_weights=(0.58, 0.11, 0.09, 0.05, 0.17), region_weights=(0.84, 0.08, 0.08)
         )
     )
+    spacing_mm: float = 0.25
     small_windows: tuple[tuple[int, float], ...] = ((112, 4.0), (128, 6.0), (144, 8.0))
     full_share: float = 0.12
     full_from: float = 0.82
@@ -129,6 +145,7 @@ class SyntheticBatches:
             self,
             window_px=checks.integer(16),
             domain=checks.instance(DomainConfig, "a DomainConfig"),
+            spacing_mm=checks.number(0.05, 2),
             small_windows=checks.several(checks.several(checks.number(0), pairs, length=2), pairs),
             full_share=checks.number(0, 1),
             full_from=checks.number(0, 1),
@@ -140,7 +157,7 @@ class SyntheticBatches:
         """The batch of a step, its slices a multiple of `shares`."""
         rng = np.random.default_rng((config.seed, 1, step))
         size, domain = self.window_px, self.domain
-        small_windows = [window for window in self.small_windows if window[0] < size]
+        small_windows = [window for window in self._small_windows_px() if window[0] < size]
         whole = rng.random() < self.full_share or step >= self.full_from * config.steps
         if small_windows and not whole:
             size, off_centre_mm = small_windows[rng.integers(len(small_windows))]
@@ -151,13 +168,22 @@ class SyntheticBatches:
         n, most = (count + -count % shares for count in (n, most))
         # Every step has as many slices to itself as the largest batch needs, so that none is drawn twice.
         first = step * most
-        images, gray_matter, cord = draw_slices(n, config.seed, size=size, config=domain, start=first)
+        images, gray_matter, cord = draw_slices(
+            n, config.seed, size=size, spacing_mm=self.spacing_mm, config=domain, start=first
+        )
         masks = np.stack([gray_matter, cord][: len(config.tissues)], axis=-1)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
         images[flipped], masks[flipped] = images[flipped, ::-1], masks[flipped, ::-1]
         images[rng.random(n) < self.inverted] *= -1
         return images[..., np.newaxis], masks
+
+    def as_used(self, config: TrainingConfig) -> TrainingConfig:
+        return replace(config, spacing_mm=self.spacing_mm)
+
+    def _small_windows_px(self) -> list[tuple[int, float]]:
+        factor = 0.25 / self.spacing_mm
+        return [(max(16, round(size * factor)), off_centre_mm) for size, off_centre_mm in self.small_windows]
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         shares = device_count()
@@ -180,7 +206,9 @@ class SyntheticBatches:
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         domain = replace(self.domain, empty=0.0)
-        images, _, _ = draw_slices(4, config.seed + 1, size=self.window_px, config=domain)
+        images, _, _ = draw_slices(
+            4, config.seed + 1, size=self.window_px, spacing_mm=self.spacing_mm, config=domain
+        )
         return _normalize(images, None)[..., np.newaxis]
 
 

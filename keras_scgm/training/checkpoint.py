@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced, sha256_of
+from keras_scgm.files import check_writable, replaced, sha256_of
 from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training.config import TrainingConfig
 
@@ -28,22 +28,63 @@ Row = dict[str, float]
 """What was measured in an epoch, by name."""
 
 
-def open_folder(folder: Path, config: TrainingConfig, resume: bool) -> None:
-    """Makes the folder of a new training, or checks that it is the one to go on with.
+def check_start(folder: Path, config: TrainingConfig, resume: bool) -> None:
+    """Checks that a training may start in a folder, or go on with the one in it; writes nothing.
+
+    Without a finished epoch nothing in the folder can be lost, so any training may start there. One that goes on may
+    have more epochs than before.
 
     Raises:
-        InputError: It holds another training, or one that was not to be resumed.
+        InputError: It holds another training, or one that was not to be resumed, or nothing can be written there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / SPEC
-    if not path.exists():
-        with replaced(path) as temporary:
-            temporary.write_text(config.to_json(), encoding="utf-8")
+    check_writable(folder)
+    if not (folder / STATE).exists():
         return
     if not resume:
         raise InputError(f"{folder}: holds a training; go on with --resume, or choose another folder")
-    if TrainingConfig.from_json(path.read_text(encoding="utf-8")) != config:
-        raise InputError(f"{path}: another training than this one; choose another folder")
+    before = kept_config(folder)
+    if before is None:
+        raise InputError(f"{folder / SPEC}: missing; train in another folder")
+    if config.epochs < before.epochs:
+        raise InputError(
+            f"{folder / SPEC}: epochs was {before.epochs}, now {config.epochs}; a training that goes on may have "
+            "more epochs, not fewer"
+        )
+    if changed := replace(before, epochs=config.epochs).differences(config):
+        raise InputError(
+            f"{folder / SPEC}: another training, {'; '.join(changed)}; leave the setting as it was, or choose "
+            "another folder"
+        )
+
+
+def kept_config(folder: Path) -> TrainingConfig | None:
+    """The settings of the training in a folder; None if it holds none.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    path = folder / SPEC
+    if not path.exists():
+        return None
+    try:
+        return TrainingConfig.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def write_config(folder: Path, config: TrainingConfig) -> None:
+    """Writes the settings, which mark a folder as that of a training that has started."""
+    with replaced(folder / SPEC) as temporary:
+        temporary.write_text(config.to_json(), encoding="utf-8")
+
+
+def finished_epochs(folder: Path) -> int:
+    """How many epochs of the training in a folder are finished."""
+    try:
+        with np.load(folder / STATE) as file:
+            return len(json.loads(str(file["words"]))["history"])
+    except (OSError, ValueError, KeyError):
+        return 0
 
 
 @dataclass(frozen=True, eq=False)

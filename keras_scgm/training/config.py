@@ -12,6 +12,7 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.augmentation import AugmentationConfig
+from keras_scgm.calibration import OBJECTIVES
 from keras_scgm.json_config import JsonConfig
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import CORD, GRAY_MATTER, known_tissues
@@ -29,8 +30,14 @@ class TrainingConfig(JsonConfig):
         tissues: What the network segments, as in `keras_scgm.pretrained.WeightsCard`; one output each.
         initial_weights: Name or file of the initial weights; None for random ones.
         frozen_layers: Names of layers that are not trained.
-        window_px: Pixels of 0.25 mm along each side of the windows, in training and afterwards; the paper has
-            200. Smaller ones take less time, and see less of what a cord can be confused with.
+        spacing_mm: Pixel spacing in the slice, mm, in training and afterwards; None for that of the data, which then
+            are not resampled (3.4.3).
+        window_px: Pixels along each side of the windows, in training and afterwards. Smaller ones take less time, and
+            see less of what a cord can be confused with.
+        validation_per_site: Number of validation subjects of each site (3.4.1).
+        slice_counts: Numbers of evenly spaced slices of every volume for training, validation and test (3.4.3), in
+            place of a split by subject; None splits by subject.
+        contour_smoothing_mm: Width of the label smoothing on the contours of the masks (3.4.2), mm; 0 for none.
         epochs: Number of epochs; each ends with a validation and a checkpoint.
         steps_per_epoch: Number of batches per epoch.
         batch_size: Number of slices per batch.
@@ -42,7 +49,9 @@ class TrainingConfig(JsonConfig):
         ema_momentum: Momentum of the running average of the weights, which is then what is validated and saved;
             0 takes the weights as they are.
         augmentation: Augmentation of the slices; not applied to synthetic slices.
-        seed: Seed of the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
+        threshold_objective: Criterion of the threshold that is chosen on the validation volumes at the end, as in
+            `keras_scgm.calibration.calibrate`; None keeps 0.5.
+        seed: Seed of the split, the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
         mixed_precision: Whether to compute in bfloat16, which is faster on GPUs and processors that multiply it, and
             much slower on others.
         xla: Whether to compile the step with XLA, which is faster on GPUs and slower on CPUs.
@@ -62,7 +71,11 @@ class TrainingConfig(JsonConfig):
     tissues: tuple[str, ...] = (GRAY_MATTER,)
     initial_weights: str | None = None
     frozen_layers: tuple[str, ...] = ()
+    spacing_mm: float | None = 0.25
     window_px: int = 200
+    validation_per_site: int = 2
+    slice_counts: tuple[int, int, int] | None = None
+    contour_smoothing_mm: float = 0.0
     epochs: int = 1000
     steps_per_epoch: int = 32
     batch_size: int = 11
@@ -72,6 +85,7 @@ class TrainingConfig(JsonConfig):
     cross_entropy_weight: float = 0.0
     ema_momentum: float = 0.0
     augmentation: AugmentationConfig = AUGMENTATIONS["paper_challenge"]
+    threshold_objective: Literal["dsc", "balance", "area"] | None = "dsc"
     seed: int = 0
     mixed_precision: bool = False
     xla: bool = False
@@ -84,7 +98,11 @@ class TrainingConfig(JsonConfig):
             tissues=known_tissues,
             initial_weights=checks.optional(checks.text),
             frozen_layers=checks.several(checks.text, "names of layers"),
+            spacing_mm=checks.optional(checks.number(above=0)),
             window_px=checks.integer(1),
+            validation_per_site=checks.integer(1),
+            slice_counts=checks.optional(_slice_counts),
+            contour_smoothing_mm=checks.number(0),
             epochs=checks.integer(1),
             steps_per_epoch=checks.integer(1),
             batch_size=checks.integer(1),
@@ -94,6 +112,7 @@ class TrainingConfig(JsonConfig):
             cross_entropy_weight=checks.number(0),
             ema_momentum=checks.number(0, below=1),
             augmentation=checks.instance(AugmentationConfig, "an AugmentationConfig"),
+            threshold_objective=checks.optional(checks.one_of(OBJECTIVES)),
             seed=checks.seed,
             mixed_precision=checks.flag,
             xla=checks.flag,
@@ -111,6 +130,12 @@ class TrainingConfig(JsonConfig):
         return super().from_values(values)
 
 
+def _slice_counts(name: str, value: Any) -> tuple[int, int, int]:
+    wanted = "the numbers of slices for training, at least 1, for validation and for test"
+    counts = checks.several(checks.integer(0), wanted, length=3)(name, value)
+    return counts if counts[0] else checks.refuse(name, wanted, value)
+
+
 def _model_kwargs(name: str, value: Any) -> dict[str, Any]:
     """Arguments of a builder, with plain values for JSON and tuples, by which settings compare."""
     items = checks.instance(Mapping, "a mapping of a builder's arguments")(name, value).items()
@@ -126,7 +151,12 @@ def _plain(value: Any) -> Any:
 PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
     {
         "challenge": TrainingConfig(),
-        "exvivo": TrainingConfig(epochs=600, augmentation=AUGMENTATIONS["paper_exvivo"]),
+        "exvivo": TrainingConfig(
+            spacing_mm=None,
+            slice_counts=(15, 7, 8),
+            epochs=600,
+            augmentation=AUGMENTATIONS["paper_exvivo"],
+        ),
         "quick": TrainingConfig(
             model_kwargs={"dropout": 0.0, "batch_norm_momentum": 0.95},
             window_px=128,
@@ -166,6 +196,7 @@ PRESETS: Mapping[str, TrainingConfig] = MappingProxyType(
             cross_entropy_weight=10.0,
             ema_momentum=0.99,
             augmentation=AUGMENTATIONS["none"],
+            threshold_objective=None,
             seed=20171,
         ),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
-from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
+from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
@@ -26,17 +27,19 @@ from keras_scgm.training.checkpoint import (
     SAMPLES,
     Data,
     Row,
+    check_start,
     load_state,
-    open_folder,
     save_state,
     save_weights,
+    write_config,
     write_log,
 )
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, without_sharing
 from keras_scgm.training.network import build_network, training_copy
+from keras_scgm.training.progress import ProgressLine
 from keras_scgm.training.samples import save_samples
-from keras_scgm.training.validation import mean_volume_dice
+from keras_scgm.training.validation import choose_threshold, mean_volume_dice
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ class TrainingResult:
         last: Weights of the last epoch.
         history: Losses and scores, one row per epoch.
         stopped: Reason of an early end, or None.
+        warnings: Why no threshold could be chosen, one line each.
     """
 
     best: Path
     last: Path
     history: tuple[Row, ...]
     stopped: str | None
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -69,18 +74,21 @@ def train(
 ) -> TrainingResult:
     """Train a network and keep its best and last weights, a log, curves and sample predictions in a folder.
 
+    At the end the threshold of the best weights is chosen on the validation volumes and written into their card.
+
     A training that was killed or interrupted goes on from its last finished epoch with `resume`. On the CPU
-    it ends with the same weights as one that ran through.
+    it ends with the same weights as one that ran through. It may go on with more epochs; the schedule of the learning
+    rate is then that of the new number. Nothing is written if the settings, the data or the folder are refused.
 
     Args:
         config: Settings of the training.
         batches: The data, `SliceBatches` or `SyntheticBatches`.
         folder: Folder of the results; it is made if missing.
-        validation: Volumes that are segmented whole after every epoch.
+        validation: Volumes that are segmented whole after every epoch; they are checked before the first.
         resume: Whether to continue the training in the folder, if there is one.
         tensorboard: Whether to write logs for TensorBoard.
         callbacks: Further callbacks, called after the package's own have written the epoch's files.
-        verbose: Verbosity of `keras.Model.fit`.
+        verbose: Verbosity of `keras.Model.fit`; with 2, a line of progress is shown in epochs longer than ten seconds.
 
     Raises:
         keras_scgm.errors.InputError: The folder, the weights or the volumes cannot be used.
@@ -100,9 +108,15 @@ def train(
         raise InputError(
             f"window_px is {config.window_px}, but the batches have windows of {batches.window_px}"
         )
+    if config.spacing_mm not in (None, batches.spacing_mm):
+        raise InputError(
+            f"spacing_mm is {config.spacing_mm:g}, but the batches have pixels of {batches.spacing_mm:g} mm"
+        )
     if isinstance(batches, SliceBatches) and len(config.tissues) > 1:
         raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
-    open_folder(folder, config, resume)
+    check_start(folder, config, resume)
+    if validation:
+        check_slices(validation, SliceConfig(batches.spacing_mm, batches.window_px))
     keras.utils.set_random_seed(config.seed)
     network = build_network(config)
     model = training_copy(network, config)
@@ -119,26 +133,38 @@ def train(
 
     total = config.steps if config.rate_per == "step" else config.epochs
     collapse = TerminateOnCollapse(examples)
-    end = EndOfEpoch(config, network, folder, validation, data, history)
+    slices = SliceConfig(batches.spacing_mm, batches.window_px)
+    end = EndOfEpoch(batches.as_used(config), network, slices, folder, validation, data, history)
     rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
     own: list[keras.callbacks.Callback] = [rate, collapse, end]
+    progress = ProgressLine(config.epochs, config.steps_per_epoch, bool(validation))
+    if verbose == 2:
+        own.append(progress)
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
     if len(history) < config.epochs:
-        model.fit(
-            batches.dataset(config, first_step=len(history) * config.steps_per_epoch),
-            initial_epoch=len(history),
-            epochs=config.epochs,
-            steps_per_epoch=config.steps_per_epoch,
-            callbacks=[*own, *callbacks],
-            shuffle=False,
-            verbose=verbose,
-        )
+        write_config(folder, config)
+        try:
+            model.fit(
+                batches.dataset(config, first_step=len(history) * config.steps_per_epoch),
+                initial_epoch=len(history),
+                epochs=config.epochs,
+                steps_per_epoch=config.steps_per_epoch,
+                callbacks=[*own, *callbacks],
+                shuffle=False,
+                verbose=verbose,
+            )
+        finally:
+            progress.close()
     best, last = folder / "best.weights.h5", folder / "last.weights.h5"
+    warnings: tuple[str, ...] = ()
     if validation and best.exists():
-        with replaced(folder / SAMPLES) as temporary, without_sharing():
-            save_samples(temporary, Segmenter(best), validation)
-    return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped)
+        with without_sharing():
+            if config.threshold_objective is not None:
+                warnings = choose_threshold(best, validation, config)
+            with replaced(folder / SAMPLES) as temporary:
+                save_samples(temporary, Segmenter(best), validation)
+    return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped, warnings)
 
 
 class EndOfEpoch(keras.callbacks.Callback):
@@ -147,6 +173,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     Args:
         config: Settings of the training.
         network: Network that receives the weights to validate and save.
+        slices: The slices that it is trained on.
         folder: Folder of the training.
         validation: Volumes to segment.
         data: Training and validation data.
@@ -160,6 +187,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         self,
         config: TrainingConfig,
         network: keras.Model,
+        slices: SliceConfig,
         folder: Path,
         validation: Sequence[AnnotatedVolume],
         data: Data,
@@ -175,8 +203,9 @@ class EndOfEpoch(keras.callbacks.Callback):
             tissues=config.tissues,
             file="last.weights.h5",
             sha256="0" * 64,
-            slices=asdict(SliceConfig(window_px=config.window_px)),
+            slices=asdict(slices),
             data=data.what,
+            training=json.loads(config.to_json()),
         )
         self.stopped: str | None = None
         self._started = time.monotonic()

@@ -1,15 +1,20 @@
-"""Dice coefficients of whole volumes on their native grid, through the segmentation pipeline."""
+"""Whole volumes through the segmentation pipeline: Dice coefficients on the native grid, and the threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.calibration import CalibratedTissue, calibrate, is_calibrated, write_calibration
+from keras_scgm.datasets import AnnotatedVolume, labelled_part
 from keras_scgm.dice import dice
+from keras_scgm.errors import InputError
 from keras_scgm.prediction import Weights
+from keras_scgm.pretrained import CORD, WeightsCard, card_path
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.training.config import TrainingConfig
 
 
 def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
@@ -17,15 +22,51 @@ def volume_dice(segmenter: Segmenter, annotated: AnnotatedVolume) -> float:
 
     Args:
         segmenter: Segmenter with the weights to evaluate.
-        annotated: An image with masks; only its labelled slices count.
+        annotated: An image with masks; only its labelled slices count, and of a long volume with few of them no other
+            is segmented.
     """
-    result = segmenter.segment(annotated.image)
-    found = np.moveaxis(result.volume.axial_view(result.mask_voxels) > 0, 2, 0)
-    slices = annotated.slices_of(result.volume)
-    scores = [
-        dice(found[slices], annotated.read_mask(path, result.volume)[slices]) for path in annotated.masks
-    ]
-    return float(np.mean(scores))
+    part = labelled_part(annotated)
+    result = segmenter.segment(part.image)
+    found = part.labelled(result.volume.axial_view(result.mask_voxels)) > 0
+    return float(np.mean([dice(found, part.read_mask(path, result.volume)) for path in annotated.masks]))
+
+
+def choose_threshold(
+    weights: Path, volumes: Sequence[AnnotatedVolume], config: TrainingConfig
+) -> tuple[str, ...]:
+    """Chooses the thresholds of trained weights as `keras_scgm.calibration` does, and writes them into their card.
+
+    A curve and a figure go beside the weights, those of the cord into the folder `cord`. What was chosen before stays.
+
+    Args:
+        weights: File of the weights, with a card.
+        volumes: Validation volumes.
+        config: Settings of the training.
+
+    Returns:
+        Why a threshold stays as it is, one line each.
+    """
+    warnings = []
+    tissues: dict[CalibratedTissue, Path] = {"gm": weights.parent}
+    if CORD in config.tissues:
+        tissues["cord"] = weights.parent / "cord"
+    for tissue, folder in tissues.items():
+        card = WeightsCard.from_json(card_path(weights).read_text(encoding="utf-8"))
+        if is_calibrated(card, tissue):
+            continue
+        try:
+            found = calibrate(weights, volumes, config.threshold_objective or "dsc", tissue)
+        except InputError as error:
+            warnings.append(f"threshold not chosen: {error}")
+            continue
+        if found.is_at_end:
+            warnings.append(
+                f"threshold not chosen: {found.threshold:g} was best, the end of the range; the network may have "
+                "learned nothing"
+            )
+        else:
+            write_calibration(found, weights, folder)
+    return tuple(warnings)
 
 
 def mean_volume_dice(weights: Weights, volumes: Sequence[AnnotatedVolume]) -> float:

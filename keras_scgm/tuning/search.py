@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from keras_scgm import checks
-from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_volumes
+from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SyntheticBatches, TrainingConfig
 from keras_scgm.tuning.config import TuningConfig
 from keras_scgm.tuning.oracle import process_role, run_trials
@@ -69,7 +70,7 @@ def tune(
         raise InputError("synthetic slices are not augmented; search with slices of annotated volumes")
     if not validation:
         raise InputError("a search needs volumes for validation")
-    check_volumes(validation)
+    check_slices(validation, SliceConfig(window_px=training.window_px))
     tuning.check_augmentation(training.augmentation)
     _check_network(tuning, training)
     if role != "worker":

@@ -7,8 +7,13 @@ import pytest
 import tensorflow as tf
 from served_model import Served, check_answer, reoriented
 
-from keras_scgm import DilatedGMNet, segment
-from keras_scgm.export.saved_model import export_saved_model
+from keras_scgm import DilatedGMNet, Segmenter, segment
+from keras_scgm.export.graph.network import GraphNetwork
+from keras_scgm.export.graph.segmentation import GraphConfig
+from keras_scgm.export.saved_model import export_saved_model, nifti_endpoints
+from keras_scgm.files import sha256_of
+from keras_scgm.pretrained import WeightsCard
+from keras_scgm.slices import SliceConfig
 
 
 def test_voxels_that_are_not_finite(same_as_segment, blob_image):
@@ -22,6 +27,27 @@ def test_voxels_that_are_not_finite(same_as_segment, blob_image):
 def test_a_constant_image(same_as_segment):
     expected = same_as_segment(nib.Nifti1Image(np.full((44, 39, 2), 7, np.int16), np.diag([1, 1, 5, 1])))
     assert any("constant" in text for text in expected.warnings)
+
+
+def test_pixels_and_window_of_the_card(bright_network, blob_image, tmp_path):
+    """Another spacing and a small window, as trainings on other images have."""
+    path = tmp_path / "coarse.keras"
+    bright_network.save(path)
+    slices = {"spacing_mm": 0.4, "window_px": 30}
+    card = WeightsCard("coarse", "bright", {}, path.name, sha256_of(path), slices=slices, threshold=0.7)
+    (tmp_path / "coarse.json").write_text(card.to_json())
+    segmenter = Segmenter(path)
+    config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds)
+    assert (config.slices, config.thresholds) == (SliceConfig(0.4, 30), (0.7,))
+    image = blob_image(shape=(44, 39, 3), center_mm=(10, 9), radius_mm=1.0)
+    image.to_filename(tmp_path / "image.nii")
+    expected = segmenter.segment(tmp_path / "image.nii")
+    assert np.count_nonzero(expected.mask_voxels) > 20
+    endpoints = nifti_endpoints(GraphNetwork([bright_network], "float32"), config, "{}")
+    answer = endpoints["serving_default"](tf.constant([(tmp_path / "image.nii").read_bytes()]))
+    (served,) = answer["mask_bytes"].numpy()
+    expected.volume.write_result(tmp_path / "mask.nii", expected.mask_voxels)
+    assert served == (tmp_path / "mask.nii").read_bytes()
 
 
 def test_slices_of_one_voxel(same_as_segment):

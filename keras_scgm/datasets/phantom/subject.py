@@ -37,6 +37,7 @@ class PhantomConfig:
         contrast_to_noise: Range of gray-white difference over noise.
         zero_filling: Range of true resolution over `spacing_mm`.
         off_centre_mm: Largest distance of the cord from the middle of the picture along both axes.
+        drift: Shift of the cord to the side and to the front along it, 0 for none, 1 for that of a neck in a scanner.
         rotation_deg: Largest in-plane rotation of the body.
         tilt_deg: Largest obliquity of the affine.
         artefacts: 0 for none, 1 for as many as in clinical images.
@@ -52,6 +53,7 @@ class PhantomConfig:
     contrast_to_noise: Range = (2.0, 6.0)
     zero_filling: Range = (1.0, 1.2)
     off_centre_mm: float = 4.0
+    drift: float = 1.0
     rotation_deg: float = 6.0
     tilt_deg: float = 8.0
     artefacts: float = 0.5
@@ -71,6 +73,7 @@ class PhantomConfig:
             contrast_to_noise=checks.interval(above=0),
             zero_filling=checks.interval(1, 4),
             off_centre_mm=checks.number(0),
+            drift=checks.number(0, 1),
             rotation_deg=checks.number(0, 180),
             tilt_deg=checks.number(0, 45),
             artefacts=checks.number(0, 1),
@@ -226,8 +229,8 @@ def draw_subject(config: PhantomConfig, seed: int) -> PhantomSubject:
             shape=(n_fine, n_fine),
             spacing_mm=fine_mm,
             pose=Pose(
-                left + drift_left * height_mm,
-                front + drift_front * height_mm,
+                left + config.drift * drift_left * height_mm,
+                front + config.drift * drift_front * height_mm,
                 math.radians(config.rotation_deg) * rotation / 2.5,
             ),
             rng=rng,
