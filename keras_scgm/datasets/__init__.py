@@ -2,6 +2,7 @@
 
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
 from keras_scgm.datasets.bids import find_bids
+from keras_scgm.datasets.folds import held_out, site_folds, subject_folds
 from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.layouts import find_dataset
 from keras_scgm.datasets.raters import RATER_MODES, smooth_contour
@@ -22,7 +23,10 @@ __all__ = [
     "find_bids",
     "find_challenge",
     "find_dataset",
+    "held_out",
     "load_slices",
     "paper_split",
+    "site_folds",
     "smooth_contour",
+    "subject_folds",
 ]
