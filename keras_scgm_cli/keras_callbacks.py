@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_scgm.errors import InputError, one_line
+from keras_scgm_cli.named_objects import named_object
 
 if TYPE_CHECKING:
     import keras
@@ -35,20 +34,17 @@ def _callback(description: str, folder: Path) -> keras.callbacks.Callback:
 
     module, _, call = description.partition(":")
     name, positional, named = _parsed(description, call, folder)
-    here = str(Path.cwd())
-    # A console script has its own folder there instead of the current one.
-    if here not in sys.path:
-        sys.path.insert(0, here)
+    make = named_object("--callback", f"{module}:{name}")
     try:
-        made = getattr(import_module(module), name)(*positional, **named)
-    # What a module or a class of the user raises can be of any type.
+        made = make(*positional, **named)
+    # What a class of the user raises can be of any type.
     except Exception as error:
         raise InputError(
-            f"callback {description}: {type(error).__name__}: {one_line(error)}; {FORM}"
+            f"--callback {description}: {type(error).__name__}: {one_line(error)}; {FORM}"
         ) from error
     if not isinstance(made, keras.callbacks.Callback):
         raise InputError(
-            f"callback {description}: makes a {type(made).__name__}, not a Keras callback; {FORM}"
+            f"--callback {description}: makes a {type(made).__name__}, not a Keras callback; {FORM}"
         )
     return made
 
@@ -64,7 +60,7 @@ def _parsed(description: str, call: str, folder: Path) -> tuple[str, list[Any], 
         positional = [ast.literal_eval(item) for item in node.args]
         named = {str(item.arg): ast.literal_eval(item.value) for item in node.keywords}
     except (ValueError, SyntaxError) as error:
-        raise InputError(f"callback {description}: not understood; {FORM}") from error
+        raise InputError(f"--callback {description}: not understood; {FORM}") from error
 
     def filled(value: Any) -> Any:
         return value.replace("{folder}", str(folder)) if isinstance(value, str) else value

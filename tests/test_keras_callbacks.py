@@ -53,7 +53,7 @@ def test_classes_and_functions_with_arguments(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        ("keras.callbacks", "callback keras.callbacks: not understood; give MODULE:CLASS"),
+        ("keras.callbacks", "--callback keras.callbacks: not understood; give MODULE:CLASS"),
         ("keras.callbacks:CSVLogger(", "not understood; give MODULE:CLASS"),
         ("keras.callbacks:CSVLogger(open('x'))", "not understood; give MODULE:CLASS"),
         ("keras.callbacks:a.b", "not understood; give MODULE:CLASS"),
@@ -61,7 +61,7 @@ def test_classes_and_functions_with_arguments(tmp_path: Path) -> None:
         ("keras.callbacks:Nothing", "AttributeError: module 'keras.callbacks' has no attribute 'Nothing'"),
         ("keras.callbacks:CSVLogger", "TypeError: .*filename"),
         ("own_callbacks:broken", "RuntimeError: no server at all; give"),
-        ("keras.optimizers:Adam", "callback keras.optimizers:Adam: makes a Adam, not a Keras callback"),
+        ("keras.optimizers:Adam", "--callback keras.optimizers:Adam: makes a Adam, not a Keras callback"),
     ],
 )
 def test_what_is_no_callback_is_one_line(tmp_path: Path, description: str, message: str) -> None:
