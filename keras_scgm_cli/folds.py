@@ -28,23 +28,21 @@ def chosen_folds(
         InputError: The options contradict each other or what the folder holds, or the data have no such folds.
     """
     from keras_scgm.datasets import find_dataset, held_out, site_folds, subject_folds
-    from keras_scgm.training.folds import read_folds
+    from keras_scgm.training.folds import folds_begun, read_folds
 
     if n_folds is not None and by_site:
         raise InputError("--folds and --leave-one-site-out hold out different subjects; choose one of them")
-    wanted = n_folds is not None or by_site
-    if kept := read_folds(output):
-        if not resume:
-            raise InputError(
-                f"{output}: holds {len(kept)} folds; go on with --resume, or choose another folder"
-            )
+    kept = read_folds(output)
+    if not resume and folds_begun(output):
+        raise InputError(f"{output}: holds {len(kept)} folds; go on with --resume, or choose another folder")
+    if resume and kept:
         if n_folds not in (None, len(kept)) or (by_site and not held_out(kept[0]).startswith("site ")):
             raise InputError(
                 f"{output}: holds {len(kept)} folds without {held_out(kept[0])} and so on; leave out --folds and "
                 "--leave-one-site-out to go on with them, or choose another folder"
             )
         return kept
-    if not wanted:
+    if n_folds is None and not by_site:
         return ()
     if data is None:
         raise InputError("synthetic slices have no subjects to hold out; give annotated volumes with --data")

@@ -148,7 +148,7 @@ def train_folds(
                 verbose=verbose,
             )
         except InputError:
-            if not any((each / STATE).exists() for each in places):
+            if not folds_begun(folder):
                 for each in new:
                     shutil.rmtree(each)
             raise
@@ -170,36 +170,42 @@ def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], r
     """Writes the splits, or checks that those in the folder are the same; returns the folders that were made."""
     if (folder / SPEC).exists():
         raise InputError(f"{folder}: holds a training without folds; choose another folder")
-    kept = sorted(path.parent for path in folder.glob(f"fold*/{SPLIT}"))
-    if kept and not resume:
+    if folds_begun(folder) and not resume:
         raise InputError(f"{folder}: holds folds; go on with --resume, or choose another folder")
-    if kept:
-        if set(kept) != set(places):
+    kept = read_folds(folder) if resume else ()
+    if not kept:
+        for path in folder.glob(f"fold*/{SPLIT}"):
+            path.unlink()
+        # The first is written last: where it is, all are.
+        for place, fold in reversed([*zip(places, folds, strict=True)]):
+            fold.write(place / SPLIT)
+        return list(places)
+    if len(kept) != len(folds):
+        raise InputError(
+            f"{folder}: holds {len(kept)} folds, not {len(folds)}; give the same number and data, or choose "
+            "another folder"
+        )
+    for place, before, fold in zip(places, kept, folds, strict=True):
+        if _by_part(before) != _by_part(fold):
             raise InputError(
-                f"{folder}: holds {len(kept)} folds, not {len(places)}; give the same number and data, or choose "
-                "another folder"
+                f"{place / SPLIT}: splits other volumes or splits them in another way; give the same data, folds "
+                "and seed, or choose another folder"
             )
-        for place, fold in zip(places, folds, strict=True):
-            if _by_part(Split.read(place / SPLIT)) != _by_part(fold):
-                raise InputError(
-                    f"{place / SPLIT}: splits other volumes or splits them in another way; give the same data, folds "
-                    "and seed, or choose another folder"
-                )
-        return []
-    for place, fold in zip(places, folds, strict=True):
-        fold.write(place / SPLIT)
-    return list(places)
+    return []
 
 
 def read_folds(folder: str | Path) -> tuple[Split, ...]:
-    """The folds of a cross-validation that `train_folds` began in a folder; empty if there is none."""
+    """The folds of a cross-validation that `train_folds` started in a folder; empty if there is none."""
     folder = checks.path("folder", folder)
-    found = {
-        int(path.parent.name[4:]): path
-        for path in folder.glob(f"fold*/{SPLIT}")
-        if path.parent.name[4:].isdecimal()
-    }
-    return tuple(Split.read(found[number]) for number in sorted(found))
+    if not (folder / "fold1" / SPLIT).exists():
+        return ()
+    numbers = sorted(int(path.parent.name.removeprefix("fold")) for path in folder.glob(f"fold*/{SPLIT}"))
+    return tuple(Split.read(folder / f"fold{number}" / SPLIT) for number in numbers)
+
+
+def folds_begun(folder: str | Path) -> bool:
+    """Whether an epoch of a fold in a folder is finished, which another training there would lose."""
+    return any(checks.path("folder", folder).glob(f"fold*/{STATE}"))
 
 
 def _by_part(split: Split) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
