@@ -9,16 +9,17 @@ from keras_scgm.errors import InputError
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import Split
+    from keras_scgm.training import DataConfig
 
 
 def chosen_folds(
-    output: Path, data: Path | None, n_folds: int | None, by_site: bool, resume: bool, seed: int
+    output: Path, data: DataConfig | None, n_folds: int | None, by_site: bool, resume: bool, seed: int
 ) -> tuple[Split, ...]:
     """The folds that the options ask for, or those of a training that goes on; empty for a training without folds.
 
     Args:
         output: Folder of the results.
-        data: Folder of the data set; None for synthetic slices.
+        data: The data set; None for synthetic slices.
         n_folds: Number of folds by subject.
         by_site: Whether to hold out each site.
         resume: Whether to go on with the training in the folder.
@@ -41,10 +42,12 @@ def chosen_folds(
                 f"{output}: holds {len(kept)} folds without {held_out(kept[0])} and so on; leave out --folds and "
                 "--leave-one-site-out to go on with them, or choose another folder"
             )
+        if data is None:
+            raise InputError(f"{output}: the training is one on annotated volumes; give them with --data")
         return kept
     if n_folds is None and not by_site:
         return ()
     if data is None:
         raise InputError("synthetic slices have no subjects to hold out; give annotated volumes with --data")
-    volumes = find_dataset(data)
+    volumes = find_dataset(data.folder, data.image_pattern, data.mask_pattern, data.label_value)
     return site_folds(volumes, seed) if n_folds is None else subject_folds(volumes, n_folds, seed)

@@ -143,6 +143,7 @@ CASES = [
         mask_pattern=but(NO_TEXTS, None),
         label_value=but((*INTEGERS, 0), None),
     ),
+    *config_cases(
         train_folds,
         {
             "config": TrainingConfig(),

@@ -6,6 +6,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import nibabel as nib
 import numpy as np
@@ -115,13 +116,14 @@ def test_interrupted_folds_go_on_to_the_same_networks(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     command = ("train", "whole", "--data", data, "--spec", "tiny.json")
-    code, *_ = run(*command, "--folds", 2, "--callback", 'stopping:Stop("{folder}", epoch=0)')
+    code, _, err = run(*command, "--folds", 2, "--callback", 'stopping:Stop("{folder}", epoch=0)')
     assert code == 130
+    assert "interrupted after 3 of 4 epochs; go on with: keras-scgm train whole --resume" in err
     out = tmp_path / "whole"
     before = (out / "fold1" / "last.weights.h5").stat().st_mtime_ns
     assert len(rows_of(out / "fold2" / "log.csv")) == 1
     assert not (out / "ensemble.json").exists()
-    code, printed, err = run(*command, "--resume")
+    code, printed, err = run("train", "whole", "--resume")
     assert code == 0, err
     assert "| all | 2 folds | 6 |" in printed
     assert printed.endswith("whole/ensemble.json\n")
@@ -149,7 +151,7 @@ def test_the_command_says_which_folds_the_folder_holds(
         ),
         ((*common, "--leave-one-site-out", "--resume"), f"{finished}: holds 2 folds without 3 subjects"),
         ((*new, "--folds", 2, "--leave-one-site-out"), "--folds and --leave-one-site-out hold out different"),
-        ((*new, "--folds", 2, "--split", "split.json"), "--split is of one training"),
+        ((*new, "--folds", 2, "--split", "split.json"), "--split and --resplit are of one training"),
         (("train", tmp_path / "new", "--folds", 2), "synthetic slices have no subjects to hold out"),
         ((*new, "--folds", 9), "6 labelled subjects are too few for 9 folds"),
     ):
@@ -164,10 +166,25 @@ def test_folds_that_cannot_be_trained_leave_nothing(data: Path, tmp_path: Path) 
     wrong = replace(QUICK, frozen_layers=("conv9",))
     with pytest.raises(InputError, match="has no layer conv9"):
         train_folds(wrong, folds, lambda split: annotated_source(data, split, window_px=48), tmp_path / "out")
-    assert not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
     (tmp_path / "out" / "spec.json").write_text("{}")
     with pytest.raises(InputError, match="out: holds a training without folds"):
         train_folds(QUICK, folds, lambda split: annotated_source(data, split), tmp_path / "out")
+
+
+def test_what_the_first_fold_holds_out_is_checked_before_it_is_trained(data: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(data, tmp_path / "data"))
+    folds = subject_folds(find_challenge(copy), 2)
+    mask = folds[0].test[0].masks[0]
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), np.eye(4)), mask)
+
+    def load(split: Path) -> NoReturn:
+        raise AssertionError(f"{split} was read")
+
+    with pytest.raises(InputError, match=mask.name):
+        train_folds(QUICK, folds, load, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_folds_go_on_with_their_own_volumes_only(data: Path, finished: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -15,12 +14,13 @@ import keras
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.datasets import AnnotatedVolume, Split, held_out
+from keras_scgm.datasets import AnnotatedVolume, Split, check_slices, held_out
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.summary import Summary, bootstrap_interval
-from keras_scgm.files import sha256_of, staged
+from keras_scgm.files import sha256_of, staged, undone_unless
 from keras_scgm.pretrained import EnsembleCard, find_card
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import SliceBatches
 from keras_scgm.training.checkpoint import SPEC, STATE
 from keras_scgm.training.config import TrainingConfig
@@ -132,10 +132,14 @@ def train_folds(
     checks.function("callbacks", callbacks)
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
     places = [folder / f"fold{number}" for number in range(1, len(folds) + 1)]
-    new = _keep_splits(folder, places, folds, resume)
     results, subjects = [], []
-    for place, fold in zip(places, folds, strict=True):
-        try:
+    with undone_unless(folder, f"{places[0].name}/{SPEC}"):
+        _keep_splits(folder, places, folds, resume)
+        # What is wrong with the data that a fold holds out is to be found before the first is trained.
+        check_slices(
+            [volume for fold in folds for volume in fold.test], SliceConfig(window_px=config.window_px)
+        )
+        for place, fold in zip(places, folds, strict=True):
             batches, validation = load(place / SPLIT)
             result = train(
                 config,
@@ -147,16 +151,11 @@ def train_folds(
                 callbacks=callbacks(place),
                 verbose=verbose,
             )
-        except InputError:
-            if not folds_begun(folder):
-                for each in new:
-                    shutil.rmtree(each)
-            raise
-        if result.stopped:
-            raise InputError(f"{place}: training stopped: {result.stopped}; other settings may help")
-        results.append(result)
-        with without_sharing():
-            subjects += held_out_scores(result.best, place.name, fold)
+            if result.stopped:
+                raise InputError(f"{place}: training stopped: {result.stopped}; other settings may help")
+            results.append(result)
+            with without_sharing():
+                subjects += held_out_scores(result.best, place.name, fold)
     scores = fold_scores([place.name for place in places], folds, results, subjects)
     with staged(folder) as staging:
         _write_table(staging / SUBJECTS, subjects)
@@ -166,8 +165,8 @@ def train_folds(
     return FoldsResult(folder / ENSEMBLE, tuple(scores), tuple(subjects))
 
 
-def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], resume: bool) -> list[Path]:
-    """Writes the splits, or checks that those in the folder are the same; returns the folders that were made."""
+def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], resume: bool) -> None:
+    """Writes the splits, or checks that those in the folder are the same."""
     if (folder / SPEC).exists():
         raise InputError(f"{folder}: holds a training without folds; choose another folder")
     if folds_begun(folder) and not resume:
@@ -179,7 +178,7 @@ def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], r
         # The first is written last: where it is, all are.
         for place, fold in reversed([*zip(places, folds, strict=True)]):
             fold.write(place / SPLIT)
-        return list(places)
+        return
     if len(kept) != len(folds):
         raise InputError(
             f"{folder}: holds {len(kept)} folds, not {len(folds)}; give the same number and data, or choose "
@@ -191,7 +190,6 @@ def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], r
                 f"{place / SPLIT}: splits other volumes or splits them in another way; give the same data, folds "
                 "and seed, or choose another folder"
             )
-    return []
 
 
 def read_folds(folder: str | Path) -> tuple[Split, ...]:
