@@ -96,6 +96,7 @@ def test_the_ensemble_is_exported(finished: Path, tmp_path: Path) -> None:
 
 
 STOPPING = """
+import keras
 
 class Stop(keras.callbacks.Callback):
     def __init__(self, folder, *, epoch):
@@ -117,7 +118,7 @@ def test_interrupted_folds_go_on_to_the_same_networks(
     monkeypatch.setattr(sys, "path", [*sys.path])
     command = ("train", "whole", "--data", data, "--spec", "tiny.json")
     code, _, err = run(*command, "--folds", 2, "--callback", 'stopping:Stop("{folder}", epoch=0)')
-    assert code == 130
+    assert code == 130, err
     assert "interrupted after 3 of 4 epochs; go on with: keras-scgm train whole --resume" in err
     out = tmp_path / "whole"
     before = (out / "fold1" / "last.weights.h5").stat().st_mtime_ns
