@@ -16,7 +16,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback, one_line
 from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
-from keras_scgm.pretrained import resolve_weights
+from keras_scgm.pretrained import ensemble_members, resolve_weights
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
@@ -150,7 +150,7 @@ def run_on_ray(
     again, unless `output.force`, so a run that was stopped goes on where it was.
 
     Args:
-        weights: known names or files; None takes the default.
+        weights: known names, files or cards of ensembles; None takes the default.
         settings: how the images are segmented.
         jobs: the images.
         output: how results are written.
@@ -168,14 +168,14 @@ def run_on_ray(
 
     if address not in (None, "auto", "local"):
         _check_answers(address)
-    for item in weights or ():
+    weights = [member for item in weights or () for member in ensemble_members(item)]
+    for item in weights:
         resolve_weights(item)
     if isinstance(settings.cord, Path):
         settings = replace(settings, cord=settings.cord.absolute())
-    places = [checks.path("weights", item) for item in weights or ()]
+    places = [checks.path("weights", item) for item in weights]
     weights = [
-        place.resolve() if place.is_file() else item
-        for place, item in zip(places, weights or (), strict=True)
+        place.resolve() if place.is_file() else item for place, item in zip(places, weights, strict=True)
     ] or None
     output = replace(output, resume=not output.force)
     # One core per worker: more threads than cores only get in each other's way.

@@ -21,6 +21,7 @@ from keras_scgm.pretrained import (
     DEFAULT_WEIGHTS,
     TISSUES,
     WeightsCard,
+    ensemble_members,
     find_card,
     read_layers,
     resolve_weights,
@@ -40,7 +41,7 @@ class Ensemble:
     """One or several networks that share one input specification.
 
     Args:
-        weights: Known name, file, or model; several are averaged.
+        weights: Known name, file, model, or card of an ensemble; several are averaged.
         mirror: Whether to average with the prediction of the left-right mirrored slices.
         runtime: Program that computes the networks, one of `keras_scgm.runtimes.NAMES`.
         precision: Precision of the computation, one of `keras_scgm.runtimes.PRECISIONS`.
@@ -80,7 +81,7 @@ class Ensemble:
         chosen: list[Weights] = [*weights] if several else [weights]  # type: ignore[misc]
         if not chosen:
             checks.refuse("weights", "at least one network", weights)
-        networks = [_load(item) for item in chosen]
+        networks = [_load(member) for item in chosen for member in ensemble_members(item)]
         self.cards = [card for _, card in networks]
         configs = {SliceConfig(**card.slices) for card in self.cards}  # type: ignore[arg-type]
         if len(configs) > 1:

@@ -15,7 +15,9 @@ def export(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            "--weights", "-w", help="Known name (see `keras-scgm weights`) or file; repeat for an ensemble."
+            "--weights",
+            "-w",
+            help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
         ),
     ] = None,
     file_format: Annotated[

@@ -29,7 +29,9 @@ def segment(
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            "--weights", "-w", help="Known name (see `keras-scgm weights`) or file; repeat for an ensemble."
+            "--weights",
+            "-w",
+            help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
         ),
     ] = None,
     binarize: Annotated[

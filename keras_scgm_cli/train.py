@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
+from keras_scgm_cli.folds import chosen_folds
+from keras_scgm_cli.keras_callbacks import keras_callbacks
 from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
-    from keras_scgm.training import DataConfig, TrainingConfig
+    from keras_scgm.datasets import AnnotatedVolume
+    from keras_scgm.training import DataConfig, SliceBatches, TrainingConfig
     from keras_scgm.tuning import TuningConfig
 
     Config = TypeVar("Config", TrainingConfig, TuningConfig)
@@ -97,6 +101,22 @@ def train(
             help="Share every batch among all GPUs of the machine, or on JAX of several (see the README).",
         ),
     ] = False,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Cross-validate with so many folds, by subject; the networks of all become ensemble.json."
+        ),
+    ] = None,
+    leave_one_site_out: Annotated[
+        bool, typer.Option("--leave-one-site-out", help="Cross-validate with a fold for each site.")
+    ] = False,
+    callback: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keras callback, MODULE:CLASS or MODULE:CLASS(ARGUMENTS), in which {folder} is that of the training; "
+            "repeat for several."
+        ),
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
     resume: Annotated[
         bool,
@@ -113,13 +133,25 @@ def train(
     the best weights beside those of the raters), calibration.csv and calibration.png (the threshold of the best
     weights, chosen on the validation volumes), spec.json and data.json (settings), and state.npz, from which --resume
     goes on after a kill. Interrupt it at any time: the epochs that were finished are kept.
+
+    With --folds or --leave-one-site-out each fold has these in a folder of its own, fold1 and so on. Beside them are
+    folds.csv and subjects.csv, the Dice coefficients of subjects that were held out, and ensemble.json, which
+    `keras-scgm segment --weights` takes.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
     from keras_scgm.files import undone_unless
-    from keras_scgm.training import Batches, DataConfig, all_devices, annotated_source, synthetic_source
+    from keras_scgm.training import (
+        Batches,
+        DataConfig,
+        all_devices,
+        annotated_source,
+        synthetic_source,
+        train_folds,
+    )
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
+    from keras_scgm.training.folds import table_text
 
     if resume and resplit:
         raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
@@ -134,7 +166,8 @@ def train(
         "label_value": label_value,
     }
     annotated = _data_config(given, own_split, DataConfig.read(output) if resume else None)
-    chosen = kept_config(output) if resume and preset is None and spec is None else None
+    kept_in = output / "fold1" if (output / "fold1" / SPEC).exists() else output
+    chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
     if chosen is None:
         chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
     changes: dict[str, Any] = {
@@ -161,30 +194,62 @@ def train(
             f"{drawn}: the training is one on synthetic slices; leave out --data, or choose another folder"
         )
     check_start(output, chosen, resume)
+    held_out = chosen_folds(output, annotated, folds, leave_one_site_out, resume, chosen.seed)
+    if held_out and (split is not None or resplit):
+        raise InputError("--split and --resplit are of one training; leave them out with folds")
+    shown: set[str] = set()
+
+    def load(data: DataConfig, place: Path) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
+        batches, validation = annotated_source(
+            Path(data.folder),
+            place,
+            chosen,
+            data.raters,
+            image_pattern=data.image_pattern,
+            mask_pattern=data.mask_pattern,
+            label_value=data.label_value,
+            resplit=resplit,
+        )
+        for warning in batches.slices.warnings:
+            if warning not in shown:
+                typer.echo(f"warning: {warning}", err=True)
+        shown.update(batches.slices.warnings)
+        data.write(output)
+        return batches, validation
+
+    started = f"fold1/{SPEC}" if held_out else SPEC
     try:
-        with undone_unless(output, SPEC), all_devices() if everywhere else nullcontext():
+        with undone_unless(output, started), all_devices() if everywhere else nullcontext():
+            if annotated is not None and held_out:
+                of_folds = train_folds(
+                    chosen,
+                    held_out,
+                    partial(load, annotated),
+                    output,
+                    resume=resume,
+                    tensorboard=tensorboard,
+                    callbacks=partial(keras_callbacks, callback or ()),
+                    verbose=2,
+                )
+                typer.echo(f"{table_text(of_folds.folds)}\n{of_folds.ensemble}")
+                return
             batches: Batches
             if annotated is None:
                 batches, validation = synthetic_source(drawn, chosen)
             else:
-                batches, validation = annotated_source(
-                    Path(annotated.folder),
-                    Path(annotated.split),
-                    chosen,
-                    annotated.raters,
-                    image_pattern=annotated.image_pattern,
-                    mask_pattern=annotated.mask_pattern,
-                    label_value=annotated.label_value,
-                    resplit=resplit,
-                )
-                for warning in batches.slices.warnings:
-                    typer.echo(f"warning: {warning}", err=True)
-                annotated.write(output)
+                batches, validation = load(annotated, Path(annotated.split))
             result = train_network(
-                chosen, batches, output, validation, resume=resume, tensorboard=tensorboard, verbose=2
+                chosen,
+                batches,
+                output,
+                validation,
+                resume=resume,
+                tensorboard=tensorboard,
+                callbacks=keras_callbacks(callback or (), output),
+                verbose=2,
             )
     except KeyboardInterrupt:
-        typer.echo(_after_interruption(output, chosen.epochs), err=True)
+        typer.echo(_after_interruption(output, chosen.epochs, len(held_out)), err=True)
         raise typer.Exit(130) from None
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
@@ -192,6 +257,10 @@ def train(
         typer.echo(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)
     score = max((row["val_dsc"] for row in result.history if "val_dsc" in row), default=None)
+    if len(result.history) < chosen.epochs:
+        typer.echo(
+            f"ended after epoch {len(result.history)} of {chosen.epochs}, as the settings or a callback ask for"
+        )
     typer.echo(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
@@ -219,10 +288,11 @@ def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None
     return now
 
 
-def _after_interruption(output: Path, epochs: int) -> str:
+def _after_interruption(output: Path, epochs: int, n_folds: int) -> str:
     from keras_scgm.training.checkpoint import finished_epochs
 
-    finished = finished_epochs(output)
+    places = [output / f"fold{number}" for number in range(1, n_folds + 1)] or [output]
+    finished, epochs = sum(map(finished_epochs, places)), epochs * len(places)
     if not finished:
         return "interrupted before the first epoch was finished; start again with the same command"
     command = f"keras-scgm train {quote(str(output))} --resume"

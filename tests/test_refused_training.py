@@ -21,8 +21,9 @@ from keras_scgm import (
 )
 from keras_scgm.datasets import (
     AnnotatedVolume,
+    Split,
 )
-from keras_scgm.pretrained import WeightsCard
+from keras_scgm.pretrained import EnsembleCard, WeightsCard
 from keras_scgm.training import (
     DataConfig,
     SliceBatches,
@@ -31,6 +32,7 @@ from keras_scgm.training import (
     annotated_source,
     synthetic_source,
     train,
+    train_folds,
 )
 from keras_scgm.tuning import TuningConfig, tune
 
@@ -53,7 +55,16 @@ CASES = [
         batch_size=(*INTEGERS, 0),
         learning_rate=(*NUMBERS, 0),
         power=(*NUMBERS, 0),
+        schedule=(*NO_TEXTS, "linear"),
         rate_per=(*NO_TEXTS, "batch"),
+        early_stopping_patience=(*but(INTEGERS, None), 0),
+        loss=(
+            *but(NO_TEXTS, None),
+            "",
+            "no_loss",
+            "sparse_categorical_crossentropy",
+            {"class_name": "DiceLoss"},
+        ),
         cross_entropy_weight=NUMBERS,
         ema_momentum=(*NUMBERS, 1),
         augmentation=(*NO_OBJECTS, None),
@@ -141,9 +152,39 @@ CASES = [
         mask_pattern=but(NO_TEXTS, None),
         label_value=but((*INTEGERS, 0), None),
     ),
+    *config_cases(
+        train_folds,
+        {
+            "config": TrainingConfig(),
+            "folds": [Split((), (), ()), Split((), (), ())],
+            "load": annotated_source,
+            "folder": "/dev/null/none",
+        },
+        config=(*NO_OBJECTS, None),
+        folds=(*NO_OBJECTS, None, [], [Split((), (), ())]),
+        load=(*NO_OBJECTS, None),
+        folder=NO_PATHS,
+        resume=NO_FLAGS,
+        callbacks=(3, "a", [3], None),
+    ),
+    *config_cases(
+        EnsembleCard,
+        {"name": "e", "members": {"fold1/best.weights.h5": "0" * 64}},
+        name=(*NO_TEXTS, ""),
+        members=(
+            *NO_OBJECTS,
+            None,
+            {"/best.weights.h5": "0" * 64},
+            {"best.h5": "0" * 64},
+            {"best.weights.h5": "0"},
+            {3: "0" * 64},
+            {"best.weights.h5": None},
+        ),
+        scores=(3, "text", [3]),
+    ),
     *[
         case
-        for kind in (AugmentationConfig, DataConfig, TrainingConfig, TuningConfig, WeightsCard)
+        for kind in (AugmentationConfig, DataConfig, TrainingConfig, TuningConfig, WeightsCard, EnsembleCard)
         for case in config_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
     ],
 ]

@@ -2,6 +2,7 @@
 
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
 from keras_scgm.datasets.bids import find_bids
+from keras_scgm.datasets.folds import held_out, site_folds, subject_folds
 from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.labelled_slices import LabelledPart, labelled_part
 from keras_scgm.datasets.layouts import find_dataset
@@ -29,10 +30,13 @@ __all__ = [
     "find_bids",
     "find_challenge",
     "find_dataset",
+    "held_out",
     "labelled_part",
     "load_slices",
     "native_spacing_mm",
     "paper_split",
+    "site_folds",
     "smooth_contour",
     "split_slices",
+    "subject_folds",
 ]

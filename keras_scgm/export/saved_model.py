@@ -33,7 +33,7 @@ from keras_scgm.files import staging_folder
 from keras_scgm.limits import MAX_REQUEST_FILES
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Weights
-from keras_scgm.pretrained import DEFAULT_WEIGHTS
+from keras_scgm.pretrained import DEFAULT_WEIGHTS, ensemble_members
 from keras_scgm.segmentation import Segmentation, SegmentationConfig, Segmenter
 from keras_scgm.volume import as_array
 
@@ -97,8 +97,8 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
     slices' size is that of the weights' card, 200 for all published ones.
 
     Args:
-        weights: Known name, file, or model, or several of the same tissues to be averaged; None for the default
-            weights.
+        weights: Known name, file, model or card of an ensemble, or several of the same tissues to be averaged; None
+            for the default weights.
         path: Folder of the models, created if missing.
         threshold: Probability above which a voxel is gray matter; None takes the one in the weights' card.
         window: "auto" finds the cord, "center" is the middle of the field of view (paper 3.4.1).
@@ -279,7 +279,8 @@ def _finite(slices: tf.Tensor) -> tf.Tensor:
 def _models(weights: Weights | Sequence[Weights] | None) -> list[keras.Model]:
     weights = DEFAULT_WEIGHTS if weights is None else weights
     chosen = [weights] if isinstance(weights, (str, Path, keras.Model)) else list(weights)
-    return [item if isinstance(item, keras.Model) else load_network(item)[0] for item in chosen]
+    members = [member for item in chosen for member in ensemble_members(item)]
+    return [item if isinstance(item, keras.Model) else load_network(item)[0] for item in members]
 
 
 def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) -> None:

@@ -23,6 +23,7 @@ from keras_scgm.pretrained.catalog import (
     weights_folder,
     weights_status,
 )
+from keras_scgm.pretrained.ensemble import EnsembleCard, ensemble_members
 from keras_scgm.pretrained.files import classes_of, resolve_weights, weights_for
 from keras_scgm.pretrained.layers import load_weights_into, read_layers
 
@@ -35,10 +36,12 @@ __all__ = [
     "GRAY_MATTER",
     "TISSUES",
     "WEIGHTS_SUFFIXES",
+    "EnsembleCard",
     "WeightsCard",
     "cache_folder",
     "card_path",
     "classes_of",
+    "ensemble_members",
     "find_card",
     "known_tissues",
     "list_weights",

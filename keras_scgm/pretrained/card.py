@@ -22,7 +22,7 @@ GRAY_MATTER, CORD = "gray_matter", "cord"
 TISSUES = ((GRAY_MATTER,), (GRAY_MATTER, CORD))
 """What a network can segment, in the order of its outputs. The cord contains the gray matter."""
 
-_UNSTATED = "not stated"
+UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class WeightsCard(JsonConfig):
     cord_threshold: float = 0.5
     tissues: tuple[str, ...] = (GRAY_MATTER,)
     contrasts: tuple[str, ...] = (BRIGHT,)
-    data: str = _UNSTATED
+    data: str = UNSTATED
     training: dict[str, Any] = field(default_factory=dict)
-    licence: str = _UNSTATED
+    licence: str = UNSTATED
     scores: tuple[dict[str, Any], ...] = ()
-    limits: str = _UNSTATED
-    citation: str = _UNSTATED
+    limits: str = UNSTATED
+    citation: str = UNSTATED
 
     def __post_init__(self) -> None:
         mapping = checks.instance(dict, "a mapping")
@@ -118,10 +118,15 @@ def _file_name(name: str, value: Any) -> str:
     return value
 
 
+def is_sha256(value: Any) -> bool:
+    """Whether a value is a SHA-256 hash as cards have it, 64 lower-case hexadecimal digits."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
 def _sha256(name: str, value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch("[0-9a-f]{64}", value):
+    if not is_sha256(value):
         checks.refuse(name, "64 lower-case hexadecimal digits", value)
-    return value
+    return str(value)
 
 
 def _url(name: str, value: Any) -> str:

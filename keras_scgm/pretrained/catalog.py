@@ -12,6 +12,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import once_per_version
 from keras_scgm.pretrained.card import SUFFIXES_TEXT, WEIGHTS_SUFFIXES, WeightsCard, card_path
+from keras_scgm.pretrained.ensemble import ENSEMBLE_SUFFIX
 
 DEFAULT_WEIGHTS = "synthetic"
 """The weights used by default; they come with the package."""
@@ -84,6 +85,8 @@ def weights_path(card: WeightsCard) -> Path:
 
 def as_path(name_or_path: str | Path) -> Path | None:
     """The path, or None when the argument is to be read as a name."""
+    if str(name_or_path).endswith(ENSEMBLE_SUFFIX):
+        raise InputError(f"{name_or_path}: a card, where one network is needed; give a weights file")
     if isinstance(name_or_path, Path):
         return checks.path("weights", name_or_path)
     if not isinstance(name_or_path, str):

@@ -78,7 +78,7 @@ def segment(
 
     Args:
         image: NIfTI file or nibabel image, any orientation; axial slices are found from its affine.
-        weights: Known name, file, or model; several make an ensemble, whose probabilities are averaged.
+        weights: Known name, file, model or card of an ensemble; the probabilities of several are averaged.
             The default comes with the package.
         progress: Called with (slices done, slices in all).
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Self
 
+import keras
 import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.calibration import OBJECTIVES
+from keras_scgm.errors import InputError
 from keras_scgm.json_config import JsonConfig
 from keras_scgm.models import BUILDERS
 from keras_scgm.pretrained import CORD, GRAY_MATTER, known_tissues
@@ -42,8 +46,15 @@ class TrainingConfig(JsonConfig):
         steps_per_epoch: Number of batches per epoch.
         batch_size: Number of slices per batch.
         learning_rate: Initial learning rate of Adam.
-        power: Exponent p of the poly schedule (equation 4).
+        schedule: "poly" as in the paper (equation 4) and "cosine" end at 0; "constant" leaves the rate as it is, or to
+            a callback.
+        power: Exponent p of the poly schedule.
         rate_per: Unit of the schedule, "epoch" as in the paper or "step".
+        early_stopping_patience: Number of epochs in a row without a better validation DSC, or loss without validation,
+            after which the training ends; None to train all epochs.
+        loss: What `keras.losses.get` takes in place of the Dice loss: a name such as "binary_focal_crossentropy", or
+            {"class_name": "BinaryFocalCrossentropy", "config": {"gamma": 3.0}}. It compares probabilities with masks of
+            (batch, height, width, tissue).
         cross_entropy_weight: Weight of the cross-entropy added to the Dice loss (equation 3), the only loss of the
             paper.
         ema_momentum: Momentum of the running average of the weights, which is then what is validated and saved;
@@ -80,8 +91,11 @@ class TrainingConfig(JsonConfig):
     steps_per_epoch: int = 32
     batch_size: int = 11
     learning_rate: float = 0.001
+    schedule: Literal["poly", "cosine", "constant"] = "poly"
     power: float = 0.9
     rate_per: Literal["epoch", "step"] = "epoch"
+    early_stopping_patience: int | None = None
+    loss: str | Mapping[str, Any] | None = None
     cross_entropy_weight: float = 0.0
     ema_momentum: float = 0.0
     augmentation: AugmentationConfig = AUGMENTATIONS["paper_challenge"]
@@ -107,8 +121,11 @@ class TrainingConfig(JsonConfig):
             steps_per_epoch=checks.integer(1),
             batch_size=checks.integer(1),
             learning_rate=checks.number(above=0),
+            schedule=checks.one_of(("poly", "cosine", "constant")),
             power=checks.number(above=0),
             rate_per=checks.one_of(("epoch", "step")),
+            early_stopping_patience=checks.optional(checks.integer(1)),
+            loss=checks.optional(_loss),
             cross_entropy_weight=checks.number(0),
             ema_momentum=checks.number(0, below=1),
             augmentation=checks.instance(AugmentationConfig, "an AugmentationConfig"),
@@ -117,6 +134,11 @@ class TrainingConfig(JsonConfig):
             mixed_precision=checks.flag,
             xla=checks.flag,
         )
+        if self.loss is not None and self.cross_entropy_weight:
+            raise InputError(
+                f"cross_entropy_weight {self.cross_entropy_weight} is added to the Dice loss alone; "
+                f"set it to 0 with the loss {self.loss}"
+            )
 
     @property
     def steps(self) -> int:
@@ -142,7 +164,30 @@ def _model_kwargs(name: str, value: Any) -> dict[str, Any]:
     return {checks.text(f"a name in {name}", key): _plain(item) for key, item in items}
 
 
+def _loss(name: str, value: Any) -> str | dict[str, Any]:
+    """What `keras.losses.get` takes, if it can tell a mask from its opposite."""
+    wanted = "the name or the configuration of a loss in keras.losses that compares probabilities with masks"
+    if isinstance(value, Mapping):
+        value = {key: _plain(item) for key, item in value.items()}
+    elif not isinstance(value, str):
+        checks.refuse(name, wanted, value)
+    mask = np.zeros((1, 2, 2, 1), np.float32)
+    mask[0, 0] = 1
+    try:
+        # Keras removes what it reads from a configuration.
+        loss = keras.losses.get(deepcopy(value))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            right, wrong = (float(keras.ops.mean(loss(mask, predicted))) for predicted in (mask, 1 - mask))
+    # Each loss refuses shapes and settings in its own way.
+    except Exception:
+        checks.refuse(name, wanted, value)
+    return value if right < wrong else checks.refuse(name, wanted, value)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (np.generic, np.ndarray)):
         value = value.tolist()
     return tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else value

@@ -14,11 +14,10 @@ import keras
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
+from keras_scgm.callbacks import TerminateOnCollapse
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError
 from keras_scgm.files import replaced
-from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
@@ -37,6 +36,7 @@ from keras_scgm.training.checkpoint import (
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, without_sharing
 from keras_scgm.training.network import build_network, training_copy
+from keras_scgm.training.objective import loss_of, optimizer_of, rate_callbacks
 from keras_scgm.training.progress import ProgressLine
 from keras_scgm.training.samples import save_samples
 from keras_scgm.training.validation import choose_threshold, mean_volume_dice
@@ -120,29 +120,23 @@ def train(
     keras.utils.set_random_seed(config.seed)
     network = build_network(config)
     model = training_copy(network, config)
-    optimizer = keras.optimizers.Adam(
-        config.learning_rate, use_ema=config.ema_momentum > 0, ema_momentum=config.ema_momentum or 0.99
-    )
-    weight = config.cross_entropy_weight
-    loss = DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
-    model.compile(optimizer, loss, jit_compile=config.xla)
+    optimizer = optimizer_of(config)
+    model.compile(optimizer, loss_of(config), jit_compile=config.xla)
     optimizer.build(model.trainable_variables)
     examples = batches.examples(config)
     data = Data(batches.what, examples[:, ::8, ::8], tuple(volume.image.name for volume in validation))
     history = load_state(folder, model, data)
 
-    total = config.steps if config.rate_per == "step" else config.epochs
     collapse = TerminateOnCollapse(examples)
     slices = SliceConfig(batches.spacing_mm, batches.window_px)
     end = EndOfEpoch(batches.as_used(config), network, slices, folder, validation, data, history)
-    rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
-    own: list[keras.callbacks.Callback] = [rate, collapse, end]
+    own: list[keras.callbacks.Callback] = [*rate_callbacks(config), collapse, end]
     progress = ProgressLine(config.epochs, config.steps_per_epoch, bool(validation))
     if verbose == 2:
         own.append(progress)
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
-    if len(history) < config.epochs:
+    if len(history) < config.epochs and not stops_early(config, history):
         write_config(folder, config)
         try:
             model.fit(
@@ -221,6 +215,9 @@ class EndOfEpoch(keras.callbacks.Callback):
             self.stopped = f"weights or loss were not finite at the end of epoch {epoch + 1}"
             self.model.stop_training = True
             return
+        logs.setdefault(
+            "learning_rate", float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        )
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         self.network.set_weights(self._judged_weights())
         last = self.folder / "last.weights.h5"
@@ -230,10 +227,13 @@ class EndOfEpoch(keras.callbacks.Callback):
                 row["val_dsc"] = logs["val_dsc"] = mean_volume_dice(last, self.validation)
         row["seconds"] = round(time.monotonic() - self._started, 1)
         self.history.append(row)
-        if self._is_best():
+        scores = scores_of(self.history)
+        if scores[-1] >= scores.max():
             save_weights(self.folder / "best.weights.h5", self.network, self.card)
         write_log(self.folder, self.history)
         save_state(self.folder, self.model, self.history, self.data)
+        if stops_early(self.config, self.history):
+            self.model.stop_training = True
 
     def _judged_weights(self) -> list[np.ndarray]:
         """The averaged weights, if the settings ask for them; the model is left as it is."""
@@ -245,7 +245,19 @@ class EndOfEpoch(keras.callbacks.Callback):
         self.model.set_weights(weights)
         return averaged
 
-    def _is_best(self) -> bool:
-        name, sign = ("val_dsc", 1) if self.validation else ("loss", -1)
-        scores = np.nan_to_num([sign * row[name] for row in self.history], nan=-np.inf)
-        return bool(scores[-1] >= scores.max())
+
+def scores_of(history: Sequence[Row]) -> np.ndarray:
+    """What tells the best of the epochs, (epoch,): the validation DSC, or the loss with another sign; NaN is lowest."""
+    name, sign = ("val_dsc", 1) if "val_dsc" in history[-1] else ("loss", -1)
+    return np.nan_to_num([sign * row[name] for row in history], nan=-np.inf)
+
+
+def stops_early(config: TrainingConfig, history: Sequence[Row]) -> bool:
+    """Whether the last `TrainingConfig.early_stopping_patience` epochs were no better than those before.
+
+    It follows from the history alone, so a training that was killed stops where it would have.
+    """
+    patience = config.early_stopping_patience
+    if patience is None or not history:
+        return False
+    return len(history) - 1 - int(scores_of(history).argmax()) >= patience
