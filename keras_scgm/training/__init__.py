@@ -9,6 +9,7 @@ from keras_scgm.training.batches import Batches, SliceBatches, SyntheticBatches
 from keras_scgm.training.config import PRESETS, TrainingConfig
 from keras_scgm.training.devices import all_devices
 from keras_scgm.training.loop import TrainingResult, train
+from keras_scgm.training.network import fine_tuned
 from keras_scgm.training.sources import annotated_source, synthetic_source
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TrainingResult",
     "all_devices",
     "annotated_source",
+    "fine_tuned",
     "synthetic_source",
     "train",
 ]

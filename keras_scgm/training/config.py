@@ -27,8 +27,9 @@ class TrainingConfig(JsonConfig):
         architecture: Name of the builder, one of `keras_scgm.models.BUILDERS`.
         model_kwargs: Arguments of the builder, other than those that follow from the tissues.
         tissues: What the network segments, as in `keras_scgm.pretrained.WeightsCard`; one output each.
-        initial_weights: Name or file of the initial weights; None for random ones.
-        frozen_layers: Names of layers that are not trained.
+        initial_weights: Name or file of the initial weights; None for random ones. Outputs are those of the same
+            tissues, if the weights have them; otherwise the output layer is random.
+        frozen_layers: Names of layers, or of stages (`keras_scgm.models.stages`), that are not trained.
         window_px: Pixels of 0.25 mm along each side of the windows, in training and afterwards; the paper has
             200. Smaller ones take less time, and see less of what a cord can be confused with.
         epochs: Number of epochs; each ends with a validation and a checkpoint.

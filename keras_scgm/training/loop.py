@@ -110,7 +110,13 @@ def train(
         config.learning_rate, use_ema=config.ema_momentum > 0, ema_momentum=config.ema_momentum or 0.99
     )
     weight = config.cross_entropy_weight
-    loss = DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
+    # Gray matter lies in the cord: the classes do not exclude each other.
+    independent: Any = {"classifier_activation": "sigmoid"}
+    loss = (
+        DiceCrossEntropyLoss(cross_entropy_weight=weight, **independent)
+        if weight
+        else DiceLoss(**independent)
+    )
     model.compile(optimizer, loss, jit_compile=config.xla)
     optimizer.build(model.trainable_variables)
     examples = batches.examples(config)
@@ -118,7 +124,7 @@ def train(
     history = load_state(folder, model, data)
 
     total = config.steps if config.rate_per == "step" else config.epochs
-    collapse = TerminateOnCollapse(examples)
+    collapse = TerminateOnCollapse(examples, **independent)
     end = EndOfEpoch(config, network, folder, validation, data, history)
     rate = PolyLearningRate(config.learning_rate, total, config.power, config.rate_per)
     own: list[keras.callbacks.Callback] = [rate, collapse, end]
