@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -94,8 +95,9 @@ class DiceLoss(keras.losses.Loss):
             self.classes.counted(array) for array in (y_true, self.classes.probabilities(y_pred))
         )
         axes = self._reduced_axes(y_true)[:-1]
-        overlap = self._over_batch(ops.sum(y_true * y_pred, axis=axes))
-        total = self._over_batch(ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes))
+        overlap, total = self._over_batch(
+            ops.sum(y_true * y_pred, axis=axes), ops.sum(y_true, axis=axes) + ops.sum(y_pred, axis=axes)
+        )
         return ops.mean(-(2 * overlap + self.epsilon) / (total + self.epsilon), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -110,10 +112,10 @@ class DiceLoss(keras.losses.Loss):
     def _reduced_axes(self, array: Any) -> tuple[int, ...]:
         return tuple(range(int(self.per_sample), len(array.shape)))
 
-    def _over_batch(self, total: Any) -> Any:
-        """The sum over the shares of all replicas, of a sum over one share."""
+    def _over_batch(self, *sums: Any) -> Sequence[Any]:
+        """The sums over the shares of all replicas, of sums over one share."""
         context = None if self.per_sample else _replicas()
-        return total if context is None else context.all_reduce("SUM", total)
+        return sums if context is None else context.all_reduce("SUM", sums)
 
 
 @keras.saving.register_keras_serializable(package="keras_scgm")
@@ -184,9 +186,8 @@ class DiceCrossEntropyLoss(DiceLoss):
             y_true, y_pred = self.classes.counted(y_true), self.classes.counted(y_pred)
             losses = ops.binary_crossentropy(y_true, y_pred, from_logits=self.classes.from_logits)
         axes = self._reduced_axes(losses)
-        total = self._over_batch(ops.sum(losses, axis=axes))
         # Shares differ in size where the replicas do not divide the batch.
-        count = self._over_batch(ops.sum(ops.ones_like(losses), axis=axes))
+        total, count = self._over_batch(ops.sum(losses, axis=axes), ops.sum(ops.ones_like(losses), axis=axes))
         return self.dice_weight * dice + self.cross_entropy_weight * total / count
 
     def get_config(self) -> dict[str, Any]:

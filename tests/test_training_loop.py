@@ -237,6 +237,6 @@ def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> Non
     (tmp_path / "state.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match="damaged"):
         train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
-    with pytest.raises(InputError, match="has no layer conv9"):
+    with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze; its stages: conv2d, rate2"):
         train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(drawn_slices), tmp_path / "new")
     assert json.loads((tmp_path / "spec.json").read_text())["epochs"] == 3
