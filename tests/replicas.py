@@ -3,7 +3,7 @@
     python tests/replicas.py N_DEVICES
 
 For the losses in Keras' own network, and for the network of a training, the last line has the largest difference of any
-weight after the steps, of any epoch's loss, and the largest change of a weight, as JSON.
+weight after the steps, of the loss or the Dice of any epoch, and the largest change of a weight, as JSON.
 """
 
 import json
@@ -19,6 +19,7 @@ CPU = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * N_DEVICES)
 
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss  # noqa: E402
+from keras_scgm.metrics import SoftDice  # noqa: E402
 from keras_scgm.models import DilatedGMNet  # noqa: E402
 from keras_scgm.training import TrainingConfig, all_devices  # noqa: E402
 from keras_scgm.training.network import training_copy  # noqa: E402
@@ -42,7 +43,7 @@ def trained_network():
 
 
 def fit(build, loss, classes, scope, batch):
-    """Weights before and after two epochs of five steps, and the losses."""
+    """Weights before and after two epochs of five steps, and what Keras logged of the epochs."""
     rng = np.random.default_rng(0)
     images = rng.normal(size=(5 * batch, SIZE, SIZE, 1)).astype("float32")
     # As much foreground as the shares of the devices make unequal.
@@ -52,24 +53,25 @@ def fit(build, loss, classes, scope, batch):
     with scope:
         model = build()
         start = model.get_weights()
-        model.compile(keras.optimizers.SGD(0.1), loss)
+        metric = SoftDice(classifier_activation="softmax" if classes > 1 else None)
+        model.compile(keras.optimizers.SGD(0.1), loss, metrics=[metric])
         history = model.fit(
             tf.data.Dataset.from_tensor_slices((images, masks.astype("float32"))).batch(batch),
             epochs=2,
             shuffle=False,
             verbose=0,
         ).history
-    return start, model.get_weights(), history["loss"]
+    return start, model.get_weights(), [history["loss"], history["soft_dice"]]
 
 
 def difference(build, loss, classes, batch):
-    start, one, losses = fit(build, loss, classes, nullcontext(), batch)
+    start, one, logs = fit(build, loss, classes, nullcontext(), batch)
     _, several, shared = fit(build, loss, classes, STRATEGY.scope(), batch)
 
     def largest(weights):
         return max(float(np.abs(a - b).max()) for a, b in zip(one, weights, strict=True))
 
-    return largest(several), float(np.abs(np.subtract(losses, shared)).max()), largest(start)
+    return largest(several), float(np.abs(np.subtract(logs, shared)).max()), largest(start)
 
 
 # One strategy for all: TensorFlow mistakes the collective operations of a second one for those of the first.
