@@ -89,7 +89,8 @@ def test_steps_of_unknown_number_are_the_optimizers():
 
     model = network()
     for epochs in (1, 2):
-        model.fit(batches(), epochs=epochs, initial_epoch=epochs - 1, callbacks=[schedule, rates], verbose=0)
+        more = {"epochs": epochs, "initial_epoch": epochs - 1, "shuffle": False, "verbose": 0}
+        model.fit(batches(), callbacks=[schedule, rates], **more)
     np.testing.assert_allclose(rates.rates, [schedule.rate(step) for step in range(6)], rtol=1e-6)
 
 

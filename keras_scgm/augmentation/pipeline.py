@@ -92,7 +92,7 @@ def augment(
     iterations = itertools.count()
 
     def steps_of_iteration(_: tf.Tensor) -> tf.data.Dataset:
-        iteration = tf.numpy_function(lambda: next(iterations), [], tf.int64, stateful=True)
+        iteration = tf.ensure_shape(tf.numpy_function(lambda: next(iterations), [], tf.int64), ())
         first = first_step + iteration * (length if length >= 0 else UNKNOWN_LENGTH)
         return tf.data.Dataset.counter(first)
 
