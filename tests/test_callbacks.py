@@ -80,6 +80,8 @@ def test_second_fit_starts_anew(per, total, reused):
     np.testing.assert_array_equal(rates.rates[3:6], rates.rates[12:])
 
 
+# Keras says so of every generator that ends.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")
 def test_steps_of_unknown_number_are_the_optimizers():
     schedule, rates = PolyLearningRate(0.1, 100, per="step"), Rates()
 

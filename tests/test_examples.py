@@ -46,5 +46,5 @@ def test_networks_learn_a_task_of_their_own(
     monkeypatch.setattr(sys, "argv", ["your_own_task", "--network", network, "--output", str(tmp_path)])
     runpy.run_path(str(EXAMPLES / "your_own_task.py"), run_name="__main__")
     dice = float(capsys.readouterr().out.split("unseen images: Dice ")[1].split(",")[0])
-    # Measured: MEASURE. All background would be 0.
-    assert dice > 0.93
+    # Mean of both fruits; measured 0.95 for DilatedGMNet. All background would be 0.
+    assert dice > 0.85
