@@ -24,8 +24,7 @@ from keras_scgm.models import DilatedGMNet  # noqa: E402
 from keras_scgm.training import TrainingConfig, all_devices  # noqa: E402
 from keras_scgm.training.network import training_copy  # noqa: E402
 
-SIZE, BATCH = 12, 6
-"""Six slices, which four devices cannot share evenly."""
+SIZE, BATCH = 12, 8
 
 
 def plain_network(classes):
