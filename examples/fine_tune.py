@@ -20,16 +20,13 @@ import keras
 from keras_scgm import DilatedGMNet
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
-from keras_scgm.models import load_network
+from keras_scgm.models import load_network, stages
 from keras_scgm.training import TrainingConfig, annotated_source, train
 from keras_scgm.training.validation import mean_volume_dice
 
 COOLING = 10.0
 """The known networks are so sure, with logits of hundreds, that small steps hardly move their contours.
 Dividing the last layer by this leaves their mask as it is and gives the loss something to hold on to."""
-
-STAGES = (("conv2d_1", "conv2d_2"), ("rate2_1", "rate2_2"))
-"""Convolutions of the network before its branches (paper, Figure 3)."""
 
 SPEC = TrainingConfig(
     epochs=20,
@@ -47,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--data", type=Path, help="folder of images and masks; synthetic subjects if not given"
     )
     parser.add_argument("--weights", help="known name or file, of gray matter alone; by default challenge")
-    parser.add_argument("--frozen-stages", type=int, default=2, choices=range(len(STAGES) + 1))
+    parser.add_argument("--frozen-stages", type=int, default=2, choices=range(4))
     parser.add_argument("--output", type=Path, help="folder that keeps the weights and the log")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
     options = parser.parse_args(arguments)
@@ -73,14 +70,14 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     print(f"{weights}, as it is: validation DSC {mean_volume_dice(network, validation):.4f}")
     # The statistics of few images would replace those of the many that the weights were made from.
     statistics = [layer.name for layer in network.layers if "normalization" in layer.name]
-    convolutions = [name for stage in STAGES[: options.frozen_stages] for name in stage]
+    frozen = list(stages(network))[: options.frozen_stages]
     config = replace(
         config,
         architecture=card.architecture,
         # Without the statistics of its own batches, dropout would shift what the later layers see.
         model_kwargs={**card.model_kwargs, "dropout": 0.0},
         initial_weights=cooled(network, folder),
-        frozen_layers=(*convolutions, *statistics),
+        frozen_layers=(*frozen, *statistics),
     )
     result = train(config, batches, folder, validation, resume=True, verbose=2)
     best = max(row["val_dsc"] for row in result.history)

@@ -10,16 +10,19 @@ import numpy as np
 from keras import ops
 
 from keras_scgm import checks
+from keras_scgm.class_rules import ClassifierActivation, ClassRules
 from keras_scgm.errors import InputError
 
 
 class PolyLearningRate(keras.callbacks.Callback):
     """Sets the "poly" learning rate, `initial_learning_rate * (1 - n / total) ** power`.
 
-    Reference: Perone et al. 2018, equation 4, where n is the epoch. From `total` on, the rate is 0. The
-    callback keeps no state: n is the epoch's number, or the optimizer's own count of steps, so a training
-    that resumes with `initial_epoch` and its optimizer goes on as if it had never stopped. The rate appears
-    as "learning_rate" in the logs of each epoch.
+    Reference: Perone et al. 2018, equation 4, where n is the epoch. From `total` on, the rate is 0.
+
+    A `fit` from epoch 0 starts at n = 0, also if the model was fitted before. A training that resumes with
+    `initial_epoch` goes on as if it had never stopped: steps are counted as if all earlier epochs had as many as
+    those of this `fit`. Where Keras does not know that number (a data set of unknown length, no `steps_per_epoch`),
+    n is the optimizer's own count of steps. The rate appears as "learning_rate" in the logs of each epoch.
 
     Args:
         initial_learning_rate: Rate at n = 0, positive.
@@ -49,23 +52,35 @@ class PolyLearningRate(keras.callbacks.Callback):
         self.total = checks.integer(1)("total", total)
         self.power = checks.number(above=0)("power", power)
         self.per = checks.one_of(("epoch", "step"))("per", per)
+        self._fit_begins = False
+        self._first_iteration = 0
 
     def rate(self, n: int) -> float:
         """The learning rate in epoch or step n, counted from 0."""
         return self.initial_learning_rate * max(0.0, 1 - n / self.total) ** self.power
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._fit_begins = True
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.per == "epoch":
             self.model.optimizer.learning_rate = self.rate(epoch)
+        elif self._fit_begins:
+            steps = self.params.get("steps")
+            known = epoch == 0 or steps is not None
+            self._first_iteration = self._iterations() - epoch * (steps or 0) if known else 0
+        self._fit_begins = False
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if self.per == "step":
-            optimizer = self.model.optimizer
-            optimizer.learning_rate = self.rate(int(ops.convert_to_numpy(optimizer.iterations)))
+            self.model.optimizer.learning_rate = self.rate(self._iterations() - self._first_iteration)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
+    def _iterations(self) -> int:
+        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
 
 
 class TerminateOnCollapse(keras.callbacks.Callback):
@@ -73,12 +88,17 @@ class TerminateOnCollapse(keras.callbacks.Callback):
 
     A training has collapsed if the loss is not finite, which is checked after each batch, or if no probability
     exceeds `floor` in slices that contain gray matter, which is checked after each epoch. The Dice loss makes the
-    second case likely: once all probabilities saturate at 0, hardly any gradient is left.
+    second case likely: once all probabilities saturate at 0, hardly any gradient is left. With several classes,
+    a detection of any of them counts, other than of the background.
 
     Args:
         images: Slices that contain gray matter, (slice, height, width, channels).
         floor: Lowest probability that counts as a detection.
         patience: Number of consecutive epochs without a detection after which the training stops, at least 1.
+        classifier_activation: Activation of the network's output layer, as in `keras_scgm.DiceLoss`: "sigmoid" or
+            "softmax"; None is "sigmoid" for one class, and refused for several.
+        from_logits: Whether the network's outputs are logits.
+        include_background: Whether class 0 counts; None is True for "sigmoid" and False for "softmax".
 
     Attributes:
         reason: The reason for stopping, or None.
@@ -87,7 +107,15 @@ class TerminateOnCollapse(keras.callbacks.Callback):
         InputError: An argument breaks its rule.
     """
 
-    def __init__(self, images: np.ndarray, floor: float = 1e-3, patience: int = 3) -> None:
+    def __init__(
+        self,
+        images: np.ndarray,
+        floor: float = 1e-3,
+        patience: int = 3,
+        classifier_activation: ClassifierActivation | None = None,
+        from_logits: bool = False,
+        include_background: bool | None = None,
+    ) -> None:
         super().__init__()
         shape = np.shape(images)
         if len(shape) != 4 or not shape[0]:
@@ -97,6 +125,7 @@ class TerminateOnCollapse(keras.callbacks.Callback):
         self.images = images
         self.floor = checks.number(above=0, below=1)("floor", floor)
         self.patience = checks.integer(1)("patience", patience)
+        self.classes = ClassRules(classifier_activation, from_logits, include_background)
         self.reason: str | None = None
         self._epoch = 0
         self._empty_epochs = 0
@@ -124,7 +153,8 @@ class TerminateOnCollapse(keras.callbacks.Callback):
         if self.reason:
             return
         # Not `predict`, whose result is in several parts when several processes train together.
-        highest = float(ops.max(self.model(self.images, training=False)))
+        outputs = ops.cast(self.model(self.images, training=False), "float32")
+        highest = float(ops.max(self.classes.counted(self.classes.probabilities(outputs))))
         self._empty_epochs = self._empty_epochs + 1 if highest < self.floor else 0
         if self._empty_epochs == self.patience:
             self._stop(

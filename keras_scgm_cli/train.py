@@ -45,11 +45,18 @@ def train(
     architecture: Annotated[
         str | None, typer.Option(help="DilatedGMNet or UNet, in place of the preset's.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option("--weights", "-w", help="Known name or file to start from.")
+    fine_tune: Annotated[
+        str | None,
+        typer.Option(metavar="WEIGHTS", help="Known name or file to start from; it tells the architecture."),
     ] = None,
     freeze: Annotated[
-        list[str] | None, typer.Option(help="Layer whose weights stay as they are; repeat for several.")
+        list[str] | None,
+        typer.Option(
+            metavar="STAGE",
+            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet: conv2d, rate2, branches, "
+            "amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, predictions. Or the name "
+            "of a layer.",
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
     steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
@@ -146,6 +153,7 @@ def train(
         DataConfig,
         all_devices,
         annotated_source,
+        fine_tuned,
         synthetic_source,
         train_folds,
     )
@@ -170,9 +178,14 @@ def train(
     chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
     if chosen is None:
         chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
+    if fine_tune is not None:
+        chosen = fine_tuned(chosen, fine_tune)
+        if architecture not in (None, chosen.architecture):
+            raise InputError(
+                f"--architecture {architecture}: the weights {fine_tune} are of {chosen.architecture}; leave it out"
+            )
     changes: dict[str, Any] = {
         "architecture": architecture,
-        "initial_weights": weights,
         "frozen_layers": tuple(freeze) if freeze else None,
         "epochs": epochs,
         "steps_per_epoch": steps,

@@ -30,9 +30,17 @@ def dataset_of(images, masks, batch=2):
     return tf.data.Dataset.from_tensor_slices((images, masks)).batch(batch)
 
 
+def assert_same(batches, expected):
+    for one, other in zip(batches, expected, strict=True):
+        for array, wanted in zip(one, other, strict=True):
+            np.testing.assert_allclose(array, wanted, atol=1e-5)
+
+
 def test_pipeline_is_deterministic_and_can_start_anywhere():
     images, masks = slices_of(*SIZE, count=5), hard_masks(*SIZE, count=5)
-    dataset = augment(dataset_of(images, masks).repeat(2), PRESETS["strong"], seed=3)
+    dataset = augment(
+        dataset_of(images, masks).repeat(2), PRESETS["strong"], seed=3, rerandomize_each_iteration=False
+    )
     first, second = list(dataset.as_numpy_iterator()), list(dataset.as_numpy_iterator())
     assert [len(batch[0]) for batch in first] == [2, 2, 1, 2, 2, 1]
     for one, other in zip(first, second, strict=True):
@@ -42,6 +50,78 @@ def test_pipeline_is_deterministic_and_can_start_anywhere():
     resumed = augment(dataset_of(images, masks), PRESETS["strong"], seed=3, first_step=3)
     for one, other in zip(first[3:], resumed.as_numpy_iterator(), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_every_epoch_of_fit_is_augmented_anew():
+    images, masks = slices_of(*SIZE, count=5), hard_masks(*SIZE, count=5)
+    config = AugmentationConfig(channel_shift=1.0)
+    dataset = augment(dataset_of(images, masks), config, seed=3)
+    assert int(dataset.cardinality()) == 3
+    model = keras.Sequential([keras.Input((*SIZE, 1)), keras.layers.Rescaling(1.0)])
+    model.compile(loss=lambda y_true, y_pred: ops.mean(y_pred, axis=(1, 2, 3)))
+    with pytest.warns(UserWarning, match="does not have any trainable weights"):
+        means = model.fit(dataset, epochs=3, shuffle=False, verbose=0).history["loss"]
+    repeated = augment(dataset_of(images, masks).repeat(3), config, seed=3)
+    shown = [image.mean(axis=(1, 2, 3)) for image, _ in repeated.as_numpy_iterator()]
+    expected = [np.concatenate(shown[3 * epoch : 3 * epoch + 3]).mean() for epoch in range(3)]
+    np.testing.assert_allclose(means, expected, rtol=1e-4, atol=1e-5)
+    assert len({round(mean, 4) for mean in means}) == 3
+
+
+# Coordinates of flipped slices are whole numbers, which no rounding moves to another pixel.
+CHANGES = AugmentationConfig(flip_left_right=0.5, flip_front_back=0.5, channel_shift=1.0, noise=0.5)
+
+
+def test_iterations_count_on_whatever_the_length_of_the_data_set():
+    images, masks = slices_of(*SIZE, count=4), hard_masks(*SIZE, count=4)
+    plain = dataset_of(images, masks)
+    dataset = augment(plain, CHANGES, seed=3)
+    first, second = list(dataset.as_numpy_iterator()), list(dataset.as_numpy_iterator())
+    assert_same([*first, *second], augment(plain.repeat(2), CHANGES, seed=3).as_numpy_iterator())
+    assert_same(second, augment(plain, CHANGES, seed=3, first_step=2).as_numpy_iterator())
+    unknown = augment(plain.filter(lambda *pair: True), CHANGES, seed=3)
+    assert_same(first, unknown.as_numpy_iterator())
+    assert not np.array_equal(first[0][0], next(iter(unknown.as_numpy_iterator()))[0])
+    infinite = augment(plain.repeat(), CHANGES, seed=3)
+    assert int(infinite.cardinality()) == tf.data.INFINITE_CARDINALITY
+    assert_same([*first, *second], infinite.take(4).as_numpy_iterator())
+
+
+def test_single_slices_weights_and_images_alone():
+    images, masks = slices_of(*SIZE, count=3), hard_masks(*SIZE, count=3)
+    config = CHANGES
+    one_by_one = list(augment(dataset_of(images, masks, batch=1), config, seed=3).as_numpy_iterator())
+    unbatched = tf.data.Dataset.from_tensor_slices((images, masks))
+    single = list(augment(unbatched, config, seed=3).as_numpy_iterator())
+    assert single[0][0].shape == (*SIZE, 1)
+    assert_same([(image[None], mask[None]) for image, mask in single], one_by_one)
+
+    weights = np.array([1.0, 2.0, 3.0], "float32")
+    for batched in (True, False):
+        weighed = tf.data.Dataset.from_tensor_slices((images, masks, weights))
+        weighed, pairs = (weighed.batch(1), one_by_one) if batched else (weighed, single)
+        found = list(augment(weighed, config, seed=3).as_numpy_iterator())
+        assert_same([triple[:2] for triple in found], pairs)
+        np.testing.assert_array_equal([float(triple[2].item()) for triple in found], weights)
+        maps = tf.data.Dataset.from_tensor_slices((images, masks, masks[..., 0]))
+        with pytest.raises(ValueError, match=r"sample weights must be one number per slice, .*; let them be"):
+            augment(maps.batch(1) if batched else maps, config, seed=3)
+
+    alone = augment(tf.data.Dataset.from_tensor_slices(images).batch(1), config, seed=3)
+    assert_same([(image,) for image in alone.as_numpy_iterator()], [(image,) for image, _ in one_by_one])
+
+
+def test_layer_in_a_sequential_model_changes_intensities_only():
+    images = slices_of(*SIZE, count=2)
+    config = AugmentationConfig(noise=0.5)
+    model = keras.Sequential([keras.Input((*SIZE, 1)), AugmentationLayer(config, seed=3)])
+    np.testing.assert_array_equal(model(images), images)
+    expected, _ = AugmentationLayer(config, seed=3)((images, images), training=True)
+    np.testing.assert_array_equal(model(images, training=True), expected)
+    with pytest.raises(
+        ValueError, match=r"received images alone, but its settings move them, .*: call it with"
+    ):
+        keras.Sequential([keras.Input((*SIZE, 1)), AugmentationLayer(PRESETS["strong"])])
 
 
 def test_pipeline_keeps_shapes_and_does_what_the_functions_do():
@@ -186,9 +266,11 @@ def test_call_errors(monkeypatch):
             AugmentationLayer(config, seed)
     with pytest.raises(ValueError, match="first_step must be an integer of at least 0, received -1"):
         augment(dataset, config, 0, first_step=-1)
-    with pytest.raises(ValueError, match=r"dataset must be .* pairs \(images, masks\), received TensorSpec"):
-        augment(dataset.map(lambda image, mask: image), config, 0)
-    for wrong in (dataset.unbatch(), dataset_of(images, masks[:, 1:])):
+    with pytest.raises(
+        ValueError, match=r"dataset must be .* or \(images, masks, sample weights\), received \{"
+    ):
+        augment(dataset.map(lambda image, mask: {"image": image, "mask": mask}), config, 0)
+    for wrong in (dataset.batch(2), dataset_of(images, masks[:, 1:])):
         with pytest.raises(ValueError, match=r"must be .* of one known height and width, received"):
             augment(wrong, config, 0)
     with pytest.raises(ValueError, match=r"received \(3, 40, 48, 1\) and \(3, 39, 48, 1\)"):

@@ -84,13 +84,9 @@ def test_weights_tell_the_number_of_classes(build, classes, tmp_path):
     assert model.output_shape[-1] == classes
     for found, wanted in zip(model.get_weights(), expected.get_weights(), strict=True):
         np.testing.assert_array_equal(found, wanted)
-    with pytest.raises(InputError, match=r"'predictions' has shapes .*; use include_top=False"):
-        build(filters=2, weights=path, classes=3 - classes)
     card = WeightsCard("some", build.__name__, {"filters": 2, "classes": classes}, path.name, sha256_of(path))
     card_path(path).write_text(card.to_json())
     assert build(filters=2, weights=path).output_shape[-1] == classes
-    with pytest.raises(InputError, match=f"needs classes={classes}, received {3 - classes}"):
-        build(filters=2, weights=path, classes=3 - classes)
     assert build(filters=2, weights=path, include_top=False).count_params() < expected.count_params()
 
 
@@ -101,35 +97,60 @@ def test_named_weights_tell_the_number_of_classes(name):
     assert build(weights=name).output_shape[-1] == len(card.tissues)
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        (
-            {"input_shape": (None, None, 3)},
-            r"needs channels=1, received 3; use weights=None, or input_tensor=.*",
-        ),
-        ({"classes": 3}, r"needs classes=\d, received 3; use include_top=False and an output layer .*"),
-    ],
-)
 @pytest.mark.parametrize(("build", "name"), [(DilatedGMNet, "synthetic"), (UNet, "synthetic_unet")])
-def test_pretrained_weights_say_what_to_do_about_other_channels_and_classes(build, name, argument, message):
-    with pytest.raises(InputError, match=f"weights='{name}' {message}"):
-        build(weights=name, **argument)
+def test_other_classes_replace_the_head_alone(build, name):
+    known = build(weights=name)
+    model = build(weights=name, classes=3, classifier_activation="softmax")
+    for layer, expected in zip(model.layers, known.layers, strict=True):
+        if layer.name != "predictions":
+            for array, wanted in zip(layer.get_weights(), expected.get_weights(), strict=True):
+                np.testing.assert_array_equal(array, wanted)
+    kernel, bias = model.get_layer("predictions").get_weights()
+    assert kernel.shape[-1] == len(bias) == 3
+    assert kernel.any()
+    assert model(slices_of(16, 16)).shape == (2, 16, 16, 3)
+
+
+@pytest.mark.parametrize(("build", "name"), [(DilatedGMNet, "synthetic"), (UNet, "synthetic_unet")])
+@pytest.mark.parametrize("channels", [2, 3])
+def test_gray_images_in_several_channels_give_what_they_give_in_one(build, name, channels):
+    x = slices_of(16, 24)
+    model = build(weights=name, input_shape=(None, None, channels))
+    expected = build(weights=name).predict(x, verbose=0)
+    np.testing.assert_allclose(model.predict(x.repeat(channels, axis=-1), verbose=0), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("build", [DilatedGMNet, UNet])
-def test_files_without_a_card_say_it_too(build, tmp_path):
+def test_files_without_a_card_adapt_too(build, tmp_path):
     whole, features = tmp_path / "whole.weights.h5", tmp_path / "features.weights.h5"
-    build(filters=2).save_weights(whole)
+    rgb = randomize(build(filters=2, input_shape=(None, None, 3)))
+    rgb.save_weights(whole)
     build(filters=2, include_top=False).save_weights(features)
-    with pytest.raises(InputError, match=r"has shapes .*; use weights=None, or input_tensor="):
-        build(filters=2, weights=whole, input_shape=(None, None, 3))
-    with pytest.raises(InputError, match=r"'predictions' has shapes .*; use include_top=False and an output"):
-        build(filters=2, weights=whole, classes=3, classifier_activation="softmax")
-    with pytest.raises(InputError, match=r"needs \(3, 3, 1, 4\) \(4,\)$"):
-        build(filters=4, weights=whole)
+    x = slices_of(16, 24)
+    one = build(filters=2, weights=whole)
+    np.testing.assert_allclose(
+        one.predict(x, verbose=0), rgb.predict(x.repeat(3, axis=-1), verbose=0), atol=1e-5
+    )
+    four = build(filters=2, weights=whole, input_shape=(None, None, 4), classes=3)
+    kernel, expected = four.layers[1].get_weights()[0], rgb.layers[1].get_weights()[0]
+    np.testing.assert_allclose(kernel[:, :, 3], expected.sum(axis=2) / 4, rtol=1e-6)
+    with pytest.raises(InputError, match=r"needs \(3, 3, 3, 4\) \(4,\)$"):
+        build(filters=4, input_shape=(None, None, 3), weights=whole)
     with pytest.raises(InputError, match=r"has no layer 'predictions', .*; use include_top=False"):
         build(filters=2, weights=features)
+
+
+@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
+def test_predictions_are_in_full_precision(build, policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build(filters=2)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.get_layer("predictions").compute_dtype == "float32"
+    assert model.layers[1].compute_dtype == policy.removeprefix("mixed_")
+    assert keras.backend.standardize_dtype(model(slices_of(8, 8)).dtype) == "float32"
 
 
 @pytest.mark.parametrize(("build", "features"), [(DilatedGMNet, 64), (UNet, 3)])

@@ -10,6 +10,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
 from keras_scgm.losses import DiceLoss
@@ -65,6 +66,32 @@ def test_resumed_training_has_the_rates_of_an_uninterrupted_one(per, total):
     np.testing.assert_allclose(history["learning_rate"], expected[2::3], rtol=1e-6)
 
 
+@pytest.mark.parametrize(("per", "total"), [("epoch", 2), ("step", 6)])
+@pytest.mark.parametrize("reused", [True, False])
+def test_second_fit_starts_anew(per, total, reused):
+    model, rates, schedule = network(), Rates(), PolyLearningRate(0.1, total, per=per)
+    fit(model, schedule, rates, epochs=2)
+    again = schedule if reused else PolyLearningRate(0.1, total, per=per)
+    fit(model, again, rates, epochs=2)
+    np.testing.assert_array_equal(rates.rates[:6], rates.rates[6:])
+    assert rates.rates[0] == pytest.approx(0.1)
+    # What is resumed of the second fit goes on with its steps, not with those of the optimizer.
+    fit(model, PolyLearningRate(0.1, total, per=per), rates, epochs=2, initial_epoch=1)
+    np.testing.assert_array_equal(rates.rates[3:6], rates.rates[12:])
+
+
+def test_steps_of_unknown_number_are_the_optimizers():
+    model, schedule = network(), PolyLearningRate(0.1, 100, per="step")
+    schedule.set_model(model)
+    schedule.set_params({"epochs": 2, "steps": None})
+    for epoch, iterations, step in ((0, 20, 0), (1, 23, 23)):
+        schedule.on_train_begin()
+        model.optimizer.iterations.assign(iterations)
+        schedule.on_epoch_begin(epoch)
+        schedule.on_train_batch_begin(0)
+        assert float(model.optimizer.learning_rate) == pytest.approx(schedule.rate(step))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -107,6 +134,23 @@ def test_network_that_finds_nothing_stops_after_its_patience():
     with pytest.warns(RuntimeWarning, match=message):
         history = fit(model, watch, epochs=9, initial_epoch=1)
     assert history.epoch == [1, 2]
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_sure_background_is_no_detection(from_logits):
+    layer = keras.layers.Conv2D(
+        3,
+        1,
+        activation=None if from_logits else "softmax",
+        kernel_initializer="zeros",
+        bias_initializer=lambda shape, dtype: ops.convert_to_tensor([50.0, 0.0, 0.0], dtype),
+    )
+    model = keras.Sequential([keras.Input((4, 4, 1)), layer])
+    rules = {"classifier_activation": "softmax", "from_logits": from_logits}
+    model.compile(keras.optimizers.SGD(0.5), loss=DiceLoss(**rules))
+    masks = np.eye(3, dtype="float32")[np.ones((6, 4, 4), int)]
+    with pytest.warns(RuntimeWarning, match="no probability reached 0.001 in the last 1 epochs"):
+        model.fit(SLICES, masks, verbose=0, callbacks=[TerminateOnCollapse(SLICES, patience=1, **rules)])
 
 
 @pytest.mark.parametrize(

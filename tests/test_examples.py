@@ -16,6 +16,7 @@ SAYS = {
     "tune_augmentation": "best: trial_",
     "compare_with_published": "Proposed (published)",
     "your_own_task": "unseen images: Dice",
+    "transfer_to_colour": "mean Dice on unseen pictures after",
     "multisite": "| all 2 | gray_matter |",
 }
 
@@ -46,5 +47,5 @@ def test_networks_learn_a_task_of_their_own(
     monkeypatch.setattr(sys, "argv", ["your_own_task", "--network", network, "--output", str(tmp_path)])
     runpy.run_path(str(EXAMPLES / "your_own_task.py"), run_name="__main__")
     dice = float(capsys.readouterr().out.split("unseen images: Dice ")[1].split(",")[0])
-    # Measured: 0.98 for both. All background would be 0.75.
-    assert dice > 0.93
+    # Mean of both fruits; measured 0.95 for DilatedGMNet. All background would be 0.
+    assert dice > 0.85

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
+from keras_scgm.errors import InputError
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 
 LOSSES = [DiceLoss, DiceCrossEntropyLoss]
@@ -107,7 +108,16 @@ def test_more_of_the_mask_is_always_better():
     [
         (
             DiceLoss,
-            {"epsilon": 0.5, "per_sample": True, "reduction": "sum", "name": "mine", "dtype": "float64"},
+            {
+                "epsilon": 0.5,
+                "per_sample": True,
+                "classifier_activation": "softmax",
+                "from_logits": True,
+                "include_background": True,
+                "reduction": "sum",
+                "name": "mine",
+                "dtype": "float64",
+            },
         ),
         (
             DiceCrossEntropyLoss,
@@ -116,6 +126,9 @@ def test_more_of_the_mask_is_always_better():
                 "cross_entropy_weight": 0.0,
                 "epsilon": 0.5,
                 "per_sample": True,
+                "classifier_activation": "sigmoid",
+                "from_logits": True,
+                "include_background": False,
                 "reduction": None,
                 "name": "mine",
                 "dtype": "float64",
@@ -140,6 +153,85 @@ def test_argument_errors(loss):
         loss()(column(1, 1, 1, 1), np.zeros((1, 4, 1, 2)))
     with pytest.raises(ValueError, match=r"same shape, received \(1, 4\) and \(1, 4, 1, 1\)"):
         loss()(np.zeros((1, 4)), column(1, 1, 1, 1))
+
+
+def pixels(*rows):
+    """One sample of a row of pixels for each class, (1, pixels, 1, classes)."""
+    return np.array(rows, "float32").T.reshape(1, len(rows[0]), 1, len(rows))
+
+
+# Four pixels, of which one is of class 1 and one of class 2; the prediction is sure of the background.
+MASKS = pixels((1, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+ALL_BACKGROUND = pixels((1, 1, 1, 1), (0, 0, 0, 0), (0, 0, 0, 0))
+UNSURE = pixels((0.5, 0.5, 0.25, 0.25), (0.25, 0.5, 0.5, 0.25), (0.25, 0, 0.25, 0.5))
+
+
+def of_class(sum_common, sum_mask, sum_predicted):
+    return -(2 * sum_common + 1) / (sum_mask + sum_predicted + 1)
+
+
+def test_classes_count_alike_and_the_background_of_softmax_does_not():
+    softmax = {"classifier_activation": "softmax"}
+    nothing_found = (of_class(0, 1, 0) + of_class(0, 1, 0)) / 2
+    assert float(DiceLoss(**softmax)(MASKS, ALL_BACKGROUND)) == pytest.approx(nothing_found) == -0.5
+    with_background = (of_class(2, 2, 4) + 2 * nothing_found) / 3
+    assert float(DiceLoss(**softmax, include_background=True)(MASKS, ALL_BACKGROUND)) == pytest.approx(
+        with_background
+    )
+    assert float(DiceLoss(classifier_activation="sigmoid")(MASKS, ALL_BACKGROUND)) == pytest.approx(
+        with_background
+    )
+    unsure = (of_class(0.5, 1, 1.5) + of_class(0.5, 1, 1)) / 2
+    independent = DiceLoss(classifier_activation="sigmoid", include_background=False)
+    assert float(independent(MASKS, UNSURE)) == pytest.approx(unsure)
+    assert float(DiceLoss(**softmax)(MASKS, MASKS)) == -1
+    each = DiceLoss(**softmax, per_sample=True, reduction=None)(
+        np.concatenate([MASKS, MASKS]), np.concatenate([ALL_BACKGROUND, UNSURE])
+    )
+    np.testing.assert_allclose(ops.convert_to_numpy(each), [nothing_found, unsure], rtol=1e-6)
+
+
+def test_cross_entropy_of_softmax_is_categorical():
+    for options in ({}, {"include_background": True}):
+        loss = DiceCrossEntropyLoss(0.0, classifier_activation="softmax", **options)
+        assert float(loss(MASKS, UNSURE)) == pytest.approx(4 * math.log(2) / 4, rel=1e-5)
+    binary = DiceCrossEntropyLoss(0.0, classifier_activation="sigmoid")
+    wrong = -sum(math.log(p) for p in (*[0.5] * 5, *[0.75] * 6)) / 12
+    assert float(binary(MASKS, UNSURE)) == pytest.approx(wrong, rel=1e-4)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize(
+    ("activation", "of_logits"),
+    [
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("softmax", lambda x: np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)),
+    ],
+)
+def test_logits_give_the_loss_of_their_probabilities(loss, activation, of_logits):
+    logits = np.random.default_rng(0).normal(size=MASKS.shape).astype("float32")
+    found = loss(classifier_activation=activation, from_logits=True)(MASKS, logits)
+    expected = loss(classifier_activation=activation)(MASKS, of_logits(logits))
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_kind_of_classes_is_not_guessed(loss):
+    with pytest.raises(InputError, match=r"since it has 3 classes: 'softmax' if each pixel .*, 'sigmoid' if"):
+        loss()(MASKS, UNSURE)
+    for options in ({"classifier_activation": "softmax"}, {"include_background": False}):
+        with pytest.raises(InputError, match="need several classes, received 1"):
+            loss(**options)(column(1, 0), column(1, 0))
+    for wrong in ("relu", 3):
+        with pytest.raises(
+            InputError, match=r"classifier_activation must be one of sigmoid, softmax, received"
+        ):
+            loss(classifier_activation=wrong)
+    for labels in (np.zeros((1, 4, 1)), np.zeros((1, 4, 1, 1))):
+        with pytest.raises(
+            InputError, match=r"same shape, .*; keras\.ops\.one_hot makes masks of integer labels"
+        ):
+            loss(classifier_activation="softmax")(labels, UNSURE)
 
 
 @pytest.mark.parametrize("weights", [(0.0, 0.0), (-1.0, 1.0), (1.0, math.nan)])

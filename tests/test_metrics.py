@@ -48,6 +48,59 @@ def test_nothing_on_either_side_is_not_a_number(metric):
     assert measured(metric(), (column(0, 0), column(1, 0))) == 0
 
 
+def pixels(*rows):
+    """One sample of a row of pixels for each class, (1, pixels, 1, classes)."""
+    return np.array(rows, "float32").T.reshape(1, len(rows[0]), 1, len(rows))
+
+
+MASKS = pixels((1, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))
+PROBABILITIES = pixels((0.5, 0.25, 0.25, 0.25), (0.25, 0.5, 0.5, 0.25), (0.25, 0.25, 0.25, 0.5))
+SOFT = [2 * 0.75 / (2 + 1.25), 2 * 0.5 / (1 + 1.5), 2 * 0.5 / (1 + 1.25)]
+HARD = [2 * 1 / (2 + 1), 2 * 1 / (1 + 2), 1]
+
+
+@pytest.mark.parametrize(("metric", "each"), [(SoftDice, SOFT), (HardDice, HARD)])
+def test_classes_are_measured_one_by_one(metric, each):
+    batch = (MASKS, PROBABILITIES)
+    for activation in ("softmax", "sigmoid"):
+        for class_id in range(3):
+            own = metric(class_id=class_id, classifier_activation=activation)
+            # No probability exceeds 0.5, so nothing is found if classes are independent.
+            expected = 0 if (metric, activation) == (HardDice, "sigmoid") else each[class_id]
+            assert measured(own, batch) == pytest.approx(expected)
+    softmax = {"classifier_activation": "softmax"}
+    assert measured(metric(**softmax), batch) == pytest.approx(np.mean(each[1:]))
+    assert measured(metric(**softmax, include_background=True), batch) == pytest.approx(np.mean(each))
+    assert measured(metric(**softmax, from_logits=True), (MASKS, np.log(PROBABILITIES))) == pytest.approx(
+        np.mean(each[1:])
+    )
+
+
+def test_classes_that_are_nowhere_do_not_count_in_the_mean():
+    batch = [pixels((1, 0), (0, 1), (0, 0))] * 2
+    metric = HardDice(classifier_activation="softmax")
+    assert math.isnan(float(metric.result()))
+    assert measured(metric, batch) == 1
+    assert math.isnan(measured(HardDice(class_id=2, classifier_activation="softmax"), batch))
+
+
+def test_threshold_replaces_the_most_probable_class():
+    metric = HardDice(threshold=0.2, class_id=1, classifier_activation="softmax")
+    assert measured(metric, (MASKS, PROBABILITIES)) == pytest.approx(2 * 1 / (1 + 4))
+
+
+def test_metrics_of_classes_are_logged_by_their_names():
+    model = keras.Sequential([keras.Input((4, 1, 3)), keras.layers.Softmax()])
+    metrics = [HardDice(classifier_activation="softmax")] + [
+        HardDice(class_id=index, classifier_activation="softmax", name=name)
+        for index, name in enumerate(("background", "ripe", "unripe"))
+    ]
+    model.compile(loss=DiceLoss(classifier_activation="softmax"), metrics=metrics)
+    logs = model.evaluate(np.log(PROBABILITIES), MASKS, verbose=0, return_dict=True)
+    names = ("background", "ripe", "unripe", "hard_dice")
+    assert [logs[name] for name in names] == pytest.approx([*HARD, np.mean(HARD[1:])])
+
+
 def test_weight_multiplies_what_a_slice_adds():
     mask = np.concatenate([column(1, 1), column(1, 1)])
     probabilities = np.concatenate([column(1, 1), column(0, 0)])
@@ -63,6 +116,12 @@ def test_float16_is_summed_in_float32():
 def test_errors():
     with pytest.raises(ValueError, match=r"same shape, received \(1, 2, 1, 1\) and \(1, 3, 1, 1\)"):
         SoftDice().update_state(column(1, 1), column(1, 1, 1))
+    with pytest.raises(ValueError, match=r"since it has 3 classes"):
+        SoftDice().update_state(MASKS, MASKS)
+    with pytest.raises(ValueError, match=r"class_id must be below the number of classes, 3, received 3"):
+        SoftDice(class_id=3, classifier_activation="softmax").update_state(MASKS, MASKS)
+    with pytest.raises(ValueError, match=r"sample_weight must be \(batch,\), received \(1, 4, 1\)"):
+        SoftDice(classifier_activation="softmax").update_state(MASKS, MASKS, MASKS[..., 0])
     for threshold in (0.0, 1.0, math.nan):
         with pytest.raises(
             ValueError, match=rf"threshold must be a number above 0 and below 1, received {threshold}"
@@ -70,7 +129,14 @@ def test_errors():
             HardDice(threshold)
 
 
-@pytest.mark.parametrize("metric", [SoftDice(name="mine"), HardDice(threshold=0.9, name="mine")])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        SoftDice(name="mine"),
+        HardDice(threshold=0.9, name="mine"),
+        HardDice(None, 2, "softmax", from_logits=True, include_background=True, name="mine"),
+    ],
+)
 def test_configuration_round_trip(metric):
     copy = keras.metrics.deserialize(keras.metrics.serialize(metric))
     assert type(copy) is type(metric)

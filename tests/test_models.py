@@ -254,7 +254,6 @@ def test_unet_size_divisor():
     [
         (DilatedGMNet, {"weights": "large"}, "weights='large' needs filters=64, received 32"),
         (DilatedGMNet, {"weights": "challenge", "filters": 64}, "needs filters=32, received 64"),
-        (DilatedGMNet, {"weights": "challenge", "classes": 2}, "needs classes=1, received 2"),
         (
             DilatedGMNet,
             {"weights": "challenge", "dilation_rates": (6, 12)},

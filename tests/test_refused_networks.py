@@ -80,6 +80,21 @@ CASES = [
         {},
         dilation_rates=(3, "6", {}, np.ones(2), None, (), (6, 6), (2,), (0,), (6.0,), ("6",), [[6]]),
     ),
+    *[
+        case
+        for user in (
+            (DiceLoss, {}),
+            (DiceCrossEntropyLoss, {}),
+            (HardDice, {}),
+            (TerminateOnCollapse, {"images": SLICES}),
+        )
+        for case in config_cases(
+            *user,
+            classifier_activation=but((*NO_TEXTS, "relu"), None),
+            from_logits=NO_FLAGS,
+            include_background=but(NO_FLAGS, None),
+        )
+    ],
     *config_cases(DiceLoss, {}, epsilon=(*NUMBERS, 0), per_sample=NO_FLAGS, reduction=(3, "no", [])),
     *config_cases(
         DiceCrossEntropyLoss,
@@ -90,7 +105,7 @@ CASES = [
         cross_entropy_weight=NUMBERS,
     ),
     *config_cases(DiceCrossEntropyLoss, {"dice_weight": 0}, cross_entropy_weight=(0,)),
-    *config_cases(HardDice, {}, threshold=(*NUMBERS, 0, 1)),
+    *config_cases(HardDice, {}, threshold=but((*NUMBERS, 0, 1), None), class_id=but((*INTEGERS, -1), None)),
     *config_cases(
         PolyLearningRate,
         {"initial_learning_rate": 0.1, "total": 5},
@@ -125,12 +140,13 @@ CASES = [
         config=(*NO_OBJECTS, None),
         seed=INTEGERS,
         first_step=INTEGERS,
+        rerandomize_each_iteration=NO_FLAGS,
     ),
     *config_cases(
         augment_batch,
         {"images": SLICES, "masks": SLICES, "config": AugmentationConfig(scaling=0.1), "seed": 0},
         images=(*NO_OBJECTS, None, SLICES[0]),
-        masks=(*NO_OBJECTS, None),
+        masks=but(NO_OBJECTS, None),
         config=(*NO_OBJECTS, None),
         seed=INTEGERS,
     ),

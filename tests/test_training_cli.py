@@ -20,6 +20,7 @@ import pytest
 
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
+from keras_scgm.models import DilatedGMNet
 from keras_scgm.pretrained import read_layers
 from keras_scgm.training import TrainingConfig, all_devices
 
@@ -52,6 +53,39 @@ def test_a_network_is_trained_on_a_folder(run, data, config, tmp_path):
     code, _, err = run(*arguments)
     assert (code, len(err.splitlines())) == (2, 1)
     assert "holds a training; go on with --resume, or choose another folder" in err
+
+
+def test_known_weights_are_fine_tuned_with_frozen_stages(run, data, config, tmp_path):
+    start = tmp_path / "start.weights.h5"
+    network = DilatedGMNet(filters=3, dilation_rates=(6,), classes=2)
+    network.save_weights(start)
+    out = tmp_path / "out"
+    arguments = ("train", out, "--data", data, "--spec", config, "--fine-tune", start)
+    code, _, err = run(*arguments, "--freeze", "conv2d", "--freeze", "amort")
+    assert code == 0, err
+    layers = read_layers(out / "last.weights.h5")
+    for name in ("conv2d_1", "batch_normalization_1", "amort"):
+        for array, expected in zip(layers[name], network.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(array, expected)
+    assert not np.array_equal(layers["rate6_1"][0], network.get_layer("rate6_1").get_weights()[0])
+    assert json.loads((out / "last.json").read_text())["model_kwargs"] == {
+        "filters": 3,
+        "dilation_rates": [6],
+        "classes": 1,
+    }
+    for options, message in (
+        (
+            ("--freeze", "conv9"),
+            "no stage or layer 'conv9' to freeze; its stages: conv2d, rate2, branches, amort",
+        ),
+        (
+            ("--architecture", "UNet"),
+            f"--architecture UNet: the weights {start} are of DilatedGMNet; leave it out",
+        ),
+    ):
+        code, _, err = run("train", tmp_path / "new", *arguments[2:], *options)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert message in err
 
 
 def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):

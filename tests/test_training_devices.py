@@ -1,5 +1,6 @@
 """Training on other backends and on several devices."""
 
+import json
 import os
 import subprocess
 import sys
@@ -33,9 +34,8 @@ from keras_scgm.augmentation import PRESETS, AugmentationConfig
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.training import SliceBatches, TrainingConfig, all_devices, train
 
-# One slice repeated: every device's share has the statistics of the whole batch.
 rng = np.random.default_rng(0)
-image = np.repeat(rng.standard_normal((1, 24, 24, 1), np.float32), 4, axis=0)
+image = rng.standard_normal((4, 24, 24, 1), np.float32)
 mask = np.zeros_like(image)
 mask[:, 8:16, 8:16] = 1
 index = np.arange(4)
@@ -88,3 +88,21 @@ def test_other_backends_and_several_devices(tmp_path: Path, backend: str, n_devi
     # Adam makes steps of one size even from gradients that are zero but for rounding.
     assert np.mean(np.abs(shared - one) < 2e-4) > 0.95
     assert np.mean(moved > 1e-3) > 0.5
+
+
+@pytest.mark.parametrize("n_devices", [2, 4])
+def test_replicas_train_as_one_device(n_devices: int) -> None:
+    process = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("replicas.py")), str(n_devices)],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    found = json.loads(process.stdout.splitlines()[-1])
+    assert len(found) == 4
+    for name, (weights, losses, moved) in found.items():
+        assert moved > 0.01, name
+        assert weights < 1e-3 * moved, name
+        assert losses < 1e-5, name

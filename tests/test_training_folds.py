@@ -165,7 +165,7 @@ def test_the_command_says_which_folds_the_folder_holds(
 def test_folds_that_cannot_be_trained_leave_nothing(data: Path, tmp_path: Path) -> None:
     folds = subject_folds(find_challenge(data), 2)
     wrong = replace(QUICK, frozen_layers=("conv9",))
-    with pytest.raises(InputError, match="has no layer conv9"):
+    with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze"):
         train_folds(wrong, folds, lambda split: annotated_source(data, split, window_px=48), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()

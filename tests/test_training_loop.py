@@ -278,7 +278,7 @@ def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> Non
 
 def test_a_start_that_fails_leaves_nothing(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     lost = AnnotatedVolume(tmp_path / "lost.nii", (tmp_path / "mask.nii",), "lost")
-    with pytest.raises(InputError, match="has no layer conv9"):
+    with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze; its stages: conv2d, rate2"):
         train(replace(TINY, frozen_layers=("conv9",)), SliceBatches(drawn_slices), tmp_path / "new")
     with pytest.raises(
         InputError, match=r"lost.nii: no such file; check the path; 1 more of 2 files are missing"

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
 from keras_scgm.errors import InputError
-from keras_scgm.models import DilatedGMNet
-from keras_scgm.training import TrainingConfig
+from keras_scgm.models import DilatedGMNet, stages
+from keras_scgm.pretrained import weights_card
+from keras_scgm.training import TrainingConfig, fine_tuned
 from keras_scgm.training.network import build_network, training_copy
 
 
@@ -44,7 +46,8 @@ GRADIENTS = """
 import keras
 import numpy as np
 from keras_scgm.losses import DiceLoss
-from keras_scgm.models import DilatedGMNet
+from keras_scgm.models import DilatedGMNet, stages
+from keras_scgm.pretrained import weights_card
 from keras_scgm.training import TrainingConfig
 from keras_scgm.training.network import training_copy
 
@@ -90,3 +93,30 @@ def test_every_processor_trains_as_keras_does(onednn: str) -> None:
 def test_unknown_arguments_of_the_builder_are_refused() -> None:
     with pytest.raises(InputError, match=r"model_kwargs do not fit UNet: .*dilation_rates"):
         build_network(TrainingConfig("UNet", model_kwargs={"dilation_rates": (6,)}))
+
+
+def test_initial_weights_give_the_outputs_of_their_tissues(tmp_path: Path) -> None:
+    card = weights_card("synthetic")
+    known = DilatedGMNet(weights="synthetic")
+    kernel, bias = known.get_layer("predictions").get_weights()
+    config = fine_tuned(TrainingConfig(tissues=("gray_matter",), model_kwargs={"dropout": 0.1}), "synthetic")
+    assert config.architecture == card.architecture
+    assert config.model_kwargs["dropout"] == 0.1
+    network = build_network(config)
+    own_kernel, own_bias = network.get_layer("predictions").get_weights()
+    np.testing.assert_array_equal(own_kernel, kernel[..., :1])
+    np.testing.assert_array_equal(own_bias, bias[:1])
+    path = tmp_path / "gray.weights.h5"
+    network.save_weights(path)
+    both = build_network(fine_tuned(TrainingConfig(tissues=("gray_matter", "cord")), str(path)))
+    assert both.get_layer("predictions").get_weights()[0].shape[-1] == 2
+    np.testing.assert_array_equal(
+        both.get_layer("amort").get_weights()[0], known.get_layer("amort").get_weights()[0]
+    )
+
+
+def test_stages_are_frozen_with_their_statistics() -> None:
+    network = DilatedGMNet(filters=2, dilation_rates=(6,))
+    copy = training_copy(network, TrainingConfig(frozen_layers=("conv2d", "rate2_1")))
+    frozen = {layer.name for layer in copy.layers if layer.weights and not layer.trainable}
+    assert frozen == {*stages(network)["conv2d"], "rate2_1"}

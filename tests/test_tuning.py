@@ -277,7 +277,7 @@ def test_failed_trial_is_listed_and_bad_settings_end_the_search(
     assert _rows(tmp_path / "failed")[0]["status"] == "FAILED"
     monkeypatch.undo()
     frozen = replace(TRAINING, frozen_layers=("conv9",))
-    with pytest.raises(InputError, match="has no layer conv9"):
+    with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze"):
         tune(SEARCH, frozen, batches, tmp_path / "bad", volumes)
 
 

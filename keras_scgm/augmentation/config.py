@@ -86,6 +86,13 @@ class AugmentationConfig(JsonConfig):
                 f"received {self.elastic_px} and {self.elastic_smoothness_px}"
             )
 
+    @property
+    def is_geometric(self) -> bool:
+        """Whether any change moves the content of a slice, whose mask then has to move with it."""
+        return any(getattr(self, name) for name in _GEOMETRIC)
+
+
+_GEOMETRIC = ("rotation_degrees", "shift_px", "scaling", "flip_left_right", "flip_front_back", "elastic_px")
 
 _LIMITS: dict[str, tuple[float, ...]] = {
     "rotation_degrees": (0.0, 180.0),

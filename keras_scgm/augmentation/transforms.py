@@ -110,7 +110,7 @@ def apply_geometric(
 
     Args:
         images: (sample, height, width, channels), axes 0 and 1 of a slice right-left and posterior-anterior.
-        masks: (sample, height, width, classes).
+        masks: (sample, height, width, classes), or None for images alone.
         parameters: Result of `sample_parameters` for the images' shape.
         image_interpolation: "linear" or "nearest".
         mask_interpolation: The same for masks.
@@ -128,7 +128,7 @@ def apply_geometric(
     rows, columns = _source_coordinates(parameters, images.shape[1], images.shape[2])
     return (
         _resample(images, rows, columns, image_interpolation),
-        _resample(masks, rows, columns, mask_interpolation),
+        None if masks is None else _resample(masks, rows, columns, mask_interpolation),
     )
 
 

@@ -12,6 +12,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
 from keras_scgm.models.dilated_gmnet import DilatedGMNet
 from keras_scgm.models.processing import binarize_predictions, preprocess_input
+from keras_scgm.models.stages import stages
 from keras_scgm.models.unet import UNet
 from keras_scgm.pretrained import (
     WeightsCard,
@@ -30,6 +31,7 @@ __all__ = [
     "load_model",
     "load_network",
     "preprocess_input",
+    "stages",
 ]
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {"DilatedGMNet": DilatedGMNet, "UNet": UNet}

@@ -108,11 +108,7 @@ class BuilderArguments:
         """
         if self.weights is None:
             return None
-        assert self.input_shape is not None
-        shaping = {"filters": self.filters, "channels": self.input_shape[2], **shaping}
-        if self.include_top:
-            shaping["classes"] = self.classes
-        return weights_for(self.weights, architecture, shaping)
+        return weights_for(self.weights, architecture, {"filters": self.filters, **shaping})
 
     def image_input(self) -> keras.KerasTensor:
         """The input of the first layer."""
@@ -135,6 +131,8 @@ class BuilderArguments:
                 padding="same",
                 activation=self.classifier_activation,
                 data_format="channels_last",
+                # Probabilities saturate in half precision. Under a mixed policy this is the type of the weights.
+                dtype=keras.config.dtype_policy().variable_dtype,
                 name="predictions",
             )(features)
         elif self.pooling is not None:
@@ -145,7 +143,7 @@ class BuilderArguments:
         # Without the layers before a given tensor, which the file does not know.
         network = keras.Model(image, output, name=self.name)
         if weights_file is not None:
-            load_weights_into(network, weights_file)
+            load_weights_into(network, weights_file, adapt=True)
         if self.input_tensor is None:
             return network
         sources = keras.utils.get_source_inputs(image)

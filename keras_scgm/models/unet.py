@@ -47,12 +47,13 @@ def UNet(
         input_tensor: Keras tensor (batch, height, width, channels) to read instead of a new `keras.Input`;
             the layers before it become part of the model.
         input_shape: (height, width, channels) of a slice; height and width may be None for any multiples of 8. By
-            default that of `input_tensor`, or one channel and any size. Pretrained weights need their own
-            number of channels, which is 1 for all that are known by name.
+            default that of `input_tensor`, or one channel and any size. With pretrained weights of another number
+            of channels, each channel gets the sum of the first kernel over the channels of the file, divided by the
+            number of channels: an image whose channels are all alike gives what the file's network gives for it.
         pooling: With `include_top=False`: None for the feature maps, (batch, height, width, features); "avg"
             or "max" for their mean or maximum over the slice, (batch, features).
-        classes: Number of output channels; None for that of the weights, and 1 with random ones. Pretrained weights
-            need their own number, unless `include_top` is False.
+        classes: Number of output channels; None for that of the weights, and 1 with random ones. With another
+            number than that of pretrained weights the output layer stays random, and all others are the file's.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
             independent of each other.
         name: Name of the model.
@@ -62,7 +63,8 @@ def UNet(
 
     Returns:
         A functional `keras.Model` from (batch, height, width, channels) to (batch, height, width, classes),
-        with values in [0, 1] for sigmoid and softmax; to features with `include_top=False`.
+        with values in [0, 1] for sigmoid and softmax; to features with `include_top=False`. Under a mixed
+        precision policy the output layer computes in float32.
 
     Raises:
         keras_scgm.errors.InputError: An argument breaks its rule or contradicts the weights, which may also be

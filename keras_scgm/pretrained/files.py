@@ -10,7 +10,7 @@ from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import replaced, sha256_of
 from keras_scgm.pretrained.card import WeightsCard
 from keras_scgm.pretrained.catalog import as_path, find_card, weights_card, weights_path
-from keras_scgm.pretrained.layers import REMEDIES, read_layers
+from keras_scgm.pretrained.layers import read_layers
 
 
 def resolve_weights(name_or_path: str | Path) -> tuple[Path, WeightsCard | None]:
@@ -62,8 +62,7 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
     Args:
         name_or_path: A name that `list_weights` knows, or the path of a weights file.
         architecture: Name of the builder.
-        arguments: Arguments of the builder that determine the shapes of its weights, and the number of input
-            "channels".
+        arguments: Arguments of the builder that determine the shapes of its weights.
 
     Raises:
         keras_scgm.errors.InputError: The card names another architecture or another value of an argument, or
@@ -75,16 +74,11 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
             raise InputError(
                 f"weights={name_or_path!r} needs the architecture {card.architecture}, received {architecture}"
             )
-        channels = card.model_kwargs.get("input_shape", (None, None, 1))[-1]
-        described = {"classes": 1, **card.model_kwargs, "channels": channels}
         for argument, value in arguments.items():
-            needed = described.get(argument, value)
+            needed = card.model_kwargs.get(argument, value)
             needed = tuple(needed) if isinstance(needed, list) else needed
             if needed != value:
-                raise InputError(
-                    f"weights={name_or_path!r} needs {argument}={needed}, received {value}"
-                    f"{REMEDIES.get(argument, '')}"
-                )
+                raise InputError(f"weights={name_or_path!r} needs {argument}={needed}, received {value}")
     return resolve_weights(name_or_path)[0]
 
 

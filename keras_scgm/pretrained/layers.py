@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,13 @@ from keras_scgm.pretrained.card import SUFFIXES_TEXT, WEIGHTS_SUFFIXES
 if TYPE_CHECKING:
     import keras
 
-REMEDIES = {
-    "channels": "; use weights=None, or input_tensor=keras.layers.Conv2D(1, 1)(images) to make one channel of several",
-    "classes": "; use include_top=False and an output layer of your own, or weights=None",
-}
-"""Advice for a network whose weights have another number of input channels or classes."""
+HEAD = "predictions"
+"""Name of the output layer of all networks."""
 
 
-def load_weights_into(model: keras.Model, path: str | Path) -> None:
+def load_weights_into(
+    model: keras.Model, path: str | Path, *, adapt: bool = False, outputs: Sequence[int] | None = None
+) -> None:
     """Reads a weights file into a network, matching layers by name.
 
     The network is changed only if all layers fit. The file may hold the layer "predictions" that a network
@@ -33,34 +33,54 @@ def load_weights_into(model: keras.Model, path: str | Path) -> None:
     Args:
         model: A network of this package, or one with the same layer names.
         path: A `.weights.h5`, `.keras` or published Keras 2 `.hdf5` file.
+        adapt: Whether the network may have another number of channels or classes. The sum of the first kernel over
+            the file's channels, divided by the network's number of channels, is then the kernel of each channel; an
+            output layer of another number of classes is left as it is.
+        outputs: Outputs of the file that become those of the network, in this order; None takes all.
 
     Raises:
         keras_scgm.errors.InputError: The file is damaged or does not fit; names the first mismatch.
     """
     file_layers = read_layers(path)
     model_layers = {layer.name: layer for layer in model.layers if layer.weights}
-    first = next(iter(model_layers), None)
+    if outputs is not None and HEAD in file_layers:
+        file_layers[HEAD] = [array[..., list(outputs)] for array in file_layers[HEAD]]
+    if adapt:
+        model_layers = _adapt(file_layers, model_layers)
     for name, layer in model_layers.items():
         if name not in file_layers:
-            remedy = "; use include_top=False" if name == "predictions" else ""
+            remedy = "; use include_top=False" if name == HEAD else ""
             raise InputError(f"{path}: has no layer {name!r}, which the network {model.name!r} needs{remedy}")
         found = [array.shape for array in file_layers[name]]
-        needed = [tuple(variable.shape) for variable in layer.weights]
+        needed = _shapes(layer)
         if found != needed:
-            remedy = ""
-            if name == first and found[0][:2] + found[0][3:] == needed[0][:2] + needed[0][3:]:
-                remedy = REMEDIES["channels"]
-            elif name == "predictions" and found[0][:-1] == needed[0][:-1]:
-                remedy = REMEDIES["classes"]
             raise InputError(
                 f"{path}: layer {name!r} has shapes {_listed(found)}, "
-                f"the network {model.name!r} needs {_listed(needed)}{remedy}"
+                f"the network {model.name!r} needs {_listed(needed)}"
             )
     for name in file_layers:
-        if name not in model_layers and name != "predictions":
+        if name not in model_layers and name != HEAD:
             raise InputError(f"{path}: has a layer {name!r}, which the network {model.name!r} lacks")
     for name, layer in model_layers.items():
         layer.set_weights(file_layers[name])
+
+
+def _adapt(
+    file_layers: dict[str, list[np.ndarray]], model_layers: dict[str, keras.Layer]
+) -> dict[str, keras.Layer]:
+    """Changes the file's first kernel to the network's channels; returns the layers that the file has weights for."""
+    first = next(iter(model_layers))
+    if first in file_layers and first != HEAD:
+        kernel, *others = file_layers[first]
+        channels = model_layers[first].weights[0].shape[2]
+        if kernel.ndim == 4 and kernel.shape[2] != channels:
+            mean = kernel.sum(axis=2, keepdims=True) / channels
+            file_layers[first] = [np.repeat(mean, channels, axis=2), *others]
+    if HEAD in model_layers and HEAD in file_layers:
+        found, needed = file_layers[HEAD][0].shape, _shapes(model_layers[HEAD])[0]
+        if found[:-1] == needed[:-1] and found != needed:
+            return {name: layer for name, layer in model_layers.items() if name != HEAD}
+    return model_layers
 
 
 def read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:
@@ -113,6 +133,10 @@ def _keras3_layers(file: h5py.File) -> dict[str, list[np.ndarray]]:
         for group in variables
         if len(group)
     }
+
+
+def _shapes(layer: keras.Layer) -> list[tuple[int, ...]]:
+    return [tuple(variable.shape) for variable in layer.weights]
 
 
 def _listed(shapes: list[tuple[int, ...]]) -> str:

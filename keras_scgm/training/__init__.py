@@ -12,6 +12,7 @@ from keras_scgm.training.data_config import DataConfig
 from keras_scgm.training.devices import all_devices
 from keras_scgm.training.folds import FoldsResult, train_folds
 from keras_scgm.training.loop import TrainingResult, train
+from keras_scgm.training.network import fine_tuned
 from keras_scgm.training.sources import annotated_source, synthetic_source
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "TrainingResult",
     "all_devices",
     "annotated_source",
+    "fine_tuned",
     "synthetic_source",
     "train",
     "train_folds",

@@ -100,7 +100,10 @@ class SliceBatches:
             for array in (self.slices.images, self.slices.masks)
         )
         dataset = tf.data.Dataset.from_generator(pairs, output_signature=signature)
-        return augment(dataset, config.augmentation, config.seed, first_step).prefetch(PREFETCH)
+        dataset = augment(
+            dataset, config.augmentation, config.seed, first_step, rerandomize_each_iteration=False
+        )
+        return dataset.prefetch(PREFETCH)
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         held = np.flatnonzero(self.slices.masks.any(axis=(1, 2, 3)))

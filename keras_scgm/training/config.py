@@ -32,8 +32,9 @@ class TrainingConfig(JsonConfig):
         architecture: Name of the builder, one of `keras_scgm.models.BUILDERS`.
         model_kwargs: Arguments of the builder, other than those that follow from the tissues.
         tissues: What the network segments, as in `keras_scgm.pretrained.WeightsCard`; one output each.
-        initial_weights: Name or file of the initial weights; None for random ones.
-        frozen_layers: Names of layers that are not trained.
+        initial_weights: Name or file of the initial weights; None for random ones. Outputs are those of the same
+            tissues, if the weights have them; otherwise the output layer is random.
+        frozen_layers: Names of layers, or of stages (`keras_scgm.models.stages`), that are not trained.
         spacing_mm: Pixel spacing in the slice, mm, in training and afterwards; None for that of the data, which then
             are not resampled (3.4.3).
         window_px: Pixels along each side of the windows, in training and afterwards. Smaller ones take less time, and

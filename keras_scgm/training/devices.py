@@ -20,8 +20,8 @@ PROCESSES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NU
 def all_devices() -> Iterator[int]:
     """Splits the batches of a training inside it over all GPUs, or CPU devices where there is none.
 
-    TensorFlow's `MirroredStrategy` or Keras's `DataParallel` for JAX. The statistics of batch normalization
-    are those of a device's share on TensorFlow, and of the whole batch on JAX.
+    TensorFlow's `MirroredStrategy` or Keras's `DataParallel` for JAX. Losses and the statistics of batch
+    normalization are those of the whole batch, so the weights are those of a training on one device.
 
     With JAX the devices may be those of several processes, on as many machines. Each runs the same training
     with the variables in `PROCESSES` set to host and port of process 0, the number of processes, and its own

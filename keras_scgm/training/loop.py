@@ -127,7 +127,8 @@ def train(
     data = Data(batches.what, examples[:, ::8, ::8], tuple(volume.image.name for volume in validation))
     history = load_state(folder, model, data)
 
-    collapse = TerminateOnCollapse(examples)
+    # Gray matter lies in the cord: the classes do not exclude each other.
+    collapse = TerminateOnCollapse(examples, classifier_activation="sigmoid")
     slices = SliceConfig(batches.spacing_mm, batches.window_px)
     end = EndOfEpoch(batches.as_used(config), network, slices, folder, validation, data, history)
     own: list[keras.callbacks.Callback] = [*rate_callbacks(config), collapse, end]

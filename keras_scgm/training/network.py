@@ -6,6 +6,7 @@ package or by a callback, is always the plain network.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from types import MethodType
 from typing import Any
@@ -13,9 +14,13 @@ from typing import Any
 import keras
 
 from keras_scgm.errors import InputError
-from keras_scgm.models import BUILDERS
-from keras_scgm.pretrained import load_weights_into, resolve_weights
+from keras_scgm.models import BUILDERS, load_network, stages
+from keras_scgm.pretrained import WeightsCard, load_weights_into, resolve_weights
 from keras_scgm.training.config import TrainingConfig
+from keras_scgm.training.devices import device_count
+
+SHAPING = ("filters", "dilation_rates")
+"""Arguments of builders that fix the shapes of all layers but the first and the last."""
 
 
 def build_network(config: TrainingConfig) -> keras.Model:
@@ -35,9 +40,34 @@ def build_network(config: TrainingConfig) -> keras.Model:
     except TypeError as error:
         raise InputError(f"model_kwargs do not fit {config.architecture}: {error}") from error
     if config.initial_weights is not None:
-        path, _ = resolve_weights(config.initial_weights)
-        load_weights_into(network, path)
+        path, card = resolve_weights(config.initial_weights)
+        load_weights_into(network, path, adapt=True, outputs=_outputs_of(config, card))
     return network
+
+
+def _outputs_of(config: TrainingConfig, card: WeightsCard | None) -> list[int] | None:
+    """Outputs of the initial weights that segment the tissues of the training; None if they do not say so."""
+    if card is None or card.model_kwargs.get("classes", 1) != len(card.tissues):
+        return None
+    if not set(config.tissues) <= set(card.tissues):
+        return None
+    return [card.tissues.index(tissue) for tissue in config.tissues]
+
+
+def fine_tuned(config: TrainingConfig, weights: str) -> TrainingConfig:
+    """The settings of a training that starts from weights: their architecture and its number of filters and rates.
+
+    Raises:
+        InputError: The weights cannot be used.
+    """
+    _, card = load_network(weights)
+    shaping = {name: card.model_kwargs[name] for name in SHAPING if name in card.model_kwargs}
+    return replace(
+        config,
+        architecture=card.architecture,
+        model_kwargs={**config.model_kwargs, **shaping},
+        initial_weights=weights,
+    )
 
 
 def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
@@ -55,11 +85,14 @@ def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
 
     copy = keras.models.clone_model(network, clone_function=clone)
     copy.set_weights(network.get_weights())
-    known = {layer.name for layer in copy.layers}
-    if unknown := sorted(set(config.frozen_layers) - known):
-        raise InputError(f"frozen_layers: {network.name} has no layer {', '.join(unknown)}")
-    for name in config.frozen_layers:
-        copy.get_layer(name).trainable = False
+    by_stage, known = stages(network), {layer.name for layer in copy.layers}
+    for frozen in config.frozen_layers:
+        if frozen not in known and frozen not in by_stage:
+            raise InputError(
+                f"{network.name} has no stage or layer {frozen!r} to freeze; its stages: {', '.join(by_stage)}"
+            )
+        for name in by_stage.get(frozen, (frozen,)):
+            copy.get_layer(name).trainable = False
     return copy
 
 
@@ -72,7 +105,8 @@ def _use_single_kernel(layer: keras.Layer) -> None:
         if max(layer.dilation_rate) > 1 and _has_dilated_gradient(layer.compute_dtype, device):
             layer.convolution_op = MethodType(_dilated_convolution, layer)
     elif type(layer) is keras.layers.BatchNormalization:
-        layer.call = MethodType(_fused_normalization, layer)
+        shared = device_count() > 1
+        layer.call = MethodType(_shared_normalization if shared else _fused_normalization, layer)
 
 
 @cache
@@ -137,3 +171,22 @@ def _fused_normalization(
     ):
         moving.assign(moving * layer.momentum + now * (1 - layer.momentum))
     return result.y
+
+
+def _shared_normalization(
+    layer: keras.layers.BatchNormalization, inputs: Any, training: bool | None = None, mask: Any = None
+) -> Any:
+    """`BatchNormalization.call` with the statistics of the whole batch, of which each device has a share.
+
+    The layer's own `synchronized` would be saved with the network, and refused by other backends.
+    """
+    if not training or not layer.trainable:
+        return type(layer).call(layer, inputs, training=training, mask=mask)
+    values = keras.ops.cast(inputs, "float32")
+    mean, variance = keras.ops.moments(values, axes=tuple(range(len(inputs.shape) - 1)), synchronized=True)
+    for moving, now in ((layer.moving_mean, mean), (layer.moving_variance, variance)):
+        moving.assign(moving * layer.momentum + now * (1 - layer.momentum))
+    result = keras.ops.batch_normalization(
+        values, mean, variance, axis=-1, offset=layer.beta, scale=layer.gamma, epsilon=layer.epsilon
+    )
+    return keras.ops.cast(result, layer.compute_dtype)

@@ -16,7 +16,10 @@ def loss_of(config: TrainingConfig) -> keras.losses.Loss:
     if config.loss is not None:
         return keras.losses.get(deepcopy(config.loss))
     weight = config.cross_entropy_weight
-    return DiceCrossEntropyLoss(cross_entropy_weight=weight) if weight else DiceLoss()
+    # Gray matter lies in the cord: the classes do not exclude each other.
+    if not weight:
+        return DiceLoss(classifier_activation="sigmoid")
+    return DiceCrossEntropyLoss(cross_entropy_weight=weight, classifier_activation="sigmoid")
 
 
 def optimizer_of(config: TrainingConfig) -> keras.optimizers.Optimizer:
