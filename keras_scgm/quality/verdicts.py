@@ -37,8 +37,8 @@ MAX_WIDTH_MM = 11.8
 """Likewise for `SliceFeatures.width_mm`, which is 9 to 11 mm at the cervical enlargement."""
 MAX_DEPTH_SKEWNESS = 0.1
 """Likewise for `SliceFeatures.depth_skewness`: the ventral horns are broad and the dorsal horns thin, so that it is
--1 to -0.1 at cervical and thoracic levels, and positive in an image turned over; at lumbar levels, where it is -0.5 to 0,
-not every image turned over is noticed."""
+-1 to -0.1 at cervical and thoracic levels, and positive in an image turned over; at lumbar levels, where it is -0.5
+to 0, not every image turned over is noticed."""
 
 MIN_CORD_MM2, MAX_CORD_MM2 = 25.0, 130.0
 """Area of the cord in section that anatomy allows as the median of a volume: some 40 mm2 at mid-thoracic and low lumbar
