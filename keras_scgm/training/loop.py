@@ -16,7 +16,6 @@ from keras_scgm import checks
 from keras_scgm.callbacks import PolyLearningRate, TerminateOnCollapse
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
@@ -136,8 +135,8 @@ def train(
         )
     best, last = folder / "best.weights.h5", folder / "last.weights.h5"
     if validation and best.exists():
-        with replaced(folder / SAMPLES) as temporary, without_sharing():
-            save_samples(temporary, Segmenter(best), validation)
+        with without_sharing():
+            save_samples(folder / SAMPLES, Segmenter(best), validation)
     return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped)
 
 
