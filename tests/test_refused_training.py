@@ -24,7 +24,7 @@ from keras_scgm.datasets import (
 )
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, annotated_source, train
-from keras_scgm.tuning import TuningConfig, tune
+from keras_scgm.tuning import SearchConfig, TuningConfig, tune
 
 ANNOTATED = {"image": "i.nii", "masks": ("m.nii",), "subject_id": "s"}
 CASES = [
@@ -48,6 +48,13 @@ CASES = [
         seed=(*INTEGERS, 2**32),
         mixed_precision=NO_FLAGS,
         xla=NO_FLAGS,
+    ),
+    *config_cases(
+        SearchConfig,
+        {},
+        strategy=(*NO_TEXTS, "grid"),
+        trials=(*INTEGERS, 0),
+        seed=(*INTEGERS, 2**31),
     ),
     *config_cases(
         TuningConfig,
@@ -106,12 +113,13 @@ CASES = [
         folder=NO_PATHS,
         validation=(*NO_OBJECTS, None),
         resume=NO_FLAGS,
+        verbose=(*INTEGERS, 2),
         batches=(*NO_OBJECTS, None),
     ),
     *config_cases(annotated_source, {"folder": "no", "split": "no.json"}, folder=NO_PATHS, split=NO_PATHS),
     *[
         case
-        for kind in (AugmentationConfig, TrainingConfig, TuningConfig, WeightsCard)
+        for kind in (AugmentationConfig, TrainingConfig, SearchConfig, TuningConfig, WeightsCard)
         for case in config_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
     ],
 ]
