@@ -58,7 +58,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         return
     for trial in result.trials:
         print(f"{trial.name}: validation DSC {trial.val_dsc}, {trial.seconds} s")
-    print(f"best: {result.best.name}, with the given augmentation {result.trials[0].val_dsc}")
+    names = " and ".join(trial.name for trial in result.highest)
+    print(f"highest validation DSC: {names}, with the given augmentation {result.trials[0].val_dsc}")
     print(result.config.augmentation.to_json())
 
 

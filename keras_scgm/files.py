@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from keras_scgm.errors import InputError
 
@@ -168,6 +169,25 @@ def replaced(path: Path, advice: str = "free space or change folder") -> Iterato
     with staging_folder(path.parent, advice) as staging:
         yield staging / path.name
         os.replace(staging / path.name, path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by a text in UTF-8, as `replaced` does."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Replace a file by a CSV table, as `replaced` does.
+
+    Args:
+        path: File to replace.
+        rows: Values by the names of their columns, in the order of first appearance; what a row lacks is empty.
+    """
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 @contextmanager

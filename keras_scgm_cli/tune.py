@@ -1,4 +1,4 @@
-"""`keras-scgm tune`: search for better augmentation settings, by complete training runs."""
+"""`keras-scgm tune`: search for better settings or networks, by complete training runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
+from keras_scgm_cli.named_objects import named_object
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import read_config, training_config
 
 if TYPE_CHECKING:
-    from keras_scgm.tuning import TuningConfig
+    from keras_scgm.tuning import SearchConfig, TuningResult
 
 
 def tune(
@@ -27,6 +28,14 @@ def tune(
     ] = None,
     ranges: Annotated[
         Path | None, typer.Option(help="JSON file of a whole search, in place of the options above.")
+    ] = None,
+    hypermodel: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:NAME of what to search instead of the augmentation, in the current folder or installed: a "
+            "function of (hp, training) that returns the settings of a training, or a KerasTuner HyperModel or a "
+            "function of (hp) that returns a compiled network."
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="Training that every trial starts from, by default challenge.")
@@ -49,12 +58,13 @@ def tune(
         bool, typer.Option("--resume", help="Go on with the search in the folder, if there is one.")
     ] = False,
 ) -> None:
-    """Search for a better augmentation, measured by the Dice coefficient of whole validation volumes.
+    """Search for a better augmentation, or what --hypermodel searches, by the Dice coefficient of validation volumes.
 
     The folder gets trials.csv, trials.png, best.weights.h5 and best_training.json, which `keras-scgm train
-    --spec` takes. To share the trials among processes, start the same command in each with KERASTUNER_ORACLE_IP
-    and KERASTUNER_ORACLE_PORT set alike, and KERASTUNER_TUNER_ID set to chief for the one that hands out the
-    trials and to another name for each that trains.
+    --spec` takes; of a search among networks, best.keras, which `keras-scgm segment --weights` takes.
+    To share the trials among processes, start the same command in each with KERASTUNER_ORACLE_IP and
+    KERASTUNER_ORACLE_PORT set alike, and KERASTUNER_TUNER_ID set to chief for the one that hands out the trials and
+    to another name for each that trains.
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
@@ -68,7 +78,8 @@ def tune(
         training_config(preset, spec, "challenge"),
         **{name: value for name, value in changes.items() if value is not None},
     )
-    tuning = _tuning(strategy, trials, also or [], seed, ranges)
+    tuning = _tuning(strategy, trials, also or [], seed, ranges, hypermodel)
+    searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
     batches, validation = annotated_source(
         data,
         split or output / "split.json",
@@ -81,21 +92,33 @@ def tune(
     )
     for warning in batches.slices.warnings:
         typer.echo(f"warning: {warning}", err=True)
-    result = run_trials(tuning, training, batches, output, validation, resume=resume)
-    if result is None:
-        typer.echo("no trial is left for this worker")
-        return
-    given = result.trials[0].val_dsc
-    typer.echo(
-        f"{output / 'trials.csv'}: {len(result.trials)} trials; validation DSC {result.best.val_dsc:.4f} in "
-        f"{result.best.name}" + ("" if given is None else f", {given:.4f} with the given settings")
+    result = run_trials(
+        tuning, training, batches, output, validation, hypermodel=searched, resume=resume, verbose=1
     )
+    typer.echo("no trial is left for this worker" if result is None else _summary(result, output))
 
 
-def _tuning(strategy: Any, trials: int, also: list[str], seed: int, path: Path | None) -> TuningConfig:
+def _summary(result: TuningResult, folder: Path) -> str:
+    from keras_scgm.tuning.record import TABLE
+    from keras_scgm.tuning.results import standing
+
+    text = f"{folder / TABLE}: {len(result.trials)} trials; {standing(result.highest)}"
+    first = result.trials[0]
+    if first in result.highest or first.val_dsc is None:
+        return text
+    return f"{text}, {first.val_dsc:.4f} with the given settings"
+
+
+def _tuning(
+    strategy: Any, trials: int, also: list[str], seed: int, path: Path | None, hypermodel: str | None
+) -> SearchConfig:
     from keras_scgm.errors import InputError
-    from keras_scgm.tuning import OPTIONAL_RANGES, TuningConfig
+    from keras_scgm.tuning import OPTIONAL_RANGES, SearchConfig, TuningConfig
 
+    if hypermodel is not None:
+        if also or path is not None:
+            raise InputError("--hypermodel says what is searched; leave out --also and --ranges")
+        return SearchConfig(strategy, trials, seed)
     if path is not None:
         return read_config(TuningConfig, path)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):

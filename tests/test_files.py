@@ -7,7 +7,16 @@ import pytest
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import is_nifti, nifti_files, nifti_stem, place_name, replaced, staged
+from keras_scgm.files import (
+    is_nifti,
+    nifti_files,
+    nifti_stem,
+    place_name,
+    replaced,
+    staged,
+    write_rows,
+    write_text,
+)
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -74,6 +83,16 @@ def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
 def write(staging: Path, text: str, *names: str) -> None:
     for name in names:
         (staging / name).write_text(text)
+
+
+def test_rows_are_a_table_with_all_their_columns(tmp_path):
+    write_rows(tmp_path / "new" / "a.csv", [{"n": 1, "what": "a,b"}, {"n": 2, "score": 0.5}])
+    assert (tmp_path / "new" / "a.csv").read_bytes() == b'n,what,score\r\n1,"a,b",\r\n2,,0.5\r\n'
+
+
+def test_a_text_is_utf_8(tmp_path):
+    write_text(tmp_path / "a.json", "\u00b5\n")
+    assert (tmp_path / "a.json").read_bytes() == b"\xc2\xb5\n"
 
 
 def test_files_of_an_earlier_result_go_with_it(tmp_path):

@@ -34,7 +34,7 @@ from keras_scgm.training import (
     train,
     train_folds,
 )
-from keras_scgm.tuning import TuningConfig, tune
+from keras_scgm.tuning import SearchConfig, TuningConfig, tune
 
 ANNOTATED = {"image": "i.nii", "masks": ("m.nii",), "subject_id": "s"}
 CASES = [
@@ -72,6 +72,13 @@ CASES = [
         seed=(*INTEGERS, 2**32),
         mixed_precision=NO_FLAGS,
         xla=NO_FLAGS,
+    ),
+    *config_cases(
+        SearchConfig,
+        {},
+        strategy=(*NO_TEXTS, "grid"),
+        trials=(*INTEGERS, 0),
+        seed=(*INTEGERS, 2**31),
     ),
     *config_cases(
         TuningConfig,
@@ -131,6 +138,7 @@ CASES = [
         folder=NO_PATHS,
         validation=(*NO_OBJECTS, None),
         resume=NO_FLAGS,
+        verbose=(*INTEGERS, 2),
         batches=(*NO_OBJECTS, None),
     ),
     *config_cases(
@@ -184,7 +192,15 @@ CASES = [
     ),
     *[
         case
-        for kind in (AugmentationConfig, DataConfig, TrainingConfig, TuningConfig, WeightsCard, EnsembleCard)
+        for kind in (
+            AugmentationConfig,
+            DataConfig,
+            TrainingConfig,
+            SearchConfig,
+            TuningConfig,
+            WeightsCard,
+            EnsembleCard,
+        )
         for case in config_cases(kind.from_json, {}, text=(*NO_TEXTS, "", "{", "[]", '"a"', '{"nothing": 1}'))
     ],
 ]

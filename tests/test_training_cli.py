@@ -254,12 +254,41 @@ def test_a_search_leaves_settings_that_train_takes(run, data, config, tmp_path):
     search = ("tune", tmp_path / "search", "--data", data, "--spec", config)
     code, out, err = run(*search, "--trials", 2, "--also", "threshold")
     assert code == 0, err
-    assert "trials.csv: 2 trials; validation DSC 0." in out
+    first, second, last = out.splitlines()
+    assert first.startswith("trial_0 (1 of at most 2): validation DSC 0.")
+    assert second.startswith("trial_1 (2 of at most 2): validation DSC 0.")
+    assert "trials.csv: 2 trials; " in last
     with (tmp_path / "search" / "trials.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["COMPLETED"] * 2
     best = tmp_path / "search" / "best_training.json"
     code, _, err = run("train", tmp_path / "again", "--data", data, "--spec", best)
     assert code == 0, err
+
+
+SPACE = """
+from dataclasses import replace
+
+
+def rates(hp, training):
+    return replace(training, learning_rate=hp.Choice("learning_rate", [0.01, 0.001]))
+"""
+
+
+@pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
+@pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")
+def test_a_search_in_a_space_of_the_user(run, data, config, tmp_path, monkeypatch):
+    pytest.importorskip("keras_tuner")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    Path("space_of_rates.py").write_text(SPACE)
+    search = ("tune", "search", "--data", data, "--spec", config, "--trials", 1)
+    code, out, err = run(*search, "--hypermodel", "space_of_rates:rates")
+    assert code == 0, err
+    best = TrainingConfig.from_json(Path("search/best_training.json").read_text())
+    assert best == replace(TINY, learning_rate=0.01)
+    assert "trials.csv: 1 trials; best: trial_0, validation DSC 0." in out.splitlines()[-1]
+    code, _, err = run(*search, "--hypermodel", "space_of_rates:rates", "--also", "dropout")
+    assert (code, err) == (2, "error: --hypermodel says what is searched; leave out --also and --ranges\n")
 
 
 @pytest.mark.parametrize(
@@ -281,6 +310,10 @@ def test_a_search_leaves_settings_that_train_takes(run, data, config, tmp_path):
             "no image of a known layout in it, looked for siteS-scNN-image.nii.gz",
         ),
         (("tune", "out", "--data", "nowhere", "--strategy", "grid"), "strategy must be one of random"),
+        (
+            ("tune", "out", "--data", "nowhere", "--hypermodel", "a.b"),
+            "--hypermodel a.b: ValueError: no colon",
+        ),
     ],
 )
 def test_wrong_options_are_one_line(run, monkeypatch, tmp_path, arguments, message):

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm import checks
 from keras_scgm.augmentation.config import AugmentationConfig
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
+from keras_scgm.figures import write_figure
 
 ROWS = 4
 VARIATIONS = 6
@@ -52,7 +51,6 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
     pairs = [(images, masks), *(_variation(images, masks, config, seed, step) for step in range(VARIATIONS))]
 
     figure = Figure(figsize=(1.8 * len(pairs), 1.8 * len(chosen) + 0.3), facecolor="black")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(chosen), len(pairs), squeeze=False)
     figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.3 / (1.8 * len(chosen) + 0.3), 0.02, 0.02)
     for column, (changed_images, changed_masks) in enumerate(pairs):
@@ -61,8 +59,7 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
         for row, original in enumerate(images):
             window = np.percentile(original[..., 0], (0.5, 99.5))
             _draw(grid[row, column], changed_images[row, ..., 0], changed_masks[row, ..., 0], window)
-    with replaced(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120, facecolor="black", metadata={"Software": None})
+    write_figure(path, figure, dpi=120)
 
 
 def _variation(

@@ -5,21 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.calibration.choice import Calibration
 from keras_scgm.evaluation.tissues import TISSUE_NAMES
+from keras_scgm.figures import write_figure
 
 
 def draw(calibration: Calibration, path: Path) -> None:
     figure = Figure(figsize=(12, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
     curve, reliability, areas = figure.subplots(1, 3)
     _draw_curve(curve, calibration)
     _draw_reliability(reliability, calibration)
     _draw_areas(areas, calibration)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    write_figure(path, figure, dpi=120)
 
 
 def _draw_curve(axes: Axes, calibration: Calibration) -> None:

@@ -5,8 +5,6 @@ Files are replaced whole, so that a kill at any moment leaves those of the last 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.errors import InputError
-from keras_scgm.files import check_writable, replaced, sha256_of
+from keras_scgm.figures import write_figure
+from keras_scgm.files import check_writable, replaced, sha256_of, write_rows, write_text
 from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training.config import TrainingConfig
 
@@ -74,8 +72,7 @@ def kept_config(folder: Path) -> TrainingConfig | None:
 
 def write_config(folder: Path, config: TrainingConfig) -> None:
     """Writes the settings, which mark a folder as that of a training that has started."""
-    with replaced(folder / SPEC) as temporary:
-        temporary.write_text(config.to_json(), encoding="utf-8")
+    write_text(folder / SPEC, config.to_json())
 
 
 def finished_epochs(folder: Path) -> int:
@@ -154,33 +151,24 @@ def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
 
 
 def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
-    """Writes weights and the card that `segment` finds beside them."""
+    """Writes weights, or a whole network if the name ends in .keras, and the card that `segment` finds beside them."""
     with replaced(path) as temporary:
-        network.save_weights(temporary)
+        (network.save if path.suffix == ".keras" else network.save_weights)(temporary)
     card = WeightsCard(**{**vars(card), "file": path.name, "sha256": sha256_of(path)})
-    with replaced(card_path(path)) as temporary:
-        temporary.write_text(card.to_json(), encoding="utf-8")
+    write_text(card_path(path), card.to_json())
 
 
 def write_log(folder: Path, history: list[Row]) -> None:
     """The epochs as a table and as curves."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]))
-    writer.writeheader()
-    writer.writerows(history)
-    with replaced(folder / LOG) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-
+    write_rows(folder / LOG, history)
     names = [name for name in history[0] if name not in ("epoch", "seconds")]
     figure = Figure(figsize=(4 * len(names), 3), layout="constrained")
-    FigureCanvasAgg(figure)
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         axes.plot(epochs, [row[name] for row in history], ".-", color="#2563eb")
         axes.set(title=name.replace("_", " "), xlabel="epoch")
         axes.grid(alpha=0.3)
-    with replaced(folder / CURVES) as temporary:
-        figure.savefig(temporary, dpi=100, metadata={"Software": None})
+    write_figure(folder / CURVES, figure)
 
 
 def _variables(model: keras.Model) -> list[Any]:

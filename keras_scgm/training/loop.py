@@ -17,7 +17,6 @@ from keras_scgm import checks
 from keras_scgm.callbacks import TerminateOnCollapse
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
@@ -157,8 +156,7 @@ def train(
         with without_sharing():
             if config.threshold_objective is not None:
                 warnings = choose_threshold(best, validation, config)
-            with replaced(folder / SAMPLES) as temporary:
-                save_samples(temporary, Segmenter(best), validation)
+            save_samples(folder / SAMPLES, Segmenter(best), validation)
     return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped, warnings)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.figures import write_figure
 from keras_scgm.picture import CONTOUR, HALF_WIDTH_MM, REFERENCE, View, draw_section
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.views import fitting_half_width_mm
@@ -21,13 +21,12 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
     """Draws slices of at most six volumes, evenly spaced over those and over their labelled slices, as PNG.
 
     Args:
-        path: File to write.
+        path: File to replace.
         segmenter: Segmenter with the weights to show.
         volumes: Images with masks; the first rater's contour is drawn.
     """
     picks = np.unique(np.linspace(0, len(volumes) - 1, min(VOLUMES, len(volumes))).round().astype(int))
     figure = Figure(figsize=(2.2 * SLICES, 2.2 * len(picks) + 0.4), layout="constrained")
-    FigureCanvasAgg(figure)
     figure.suptitle("red: network, green: first rater; A is up, R on the left", fontsize=9)
     grid = figure.subplots(len(picks), SLICES, squeeze=False)
     for line, pick in zip(grid, picks, strict=True):
@@ -49,4 +48,4 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
             axes.set_axis_off()
             axes.set_title(f"slice {volume.stored_slice_index(k)}", fontsize=7)
         line[0].set_title(f"{annotated.subject_id}, slice {volume.stored_slice_index(shown[0])}", fontsize=7)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure, dpi=110)

@@ -1,11 +1,18 @@
-"""Search for better augmentation settings, at random as in the paper (3.4.1) or guided by earlier trials.
+"""Searches for better settings of a training, at random as in the paper (3.4.1) or guided by earlier trials.
 
-A trial is one `keras_scgm.training.train`, scored by the Dice coefficient of whole validation volumes. `config` holds
-the settings, `search` is the entry, `trainings` translates between trials and trainings, `oracle` has KerasTuner
-propose and distribute the trials, and `results` writes what was found.
+A trial is one `keras_scgm.training.train`, or the fit of a network of the user, scored by the Dice coefficient of whole
+validation volumes. `config` holds the strategy and the ranges, `spaces` turns ranges into a search space, `search` is
+the entry, `tuners` has KerasTuner propose, distribute and run the trials, `record` keeps the files and says how the
+search goes on, and `results` holds what was found.
 """
 
-from keras_scgm.tuning.config import AUGMENTATION_RANGES, OPTIONAL_RANGES, STRATEGIES, TuningConfig
+from keras_scgm.tuning.config import (
+    AUGMENTATION_RANGES,
+    OPTIONAL_RANGES,
+    STRATEGIES,
+    SearchConfig,
+    TuningConfig,
+)
 from keras_scgm.tuning.results import Trial, TuningResult
 from keras_scgm.tuning.search import tune
 
@@ -13,6 +20,7 @@ __all__ = [
     "AUGMENTATION_RANGES",
     "OPTIONAL_RANGES",
     "STRATEGIES",
+    "SearchConfig",
     "Trial",
     "TuningConfig",
     "TuningResult",

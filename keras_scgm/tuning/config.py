@@ -51,17 +51,45 @@ _AGAINST = {"elastic_smoothness_px"}
 
 
 @dataclass(frozen=True)
-class TuningConfig(JsonConfig):
-    """Ranges and strategy of a search.
+class SearchConfig(JsonConfig):
+    """Strategy of a search, whatever is searched.
 
     Args:
         strategy: "random" draws every trial independently, as in the paper. "hyperband" (Li et al. 2018)
             gives most trials a few epochs and only the better ones all; each runs its own learning rate
             schedule to its end. "bayesian" draws a third at random and proposes the others by a Gaussian
             process; it needs scikit-learn.
-        trials: Largest number of trials. The first is the given training, as a baseline; Hyperband may
-            need fewer.
+        trials: Largest number of trials. The first has the defaults of what is searched, as a baseline;
+            Hyperband may need fewer.
         seed: Seed of the search, 0 to 2**31 - 1.
+
+    Raises:
+        InputError: A field breaks its rule.
+    """
+
+    strategy: Literal["random", "hyperband", "bayesian"] = "random"
+    trials: int = 30
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.check_fields(
+            self,
+            strategy=checks.one_of(STRATEGIES),
+            trials=checks.integer(1),
+            seed=checks.integer(0, 2**31 - 1),
+        )
+
+
+@dataclass(frozen=True)
+class TuningConfig(SearchConfig):
+    """Strategy of a search for better settings of a training, and the ranges of their values.
+
+    The first trial is the given training.
+
+    Args:
+        strategy: As in `SearchConfig`.
+        trials: As in `SearchConfig`.
+        seed: As in `SearchConfig`.
         augmentation: Range of each searched field of `AugmentationConfig`; the others stay as given.
         threshold: Range of the probability above which a voxel is gray matter; None searches none.
         dropout: Range of the builder's argument; None keeps it.
@@ -78,9 +106,6 @@ class TuningConfig(JsonConfig):
     True
     """
 
-    strategy: Literal["random", "hyperband", "bayesian"] = "random"
-    trials: int = 30
-    seed: int = 0
     augmentation: Mapping[str, Range] = field(default_factory=lambda: dict(AUGMENTATION_RANGES))
     threshold: Range | None = None
     dropout: Range | None = None
@@ -88,11 +113,9 @@ class TuningConfig(JsonConfig):
     dilation_rates: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         checks.check_fields(
             self,
-            strategy=checks.one_of(STRATEGIES),
-            trials=checks.integer(1),
-            seed=checks.integer(0, 2**31 - 1),
             augmentation=checks.instance(Mapping, "ranges of fields of AugmentationConfig"),
             filters=checks.several(checks.integer(1), "positive integers"),
             dilation_rates=checks.several(

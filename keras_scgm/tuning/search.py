@@ -1,41 +1,59 @@
-"""Runs a search for better augmentation settings, after every check that can be made first."""
+"""Runs a search for better settings or networks, after every check that can be made first."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import traceback
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
-from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
+from keras_scgm.errors import InputError, one_line
+from keras_scgm.files import write_text
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SyntheticBatches, TrainingConfig
-from keras_scgm.tuning.config import TuningConfig
-from keras_scgm.tuning.oracle import process_role, run_trials
+from keras_scgm.tuning.config import SearchConfig, TuningConfig
+from keras_scgm.tuning.record import TRIALS, SearchRecord, last_line
 from keras_scgm.tuning.results import TuningResult
-from keras_scgm.tuning.trainings import TrialTrainings
+from keras_scgm.tuning.spaces import space_of, takes_training
+
+if TYPE_CHECKING:
+    import keras_tuner
 
 SEARCH = "search.json"
 
 
 def tune(
-    tuning: TuningConfig,
+    tuning: SearchConfig,
     training: TrainingConfig,
     batches: Batches,
     folder: str | Path,
     validation: Sequence[AnnotatedVolume],
     *,
+    hypermodel: keras_tuner.HyperModel | Callable[..., Any] | None = None,
     resume: bool = False,
+    verbose: int = 0,
 ) -> TuningResult | None:
     """Run the trials of a search, or go on with them, and keep what was found in a folder.
 
+    What is searched is in a `TuningConfig`, or else in `hypermodel`, by KerasTuner's hyperparameters `hp`:
+
+    - A function of (hp, training) that returns a `TrainingConfig`, the settings of a trial. A value named "threshold"
+      is the probability above which a voxel is gray matter, in the score of the trial and in the card of the weights.
+    - A `keras_tuner.HyperModel`, its class, or a function of (hp) that returns a compiled Keras model from (batch,
+      height, width, 1) to (batch, height, width, 1), or 2 with the cord. KerasTuner builds and fits it with the epochs,
+      steps, batches, augmentation and seed of `training`, whose other settings do not count.
+
     The folder holds `trials.csv` (a row per trial), `trials.png`, `best_augmentation.json` and
     `best_training.json` for `train`, `best.weights.h5` with its card `best.json`, and each training under
-    `trials`. All of them are up to date after every trial. A search that was killed goes on with `resume`;
-    unfinished trials continue from their last finished epoch. A search can be resumed with more trials.
+    `trials`, which is a project of KerasTuner. A search among networks has `best.keras` in place of settings and
+    weights. All of them are up to date after every trial. A search that was killed goes on with `resume`; unfinished
+    trainings continue from their last finished epoch, unfinished trials of a network start anew. A search can be
+    resumed with more trials.
 
     Several processes, on one machine or on several that share the folder, work on one search if each calls
     this function with the same arguments and KerasTuner's three environment variables:
@@ -45,51 +63,133 @@ def tune(
     `resume`.
 
     Args:
-        tuning: Settings of the search.
+        tuning: Strategy of the search: a `TuningConfig` with the ranges, or a `SearchConfig` for a hypermodel.
         training: Settings that every trial starts from; the seed is the same in all of them.
         batches: The slices to train on.
         folder: Folder of the results; it is made if missing.
         validation: Volumes that the trials are validated on; not those trained on.
+        hypermodel: What is searched, in place of the ranges of a `TuningConfig`.
         resume: Whether to continue the search in the folder, if there is one.
+        verbose: 1 for a line for each trial and, on a terminal, a bar of its epochs; 0 for none.
 
     Returns:
         What was found, or None in a worker.
 
     Raises:
         keras_scgm.errors.InputError: KerasTuner or the data are missing, the folder holds another search,
-            the settings do not fit together, or a trial could draw an augmentation that is not allowed.
-        RuntimeError: Three trials in a row failed.
+            the settings do not fit together, a trial could draw an augmentation that is not allowed, the hypermodel
+            fails, or three trials in a row or all of them do.
     """
-    checks.instance(TuningConfig, "a TuningConfig")("tuning", tuning)
+    checks.instance(SearchConfig, "a TuningConfig or a SearchConfig")("tuning", tuning)
     checks.instance(TrainingConfig, "a TrainingConfig")("training", training)
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
+    verbose = checks.integer(0, 1)("verbose", verbose)
     validation = annotated_volumes("validation", validation)
     role = process_role()
-    _check_packages(tuning)
-    if isinstance(batches, SyntheticBatches):
-        raise InputError("synthetic slices are not augmented; search with slices of annotated volumes")
+    _check_package("keras_tuner", "KerasTuner")
+    if tuning.strategy == "bayesian":
+        _check_package("sklearn", "scikit-learn")
     if not validation:
         raise InputError("a search needs volumes for validation")
-    check_slices(validation, SliceConfig(window_px=training.window_px))
-    tuning.check_augmentation(training.augmentation)
-    _check_network(tuning, training)
+    check_slices(validation, SliceConfig(batches.spacing_mm, batches.window_px))
+    if hypermodel is None:
+        _check_ranges(tuning, training, batches)
+    elif isinstance(tuning, TuningConfig):
+        raise InputError("tuning must be a SearchConfig, since hypermodel says what is searched")
+    open_tuner, record = _prepared(tuning, training, batches, folder, validation, hypermodel, bool(verbose))
     if role != "worker":
-        _open_folder(folder, tuning, training, resume)
-    trainings = TrialTrainings(tuning, training, folder)
-    run_trials(trainings, batches, validation, role)
-    return None if role == "worker" else trainings.summarize()
+        _open_folder(folder, tuning, training, hypermodel, resume)
+    return _run(open_tuner, record, folder, role)
 
 
-def _check_packages(tuning: TuningConfig) -> None:
-    needed = {"keras_tuner": "KerasTuner"}
-    if tuning.strategy == "bayesian":
-        needed["sklearn"] = "scikit-learn"
-    for module, name in needed.items():
-        if find_spec(module) is None:
-            raise InputError(f"a search needs {name}; install it with pip install keras-scgm[tuner]")
+def _prepared(
+    tuning: SearchConfig,
+    training: TrainingConfig,
+    batches: Batches,
+    folder: Path,
+    validation: Sequence[AnnotatedVolume],
+    hypermodel: Any,
+    verbose: bool,
+) -> tuple[Callable[[], Any], SearchRecord]:
+    """A function that opens KerasTuner's tuner, and the record that it keeps; nothing is written yet."""
+    # KerasTuner is optional.
+    import keras_tuner
+
+    from keras_scgm.tuning import tuners
+
+    is_class = isinstance(hypermodel, type) and issubclass(hypermodel, keras_tuner.HyperModel)
+    searched = _called(hypermodel, hypermodel) if is_class else hypermodel
+    data = training, batches, validation, folder, verbose
+    if isinstance(tuning, TuningConfig):
+        space = space_of(tuning)
+    elif isinstance(searched, keras_tuner.HyperModel) or not takes_training(searched):
+        # KerasTuner imports it to fit a network.
+        _check_package("tensorboard", "TensorBoard")
+        _called(hypermodel, tuners.check_network, searched)
+        record = SearchRecord(folder, training, "best.keras", None, tuning.trials, verbose)
+        return lambda: tuners.NetworkTuner(
+            tuners.oracle_of(tuning, training, record), searched, *data
+        ), record
+    else:
+        space = searched
+        asked = keras_tuner.HyperParameters()
+        _called(hypermodel, tuners.settings_of, space, training, asked)
+        if not asked.space:
+            raise InputError(f"{_name(hypermodel)} asks hp for no value, so there is nothing to search")
+
+    def settings_of(hyperparameters: Any) -> TrainingConfig:
+        return tuners.settings_of(space, training, hyperparameters)
+
+    record = SearchRecord(folder, training, "best.weights.h5", settings_of, tuning.trials, verbose)
+    return lambda: tuners.TrainingTuner(tuners.oracle_of(tuning, training, record), space, *data), record
 
 
-def _check_network(tuning: TuningConfig, training: TrainingConfig) -> None:
+def _run(open_tuner: Callable[[], Any], record: SearchRecord, folder: Path, role: str) -> TuningResult | None:
+    import keras_tuner
+
+    try:
+        tuner = open_tuner()
+    except (json.JSONDecodeError, RuntimeError) as error:
+        # KerasTuner was killed while it wrote its account: a file is cut short, or the trials it names are not
+        # there, which is a KeyError inside. Without the account the search is played again from its seed, and
+        # trainings that were finished are found so in their folders.
+        account = folder / TRIALS / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.json"
+        is_damaged = isinstance(error, json.JSONDecodeError) or isinstance(error.__cause__, KeyError)
+        if not is_damaged or not account.exists():
+            raise
+        account.replace(account.with_suffix(".json.damaged"))
+        tuner = open_tuner()
+    oracle = tuner.oracle
+    try:
+        tuner.search()
+    except keras_tuner.errors.FatalError as error:
+        raise error.__cause__ or error from None
+    except RuntimeError as error:
+        if not str(error).startswith("Number of consecutive failures"):
+            raise
+        raise InputError(
+            f"three trials in a row failed, the last: {last_line(str(error))}; see trial.json in the folders "
+            f"under {folder / TRIALS}"
+        ) from error
+    if role == "worker":
+        return None
+    record.update(oracle.trials)
+    return record.result(tuner)
+
+
+def _check_package(module: str, name: str) -> None:
+    if find_spec(module) is None:
+        raise InputError(f"a search needs {name}; install it with pip install keras-scgm[tuner]")
+
+
+def _check_ranges(tuning: SearchConfig, training: TrainingConfig, batches: Batches) -> None:
+    if not isinstance(tuning, TuningConfig):
+        raise InputError(
+            "tuning must be a TuningConfig with ranges, unless a hypermodel says what is searched"
+        )
+    if isinstance(batches, SyntheticBatches):
+        raise InputError("synthetic slices are not augmented; search with slices of annotated volumes")
+    tuning.check_augmentation(training.augmentation)
     if tuning.dilation_rates and training.architecture != "DilatedGMNet":
         raise InputError(f"dilation_rates cannot be searched: {training.architecture} has none")
     if training.initial_weights is not None and (tuning.filters or tuning.dilation_rates):
@@ -98,9 +198,32 @@ def _check_network(tuning: TuningConfig, training: TrainingConfig) -> None:
         )
 
 
-def _open_folder(folder: Path, tuning: TuningConfig, training: TrainingConfig, resume: bool) -> None:
+def _called(hypermodel: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function gives that calls the user's code."""
+    try:
+        return function(*arguments)
+    except InputError as error:
+        raise InputError(f"{_name(hypermodel)}: {error}") from error
+    # The code of a user can raise anything.
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"{_name(hypermodel)}: {type(error).__name__}: {one_line(error)} ({place.filename}, line {place.lineno})"
+        ) from error
+
+
+def _name(hypermodel: Any) -> str:
+    named = hypermodel if hasattr(hypermodel, "__qualname__") else type(hypermodel)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
+def _open_folder(
+    folder: Path, tuning: SearchConfig, training: TrainingConfig, hypermodel: Any, resume: bool
+) -> None:
     path = folder / SEARCH
     configs = {"tuning": json.loads(tuning.to_json()), "training": json.loads(training.to_json())}
+    if hypermodel is not None:
+        configs["hypermodel"] = _name(hypermodel)
     if path.exists():
         if not resume:
             raise InputError(f"{folder}: holds a search; go on with --resume, or choose another folder")
@@ -108,6 +231,13 @@ def _open_folder(folder: Path, tuning: TuningConfig, training: TrainingConfig, r
         found["tuning"]["trials"] = tuning.trials
         if found != configs:
             raise InputError(f"{path}: another search than this one; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as temporary:
-        temporary.write_text(json.dumps(configs, indent=2) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(configs, indent=2) + "\n")
+
+
+def process_role() -> Literal["alone", "chief", "worker"]:
+    names = [f"KERASTUNER_{name}" for name in ("ORACLE_IP", "ORACLE_PORT", "TUNER_ID")]
+    if names[0] not in os.environ:
+        return "alone"
+    if missing := [name for name in names if not os.environ.get(name)]:
+        raise InputError(f"{names[0]} is set, so set {' and '.join(missing)}, too")
+    return "chief" if "chief" in os.environ[names[2]] else "worker"

@@ -1,6 +1,5 @@
 """A search: the table of trials, resumption after a kill, and several processes."""
 
-import csv
 import json
 import os
 import signal
@@ -15,64 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_search import KERAS_TUNER_WARNINGS, SEARCH, TRAINING, rows
 
 pytest.importorskip("keras_tuner")
 
 from keras_scgm.augmentation import AugmentationConfig
-from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
-from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
+from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
-from keras_scgm.slices import SliceConfig
 from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, TrainingResult
-from keras_scgm.tuning import Trial, TuningConfig, oracle, search, tune
+from keras_scgm.tuning import SearchConfig, Trial, search, tune, tuners
 
-# KerasTuner 1.4 locks its oracle by the name of the thread.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner"),
-    pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner"),
-]
-
-TRAINING = TrainingConfig(
-    model_kwargs={"filters": 2, "dilation_rates": (6,), "dropout": 0.2, "batch_norm_momentum": 0.9},
-    window_px=64,
-    epochs=1,
-    steps_per_epoch=2,
-    batch_size=2,
-)
-SEARCH = TuningConfig(trials=2, augmentation={"rotation_degrees": (0.0, 30.0), "noise": (0.0, 0.3)})
-
-
-@pytest.fixture(scope="module")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Sequence[AnnotatedVolume]:
-    folder = tmp_path_factory.mktemp("data")
-    sites = {1: PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)}
-    write_challenge_dataset(folder, subjects_per_site=1, raters=1, sites=sites)
-    return find_challenge(folder)
-
-
-@pytest.fixture(scope="module")
-def batches(volumes: Sequence[AnnotatedVolume]) -> SliceBatches:
-    return SliceBatches(load_slices(volumes, SliceConfig(window_px=64)))
-
-
-@pytest.fixture
-def drawn_scores(monkeypatch: pytest.MonkeyPatch) -> list[TrainingConfig]:
-    """Trainings are only noted; their score falls with the rotation."""
-    seen: list[TrainingConfig] = []
-
-    def train(config: TrainingConfig, *_: Any, **__: Any) -> Any:
-        seen.append(config)
-        score = 0.9 - config.augmentation.rotation_degrees / 100
-        return TrainingResult(Path("best"), Path("last"), ({"epoch": 1, "val_dsc": score},), None)
-
-    monkeypatch.setattr(oracle, "train", train)
-    return seen
-
-
-def _rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "trials.csv").open() as file:
-        return list(csv.DictReader(file))
+pytestmark = KERAS_TUNER_WARNINGS
 
 
 def test_search_is_checked_before_it_starts(
@@ -85,6 +38,8 @@ def test_search_is_checked_before_it_starts(
         tune(SEARCH, TRAINING, SyntheticBatches(), tmp_path, volumes)
     with pytest.raises(InputError, match="a search needs volumes for validation"):
         tune(SEARCH, TRAINING, batches, tmp_path, ())
+    with pytest.raises(InputError, match="tuning must be a TuningConfig with ranges, unless a hypermodel"):
+        tune(SearchConfig(), TRAINING, batches, tmp_path, volumes)
     folding = replace(SEARCH, augmentation={"elastic_px": (0.0, 3.0)})
     stiff = replace(TRAINING, augmentation=AugmentationConfig(elastic_smoothness_px=4.0))
     with pytest.raises(ValueError, match="elastic_px must be at most half of elastic_smoothness_px"):
@@ -135,21 +90,21 @@ def test_search_leaves_table_picture_and_best(
         "dilation_rates": "6",
     }
     assert 0.2 <= other.values["threshold"] <= 0.4
-    rows = _rows(tmp_path / "search")
-    assert [row["name"] for row in rows] == ["trial_0", "trial_1"]
-    assert [row["status"] for row in rows] == ["COMPLETED"] * 2
-    assert [row["epochs"] for row in rows] == ["1", "1"]
-    assert float(rows[1]["noise"]) == other.values["noise"]
-    assert result.best.val_dsc == max(given.val_dsc or 0, other.val_dsc or 0)
+    table = rows(tmp_path / "search")
+    assert [row["name"] for row in table] == ["trial_0", "trial_1"]
+    assert [row["status"] for row in table] == ["COMPLETED"] * 2
+    assert [row["epochs"] for row in table] == ["1", "1"]
+    assert float(table[1]["noise"]) == other.values["noise"]
+    assert result.highest[0].val_dsc == max(given.val_dsc or 0, other.val_dsc or 0)
     assert (tmp_path / "search" / "trials.png").stat().st_size > 5000
 
     best = json.loads((tmp_path / "search" / "best_augmentation.json").read_text())
-    assert best["rotation_degrees"] == result.best.values["rotation_degrees"]
+    assert best["rotation_degrees"] == result.highest[0].values["rotation_degrees"]
     assert best["shift_px"] == TRAINING.augmentation.shift_px
     assert TrainingConfig.from_json((tmp_path / "search" / "best_training.json").read_text()) == result.config
     network, card = load_network(result.weights)
-    assert card.threshold == result.best.values["threshold"]
-    assert network.get_layer("conv2d_1").filters == result.best.values["filters"]
+    assert card.threshold == result.highest[0].values["threshold"]
+    assert network.get_layer("conv2d_1").filters == result.highest[0].values["filters"]
 
 
 # scikit-learn on the few points that the test gives to KerasTuner's Gaussian process.
@@ -190,7 +145,7 @@ def test_seed_decides_the_trials(
 
 def test_collapsed_network_scores_zero(tmp_path: Path) -> None:
     collapsed = TrainingResult(tmp_path, tmp_path, ({"val_dsc": float("nan")},), "collapsed")
-    assert oracle._score(collapsed, 0.5, ()) == 0.0
+    assert tuners.score(collapsed, 0.5, ()) == 0.0
 
 
 def test_search_goes_on_with_more_trials(
@@ -236,11 +191,11 @@ def test_account_is_kept_when_something_else_is_wrong_at_the_start(
 ) -> None:
     whole = tune(SEARCH, TRAINING, batches, tmp_path, volumes)
 
-    def wrong(_: Any) -> None:
+    def wrong(*_: Any) -> None:
         raise ValueError("a bad range")
 
     with monkeypatch.context() as patched:
-        patched.setattr(oracle, "_oracle", wrong)
+        patched.setattr(tuners, "oracle_of", wrong)
         with pytest.raises(ValueError, match="a bad range"):
             tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
     assert (tmp_path / "trials" / "tuner0.json").exists()
@@ -271,10 +226,12 @@ def test_failed_trial_is_listed_and_bad_settings_end_the_search(
     def out_of_memory(*_: Any, **__: Any) -> None:
         raise MemoryError("too large")
 
-    monkeypatch.setattr(oracle, "train", out_of_memory)
-    with pytest.raises(RuntimeError, match="no trial of 1 was completed"):
+    monkeypatch.setattr(tuners, "train", out_of_memory)
+    with pytest.raises(
+        InputError, match="no trial of 1 was completed, the last: MemoryError: too large; see "
+    ):
         tune(replace(SEARCH, trials=1), TRAINING, batches, tmp_path / "failed", volumes)
-    assert _rows(tmp_path / "failed")[0]["status"] == "FAILED"
+    assert rows(tmp_path / "failed")[0]["status"] == "FAILED"
     monkeypatch.undo()
     frozen = replace(TRAINING, frozen_layers=("conv9",))
     with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze"):
@@ -320,10 +277,10 @@ def test_killed_search_goes_on(volumes: Sequence[AnnotatedVolume], tmp_path: Pat
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    table = _rows(killed)
+    table = rows(killed)
     assert [row["status"] for row in table] == ["COMPLETED"]
     assert _start(data, killed).wait(120) == 0
-    first, second = _rows(killed)
+    first, second = rows(killed)
     assert first == table[0]
     assert (second["status"], second["epochs"]) == ("COMPLETED", "6")
 
@@ -344,15 +301,15 @@ def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Pa
     finally:
         for process in processes:
             process.kill()
-    rows = _rows(tmp_path / "search")
-    assert [row["status"] for row in rows] == ["COMPLETED"] * 4
+    table = rows(tmp_path / "search")
+    assert [row["status"] for row in table] == ["COMPLETED"] * 4
     configs = [
         TrainingConfig.from_json(path.read_text())
         for path in sorted((tmp_path / "search" / "trials").glob("trial_*/spec.json"))
     ]
     assert configs[0] == TRAINING
     np.testing.assert_array_equal(
-        [float(row["rotation_degrees"]) for row in rows],
+        [float(row["rotation_degrees"]) for row in table],
         [config.augmentation.rotation_degrees for config in configs],
     )
 

@@ -1,0 +1,143 @@
+"""Keeps the files of a search up to date, and says how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keras_scgm.errors import InputError
+from keras_scgm.figures import write_figure
+from keras_scgm.files import replaced, write_rows, write_text
+from keras_scgm.pretrained import WeightsCard
+from keras_scgm.training import TrainingConfig
+from keras_scgm.training.checkpoint import LOG
+from keras_scgm.tuning.results import Trial, TuningResult, draw_trials, highest_trials, standing
+from keras_scgm.tuning.spaces import THRESHOLD, rounded
+
+TRIALS, TABLE, PICTURE = "trials", "trials.csv", "trials.png"
+CARD = "best.json"
+
+
+class SearchRecord:
+    """The files about a search.
+
+    Args:
+        folder: Folder of the search.
+        training: The given training.
+        weights: Name of the file of the best weights, in the folder of a trial and in that of the search.
+        settings_of: From KerasTuner's hyperparameters to the training of a trial; None if trials are networks.
+        at_most: Largest number of trials.
+        verbose: Whether to print a line for each trial.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        training: TrainingConfig,
+        weights: str,
+        settings_of: Callable[[Any], TrainingConfig] | None,
+        at_most: int,
+        verbose: bool,
+    ) -> None:
+        self.folder, self.training, self.weights = folder, training, weights
+        self.settings_of, self.at_most, self.verbose = settings_of, at_most, verbose
+        self._found: dict[str, Any] = {}
+        self._trials: list[Trial] = []
+
+    def update(self, found: dict[str, Any]) -> None:
+        """Reads KerasTuner's trials, by their names there, and updates the files."""
+        self._found = {f"trial_{trial_id}": trial for trial_id, trial in found.items()}
+        self._trials = sorted(
+            (self._read(name, trial) for name, trial in self._found.items()), key=lambda trial: trial.number
+        )
+        if not self._trials:
+            return
+        write_rows(
+            self.folder / TABLE,
+            [
+                {**{key: value for key, value in vars(trial).items() if key != "values"}, **trial.values}
+                for trial in self._trials
+            ],
+        )
+        if highest := highest_trials(self._trials):
+            write_figure(self.folder / PICTURE, draw_trials(self._trials))
+            self._write_best(highest[0])
+
+    def announce(self, trial_id: str) -> None:
+        """Prints how a trial ended, if that is wanted."""
+        if not self.verbose:
+            return
+        trial = next(trial for trial in self._trials if trial.name == f"trial_{trial_id}")
+        ended = sum(other.status != "RUNNING" for other in self._trials)
+        if trial.val_dsc is None:
+            outcome = f"failed, {last_line(self._found[trial.name].message)}"
+        else:
+            outcome = f"validation DSC {trial.val_dsc:.4f}, {trial.epochs} epochs in {trial.seconds:g} s"
+        highest = highest_trials(self._trials)
+        so_far = f"; {standing(highest)}" if highest else ""
+        print(f"{trial.name} ({ended} of at most {self.at_most}): {outcome}{so_far}", flush=True)
+
+    def result(self, tuner: Any) -> TuningResult:
+        """The result of the search.
+
+        Raises:
+            InputError: No trial was completed.
+        """
+        highest = highest_trials(self._trials)
+        if not highest:
+            messages = [self._found[trial.name].message for trial in self._trials]
+            reason = next(filter(None, reversed(messages)), None)
+            raise InputError(
+                f"no trial of {len(self._trials)} was completed, the last: {last_line(reason)}; see "
+                f"{self.folder / TABLE}, and trial.json in the folders under {self.folder / TRIALS}"
+            )
+        config = self._settings(highest[0]) or self.training
+        return TuningResult(tuple(self._trials), highest, config, self.folder / self.weights, tuner)
+
+    def _settings(self, trial: Trial) -> TrainingConfig | None:
+        if self.settings_of is None:
+            return None
+        return self.settings_of(self._found[trial.name].hyperparameters)
+
+    def _read(self, name: str, trial: Any) -> Trial:
+        epochs, seconds = 0, 0.0
+        log = self.folder / TRIALS / name / LOG
+        if log.exists():
+            with log.open(encoding="utf-8", newline="") as file:
+                taken = [float(row["seconds"]) for row in csv.DictReader(file)]
+            epochs, seconds = len(taken), round(sum(taken), 1)
+        return Trial(
+            name=name,
+            status=trial.status,
+            val_dsc=None if trial.score is None else round(float(trial.score), 4),
+            epochs=epochs,
+            seconds=seconds,
+            values={
+                key: rounded(value)
+                for key, value in trial.hyperparameters.values.items()
+                if not key.startswith("tuner/")
+            },
+        )
+
+    def _write_best(self, best: Trial) -> None:
+        if config := self._settings(best):
+            write_text(self.folder / "best_augmentation.json", config.augmentation.to_json())
+            write_text(self.folder / "best_training.json", config.to_json())
+        folder = self.folder / TRIALS / best.name
+        if (folder / self.weights).exists():
+            with replaced(self.folder / self.weights) as temporary:
+                shutil.copyfile(folder / self.weights, temporary)
+            card = WeightsCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+            if self.settings_of is not None:
+                card = replace(card, threshold=best.values.get(THRESHOLD, card.threshold))
+            card = replace(card, name=self.folder.name or "best")
+            write_text(self.folder / CARD, card.to_json())
+
+
+def last_line(traceback: str | None) -> str:
+    """The error of a traceback."""
+    return next((line for line in reversed((traceback or "").splitlines()) if line.strip()), "unknown reason")

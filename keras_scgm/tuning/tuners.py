@@ -1,0 +1,269 @@
+"""KerasTuner's tuners and oracles for the trials of a search.
+
+Only this module imports KerasTuner at its top, because KerasTuner is optional.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_tuner
+import numpy as np
+from keras_tuner import oracles
+from keras_tuner.engine.base_tuner import BaseTuner
+from tqdm import tqdm
+
+from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.errors import InputError
+from keras_scgm.files import write_rows
+from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
+from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.slices import SliceConfig
+from keras_scgm.training import Batches, TrainingConfig, TrainingResult, train
+from keras_scgm.training.checkpoint import LOG, save_weights
+from keras_scgm.training.validation import mean_volume_dice, volume_dice
+from keras_scgm.tuning.config import SearchConfig
+from keras_scgm.tuning.record import TRIALS, SearchRecord
+from keras_scgm.tuning.spaces import THRESHOLD, Space, round_values
+
+EPOCHS = "tuner/epochs"
+"""Where Hyperband puts the number of epochs of a trial."""
+
+
+class TrainingTuner(BaseTuner):
+    """A search whose trials are trainings of this package.
+
+    Args:
+        oracle: KerasTuner's oracle, which proposes the trials.
+        space: From hyperparameters to the settings of a trial.
+        training: The given training.
+        batches: Training data.
+        validation: Volumes that score the trials.
+        folder: Folder of the search.
+        shows_epochs: Whether to show a bar of the epochs of a trial.
+    """
+
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        space: Space,
+        training: TrainingConfig,
+        batches: Batches,
+        validation: Sequence[AnnotatedVolume],
+        folder: Path,
+        shows_epochs: bool,
+    ) -> None:
+        self.space, self.training = space, training
+        self.batches, self.validation, self.shows_epochs = batches, validation, shows_epochs
+        super().__init__(oracle, self.settings_of, directory=str(folder), project_name=TRIALS)
+
+    def settings_of(self, hyperparameters: keras_tuner.HyperParameters) -> TrainingConfig:
+        """The settings of a trial."""
+        return settings_of(self.space, self.training, hyperparameters)
+
+    def run_trial(self, trial: Any) -> float:
+        keras.utils.clear_session()
+        values = trial.hyperparameters.values
+        try:
+            config = self.settings_of(trial.hyperparameters)
+            # A threshold chosen on the validation volumes would make their score that of a choice.
+            config = replace(config, epochs=values.get(EPOCHS, config.epochs), threshold_objective=None)
+            folder = self.get_trial_dir(trial.trial_id)
+            with epoch_bar(Path(folder).name, config.epochs, self.shows_epochs) as bar:
+                seen = keras.callbacks.LambdaCallback(
+                    on_epoch_end=lambda epoch, _: bar.update(epoch + 1 - bar.n)
+                )
+                result = train(config, self.batches, folder, self.validation, resume=True, callbacks=[seen])
+            return score(result, values.get(THRESHOLD), self.validation)
+        except ValueError as error:
+            # What is wrong with one trial's settings or data is wrong with all; KerasTuner would go on.
+            raise keras_tuner.errors.FatalError(str(error)) from error
+
+    def load_model(self, trial: Any) -> keras.Model:
+        from keras_scgm.models import load_model
+
+        return load_model(Path(self.get_trial_dir(trial.trial_id)) / "best.weights.h5")
+
+
+class NetworkTuner(keras_tuner.Tuner):
+    """A search whose trials are networks of the user, which KerasTuner builds and fits.
+
+    Every epoch ends with a file of the network, with a card, that segments the validation volumes.
+
+    Args:
+        oracle: As in `TrainingTuner`.
+        hypermodel: KerasTuner's, or a function of (hp) that builds a network.
+        training: Number of epochs and steps, batch size, augmentation and seed.
+        batches: As in `TrainingTuner`.
+        validation: As in `TrainingTuner`.
+        folder: As in `TrainingTuner`.
+        shows_epochs: As in `TrainingTuner`.
+    """
+
+    def __init__(
+        self,
+        oracle: keras_tuner.Oracle,
+        hypermodel: Any,
+        training: TrainingConfig,
+        batches: Batches,
+        validation: Sequence[AnnotatedVolume],
+        folder: Path,
+        shows_epochs: bool,
+    ) -> None:
+        self.training, self.batches, self.validation = training, batches, validation
+        self.shows_epochs = shows_epochs
+        self._rows: list[dict[str, float]] = []
+        self._started = time.monotonic()
+        self._bar: tqdm | None = None
+        super().__init__(
+            oracle, SeededHyperModel(hypermodel, training.seed), directory=str(folder), project_name=TRIALS
+        )
+
+    def run_trial(self, trial: Any) -> Any:
+        round_values(trial.hyperparameters)
+        epochs = trial.hyperparameters.values.get(EPOCHS, self.training.epochs)
+        config = replace(self.training, epochs=epochs)
+        self._rows = []
+        try:
+            with epoch_bar(f"trial_{trial.trial_id}", epochs, self.shows_epochs) as self._bar:
+                return super().run_trial(
+                    trial,
+                    self.batches.dataset(config, first_step=0),
+                    epochs=epochs,
+                    steps_per_epoch=config.steps_per_epoch,
+                    shuffle=False,
+                    verbose=0,
+                )
+        except InputError as error:
+            raise keras_tuner.errors.FatalError(str(error)) from error
+
+    def on_epoch_begin(self, trial: Any, model: keras.Model, epoch: int, logs: Any = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, trial: Any, model: keras.Model, epoch: int, logs: Any = None) -> None:
+        folder = Path(self.get_trial_dir(trial.trial_id))
+        card = WeightsCard(
+            name=folder.name,
+            architecture=model.name,
+            model_kwargs={},
+            file="last.keras",
+            sha256="0" * 64,
+            slices=asdict(SliceConfig(self.batches.spacing_mm, self.batches.window_px)),
+            tissues=tissues_of_outputs(model.output_shape[-1]),
+            data=self.batches.what,
+        )
+        save_weights(folder / "last.keras", model, card)
+        # The checkpoint that KerasTuner writes next goes by what is added to the logs here.
+        logs["val_dsc"] = mean_volume_dice(folder / "last.keras", self.validation)
+        seconds = round(time.monotonic() - self._started, 1)
+        self._rows.append(
+            {"epoch": epoch + 1, **{name: float(logs[name]) for name in logs}, "seconds": seconds}
+        )
+        if logs["val_dsc"] >= max(row["val_dsc"] for row in self._rows):
+            save_weights(folder / "best.keras", model, card)
+        write_rows(folder / LOG, self._rows)
+        if self._bar is not None:
+            self._bar.update()
+
+
+class SeededHyperModel(keras_tuner.HyperModel):
+    """A hypermodel of the user whose networks have random weights of one seed.
+
+    Args:
+        given: `keras_tuner.HyperModel`, or a function of (hp) that builds a network.
+        seed: 0 to 2**32 - 1.
+    """
+
+    def __init__(self, given: Any, seed: int) -> None:
+        super().__init__()
+        self.given, self.seed = given, seed
+        if isinstance(given, keras_tuner.HyperModel):
+            self.declare_hyperparameters, self.fit = given.declare_hyperparameters, given.fit
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        keras.utils.set_random_seed(self.seed)
+        return self.given.build(hp) if isinstance(self.given, keras_tuner.HyperModel) else self.given(hp)
+
+
+def settings_of(space: Space, training: TrainingConfig, hyperparameters: Any) -> TrainingConfig:
+    """The settings of a trial, of values that are the same in all processes.
+
+    Raises:
+        InputError: The space gives something else.
+    """
+    round_values(hyperparameters)
+    config = space(hyperparameters, training)
+    if not isinstance(config, TrainingConfig):
+        raise InputError(f"a function of (hp, training) must return a TrainingConfig, received {config!r}")
+    return config
+
+
+def check_network(hypermodel: Any) -> None:
+    """Builds the network of the default values, and checks that it can be trained and can segment.
+
+    Raises:
+        InputError: It cannot.
+    """
+    model = SeededHyperModel(hypermodel, 0).build(keras_tuner.HyperParameters())
+    if not isinstance(model, keras.Model):
+        raise InputError(f"a function of (hp) must return a Keras model, received {model!r}")
+    if not model.compiled:
+        raise InputError(
+            f"the network {model.name} is not compiled; give it an optimizer and a loss by compile"
+        )
+    Segmenter(model)
+
+
+def oracle_of(search: SearchConfig, training: TrainingConfig, record: SearchRecord) -> keras_tuner.Oracle:
+    """The oracle that proposes the trials, of which the first has the default values."""
+    base = {
+        "random": oracles.RandomSearchOracle,
+        "hyperband": oracles.HyperbandOracle,
+        "bayesian": oracles.BayesianOptimizationOracle,
+    }[search.strategy]
+
+    class Oracle(base):  # type: ignore[valid-type, misc]
+        def populate_space(self, trial_id: str) -> dict[str, Any]:
+            if not self.trials:
+                return {"status": "RUNNING", "values": dict(self.hyperparameters.values)}
+            return super().populate_space(trial_id)
+
+        def end_trial(self, trial: Any) -> None:
+            super().end_trial(trial)
+            record.update(self.trials)
+            record.announce(trial.trial_id)
+
+    options: dict[str, Any] = {}
+    if search.strategy == "hyperband":
+        options["max_epochs"] = training.epochs
+    if search.strategy == "bayesian":
+        options["num_initial_points"] = max(2, search.trials // 3)
+    # KerasTuner takes the seed 0 for none.
+    oracle = Oracle(keras_tuner.Objective("val_dsc", "max"), seed=search.seed + 1, **options)
+    oracle.max_trials = search.trials
+    oracle.verbose = 0
+    return oracle
+
+
+def score(result: TrainingResult, threshold: float | None, validation: Sequence[AnnotatedVolume]) -> float:
+    """Mean Dice coefficient of the best epoch; 0 if there is none, as a collapsed network finds nothing."""
+    scores = [row["val_dsc"] for row in result.history if np.isfinite(row["val_dsc"])]
+    if not scores:
+        return 0.0
+    if threshold is None:
+        return max(scores)
+    segmenter = Segmenter(result.best, SegmentationConfig(threshold=threshold, keep_probabilities=False))
+    return float(np.nanmean([volume_dice(segmenter, volume) for volume in validation]))
+
+
+@contextmanager
+def epoch_bar(name: str, epochs: int, is_shown: bool) -> Iterator[tqdm]:
+    """A bar of the epochs of a trial, on terminals only."""
+    with tqdm(desc=name, total=epochs, unit="epoch", leave=False, disable=None if is_shown else True) as bar:
+        yield bar
