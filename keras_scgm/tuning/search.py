@@ -82,6 +82,7 @@ def tune(
     """
     checks.instance(SearchConfig, "a TuningConfig or a SearchConfig")("tuning", tuning)
     checks.instance(TrainingConfig, "a TrainingConfig")("training", training)
+    checks.instance(Batches, "SliceBatches or SyntheticBatches")("batches", batches)
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
     verbose = checks.integer(0, 1)("verbose", verbose)
     validation = annotated_volumes("validation", validation)
