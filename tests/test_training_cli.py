@@ -139,7 +139,7 @@ def test_resuming_needs_no_other_option(run, data, config, tmp_path):
     assert (kept["epochs"], kept["seed"]) == (2, 4)
     assert json.loads((out / "data.json").read_text())["raters"] == "majority"
     assert json.loads((out / "best.json").read_text())["data"] == (
-        "8 slices of 2 annotated volumes in challenge0, majority of the raters"
+        "4 slices of 2 annotated volumes in challenge0, majority of the raters"
     )
     with (out / "log.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
@@ -148,8 +148,8 @@ def test_resuming_needs_no_other_option(run, data, config, tmp_path):
 def test_a_start_that_fails_leaves_nothing(run, data, config, tmp_path):
     (tmp_path / "wrong.weights.h5").write_bytes(b"no weights")
     for options in (
-        ("--data", data, "--weights", tmp_path / "wrong.weights.h5"),
-        ("--weights", tmp_path / "wrong.weights.h5"),
+        ("--data", data, "--fine-tune", tmp_path / "wrong.weights.h5"),
+        ("--fine-tune", tmp_path / "wrong.weights.h5"),
         ("--data", data, "--freeze", "conv9"),
         ("--data", data, "--label-value", 7),
     ):

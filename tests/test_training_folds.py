@@ -41,7 +41,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of two folds, trained in one run."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     folds = subject_folds(find_challenge(data), 2)
-    train_folds(QUICK, folds, lambda split: annotated_source(data, split, window_px=48), folder)
+    train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), folder)
     return folder
 
 
@@ -166,12 +166,12 @@ def test_folds_that_cannot_be_trained_leave_nothing(data: Path, tmp_path: Path) 
     folds = subject_folds(find_challenge(data), 2)
     wrong = replace(QUICK, frozen_layers=("conv9",))
     with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze"):
-        train_folds(wrong, folds, lambda split: annotated_source(data, split, window_px=48), tmp_path / "out")
+        train_folds(wrong, folds, lambda split: annotated_source(data, split, wrong), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "spec.json").write_text("{}")
     with pytest.raises(InputError, match="out: holds a training without folds"):
-        train_folds(QUICK, folds, lambda split: annotated_source(data, split), tmp_path / "out")
+        train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), tmp_path / "out")
 
 
 def test_what_the_first_fold_holds_out_is_checked_before_it_is_trained(data: Path, tmp_path: Path) -> None:
@@ -193,14 +193,14 @@ def test_folds_go_on_with_their_own_volumes_only(data: Path, finished: Path) -> 
 
     def refused(folds: tuple[Split, ...], message: str) -> None:
         with pytest.raises(InputError, match=message):
-            train_folds(QUICK, folds, lambda split: annotated_source(data, split), finished, resume=True)
+            train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), finished, resume=True)
 
     refused(subject_folds(volumes, 3), "holds 2 folds, not 3")
     refused(
         subject_folds(volumes, 2, seed=8), "fold1/split.json: splits other volumes or splits them in another"
     )
     with pytest.raises(InputError, match="holds folds; go on with --resume"):
-        train_folds(QUICK, subject_folds(volumes, 2), lambda split: annotated_source(data, split), finished)
+        train_folds(QUICK, subject_folds(volumes, 2), lambda split: annotated_source(data, split, QUICK), finished)
 
 
 def test_the_table_has_a_row_for_each_fold_and_one_for_all() -> None:
