@@ -25,6 +25,9 @@ READERS = 2
 ROUNDING_TOLERANCE = 1e-6
 """Of a pixel. Centres often lie exactly between two pixels, where rounding errors must not choose."""
 
+LEAST_RANGE = 1e-100
+"""Range of intensities below which a window is constant: squares of smaller numbers cannot be told from 0."""
+
 EMPTY_RANGE = 1e-5
 """Range of a window's values, in standard deviations of the volume, below which the window is empty."""
 
@@ -277,7 +280,7 @@ def is_varied(windows: np.ndarray) -> np.ndarray:
 
 def _is_not_constant(windows: np.ndarray) -> np.ndarray:
     low, high = windows.min(axis=(1, 2)), windows.max(axis=(1, 2))
-    return high - low > 1e-12 * np.maximum(np.abs(low), np.abs(high))
+    return high - low > np.maximum(1e-12 * np.maximum(np.abs(low), np.abs(high)), LEAST_RANGE)
 
 
 def read_windows(

@@ -213,6 +213,12 @@ CASES = {
     # --- geometry
     "spacing NaN": Case(with_field(80, "<f", np.nan), "spacing"),
     "spacing 0": Case(with_field(80, "<f", 0.0), "spacing"),
+    "spacing below the range of single precision": Case(with_field(80, "<f", 1e-40), "spacing"),
+    "qfac below the range of single precision": Case(with_field(76, "<f", -1e-40)),
+    "qform with qfac below the range of single precision": Case(
+        with_field(76, "<f", -1e-40, data=qform_only(0, 1, 0)), ""
+    ),
+    "a tiny number in the sform": Case(with_field(284, "<2f", 1e-40, -1e-42)),
     "spacing negative": Case(with_field(84, "<f", -0.5), "spacing"),
     "spacing of micrometres": Case(with_sform(np.diag([-500.0, 500, 4000, 1])), "axial voxels"),
     "no orientation": Case(without_orientation(), "no usable affine"),

@@ -179,6 +179,18 @@ def test_constant_volumes_are_recognised(value):
     assert not np.any(statistics.normalize(np.full((1, 2, 2), value)))
 
 
+@pytest.mark.parametrize("scale", [1e-317, 1e-150])
+def test_slices_of_tiny_numbers_leave_the_statistics_of_the_others(scale):
+    data = np.random.default_rng(5).normal(100, 10, size=(60, 60, 4))
+    tiny = np.array(data)
+    tiny[..., 2:] *= scale
+    expected, statistics = (
+        measure_intensities(volume, SliceGeometry.centered(volume, SliceConfig()))
+        for volume in (volume_of(part, (0.7, 0.7, 5)) for part in (data[..., :2], tiny))
+    )
+    assert (statistics.mean, statistics.std) == pytest.approx((expected.mean, expected.std), rel=1e-12)
+
+
 def test_statistics_of_chosen_slices_only():
     ramp = np.indices((210, 210)).sum(axis=0) - 209.0
     data = np.stack([k + ramp for k in range(5)], axis=2)

@@ -14,8 +14,25 @@ from keras_scgm import messages
 from keras_scgm.errors import InputError
 from keras_scgm.nifti.other_files import why_not_nifti
 
+LEAST_NUMBER = float(np.finfo(np.float32).tiny)
+"""Smaller numbers count as 0 in the geometry of a header, as they do in a TensorFlow graph."""
+
+GEOMETRY = (
+    "pixdim",
+    *(f"quatern_{axis}" for axis in "bcd"),
+    *(f"qoffset_{axis}" for axis in "xyz"),
+    *(f"srow_{axis}" for axis in "xyz"),
+)
+
 
 def read_header(stream: Any, path: Path) -> nib.Nifti1Header:
+    header = _stored_header(stream, path)
+    for field in GEOMETRY:
+        header[field] = np.where(np.abs(header[field]) < LEAST_NUMBER, 0, header[field])
+    return header
+
+
+def _stored_header(stream: Any, path: Path) -> nib.Nifti1Header:
     block = stream.read(540)
     for header_class in (nib.Nifti2Header, nib.Nifti1Header):
         size = header_class.template_dtype.itemsize
@@ -70,8 +87,7 @@ def checked_scaling(header: nib.Nifti1Header, source: str | Path) -> tuple[float
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
         raise InputError(f"{source}: {messages.INTERCEPT_NOT_FINITE}") from error
-    # TensorFlow graphs flush such a number to 0.
-    if slope and abs(slope) < np.finfo(np.float32).tiny:
+    if slope and abs(slope) < LEAST_NUMBER:
         raise InputError(f"{source}: {messages.SLOPE_TOO_SMALL}")
     return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
 

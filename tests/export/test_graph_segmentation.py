@@ -50,6 +50,16 @@ def test_pixels_and_window_of_the_card(bright_network, blob_image, tmp_path):
     assert served == (tmp_path / "mask.nii").read_bytes()
 
 
+def test_slices_of_numbers_too_small_for_squares_are_empty(same_as_segment, blob_image):
+    image = blob_image(shape=(44, 39, 4), radius_mm=1.5)
+    data = np.array(image.dataobj, np.float64)
+    tiny = np.random.default_rng(0).uniform(1, 2, data[..., 2:].shape)
+    data[..., 2:] = tiny * [1e-317, 1e-150]
+    expected = same_as_segment(nib.Nifti1Image(data, image.affine))
+    assert expected.mask_voxels[..., :2].any()
+    assert not expected.mask_voxels[..., 2:].any()
+
+
 def test_slices_of_one_voxel(same_as_segment):
     same_as_segment(nib.Nifti1Image(np.arange(1, 4, dtype=np.float32).reshape(1, 1, 3), np.eye(4)))
 

@@ -81,7 +81,9 @@ _CONTOUR = np.array(
 )
 _CAPSULES = ((0, 1), (1, 2), (2, 3), (1, 3), (1, 4), (4, 5), (5, 6))
 _JOINT_MM = 0.25
+_MIN_RADIUS_MM = 0.09
 _WORN = np.array([0.2, 0.2, 1, 1, 0.6, 0.7, 0.8])
+"""How much of the thickness lost to averaging each disc has lost."""
 
 
 class Dials:
@@ -161,7 +163,7 @@ class CordShape:
         upright = relative_size * min(1.0, max(0.0, dials.normal(0.1, 0.4)))
         nodes[1:4] += upright * np.array([(-0.3, 0.05, 0.0), (-0.45, 0.2, -0.15), (-1.1, 0.7, 0.1)])
         nodes[1:4, 0] = np.maximum(nodes[1:4, 0], (0.6, 0.6, 0.7))
-        nodes[:, 2] = np.maximum(nodes[:, 2], 0.09)
+        nodes[:, 2] = np.maximum(nodes[:, 2], _MIN_RADIUS_MM)
         for node in nodes:
             node[0] += relative_size * dials.normal(0.0, 0.13) * (node[0] > 0)
             node[1] += relative_size * dials.normal(0.0, 0.13)
@@ -170,7 +172,9 @@ class CordShape:
         # of gray matter differ by a third between methods (14 to 21 mm2 at C2 to C4), hence the spread.
         # The commissure lies where it lies in everybody and the dorsal horns are long; both have lost less.
         worn_mm = float(np.interp(self.level, [7.0, 9.0], [0.09, 0.0])) * _WORN
-        nodes[:, 2] = np.maximum(nodes[:, 2] + relative_size * (worn_mm + dials.normal(0.0, 0.07)), 0.09)
+        nodes[:, 2] = np.maximum(
+            nodes[:, 2] + relative_size * (worn_mm + dials.normal(0.0, 0.07)), _MIN_RADIUS_MM
+        )
         return replace(
             self,
             contour=contour,

@@ -2,8 +2,8 @@
 
 T2*: after in vivo 3 T gradient echo images. White over gray matter is 0.85 (free of partial volume) to 0.87
 (next to gray matter) in sub-unf01_T2star of github.com/ivadomed/data-testing, its gray matter taken from the
-published `challenge` network's mask, median of 16 slices. Fluid over gray matter is 1.2 to 2.4 in four scans of four
-scanners, without labels. MT, PSIR and ex vivo: after the figures of
+published `challenge` network's mask, median of 16 slices. Fluid over gray matter is 1.2 to 2.0 (medians of four
+scans of four scanners, without labels), in single slices up to 2.4. MT, PSIR and ex vivo: after the figures of
 Yiannakas et al. 2012, Papinutto et al. 2015 and Perone et al. 2018. "random" draws every tissue by itself, as
 SynthSeg does (Billot et al., Med Image Anal 2023), and keeps gray and white matter apart.
 """

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from keras_scgm.export.graph.nifti import StoredImage
-from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, SliceConfig, reflected
+from keras_scgm.slices import CHUNK_SLICES, EMPTY_RANGE, LEAST_RANGE, SliceConfig, reflected
 
 Region = tuple[tf.Tensor, tf.Tensor]
 """int32 (2,) first and (2,) one past the last (right-left, posterior-anterior)."""
@@ -245,7 +245,7 @@ def clip(values: tf.Tensor, low: Any, high: Any) -> tf.Tensor:
 
 def _is_not_constant(windows: tf.Tensor) -> tf.Tensor:
     low, high = tf.reduce_min(windows, axis=(1, 2)), tf.reduce_max(windows, axis=(1, 2))
-    return high - low > 1e-12 * tf.maximum(tf.abs(low), tf.abs(high))
+    return high - low > tf.maximum(1e-12 * tf.maximum(tf.abs(low), tf.abs(high)), LEAST_RANGE)
 
 
 def _interpolate_rows(array: tf.Tensor, coordinates: tf.Tensor) -> tf.Tensor:
