@@ -218,7 +218,13 @@ CASES = {
     "qform with qfac below the range of single precision": Case(
         with_field(76, "<f", -1e-40, data=qform_only(0, 1, 0)), ""
     ),
-    "a tiny number in the sform": Case(with_field(284, "<2f", 1e-40, -1e-42)),
+    "tiny numbers in the geometry": Case(
+        with_field(
+            284, "<2f", 1e-40, -1e-42, data=with_field(100, "<f", 1e-42, data=with_field(256, "<f", -1e-42))
+        )
+    ),
+    "tiny numbers, big-endian": Case(with_field(284, ">2f", 1e-40, -1e-42, data=nifti(order=">"))),
+    "-0 in the geometry": Case(with_field(284, "<2f", -0.0, -0.0)),
     "spacing negative": Case(with_field(84, "<f", -0.5), "spacing"),
     "spacing of micrometres": Case(with_sform(np.diag([-500.0, 500, 4000, 1])), "axial voxels"),
     "no orientation": Case(without_orientation(), "no usable affine"),

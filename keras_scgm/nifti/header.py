@@ -15,7 +15,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.nifti.other_files import why_not_nifti
 
 LEAST_NUMBER = float(np.finfo(np.float32).tiny)
-"""Smaller numbers count as 0 in the geometry of a header, as they do in a TensorFlow graph."""
+"""Smaller numbers in the geometry of a header are read as 0, as they are in a TensorFlow graph."""
 
 GEOMETRY = (
     "pixdim",
@@ -26,13 +26,6 @@ GEOMETRY = (
 
 
 def read_header(stream: Any, path: Path) -> nib.Nifti1Header:
-    header = _stored_header(stream, path)
-    for field in GEOMETRY:
-        header[field] = np.where(np.abs(header[field]) < LEAST_NUMBER, 0, header[field])
-    return header
-
-
-def _stored_header(stream: Any, path: Path) -> nib.Nifti1Header:
     block = stream.read(540)
     for header_class in (nib.Nifti2Header, nib.Nifti1Header):
         size = header_class.template_dtype.itemsize
@@ -46,6 +39,14 @@ def _stored_header(stream: Any, path: Path) -> nib.Nifti1Header:
         if magic == header.single_magic[:3]:
             return header
     raise InputError(f"{path}: {why_not_nifti(path, block)}")
+
+
+def geometry_of(header: nib.Nifti1Header) -> nib.Nifti1Header:
+    """Copy of a header whose geometry is read as the served graph reads it."""
+    geometry = header.copy()
+    for field in GEOMETRY:
+        geometry[field] = np.where(np.abs(header[field]) < LEAST_NUMBER, 0, header[field])
+    return geometry
 
 
 def checked_shape(header: nib.Nifti1Header, source: str | Path) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ from keras_scgm.nifti.header import (
     checked_scaling,
     checked_shape,
     frame_index,
+    geometry_of,
     grid_shape,
     read_header,
 )
@@ -42,6 +43,7 @@ class Layout:
 
     Args:
         header: The parsed header.
+        geometry: The header to read spacing and orientation from (see `geometry_of`).
         shape: Size of each dimension of the file, 2 to 7 of them.
         affine: (4, 4), from voxel indices to millimetres; None if the header has no orientation.
         dtype: Type of the stored values, with their byte order.
@@ -52,6 +54,7 @@ class Layout:
     """
 
     header: nib.Nifti1Header
+    geometry: nib.Nifti1Header
     shape: tuple[int, ...]
     affine: np.ndarray | None
     dtype: np.dtype
@@ -96,7 +99,7 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
         layout = _layout(file, path)
         affine = layout.affine
         if affine is None:
-            affine = declared_affine(layout.header, layout.shape, orientation, path)
+            affine = declared_affine(layout.geometry, layout.shape, orientation, path)
         index = frame_index(layout.shape, frame, path)
         shape, offset = layout.shape, layout.offset
         if index is not None:
@@ -106,7 +109,7 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
             voxels = _unpack(file, layout, offset, path)
         else:
             voxels = DiskArray(open(path, "rb"), layout.dtype, layout.grid_shape, offset)  # noqa: SIM115
-    warnings = () if layout.affine is None else disagreements(layout.header, affine, len(shape))
+    warnings = () if layout.affine is None else disagreements(layout.geometry, affine, len(shape))
     return Volume(voxels, affine, layout.header, shape, layout.slope, layout.intercept, str(path), warnings)
 
 
@@ -131,11 +134,12 @@ def volume_from_image(
         # As nibabel does when it saves such an image: its affine counts, not what the header still holds.
         header.set_sform(image.affine, code="aligned")
         header.set_qform(image.affine, code="unknown")
-    shape = checked_shape(header, source)
-    affine = checked_affine(header, shape, source)
-    warnings = () if affine is None else disagreements(header, affine, len(shape))
+    geometry = geometry_of(header)
+    shape = checked_shape(geometry, source)
+    affine = checked_affine(geometry, shape, source)
+    warnings = () if affine is None else disagreements(geometry, affine, len(shape))
     if affine is None:
-        affine = declared_affine(header, shape, orientation, source)
+        affine = declared_affine(geometry, shape, orientation, source)
     voxels = np.asanyarray(image.dataobj)
     check_voxel_type(voxels.dtype, source)
     index = frame_index(shape, frame, source)
@@ -169,15 +173,17 @@ def _layout(file: IO[bytes], path: Path) -> Layout:
     is_compressed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     header = read_header(gzip_ng.GzipNGFile(fileobj=file) if is_compressed else file, path)
-    shape = checked_shape(header, path)
+    geometry = geometry_of(header)
+    shape = checked_shape(geometry, path)
     dtype = checked_dtype(header, path)
-    affine = checked_affine(header, shape, path)
+    affine = checked_affine(geometry, shape, path)
     slope, intercept = checked_scaling(header, path)
     stated_offset = float(header["vox_offset"])
     if not 0 <= stated_offset < 2**62:
         raise InputError(f"{path}: {messages.BAD_OFFSET.format(f'{stated_offset:g}')}")
     layout = Layout(
         header,
+        geometry,
         shape,
         affine,
         dtype,
