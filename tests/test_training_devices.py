@@ -103,6 +103,9 @@ def test_replicas_train_as_one_device(n_devices: int) -> None:
     found = json.loads(process.stdout.splitlines()[-1])
     assert len(found) == 4
     for name, (weights, losses, moved) in found.items():
+        # The kinks of a deep network enlarge rounding, here up to 0.0015 of the movement. Normalization by the
+        # statistics of each device alone would change the weights by 0.04 and the losses by 0.016.
+        bounds = (1e-2, 1e-3) if name == "training" else (1e-3, 1e-5)
         assert moved > 0.01, name
-        assert weights < 1e-3 * moved, name
-        assert losses < 1e-5, name
+        assert weights < bounds[0] * moved, name
+        assert losses < bounds[1], name

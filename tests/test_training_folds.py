@@ -193,14 +193,18 @@ def test_folds_go_on_with_their_own_volumes_only(data: Path, finished: Path) -> 
 
     def refused(folds: tuple[Split, ...], message: str) -> None:
         with pytest.raises(InputError, match=message):
-            train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), finished, resume=True)
+            train_folds(
+                QUICK, folds, lambda split: annotated_source(data, split, QUICK), finished, resume=True
+            )
 
     refused(subject_folds(volumes, 3), "holds 2 folds, not 3")
     refused(
         subject_folds(volumes, 2, seed=8), "fold1/split.json: splits other volumes or splits them in another"
     )
     with pytest.raises(InputError, match="holds folds; go on with --resume"):
-        train_folds(QUICK, subject_folds(volumes, 2), lambda split: annotated_source(data, split, QUICK), finished)
+        train_folds(
+            QUICK, subject_folds(volumes, 2), lambda split: annotated_source(data, split, QUICK), finished
+        )
 
 
 def test_the_table_has_a_row_for_each_fold_and_one_for_all() -> None:
