@@ -123,7 +123,7 @@ def test_strategies_propose_within_the_ranges(
     result = tune(replace(SEARCH, strategy=strategy, trials=8), training, batches, tmp_path, volumes)
     assert result is not None
     assert len(result.trials) == len(drawn_scores) == 8
-    assert drawn_scores[0] == training
+    assert drawn_scores[0] == replace(training, threshold_objective=None)
     rotations = [config.augmentation.rotation_degrees for config in drawn_scores]
     assert all(0 <= rotation <= 30 for rotation in rotations)
     assert result.config.augmentation.rotation_degrees == min(rotations)
@@ -307,7 +307,7 @@ def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Pa
         TrainingConfig.from_json(path.read_text())
         for path in sorted((tmp_path / "search" / "trials").glob("trial_*/spec.json"))
     ]
-    assert configs[0] == TRAINING
+    assert configs[0] == replace(TRAINING, threshold_objective=None)
     np.testing.assert_array_equal(
         [float(row["rotation_degrees"]) for row in table],
         [config.augmentation.rotation_degrees for config in configs],
