@@ -130,7 +130,7 @@ def train(
         typer.Option(
             "--resume",
             help="Go on with the training in the folder, if there is one. Its settings and its data are known; "
-            "--epochs may raise the number of epochs.",
+            "--epochs may raise the number of epochs. Give --callback, --tensorboard and --all-devices again.",
         ),
     ] = False,
 ) -> None:
@@ -262,7 +262,9 @@ def train(
                 verbose=2,
             )
     except KeyboardInterrupt:
-        typer.echo(_after_interruption(output, chosen.epochs, len(held_out)), err=True)
+        again = ["--tensorboard"] * tensorboard + ["--all-devices"] * everywhere
+        again += [f"--callback {quote(text)}" for text in callback or ()]
+        typer.echo(_after_interruption(output, chosen.epochs, len(held_out), again), err=True)
         raise typer.Exit(130) from None
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
@@ -301,14 +303,15 @@ def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None
     return now
 
 
-def _after_interruption(output: Path, epochs: int, n_folds: int) -> str:
+def _after_interruption(output: Path, epochs: int, n_folds: int, again: list[str]) -> str:
+    """What to tell the user; `again` has the options that the folder does not remember."""
     from keras_scgm.training.checkpoint import finished_epochs
 
     places = [output / f"fold{number}" for number in range(1, n_folds + 1)] or [output]
     finished, epochs = sum(map(finished_epochs, places)), epochs * len(places)
     if not finished:
         return "interrupted before the first epoch was finished; start again with the same command"
-    command = f"keras-scgm train {quote(str(output))} --resume"
+    command = " ".join(["keras-scgm train", quote(str(output)), "--resume", *again])
     return f"interrupted after {finished} of {epochs} epochs; go on with: {command}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,8 +69,10 @@ def tune(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
+    from keras_scgm.files import undone_unless
     from keras_scgm.training import annotated_source
     from keras_scgm.tuning import tune as run_trials
+    from keras_scgm.tuning.search import SEARCH, process_role
 
     if resume and resplit:
         raise InputError("--resplit starts another search, --resume goes on with one; choose one of them")
@@ -80,21 +83,24 @@ def tune(
     )
     tuning = _tuning(strategy, trials, also or [], seed, ranges, hypermodel)
     searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
-    batches, validation = annotated_source(
-        data,
-        split or output / "split.json",
-        training,
-        raters,
-        image_pattern=image_pattern,
-        mask_pattern=mask_pattern,
-        label_value=label_value,
-        resplit=resplit,
-    )
-    for warning in batches.slices.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    result = run_trials(
-        tuning, training, batches, output, validation, hypermodel=searched, resume=resume, verbose=1
-    )
+    output = output.expanduser()
+    # The folder of a search that is shared among processes is the chief's.
+    with nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH):
+        batches, validation = annotated_source(
+            data,
+            split or output / "split.json",
+            training,
+            raters,
+            image_pattern=image_pattern,
+            mask_pattern=mask_pattern,
+            label_value=label_value,
+            resplit=resplit,
+        )
+        for warning in batches.slices.warnings:
+            typer.echo(f"warning: {warning}", err=True)
+        result = run_trials(
+            tuning, training, batches, output, validation, hypermodel=searched, resume=resume, verbose=1
+        )
     typer.echo("no trial is left for this worker" if result is None else _summary(result, output))
 
 

@@ -161,16 +161,23 @@ def test_a_start_that_fails_leaves_nothing(run, data, config, tmp_path):
 def test_an_interruption_says_how_to_go_on(data, config, tmp_path):
     out = tmp_path / "my run"
     command = (sys.executable, "-m", "keras_scgm", "train", out, "--data", data, "--spec", config)
-    process = subprocess.Popen([*command, "--epochs", "1000"], stderr=subprocess.PIPE, text=True)
+    options = ("--epochs", "1000", "--callback", "keras.callbacks:Callback()", "--tensorboard")
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
     while not (out / "state.npz").exists():
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
-    assert re.fullmatch(
-        rf"interrupted after \d+ of 1000 epochs; go on with: keras-scgm train '{out}' --resume\n", err
-    )
+    again = rf"keras-scgm train '{out}' --resume --tensorboard --callback 'keras\.callbacks:Callback\(\)'"
+    assert re.fullmatch(rf"interrupted after \d+ of 1000 epochs; go on with: {again}\n", err)
+
+
+def test_a_search_that_cannot_start_leaves_nothing(run, data, config, tmp_path):
+    options = ("--data", data, "--spec", config, "--hypermodel", "json:loads")
+    code, _, err = run("tune", tmp_path / "a" / "out", *options)
+    assert (code, err.count("error: ")) == (2, 1), err
+    assert not (tmp_path / "a").exists()
 
 
 def test_an_interruption_before_the_first_epoch_says_so(run, data, config, tmp_path, monkeypatch):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,7 +16,7 @@ from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, Split, check_slices, held_out, native_spacing_mm
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.summary import Summary, bootstrap_interval
-from keras_scgm.files import sha256_of, staged, undone_unless
+from keras_scgm.files import sha256_of, staged, undone_unless, write_rows
 from keras_scgm.pretrained import EnsembleCard, find_card
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 from keras_scgm.slices import SliceConfig
@@ -160,8 +159,8 @@ def train_folds(
                 subjects += held_out_scores(result.best, place.name, fold)
     scores = fold_scores([place.name for place in places], folds, results, subjects)
     with staged(folder) as staging:
-        _write_table(staging / SUBJECTS, subjects)
-        _write_table(staging / FOLDS, scores)
+        for name, rows in ((SUBJECTS, subjects), (FOLDS, scores)):
+            write_rows(staging / name, [_cells(row) for row in rows])
         card = ensemble_card(folder, [result.best for result in results], scores[-1])
         (staging / ENSEMBLE).write_text(card.to_json(), encoding="utf-8")
     return FoldsResult(folder / ENSEMBLE, tuple(scores), tuple(subjects))
@@ -300,16 +299,9 @@ def table_text(scores: Sequence[FoldScore]) -> str:
     return "\n".join(lines)
 
 
-def _write_table(path: Path, rows: Sequence[SubjectScore] | Sequence[FoldScore]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [item.name for item in fields(rows[0])])
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {
-                    name: (f"{value:.6g}" if not np.isnan(value) else "")
-                    if isinstance(value, float)
-                    else value
-                    for name, value in asdict(row).items()
-                }
-            )
+def _cells(row: SubjectScore | FoldScore) -> dict[str, Any]:
+    """Cells of a table; unknown numbers are empty."""
+    return {
+        name: value if not isinstance(value, float) else "" if np.isnan(value) else f"{value:.6g}"
+        for name, value in asdict(row).items()
+    }
