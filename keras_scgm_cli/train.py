@@ -13,6 +13,7 @@ import typer
 
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.folds import chosen_folds
+from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
 from keras_scgm_cli.stderr import import_keras_scgm
 
@@ -232,7 +233,11 @@ def train(
 
     started = f"fold1/{SPEC}" if held_out else SPEC
     try:
-        with undone_unless(output, started), all_devices() if everywhere else nullcontext():
+        with (
+            undone_unless(output, started),
+            all_devices() if everywhere else nullcontext(),
+            kept_interrupts() as interruption,
+        ):
             if annotated is not None and held_out:
                 of_folds = train_folds(
                     chosen,
@@ -241,7 +246,7 @@ def train(
                     output,
                     resume=resume,
                     tensorboard=tensorboard,
-                    callbacks=partial(keras_callbacks, callback or ()),
+                    callbacks=lambda place: [*keras_callbacks(callback or (), place), interruption],
                     verbose=2,
                 )
                 typer.echo(f"{table_text(of_folds.folds)}\n{of_folds.ensemble}")
@@ -258,7 +263,7 @@ def train(
                 validation,
                 resume=resume,
                 tensorboard=tensorboard,
-                callbacks=keras_callbacks(callback or (), output),
+                callbacks=[*keras_callbacks(callback or (), output), interruption],
                 verbose=2,
             )
     except KeyboardInterrupt:

@@ -12,9 +12,11 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -23,6 +25,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet
 from keras_scgm.pretrained import read_layers
 from keras_scgm.training import TrainingConfig, all_devices
+from keras_scgm_cli.interruption import kept_interrupts
 
 TINY = TrainingConfig(model_kwargs={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
 
@@ -139,7 +142,7 @@ def test_resuming_needs_no_other_option(run, data, config, tmp_path):
     assert (kept["epochs"], kept["seed"]) == (2, 4)
     assert json.loads((out / "data.json").read_text())["raters"] == "majority"
     assert json.loads((out / "best.json").read_text())["data"] == (
-        "4 slices of 2 annotated volumes in challenge0, majority of the raters"
+        f"4 slices of 2 annotated volumes in {data.name}, majority of the raters"
     )
     with (out / "log.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
@@ -171,6 +174,24 @@ def test_an_interruption_says_how_to_go_on(data, config, tmp_path):
     assert process.returncode == 130, err
     again = rf"keras-scgm train '{out}' --resume --tensorboard --callback 'keras\.callbacks:Callback\(\)'"
     assert re.fullmatch(rf"interrupted after \d+ of 1000 epochs; go on with: {again}\n", err)
+
+
+def test_an_interruption_that_is_lost_ends_the_training_at_its_next_batch():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    batches = []
+
+    def lose_an_interruption(batch, logs):
+        batches.append(batch)
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    losing = keras.callbacks.LambdaCallback(on_train_batch_end=lose_an_interruption)
+    with kept_interrupts() as interruption, pytest.raises(KeyboardInterrupt):
+        model.fit(np.ones((4, 1)), np.ones(4), batch_size=1, callbacks=[losing, interruption], verbose=0)
+    assert batches == [0]
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_search_that_cannot_start_leaves_nothing(run, data, config, tmp_path):

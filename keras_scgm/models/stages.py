@@ -25,8 +25,8 @@ def stages(model: keras.Model) -> dict[str, tuple[str, ...]]:
     >>> from keras_scgm import DilatedGMNet
     >>> list(stages(DilatedGMNet()))
     ['conv2d', 'rate2', 'branches', 'amort', 'predictions']
-    >>> stages(DilatedGMNet())["amort"]
-    ('amort', 'batch_normalization_14')
+    >>> stages(DilatedGMNet())["amort"][0]
+    'amort'
     """
     producers = {id(layer.output): layer for layer in model.layers}
     found: dict[str, list[str]] = {}
