@@ -15,7 +15,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.nifti.other_files import why_not_nifti
 
 LEAST_NUMBER = float(np.finfo(np.float32).tiny)
-"""Smaller numbers in the geometry of a header are read as 0, as they are in a TensorFlow graph."""
+"""Smaller numbers of a header are 0 to a TensorFlow graph, and so to this package; as a slope they are refused."""
 
 GEOMETRY = (
     "pixdim",

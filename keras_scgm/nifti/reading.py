@@ -43,7 +43,6 @@ class Layout:
 
     Args:
         header: The parsed header.
-        geometry: The header to read spacing and orientation from (see `geometry_of`).
         shape: Size of each dimension of the file, 2 to 7 of them.
         affine: (4, 4), from voxel indices to millimetres; None if the header has no orientation.
         dtype: Type of the stored values, with their byte order.
@@ -54,7 +53,6 @@ class Layout:
     """
 
     header: nib.Nifti1Header
-    geometry: nib.Nifti1Header
     shape: tuple[int, ...]
     affine: np.ndarray | None
     dtype: np.dtype
@@ -62,6 +60,11 @@ class Layout:
     intercept: float
     offset: int
     is_compressed: bool
+
+    @property
+    def geometry(self) -> nib.Nifti1Header:
+        """The header to read spacing and orientation from."""
+        return geometry_of(self.header)
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -183,7 +186,6 @@ def _layout(file: IO[bytes], path: Path) -> Layout:
         raise InputError(f"{path}: {messages.BAD_OFFSET.format(f'{stated_offset:g}')}")
     layout = Layout(
         header,
-        geometry,
         shape,
         affine,
         dtype,
