@@ -1,4 +1,4 @@
-"""Segments many images: one after the other, in processes of this machine, or on a Ray cluster (optional extra `ray`)."""
+"""Segments many images: one by one, in processes of this machine, or on a Ray cluster (optional extra `ray`)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
@@ -217,8 +217,8 @@ def run_on_cores(
         settings: How the images are segmented.
         jobs: The images.
         output: How results are written.
-        workers: At most so many processes, by default one for each core that this process may use; each loads the networks
-            and takes about 1 GB of memory.
+        workers: At most so many processes, by default one for each core that this process may use; each
+            loads the networks and takes about 1 GB of memory.
 
     Raises:
         keras_scgm.errors.InputError: The weights cannot be had.
@@ -237,8 +237,9 @@ def run_on_cores(
                 process, job = idle.pop(), waiting.popleft()
                 running[process.connection] = process, job
                 process.give(job)
-            for connection in wait(list(running)):
-                process, job = running.pop(connection)  # type: ignore[index,arg-type]
+            ready = wait(list(running))
+            for connection in [one for one in running if one in ready]:
+                process, job = running.pop(connection)
                 try:
                     outcome = process.connection.recv()
                 except (EOFError, OSError):
@@ -287,11 +288,9 @@ class _Process:
         other.close()
 
     def give(self, job: SegmentationJob) -> None:
-        try:
+        # If the process is gone, reading its answer will tell.
+        with suppress(OSError):
             self.connection.send(job)
-        except OSError:
-            # The process is gone, which reading its answer will tell.
-            pass
 
     def end(self) -> None:
         self.connection.close()
@@ -352,7 +351,7 @@ def _outcomes(idle: list[Any], jobs: Sequence[SegmentationJob]) -> Iterator[Outc
 
 
 class _Worker:
-    """Segments images in a process of its own; its networks are loaded with its first job, for which errors have a place."""
+    """Segments images in its process; networks are loaded with the first job, where errors have a place."""
 
     def __init__(
         self, weights: Sequence[str | Path] | None, settings: SegmentationConfig, output: OutputConfig

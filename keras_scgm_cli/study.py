@@ -24,7 +24,7 @@ def study(
         Path,
         typer.Argument(
             metavar="BIDS_DIR",
-            help="Data set in BIDS, another folder of images, or a list of files (.txt, or .tsv with the column image).",
+            help="Data set in BIDS, another folder of images, or a list of files: .txt, .tsv with the column image.",
         ),
     ],
     output: Annotated[
@@ -118,10 +118,10 @@ def study(
 ) -> None:
     """Segment and measure all images of a study, in the manner of a BIDS App.
 
-    participant writes masks with their sidecars and pictures, areas.tsv (a row per image and slice) and summary.tsv (a row
-    per image and vertebral level, or position), joined with participants.tsv. What is finished is not done again. group
-    writes statistics, figures and the quality page from these tables. Exit code 2 if anything could not be done; the rest
-    is done, and summary.tsv has the reason.
+    participant writes masks with their sidecars and pictures, areas.tsv (a row per image and slice) and
+    summary.tsv (a row per image and vertebral level, or position), joined with participants.tsv. What is
+    finished is not done again. group writes statistics, figures and the quality page from these tables.
+    Exit code 2 if anything could not be done; the rest is done, and summary.tsv has the reason.
     """
     if level not in (PARTICIPANT, GROUP):
         raise InputError(f"the third argument must be participant or group, received {level!r}")

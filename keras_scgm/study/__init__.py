@@ -1,4 +1,4 @@
-"""A whole study: images in BIDS, in a folder or in a list; masks as BIDS derivatives and one table of all measurements."""
+"""A whole study: images in BIDS, in a folder or in a list; masks as BIDS derivatives, and tables of all."""
 
 from keras_scgm.study.bids import SUFFIX, is_bids, read_bids
 from keras_scgm.study.folders import read_folder, read_list

@@ -31,8 +31,8 @@ def is_bids(folder: Path) -> bool:
 def read_bids(folder: Path, suffix: str = SUFFIX, *, validate: bool = True) -> Study:
     """Images of a data set with one suffix, and what is missing in it.
 
-    Derivatives, hidden folders, and phase, real and imaginary images are left out. A participant without such an image, and
-    one without a session that at least half of the participants have, is a problem.
+    Derivatives, hidden folders, and phase, real and imaginary images are left out. A participant without
+    such an image, and one without a session that at least half of the participants have, is a problem.
 
     Args:
         folder: Root of the data set.
@@ -52,7 +52,8 @@ def read_bids(folder: Path, suffix: str = SUFFIX, *, validate: bool = True) -> S
     # A pickled index could hold any program.
     dataset = load_dataset(str(folder), DatasetOptions(ignore=list(LEFT_OUT), ignore_pickle_file=True))
     images, seen = [], Counter[str]()
-    for artifact in dataset.query(extension=[".nii.gz", ".nii"], scope="raw"):
+    found: list[Any] = dataset.query(extension=[".nii.gz", ".nii"], scope="raw")
+    for artifact in found:
         path = Path(artifact.get_relative_path())
         entities = artifact.get_entities()
         if not path.parts[0].startswith("sub-") or not all(map(is_visible, path.parts)):

@@ -98,9 +98,9 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
     "level": ("Vertebral level", "Vertebral level of the slice: 1 is C1, 7 is C7, 8 is T1, 20 is L1", ""),
     "region": (
         "Region",
-        "Slices that were pooled: all; a vertebral level such as 3; levels such as 2:3, both ends included; slices such "
-        "as slices 3:8, both ends included; or, without levels, positions in mm from the middle of the stack of slices, "
-        "up positive, such as -10:0, without the upper end",
+        "Slices that were pooled: all; a vertebral level such as 3; levels such as 2:3, both ends included; slices "
+        "such as slices 3:8, both ends included; or, without levels, positions in mm from the middle of the stack of "
+        "slices, up positive, such as -10:0, without the upper end",
         "",
     ),
     "n_slices": ("Slices", "Number of slices of the region with gray matter", ""),
@@ -201,7 +201,7 @@ def _described(name: str, of_participants: Mapping[str, object]) -> object:
     measured = name.removesuffix("_sd")
     if name not in _TEXTS and measured in WITH_SD:
         title, _, unit = _TEXTS[measured]
-        text = f"Standard deviation of {measured} over the slices of the region, divided by their number (0 for one slice)"
+        text = f"Standard deviation of {measured} over the slices of the region, with their number as divisor: 0 for one"
         return _entry(f"{title}, standard deviation", text, unit)
     if name not in _TEXTS:
         return of_participants.get(name, {"Description": "Column of the study's participants"})

@@ -36,10 +36,9 @@ RAW = "raw"
 IGNORED = (
     "areas.*",
     "summary.*",
-    "group/",
+    "group",
     "quality*",
-    "qc.yml",
-    "figures/",
+    "figures",
     "sub-*_areas.tsv",
     "sub-*_summary.tsv",
     "*_gmseg.*",
@@ -47,6 +46,14 @@ IGNORED = (
     "*_seg.*",
 )
 """What BIDS has no names for, in .bidsignore."""
+
+README = """Masks of gray matter (GM), white matter (WM) and spinal cord (SC), made by keras_scgm study.
+
+areas.tsv has a row per image and slice, summary.tsv a row per image and region, such as a vertebral level;
+areas.json and summary.json say what the columns are. The sidecar of each GM mask says how it was made. The
+folders figures hold a picture of each result. For research, not for diagnosis: look at the pictures before
+you use a number.
+"""
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ class DerivativePaths(OutputPaths):
 
 
 def write_description(output: Path, images: Path) -> None:
-    """Write dataset_description.json and .bidsignore, unless they are there.
+    """Write dataset_description.json, README and .bidsignore, unless they are there.
 
     Args:
         output: Folder of the results, made if missing.
@@ -146,6 +153,7 @@ def write_description(output: Path, images: Path) -> None:
         "SourceDatasets": [{"URL": raw}],
         "DatasetLinks": {RAW: raw},
     }
+    write_text(output / "README", README)
     write_text(output / ".bidsignore", "\n".join(IGNORED) + "\n")
     write_text(path, json.dumps(description, indent=2) + "\n")
 

@@ -22,8 +22,9 @@ LIST_COLUMNS = ("image", "participant_id", "session_id", "run")
 def read_folder(folder: Path, suffix: str | None = None) -> Study:
     """Images of a folder and those below it, whatever their names.
 
-    A name as in BIDS gives participant, session and run. Otherwise every image is a participant, whose label is the path of
-    the image from the folder without all but letters and digits. participants.tsv is read as in BIDS.
+    A name as in BIDS gives participant, session and run. Otherwise every image is a participant, whose
+    label is the path of the image from the folder without all but letters and digits. participants.tsv is
+    read as in BIDS.
 
     Args:
         folder: The folder.
@@ -43,8 +44,8 @@ def read_folder(folder: Path, suffix: str | None = None) -> Study:
 def read_list(path: Path) -> Study:
     """Images that a file lists: .txt with a path in each line, or .tsv with the column image.
 
-    Paths start at the folder of the list. The columns participant_id, session_id and run count if they are there; further
-    columns go into the summary as those of participants.tsv do.
+    Paths start at the folder of the list. The columns participant_id, session_id and run count if they are
+    there; further columns go into the summary as those of participants.tsv do.
 
     Raises:
         InputError: The list cannot be read, or names no image.

@@ -87,7 +87,7 @@ class Study:
         Raises:
             InputError: No image and no problem has the label.
         """
-        known = [*self.images, *self.problems]
+        known: list[StudyImage | Problem] = [*self.images, *self.problems]
         wanted = _labels("participant", "sub-", participants, {item.participant_id for item in known})
         wanted_sessions = _labels("session", "ses-", sessions, {item.session_id for item in known})
 
@@ -176,7 +176,7 @@ def checked(study: Study) -> Study:
             )
             for one in same
         ]
-    there = {item.participant_id for item in [*images, *problems]}
+    there = {one.participant_id for one in images} | {problem.participant_id for problem in problems}
     problems += [
         Problem(name, "", "in participants.tsv, but there is no image of this participant")
         for name in study.participants or ()

@@ -82,8 +82,9 @@ def run_study(
 ) -> StudyResult:
     """Segment the images of a study and write `areas.tsv` and `summary.tsv`.
 
-    Images that were finished before in the same way should be skipped by `run` (`OutputConfig.resume`). The rows of each
-    participant are written as soon as the last of its images is done, those of the study at the end.
+    Images that were finished before in the same way should be skipped by `run` (`OutputConfig.resume`). The
+    rows of each participant are written as soon as the last of its images is done, those of the study at
+    the end.
 
     Args:
         study: The images.

@@ -1,8 +1,9 @@
 """Means over regions of an image: vertebral levels, ranges of them, slices, or positions.
 
-As in `sct_process_segmentation` of the Spinal Cord Toolbox, every slice of a region in which a measurement is known counts
-the same, whatever its area, and a range of levels is the mean over all its slices, not over the means of its levels.
-The standard deviation divides by the number of slices, as there. A slice without a tissue does not count for it.
+As in `sct_process_segmentation` of the Spinal Cord Toolbox, every slice of a region in which a measurement
+is known counts the same, whatever its area, and a range of levels is the mean over all its slices, not over
+the means of its levels. The standard deviation divides by the number of slices, as there. A slice without a
+tissue does not count for it.
 """
 
 from __future__ import annotations

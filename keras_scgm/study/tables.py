@@ -1,7 +1,8 @@
-"""The tables of a study: rows of each participant in files of its own, and all of them in `areas.tsv` and `summary.tsv`.
+"""The tables of a study: rows of each participant in files of its own, and all of them in `areas.tsv` and
+`summary.tsv`.
 
-Runs that share a study, such as the tasks of an array, write the files of their own participants only; the tables are put
-together from these at the end of each.
+Runs that share a study, such as the tasks of an array, write the files of their own participants only; the
+tables are put together from these at the end of each.
 """
 
 from __future__ import annotations
