@@ -60,7 +60,7 @@ def read_bids(folder: Path, suffix: str = SUFFIX, *, validate: bool = True) -> S
             continue
         seen[artifact.suffix] += 1
         if artifact.suffix == suffix and entities.get("part") not in NOT_MAGNITUDE:
-            images.append(_image(folder, path, entities, partial(_metadata, artifact)))
+            images.append(_image(folder, path, entities, partial(_metadata, folder, path)))
     if not images:
         there = first_of([name for name, _ in seen.most_common()]) or "no image"
         raise InputError(
@@ -100,11 +100,23 @@ def _image(folder: Path, path: Path, entities: dict[str, Any], metadata: Any) ->
     )
 
 
-def _metadata(artifact: Any) -> Metadata:
-    try:
-        return artifact.get_metadata()
-    except (OSError, ValueError):
-        return {}
+def _metadata(folder: Path, path: Path) -> Metadata:
+    """What the JSON files that apply to an image say, by the inheritance principle of BIDS; the nearest counts.
+
+    ancpbids leaves out files without entities, such as T2starw.json.
+    """
+    *entities, suffix = nifti_stem(path).split("_")
+    metadata: dict[str, Any] = {}
+    for parent in reversed(path.parents):
+        applying = [
+            (names, other)
+            for other in (folder / parent).glob(f"*{suffix}.json")
+            for *names, last in [other.stem.split("_")]
+            if last == suffix and set(names) <= set(entities)
+        ]
+        for _, other in sorted(applying, key=lambda item: len(item[0])):
+            metadata |= sidecar(other)
+    return metadata
 
 
 def _missing(folder: Path, images: list[StudyImage], suffix: str) -> list[Problem]:

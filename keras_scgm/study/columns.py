@@ -201,7 +201,7 @@ def _described(name: str, of_participants: Mapping[str, object]) -> object:
     measured = name.removesuffix("_sd")
     if name not in _TEXTS and measured in WITH_SD:
         title, _, unit = _TEXTS[measured]
-        text = f"Standard deviation of {measured} over the slices of the region, with their number as divisor: 0 for one"
+        text = f"Standard deviation of {measured} over the slices of the region, divided by their number, n"
         return _entry(f"{title}, standard deviation", text, unit)
     if name not in _TEXTS:
         return of_participants.get(name, {"Description": "Column of the study's participants"})
