@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import is_visible, nifti_stem
 from keras_scgm.study.images import Metadata, Problem, Study, StudyImage, checked, read_participants, sidecar
@@ -28,7 +29,7 @@ def is_bids(folder: Path) -> bool:
     return (folder / "dataset_description.json").exists() or any(folder.glob("sub-*/"))
 
 
-def read_bids(folder: Path, suffix: str = SUFFIX, *, validate: bool = True) -> Study:
+def read_bids(folder: str | Path, suffix: str = SUFFIX, *, validate: bool = True) -> Study:
     """Images of a data set with one suffix, and what is missing in it.
 
     Derivatives, hidden folders, and phase, real and imaginary images are left out. A participant without
@@ -43,6 +44,7 @@ def read_bids(folder: Path, suffix: str = SUFFIX, *, validate: bool = True) -> S
         InputError: ancpbids is not installed, the description or participants.tsv cannot be used, or no participant has
             such an image.
     """
+    folder = checks.path("folder", folder)
     if find_spec("ancpbids") is None:
         raise InputError("a folder in BIDS is read by ancpbids; pip install 'keras-scgm[study]'")
     from ancpbids import DatasetOptions, load_dataset

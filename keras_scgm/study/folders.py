@@ -7,6 +7,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import nifti_stem
 from keras_scgm.images import find_images
@@ -19,7 +20,7 @@ RUN = re.compile(r"_run-(\d+)")
 LIST_COLUMNS = ("image", "participant_id", "session_id", "run")
 
 
-def read_folder(folder: Path, suffix: str | None = None) -> Study:
+def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
     """Images of a folder and those below it, whatever their names.
 
     A name as in BIDS gives participant, session and run. Otherwise every image is a participant, whose
@@ -33,6 +34,7 @@ def read_folder(folder: Path, suffix: str | None = None) -> Study:
     Raises:
         InputError: There is no image, or participants.tsv cannot be read.
     """
+    folder = checks.path("folder", folder)
     found = find_images([folder], suffix)
     if found.problems:
         raise InputError(found.problems[0])
@@ -41,7 +43,7 @@ def read_folder(folder: Path, suffix: str | None = None) -> Study:
     return checked(Study(folder, tuple(images), (), participants, dictionary, is_bids=False))
 
 
-def read_list(path: Path) -> Study:
+def read_list(path: str | Path) -> Study:
     """Images that a file lists: .txt with a path in each line, or .tsv with the column image.
 
     Paths start at the folder of the list. The columns participant_id, session_id and run count if they are
@@ -50,6 +52,7 @@ def read_list(path: Path) -> Study:
     Raises:
         InputError: The list cannot be read, or names no image.
     """
+    path = checks.path("path", path)
     if path.suffix.lower() == ".tsv":
         rows = read_tsv(path, "image")
     else:

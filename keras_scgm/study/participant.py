@@ -75,7 +75,7 @@ class StudyResult:
 
 def run_study(
     study: Study,
-    output: Path,
+    output: str | Path,
     run: RunJobs,
     config: StudyConfig | None = None,
     report: Callable[[Outcome], None] = lambda outcome: None,
@@ -96,7 +96,7 @@ def run_study(
     Raises:
         keras_scgm.errors.InputError: The folder cannot be used, or a setting does not fit the study.
     """
-    config = config or StudyConfig()
+    config, output = config or StudyConfig(), checks.path("output", output)
     if output.resolve() == study.root.resolve():
         raise InputError(f"{output}: is the folder of the images; choose another one for the results")
     chosen = study.chosen(config.participants, config.sessions)

@@ -49,7 +49,7 @@ class ParticipantTables:
             keras_scgm.errors.InputError: A file cannot be written.
         """
         for path, rows, columns in zip(self._files, self._rows, (AREA_COLUMNS, SUMMARY_COLUMNS), strict=True):
-            ordered = sorted(rows, key=lambda row: (cell(row["session_id"]), cell(row["image"])))
+            ordered = sorted(rows, key=lambda row: (cell(row.get("session_id")), cell(row.get("image"))))
             write_tsv(path, [*columns, *_others(ordered, columns)], ordered)
 
     def remove(self) -> None:
