@@ -87,7 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         timed("one process, all cores", command(raw, loop, "--workers", "1"), options.subjects)
         timed("a process per core", command(raw, whole), options.subjects)
 
-        killed = subprocess.Popen(command(raw, cores), stdout=subprocess.PIPE, text=True)
+        killed = subprocess.Popen(
+            command(raw, cores), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
         assert killed.stdout is not None
         for _ in range(options.subjects // 2):
             killed.stdout.readline()
