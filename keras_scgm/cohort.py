@@ -21,6 +21,7 @@ from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
 from keras_scgm.pretrained import ensemble_members, resolve_weights
 from keras_scgm.quality.verdicts import Verdict
+from keras_scgm.runtimes.threads import available_cores
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
 RETRIES = 3
@@ -258,11 +259,6 @@ def run_on_cores(
             process.end()
 
 
-def available_cores() -> int:
-    """Number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _found(weights: Sequence[str | Path] | None) -> list[str | Path] | None:
     """Weights of all members, whose files have been found; None for the default."""
     members = [member for item in weights or () for member in ensemble_members(item)]
@@ -298,15 +294,10 @@ class _Process:
         self._process.join()
 
 
-def _serve(
-    connection: Connection,
-    weights: Sequence[str | Path] | None,
-    settings: SegmentationConfig,
-    output: OutputConfig,
-) -> None:
+def _serve(connection: Connection, *of_worker: Any) -> None:
     os.environ.update(_ONE_THREAD)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    worker = _Worker(weights, settings, output)
+    worker = _Worker(*of_worker)
     while True:
         try:
             job = connection.recv()
