@@ -62,6 +62,8 @@ def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "INFERENCE_NUM_THREADS": thread_limit(),
+        # Processes with few threads would all be pinned to the first cores.
+        "ENABLE_CPU_PINNING": not thread_limit(),
     }
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
