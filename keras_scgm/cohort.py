@@ -1,14 +1,17 @@
-"""Segments many images, one after the other in this process or on a Ray cluster (optional extra `ray`)."""
+"""Segments many images: one by one, in processes of this machine, or on a Ray cluster (optional extra `ray`)."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-from collections import deque
+import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +21,7 @@ from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
 from keras_scgm.pretrained import ensemble_members, resolve_weights
 from keras_scgm.quality.verdicts import Verdict
+from keras_scgm.runtimes.threads import available_cores
 from keras_scgm.segmentation import Progress, Segmentation, SegmentationConfig, Segmenter
 
 RETRIES = 3
@@ -26,6 +30,14 @@ RETRIES = 3
 CONNECT_SECONDS = 10.0
 
 _PASSED_ON = ("KERAS_BACKEND", "KERAS_SCGM_HOME")
+
+# More threads than cores only get in each other's way.
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
 
 
 @dataclass(frozen=True)
@@ -168,19 +180,11 @@ def run_on_ray(
 
     if address not in (None, "auto", "local"):
         _check_answers(address)
-    weights = [member for item in weights or () for member in ensemble_members(item)]
-    for item in weights:
-        resolve_weights(item)
+    weights = _found(weights)
     if isinstance(settings.cord, Path):
         settings = replace(settings, cord=settings.cord.absolute())
-    places = [checks.path("weights", item) for item in weights]
-    weights = [
-        place.resolve() if place.is_file() else item for place, item in zip(places, weights, strict=True)
-    ] or None
     output = replace(output, resume=not output.force)
-    # One core per worker: more threads than cores only get in each other's way.
-    environment = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    environment |= {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment = _ONE_THREAD | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
     try:
@@ -196,6 +200,118 @@ def run_on_ray(
         yield from _outcomes(idle, [_absolute(job) for job in jobs])
     finally:
         ray.shutdown()
+
+
+def run_on_cores(
+    weights: Sequence[str | Path] | None,
+    settings: SegmentationConfig,
+    jobs: Sequence[SegmentationJob],
+    output: OutputConfig,
+    workers: int | None = None,
+) -> Iterator[Outcome]:
+    """Do the jobs in processes of this machine with one thread each, in the order in which they finish.
+
+    A job whose process is lost is done again by a new one. The processes end with this one, even if it is killed.
+
+    Args:
+        weights: Known names, files or cards of ensembles; None takes the default.
+        settings: How the images are segmented.
+        jobs: The images.
+        output: How results are written.
+        workers: At most so many processes, by default one for each core that this process may use; each
+            loads the networks and takes about 1 GB of memory.
+
+    Raises:
+        keras_scgm.errors.InputError: The weights cannot be had.
+    """
+    arguments = _found(weights), settings, output
+    count = max(1, min(len(jobs), workers or available_cores()))
+    waiting, running, losses = (
+        deque(jobs),
+        dict[Connection, tuple[_Process, SegmentationJob]](),
+        Counter[Path](),
+    )
+    idle = [_Process(*arguments) for _ in range(count)]
+    try:
+        while waiting or running:
+            while idle and waiting:
+                process, job = idle.pop(), waiting.popleft()
+                running[process.connection] = process, job
+                process.give(job)
+            ready = wait(list(running))
+            for connection in [one for one in running if one in ready]:
+                process, job = running.pop(connection)
+                try:
+                    outcome = process.connection.recv()
+                except (EOFError, OSError):
+                    losses[job.image] += 1
+                    process.end()
+                    idle.append(_Process(*arguments))
+                    if losses[job.image] <= RETRIES:
+                        waiting.appendleft(job)
+                        continue
+                    outcome = Outcome(job, "failed", f"error: {job.image}: lost {RETRIES + 1} processes")
+                else:
+                    idle.append(process)
+                yield outcome
+    finally:
+        for process in [*idle, *(process for process, _ in running.values())]:
+            process.end()
+
+
+def _found(weights: Sequence[str | Path] | None) -> list[str | Path] | None:
+    """Weights of all members, whose files have been found; None for the default."""
+    members = [member for item in weights or () for member in ensemble_members(item)]
+    for item in members:
+        resolve_weights(item)
+    places = [checks.path("weights", item) for item in members]
+    return [
+        place.resolve() if place.is_file() else item for place, item in zip(places, members, strict=True)
+    ] or None
+
+
+class _Process:
+    """A process of this machine with a worker, which ends when its connection or this process does."""
+
+    def __init__(
+        self, weights: Sequence[str | Path] | None, settings: SegmentationConfig, output: OutputConfig
+    ) -> None:
+        # A fork while threads compute may hang.
+        context = multiprocessing.get_context("spawn")
+        self.connection, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, weights, settings, output), daemon=True)
+        self._process.start()
+        other.close()
+
+    def give(self, job: SegmentationJob) -> None:
+        # If the process is gone, reading its answer will tell.
+        with suppress(OSError):
+            self.connection.send(job)
+
+    def end(self) -> None:
+        self.connection.close()
+        self._process.kill()
+        self._process.join()
+
+
+def _serve(connection: Connection, *of_worker: Any) -> None:
+    os.environ.update(_ONE_THREAD)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    worker = _Worker(*of_worker)
+    while True:
+        try:
+            job = connection.recv()
+        except EOFError:
+            return
+        connection.send(worker.do(job))
+
+
+def _end_with_parent() -> None:
+    """An image that is half done when a run is killed must not get in the way of the run that goes on."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _check_answers(address: str) -> None:
@@ -226,7 +342,7 @@ def _outcomes(idle: list[Any], jobs: Sequence[SegmentationJob]) -> Iterator[Outc
 
 
 class _Worker:
-    """A process of the cluster; its networks are loaded with its first job, for which errors have a place."""
+    """Segments images in its process; networks are loaded with the first job, where errors have a place."""
 
     def __init__(
         self, weights: Sequence[str | Path] | None, settings: SegmentationConfig, output: OutputConfig
@@ -245,7 +361,7 @@ class _Worker:
 
 
 def _absolute(job: SegmentationJob) -> SegmentationJob:
-    return replace(job, image=job.image.absolute(), paths=OutputPaths(job.paths.mask.absolute()))
+    return replace(job, image=job.image.absolute(), paths=replace(job.paths, mask=job.paths.mask.absolute()))
 
 
 def _do_job(
@@ -260,7 +376,8 @@ def _do_job(
         if record := finished_record(paths, {**segmenter.provenance, **made_so}):
             verdict = record["quality"]["verdict"]
             return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
-    if existing and not output.force:
+    is_remnant = output.resume and paths.is_exclusive and not paths.record.exists()
+    if existing and not output.force and not is_remnant:
         made = " and was made in another way" if output.resume else ""
         leave = ", or leave it with --tissues gm" if existing[0] in others else ""
         raise InputError(f"{existing[0]}: exists{made}; replace it with --force{leave}")

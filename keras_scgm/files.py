@@ -196,7 +196,7 @@ def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
 
     Args:
         folder: Target folder, created if missing. Files of the same names are replaced, and so are links.
-        former: Names of the files of an earlier result; those that the new one lacks are removed.
+        former: Names of the files of an earlier result, from the folder; those that the new one lacks are removed.
 
     Raises:
         InputError: A file cannot be written or replaced; `folder` is unchanged.
@@ -204,15 +204,21 @@ def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
     with staging_folder(folder) as staging:
         yield staging
         # A record (JSON) is removed first and written last, so that it always describes the files beside it.
-        new = sorted(
-            (path.name for path in staging.iterdir()), key=lambda name: (name.endswith(".json"), name)
-        )
+        new = sorted(files_below(staging), key=lambda name: (name.endswith(".json"), name))
         old = [name for name in dict.fromkeys([*former, *new]) if os.path.lexists(folder / name)]
         aside = staging / ".former"
-        aside.mkdir()
+        for name in {*old, *new}:
+            for target in (aside, folder):
+                (target / name).parent.mkdir(parents=True, exist_ok=True)
+        aside.mkdir(exist_ok=True)
         _move_all(
             [(folder, aside, name) for name in reversed(old)] + [(staging, folder, name) for name in new]
         )
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files below a folder, from it and with slashes, in order."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
 @contextmanager

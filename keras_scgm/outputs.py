@@ -12,7 +12,14 @@ from typing import Any
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, WHITE_MATTER_SUFFIX, nifti_stem, staged
+from keras_scgm.files import (
+    CORD_SUFFIX,
+    RESULT_SUFFIX,
+    WHITE_MATTER_SUFFIX,
+    files_below,
+    nifti_stem,
+    staged,
+)
 from keras_scgm.morphometry import TISSUE_COLUMNS, SliceArea, tissue_cells
 from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
@@ -43,6 +50,16 @@ class OutputPaths:
     def _tissue(self, suffix: str) -> Path:
         stem = nifti_stem(self.mask)
         return self.mask.with_name(stem.removesuffix(RESULT_SUFFIX) + suffix + self.mask.name[len(stem) :])
+
+    @property
+    def folder(self) -> Path:
+        """Folder that holds all files, or the folders with them."""
+        return self.mask.parent
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether nothing else writes files of these names, so that files without a record are left by a killed run."""
+        return False
 
     @property
     def white_matter(self) -> Path:
@@ -77,6 +94,18 @@ class OutputPaths:
         """Files of the other tissues of a result with a cord; a cord that the user gave is not written again."""
         return (self.white_matter,) if is_given else (self.white_matter, self.cord)
 
+    def write_areas(self, path: Path, areas: Sequence[SliceArea]) -> None:
+        """Write the table of the slices to a file that takes its place later."""
+        write_areas(path, areas)
+
+    def described(self, record: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+        """JSON files and what they hold.
+
+        Args:
+            record: How the result was made, with its files but for these.
+        """
+        return {self.record: record}
+
 
 def write_outputs(
     result: Segmentation, paths: OutputPaths, soft: bool = False, *, gray_matter_alone: bool = False
@@ -101,17 +130,28 @@ def write_outputs(
         cord = result.cord_probability_voxels if soft else result.cord_voxels
         white_matter = result.white_matter_probability_voxels if soft else result.white_matter_voxels
         tissues += zip(paths.of_cord(is_given), (white_matter, cord), strict=False)
-    with staged(paths.mask.parent, former=_former(paths, result.record["settings"]["cord"])) as staging:
+    former = _former(paths, result.record["settings"]["cord"])
+    with staged(paths.folder, former=former) as staging:
+
+        def at(path: Path) -> Path:
+            place = staging / path.relative_to(paths.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            return place
+
         for path, voxels in tissues:
             if voxels is not None:
-                result.volume.write_result(staging / path.name, voxels)
+                result.volume.write_result(at(path), voxels)
         if result.uncertainty_voxels is not None:
-            result.volume.write_result(staging / paths.uncertainty.name, result.uncertainty_voxels)
-        write_areas(staging / paths.areas.name, result.areas)
-        save_mosaic(result, staging / paths.picture.name, soft)
-        outputs = sorted(path.name for path in staging.iterdir())
-        record = {**result.record, **output_kind(soft, gray_matter_alone), "files": outputs}
-        (staging / paths.record.name).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+            result.volume.write_result(at(paths.uncertainty), result.uncertainty_voxels)
+        paths.write_areas(at(paths.areas), result.areas)
+        save_mosaic(result, at(paths.picture), soft)
+        record = {
+            **result.record,
+            **output_kind(soft, gray_matter_alone),
+            "files": files_below(staging),
+        }
+        for path, content in paths.described(record).items():
+            at(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
@@ -178,14 +218,18 @@ def _former(paths: OutputPaths, cord: str) -> list[str]:
     """
     _, recorded = _recorded(paths)
     others = [path for path in (paths.white_matter, paths.cord) if path in recorded]
-    return [path.name for path in (*paths.own, *others) if path.resolve() != Path(cord).resolve()]
+    return [
+        path.relative_to(paths.folder).as_posix()
+        for path in (*paths.own, *others)
+        if path.resolve() != Path(cord).resolve()
+    ]
 
 
 def _recorded(paths: OutputPaths) -> tuple[dict[str, Any] | None, list[Path]]:
     """The record of a result and the files it names, or None and no files if it cannot be read."""
     try:
         record = json.loads(paths.record.read_text(encoding="utf-8"))
-        return record, [paths.mask.with_name(name) for name in record["files"]]
+        return record, [paths.folder / name for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None, []
 

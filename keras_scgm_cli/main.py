@@ -16,6 +16,7 @@ from keras_scgm_cli.export import export
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
 from keras_scgm_cli.serve import serve
+from keras_scgm_cli.study import study
 from keras_scgm_cli.train import train
 from keras_scgm_cli.tune import tune
 from keras_scgm_cli.weights import weights
@@ -29,6 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(segment)
+app.command()(study)
 app.command()(weights)
 app.command()(demo)
 app.command()(phantom)

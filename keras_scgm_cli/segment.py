@@ -165,7 +165,7 @@ def segment(
     settings = SegmentationConfig(
         binarize=binarize,  # type: ignore[arg-type]
         threshold=threshold,
-        window=_parse_window(window),  # type: ignore[arg-type]
+        window=parse_window(window),  # type: ignore[arg-type]
         cord=cord,
         mirror=mirror,
         uncertainty_passes=uncertainty,
@@ -225,7 +225,7 @@ def _refuse_collisions(jobs: list[SegmentationJob]) -> None:
         owners[mask] = job.image
 
 
-def _parse_window(text: str) -> str | tuple[float, float]:
+def parse_window(text: str) -> str | tuple[float, float]:
     if "," not in text:
         return text
     try:

@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm import InputError, SegmentationConfig, Segmenter
-from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job, run_here, run_on_ray
+from keras_scgm import InputError, SegmentationConfig, Segmenter, cohort
+from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job, run_here, run_on_cores, run_on_ray
 from keras_scgm.outputs import OutputPaths
 
 needs_ray = pytest.mark.skipif(
@@ -157,3 +157,46 @@ def test_without_ray_the_engine_says_how_to_install_it(monkeypatch, images):
     monkeypatch.setattr("keras_scgm.cohort.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-scgm\[ray\]'"):
         next(run_on_ray(None, SegmentationConfig(), jobs_of(images), OutputConfig()))
+
+
+def test_processes_of_this_machine_give_the_masks_of_the_loop(images, weights, tmp_path):
+    settings, loop, cores = SegmentationConfig(window="center"), tmp_path / "loop", tmp_path / "cores"
+    here, there = (
+        [
+            SegmentationJob(image, OutputPaths.for_input(image, folder))
+            for image in [*sorted(images.glob("[0-3].nii.gz")), images / "bad.nii.gz"]
+        ]
+        for folder in (loop, cores)
+    )
+    list(run_here(Segmenter(weights, settings), here, OutputConfig()))
+    outcomes = list(run_on_cores([weights], settings, there, OutputConfig(), workers=2))
+    assert len({outcome.pid for outcome in outcomes}) == 2
+    assert sorted(outcome.status for outcome in outcomes) == ["failed", *["segmented"] * 4]
+    for number in range(4):
+        masks = [nib.load(folder / f"{number}_gmseg.nii.gz").get_fdata() for folder in (loop, cores)]
+        assert np.array_equal(*masks)
+
+
+def test_a_killed_process_loses_nothing_and_an_image_that_kills_is_given_up(images, weights, monkeypatch):
+    killed = []
+
+    def give(process, job):
+        if job.image.name == "3.nii.gz" or (job.image.name == "5.nii.gz" and not killed.count("5.nii.gz")):
+            killed.append(job.image.name)
+            process._process.kill()
+            process._process.join()
+        real(process, job)
+
+    real = cohort._Process.give
+    monkeypatch.setattr(cohort._Process, "give", give)
+    monkeypatch.setattr(cohort, "RETRIES", 1)
+    outcomes = list(
+        run_on_cores(
+            [weights], SegmentationConfig(window="center"), jobs_of(images)[2:6], OutputConfig(), workers=1
+        )
+    )
+    statuses = {outcome.job.image.name: outcome.status for outcome in outcomes}
+    assert len(outcomes) == len(statuses) == 4
+    assert [name for name, status in statuses.items() if status == "failed"] == ["3.nii.gz"]
+    assert killed.count("3.nii.gz") == 2
+    assert next(one.message for one in outcomes if one.status == "failed").endswith("lost 2 processes")

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keras_scgm.runtimes.folding import FoldedNetwork
 from keras_scgm.runtimes.region_of_interest import Compute
+from keras_scgm.runtimes.threads import thread_limit
 
 OPSET, IR_VERSION = 18, 9
 
@@ -60,8 +61,12 @@ def compiled(network: FoldedNetwork) -> Compute:
 
 
 def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """A model on the processor."""
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    """A model on the processor, on at most `thread_limit` threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = thread_limit()
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 class _OnnxOperations:

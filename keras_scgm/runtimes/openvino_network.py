@@ -12,6 +12,7 @@ import openvino.opset13 as opset
 
 from keras_scgm.runtimes.folding import FoldedNetwork
 from keras_scgm.runtimes.region_of_interest import Compute
+from keras_scgm.runtimes.threads import thread_limit
 
 if TYPE_CHECKING:
     import keras
@@ -60,6 +61,9 @@ def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": thread_limit(),
+        # Processes with few threads would all be pinned to the first cores.
+        "ENABLE_CPU_PINNING": not thread_limit(),
     }
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 

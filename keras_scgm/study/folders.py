@@ -1,0 +1,102 @@
+"""Studies outside BIDS: a folder with images, or a list of files."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import partial
+from pathlib import Path
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+from keras_scgm.files import nifti_stem
+from keras_scgm.images import find_images
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.images import Study, StudyImage, checked, read_participants, sidecar, with_labels
+from keras_scgm.study.tsv import Row, read_tsv
+
+BIDS_NAME = re.compile(r"(?P<stem>(?P<sub>sub-[A-Za-z0-9]+)(?:_(?P<ses>ses-[A-Za-z0-9]+))?.*)_[A-Za-z0-9]+")
+RUN = re.compile(r"_run-(\d+)")
+LIST_COLUMNS = ("image", "participant_id", "session_id", "run")
+
+
+def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
+    """Images of a folder and those below it, whatever their names.
+
+    A name as in BIDS gives participant, session and run. Otherwise every image is a participant, whose
+    label is the path of the image from the folder without all but letters and digits. participants.tsv is
+    read as in BIDS.
+
+    Args:
+        folder: The folder.
+        suffix: Suffix of the images to take; None takes all that are not named like labels.
+
+    Raises:
+        InputError: There is no image, or participants.tsv cannot be read.
+    """
+    folder = checks.path("folder", folder)
+    found = find_images([folder], suffix)
+    if found.problems:
+        raise InputError(found.problems[0])
+    images = [_image(file.path, folder) for file in found.images]
+    participants, dictionary = read_participants(folder)
+    return checked(Study(folder, tuple(images), (), participants, dictionary, is_bids=False))
+
+
+def read_list(path: str | Path) -> Study:
+    """Images that a file lists: .txt with a path in each line, or .tsv with the column image.
+
+    Paths start at the folder of the list. The columns participant_id, session_id and run count if they are
+    there; further columns go into the summary as those of participants.tsv do.
+
+    Raises:
+        InputError: The list cannot be read, or names no image.
+    """
+    path = checks.path("path", path)
+    if path.suffix.lower() == ".tsv":
+        rows = read_tsv(path, "image")
+    else:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{path}: cannot be read; give a folder, or a list of files as .txt or .tsv"
+            ) from error
+        rows = [{"image": line.strip()} for line in lines if line.strip() and not line.startswith("#")]
+    if not rows:
+        raise InputError(f"{path}: names no image")
+    images = [_image(path.parent / row["image"], path.parent, row) for row in rows]
+    extra = {
+        image.participant_id: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
+        for image, row in zip(images, rows, strict=True)
+    }
+    return checked(Study(path.parent, tuple(images), (), extra, is_bids=False))
+
+
+def _image(path: Path, root: Path, given: Row | None = None) -> StudyImage:
+    name, image = nifti_stem(path), Path(os.path.relpath(path, root)).as_posix()
+    match = BIDS_NAME.fullmatch(name)
+    run = RUN.search(name)
+    label = re.sub(r"[^A-Za-z0-9]", "", nifti_stem(Path(image.replace("/", ""))))
+    values = {
+        "participant_id": match["sub"] if match else f"sub-{label}",
+        "session_id": (match and match["ses"]) or "",
+        "run": run[1] if match and run else "",
+    }
+    stem = match["stem"] if match else values["participant_id"]
+    chosen = {name: text for name, text in (given or {}).items() if name in values and text != UNKNOWN}
+    if chosen:
+        values |= chosen
+        for key, prefix in (("participant_id", "sub-"), ("session_id", "ses-")):
+            if values[key]:
+                (values[key],) = with_labels(prefix, [values[key]])
+        parts = [
+            values["participant_id"],
+            values["session_id"],
+            f"run-{values['run']}" if values["run"] else "",
+        ]
+        stem = "_".join(filter(None, parts))
+    beside = partial(sidecar, path.with_name(f"{name}.json"))
+    return StudyImage(
+        path, image, values["participant_id"], values["session_id"], values["run"], stem, beside
+    )

@@ -1,0 +1,186 @@
+"""Images of a study and what is wrong with it, before anything is segmented."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from keras_scgm.errors import InputError, first_of
+from keras_scgm.study.tsv import Row, read_tsv
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyImage:
+    """An image of a study.
+
+    Args:
+        path: The file.
+        image: Its path from the folder of the images, with slashes.
+        participant_id: Label with prefix, such as "sub-01".
+        session_id: Likewise, such as "ses-A"; empty without sessions.
+        run: Index of the run as written, empty without runs.
+        stem: Name of the results, without ending: the image's name in BIDS without its suffix.
+        metadata: Reads what the JSON sidecars say of it.
+    """
+
+    path: Path
+    image: str
+    participant_id: str
+    session_id: str
+    run: str
+    stem: str
+    metadata: Callable[[], Metadata] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something of a study that cannot be segmented, as a row of the summary.
+
+    Args:
+        participant_id: As in `StudyImage`.
+        session_id: As in `StudyImage`.
+        error: What is wrong, in one line.
+        image: Path from the folder of the images, empty if there is none.
+        run: As in `StudyImage`.
+    """
+
+    participant_id: str
+    session_id: str
+    error: str
+    image: str = ""
+    run: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Images, problems and participants.
+
+    Args:
+        root: Folder of the images.
+        images: Images by participant, session and run.
+        problems: What cannot be segmented.
+        participants: Columns of participants.tsv by participant, None without that file.
+        dictionary: What participants.json says of its columns.
+        is_bids: Whether the folder is a data set in BIDS.
+    """
+
+    root: Path
+    images: tuple[StudyImage, ...]
+    problems: tuple[Problem, ...] = ()
+    participants: Mapping[str, Row] | None = None
+    dictionary: Mapping[str, object] = field(default_factory=dict)
+    is_bids: bool = True
+
+    def chosen(self, participants: Iterable[str] = (), sessions: Iterable[str] = ()) -> Study:
+        """The study with some participants and sessions only; none given means all.
+
+        Args:
+            participants: Labels, with or without "sub-".
+            sessions: Labels, with or without "ses-".
+
+        Raises:
+            InputError: No image and no problem has the label.
+        """
+        known: list[StudyImage | Problem] = [*self.images, *self.problems]
+        wanted = _labels("participant", "sub-", participants, {item.participant_id for item in known})
+        wanted_sessions = _labels("session", "ses-", sessions, {item.session_id for item in known})
+
+        def is_chosen(item: StudyImage | Problem) -> bool:
+            return (not wanted or item.participant_id in wanted) and (
+                not wanted_sessions or item.session_id in wanted_sessions
+            )
+
+        return replace(
+            self,
+            images=tuple(filter(is_chosen, self.images)),
+            problems=tuple(filter(is_chosen, self.problems)),
+        )
+
+
+def with_labels(prefix: str, labels: Iterable[str]) -> list[str]:
+    """Labels with their prefix; several may be in one text, parted by spaces or commas.
+
+    >>> with_labels("sub-", ["01 sub-02", "03,04"])
+    ['sub-01', 'sub-02', 'sub-03', 'sub-04']
+    """
+    names = [name for text in labels for name in re.split(r"[\s,]+", text) if name]
+    return [prefix + name.removeprefix(prefix) for name in names]
+
+
+def _labels(what: str, prefix: str, labels: Iterable[str], known: set[str]) -> set[str]:
+    wanted = with_labels(prefix, labels)
+    if unknown := [name for name in wanted if name not in known]:
+        there = sorted(filter(None, known))
+        raise InputError(
+            f"no {what} {first_of(unknown)}; there are {first_of(there)}" if there else f"no {what}s"
+        )
+    return set(wanted)
+
+
+def sidecar(path: Path) -> Metadata:
+    """A JSON file as a dictionary, empty if it cannot be read."""
+    try:
+        read = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def read_participants(root: Path) -> tuple[dict[str, Row] | None, Metadata]:
+    """participants.tsv by participant, and participants.json; None and nothing if the files are not there.
+
+    Raises:
+        InputError: participants.tsv cannot be read, or names a participant twice.
+    """
+    path = root / "participants.tsv"
+    if not path.exists():
+        return None, {}
+    participants: dict[str, Row] = {}
+    for row in read_tsv(path, "participant_id"):
+        (name,) = with_labels("sub-", [row.pop("participant_id")])
+        if name in participants:
+            raise InputError(f"{path}: {name} has two rows; keep one of them")
+        participants[name] = row
+    return participants, sidecar(root / "participants.json")
+
+
+def checked(study: Study) -> Study:
+    """The study with further problems: results of one name, and participants without images.
+
+    Images whose results would have the same name are problems, all of them: it is not known which one is meant.
+    """
+    by_result: dict[tuple[str, str, str], list[StudyImage]] = {}
+    for image in study.images:
+        run = image.run.lstrip("0") or image.run
+        stem = re.sub(r"_run-0+(?=\d)", "_run-", image.stem)
+        by_result.setdefault((image.participant_id, stem, run), []).append(image)
+    images, problems = [], list(study.problems)
+    for same in by_result.values():
+        if len(same) == 1:
+            images += same
+            continue
+        names = " and ".join(one.image for one in same)
+        problems += [
+            Problem(
+                one.participant_id,
+                one.session_id,
+                f"{names} are one run by their names; keep one",
+                one.image,
+                one.run,
+            )
+            for one in same
+        ]
+    there = {one.participant_id for one in images} | {problem.participant_id for problem in problems}
+    problems += [
+        Problem(name, "", "in participants.tsv, but there is no image of this participant")
+        for name in study.participants or ()
+        if name not in there
+    ]
+    order = sorted(images, key=lambda image: (image.participant_id, image.session_id, image.stem))
+    return replace(study, images=tuple(order), problems=tuple(problems))

@@ -1,0 +1,234 @@
+"""Segments the images of a study and writes its tables; everything that goes wrong is a row with its reason."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from keras_scgm import checks
+from keras_scgm.cohort import Outcome, SegmentationJob
+from keras_scgm.errors import InputError, one_line
+from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SUMMARY_COLUMNS, UNKNOWN
+from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
+from keras_scgm.study.images import Problem, Study, StudyImage, sidecar
+from keras_scgm.study.levels import ESTIMATED, LevelConfig, LevelSource
+from keras_scgm.study.pooling import Range, pool
+from keras_scgm.study.tables import ParticipantTables, write_study_tables
+from keras_scgm.study.tsv import Row, read_tsv
+
+RunJobs = Callable[[Sequence[SegmentationJob]], Iterable[Outcome]]
+"""Segments images, such as `keras_scgm.cohort.run_here` with its networks."""
+
+OF_PARTICIPANTS = "participants_"
+"""Beginning of a column of participants.tsv whose name is one of the summary's own."""
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What a study takes, and how its tables are made.
+
+    Args:
+        participants: Labels of the participants to take, with or without "sub-"; none means all.
+        sessions: Likewise of sessions.
+        names: "bids" for names as in BIDS, "sct" for those of the Spinal Cord Toolbox.
+        levels: Where the vertebral levels come from.
+        level_ranges: First and last level of further rows of the summary, such as (2, 3).
+        slices: First and last slice of a further row.
+
+    Raises:
+        keras_scgm.errors.InputError: A value out of its range, or ranges of levels without levels.
+    """
+
+    participants: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+    names: Names = "bids"
+    levels: LevelConfig = field(default_factory=LevelConfig)
+    level_ranges: tuple[Range, ...] = ()
+    slices: Range | None = None
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self, names=checks.one_of(get_args(Names)))
+        for name, ends in (*(("level_ranges", one) for one in self.level_ranges), ("slices", self.slices)):
+            if ends and ends[0] > ends[1]:
+                checks.refuse(name, "a first and a last number, such as 2:3", f"{ends[0]}:{ends[1]}")
+        if self.level_ranges and not self.levels.is_given:
+            raise InputError("ranges of levels need levels; give a level map, labels of discs or a table")
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What became of a study.
+
+    Args:
+        files: The tables, with their data dictionaries.
+        counts: Number of images by status "segmented", "skipped" (finished before) and "failed", and of "problems":
+            rows without an image, and images whose levels are not known.
+    """
+
+    files: tuple[Path, ...]
+    counts: Mapping[str, int]
+
+
+def run_study(
+    study: Study,
+    output: str | Path,
+    run: RunJobs,
+    config: StudyConfig | None = None,
+    report: Callable[[Outcome], None] = lambda outcome: None,
+) -> StudyResult:
+    """Segment the images of a study and write `areas.tsv` and `summary.tsv`.
+
+    Images that were finished before in the same way should be skipped by `run` (`OutputConfig.resume`). The
+    rows of each participant are written as soon as the last of its images is done, those of the study at
+    the end.
+
+    Args:
+        study: The images.
+        output: Folder of the results, in the layout of BIDS derivatives.
+        run: Segments images.
+        config: What to take, and how to make tables.
+        report: Called with the outcome of every image.
+
+    Raises:
+        keras_scgm.errors.InputError: The folder cannot be used, or a setting does not fit the study.
+    """
+    config, output = config or StudyConfig(), checks.path("output", output)
+    if output.resolve() == study.root.resolve():
+        raise InputError(f"{output}: is the folder of the images; choose another one for the results")
+    chosen = study.chosen(config.participants, config.sessions)
+    source = LevelSource(config.levels, study.root)
+    write_description(output, study.root)
+    paths = {
+        image.path.absolute(): DerivativePaths.of_image(image, output, config.names)
+        for image in chosen.images
+    }
+    _remove_leftovers({path.folder for path in paths.values()})
+    rows = _Rows(study, output, source, config)
+    counts: Counter[str] = Counter()
+    waiting = Counter(image.participant_id for image in chosen.images)
+    waiting.update({problem.participant_id: 0 for problem in chosen.problems})
+    tables = {participant: ParticipantTables(output, participant, config.sessions) for participant in waiting}
+    for problem in chosen.problems:
+        tables[problem.participant_id].add([], [rows.of_problem(problem)])
+        counts["problems"] += 1
+    for participant, count in waiting.items():
+        if not count:
+            tables[participant].write()
+    by_path = {image.path.absolute(): image for image in chosen.images}
+    jobs = [SegmentationJob(image.path, paths[path]) for path, image in by_path.items()]
+    for outcome in run(jobs):
+        report(outcome)
+        image = by_path[outcome.job.image.absolute()]
+        areas, summary = rows.of_outcome(image, paths[image.path.absolute()], outcome)
+        counts[outcome.status] += 1
+        counts["problems"] += outcome.status != "failed" and summary[0]["error"] != UNKNOWN
+        tables[image.participant_id].add(areas, summary)
+        waiting[image.participant_id] -= 1
+        if not waiting[image.participant_id]:
+            tables.pop(image.participant_id).write()
+    if not (config.participants or config.sessions):
+        _remove_tables_of_others(output, set(waiting))
+    return StudyResult(tuple(write_study_tables(output, study.dictionary)), counts)
+
+
+class _Rows:
+    """Makes rows of the tables."""
+
+    def __init__(self, study: Study, output: Path, levels: LevelSource, config: StudyConfig) -> None:
+        self._study = study
+        self._output = output
+        self._levels = levels
+        self._config = config
+
+    def of_problem(self, problem: Problem) -> Row:
+        keys = {name: getattr(problem, name) or UNKNOWN for name in KEYS}
+        return {
+            **keys,
+            "region": ALL,
+            "status": "failed",
+            "error": problem.error,
+            **self._participant(problem),
+        }
+
+    def of_outcome(
+        self, image: StudyImage, paths: DerivativePaths, outcome: Outcome
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Rows of the slices, and of the regions of an image."""
+        keys = {name: getattr(image, name) or UNKNOWN for name in KEYS}
+        metadata = image.metadata()
+        common: dict[str, Any] = {
+            **keys,
+            **{name: metadata.get(key) for name, key in SCANNER.items()},
+            **self._participant(image),
+        }
+        warnings = self._warnings(image)
+        if outcome.status == "failed":
+            error = _reason(outcome.message, image)
+            failed = {
+                **common,
+                "region": ALL,
+                "status": "failed",
+                "error": error,
+                "warnings": "; ".join(warnings),
+            }
+            return [], [failed]
+        record = sidecar(paths.record)
+        levels, error = self._levels_of(image, paths)
+        if levels and self._config.levels.level_table:
+            warnings.append(ESTIMATED)
+        slices = [
+            {**keys, **row, "level": str(levels.get(int(row["slice"]), UNKNOWN))}
+            for row in read_tsv(paths.areas)
+        ]
+        quality = record["quality"]
+        common |= {
+            **{name: quality[name] for name in QUALITY},
+            "warnings": "; ".join([*record["warnings"], *warnings]),
+            "status": "segmented",
+            "error": error or UNKNOWN,
+            "mask": paths.mask.relative_to(self._output).as_posix(),
+            "version": record["program"],
+            "spacing_mm": " x ".join(f"{spacing:.4g}" for spacing in record["spacing_mm"]),
+        }
+        regions = pool(slices, self._config.level_ranges, self._config.slices)
+        return slices, [{**common, **region} for region in regions]
+
+    def _participant(self, item: StudyImage | Problem) -> Row:
+        row = (self._study.participants or {}).get(item.participant_id, {})
+        return {OF_PARTICIPANTS * (name in SUMMARY_COLUMNS) + name: text for name, text in row.items()}
+
+    def _warnings(self, image: StudyImage) -> list[str]:
+        participants = self._study.participants
+        if participants is None or image.participant_id in participants:
+            return []
+        return [f"{image.participant_id} is not in participants.tsv"]
+
+    def _levels_of(self, image: StudyImage, paths: DerivativePaths) -> tuple[dict[int, int], str]:
+        try:
+            return self._levels.levels(image, paths.mask, paths.cord), ""
+        except InputError as error:
+            return {}, f"no levels: {one_line(error)}"
+
+
+def _reason(message: str, image: StudyImage) -> str:
+    """The message of a failed image without what the row says anyway."""
+    text = message.removeprefix("error: ")
+    return " ".join(text.removeprefix(f"{image.path}: ").removeprefix(f"{image.path.absolute()}: ").split())
+
+
+def _remove_leftovers(folders: Iterable[Path]) -> None:
+    """Remove temporary folders of a run that was killed."""
+    for folder in folders:
+        for place in folder.glob(".keras_scgm_*"):
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _remove_tables_of_others(output: Path, participants: set[str]) -> None:
+    """Remove the rows of participants that are no longer in the study."""
+    for folder in output.glob("sub-*"):
+        if folder.name not in participants:
+            ParticipantTables(output, folder.name).remove()

@@ -1,0 +1,102 @@
+"""The tables of a study: rows of each participant in files of its own, and all of them in `areas.tsv` and
+`summary.tsv`.
+
+Runs that share a study, such as the tasks of an array, write the files of their own participants only; the
+tables are put together from these at the end of each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_scgm.study.columns import ALL, AREA_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
+from keras_scgm.study.images import with_labels
+from keras_scgm.study.tsv import Row, cell, read_tsv, write_described, write_tsv
+
+
+class ParticipantTables:
+    """Rows of one participant.
+
+    Args:
+        output: Folder of the results.
+        participant: Label with "sub-".
+        sessions: Labels of the sessions whose rows are made anew; those of other sessions stay. None given means all.
+    """
+
+    def __init__(self, output: Path, participant: str, sessions: Iterable[str] = ()) -> None:
+        folder = output / participant
+        self._files = (folder / f"{participant}_areas.tsv", folder / f"{participant}_summary.tsv")
+        chosen = set(with_labels("ses-", sessions))
+        self._rows: tuple[list[Mapping[str, Any]], ...] = tuple(
+            [row for row in read_tsv(path) if row["session_id"] not in chosen]
+            if chosen and path.exists()
+            else []
+            for path in self._files
+        )
+
+    def add(self, areas: Iterable[Mapping[str, Any]], summary: Iterable[Mapping[str, Any]]) -> None:
+        """Add rows of `areas.tsv` and of `summary.tsv`."""
+        for rows, new in zip(self._rows, (areas, summary), strict=True):
+            rows.extend(new)
+
+    def write(self) -> None:
+        """Write the rows in the order of the images.
+
+        Raises:
+            keras_scgm.errors.InputError: A file cannot be written.
+        """
+        for path, rows, columns in zip(self._files, self._rows, (AREA_COLUMNS, SUMMARY_COLUMNS), strict=True):
+            ordered = sorted(rows, key=lambda row: (cell(row.get("session_id")), cell(row.get("image"))))
+            write_tsv(path, [*columns, *_others(ordered, columns)], ordered)
+
+    def remove(self) -> None:
+        """Remove the files of the participant."""
+        for path in self._files:
+            path.unlink(missing_ok=True)
+
+
+def write_study_tables(output: Path, of_participants: Mapping[str, object] | None = None) -> list[Path]:
+    """Put the rows of all participants together: `areas.tsv`, `summary.tsv` and their data dictionaries.
+
+    Args:
+        output: Folder of the results.
+        of_participants: What participants.json says of its columns.
+
+    Returns:
+        The files.
+
+    Raises:
+        keras_scgm.errors.InputError: A file cannot be read or written.
+    """
+    areas, summary = (
+        [row for path in sorted(output.glob(f"sub-*/sub-*_{kind}.tsv")) for row in read_tsv(path)]
+        for kind in ("areas", "summary")
+    )
+    _warn_of_other_spacings(summary)
+    columns = [*SUMMARY_COLUMNS, *_others(summary, SUMMARY_COLUMNS)]
+    return [
+        *write_described(output / "areas.tsv", AREA_COLUMNS, areas),
+        *write_described(output / "summary.tsv", columns, summary, of_participants),
+    ]
+
+
+def _others(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    """Columns of the rows that are not among the given ones, in the order in which they appear."""
+    return [name for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
+
+
+def _warn_of_other_spacings(summary: Sequence[Row]) -> None:
+    """Say in the rows of an image if its voxels are not as those of most images."""
+    counts = Counter(
+        row["spacing_mm"] for row in summary if row["region"] == ALL and row["spacing_mm"] != UNKNOWN
+    )
+    if len(counts) < 2:
+        return
+    (usual, _), *_ = counts.most_common(1)
+    for row in summary:
+        if row["spacing_mm"] not in (usual, UNKNOWN):
+            text = f"voxels of {row['spacing_mm']} mm, most images have {usual} mm"
+            row["warnings"] = text if row["warnings"] == UNKNOWN else f"{row['warnings']}; {text}"

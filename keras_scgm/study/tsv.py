@@ -1,0 +1,97 @@
+"""Tables of BIDS: tab-separated, with n/a for what is not known."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_scgm.errors import InputError
+from keras_scgm.files import replaced, write_text
+from keras_scgm.study.columns import UNKNOWN, describe
+
+DIGITS = 10
+"""Significant digits of a number."""
+
+Row = dict[str, str]
+
+
+def cell(value: object) -> str:
+    """A cell: n/a for what is not known or empty, and no tab or line end.
+
+    >>> cell(None), cell(float("nan")), cell(0.1), cell("a\\tb")
+    ('n/a', 'n/a', '0.1', 'a b')
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return UNKNOWN
+    if isinstance(value, float):
+        return f"{value:.{DIGITS}g}"
+    return " ".join(str(value).split()) or UNKNOWN
+
+
+def number(text: str) -> float:
+    """The number of a cell, NaN if it is not known.
+
+    >>> number("2.5"), number("n/a")
+    (2.5, nan)
+    """
+    return math.nan if text == UNKNOWN else float(text)
+
+
+def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file by a table; what a row lacks is n/a.
+
+    Raises:
+        keras_scgm.errors.InputError: It cannot be written; the file is unchanged.
+    """
+    with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None)
+        table.writerow(columns)
+        table.writerows([cell(row.get(name)) for name in columns] for row in rows)
+
+
+def write_described(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[Mapping[str, Any]],
+    of_participants: Mapping[str, object] | None = None,
+) -> list[Path]:
+    """As `write_tsv`, with the data dictionary of the columns beside it; returns both files."""
+    write_tsv(path, columns, rows)
+    sidecar = path.with_suffix(".json")
+    write_text(sidecar, json.dumps(describe(columns, of_participants), indent=2, ensure_ascii=False) + "\n")
+    return [path, sidecar]
+
+
+def read_tsv(path: Path, *needed: str) -> list[Row]:
+    """Rows of a table.
+
+    Args:
+        path: TSV file in UTF-8, with or without a byte order mark.
+        needed: Columns that it must have.
+
+    Raises:
+        keras_scgm.errors.InputError: It cannot be read, has no such column, or a row has other columns.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
+        raise InputError(f"{path}: cannot be read ({reason})") from error
+    names = lines[0].split("\t") if lines else []
+    if missing := [name for name in needed if name not in names]:
+        raise InputError(
+            f"{path}: no column {missing[0]}; the first line names the columns, separated by tabs"
+        )
+    rows = []
+    for index, line in enumerate(lines[1:], start=2):
+        cells = line.split("\t")
+        if not line.strip():
+            continue
+        if len(cells) != len(names):
+            raise InputError(f"{path}: line {index} has {len(cells)} columns, the first line {len(names)}")
+        rows.append(dict(zip(names, (text.strip() or UNKNOWN for text in cells), strict=True)))
+    return rows

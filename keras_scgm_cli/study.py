@@ -1,0 +1,224 @@
+"""`keras-scgm study`: a folder in BIDS in, masks and the tables of the whole study out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keras_scgm.errors import InputError
+from keras_scgm_cli.segment import parse_window
+from keras_scgm_cli.stderr import held_back_stderr
+
+if TYPE_CHECKING:
+    from keras_scgm.cohort import Outcome, SegmentationJob
+    from keras_scgm.study import Study
+
+PARTICIPANT, GROUP = "participant", "group"
+
+
+def study(
+    images: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BIDS_DIR",
+            help="Data set in BIDS, another folder of images, or a list of files: .txt, .tsv with the column image.",
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of the results, as BIDS derivatives.")
+    ],
+    level: Annotated[
+        str,
+        typer.Argument(
+            metavar="participant|group",
+            help="participant: segment and measure; group: statistics, figures and the quality page.",
+        ),
+    ],
+    participant_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--participant-label",
+            "--participant_label",
+            help="Participants to take, with or without sub-; repeat it.",
+        ),
+    ] = None,
+    session_label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--session-label", "--session_label", help="Sessions to take, with or without ses-; repeat it."
+        ),
+    ] = None,
+    suffix: Annotated[
+        str | None,
+        typer.Option(
+            help="Suffix of the images; T2starw in BIDS unless given, all images of another folder."
+        ),
+    ] = None,
+    skip_bids_validation: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bids-validation", help="Take a data set without a valid dataset_description.json."
+        ),
+    ] = False,
+    names: Annotated[
+        str, typer.Option(help="bids: sub-X_label-GM_mask; sct: as the Spinal Cord Toolbox has them, _gmseg.")
+    ] = "bids",
+    levels: Annotated[
+        str | None,
+        typer.Option(
+            help="Level map of each image, from BIDS_DIR, with {folder}, {name}, {participant} and {session} for those "
+            "of the image: 'derivatives/labels/{folder}/{name}_levels.nii.gz'."
+        ),
+    ] = None,
+    discs: Annotated[
+        str | None,
+        typer.Option(help="Likewise labels of the discs, each with the number of the vertebra below it."),
+    ] = None,
+    level_table: Annotated[
+        Path | None,
+        typer.Option(
+            help="TSV with image or participant_id, slice and level: the level of one slice of each image."
+        ),
+    ] = None,
+    level_range: Annotated[
+        list[str] | None,
+        typer.Option(help="Levels for a further row of the summary, such as 2:3; repeat it."),
+    ] = None,
+    slices: Annotated[
+        str | None, typer.Option(help="Slices, from 0, for a further row of the summary, such as 3:8.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", "-w", help="As for segment; repeat it for an ensemble.")
+    ] = None,
+    cord: Annotated[
+        str, typer.Option(help="auto: the cord, if the weights know it; ours: that of the default weights.")
+    ] = "auto",
+    threshold: Annotated[float | None, typer.Option(help="As for segment.")] = None,
+    window: Annotated[str, typer.Option(help="As for segment.")] = "auto",
+    mirror: Annotated[bool, typer.Option("--mirror", help="As for segment.")] = False,
+    runtime: Annotated[str, typer.Option(help="As for segment.")] = "auto",
+    precision: Annotated[str, typer.Option(help="As for segment.")] = "float32",
+    engine: Annotated[
+        str, typer.Option(help="local: a process on each core of this machine; ray: on a Ray cluster.")
+    ] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: address of the cluster's head, or auto.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of processes; 1 computes here, on all cores.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Segment images again whose results exist.")] = False,
+    exclude: Annotated[
+        Path | None,
+        typer.Option(help="With group: qc.yml or TSV of the quality page; images marked fail are left out."),
+    ] = None,
+) -> None:
+    """Segment and measure all images of a study, in the manner of a BIDS App.
+
+    participant writes masks with their sidecars and pictures, areas.tsv (a row per image and slice) and
+    summary.tsv (a row per image and vertebral level, or position), joined with participants.tsv. What is
+    finished is not done again. group writes statistics, figures and the quality page from these tables.
+    Exit code 2 if anything could not be done; the rest is done, and summary.tsv has the reason.
+    """
+    if level not in (PARTICIPANT, GROUP):
+        raise InputError(f"the third argument must be participant or group, received {level!r}")
+    if level == GROUP:
+        _group(images, output, exclude)
+        return
+    if exclude is not None:
+        raise InputError("--exclude belongs to group; segmentation takes all images")
+    with held_back_stderr():
+        from keras_scgm.cohort import OutputConfig, run_here, run_on_cores, run_on_ray
+        from keras_scgm.segmentation import SegmentationConfig, Segmenter
+        from keras_scgm.study import LevelConfig, StudyConfig, run_study
+
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine must be local or ray, received {engine!r}")
+    if cord not in ("auto", "ours", "none"):
+        raise InputError(
+            f"--cord must be auto, ours or none, received {cord!r}; one mask cannot be that of all images"
+        )
+    config = StudyConfig(
+        participants=tuple(participant_label or ()),
+        sessions=tuple(session_label or ()),
+        names=names,  # type: ignore[arg-type]
+        levels=LevelConfig(levels, discs, level_table),
+        level_ranges=tuple(_range("--level-range", text) for text in level_range or ()),
+        slices=_range("--slices", slices) if slices else None,
+    )
+    settings = SegmentationConfig(
+        threshold=threshold,
+        window=parse_window(window),  # type: ignore[arg-type]
+        cord=cord,
+        mirror=mirror,
+        keep_probabilities=False,
+        runtime=runtime,
+        precision=precision,
+    )
+    read = _read(images, suffix, validate=not skip_bids_validation)
+    output_config = OutputConfig(force=force, resume=not force)
+
+    def run(jobs: Sequence[SegmentationJob]) -> Iterable[Outcome]:
+        if engine == "ray":
+            return run_on_ray(weights, settings, jobs, output_config, address, workers)
+        if workers == 1 or len(jobs) < 2:
+            with held_back_stderr():
+                segmenter = Segmenter(weights or None, settings)
+            return run_here(segmenter, jobs, output_config)
+        return run_on_cores(weights, settings, jobs, output_config, workers)
+
+    result = run_study(read, output, run, config, _report)
+    counts = result.counts
+    typer.echo(
+        f"{output / 'summary.tsv'}: {counts['segmented']} segmented, {counts['skipped']} finished before, "
+        f"{counts['failed']} failed, {counts['problems']} other problems"
+    )
+    if counts["failed"] or counts["problems"]:
+        typer.echo("the column error of summary.tsv has the reasons", err=True)
+        raise typer.Exit(2)
+
+
+def _read(images: Path, suffix: str | None, validate: bool) -> Study:
+    from keras_scgm.study import SUFFIX, is_bids, read_bids, read_folder, read_list
+
+    if images.is_file():
+        if suffix:
+            raise InputError("--suffix chooses among the images of a folder; a list names them itself")
+        return read_list(images)
+    if not images.is_dir():
+        raise InputError(f"{images}: no such folder or list; check the path")
+    if is_bids(images):
+        return read_bids(images, suffix or SUFFIX, validate=validate)
+    return read_folder(images, suffix)
+
+
+def _group(images: Path, output: Path, exclude: Path | None) -> None:
+    if not any(output.glob("sub-*/sub-*_summary.tsv")):
+        raise InputError(f"{output}: no results of a study in it; run participant first")
+    from keras_scgm.study.group import analyse
+    from keras_scgm.study.page import write_pages
+
+    from keras_scgm.study import write_study_tables
+    from keras_scgm.study.images import sidecar
+
+    root = images.parent if images.is_file() else images
+    write_study_tables(output, sidecar(root / "participants.json"))
+    for path in [*analyse(output, exclude), *write_pages(root, output)]:
+        typer.echo(path)
+
+
+def _report(outcome: Outcome) -> None:
+    typer.echo(outcome.message, err=outcome.status == "failed")
+    for warning in outcome.warnings:
+        typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
+
+
+def _range(name: str, text: str) -> tuple[int, int]:
+    first, _, last = text.partition(":")
+    try:
+        return int(first), int(last or first)
+    except ValueError:
+        raise InputError(f"{name} must be two whole numbers such as 2:3, received {text!r}") from None

@@ -1,0 +1,189 @@
+"""Reading of data sets in BIDS, and what is missing in them."""
+
+import importlib.util
+import json
+import os
+import time
+
+import pytest
+from study_data import write_bids
+
+from keras_scgm import InputError
+from keras_scgm.study import is_bids, read_bids, read_folder, read_list
+
+needs_ancpbids = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
+
+
+def place(participant: str, session: str = "", rest: str = "T2starw.nii.gz") -> str:
+    names = [f"sub-{participant}", *([f"ses-{session}"] if session else [])]
+    return "/".join([*names, "anat", "_".join([*names, rest])])
+
+
+def problems_of(study):
+    return {(one.participant_id, one.session_id, one.error) for one in study.problems}
+
+
+@needs_ancpbids
+def test_images_sessions_runs_and_sidecars(tmp_path):
+    folder = write_bids(
+        tmp_path,
+        [
+            place("01", "A", "run-1_T2starw.nii.gz"),
+            place("01", "A", "run-2_T2starw.nii.gz"),
+            place("01", "A", "T1w.nii.gz"),
+            place("01", "A", "part-phase_T2starw.nii.gz"),
+            f"derivatives/other/{place('01')}",
+            f".git/{place('01')}",
+            f"sub-01/.hidden/{place('01')}",
+        ],
+    )
+    (folder / "T2starw.json").write_text(json.dumps({"Manufacturer": "A", "MagneticFieldStrength": 1.5}))
+    (folder / place("01", "A", "run-2_T2starw.json")).write_text(json.dumps({"MagneticFieldStrength": 3}))
+    study = read_bids(folder)
+    assert [(one.participant_id, one.session_id, one.run, one.stem) for one in study.images] == [
+        ("sub-01", "ses-A", "1", "sub-01_ses-A_run-1"),
+        ("sub-01", "ses-A", "2", "sub-01_ses-A_run-2"),
+    ]
+    assert study.images[0].image == place("01", "A", "run-1_T2starw.nii.gz")
+    assert study.images[0].path == folder / study.images[0].image
+    assert study.images[0].metadata() == {"Manufacturer": "A", "MagneticFieldStrength": 1.5}
+    assert study.images[1].metadata() == {"Manufacturer": "A", "MagneticFieldStrength": 3}
+    assert study.problems == ()
+
+
+@needs_ancpbids
+def test_what_is_missing_is_a_problem(tmp_path):
+    given = [place(name, session) for name in ("01", "02") for session in "AB"]
+    given += [place("03", "A"), place("04", "A", "T1w.nii.gz"), place("04", "B")]
+    folder = write_bids(tmp_path, given)
+    (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n02\t31\nsub-09\t32\n")
+    study = read_bids(folder)
+    assert len(study.images) == 6
+    assert study.participants["sub-02"] == {"age": "31"}
+    assert problems_of(study) == {
+        ("sub-03", "ses-B", "session missing; other participants have it"),
+        ("sub-04", "ses-A", "no image with the suffix T2starw; other participants have it"),
+        ("sub-09", "", "in participants.tsv, but there is no image of this participant"),
+    }
+
+
+@needs_ancpbids
+def test_a_session_of_few_is_not_missed(tmp_path):
+    given = [place(name, "A") for name in ("01", "02", "03")] + [place("01", "B")]
+    assert read_bids(write_bids(tmp_path, given)).problems == ()
+
+
+@needs_ancpbids
+@pytest.mark.parametrize(
+    "other", ["run-01_T2starw.nii.gz", "run-1_T2starw.nii"], ids=["leading zero", "ending"]
+)
+def test_two_runs_of_one_name_are_both_problems(tmp_path, other):
+    given = [place("01", "", "run-1_T2starw.nii.gz"), place("01", "", other), place("02")]
+    study = read_bids(write_bids(tmp_path, given))
+    assert [one.image for one in study.images] == [place("02")]
+    assert {one.image for one in study.problems} == set(given[:2])
+    assert all("are one run by their names; keep one" in one.error for one in study.problems)
+
+
+@needs_ancpbids
+def test_other_suffixes_are_named(tmp_path):
+    folder = write_bids(tmp_path, [place("01", "", "T2star.nii.gz")])
+    with pytest.raises(
+        InputError, match=r"no image has the suffix T2starw; there is T2star; give another --suffix"
+    ):
+        read_bids(folder)
+    assert len(read_bids(folder, "T2star").images) == 1
+
+
+@needs_ancpbids
+def test_the_description_is_needed_unless_validation_is_skipped(tmp_path):
+    folder = write_bids(tmp_path, [place("01")])
+    description = folder / "dataset_description.json"
+    description.write_text('{"Name": "x"}')
+    with pytest.raises(InputError, match=r"no BIDSVersion; add it, or give --skip-bids-validation"):
+        read_bids(folder)
+    description.unlink()
+    assert is_bids(folder)
+    with pytest.raises(InputError, match=r"no dataset_description\.json"):
+        read_bids(folder)
+    assert len(read_bids(folder, validate=False).images) == 1
+
+
+@needs_ancpbids
+def test_participants_of_two_rows_are_refused(tmp_path):
+    folder = write_bids(tmp_path, [place("01")])
+    (folder / "participants.tsv").write_text("participant_id\nsub-01\n01\n")
+    with pytest.raises(InputError, match="sub-01 has two rows"):
+        read_bids(folder)
+
+
+@needs_ancpbids
+def test_labels_choose_participants_and_sessions(tmp_path):
+    folder = write_bids(tmp_path, [place(name, session) for name in ("01", "02", "03") for session in "AB"])
+    study = read_bids(folder)
+    chosen = study.chosen(["01 sub-03"], ["B"])
+    assert [(one.participant_id, one.session_id) for one in chosen.images] == [
+        ("sub-01", "ses-B"),
+        ("sub-03", "ses-B"),
+    ]
+    with pytest.raises(InputError, match="no participant sub-7; there are sub-01, sub-02, sub-03"):
+        study.chosen(["7"])
+    with pytest.raises(InputError, match="no session ses-C"):
+        study.chosen([], ["C"])
+
+
+@needs_ancpbids
+def test_a_thousand_subjects_take_seconds(tmp_path):
+    folder = write_bids(tmp_path, [place(f"{number:04d}", "A") for number in range(1000)])
+    started = time.process_time()
+    assert len(read_bids(folder).images) == 1000
+    assert time.process_time() - started < 10
+
+
+def test_a_plain_folder(tmp_path):
+    for name in ("a/t2s.nii.gz", "b/t2s.nii.gz", "b/t2s_gmseg.nii.gz", "sub-07_ses-X_run-2_T2starw.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "a/t2s.json").write_text('{"Manufacturer": "A"}')
+    study = read_folder(tmp_path)
+    assert [(one.participant_id, one.session_id, one.run, one.stem) for one in study.images] == [
+        ("sub-07", "ses-X", "2", "sub-07_ses-X_run-2"),
+        ("sub-at2s", "", "", "sub-at2s"),
+        ("sub-bt2s", "", "", "sub-bt2s"),
+    ]
+    assert study.images[1].metadata() == {"Manufacturer": "A"}
+    assert not is_bids(tmp_path)
+
+
+def test_names_that_differ_in_signs_only_are_problems(tmp_path):
+    for name in ("a_1.nii.gz", "a-1.nii.gz"):
+        (tmp_path / name).write_bytes(b"x")
+    assert len(read_folder(tmp_path).problems) == 2
+
+
+def test_a_list_as_text_and_as_a_table(tmp_path):
+    image = tmp_path / "scans" / "x.nii.gz"
+    image.parent.mkdir()
+    image.write_bytes(b"x")
+    (tmp_path / "list.txt").write_text("# mine\nscans/x.nii.gz\n")
+    (one,) = read_list(tmp_path / "list.txt").images
+    assert (one.path, one.image, one.participant_id) == (image, "scans/x.nii.gz", "sub-scansx")
+    table = tmp_path / "list.tsv"
+    table.write_text(f"image\tparticipant_id\tsession_id\trun\tage\n{os.fspath(image)}\t7\tB\t2\t50\n")
+    study = read_list(table)
+    (one,) = study.images
+    assert (one.image, one.participant_id, one.session_id, one.run) == (
+        "scans/x.nii.gz",
+        "sub-7",
+        "ses-B",
+        "2",
+    )
+    assert one.stem == "sub-7_ses-B_run-2"
+    assert study.participants == {"sub-7": {"age": "50"}}
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.tsv", "file\nx\n"), ("a.txt", "\n"), ("a.tsv", "image\n")])
+def test_lists_without_images_are_refused(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=r"no column image|names no image"):
+        read_list(tmp_path / name)

@@ -1,0 +1,64 @@
+"""Definitions of the images and the recipe for SLURM, as texts and as far as they run without the programs."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "serving" / "study"
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "keras_scgm.def"])
+def test_both_images_install_the_extra_and_run_the_command(name):
+    text = (FOLDER / name).read_text()
+    (extra,) = re.findall(r'pip install --no-cache-dir "/opt/keras_scgm\[(\w+)\]"', text)
+    assert extra in EXTRAS
+    version = re.search(r"(?:FROM|From:) python:3\.(\d+)-slim", text)[1]
+    assert 11 <= int(version) <= 13
+    assert "KERAS_SCGM_HOME" in text
+    assert "latest" not in text
+
+
+def test_the_dockerfile_has_an_entry_point_and_no_root():
+    lines = (FOLDER / "Dockerfile").read_text().splitlines()
+    assert 'ENTRYPOINT ["keras-scgm", "study"]' in lines
+    assert lines.index("USER scgm") < lines.index('ENTRYPOINT ["keras-scgm", "study"]')
+    known = {"FROM", "LABEL", "COPY", "RUN", "ENV", "USER", "ENTRYPOINT", "CMD"}
+    starts = {line.split()[0] for line in lines if line and line[0] not in " #"}
+    assert starts <= known
+
+
+def test_the_apptainer_recipe_has_its_sections():
+    text = (FOLDER / "keras_scgm.def").read_text()
+    sections = re.findall(r"^%(\w+)$", text, re.MULTILINE)
+    assert sections == ["files", "post", "environment", "runscript", "labels", "help"]
+    assert 'exec keras-scgm study "$@"' in text
+    assert re.search(r"^Bootstrap: docker\nFrom: ", text, re.MULTILINE)
+
+
+def test_a_task_of_the_array_takes_its_participant(tmp_path):
+    for name in ("sub-01", "sub-02", "sub-10"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+    program = tmp_path / "bin" / "keras-scgm"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS $@"\n')
+    program.chmod(0o755)
+    environment = {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "BIDS_DIR": str(tmp_path / "raw"),
+        "OUT": "out",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "SLURM_CPUS_PER_TASK": "2",
+    }
+    said = subprocess.run(
+        ["bash", FOLDER / "array.sbatch"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert (
+        said.stdout.split()
+        == f"2 study {tmp_path}/raw out participant --participant-label sub-10 --workers 1".split()
+    )

@@ -1,0 +1,226 @@
+"""A study from images to tables, with a stand-in network."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from study_data import SPACING_MM, engine, level_map, save, write_bids
+
+from keras_scgm import InputError
+from keras_scgm.study import LevelConfig, StudyConfig, read_bids, run_study
+from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS
+
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
+
+NAME = "sub-{0}/anat/sub-{0}_T2starw.nii.gz"
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.fixture
+def study_folder(tmp_path, nested_discs):
+    """Two participants, gray matter of 2.5 and of 3 mm radius."""
+    folder = write_bids(tmp_path / "raw", [])
+    for name, radius_mm in (("01", 2.5), ("02", 3.0)):
+        save(nested_discs(SPACING_MM, radius_mm)[0], folder / NAME.format(name))
+    (folder / "sub-01/anat/sub-01_T2starw.json").write_text(
+        json.dumps({"Manufacturer": "A", "ManufacturersModelName": "B", "MagneticFieldStrength": 3})
+    )
+    (folder / "participants.tsv").write_text("participant_id\tage\tmodel\nsub-01\t30\tx\nsub-02\t40\ty\n")
+    (folder / "participants.json").write_text(json.dumps({"age": {"Units": "year"}}))
+    return folder
+
+
+def test_masks_sidecars_and_tables(study_folder, tmp_path, cord_network):
+    output = tmp_path / "out"
+    levels = StudyConfig(
+        levels=LevelConfig(level_map="derivatives/labels/{folder}/{name}_levels.nii.gz"),
+        level_ranges=((3, 4),),
+    )
+    for name in ("01", "02"):
+        image = nib.load(study_folder / NAME.format(name))
+        voxels = level_map(image.shape, [5, 4, 4, 3, 3])
+        place = f"derivatives/labels/sub-{name}/anat/sub-{name}_T2starw_levels.nii.gz"
+        save(nib.Nifti1Image(voxels, image.affine), study_folder / place)
+    result = run_study(read_bids(study_folder), output, engine(cord_network), levels)
+    assert result.counts == {"segmented": 2, "problems": 0}
+    masks = {}
+    for tissue in ("GM", "WM", "SC"):
+        path = output / f"sub-01/anat/sub-01_label-{tissue}_mask.nii.gz"
+        masks[tissue] = np.asarray(nib.load(path).dataobj)
+        sidecar = json.loads(path.with_name(path.name.replace(".nii.gz", ".json")).read_text())
+        assert sidecar["Sources"] == [f"bids:raw:{NAME.format('01')}"]
+    assert np.array_equal(masks["GM"] + masks["WM"], masks["SC"])
+    assert (
+        json.loads((output / "sub-01/anat/sub-01_label-GM_mask.json").read_text())["settings"]["window"]
+        == "center"
+    )
+    assert (output / "sub-01/figures/sub-01_label-GM_qc.png").exists()
+    assert json.loads((output / "dataset_description.json").read_text())["DatasetLinks"] == {"raw": "../raw"}
+
+    areas = read(output / "areas.tsv")
+    assert list(areas[0]) == list(AREA_COLUMNS)
+    assert [row["level"] for row in areas[:5]] == ["5", "4", "4", "3", "3"]
+    per_slice = masks["GM"].sum(axis=(0, 1)) * 0.25
+    assert [float(row["area_mm2"]) for row in areas[:5]] == pytest.approx(per_slice)
+    cord = masks["SC"].sum(axis=(0, 1)) * 0.25
+    summary = read(output / "summary.tsv")
+    assert list(summary[0]) == [*SUMMARY_COLUMNS, "age", "participants_model"]
+    of_first = {row["region"]: row for row in summary if row["participant_id"] == "sub-01"}
+    assert list(of_first) == ["all", "3", "4", "5", "3:4"]
+    for region, members in (("all", slice(0, 5)), ("4", slice(1, 3)), ("3:4", slice(1, 5))):
+        row = of_first[region]
+        assert float(row["area_mm2"]) == pytest.approx(per_slice[members].mean(), abs=1e-6)
+        assert float(row["area_mm2_sd"]) == pytest.approx(per_slice[members].std(), abs=1e-6)
+        assert float(row["gm_cord_ratio"]) == pytest.approx((per_slice / cord)[members].mean(), abs=1e-6)
+        assert float(row["cord_area_mm2"]) == pytest.approx(cord[members].mean(), abs=1e-6)
+    row = of_first["all"]
+    assert (row["manufacturer"], row["model"], row["field_strength_t"], row["age"]) == ("A", "B", "3", "30")
+    assert row["participants_model"] == "x"
+    assert (row["status"], row["error"], row["session_id"]) == ("segmented", "n/a", "n/a")
+    assert row["mask"] == "sub-01/anat/sub-01_label-GM_mask.nii.gz"
+    assert row["spacing_mm"] == "0.5 x 0.5 x 4"
+    assert json.loads((output / "summary.json").read_text())["age"] == {"Units": "year"}
+    assert set(json.loads((output / "areas.json").read_text())) == set(AREA_COLUMNS)
+
+
+def test_everything_that_is_wrong_is_a_row_with_its_reason(
+    study_folder, tmp_path, cord_network, nested_discs
+):
+    (study_folder / NAME.format("03")).parent.mkdir(parents=True)
+    (study_folder / NAME.format("03")).write_bytes(b"no image")
+    save(nested_discs((0.4, 0.4, 4.0))[0], study_folder / NAME.format("04"))
+    (study_folder / "sub-05").mkdir()
+    (study_folder / "participants.tsv").write_text(
+        "participant_id\tage\nsub-01\t3\nsub-02\t4\nsub-03\t5\nsub-06\t6\n"
+    )
+    first = nib.load(study_folder / NAME.format("01"))
+    save(nib.Nifti1Image(level_map(first.shape, [3] * 5), first.affine), study_folder / "l/sub-01.nii.gz")
+    save(nib.Nifti1Image(level_map((4, 4, 5), [3] * 5), first.affine), study_folder / "l/sub-02.nii.gz")
+    config = StudyConfig(levels=LevelConfig(level_map="l/{participant}.nii.gz"))
+    result = run_study(read_bids(study_folder), tmp_path / "out", engine(cord_network), config)
+    assert result.counts == {"segmented": 3, "failed": 1, "problems": 4}
+    rows = {
+        row["participant_id"]: row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"
+    }
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "sub-01": "segmented",
+        "sub-02": "segmented",
+        "sub-03": "failed",
+        "sub-04": "segmented",
+        "sub-05": "failed",
+        "sub-06": "failed",
+    }
+    assert rows["sub-02"]["error"].startswith("no levels: l/sub-02.nii.gz: not on the grid of sub-02/anat/")
+    assert rows["sub-04"]["error"] == "no levels: no level map l/sub-04.nii.gz"
+    assert "sub-04 is not in participants.tsv" in rows["sub-04"]["warnings"]
+    assert "voxels of 0.4 x 0.4 x 4 mm, most images have 0.5 x 0.5 x 4 mm" in rows["sub-04"]["warnings"]
+    assert "most images" not in rows["sub-01"]["warnings"]
+    assert not rows["sub-03"]["error"].startswith("/")
+    assert rows["sub-03"]["age"] == "5"
+    assert rows["sub-05"]["error"] == "no image with the suffix T2starw"
+    assert rows["sub-06"]["error"].startswith("in participants.tsv")
+
+
+def test_finished_images_are_not_done_again_and_remnants_of_a_kill_are(study_folder, tmp_path, cord_network):
+    output = tmp_path / "out"
+    study, run = read_bids(study_folder), engine(cord_network)
+    run_study(study, output, run)
+    before = (output / "summary.tsv").read_bytes()
+    assert run_study(study, output, run).counts == {"skipped": 2, "problems": 0}
+    # As if it had been killed while the files of sub-01 took their places.
+    mask = output / "sub-01/anat/sub-01_label-GM_mask.nii.gz"
+    mask.with_name("sub-01_label-GM_mask.json").unlink()
+    leftover = output / "sub-01/.keras_scgm_abc"
+    leftover.mkdir()
+    assert run_study(study, output, run).counts == {"skipped": 1, "segmented": 1, "problems": 0}
+    assert not leftover.exists()
+    assert (output / "summary.tsv").read_bytes() == before
+    outcome = run_study(study, output, engine(cord_network, force=True))
+    assert outcome.counts == {"segmented": 2, "problems": 0}
+
+
+def test_participants_of_several_runs_come_together(study_folder, tmp_path, cord_network):
+    output, run = tmp_path / "out", engine(cord_network)
+    study = read_bids(study_folder)
+    for name in ("01", "02"):
+        run_study(study, output, run, StudyConfig(participants=(name,)))
+    apart = read(output / "summary.tsv")
+    run_study(study, output, run)
+    assert read(output / "summary.tsv") == apart
+    assert {row["participant_id"] for row in apart} == {"sub-01", "sub-02"}
+    shutil.rmtree(study_folder / "sub-02")
+    (study_folder / "participants.tsv").unlink()
+    run_study(read_bids(study_folder), output, run)
+    assert {row["participant_id"] for row in read(output / "summary.tsv")} == {"sub-01"}
+
+
+def test_rows_of_other_sessions_stay(tmp_path, nested_discs, cord_network):
+    folder = write_bids(tmp_path / "raw", [])
+    for session in "AB":
+        save(nested_discs()[0], folder / f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T2starw.nii.gz")
+    study = read_bids(folder)
+    for session in "AB":
+        config = StudyConfig(sessions=(session,))
+        run_study(study, tmp_path / "out", engine(cord_network), config)
+    rows = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"]
+    assert [row["session_id"] for row in rows] == ["ses-A", "ses-B"]
+    assert rows[1]["mask"] == "sub-01/ses-B/anat/sub-01_ses-B_label-GM_mask.nii.gz"
+
+
+def test_names_of_the_spinal_cord_toolbox(study_folder, tmp_path, cord_network):
+    output = tmp_path / "out"
+    run_study(read_bids(study_folder), output, engine(cord_network), StudyConfig(names="sct"))
+    for ending in ("gmseg", "wmseg", "seg"):
+        assert (output / f"sub-01/anat/sub-01_T2starw_{ending}.nii.gz").exists()
+    assert (output / "sub-01/figures/sub-01_T2starw_gmseg_qc.png").exists()
+    assert read(output / "summary.tsv")[0]["mask"] == "sub-01/anat/sub-01_T2starw_gmseg.nii.gz"
+
+
+def test_a_folder_of_something_else_is_refused(study_folder, tmp_path, cord_network):
+    study, run = read_bids(study_folder), engine(cord_network)
+    with pytest.raises(InputError, match="is the folder of the images"):
+        run_study(study, study_folder, run)
+    other = write_bids(tmp_path / "other", [])
+    with pytest.raises(InputError, match="holds a data set that this program has not made"):
+        run_study(study, other, run)
+    assert [path.name for path in other.iterdir()] == ["dataset_description.json"]
+
+
+def test_ranges_need_levels_and_an_order():
+    with pytest.raises(InputError, match="ranges of levels need levels"):
+        StudyConfig(level_ranges=((2, 3),))
+    with pytest.raises(
+        InputError, match="slices must be a first and a last number, such as 2:3, received '5:2'"
+    ):
+        StudyConfig(slices=(5, 2))
+    with pytest.raises(InputError, match="names must be one of bids, sct"):
+        StudyConfig(names="other")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bids_validator_deno") is None, reason="no bids-validator-deno")
+def test_the_validator_of_bids_accepts_the_results(study_folder, tmp_path, cord_network):
+    output = tmp_path / "out"
+    run_study(read_bids(study_folder), output, engine(cord_network))
+    (output / "group").mkdir()
+    (output / "group/group.md").write_text("text")
+    (output / "quality.html").write_text("page")
+    program = Path(sys.executable).with_name("bids-validator-deno")
+    environment = {**os.environ, "NO_COLOR": "1"}
+    checked = subprocess.run(
+        [program, output, "--format", "json"], capture_output=True, text=True, env=environment, check=False
+    )
+    issues = json.loads(checked.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+    assert checked.returncode == 0

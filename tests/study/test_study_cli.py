@@ -1,0 +1,207 @@
+"""The command `keras-scgm study`."""
+
+import csv
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from study_data import save, write_bids
+
+from keras_scgm.study.tables import ParticipantTables
+
+needs_ancpbids = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.fixture
+def weights(tmp_path, cord_network):
+    path = tmp_path / "nested.keras"
+    cord_network.save(path)
+    return path
+
+
+@pytest.fixture
+def raw(tmp_path, nested_discs):
+    folder = write_bids(tmp_path / "raw", [])
+    for name in ("01", "02"):
+        save(nested_discs()[0], folder / f"sub-{name}/anat/sub-{name}_T2star.nii.gz")
+    return folder
+
+
+@needs_ancpbids
+def test_participants_by_label_with_levels_and_slices(run, raw, tmp_path, weights):
+    shape = (160, 140, 5)
+    for name in ("01", "02"):
+        image = nib.load(raw / f"sub-{name}/anat/sub-{name}_T2star.nii.gz")
+        levels = np.broadcast_to(np.array([4, 4, 3, 3, 2], np.uint8), shape)
+        save(nib.Nifti1Image(levels.copy(), image.affine), raw / f"labels/sub-{name}.nii.gz")
+    out = tmp_path / "out"
+    arguments = ("study", raw, out, "participant", "--suffix", "T2star", "-w", weights, "--window", "center")
+    chosen = ("--participant_label", "02", "--levels", "labels/{participant}.nii.gz", "--level-range", "2:3")
+    code, text, _ = run(*arguments, *chosen, "--slices", "1:2", "--names", "sct")
+    assert code == 0
+    assert "1 segmented, 0 finished before, 0 failed, 0 other problems" in text
+    rows = read(out / "summary.tsv")
+    assert [row["region"] for row in rows] == ["all", "slices 1:2", "2", "3", "4", "2:3"]
+    assert {row["participant_id"] for row in rows} == {"sub-02"}
+    assert rows[0]["mask"].endswith("_gmseg.nii.gz")
+
+
+def test_a_plain_folder_with_a_bad_image_ends_with_exit_code_2(run, tmp_path, weights, nested_discs):
+    folder = tmp_path / "plain"
+    save(nested_discs()[0], folder / "good.nii.gz")
+    (folder / "bad.nii.gz").write_bytes(b"no image")
+    out = tmp_path / "out"
+    code, text, errors = run("study", folder, out, "participant", "-w", weights, "--workers", "1")
+    assert code == 2
+    assert "1 segmented, 0 finished before, 1 failed" in text
+    assert "bad.nii.gz" in errors
+    assert "Traceback" not in errors
+    assert {row["participant_id"]: row["status"] for row in read(out / "summary.tsv")}["sub-bad"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cohort"], "the third argument must be participant or group"),
+        (["participant", "--level-range", "two"], "--level-range must be two whole numbers such as 2:3"),
+        (["participant", "--engine", "slurm"], "--engine must be local or ray"),
+        (["participant", "--cord", "mask.nii.gz"], "one mask cannot be that of all images"),
+        (["participant", "--exclude", "qc.yml"], "--exclude belongs to group"),
+        (["participant"], "no such folder or list"),
+        (["group"], "no results of a study in it; run participant first"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(run, tmp_path, arguments, message):
+    code, _, errors = run("study", tmp_path / "none", tmp_path / "out", *arguments)
+    assert code == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from keras_scgm.cohort import OutputConfig, run_on_cores
+from keras_scgm.segmentation import SegmentationConfig
+from keras_scgm.study import read_folder, run_study
+
+def run(jobs):
+    return run_on_cores([sys.argv[3]], SegmentationConfig(window="center"), jobs, OutputConfig(resume=True), 2)
+
+def report(outcome):
+    print(outcome.status, outcome.pid, flush=True)
+
+if __name__ == "__main__":
+    run_study(read_folder(Path(sys.argv[1])), Path(sys.argv[2]), run, report=report)
+"""
+
+
+def test_killed_in_the_middle_and_resumed_every_image_once(tmp_path, weights, nested_discs):
+    folder, out, script = tmp_path / "plain", tmp_path / "out", tmp_path / "killed.py"
+    image = nested_discs()[0]
+    for number in range(8):
+        save(image, folder / f"image{number}.nii.gz")
+    script.write_text(KILLED)
+    command = [sys.executable, script, folder, out, weights]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    lines = [first.stdout.readline().split() for _ in range(2)]
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    first.stdout.close()
+    assert [status for status, _ in lines] == ["segmented"] * 2
+    workers = {int(pid) for _, pid in lines}
+    deadline = time.monotonic() + 20
+    while any(map(is_running, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, workers))
+    records = sorted(out.rglob("*_label-GM_mask.json"))
+    stamps = {path: path.stat().st_mtime_ns for path in records}
+    assert 2 <= len(records) < 8
+    second = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert second[::2].count("skipped") == len(records)
+    assert second[::2].count("segmented") == 8 - len(records)
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    rows = [row for row in read(out / "summary.tsv") if row["region"] == "all"]
+    assert len({row["image"] for row in rows}) == len(rows) == 8
+    assert {row["status"] for row in rows} == {"segmented"}
+    assert not list(out.rglob(".keras_scgm_*"))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    # A process without a parent that waits for it stays as a zombie in some containers.
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@needs_ancpbids
+def test_the_summary_of_a_real_volume_is_what_numpy_finds_in_its_masks(run, reference, tmp_path):
+    """Five slices of a real volume with the default weights."""
+    given = nib.load(reference / "multisite" / "9584_scan.nii.gz")
+    raw = write_bids(tmp_path / "raw", [])
+    save(given.slicer[:, :, 6:11], raw / "sub-9584/anat/sub-9584_T2starw.nii.gz")
+    out = tmp_path / "out"
+    code, *_ = run("study", raw, out, "participant", "--slices", "1:3")
+    assert code == 0
+    voxel_mm2 = np.linalg.norm(np.cross(*given.affine[:3, :2].T))
+    anat = out / "sub-9584/anat"
+    areas_mm2 = {
+        label: np.count_nonzero(
+            np.asarray(nib.load(anat / f"sub-9584_label-{label}_mask.nii.gz").dataobj), (0, 1)
+        )
+        * voxel_mm2
+        for label in ("GM", "WM", "SC")
+    }
+    rows = {row["region"]: row for row in read(out / "summary.tsv")}
+    columns = {"area_mm2": "GM", "wm_area_mm2": "WM", "cord_area_mm2": "SC"}
+    for region, members in (("all", slice(0, 5)), ("slices 1:3", slice(1, 4))):
+        for column, label in columns.items():
+            values = areas_mm2[label][members]
+            assert float(rows[region][column]) == pytest.approx(values.mean(), abs=1e-6)
+            assert float(rows[region][f"{column}_sd"]) == pytest.approx(values.std(), abs=1e-6)
+    assert rows["all"]["spacing_mm"].startswith("0.4167 x 0.4167 x 3")
+    assert json.loads((anat / "sub-9584_label-GM_mask.json").read_text())["weights"][0]["name"] == "synthetic"
+
+
+def test_group_puts_the_tables_together_and_calls_statistics_and_page(run, tmp_path, monkeypatch):
+    called = []
+
+    def analyse(output, exclude=None):
+        called.append(("analyse", output, exclude, len(read(output / "summary.tsv"))))
+        return [output / "group/group.md"]
+
+    def write_pages(images, output):
+        called.append(("pages", images, output))
+        return [output / "quality.html"]
+
+    for name, function in (("group", analyse), ("page", write_pages)):
+        module = types.ModuleType(f"keras_scgm.study.{name}")
+        setattr(module, function.__name__, function)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    for name in ("sub-01", "sub-02"):
+        tables = ParticipantTables(out, name)
+        tables.add([], [{"participant_id": name, "region": "all", "status": "failed"}])
+        tables.write()
+    code, text, _ = run("study", raw, out, "group", "--exclude", tmp_path / "qc.yml")
+    assert code == 0
+    assert called == [("analyse", out, tmp_path / "qc.yml", 2), ("pages", raw, out)]
+    assert text.split() == [str(out / "group/group.md"), str(out / "quality.html")]
