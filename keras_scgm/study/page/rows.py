@@ -90,7 +90,7 @@ def _read(path: Path, needed: Sequence[str]) -> list[Cells]:
     """Rows of a TSV table without their unknown cells."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, delimiter="\t")
+            table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             names = table.fieldnames or ()
             rows: list[Cells] = [
                 {name: cell for name, cell in row.items() if cell not in ("", None, UNKNOWN)} for row in table
