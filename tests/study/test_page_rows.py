@@ -54,3 +54,10 @@ def test_refused(tmp_path, text, message):
         (tmp_path / "summary.tsv").write_bytes(text)
     with pytest.raises(InputError, match=message):
         read_rows(tmp_path)
+
+
+def test_slices_that_are_no_numbers_are_refused(tmp_path):
+    write_table(tmp_path / "summary.tsv", [{"image": "a", "region": "all"}])
+    write_table(tmp_path / "areas.tsv", [{"image": "a", "slice": "first"}])
+    with pytest.raises(InputError, match=r"areas.tsv: slice 'first' is no number"):
+        read_rows(tmp_path)

@@ -63,6 +63,10 @@ def read_rows(folder: Path) -> list[ImageRow]:
     slices: defaultdict[str, dict[int, Cells]] = defaultdict(dict)
     if (folder / AREAS).exists():
         for cells in _read(folder / AREAS, ("image", "slice")):
+            if not cells["slice"].isdecimal():
+                raise InputError(
+                    f"{folder / AREAS}: slice {cells['slice']!r} is no number; run participant again"
+                )
             slices[cells["image"]][int(cells["slice"])] = cells
     summaries = [row for row in _read(folder / SUMMARY, ("image", "region")) if row["region"] == WHOLE]
     order = {None: 0, "fail": 1, "review": 2, "pass": 3}
