@@ -17,6 +17,8 @@ setup(
         "keras_scgm.evaluation": ["published.json", "report.html"],
         "keras_scgm.export": ["batching_params.pbtxt"],
         "keras_scgm.quality": ["model.json", "model_with_cord.json"],
+        "keras_scgm.study.page": ["*.css", "*.gz", "*.html", "*.js", "*.txt"],
+        "keras_scgm.webpage": ["*.css", "*.js"],
         "keras_scgm.weights": ["*.json", "*.weights.h5"],
     },
 )

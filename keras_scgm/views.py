@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from scipy.ndimage import binary_dilation, label
@@ -28,6 +28,31 @@ def fitting_half_width_mm(
     """
     reaches = [(np.abs(points - points.mean(axis=0)).max(axis=0) + 0.5) * spacing_mm for points in marked]
     return float(max([least_mm - MARGIN_MM, *np.ravel(reaches)])) + MARGIN_MM
+
+
+def centred_squares(
+    marked: Mapping[int, np.ndarray], shape: tuple[int, int], spacing_mm: tuple[float, float], least_mm: float
+) -> tuple[np.ndarray, float]:
+    """Squares of one size that hold the marked voxels of their slices.
+
+    A slice without any is shown where its neighbours have theirs, and the whole field if no slice has any.
+
+    Args:
+        marked: Slice -> marked voxels (voxel, 2).
+        shape: Shape of a slice.
+        spacing_mm: Voxel spacing in the order of the axes, mm.
+        least_mm: Smallest half width, mm.
+
+    Returns:
+        Centres (slice, 2) in voxels, in the order of `marked`, and half of the width, mm.
+    """
+    filled = {k: points for k, points in marked.items() if len(points)}
+    if not filled:
+        centers = np.tile((np.array(shape) - 1) / 2, (len(marked), 1))
+        return centers, float(max(np.multiply(shape, spacing_mm))) / 2
+    known = np.transpose([points.mean(axis=0) for points in filled.values()])
+    centers = np.transpose([np.interp(list(marked), list(filled), along) for along in known])
+    return centers, fitting_half_width_mm(filled.values(), spacing_mm, least_mm)
 
 
 def brightness_range(

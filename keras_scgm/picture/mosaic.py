@@ -23,8 +23,8 @@ from keras_scgm.picture.head import (
     wrapped,
 )
 from keras_scgm.picture.section import CONTOUR, CORD_CONTOUR, HALF_WIDTH_MM, Tint, View, draw_section
-from keras_scgm.quality.verdicts import SliceQuality
-from keras_scgm.views import fitting_half_width_mm
+from keras_scgm.quality.verdicts import SliceQuality, Verdict
+from keras_scgm.views import centred_squares
 from keras_scgm.volume import BLOCK_BYTES, Volume, Voxels
 
 SCALE_BAR_MM = 10.0
@@ -95,7 +95,7 @@ def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     present = [k for k, area in enumerate(of_slices) if area.n_voxels]
     filled = [k for k, area in enumerate(of_slices) if area.n_voxels or area.cord_area_mm2 > 0]
     wanted = range(filled[0], filled[-1] + 1) if filled else range(volume.n_slices)
-    shown = _chosen(wanted, slices)
+    shown = chosen_slices(wanted, [one.verdict for one in slices])
     tints = _tints(result, soft)
     layout = _Layout.of(len(shown), 1 + len(tints))
     masks = [_marked(volume, result.mask_voxels, shown)]
@@ -129,11 +129,16 @@ def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     picture.save(path, format="PNG", compress_level=2)
 
 
-def _chosen(wanted: Sequence[int], slices: Sequence[SliceQuality]) -> list[int]:
-    """At most `MAX_SLICES` of the slices, the worst verdicts first, evenly spaced among those of one verdict."""
+def chosen_slices(wanted: Sequence[int], verdicts: Sequence[Verdict]) -> list[int]:
+    """At most `MAX_SLICES` of the slices, the worst verdicts first, evenly spaced among those of one verdict.
+
+    Args:
+        wanted: Numbers of slices, in order.
+        verdicts: Verdict of every slice of the volume.
+    """
     chosen: list[int] = []
     for verdict in VERDICT_COLOURS:
-        alike = [k for k in wanted if slices[k].verdict == verdict]
+        alike = [k for k in wanted if verdicts[k] == verdict]
         room = min(len(alike), MAX_SLICES - len(chosen))
         chosen += [alike[int(place)] for place in np.linspace(0, len(alike) - 1, room)]
     return sorted(chosen)
@@ -171,19 +176,10 @@ def _marked(volume: Volume, mask: Voxels, shown: Sequence[int]) -> dict[int, np.
 
 
 def _views(volume: Volume, masks: Sequence[Mapping[int, np.ndarray]], pixels: int) -> dict[int, View]:
-    """Views of one scale on the first mask, or where it is empty on the next.
-
-    A slice without any is shown where its neighbours have theirs, and the whole field if no slice has any.
-    """
+    """Views of one scale on the first mask, or where it is empty on the next, see `centred_squares`."""
     marked = {k: next((mask[k] for mask in masks if len(mask[k])), points) for k, points in masks[0].items()}
-    filled = {k: points for k, points in marked.items() if len(points)}
     spacing_mm = volume.in_plane_spacing_mm
-    half_width_mm = max(np.multiply(volume.in_plane_shape, spacing_mm)) / 2
-    centers = np.tile((np.array(volume.in_plane_shape) - 1) / 2, (len(marked), 1))
-    if filled:
-        half_width_mm = fitting_half_width_mm(filled.values(), spacing_mm, HALF_WIDTH_MM)
-        known = np.transpose([points.mean(axis=0) for points in filled.values()])
-        centers = np.transpose([np.interp(list(marked), list(filled), along) for along in known])
+    centers, half_width_mm = centred_squares(marked, volume.in_plane_shape, spacing_mm, HALF_WIDTH_MM)
     return {
         k: View(center, half_width_mm, spacing_mm, pixels) for k, center in zip(marked, centers, strict=True)
     }

@@ -1,32 +1,15 @@
-"""Masks for reports, and what is in the pages of reports."""
+"""Masks for reports, and what is in their pages."""
 
 import base64
 import re
-import shutil
-import subprocess
 
 import nibabel as nib
 import numpy as np
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def save_mask(path, voxels, spacing_mm=(0.5, 0.5, 3.0)):
     path.parent.mkdir(exist_ok=True)
     nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.diag([-spacing_mm[0], *spacing_mm[1:], 1.0])), path)
-
-
-def browse(page, *options):
-    """What Chromium prints, and the errors of the page; no host name resolves."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000"]
-    command += ["--enable-logging=stderr", "--v=0", *options, page.as_uri()]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
-    assert process.returncode == 0, process.stderr
-    console = re.findall(r":CONSOLE:?\(?\d*\)?\] (.*)", process.stderr)
-    return process.stdout, [
-        line for line in console if re.search(r"Uncaught|Error|Failed|WebGL is not", line)
-    ]
 
 
 def tiles(text):

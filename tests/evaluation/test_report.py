@@ -12,8 +12,9 @@ import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
+from browser import CHROMIUM, browse
 from matplotlib.image import imread
-from report_pages import CHROMIUM, browse, decoded, save_mask, tiles
+from report_pages import decoded, save_mask, tiles
 
 from keras_scgm import InputError, evaluate
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject

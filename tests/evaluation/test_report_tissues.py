@@ -6,7 +6,8 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
-from report_pages import CHROMIUM, browse, decoded, save_mask, tiles
+from browser import CHROMIUM, browse
+from report_pages import decoded, save_mask, tiles
 
 from keras_scgm import evaluate
 from keras_scgm.evaluation import CHALLENGE_METRICS, evaluate_tissues

@@ -6,11 +6,8 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import jinja2
 from plotly.offline import get_plotlyjs
 
 from keras_scgm import checks
@@ -26,6 +23,7 @@ from keras_scgm.evaluation.table import UNITS, Table, number
 from keras_scgm.evaluation.tables import all_tables
 from keras_scgm.evaluation.tissues import CORD, TISSUE_NAMES, Tissue
 from keras_scgm.files import replaced
+from keras_scgm.webpage import script_json, template
 
 AREA_COLUMNS = ("mean area (mm2)", "raters' area (mm2)", "volume (mm3)", "raters' volume (mm3)")
 
@@ -84,11 +82,7 @@ def write_report(
             continue
         cases.append(picture)
         meshes[case.case_id] = json.loads(picture.mesh.to_json())
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(
-        files("keras_scgm.evaluation").joinpath("report.html").read_text("utf-8")
-    )
-    text = template.render(
+    text = template("keras_scgm.evaluation", "report.html").render(
         evaluation=first,
         title=_title(evaluations),
         warnings=_lines(evaluations, "warnings"),
@@ -101,7 +95,7 @@ def write_report(
         has_cord=any(c.path and c.tissue == CORD for p in cases for t in p.tiles for c in t.contours),
         layers=layers_of(first),
         plotly=get_plotlyjs(),
-        meshes=_script_json(meshes),
+        meshes=script_json(meshes),
     )
     with replaced(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -124,8 +118,8 @@ def _part(evaluation: Evaluation, with_published: bool, is_only: bool) -> Part:
         tissue=evaluation.tissue,
         title="" if is_only else TISSUE_NAMES[evaluation.tissue].capitalize(),
         tables=all_tables(evaluation, with_published),
-        boxes=_script_json(json.loads(box_plots(evaluation).to_json())),
-        agreement=_script_json(json.loads(bland_altman_plots(evaluation).to_json())),
+        boxes=script_json(json.loads(box_plots(evaluation).to_json())),
+        agreement=script_json(json.loads(bland_altman_plots(evaluation).to_json())),
     )
 
 
@@ -154,8 +148,3 @@ def _case_rows(evaluation: Evaluation) -> list[CaseRow]:
             row = CaseRow(model, evaluation.tissue, case_id, sites[case_id], cells)
             rows.append((-1.0 if math.isnan(dsc) else dsc, row))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
-
-
-def _script_json(content: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(content, separators=(",", ":")).replace("</", "<\\/")

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from skimage.measure import find_contours
 
 from keras_scgm.dice import dice
 from keras_scgm.evaluation.mask_reader import CanonicalMask
@@ -19,9 +18,7 @@ from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.table import number
 from keras_scgm.evaluation.tissues import Tissue
 from keras_scgm.views import brightness_range, fitting_half_width_mm
-
-HALF_WIDTH_MM = 10.0
-"""Half width of the square part of a slice that is shown, unless the contours need more."""
+from keras_scgm.webpage import HALF_WIDTH_MM, outlines
 
 MAX_SLICES = 60
 """Maximum number of slices of a case; those with the worst Dice coefficients are shown."""
@@ -168,14 +165,8 @@ def _svg_path(section: np.ndarray, corner: np.ndarray, spacing_mm: tuple[float, 
         corner: Right anterior corner of the tile, in voxels from the edge of the first one.
         spacing_mm: Voxel spacing in the order of the axes.
     """
-    marked = np.argwhere(section)
-    if not len(marked):
-        return ""
-    low, high = marked.min(axis=0), marked.max(axis=0) + 1
     parts = []
-    for line in find_contours(np.pad(section[low[0] : high[0], low[1] : high[1]], 1).astype(float), 0.5):
-        # From the centre of a padded voxel to the edge of the first voxel.
-        points = line - 0.5 + low
+    for points in outlines(section):
         x_mm = (points[:, 0] - corner[0]) * spacing_mm[0]
         y_mm = (corner[1] - points[:, 1]) * spacing_mm[1]
         parts.append("M" + " ".join(f"{x:.2f},{y:.2f}" for x, y in zip(x_mm, y_mm, strict=True)) + "Z")

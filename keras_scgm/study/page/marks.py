@@ -1,0 +1,96 @@
+"""Marks that people gave to the masks of a study on its quality page: `qc.yml` or a TSV table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+
+MarkName = Literal["pass", "fail", "artefact"]
+MARKS: tuple[MarkName, ...] = get_args(MarkName)
+
+UNKNOWN = "n/a"
+"""Cell of a BIDS table without a value."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a person says of the mask of an image.
+
+    Args:
+        mark: "pass", "fail" or "artefact".
+        comment: One line, empty if there is none.
+    """
+
+    mark: MarkName
+    comment: str = ""
+
+    @property
+    def is_excluded(self) -> bool:
+        """Whether the image stays out of the statistics of the group."""
+        return self.mark != "pass"
+
+
+def read_marks(path: str | Path) -> dict[str, Mark]:
+    """Marks by image, from a file that a quality page has exported or a person has written.
+
+    Args:
+        path: A TSV table with the columns `image`, `mark` and, if there are any, `comment`, if its name ends in
+            `.tsv`; else YAML: a list `marks` of mappings with these keys.
+
+    Returns:
+        Path of the image as in `summary.tsv` -> its mark, in the order of the file.
+
+    Raises:
+        InputError: The file cannot be read, or a mark in it is none of "pass", "fail" and "artefact".
+    """
+    path = checks.path("path", path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise InputError(f"{path}: cannot be read ({reason}); give the qc.yml or qc.tsv of a page") from error
+    marks: dict[str, Mark] = {}
+    for place, entry in (_table if path.suffix.lower() == ".tsv" else _list)(path, text):
+        image, mark, comment = (entry.get(name) for name in ("image", "mark", "comment"))
+        if not isinstance(image, str) or image in ("", UNKNOWN):
+            raise InputError(f"{path}: {place}: no image; each mark needs the path of its image")
+        if mark not in MARKS:
+            raise InputError(f"{path}: {place}: mark must be one of {', '.join(MARKS)}, received {mark!r}")
+        if image in marks and marks[image].mark != mark:
+            raise InputError(
+                f"{path}: {place}: {image} is marked {marks[image].mark} and {mark}; keep one of them"
+            )
+        marks[image] = Mark(mark, "" if comment in (None, UNKNOWN) else str(comment))
+    return marks
+
+
+def _table(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Rows of a TSV table, each with its place in the file."""
+    table = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    if missing := {"image", "mark"} - set(table.fieldnames or ()):
+        raise InputError(f"{path}: no column {' and '.join(sorted(missing))}; columns are separated by tabs")
+    for row in table:
+        yield f"line {table.line_num}", row
+
+
+def _list(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Entries of a YAML file, each with its place in the file."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f" (line {place.line + 1})" if place else ""
+        raise InputError(f"{path}: not YAML{line}; give the qc.yml or qc.tsv of a page") from error
+    entries = content.get("marks") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: no list of marks; give the qc.yml or qc.tsv of a page")
+    for number, entry in enumerate(entries, start=1):
+        yield f"entry {number}", entry

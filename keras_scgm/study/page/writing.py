@@ -1,0 +1,184 @@
+"""Writes the quality pages of a study: HTML files that need no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError
+from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, nifti_stem, sha256_of, staged
+from keras_scgm.picture import CONTOUR, CORD_CONTOUR, VERDICT_COLOURS
+from keras_scgm.quality.verdicts import Verdict
+from keras_scgm.study.page.rows import Cells, ImageRow, number, read_rows, verdict_in
+from keras_scgm.study.page.sheets import Sheet, sheet_of
+from keras_scgm.webpage import script_json, template
+
+PACKAGE = "keras_scgm.study.page"
+PAGE, FOLDER = "quality.html", "quality"
+"""Name of the only page, and folder of several."""
+MAX_IMAGES = 200
+MAX_BYTES = 19_500_000
+"""Size of a page."""
+NIIVUE, LICENCE = "niivue.umd.js.gz", "niivue.LICENSE.txt"
+GRAY_MATTER_LABELS = {"_label-GM": "_label-SC", RESULT_SUFFIX: CORD_SUFFIX}
+"""What names of gray matter have where names of the cord beside it have something else."""
+
+VALUES = (
+    ("area_mm2", "gray matter", "mm²", 1),
+    ("cord_area_mm2", "cord", "mm²", 1),
+    ("gm_cord_ratio", "ratio", "", 3),
+    ("contrast_to_noise", "contrast to noise", "", 1),
+    ("predicted_dsc", "predicted DSC", "", 2),
+)
+"""Columns of `summary.tsv` in the head of a row: name, words, unit, decimal places."""
+
+
+@dataclass(frozen=True)
+class RowContent:
+    """What the template shows of an image.
+
+    Args:
+        row: Its tables.
+        values: Its values as text.
+        problems: Reason of the verdict and warnings.
+        mask_id: Beginning of the hash of its mask; empty without a mask.
+        sheet: Its slices, None if it cannot be shown.
+        captions: A line for each slice on the sheet, with its verdict and the reason.
+        data: `Sheet.data` as JSON.
+    """
+
+    row: ImageRow
+    values: Sequence[str]
+    problems: Sequence[str]
+    mask_id: str
+    sheet: Sheet | None
+    captions: Sequence[tuple[str, Verdict | None, str]]
+    data: str
+
+
+def write_pages(images: str | Path, output: str | Path) -> list[Path]:
+    """Write the quality pages of a study: `quality.html`, or pages in `quality/` if one would be too large.
+
+    Every image is a row, the worst verdict first: its slices with the outlines of gray matter and cord, and its
+    values. People mark masks by keys; the browser keeps the marks, and the page exports them for `read_marks`.
+
+    Args:
+        images: Folder that the paths in the column `image` start from.
+        output: Folder of the study with its tables and masks; earlier pages in it are replaced.
+
+    Returns:
+        Pages, in their order.
+
+    Raises:
+        InputError: There is no `summary.tsv`, it holds no image, or the pages cannot be written.
+    """
+    images, output = checks.path("images", images), checks.path("output", output)
+    rows = read_rows(output)
+    if not rows:
+        raise InputError(f"{output}: the tables hold no image; run the step participant first")
+    show = template(PACKAGE, "row.html")
+    parts = [show.render(content=_content(row, images, output)) for row in rows]
+    page = template(PACKAGE, "quality.html")
+    common = {
+        "study": hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12],
+        "n_images": len(parts),
+        "colours": {"gm": CONTOUR, "cord": CORD_CONTOUR},
+        "verdict_colours": VERDICT_COLOURS,
+        "niivue": base64.b64encode(files(PACKAGE).joinpath(NIIVUE).read_bytes()).decode(),
+        "licence": files(PACKAGE).joinpath(LICENCE).read_text("utf-8"),
+    }
+    fixed = len(page.render(rows=[], **common).encode())
+    groups = list(_groups(fixed, [len(part.encode()) for part in parts]))
+    names = [PAGE] if len(groups) == 1 else [f"quality-{n:02d}.html" for n in range(1, len(groups) + 1)]
+    former = sorted(path.name for path in (output / FOLDER).glob("quality-*.html"))
+    folder = output if len(groups) == 1 else output / FOLDER
+    with staged(folder, former=() if len(groups) == 1 else former) as staging:
+        for name, group in zip(names, groups, strict=True):
+            text = page.render(
+                rows=[parts[place] for place in group],
+                first=group.start + 1,
+                last=group.stop,
+                name=name,
+                names=names if len(names) > 1 else [],
+                **common,
+            )
+            (staging / name).write_text(text, encoding="utf-8")
+    if len(groups) > 1:
+        (output / PAGE).unlink(missing_ok=True)
+    else:
+        for other in former:
+            (output / FOLDER / other).unlink()
+    return [folder / name for name in names]
+
+
+def _groups(fixed: int, sizes: Sequence[int]) -> Iterator[range]:
+    """Consecutive rows that fit on a page, from the bytes of a page without rows and those of each row."""
+    start, n_bytes = 0, fixed
+    for place, size in enumerate(sizes):
+        if place - start == MAX_IMAGES or (place > start and n_bytes + size > MAX_BYTES):
+            yield range(start, place)
+            start, n_bytes = place, fixed
+        n_bytes += size
+    yield range(start, len(sizes))
+
+
+def _content(row: ImageRow, images: Path, output: Path) -> RowContent:
+    summary = row.summary
+    warnings, reason = summary.get("warnings", ""), summary.get("reason", "")
+    problems = [text for text in (summary.get("error"), reason not in warnings and reason, warnings) if text]
+    mask = output / summary["mask"] if "mask" in summary else None
+    sheet, mask_id = None, ""
+    if mask is not None:
+        try:
+            sheet = sheet_of(images / row.image, _masks(mask), row.verdicts)
+            mask_id = sha256_of(mask)[:12]
+        except (InputError, OSError) as error:
+            problems.append(f"cannot be shown: {error}")
+    if sheet is not None and sheet.n_left_out:
+        problems.append(f"{sheet.n_left_out} slices are left out, the best verdicts first")
+    return RowContent(
+        row=row,
+        values=[text for text in (_value(summary, *column) for column in VALUES) if text],
+        problems=problems,
+        mask_id=mask_id,
+        sheet=sheet,
+        captions=[_caption(row.slices.get(tile.slice, {}), tile.slice) for tile in sheet.tiles]
+        if sheet
+        else [],
+        data=script_json(sheet.data) if sheet else "",
+    )
+
+
+def _masks(gray_matter: Path) -> dict[str, Path]:
+    """Gray matter and, if there is one, the cord beside it."""
+    stem = nifti_stem(gray_matter)
+    for own, other in GRAY_MATTER_LABELS.items():
+        cord = gray_matter.with_name(stem.replace(own, other) + gray_matter.name[len(stem) :])
+        if own in stem and cord.exists():
+            return {"gm": gray_matter, "cord": cord}
+    return {"gm": gray_matter}
+
+
+def _value(cells: Cells, name: str, words: str, unit: str, decimals: int) -> str:
+    value = number(cells, name)
+    return "" if math.isnan(value) else f"{words} {value:.{decimals}f} {unit}".rstrip()
+
+
+def _caption(cells: Cells, place: int) -> tuple[str, Verdict | None, str]:
+    level, area, cord, dsc = (
+        number(cells, name) for name in ("level", "area_mm2", "cord_area_mm2", "predicted_dsc")
+    )
+    text = f"slice {place}"
+    if not math.isnan(level):
+        text += f", level {level:g}"
+    if not math.isnan(area):
+        text += f", {area:.1f}" + (f" of {cord:.1f}" if cord > 0 else "") + " mm²"
+    if not math.isnan(dsc):
+        text += f", DSC {dsc:.2f}"
+    return text, verdict_in(cells), cells.get("reason", "")

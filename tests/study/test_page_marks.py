@@ -1,0 +1,91 @@
+"""Marks of a quality page, read from YAML and from a TSV table."""
+
+import pytest
+
+pytest.importorskip("yaml", reason="needs the extra 'study'")
+pytest.importorskip("jinja2", reason="needs the extra 'study'")
+pytest.importorskip("skimage", reason="needs the extra 'study'")
+
+from keras_scgm import InputError
+from keras_scgm.study.page import Mark, read_marks
+
+YAML = """# a comment
+marks:
+  - image: "sub-01/anat/a b.nii.gz"
+    mark: "fail"
+    comment: "it says \\"no\\": 3 °"
+    time: "2026-01-01T00:00:00.000Z"
+  - {image: sub-02/anat/x.nii.gz, mark: artefact}
+  - image: sub-03/anat/y.nii.gz
+    mark: pass
+    comment: null
+"""
+TSV = (
+    "image\tmark\tcomment\ttime\n"
+    'sub-01/anat/a b.nii.gz\tfail\tit says "no": 3 °\t2026\n'
+    "sub-02/anat/x.nii.gz\tartefact\tn/a\tn/a\n"
+    "sub-03/anat/y.nii.gz\tpass\t\tn/a\n"
+)
+EXPECTED = {
+    "sub-01/anat/a b.nii.gz": Mark("fail", 'it says "no": 3 °'),
+    "sub-02/anat/x.nii.gz": Mark("artefact"),
+    "sub-03/anat/y.nii.gz": Mark("pass"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("qc.yml", YAML), ("marks.YAML", YAML), ("qc.tsv", TSV), ("QC.TSV", TSV)]
+)
+def test_both_forms(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    marks = read_marks(tmp_path / name)
+    assert marks == EXPECTED
+    assert [image for image, mark in marks.items() if mark.is_excluded] == list(EXPECTED)[:2]
+
+
+def test_files_of_spreadsheets_and_without_comments(tmp_path):
+    path = tmp_path / "qc.tsv"
+    path.write_bytes("\ufeffimage\tmark\r\nä.nii.gz\tfail\r\n".encode())
+    assert read_marks(path) == {"ä.nii.gz": Mark("fail")}
+
+
+def test_no_marks(tmp_path):
+    (tmp_path / "qc.yml").write_text("marks: []\n")
+    assert read_marks(tmp_path / "qc.yml") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("qc.yml", "marks:\n  - image: [\n", r"not YAML \(line 3\)"),
+        ("qc.yml", "- image: a\n", "no list of marks"),
+        ("qc.yml", "marks: fail\n", "no list of marks"),
+        ("qc.yml", "marks:\n  - mark: fail\n", "entry 1: no image"),
+        (
+            "qc.yml",
+            "marks:\n  - {image: a, mark: bad}\n",
+            "entry 1: mark must be one of pass, fail, artefact, received 'bad'",
+        ),
+        (
+            "qc.yml",
+            "marks:\n  - {image: a, mark: pass}\n  - {image: a, mark: fail}\n",
+            "entry 2: a is marked pass and fail",
+        ),
+        ("qc.tsv", "image,mark\na,fail\n", "no column image and mark; columns are separated by tabs"),
+        ("qc.tsv", "image\tmark\na.nii\tfail\nb.nii\tgood\n", "line 3: mark must be one of"),
+        ("qc.tsv", "image\tmark\nn/a\tfail\n", "line 2: no image"),
+    ],
+)
+def test_refused(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=message) as error:
+        read_marks(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable(tmp_path):
+    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
+        read_marks(tmp_path / "qc.yml")
+    (tmp_path / "qc.yml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="not UTF-8 text"):
+        read_marks(tmp_path / "qc.yml")
