@@ -14,9 +14,9 @@ NEEDED = ("pandas", "pingouin", "statsmodels", "tabulate")
 def analyse(output: str | Path, exclude: str | Path | None = None) -> list[Path]:
     """Write tables, figures and a text of the group into the folder `group` of a study's results.
 
-    Area by level with the spread of the cohort, outliers within scanner and level, differences between the sessions of
-    each participant, test-retest reliability where runs repeat an image, and sites and vendors where they are known. Each
-    table is TSV with a data dictionary; `group.md` has the results in words, with the figures.
+    Area by level with the spread of the cohort, outliers within scanner and level, differences between the sessions
+    of each participant, test-retest reliability where runs repeat an image, and sites and vendors where they are
+    known. Each table is TSV with a data dictionary; `group.md` has the results in words, with the figures.
 
     Args:
         output: Folder of the derivatives, with `summary.tsv`.

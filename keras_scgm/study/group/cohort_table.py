@@ -36,7 +36,7 @@ class CohortTable:
         values: One row per image, region and measure: `participant_id`, `session_id`, `run`, `image`, `region` and
             `measure` (ordered categories), `value`, `site`, `vendor`, `scanner`, and those of `COVARIATES` that the
             study has. Texts that are not known are `n/a`.
-        images: One row per image of the study, excluded ones too: `IDENTITY`, `status`, `verdict`, `error`, `reason`, `mask`,
+        images: One row per image of the study, excluded ones too: `IDENTITY`, `status`, `verdict`, `error` and
             `excluded` (boolean).
         measures: Measures with at least one value.
         covariates: Those of `COVARIATES` that the study has.
@@ -84,9 +84,9 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
             rows[name] = UNKNOWN
     rows["participant_id"] = rows["participant_id"].where(rows["participant_id"] != UNKNOWN, rows["image"])
     rows["excluded"] = rows["image"].isin(excluded)
-    images = rows.drop_duplicates("image")[
-        [*IDENTITY, "status", "verdict", "error", "reason", "mask", "excluded"]
-    ].reset_index(drop=True)
+    images = rows.drop_duplicates("image")[[*IDENTITY, "status", "verdict", "error", "excluded"]].reset_index(
+        drop=True
+    )
     rows = rows[(rows["status"] == "segmented") & ~rows["excluded"]].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"{path}: has no segmented image that is not excluded; nothing to analyse")

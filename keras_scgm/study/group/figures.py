@@ -56,7 +56,7 @@ def draw_spread(cohort: CohortTable, by_level: GroupTable, outliers: GroupTable)
         _mark_outliers(axes, _by_region(marked, measure, regions), regions, "value")
         axes.set(xlabel=label, ylabel=measure.title)
         axes.set_xticks(places, regions)
-    panels[0][0].legend(fontsize=8)
+    _legend(figure, panels[0][0])
     return figure
 
 
@@ -93,7 +93,7 @@ def draw_sessions(cohort: CohortTable) -> Figure:
             xlabel="session", ylabel=measure.title, title=f"region {region}, {lines.shape[1]} participants"
         )
         axes.set_xticks(range(len(lines)), lines.index)
-    panels[0][0].legend(fontsize=8)
+    _legend(figure, panels[0][0])
     return figure
 
 
@@ -142,7 +142,7 @@ def draw_sites(cohort: CohortTable) -> Figure:
         axes.set_xticks(range(len(places)), places[factor], rotation=45, ha="right", rotation_mode="anchor")
     for vendor in vendors:
         panels[0][0].plot([], color=colours[vendor], linewidth=2, label=vendor)
-    panels[0][0].legend(fontsize=8, title="vendor")
+    _legend(figure, panels[0][0])
     return figure
 
 
@@ -153,6 +153,12 @@ def _panels(measures: Sequence[Measure]) -> tuple[Figure, list[tuple[Axes, Measu
     return figure, [(figure.add_subplot(rows, columns, n), measure) for n, measure in enumerate(measures, 1)]
 
 
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Legend above the panels: places in a panel are searched slowly among many lines."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), fontsize=8)
+
+
 def _by_region(rows: pd.DataFrame, measure: Measure, regions: Sequence[str]) -> pd.DataFrame:
     """Rows of a measure in some regions; the column `region` as texts."""
     shown = rows[(rows["measure"] == measure.column) & rows["region"].isin(regions)]
@@ -160,11 +166,11 @@ def _by_region(rows: pd.DataFrame, measure: Measure, regions: Sequence[str]) -> 
 
 
 def _mark_outliers(axes: Axes, rows: pd.DataFrame, regions: Sequence[str], column: str) -> None:
+    """Rings around outliers, the most extreme first; participants are named once in each region."""
     places = rows["region"].map(list(regions).index).to_numpy(float)
     axes.scatter(places, rows[column], s=40, facecolors="none", edgecolors=OUTLIER_COLOUR, zorder=3)
-    for place, value, name in list(zip(places, rows[column], rows["participant_id"], strict=True))[
-        :MAX_NAMED
-    ]:
+    named = rows.assign(place=places).drop_duplicates(["participant_id", "region"]).head(MAX_NAMED)
+    for name, place, value in zip(named["participant_id"], named["place"], named[column], strict=True):
         axes.annotate(
             name, (place, value), (5, 2), textcoords="offset points", fontsize=7, color=OUTLIER_COLOUR
         )

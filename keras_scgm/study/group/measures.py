@@ -30,18 +30,18 @@ class Measure:
     @property
     def title(self) -> str:
         """Label with unit, for an axis."""
-        return f"{self.label}, {self.unit.replace('mm2', 'mm²')}" if self.unit else self.label
+        return f"{self.label}, {self.unit.replace('mm^2', 'mm²')}" if self.unit else self.label
 
 
 SHOWN = (
-    Measure("gm_perpendicular_mm2", "gray matter", "mm2"),
-    Measure("wm_perpendicular_mm2", "white matter", "mm2"),
-    Measure("cord_perpendicular_mm2", "cord", "mm2"),
+    Measure("gm_perpendicular_mm2", "gray matter", "mm^2"),
+    Measure("wm_perpendicular_mm2", "white matter", "mm^2"),
+    Measure("cord_perpendicular_mm2", "cord", "mm^2"),
     Measure("gm_cord_ratio", "gray matter / cord"),
 )
 """Measures of the figures: areas perpendicular to the cord, and their ratio."""
 
-IN_SLICE = Measure("area_mm2", "gray matter in the slice", "mm2")
+IN_SLICE = Measure("area_mm2", "gray matter in the slice", "mm^2")
 """Takes the place of the first of `SHOWN` where the direction of the cord is not known."""
 
 FURTHER = (

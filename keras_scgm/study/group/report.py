@@ -36,10 +36,10 @@ def group_text(
     sections = [
         _who(cohort, marks_of_none),
         _spread(tables["by_level"], region),
-        _outliers(tables["outliers"], figures),
-        _sessions(tables, region),
+        _outliers(tables["outliers"], "outliers" in figures),
+        _sessions(cohort, tables, region),
         _repeats(tables, region),
-        _sites(tables, region),
+        _sites(cohort, tables, region),
         [
             f"Written by keras-scgm {version('keras-scgm')}. The columns of every table are explained in the JSON file "
             "beside it."
@@ -82,29 +82,45 @@ def _spread(table: GroupTable, region: str) -> list[str]:
     names = ["measure", "unit", "n_participants", "mean", "sd", "cov_percent", "median", "min", "max"]
     return [
         "## Area by level",
-        f"Region {region}; all regions in `by_level.tsv`. Runs are averaged within a session and sessions within a participant, "
-        "so that each participant counts once.",
+        f"Region {region}; all regions in `by_level.tsv`. Runs are averaged within a session and sessions within a "
+        "participant, so that each participant counts once.",
         _markdown(_of_region(table, region), names),
         _figure("by_level"),
     ]
 
 
-def _outliers(table: GroupTable, figures: Collection[str]) -> list[str]:
+def _outliers(table: GroupTable, has_figure: bool) -> list[str]:
     rows = table.rows
     marked, judged = rows[rows["outlier"] == "yes"], rows[rows["outlier"] != UNKNOWN]
     text = (
-        f"{_count(len(marked), 'value')} of {len(judged)} with an absolute robust z-score of at least {LIMIT_Z} within scanner "
-        "and region (median and median absolute deviation of its participants)."
+        f"{_count(len(marked), 'value')} of {len(judged)} with an absolute robust z-score of at least {LIMIT_Z} within "
+        "scanner and region (median and median absolute deviation of its participants)."
     )
     if len(judged) < len(rows):
-        text += f" {len(rows) - len(judged)} have no z-score: fewer than {MIN_FOR_Z} participants on the scanner, or no spread."
-    names = ["image", "region", "measure", "value", "median", "z", "scanner", "verdict"]
-    more = f"The {MAX_LISTED} most extreme; all values in `outliers.tsv`." if len(marked) > MAX_LISTED else ""
-    listed = [_markdown(marked.head(MAX_LISTED), names), more] if len(marked) else []
-    return ["## Outliers", text, *listed, _figure("outliers") if "outliers" in figures else ""]
+        text += (
+            f" {len(rows) - len(judged)} have no z-score: fewer than {MIN_FOR_Z} participants on the scanner, or no "
+            "spread."
+        )
+    parts = ["## Outliers", text]
+    if len(marked):
+        most = marked.groupby(["image", "region"], observed=True, sort=False).agg(
+            z=("z", "first"),
+            measures=("measure", ", ".join),
+            scanner=("scanner", "first"),
+            verdict=("verdict", "first"),
+        )
+        shown = most.head(MAX_LISTED).reset_index()
+        parts.append(_markdown(shown, ["image", "region", "z", "measures", "scanner", "verdict"]))
+        more = (
+            f"The {MAX_LISTED} most extreme of {len(most)} images and regions; "
+            if len(most) > MAX_LISTED
+            else ""
+        )
+        parts.append(f"{more}z: that of the first measure. All values in `outliers.tsv`.")
+    return [*parts, _figure("outliers") if has_figure else ""]
 
 
-def _sessions(tables: Mapping[str, GroupTable], region: str) -> list[str]:
+def _sessions(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str) -> list[str]:
     if "session_tests" not in tables:
         return ["## Sessions", "No participant has several sessions."]
     names = [
@@ -118,86 +134,73 @@ def _sessions(tables: Mapping[str, GroupTable], region: str) -> list[str]:
         "high",
     ]
     text = (
-        f"Later minus first session, mean over participants with its 95 % bootstrap interval (region {region}; p: Wilcoxon "
-        "signed-rank test). All regions in `session_tests.tsv`, each participant in `session_differences.tsv`."
+        f"Later minus first session, mean over participants with its 95 % bootstrap interval (region {region}; p: "
+        "Wilcoxon signed-rank test). All regions in `session_tests.tsv`, each participant in "
+        "`session_differences.tsv`."
     )
-    parts = [_markdown(_of_region(tables["session_tests"], region), [*names, "percent", "p", "p_holm"])]
+    parts = [text, _markdown(_of_region(tables["session_tests"], region), [*names, "percent", "p", "p_holm"])]
     differences = tables["session_differences"].rows
-    if (changed := differences.loc[differences["same_scanner"] == "no", "participant_id"].unique()).size:
+    changed = differences.loc[differences["same_scanner"] == "no", "participant_id"].unique()
+    if changed.size:
         parts.append(
             f"On another scanner than the first session: {_count(changed.size, 'participant')} ({_some(changed)})."
         )
-    beyond = differences[(differences["beyond_repeatability"] == "yes") & (differences["region"] == region)]
+    shown = _shown(_of_region(tables["session_differences"], region), cohort)
+    beyond = shown[shown["beyond_repeatability"] == "yes"]
     if not beyond.empty:
         names = ["participant_id", "later_session", "measure", "difference", "percent"]
+        most = f", {MAX_LISTED} of {len(beyond)}" if len(beyond) > MAX_LISTED else ""
         parts += [
-            "Differences beyond the repeatability coefficient:",
+            f"Differences beyond the repeatability coefficient{most}:",
             _markdown(beyond.head(MAX_LISTED), names),
         ]
-    return ["## Sessions", text, *parts, _figure("sessions")]
+    return ["## Sessions", *parts, _figure("sessions")]
 
 
 def _repeats(tables: Mapping[str, GroupTable], region: str) -> list[str]:
     if "test_retest" not in tables:
         return ["## Test-retest", "No participant has runs that repeat an image."]
-    names = [
-        "measure",
-        "unit",
-        "n_participants",
-        "within_sd",
-        "cov_percent",
-        "repeatability",
-        "icc",
-        "icc_low",
-        "icc_high",
-    ]
+    names = ["measure", "unit", "n_participants", "within_sd", "cov_percent", "repeatability"]
+    names += ["icc", "icc_low", "icc_high", "bias", "limit_low", "limit_high"]
     return [
         "## Test-retest",
-        f"Runs that repeat each other (region {region}; all in `test_retest.tsv`). CoV: root mean square over participants; "
-        "ICC: two-way random effects, absolute agreement, of the first two runs; bias and limits of agreement: second minus first "
-        "run.",
-        _markdown(_of_region(tables["test_retest"], region), [*names, "bias", "limit_low", "limit_high"]),
+        f"Runs that repeat each other (region {region}; all in `test_retest.tsv`). CoV: root mean square over "
+        "participants; ICC: two-way random effects, absolute agreement, of the first two runs; bias and limits of "
+        "agreement: second minus first run.",
+        _markdown(_of_region(tables["test_retest"], region), names),
         _figure("test_retest"),
     ]
 
 
-def _sites(tables: Mapping[str, GroupTable], region: str) -> list[str]:
+def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str) -> list[str]:
     if "sites" not in tables:
         return ["## Sites and vendors", "Neither the site nor the manufacturer of the scanner is known."]
-    names = [
-        "factor",
-        "name",
-        "measure",
-        "n_participants",
-        "n_sites",
-        "mean",
-        "sd",
-        "cov_percent",
-        "between_sites_cov_percent",
+    values = _shown(_of_region(tables["sites"], region), cohort)
+    cells = [f"{_cell(mean)} ({_cell(sd)})" for mean, sd in zip(values["mean"], values["sd"], strict=True)]
+    by = ["factor", "name", "n_participants"]
+    wide = values.assign(cells=cells, measure=values["measure"].astype(str)).pivot(
+        index=by, columns="measure", values="cells"
+    )
+    names = [measure.column for measure in cohort.shown if measure.column in wide]
+    parts = [
+        f"Mean (standard deviation) over participants, region {region}; all in `sites.tsv`.",
+        _markdown(wide.reset_index(), [*by, *names]),
     ]
-    parts = [_markdown(_of_region(tables["sites"], region), names)]
     if "site_effects" in tables:
-        names = [
-            "factor",
-            "measure",
-            "n_groups",
-            "counted",
-            "n",
-            "adjusted_for",
-            "f",
-            "p",
-            "p_holm",
-            "partial_eta_squared",
-        ]
+        names = ["factor", "measure", "n_groups", "counted", "n", "adjusted_for", "f", "p", "p_holm"]
         parts += [
-            f"F tests of linear models; a site needs {MIN_AT_SITE} participants. Vendors are compared by the means of their sites "
-            "where these are known.",
-            _markdown(_of_region(tables["site_effects"], region), names),
+            f"F tests of linear models, all in `site_effects.tsv`; a site needs {MIN_AT_SITE} participants. Vendors are "
+            "compared by the means of their sites where these are known.",
+            _markdown(_of_region(tables["site_effects"], region), [*names, "partial_eta_squared"]),
         ]
     else:
         parts.append("There are too few participants or groups for a comparison.")
-    text = f"Region {region}; all regions in `sites.tsv` and, if there are tests, `site_effects.tsv`."
-    return ["## Sites and vendors", text, *parts, _figure("sites")]
+    return ["## Sites and vendors", *parts, _figure("sites")]
+
+
+def _shown(rows: pd.DataFrame, cohort: CohortTable) -> pd.DataFrame:
+    """Rows of the measures of the figures."""
+    return rows[rows["measure"].isin([measure.column for measure in cohort.shown])]
 
 
 def _figure(name: str) -> str:

@@ -57,8 +57,8 @@ EFFECT_COLUMNS = (
     Column("n", "Number of observations."),
     Column(
         "adjusted_for",
-        "What the model has beside the groups: age, sex and group where all participants have them, or the participant where "
-        "some were scanned in several groups.",
+        "What the model has beside the groups: age, sex and group where all participants have them, or the "
+        "participant where some were scanned in several groups.",
     ),
     Column("f", "F value of the groups, sums of squares of type II."),
     Column("df_groups", "Degrees of freedom of the groups."),
@@ -96,8 +96,9 @@ def site_effects(cohort: CohortTable) -> GroupTable | None:
     """F tests of sites and vendors in linear models, for every region and measure; None if there is nothing to compare.
 
     Sites are compared by their participants. Vendors are compared by the means of their sites (Cohen-Adad et al.,
-    Scientific Data 2021), because participants of one site are more alike than those of different sites; by participants
-    where sites are not known. Vendors of one site each are not compared: they cannot be told from the sites.
+    Scientific Data 2021), because participants of one site are more alike than those of different sites; by
+    participants where sites are not known. Vendors of one site each are not compared: they cannot be told from the
+    sites.
     """
     rows = []
     for factor in _known_factors(cohort):
