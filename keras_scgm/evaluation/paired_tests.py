@@ -74,6 +74,7 @@ def compare_models(evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_ME
 
 
 def signed_rank_p(differences: np.ndarray) -> float:
+    """P value of the Wilcoxon signed-rank test, two-sided; 1 if all differences are 0, NaN without any."""
     if not differences.size:
         return float("nan")
     if not differences.any():
@@ -82,6 +83,7 @@ def signed_rank_p(differences: np.ndarray) -> float:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
+    """P values with the correction of Holm; NaN stays, and does not count as a test."""
     corrected = np.full(p_values.shape, np.nan)
     order = [i for i in np.argsort(p_values) if not np.isnan(p_values[i])]
     largest = 0.0

@@ -53,7 +53,7 @@ def draw_spread(cohort: CohortTable, by_level: GroupTable, outliers: GroupTable)
             places, table["q25"], table["q75"], color=COHORT_COLOUR, alpha=0.25, label="quartiles"
         )
         axes.plot(places, table["median"], color=COHORT_COLOUR, marker="o", label="median of participants")
-        _mark_outliers(axes, _by_region(marked, measure, regions), regions, "value")
+        _mark_outliers(axes, _placed(_by_region(marked, measure, regions), regions), "value")
         axes.set(xlabel=label, ylabel=measure.title)
         axes.set_xticks(places, regions)
     _legend(figure, panels[0][0])
@@ -66,10 +66,10 @@ def draw_outliers(cohort: CohortTable, outliers: GroupTable) -> Figure:
     regions, label = along_cord(cohort.regions)
     rows = outliers.rows[outliers.rows["z"].notna()]
     for axes, measure in panels:
-        shown = _by_region(rows, measure, regions)
-        places = shown["region"].map(regions.index).to_numpy(float) + _jitter(len(shown))
-        axes.scatter(places, shown["z"], s=8, color="gray")
-        _mark_outliers(axes, shown[shown["outlier"] == "yes"], regions, "z")
+        shown = _placed(_by_region(rows, measure, regions), regions)
+        shown["place"] += _jitter(len(shown))
+        axes.scatter(shown["place"], shown["z"], s=8, color="gray")
+        _mark_outliers(axes, shown[shown["outlier"] == "yes"], "z")
         for height in (-LIMIT_Z, LIMIT_Z):
             axes.axhline(height, color="black", linestyle=":")
         axes.set(xlabel=label, ylabel="robust z-score", title=measure.label)
@@ -165,11 +165,31 @@ def _by_region(rows: pd.DataFrame, measure: Measure, regions: Sequence[str]) -> 
     return shown.assign(region=shown["region"].astype(str))
 
 
-def _mark_outliers(axes: Axes, rows: pd.DataFrame, regions: Sequence[str], column: str) -> None:
-    """Rings around outliers, the most extreme first; participants are named once in each region."""
-    places = rows["region"].map(list(regions).index).to_numpy(float)
-    axes.scatter(places, rows[column], s=40, facecolors="none", edgecolors=OUTLIER_COLOUR, zorder=3)
-    named = rows.assign(place=places).drop_duplicates(["participant_id", "region"]).head(MAX_NAMED)
+def _placed(rows: pd.DataFrame, regions: Sequence[str]) -> pd.DataFrame:
+    return rows.assign(
+        place=rows["region"].map({region: float(n) for n, region in enumerate(regions)}).astype(float)
+    )
+
+
+def _mark_outliers(axes: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Rings around outliers, the most extreme first; participants are named once in each region.
+
+    Args:
+        axes: Panel.
+        rows: Rows with the column `place` along the cord.
+        column: Column of the heights.
+    """
+    axes.scatter(
+        rows["place"],
+        rows[column],
+        40,
+        facecolors="none",
+        edgecolors=OUTLIER_COLOUR,
+        zorder=3,
+        label="outlier",
+    )
+    axes.margins(x=0.12)
+    named = rows.drop_duplicates(["participant_id", "region"]).head(MAX_NAMED)
     for name, place, value in zip(named["participant_id"], named["place"], named[column], strict=True):
         axes.annotate(
             name, (place, value), (5, 2), textcoords="offset points", fontsize=7, color=OUTLIER_COLOUR

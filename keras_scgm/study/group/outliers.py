@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from statsmodels.robust.scale import mad
 
-from keras_scgm.study.group.cohort_table import CohortTable, per_participant
+from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,
@@ -39,7 +39,7 @@ COLUMNS = (
     UNIT,
     Column("value", "Value of the image.", OF_MEASURE),
     Column("n_participants", "Number of participants of this scanner with a value in this region."),
-    Column("median", "Their median; each counts once, by the mean of its sessions.", OF_MEASURE),
+    Column("median", "Median of the images of this scanner.", OF_MEASURE),
     Column(
         "robust_sd",
         "Their median absolute deviation, times 1.4826: the standard deviation if normal.",
@@ -57,16 +57,19 @@ COLUMNS = (
 def outliers(cohort: CohortTable) -> GroupTable:
     """Robust z-scores of every image, region and measure within the same scanner, the most extreme first.
 
-    Median and deviation are those of the participants of the scanner; the z-score of each image is taken from them.
+    Median and deviation are those of images, not of participants, because one image is judged: its value has the noise
+    of one image.
     """
     keys = ["scanner", "region", "measure"]
-    people = per_participant(cohort.values, "scanner").groupby(keys, observed=True)["value"]
-    peers = people.agg(n_participants="size", median="median", robust_sd=mad).reset_index()
+    groups = cohort.values.groupby(keys, observed=True)
+    peers = groups["value"].agg(median="median", robust_sd=mad)
+    peers["n_participants"] = groups["participant_id"].nunique()
+    peers = peers.reset_index()
     rows = cohort.values.merge(peers, on=keys, how="left")
     has_spread = rows["robust_sd"] > ROUNDING * rows["median"].abs()
     is_known = (rows["n_participants"] >= MIN_PARTICIPANTS) & has_spread
     rows["z"] = ((rows["value"] - rows["median"]) / rows["robust_sd"].where(is_known)).astype(float)
-    rows["outlier"] = np.where(is_known, yes_no(rows["z"].abs() >= LIMIT_Z), "n/a")
+    rows["outlier"] = np.where(is_known, yes_no(rows["z"].abs() >= LIMIT_Z), UNKNOWN)
     rows = rows.merge(cohort.images[["image", "verdict"]], on="image", how="left")
     rows = rows.sort_values("z", key=np.abs, ascending=False, kind="stable", ignore_index=True)
     return GroupTable("outliers", COLUMNS, with_units(rows, cohort.measures))

@@ -94,7 +94,7 @@ def _outliers(table: GroupTable, has_figure: bool) -> list[str]:
     marked, judged = rows[rows["outlier"] == "yes"], rows[rows["outlier"] != UNKNOWN]
     text = (
         f"{_count(len(marked), 'value')} of {len(judged)} with an absolute robust z-score of at least {LIMIT_Z} within "
-        "scanner and region (median and median absolute deviation of its participants)."
+        "scanner and region (median and median absolute deviation of its images)."
     )
     if len(judged) < len(rows):
         text += (
@@ -189,8 +189,8 @@ def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str) -
     if "site_effects" in tables:
         names = ["factor", "measure", "n_groups", "counted", "n", "adjusted_for", "f", "p", "p_holm"]
         parts += [
-            f"F tests of linear models, all in `site_effects.tsv`; a site needs {MIN_AT_SITE} participants. Vendors are "
-            "compared by the means of their sites where these are known.",
+            f"F tests of linear models, all in `site_effects.tsv`; a site needs {MIN_AT_SITE} participants. Vendors "
+            "are compared by the means of their sites where these are known.",
             _markdown(_of_region(tables["site_effects"], region), [*names, "partial_eta_squared"]),
         ]
     else:
