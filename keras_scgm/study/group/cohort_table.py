@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -146,12 +147,11 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; run the level participant of the study first")
     try:
-        rows = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE, encoding="utf-8-sig"
-        )
+        text = path.read_text(encoding="utf-8-sig")
+        rows = pd.read_csv(StringIO(text), sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from error
-    if not isinstance(rows.index, pd.RangeIndex) or rows.isna().any(axis=None):
+    if len({line.count("\t") for line in text.splitlines() if line}) > 1:
         raise InputError(f"{path}: rows have more or fewer cells than columns; write the summary again")
     if missing := [name for name in NEEDED if name not in rows]:
         raise InputError(f"{path}: has no column {', '.join(missing)}; is it the summary of a study?")
