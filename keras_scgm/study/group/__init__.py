@@ -30,9 +30,9 @@ def analyse(output: str | Path, exclude: str | Path | None = None) -> list[Path]
             written to; it is unchanged.
     """
     output = checks.path("output", output)
-    exclude = checks.optional(checks.path)("exclude", exclude)
+    marks: Path | None = checks.optional(checks.path)("exclude", exclude)
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise InputError(f"group statistics need {', '.join(missing)}; pip install 'keras-scgm[study]'")
     from keras_scgm.study.group.analysis import write_group
 
-    return write_group(output, exclude)
+    return write_group(output, marks)
