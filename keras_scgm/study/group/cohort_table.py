@@ -100,7 +100,7 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
     field = rows["field_strength_t"].where(
         rows["field_strength_t"] == UNKNOWN, rows["field_strength_t"] + " T"
     )
-    parts = [rows["site"], rows["manufacturer"], rows["model"], field]
+    parts = [rows["site"], rows["vendor"], rows["model"], field]
     rows["scanner"] = [_joined(cells) for cells in zip(*parts, strict=True)]
     covariates = tuple(name for name in COVARIATES if name in rows)
     if "age" in covariates:

@@ -33,7 +33,7 @@ COLUMNS = (
     SESSION,
     Column("run", "Run."),
     Column("image", "Image, relative to the input folder."),
-    Column("scanner", "Site, manufacturer, model and field strength, as far as known."),
+    Column("scanner", "Site, vendor, model and field strength, as far as known."),
     REGION,
     MEASURE,
     UNIT,
