@@ -65,15 +65,16 @@ def compare_models(evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_ME
                     n_cases=differences.size,
                     difference=float(differences.mean()) if differences.size else float("nan"),
                     interval=bootstrap_interval(differences),
-                    p_value=_wilcoxon(differences),
+                    p_value=signed_rank_p(differences),
                     p_holm=float("nan"),
                 )
             )
-    corrected = _holm(np.array([test.p_value for test in tests]))
+    corrected = holm(np.array([test.p_value for test in tests]))
     return [replace(test, p_holm=float(p)) for test, p in zip(tests, corrected, strict=True)]
 
 
-def _wilcoxon(differences: np.ndarray) -> float:
+def signed_rank_p(differences: np.ndarray) -> float:
+    """P value of the Wilcoxon signed-rank test, two-sided; 1 if all differences are 0, NaN without any."""
     if not differences.size:
         return float("nan")
     if not differences.any():
@@ -81,7 +82,8 @@ def _wilcoxon(differences: np.ndarray) -> float:
     return float(wilcoxon(differences).pvalue)
 
 
-def _holm(p_values: np.ndarray) -> np.ndarray:
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """P values with the correction of Holm; NaN stays, and does not count as a test."""
     corrected = np.full(p_values.shape, np.nan)
     order = [i for i in np.argsort(p_values) if not np.isnan(p_values[i])]
     largest = 0.0

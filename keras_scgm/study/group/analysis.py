@@ -1,0 +1,105 @@
+"""Computes and writes everything of the group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from keras_scgm.errors import InputError, first_of
+from keras_scgm.figures import write_figure
+from keras_scgm.files import staged
+from keras_scgm.study.group import figures
+from keras_scgm.study.group.cohort_table import CohortTable, read_cohort
+from keras_scgm.study.group.outliers import outliers
+from keras_scgm.study.group.repeats import reliability, repeated_runs
+from keras_scgm.study.group.report import group_text
+from keras_scgm.study.group.sessions import session_differences, session_tests
+from keras_scgm.study.group.sites import site_effects, site_values
+from keras_scgm.study.group.spread import spread
+from keras_scgm.study.group.tables import GroupTable
+
+FOLDER = "group"
+TEXT = "group.md"
+TABLES = (
+    "by_level",
+    "outliers",
+    "session_differences",
+    "session_tests",
+    "test_retest",
+    "sites",
+    "site_effects",
+)
+FIGURES = ("by_level", "outliers", "sessions", "test_retest", "sites")
+FILES = (
+    TEXT,
+    *(f"{name}{end}" for name in TABLES for end in (".tsv", ".json")),
+    *(f"{name}.png" for name in FIGURES),
+)
+"""Everything that may be in the folder; what a new result lacks is removed."""
+
+DPI = 120
+
+
+def write_group(output: Path, exclude: Path | None) -> list[Path]:
+    """Analyse the summary of a study; see `keras_scgm.study.group.analyse`."""
+    excluded, marked = _marks(exclude)
+    cohort = read_cohort(output, excluded)
+    unknown = [image for image in marked if image not in set(cohort.images["image"])]
+    if unknown and len(unknown) == len(marked):
+        raise InputError(
+            f"{exclude}: no marked image is in the study ({first_of(unknown)}); are these its marks?"
+        )
+    tables = group_tables(cohort)
+    drawn = group_figures(cohort, tables)
+    folder = output / FOLDER
+    with staged(folder, FILES) as staging:
+        for table in tables.values():
+            table.write(staging)
+        for name, figure in drawn.items():
+            write_figure(staging / f"{name}.png", figure, DPI)
+        (staging / TEXT).write_text(group_text(cohort, tables, drawn, unknown), encoding="utf-8")
+        written = sorted(path.name for path in staging.iterdir())
+    return [folder / name for name in written]
+
+
+def group_tables(cohort: CohortTable) -> dict[str, GroupTable]:
+    """The tables that a study has, by name."""
+    repeats = reliability(cohort)
+    differences = session_differences(cohort, repeats)
+    found = (
+        spread(cohort),
+        outliers(cohort),
+        differences,
+        session_tests(differences, cohort) if differences else None,
+        repeats,
+        site_values(cohort),
+        site_effects(cohort),
+    )
+    return {table.name: table for table in found if table is not None}
+
+
+def group_figures(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> dict[str, Figure]:
+    """The figures that a study has, by name."""
+    by_level, scores = tables["by_level"], tables["outliers"]
+    drawn = {"by_level": figures.draw_spread(cohort, by_level, scores)}
+    if scores.rows["z"].notna().any():
+        drawn["outliers"] = figures.draw_outliers(cohort, scores)
+    if "session_differences" in tables:
+        drawn["sessions"] = figures.draw_sessions(cohort)
+    if "test_retest" in tables:
+        drawn["test_retest"] = figures.draw_repeats(cohort, repeated_runs(cohort))
+    if "sites" in tables:
+        drawn["sites"] = figures.draw_sites(cohort)
+    return drawn
+
+
+def _marks(exclude: Path | None) -> tuple[list[str], list[str]]:
+    """Images that a person has excluded, and all that are marked."""
+    if exclude is None:
+        return [], []
+    from keras_scgm.study.page import read_marks
+
+    marks = read_marks(exclude)
+    return [image for image, mark in marks.items() if mark.is_excluded], [*marks]

@@ -1,0 +1,178 @@
+"""Differences between sites and between vendors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from keras_scgm.evaluation.paired_tests import holm
+from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable, per_participant
+from keras_scgm.study.group.tables import (
+    MEASURE,
+    OF_MEASURE,
+    P_HOLM,
+    REGION,
+    UNIT,
+    Column,
+    GroupTable,
+    with_units,
+)
+
+MIN_PARTICIPANTS = 3
+"""Participants that a site needs to be compared, and a vendor where sites are not known."""
+
+FACTORS = ("site", "vendor")
+FACTOR = Column("factor", "What distinguishes the groups: site, or vendor of the scanner.")
+
+COLUMNS = (
+    FACTOR,
+    Column("name", "Name of the site or vendor."),
+    REGION,
+    MEASURE,
+    UNIT,
+    Column("n_participants", "Number of participants."),
+    Column("n_sites", "Number of sites."),
+    Column("mean", "Mean over participants.", OF_MEASURE),
+    Column("sd", "Standard deviation over participants (n - 1).", OF_MEASURE),
+    Column("cov_percent", "Coefficient of variation over participants.", "%"),
+    Column(
+        "between_sites_cov_percent", "Coefficient of variation of the means of the sites of a vendor.", "%"
+    ),
+)
+
+EFFECT_COLUMNS = (
+    FACTOR,
+    REGION,
+    MEASURE,
+    UNIT,
+    Column("n_groups", f"Number of sites with at least {MIN_PARTICIPANTS} participants, or of vendors."),
+    Column(
+        "counted",
+        "What counts as one observation: participant, or the mean of a site where a vendor has several sites.",
+    ),
+    Column("n", "Number of observations."),
+    Column(
+        "adjusted_for",
+        "What the model has beside the groups: age, sex and group where all participants have them, or the "
+        "participant where some were scanned in several groups.",
+    ),
+    Column("f", "F value of the groups, sums of squares of type II."),
+    Column("df_groups", "Degrees of freedom of the groups."),
+    Column("df_residual", "Degrees of freedom of the residuals."),
+    Column(
+        "p", "P value of the F test; n/a if the groups cannot be told from what the model is adjusted for."
+    ),
+    P_HOLM,
+    Column("partial_eta_squared", "Share of the groups in the variation that the rest of the model leaves."),
+)
+
+
+def site_values(cohort: CohortTable) -> GroupTable | None:
+    """Mean and variation at every site and for every vendor; None if neither is known."""
+    tables = []
+    for factor in _known_factors(cohort):
+        people = _people(cohort, factor)
+        groups = people.groupby([factor, "measure", "region"], observed=True)
+        rows = groups["value"].agg(n_participants="size", mean="mean", sd="std")
+        rows["cov_percent"] = 100 * rows["sd"] / rows["mean"]
+        rows["n_sites"], rows["between_sites_cov_percent"] = np.nan, np.nan
+        if factor == "vendor" and "site" in _known_factors(cohort):
+            means = _site_means(cohort).groupby(["vendor", "measure", "region"], observed=True)["value"]
+            rows["n_sites"] = means.size()
+            rows["between_sites_cov_percent"] = 100 * means.std() / means.mean()
+        tables.append(rows.reset_index().rename(columns={factor: "name"}).assign(factor=factor))
+    if not tables:
+        return None
+    rows = pd.concat(tables, ignore_index=True)
+    rows["n_sites"] = rows["n_sites"].astype("Int64")
+    return GroupTable("sites", COLUMNS, with_units(rows, cohort.measures))
+
+
+def site_effects(cohort: CohortTable) -> GroupTable | None:
+    """F tests of sites and vendors in linear models, for every region and measure; None if there is nothing to compare.
+
+    Sites are compared by their participants. Vendors are compared by the means of their sites (Cohen-Adad et al.,
+    Scientific Data 2021), because participants of one site are more alike than those of different sites; by
+    participants where sites are not known. Vendors of one site each are not compared: they cannot be told from the
+    sites.
+    """
+    rows = []
+    for factor in _known_factors(cohort):
+        for frame, counted, covariates in _compared(cohort, factor):
+            for (measure, region), group in frame.groupby(["measure", "region"], observed=True):
+                effect = _effect(group, factor, covariates if counted == "participant" else ())
+                if effect:
+                    rows.append(
+                        {"factor": factor, "measure": measure, "region": region, "counted": counted, **effect}
+                    )
+    if not rows:
+        return None
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p"].to_numpy(float))
+    return GroupTable("site_effects", EFFECT_COLUMNS, with_units(table, cohort.measures))
+
+
+def _known_factors(cohort: CohortTable) -> list[str]:
+    return [factor for factor in FACTORS if (cohort.values[factor] != UNKNOWN).any()]
+
+
+def _people(cohort: CohortTable, *factors: str) -> pd.DataFrame:
+    """One value per participant within groups, region and measure, with the participant's covariates."""
+    values = cohort.values[(cohort.values[list(factors)] != UNKNOWN).all(axis=1)]
+    people = per_participant(values, *factors)
+    covariates = cohort.values.groupby("participant_id")[list(cohort.covariates)].first()
+    return people.merge(covariates, on="participant_id", how="left")
+
+
+def _site_means(cohort: CohortTable) -> pd.DataFrame:
+    people = _people(cohort, "site", "vendor")
+    return people.groupby(["site", "vendor", "measure", "region"], observed=True, as_index=False)[
+        "value"
+    ].mean()
+
+
+def _compared(cohort: CohortTable, factor: str) -> Iterator[tuple[pd.DataFrame, str, tuple[str, ...]]]:
+    """Observations of a factor, what they are, and what a model may be adjusted for."""
+    if factor == "site" or "site" not in _known_factors(cohort):
+        people = _people(cohort, factor)
+        sizes = people.groupby([factor, "measure", "region"], observed=True)["value"].transform("size")
+        yield people[sizes >= MIN_PARTICIPANTS], "participant", cohort.covariates
+        return
+    means = _site_means(cohort)
+    if means["site"].nunique() > means["vendor"].nunique():
+        yield means, "site", ()
+
+
+def _effect(group: pd.DataFrame, factor: str, covariates: tuple[str, ...]) -> dict[str, Any] | None:
+    """F test of a factor; None with one group or without residual freedom."""
+    from statsmodels.formula.api import ols
+    from statsmodels.stats.anova import anova_lm
+
+    n_groups = group[factor].nunique()
+    if n_groups < 2:
+        return None
+    if "participant_id" in group and group["participant_id"].duplicated().any():
+        adjusted, terms = ["participant"], ["C(participant_id)"]
+    else:
+        known = group[list(covariates)].replace(UNKNOWN, np.nan)
+        adjusted = [name for name in covariates if known[name].notna().all() and known[name].nunique() > 1]
+        terms = [name if name == "age" else f"C({name})" for name in adjusted]
+    model = ols(" + ".join([f"value ~ C({factor})", *terms]), group)
+    if len(group) <= model.exog.shape[1]:
+        return None
+    result = {"n_groups": n_groups, "n": len(group), "adjusted_for": ", ".join(adjusted) or UNKNOWN}
+    if np.linalg.matrix_rank(model.exog) < model.exog.shape[1] or np.ptp(group["value"]) == 0:
+        return result | dict.fromkeys(("f", "df_groups", "df_residual", "p", "partial_eta_squared"), math.nan)
+    table = anova_lm(model.fit(), typ=2)
+    row, residual = table.loc[f"C({factor})"], table.loc["Residual"]
+    return result | {
+        "f": row["F"],
+        "df_groups": int(row["df"]),
+        "df_residual": int(residual["df"]),
+        "p": row["PR(>F)"],
+        "partial_eta_squared": row["sum_sq"] / (row["sum_sq"] + residual["sum_sq"]),
+    }

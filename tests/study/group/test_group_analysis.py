@@ -1,0 +1,184 @@
+"""Everything of the group, from summary.tsv to the files."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from group_studies import multicentre, row, write_summary
+from PIL import Image
+
+from keras_scgm.errors import InputError
+from keras_scgm.study.group import analyse
+from keras_scgm.study.group.analysis import group_figures, group_tables
+from keras_scgm.study.group.cohort_table import read_cohort
+
+FAILED = {
+    "participant_id": "sub-99",
+    "image": "sub-99/anat/x.nii.gz",
+    "region": "n/a",
+    "status": "failed",
+    "error": "4-D",
+}
+
+
+def written(path):
+    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+
+
+def test_files_of_a_study(tmp_path):
+    rows = [*multicentre(12, regions=("all", "2", "3")), FAILED]
+    rows[0]["verdict"] = "fail"
+    folder = write_summary(tmp_path, rows) / "group"
+    files = analyse(tmp_path)
+    assert files == sorted(folder.iterdir())
+    tables = {path.stem for path in files if path.suffix == ".tsv"}
+    assert tables == {
+        *(
+            "by_level",
+            "outliers",
+            "session_differences",
+            "session_tests",
+            "test_retest",
+            "sites",
+            "site_effects",
+        )
+    }
+    assert {path.stem for path in files if path.suffix == ".json"} == tables
+    text = (folder / "group.md").read_text()
+    figures = {path.name for path in files if path.suffix == ".png"}
+    assert set(re.findall(r"\]\((.*?)\)", text)) == figures == {
+        "by_level.png", "sessions.png", "sites.png", "test_retest.png"
+    }  # fmt: skip
+    for name in figures:
+        with Image.open(folder / name) as image:
+            assert min(image.size) > 500
+    assert "12 participants, 24 sessions, 48 images (verdicts: 47 pass, 1 fail)" in text
+    assert "Left out: 0 marked by a person, 1 not segmented." in text
+    assert "- sub-99/anat/x.nii.gz: 4-D" in text
+    assert "Images with the verdict fail are in all results" in text
+    gray = (
+        written(folder / "by_level.tsv").query("measure == 'gm_perpendicular_mm2' and region == '2'").iloc[0]
+    )
+    values = pd.DataFrame(r for r in rows if r["region"] == "2")
+    means = (
+        values.groupby(["participant_id", "session_id"])["gm_perpendicular_mm2"]
+        .mean()
+        .groupby(level=0)
+        .mean()
+    )
+    assert float(gray["mean"]) == pytest.approx(means.mean())
+    assert float(gray["sd"]) == pytest.approx(means.std())
+
+
+def test_a_plain_study_has_the_tables_that_it_can_have_and_no_older_ones(tmp_path):
+    analyse(write_summary(tmp_path, multicentre(4, regions=("all",))))
+    assert (tmp_path / "group" / "test_retest.png").exists()
+    rows = [row(f"image{n}", region, 15.0 + n) for n in range(3) for region in ("all", "-10:0", "0:10")]
+    files = analyse(write_summary(tmp_path, rows))
+    assert {path.stem for path in files} == {"by_level", "outliers", "group"}
+    assert files == sorted((tmp_path / "group").iterdir())
+    text = (tmp_path / "group" / "group.md").read_text()
+    assert "No participant has several sessions." in text
+    assert "No participant has runs that repeat an image." in text
+    assert "Neither the site nor the manufacturer" in text
+    assert written(tmp_path / "group" / "by_level.tsv")["region"].tolist()[:3] == ["all", "-10:0", "0:10"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "qc.yml",
+            "marks:\n- {image: IMAGE, mark: artefact, comment: motion}\n- {image: gone.nii.gz, mark: pass}\n",
+        ),
+        ("qc.tsv", "image\tmark\tcomment\nIMAGE\tfail\tn/a\ngone.nii.gz\tpass\tn/a\n"),
+    ],
+)
+def test_excluded_images_are_left_out(tmp_path, name, text):
+    rows = [row(f"sub-{n}", "all", 15.0 + n) for n in range(4)]
+    write_summary(tmp_path, rows)
+    (tmp_path / name).write_text(text.replace("IMAGE", rows[3]["image"]))
+    analyse(tmp_path, tmp_path / name)
+    assert float(written(tmp_path / "group" / "by_level.tsv")["mean"][0]) == 16.0
+    assert rows[3]["image"] not in written(tmp_path / "group" / "outliers.tsv")["image"].tolist()
+    report = (tmp_path / "group" / "group.md").read_text()
+    assert f"Excluded:\n\n- {rows[3]['image']}\n" in report
+    assert "1 mark of images that are not in this study: gone.nii.gz." in report
+    (tmp_path / name).write_text(text.replace("IMAGE", "other.nii.gz"))
+    with pytest.raises(InputError, match="no marked image is in the study"):
+        analyse(tmp_path, tmp_path / name)
+
+
+def test_figures_show_the_tables(tmp_path):
+    cohort = read_cohort(
+        write_summary(tmp_path, multicentre(44, runs=2, sessions=2, regions=("all", "2", "3")))
+    )
+    tables = group_tables(cohort)
+    figures = group_figures(cohort, tables)
+    assert set(figures) == {"by_level", "outliers", "sessions", "test_retest", "sites"}
+    for figure in figures.values():
+        assert len(figure.axes) == 4
+    gray = tables["by_level"].rows.query("measure == 'gm_perpendicular_mm2'").set_index("region")
+    axes = figures["by_level"].axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["2", "3"]
+    lines = {line.get_label(): line.get_ydata() for line in axes.lines}
+    np.testing.assert_allclose(lines["median of participants"], gray.loc[["2", "3"], "median"])
+    assert "sub-00" in [text.get_text() for text in axes.texts]
+    marked = tables["outliers"].rows.query(
+        "measure == 'gm_perpendicular_mm2' and outlier == 'yes' and region != 'all'"
+    )
+    rings = next(
+        points for points in figures["outliers"].axes[0].collections if points.get_label() == "outlier"
+    )
+    np.testing.assert_allclose(np.asarray(rings.get_offsets())[:, 1], marked["z"])
+    repeats = (
+        tables["test_retest"].rows.query("measure == 'gm_perpendicular_mm2' and region == 'all'").iloc[0]
+    )
+    heights = [line.get_ydata()[0] for line in figures["test_retest"].axes[0].lines]
+    np.testing.assert_allclose(heights, [repeats["bias"], repeats["limit_low"], repeats["limit_high"]])
+    names = [text.get_text() for text in figures["sites"].axes[0].get_xticklabels()]
+    assert names == ["site3", "site4", "site1", "site2"]
+
+
+GOOD = row("sub-1", "all", 15.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([FAILED], "has no segmented image that is not excluded"),
+        ([GOOD, GOOD], "has a region twice"),
+        ([GOOD | {"gm_perpendicular_mm2": "many"}], "column gm_perpendicular_mm2 has many, not a number"),
+        ([GOOD | {"cord_ap_mm": "inf"}], "column cord_ap_mm has inf, not a number"),
+        ([{"image": "a.nii", "region": "all", "status": "segmented"}], "has no measurement"),
+        ([{"image": "a.nii", "region": "all"}], "has no column status"),
+    ],
+)
+def test_a_summary_that_cannot_be_used(tmp_path, rows, message):
+    with pytest.raises(InputError, match=message):
+        analyse(write_summary(tmp_path, rows))
+    assert not (tmp_path / "group").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file; run the level participant"),
+        (b"", "cannot be read as a table"),
+        (b"image\tregion\tstatus\na.nii\tall\tsegmented\tmore\n", "more or fewer cells than columns"),
+        (b"image\tregion\tstatus\na.nii\tall\n", "more or fewer cells than columns"),
+        (b"\xff\xfe\x00", "cannot be read as a table"),
+    ],
+)
+def test_a_file_that_is_no_summary(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "summary.tsv").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        analyse(tmp_path)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_scgm.study.group.find_spec", lambda name: None if name == "pingouin" else name)
+    with pytest.raises(InputError, match=r"need pingouin; pip install 'keras-scgm\[study\]'"):
+        analyse(tmp_path)
