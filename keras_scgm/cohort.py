@@ -36,11 +36,13 @@ class SegmentationJob:
         image: NIfTI file.
         paths: Files of the result.
         is_named: Whether the user named the file; a file found in a folder is skipped if it holds labels.
+        dicom: DICOM images of which the file was made, whose series gets a DICOM segmentation; usually none.
     """
 
     image: Path
     paths: OutputPaths
     is_named: bool = True
+    dicom: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         checks.check_fields(self, image=checks.path)
@@ -245,7 +247,12 @@ class _Worker:
 
 
 def _absolute(job: SegmentationJob) -> SegmentationJob:
-    return replace(job, image=job.image.absolute(), paths=OutputPaths(job.paths.mask.absolute()))
+    return replace(
+        job,
+        image=job.image.absolute(),
+        paths=OutputPaths(job.paths.mask.absolute()),
+        dicom=tuple(path.absolute() for path in job.dicom),
+    )
 
 
 def _do_job(
@@ -257,7 +264,8 @@ def _do_job(
     existing = [path for path in (*paths.own, *others) if os.path.lexists(path)]
     if output.resume and existing and image.is_file():
         made_so = {"input_sha256": sha256_of(image), **output_kind(output.soft, gray_matter_alone)}
-        if record := finished_record(paths, {**segmenter.provenance, **made_so}):
+        record = finished_record(paths, {**segmenter.provenance, **made_so})
+        if record and paths.dicom.is_file() == bool(job.dicom):
             verdict = record["quality"]["verdict"]
             return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
     if existing and not output.force:
@@ -266,7 +274,7 @@ def _do_job(
         raise InputError(f"{existing[0]}: exists{made}; replace it with --force{leave}")
     check_writable(paths.mask.parent)
     result = segmenter.segment(image, progress)
-    write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone)
+    write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
     message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
     return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
 
