@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.stderr import held_back_stderr
+from keras_scgm_cli.viewers import show_hint
 
 if TYPE_CHECKING:
     from keras_scgm.cohort import Outcome, SegmentationJob
@@ -35,6 +37,7 @@ def segment(
         typer.Option(
             "--weights",
             "-w",
+            autocompletion=known_weights,
             help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
         ),
     ] = None,
@@ -196,22 +199,24 @@ def segment(
             segmenter = Segmenter(weights or None, settings)
         outcomes = run_here(segmenter, jobs, output_config, _progress_bar)
     reported = [_report(outcome) for outcome in outcomes]
-    counts = Counter(status for status, _ in reported) + Counter({"failed": len(problems)})
+    counts = Counter(outcome.status for outcome in reported) + Counter({"failed": len(problems)})
     if len(jobs) + len(problems) > 1:
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
+    if shown := next((outcome.job for outcome in reported if outcome.status == "segmented"), None):
+        show_hint(shown.image, shown.paths.mask, is_mask=not soft)
     if counts["failed"]:
         raise typer.Exit(2)
     bad = {"review": ("review", "fail"), "fail": ("fail",), None: ()}[fail_on]
-    if any(verdict in bad for _, verdict in reported):
+    if any(outcome.verdict in bad for outcome in reported):
         raise typer.Exit(3)
 
 
-def _report(outcome: Outcome) -> tuple[str, str | None]:
-    """Tell the user what became of an image; returns its status and the verdict."""
+def _report(outcome: Outcome) -> Outcome:
+    """Tell the user what became of an image."""
     typer.echo(outcome.message, err=outcome.status == "failed")
     for warning in outcome.warnings:
         typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
-    return outcome.status, outcome.verdict
+    return outcome
 
 
 @contextmanager
