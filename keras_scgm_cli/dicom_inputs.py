@@ -47,16 +47,15 @@ def converted_jobs(
         Jobs of the converted images, and one line for each folder or series that cannot be converted.
 
     Raises:
-        InputError: There is no place for the images, several would have one name, or the extra is missing.
+        InputError: Several images would have one name or one file.
     """
     from keras_scgm.cohort import SegmentationJob
     from keras_scgm.files import is_nifti
     from keras_scgm.outputs import OutputPaths
 
     if output is None:
-        raise InputError(
-            f"{folders[0]}: holds DICOM images; give a folder for the converted images and the masks with --output"
-        )
+        advice = "give a folder for the converted images and the masks with --output"
+        return [], [f"{folder}: holds DICOM images; {advice}" for folder in folders]
     try:
         from keras_scgm.dicom.conversion import convert
         from keras_scgm.dicom.folders import find_series
@@ -64,10 +63,11 @@ def converted_jobs(
     except ModuleNotFoundError as error:
         if error.name not in EXTRA:
             raise
-        raise InputError(
-            f"{folders[0]}: holds DICOM images, and {error.name} is not installed; pip install 'keras-scgm[dicom]', "
-            f"or convert them with dcm2niix -z y {folders[0]}"
-        ) from error
+        return [], [
+            f"{folder}: holds DICOM images, and {error.name} is not installed; pip install 'keras-scgm[dicom]', or "
+            f"convert them with dcm2niix -z y {folder}"
+            for folder in folders
+        ]
     found, problems = [], []
     for folder in folders:
         try:

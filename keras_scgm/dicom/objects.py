@@ -194,6 +194,14 @@ def _without_identity(image: Dataset, series: Series) -> Dataset:
             header.add(element)
     for keyword in _IDENTITY:
         setattr(header, keyword, "")
+    shared = header.get("SharedFunctionalGroupsSequence")
+    if shared:
+        # highdicom looks for the geometry there alone; Philips has it in every frame.
+        groups = Dataset(shared[0])
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            if keyword not in groups:
+                groups[keyword] = image.PerFrameFunctionalGroupsSequence[0][keyword]
+        header.SharedFunctionalGroupsSequence = [groups]
     if not header.get("SliceThickness"):
         header.SliceThickness = f"{series.volume.spacing_between_slices:.6g}"
     return header

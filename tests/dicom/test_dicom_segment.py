@@ -1,6 +1,9 @@
 """`keras-scgm segment` with folders of DICOM images: the mask of the NIfTI file, and a DICOM segmentation."""
 
+import gzip
+import io
 import json
+from pathlib import Path
 
 import highdicom as hd
 import nibabel as nib
@@ -11,7 +14,10 @@ from dicom_images import affine_of, make_images, save
 from pydicom.uid import generate_uid
 
 from keras_scgm import segment
-from keras_scgm.dicom.series import read_series
+from keras_scgm.dicom.conversion import convert
+from keras_scgm.dicom.folders import find_series
+from keras_scgm.dicom.objects import SegmentedSeries, make_segmentation, on_grid_of
+from keras_scgm.dicom.series import quiet, read_series
 
 TISSUES = ("gmseg", "wmseg", "seg")
 
@@ -225,3 +231,29 @@ def test_a_real_image(run, tmp_path):
     segmentation = pydicom.dcmread(tmp_path / "out" / "head_gmseg.dcm")
     mask = in_dicom_order(nib.load(tmp_path / "out" / "head_gmseg.nii.gz"), series.volume.affine, (64, 64, 1))
     np.testing.assert_array_equal(np.atleast_3d(segmentation.pixel_array.squeeze())[..., 0].T, mask[..., 0])
+
+
+def test_a_real_multi_frame_image(tmp_path):
+    """Philips, geometry in every frame; nibabel ships it with the voxels set to 0."""
+    name = "philips_mprage.dcm.gz"
+    source = Path(nib.__file__).parent / "nicom" / "tests" / "data" / name
+    if not source.is_file():
+        pytest.skip(f"this nibabel has no {name}")
+    (tmp_path / "brain").mkdir()
+    (tmp_path / "brain" / "IM0001").write_bytes(gzip.decompress(source.read_bytes()))
+    found, notes = find_series(tmp_path / "brain")
+    assert (len(found), notes) == (1, [])
+    converted = convert(found[0], tmp_path / "out")
+    image = nib.load(converted.image)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[20:50, 30:90, 100:120] = 1
+    with quiet():
+        series = read_series(converted.files)
+        in_order = on_grid_of(series, mask, image.affine)
+        result = SegmentedSeries([in_order], "review", 0.7, (), "1", {})
+        stored = hd.seg.segread(io.BytesIO(make_segmentation(series, result)))
+        volume = stored.get_volume(combine_segments=True).match_geometry(series.volume)
+    np.testing.assert_array_equal(volume.array, in_order)
+    np.testing.assert_array_equal(
+        in_order, in_dicom_order(nib.Nifti1Image(mask, image.affine), series.volume.affine, in_order.shape)
+    )
