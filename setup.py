@@ -1,8 +1,32 @@
 """Maps folders of the top level into packages; everything else is in pyproject.toml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithCitation(build_py):
+    """Copies CITATION.cff into the package; an editable install reads it where it is."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            self.copy_file("CITATION.cff", str(self._copy))
+
+    def get_source_files(self) -> list[str]:
+        return [*super().get_source_files(), "CITATION.cff"]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        return [*super().get_outputs(include_bytecode), str(self._copy)]
+
+    @property
+    def _copy(self) -> Path:
+        return Path(self.build_lib, "keras_scgm", "CITATION.cff")
+
 
 setup(
+    cmdclass={"build_py": BuildWithCitation},
     packages=[
         *find_packages(include=["keras_scgm", "keras_scgm.*", "keras_scgm_cli"]),
         "keras_scgm.weights",

@@ -23,6 +23,7 @@ from keras_scgm.files import (
 from keras_scgm.morphometry import TISSUE_COLUMNS, SliceArea, tissue_cells
 from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
+from keras_scgm.volume import as_array
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,13 @@ class OutputPaths:
         return self._sibling(".json")
 
     @property
+    def dicom(self) -> Path:
+        return self._sibling(".dcm")
+
+    @property
     def own(self) -> tuple[Path, ...]:
         """Files that nothing else writes; white matter and cord may be there from another program."""
-        return self.mask, self.areas, self.picture, self.uncertainty, self.record
+        return self.mask, self.areas, self.picture, self.uncertainty, self.dicom, self.record
 
     def of_cord(self, is_given: bool) -> tuple[Path, ...]:
         """Files of the other tissues of a result with a cord; a cord that the user gave is not written again."""
@@ -108,7 +113,12 @@ class OutputPaths:
 
 
 def write_outputs(
-    result: Segmentation, paths: OutputPaths, soft: bool = False, *, gray_matter_alone: bool = False
+    result: Segmentation,
+    paths: OutputPaths,
+    soft: bool = False,
+    *,
+    gray_matter_alone: bool = False,
+    dicom: Sequence[Path] = (),
 ) -> None:
     """Write every file of a result.
 
@@ -117,6 +127,8 @@ def write_outputs(
         paths: Files to write; those of an earlier result are replaced, or removed if this result has no such file.
         soft: Whether to write the probabilities (float32) instead of the masks (uint8).
         gray_matter_alone: Whether to leave out the files of white matter and cord.
+        dicom: DICOM images on the grid of the image, for whose series the masks are written as a DICOM segmentation,
+            too; none by default. Needs the extra `dicom`.
 
     Raises:
         keras_scgm.errors.InputError: The folder cannot be written to, a file cannot be replaced, or the disk is
@@ -145,6 +157,8 @@ def write_outputs(
             result.volume.write_result(at(paths.uncertainty), result.uncertainty_voxels)
         paths.write_areas(at(paths.areas), result.areas)
         save_mosaic(result, at(paths.picture), soft)
+        if dicom:
+            at(paths.dicom).write_bytes(_dicom_segmentation(result, dicom, gray_matter_alone))
         record = {
             **result.record,
             **output_kind(soft, gray_matter_alone),
@@ -152,6 +166,18 @@ def write_outputs(
         }
         for path, content in paths.described(record).items():
             at(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _dicom_segmentation(result: Segmentation, images: Sequence[Path], gray_matter_alone: bool) -> bytes:
+    from keras_scgm.dicom.objects import SegmentedSeries, make_segmentation, on_grid_of
+    from keras_scgm.dicom.series import quiet, read_series
+
+    of_cord = () if gray_matter_alone else (result.white_matter_voxels, result.cord_voxels)
+    voxels = [as_array(one) for one in (result.mask_voxels, *of_cord) if one is not None]
+    with quiet():
+        series = read_series(images)
+        masks = [on_grid_of(series, one, result.volume.affine) for one in voxels]
+        return make_segmentation(series, SegmentedSeries.from_record(masks, result.record))
 
 
 def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.stderr import import_keras_scgm
 
@@ -20,7 +21,10 @@ def calibrate(
     split: Annotated[
         Path | None, typer.Option(help="JSON file of a split; its validation part is used instead of --data.")
     ] = None,
-    weights: Annotated[str | None, typer.Option("--weights", "-w", help="Known name or file.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", "-w", autocompletion=known_weights, help="Known name or file."),
+    ] = None,
     objective: Annotated[
         str,
         typer.Option(help="dsc: best DSC; balance: equal precision and recall; area: no bias of the area."),

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -17,6 +18,7 @@ def export(
         typer.Option(
             "--weights",
             "-w",
+            autocompletion=known_weights,
             help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
         ),
     ] = None,

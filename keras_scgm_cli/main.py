@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from pathlib import Path
 
 import typer
 
@@ -10,9 +11,12 @@ from keras_scgm.errors import InputError
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
 from keras_scgm_cli.calibrate import calibrate
+from keras_scgm_cli.cite import cite
+from keras_scgm_cli.config_file import default_map, find_defaults
 from keras_scgm_cli.demo import demo
 from keras_scgm_cli.evaluate import evaluate
 from keras_scgm_cli.export import export
+from keras_scgm_cli.from_sct import counterpart
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
 from keras_scgm_cli.serve import serve
@@ -25,7 +29,6 @@ app = typer.Typer(
     help="Segment the spinal cord gray matter in MR images (Perone et al. 2018). For research use.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -42,20 +45,31 @@ app.command()(tune)
 app.command()(augment_preview)
 app.command()(export)
 app.command()(serve)
+app.command()(cite)
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: bool = typer.Option(False, "--version", help="Show the version and stop.")) -> None:
+def _before_every_command(
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Show the version and stop."),
+) -> None:
     if version:
         from importlib.metadata import version as installed_version
 
-        typer.echo(f"keras_scgm {installed_version('keras_scgm')}")
+        typer.echo(f"keras_scgm {installed_version('keras_scgm')}\nto cite it: keras-scgm cite")
         raise typer.Exit
+    if found := find_defaults(Path.cwd()):
+        source, tables = found
+        context.default_map = default_map(source, tables, context.command.commands)  # type: ignore[attr-defined]
+        if options := context.default_map.get(context.invoked_subcommand or ""):
+            typer.echo(f"defaults from {source}: {', '.join(options)}", err=True)
 
 
 def main() -> None:
     """Run the command; input errors are one line and exit code 2."""
     try:
+        if hint := counterpart(sys.argv[1:]):
+            raise InputError(hint)
         app()
     except KeyboardInterrupt:
         typer.echo("interrupted; finished files are kept, continue with --resume", err=True)

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_scgm_cli.completion import known_weights
+from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.stderr import held_back_stderr
+from keras_scgm_cli.viewers import show_hint
 
 if TYPE_CHECKING:
     from keras_scgm.cohort import Outcome, SegmentationJob
@@ -20,7 +23,10 @@ if TYPE_CHECKING:
 
 def segment(
     inputs: Annotated[
-        list[str], typer.Argument(help="NIfTI files, folders (searched through) or quoted patterns.")
+        list[str],
+        typer.Argument(
+            help="NIfTI files, folders (searched through), quoted patterns, or folders of DICOM images."
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -31,6 +37,7 @@ def segment(
         typer.Option(
             "--weights",
             "-w",
+            autocompletion=known_weights,
             help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
         ),
     ] = None,
@@ -125,30 +132,37 @@ def segment(
     any could not be segmented, and 3 if --fail-on asks for it.
 
     Folders are searched with their subfolders, without hidden ones and derivatives. Results (*_gmseg), files named like
-    labels (*_seg*, *mask*, *label*) and files that hold labels are skipped.
+    labels (*_seg*, *mask*, *label*) and files that hold labels are skipped. The T2*-weighted series of a folder of
+    DICOM images are converted (extra dicom), and get NAME_gmseg.dcm, a DICOM segmentation, too.
     """
     with held_back_stderr():
         from keras_scgm import checks
         from keras_scgm.cohort import OutputConfig, SegmentationJob, run_here, run_on_ray
         from keras_scgm.files import is_nifti
-        from keras_scgm.images import find_images
+        from keras_scgm.images import FoundImages, find_images
         from keras_scgm.outputs import OutputPaths
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
     if fail_on not in (None, "review", "fail"):
         _fail(f"--fail-on must be review or fail, received {fail_on!r}")
     output_config = OutputConfig(soft=soft, tissues=tissues, force=force, resume=resume)
-    found = find_images(inputs, suffix, pattern)
+    dicom_folders, inputs = split_dicom_folders(inputs)
+    found = find_images(inputs, suffix, pattern) if inputs or suffix or pattern else FoundImages()
     for note in found.notes:
         typer.echo(note)
-    for problem in found.problems:
-        typer.echo(f"error: {problem}", err=True)
-    if not found.images:
-        raise typer.Exit(2)
     output = output and checks.path("output", output)
+    converted, not_converted = converted_jobs(dicom_folders, output, force) if dicom_folders else ([], [])
+    problems = [*found.problems, *not_converted]
+    for problem in problems:
+        typer.echo(f"error: {problem}", err=True)
+    if not found.images and not converted:
+        raise typer.Exit(2)
     if output is not None and is_nifti(output):
-        if len(found.images) > 1:
-            _fail(f"{output}: one file cannot hold the results of {len(found.images)} images; give a folder")
+        if len(found.images) + len(converted) > 1:
+            _fail(
+                f"{output}: one file cannot hold the results of {len(found.images) + len(converted)} images; give a "
+                "folder"
+            )
         jobs = [SegmentationJob(image.path, OutputPaths(output), image.is_named) for image in found.images]
     else:
         jobs = [
@@ -161,6 +175,7 @@ def segment(
             )
             for image in found.images
         ]
+    jobs += converted
     _refuse_collisions(jobs)
     settings = SegmentationConfig(
         binarize=binarize,  # type: ignore[arg-type]
@@ -184,22 +199,24 @@ def segment(
             segmenter = Segmenter(weights or None, settings)
         outcomes = run_here(segmenter, jobs, output_config, _progress_bar)
     reported = [_report(outcome) for outcome in outcomes]
-    counts = Counter(status for status, _ in reported) + Counter({"failed": len(found.problems)})
-    if len(jobs) + len(found.problems) > 1:
+    counts = Counter(outcome.status for outcome in reported) + Counter({"failed": len(problems)})
+    if len(jobs) + len(problems) > 1:
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
+    if shown := next((outcome.job for outcome in reported if outcome.status == "segmented"), None):
+        show_hint(shown.image, shown.paths.mask, is_mask=not soft)
     if counts["failed"]:
         raise typer.Exit(2)
     bad = {"review": ("review", "fail"), "fail": ("fail",), None: ()}[fail_on]
-    if any(verdict in bad for _, verdict in reported):
+    if any(outcome.verdict in bad for outcome in reported):
         raise typer.Exit(3)
 
 
-def _report(outcome: Outcome) -> tuple[str, str | None]:
-    """Tell the user what became of an image; returns its status and the verdict."""
+def _report(outcome: Outcome) -> Outcome:
+    """Tell the user what became of an image."""
     typer.echo(outcome.message, err=outcome.status == "failed")
     for warning in outcome.warnings:
         typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
-    return outcome.status, outcome.verdict
+    return outcome
 
 
 @contextmanager

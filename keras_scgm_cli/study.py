@@ -198,11 +198,10 @@ def _read(images: Path, suffix: str | None, validate: bool) -> Study:
 def _group(images: Path, output: Path, exclude: Path | None) -> None:
     if not any(output.glob("sub-*/sub-*_summary.tsv")):
         raise InputError(f"{output}: no results of a study in it; run participant first")
-    from keras_scgm.study.group import analyse
-    from keras_scgm.study.page import write_pages
-
     from keras_scgm.study import write_study_tables
+    from keras_scgm.study.group import analyse
     from keras_scgm.study.images import sidecar
+    from keras_scgm.study.page import write_pages
 
     root = images.parent if images.is_file() else images
     write_study_tables(output, sidecar(root / "participants.json"))

@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm import InputError, SegmentationConfig, Segmenter, cohort
-from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job, run_here, run_on_cores, run_on_ray
+from keras_scgm import InputError, SegmentationConfig, Segmenter
+from keras_scgm.cohort import OutputConfig, SegmentationJob, cores, do_job, run_here, run_on_cores, run_on_ray
 from keras_scgm.outputs import OutputPaths
 
 needs_ray = pytest.mark.skipif(
@@ -112,7 +112,7 @@ def test_force_and_resume_contradict_each_other(run, images, weights):
 
 
 def test_a_fault_of_ours_is_reported_and_does_not_stop(images, bright_network, monkeypatch):
-    monkeypatch.setattr("keras_scgm.cohort.write_outputs", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("keras_scgm.cohort.jobs.write_outputs", lambda *args, **kwargs: 1 / 0)
     outcome = do_job(Segmenter(bright_network), jobs_of(images)[0], OutputConfig())
     assert outcome.status == "failed"
     start, log = outcome.message.split("; please report it with ")
@@ -154,7 +154,7 @@ def test_a_cluster_that_does_not_answer_is_one_line(images, weights, address):
 
 
 def test_without_ray_the_engine_says_how_to_install_it(monkeypatch, images):
-    monkeypatch.setattr("keras_scgm.cohort.find_spec", lambda name: None)
+    monkeypatch.setattr("keras_scgm.cohort.ray_cluster.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-scgm\[ray\]'"):
         next(run_on_ray(None, SegmentationConfig(), jobs_of(images), OutputConfig()))
 
@@ -187,9 +187,9 @@ def test_a_killed_process_loses_nothing_and_an_image_that_kills_is_given_up(imag
             process._process.join()
         real(process, job)
 
-    real = cohort._Process.give
-    monkeypatch.setattr(cohort._Process, "give", give)
-    monkeypatch.setattr(cohort, "RETRIES", 1)
+    real = cores._Process.give
+    monkeypatch.setattr(cores._Process, "give", give)
+    monkeypatch.setattr(cores, "RETRIES", 1)
     outcomes = list(
         run_on_cores(
             [weights], SegmentationConfig(window="center"), jobs_of(images)[2:6], OutputConfig(), workers=1

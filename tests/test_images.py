@@ -209,12 +209,11 @@ def test_an_input_without_an_image_is_one_line_and_does_not_stop_the_others(run,
     code, out, err = run("segment", *(tmp_path / name for name in inputs), "-w", weights)
     assert code == 2
     assert "1 segmented, 0 skipped, 7 failed" in out
-    convert = f"convert them, for example with dcm2niix -z y {tmp_path}/dicom"
     assert set(err.splitlines()) == {
         f"error: {tmp_path}/{line}"
         for line in (
             "empty: no .nii or .nii.gz file in it; check the path",
-            f"dicom: no .nii or .nii.gz file in it; it holds DICOM files; {convert}",
+            "dicom: holds DICOM images; give a folder for the converted images and the masks with --output",
             "*.mgz: no image matches this pattern; check the path",
             "slice.dcm: a DICOM file, not NIfTI; convert it, for example with dcm2niix",
             "pair/b.img: part of a .hdr/.img pair; convert the pair to a single .nii file",

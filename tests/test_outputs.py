@@ -29,6 +29,7 @@ def test_names_share_the_stem_of_the_mask(tmp_path):
         "sub-01_T2star_gmseg_area.csv",
         "sub-01_T2star_gmseg_qc.png",
         "sub-01_T2star_gmseg_uncertainty.nii.gz",
+        "sub-01_T2star_gmseg.dcm",
         "sub-01_T2star_gmseg.json",
     ]
     assert OutputPaths.for_input(tmp_path / "a.nii", tmp_path / "out").mask == tmp_path / "out/a_gmseg.nii.gz"
@@ -84,14 +85,16 @@ def test_everything_is_written(tmp_path, result):
     paths = OutputPaths(tmp_path / "new" / "m.nii.gz")
     write_outputs(result, paths)
     assert sorted(path.name for path in paths.mask.parent.iterdir()) == sorted(
-        path.name for path in paths.own
+        path.name for path in paths.own if path != paths.dicom
     )
     mask = nib.load(paths.mask)
     assert mask.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(mask.dataobj), np.asarray(result.mask.dataobj))
     record = json.loads(paths.record.read_text())
     assert record["output"] == "mask"
-    assert set(record["files"]) == {path.name for path in paths.own if path != paths.record}
+    assert set(record["files"]) == {
+        path.name for path in paths.own if path not in (paths.record, paths.dicom)
+    }
     assert record["weights"][0]["name"] == "bright"
     with open(paths.areas, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -145,7 +148,7 @@ def test_an_uncertainty_map_of_an_earlier_result_goes_with_it(tmp_path, result, 
     write_outputs(result, paths)
     assert paths.uncertainty.is_file()
     write_outputs(segment(blob_image(), bright_network), paths)
-    assert sorted(tmp_path.iterdir()) == sorted(set(paths.own) - {paths.uncertainty})
+    assert sorted(tmp_path.iterdir()) == sorted(set(paths.own) - {paths.uncertainty, paths.dicom})
 
 
 def test_a_picture_that_cannot_be_replaced_keeps_the_earlier_result(tmp_path, result):

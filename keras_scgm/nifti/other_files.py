@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -15,13 +16,17 @@ PAIR_ENDINGS = (".hdr", ".img", ".hdr.gz", ".img.gz")
 
 def conversion_hint(folder: Path) -> str:
     """What to do with a folder that holds images of other formats; empty if it holds none."""
-    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in sorted(names))
-    for path in islice(files, FILES_TRIED):
+    for path in _first_files(folder):
         if _is_dicom(path):
             return f"it holds DICOM files; convert them, for example with dcm2niix -z y {folder}"
         if path.name.lower().endswith(PAIR_ENDINGS):
             return "it holds a .hdr/.img pair; convert it to a single .nii file"
     return ""
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether DICOM images are among the first files of a folder."""
+    return any(map(_is_dicom, _first_files(folder)))
 
 
 def why_missing(path: Path) -> str:
@@ -45,6 +50,11 @@ def why_not_nifti(path: Path, start: bytes) -> str:
     if path.name.lower().endswith(PAIR_ENDINGS):
         return "part of a .hdr/.img pair; convert the pair to a single .nii file"
     return messages.NOT_NIFTI
+
+
+def _first_files(folder: Path) -> Iterable[Path]:
+    files = (Path(parent, name) for parent, _, names in os.walk(folder) for name in sorted(names))
+    return islice(files, FILES_TRIED)
 
 
 def _is_dicom(path: Path) -> bool:

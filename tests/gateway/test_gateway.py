@@ -16,8 +16,9 @@ import trustme
 import urllib3
 from dicom_images import BIRTH, PATIENT_ID, PROTOCOL, affine_of, make_images, turned, voxels_of
 from dicom_peers import Process, check_results, free_port, send, until
-from keras_scgm_client.dicom.objects import PICTURE, SEGMENTATION
 from pynetdicom import AE, VerificationPresentationContexts
+
+from keras_scgm.dicom.objects import PICTURE, SEGMENTATION
 
 
 def test_an_echo(gateway):

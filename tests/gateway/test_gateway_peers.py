@@ -6,7 +6,6 @@ import pydicom
 import pytest
 from dicom_images import make_images, save, segmented, voxels_of
 from keras_scgm_client.cli import main
-from keras_scgm_client.dicom.objects import SEGMENTATION, make_results
 from keras_scgm_client.dicom.peers import (
     Peer,
     PeerRefuses,
@@ -15,7 +14,6 @@ from keras_scgm_client.dicom.peers import (
     is_ae_title,
     readable_syntaxes,
 )
-from keras_scgm_client.dicom.series import read_series
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -23,6 +21,9 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 from pynetdicom import VerificationPresentationContexts, build_context
+
+from keras_scgm.dicom.objects import SEGMENTATION, make_segmentation
+from keras_scgm.dicom.series import read_series
 
 
 @pytest.mark.parametrize("text", ["PACS@127.0.0.1:11112", "P A@[::1]:104"])
@@ -79,7 +80,7 @@ def result(tmp_path):
     """A segmentation as a file."""
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
     path = tmp_path / SEGMENTATION
-    path.write_bytes(make_results(series, segmented(series.volume.array > 100))[SEGMENTATION])
+    path.write_bytes(make_segmentation(series, segmented(series.volume.array > 100)))
     return path
 
 

@@ -23,11 +23,11 @@ import nibabel as nib
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
 
+from keras_scgm.dicom.objects import SegmentedSeries, make_results
+from keras_scgm.dicom.series import SeriesError, read_series, write_nifti
 from keras_scgm_client import logs
 from keras_scgm_client.client import Client
-from keras_scgm_client.dicom.objects import SegmentedSeries, make_results
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
-from keras_scgm_client.dicom.series import Series, SeriesError, read_series, write_nifti
 from keras_scgm_client.dicom.spool import Spool, State
 from keras_scgm_client.errors import ClientError, ImageError
 from keras_scgm_client.metrics import Metrics
@@ -37,9 +37,6 @@ LOOK_SECONDS = 0.2
 PRUNE_SECONDS = 60.0
 SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 300.0
 STOP_SECONDS = 5.0
-
-_ORIGIN = ("program", "runtime", "weights", "settings", "threshold", "slices", "precision")
-"""Entries of a record on which a result depends, besides its image."""
 
 
 @dataclass(frozen=True)
@@ -253,30 +250,19 @@ class Gateway:
         if self._spool.has_results(name, images):
             return
         series = read_series(images)
-        segmented = self._ask(series, self._spool.path("incoming", name) / "work" / f"{name}.nii.gz")
-        self._spool.write_results(name, images, make_results(series, segmented))
-        self._metrics.verdicts.labels(segmented.verdict).inc()
-        log("segmented", name, verdict=segmented.verdict, request_id=segmented.request_id)
-
-    def _ask(self, series: Series, image: Path) -> SegmentedSeries:
+        image = self._spool.path("incoming", name) / "work" / f"{name}.nii.gz"
         shutil.rmtree(image.parent, ignore_errors=True)
         image.parent.mkdir()
         write_nifti(series, image)
         paths = OutputPaths.for_input(image)
         self._client.segment(image)
         record = json.loads(paths.record.read_text())
-        quality = record["quality"]
-        weights = " + ".join(entry["name"] for entry in record["weights"])
-        return SegmentedSeries(
-            masks=[_voxels(path) for path in paths.tissues if path.exists()],
-            picture=paths.picture.read_bytes(),
-            verdict=quality["verdict"],
-            predicted_dsc=quality["predicted_dsc"],
-            texts=tuple(text for text in (quality["reason"], *record["warnings"]) if text),
-            version=f"{record['program']}, weights {weights}",
-            request_id=record["request_id"],
-            origin={key: record[key] for key in _ORIGIN if key in record},
-        )
+        masks = [_voxels(path) for path in paths.tissues if path.exists()]
+        segmented = SegmentedSeries.from_record(masks, record)
+        results = make_results(series, segmented, paths.picture.read_bytes())
+        self._spool.write_results(name, images, results)
+        self._metrics.verdicts.labels(segmented.verdict).inc()
+        log("segmented", name, verdict=segmented.verdict, request_id=record["request_id"])
 
     def _send(self, name: str) -> None:
         files = self._spool.unsent(name)

@@ -28,7 +28,7 @@ from pydicom.uid import (
 from pynetdicom import AE, AllStoragePresentationContexts, VerificationPresentationContexts, _config, evt
 from pynetdicom.events import Event
 
-from keras_scgm_client.dicom.series import why_ignored
+from keras_scgm.dicom.series import why_ignored
 from keras_scgm_client.dicom.spool import Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
 

@@ -10,10 +10,11 @@ import pydicom
 import pytest
 from dicom_images import SHAPE, SPACING_MM, affine_of, converted, make_images, save, segmented, voxels_of
 from highdicom.frame import encode_frame
-from keras_scgm_client.dicom.objects import SEGMENTATION, make_results
-from keras_scgm_client.dicom.series import SeriesError, read_series, why_ignored, write_nifti
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless, RLELossless
+
+from keras_scgm.dicom.objects import make_segmentation
+from keras_scgm.dicom.series import SeriesError, read_series, why_ignored, write_nifti
 
 
 def test_an_oblique_series_in_any_order(tmp_path):
@@ -58,7 +59,7 @@ def test_a_multi_frame_image(tmp_path):
     np.testing.assert_array_equal(one.volume.array, many.volume.array)
     np.testing.assert_allclose(one.volume.affine, many.volume.affine, atol=1e-5)
     mask = one.volume.array > 100
-    result = hd.seg.segread(io.BytesIO(make_results(one, segmented(mask))[SEGMENTATION]))
+    result = hd.seg.segread(io.BytesIO(make_segmentation(one, segmented(mask))))
     np.testing.assert_array_equal(result.get_volume(combine_segments=True).array.T, mask)
 
 

@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 from PIL import Image
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from keras_scgm_client.dicom.series import Series
+from keras_scgm.dicom.series import Series, SeriesError
+from keras_scgm.grids import grid_difference
 
-MAKER, PRODUCT, SERIAL_NUMBER = "keras_scgm", "scgm-client", "0"
+MAKER, PRODUCT, SERIAL_NUMBER = "keras_scgm", "keras-scgm", "0"
 UTF8 = "ISO_IR 192"
 SEGMENTATION, PICTURE = "1_segmentation.dcm", "2_picture.dcm"
 """Names of the files, in the order in which they are sent."""
@@ -41,34 +43,62 @@ _SEGMENTS = (
     ("cord", codes.SCT.SpinalCord),
 )
 """Short name and code of each segment; the first alone if the model does not segment the cord."""
+_ORIGIN = (
+    "program",
+    "runtime",
+    "weights",
+    "cord_weights",
+    "cord_sha256",
+    "settings",
+    "threshold",
+    "cord_threshold",
+    "slices",
+    "precision",
+)
+"""Entries of a record on which a result depends, besides its image."""
 _LONG_STRING, _SHORT_TEXT = 64, 1024
 _LARGEST_INTEGER_STRING = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class SegmentedSeries:
-    """Result of the server for a series.
+    """Result for a series.
 
     Args:
         masks: Masks of gray matter, white matter and cord, or of gray matter alone; voxels along columns, rows and
             slices, 0 or 1.
-        picture: Picture for quality control, PNG.
         verdict: "pass", "review" or "fail".
         predicted_dsc: Expected Dice coefficient with a reference; NaN if unknown.
         texts: Reason of the verdict, and warnings.
         version: Readable version of program and weights.
-        request_id: Identifier of the request in the logs of proxy and server.
         origin: Settings on which the result depends besides the images; another origin gives other identifiers.
     """
 
     masks: Sequence[np.ndarray] = field(repr=False)
-    picture: bytes = field(repr=False)
     verdict: str
     predicted_dsc: float
     texts: tuple[str, ...]
     version: str
-    request_id: str
     origin: Mapping[str, Any]
+
+    @classmethod
+    def from_record(cls, masks: Sequence[np.ndarray], record: Mapping[str, Any]) -> SegmentedSeries:
+        """Result whose findings are in a JSON record, that of `keras-scgm segment` or of the client.
+
+        Args:
+            masks: As above.
+            record: Content of the record.
+        """
+        quality = record["quality"]
+        weights = " + ".join(entry["name"] for entry in record["weights"])
+        return cls(
+            masks=masks,
+            verdict=quality["verdict"],
+            predicted_dsc=quality["predicted_dsc"],
+            texts=tuple(text for text in (quality["reason"], *record["warnings"]) if text),
+            version=f"{record['program']}, weights {weights}",
+            origin={key: record[key] for key in _ORIGIN if key in record},
+        )
 
     @property
     def _verdict_text(self) -> str:
@@ -94,29 +124,66 @@ class SegmentedSeries:
         return _cut("\r\n".join(lines), _SHORT_TEXT)
 
 
-def make_results(series: Series, segmented: SegmentedSeries) -> dict[str, bytes]:
-    """Create both objects as files.
+def on_grid_of(series: Series, voxels: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Voxels of an image in the order of a series on the same grid.
 
-    Their identifiers depend only on the images and the origin of the result, so that an archive recognizes a result
+    Args:
+        series: Images of the series.
+        voxels: Shape (i, j, k), stored in any order.
+        affine: 4x4 matrix from voxel indices to millimetres in RAS+ world coordinates.
+
+    Returns:
+        The voxels along columns, rows and slices.
+
+    Raises:
+        SeriesError: The image lies on another grid.
+    """
+    of_series = series.volume.get_affine("RAS")
+    if difference := grid_difference(voxels.shape, affine, series.volume.spatial_shape, of_series):
+        raise SeriesError(f"the image is not on the grid of the series: {difference}")
+    to_series = np.linalg.inv(of_series) @ affine
+    return nib.orientations.apply_orientation(voxels, nib.orientations.io_orientation(to_series))
+
+
+def make_segmentation(series: Series, segmented: SegmentedSeries) -> bytes:
+    """Create the DICOM segmentation as a file.
+
+    Its identifiers depend only on the images and the origin of the result, so that an archive recognizes a result
     that is created again.
 
     Args:
         series: Images of the series.
-        segmented: Result of the server.
+        segmented: Result for the series.
+    """
+    return _file(_with_identity(_segmentation(series, _sources(series), segmented), series))
+
+
+def make_results(series: Series, segmented: SegmentedSeries, picture: bytes) -> dict[str, bytes]:
+    """Create the segmentation and the picture as files.
+
+    Args:
+        series: Images of the series.
+        segmented: Result for the series.
+        picture: Picture for quality control, PNG.
 
     Returns:
-        File name -> content.
+        File name -> content; identifiers as in `make_segmentation`.
     """
-    sources = [_without_identity(image, series) for image in series.images]
-    made = {
-        SEGMENTATION: _segmentation(series, sources, segmented),
-        PICTURE: _picture(series, sources, segmented),
+    return {
+        SEGMENTATION: make_segmentation(series, segmented),
+        PICTURE: _file(_with_identity(_picture(series, _sources(series), segmented, picture), series)),
     }
-    for dataset in made.values():
-        for keyword in _IDENTITY:
-            if keyword in series.images[0]:
-                dataset.add(series.images[0][keyword])
-    return {name: _file(dataset) for name, dataset in made.items()}
+
+
+def _with_identity(made: Dataset, series: Series) -> Dataset:
+    for keyword in _IDENTITY:
+        if keyword in series.images[0]:
+            made.add(series.images[0][keyword])
+    return made
+
+
+def _sources(series: Series) -> list[Dataset]:
+    return [_without_identity(image, series) for image in series.images]
 
 
 def _without_identity(image: Dataset, series: Series) -> Dataset:
@@ -127,6 +194,14 @@ def _without_identity(image: Dataset, series: Series) -> Dataset:
             header.add(element)
     for keyword in _IDENTITY:
         setattr(header, keyword, "")
+    shared = header.get("SharedFunctionalGroupsSequence")
+    if shared:
+        # highdicom looks for the geometry there alone; Philips has it in every frame.
+        groups = Dataset(shared[0])
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            if keyword not in groups:
+                groups[keyword] = image.PerFrameFunctionalGroupsSequence[0][keyword]
+        header.SharedFunctionalGroupsSequence = [groups]
     if not header.get("SliceThickness"):
         header.SliceThickness = f"{series.volume.spacing_between_slices:.6g}"
     return header
@@ -168,8 +243,8 @@ def _segmentation(series: Series, sources: Sequence[Dataset], segmented: Segment
     )
 
 
-def _picture(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries) -> Dataset:
-    with Image.open(io.BytesIO(segmented.picture)) as picture:
+def _picture(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries, png: bytes) -> Dataset:
+    with Image.open(io.BytesIO(png)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     capture = hd.sc.SCImage.from_ref_dataset(
         ref_dataset=sources[0],

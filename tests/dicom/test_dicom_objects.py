@@ -6,17 +6,18 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-from dicom_images import BIRTH, PATIENT, PATIENT_ID, SHAPE, make_images, read, save, segmented, voxels_of
-from keras_scgm_client.dicom.objects import PICTURE, SEGMENTATION, make_results
-from keras_scgm_client.dicom.series import read_series
+from dicom_images import BIRTH, PATIENT, PATIENT_ID, SHAPE, make_images, png, read, save, segmented, voxels_of
 from PIL import Image
 from pydicom.dataelem import RawDataElement
+
+from keras_scgm.dicom.objects import PICTURE, SEGMENTATION, make_results, make_segmentation
+from keras_scgm.dicom.series import read_series
 
 
 def test_the_segmentation_is_the_mask_in_its_place(tmp_path):
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
     mask = series.volume.array > 100
-    stored = hd.seg.segread(io.BytesIO(make_results(series, segmented(mask))[SEGMENTATION]))
+    stored = hd.seg.segread(io.BytesIO(make_segmentation(series, segmented(mask))))
     volume = stored.get_volume(combine_segments=True).match_geometry(series.volume)
     np.testing.assert_array_equal(volume.array, mask)
     (segment,) = stored.segment_numbers
@@ -35,7 +36,7 @@ def test_gray_matter_white_matter_and_cord_are_segments(tmp_path):
     gray_matter, cord = series.volume.array > 100, series.volume.array > 50
     masks = (gray_matter, cord & ~gray_matter, cord)
     made = segmented(*masks)
-    stored = hd.seg.segread(io.BytesIO(make_results(series, made)[SEGMENTATION]))
+    stored = hd.seg.segread(io.BytesIO(make_segmentation(series, made)))
     volume = stored.get_volume().match_geometry(series.volume)
     np.testing.assert_array_equal(volume.array, np.stack(masks, axis=-1))
     kinds = [stored.get_segment_description(number).segmented_property_type for number in (1, 2, 3)]
@@ -51,7 +52,7 @@ def test_gray_matter_white_matter_and_cord_are_segments(tmp_path):
 def test_an_empty_mask_is_a_segmentation_too(tmp_path):
     series = read_series(save(make_images(voxels_of()), tmp_path / "in"))
     nothing = segmented(np.zeros(SHAPE, np.uint8), predicted_dsc=float("nan"), verdict="fail")
-    stored = hd.seg.segread(io.BytesIO(make_results(series, nothing)[SEGMENTATION]))
+    stored = hd.seg.segread(io.BytesIO(make_segmentation(series, nothing)))
     assert stored.get_volume(combine_segments=True).array.shape == SHAPE[::-1]
     assert stored.SeriesDescription == "Gray matter, research only: fail"
 
@@ -60,7 +61,7 @@ def test_both_results_belong_to_the_patient_and_study(tmp_path):
     images = make_images(voxels_of())
     series = read_series(save(images, tmp_path / "in"))
     long = segmented(series.volume.array > 100, texts=("reason " * 500,), version="v" * 99)
-    made = {name: read(content) for name, content in make_results(series, long).items()}
+    made = {name: read(content) for name, content in make_results(series, long, png()).items()}
     for result in made.values():
         assert str(result.PatientName) == PATIENT
         assert (result.PatientID, result.PatientBirthDate) == (PATIENT_ID, BIRTH)
@@ -74,7 +75,7 @@ def test_both_results_belong_to_the_patient_and_study(tmp_path):
                 len(str(text)) <= most for text in np.atleast_1d(element.value or "")
             ), element
     capture = made[PICTURE]
-    with Image.open(io.BytesIO(long.picture)) as picture:
+    with Image.open(io.BytesIO(png())) as picture:
         np.testing.assert_array_equal(capture.pixel_array, np.asarray(picture))
     assert capture.BurnedInAnnotation == "NO"
     assert "Verdict: review, predicted DSC 0.81" in capture.DerivationDescription
@@ -102,7 +103,7 @@ def test_headers_that_are_not_in_order(tmp_path):
             del image[keyword]
     series = read_series(save(images, tmp_path / "in"))
     mask = series.volume.array > 100
-    made = make_results(series, segmented(mask))
+    made = make_results(series, segmented(mask), png())
     for result in map(read, made.values()):
         assert [result[keyword].value for keyword in list(sent)[1:5]] == list(sent.values())[1:5]
         assert result.SpecificCharacterSet == "ISO_IR 192"
@@ -117,7 +118,7 @@ def test_identifiers_depend_on_images_and_origin_alone(tmp_path):
     mask = series.volume.array > 100
 
     def identifiers(series, given):
-        made = [read(content) for content in make_results(series, given).values()]
+        made = [read(content) for content in make_results(series, given, png()).values()]
         return {uid for result in made for uid in (result.SOPInstanceUID, result.SeriesInstanceUID)}
 
     first = identifiers(series, segmented(mask))

@@ -1,8 +1,9 @@
-"""Reads DICOM series: which are segmented, and their voxels as a NIfTI file."""
+"""Reads DICOM series: which are segmented, their images as one volume, and its voxels as a NIfTI file."""
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.multival import MultiValue
 from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
+
+from keras_scgm.errors import InputError
 
 MULTI_FRAME = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 MR_CLASSES = (MRImageStorage, *MULTI_FRAME)
@@ -47,7 +50,7 @@ _COMMON = {
 }
 
 
-class SeriesError(Exception):
+class SeriesError(InputError):
     """The series cannot be segmented; the message is one line without patient data."""
 
 
@@ -64,6 +67,26 @@ class Series:
     volume: hd.Volume
 
 
+def quiet() -> warnings.catch_warnings:
+    """Context in which DICOM packages do not warn; their warnings quote headers."""
+    return warnings.catch_warnings(action="ignore")
+
+
+def why_unusable(image: Dataset) -> str:
+    """Reason why an image cannot be part of a volume to segment, whatever its contrast; empty if it can.
+
+    Args:
+        image: Header of any DICOM object.
+    """
+    if image.get("SOPClassUID") not in MR_CLASSES or image.get("Modality", "MR") != "MR":
+        return "not an MR image"
+    if _OTHER_KINDS.intersection(values_of(image, "ImageType")):
+        return "a localizer, a phase image or a projection"
+    if len(values_of(image, "ImageOrientationPatient")) != 6:
+        return "no orientation in the header"
+    return ""
+
+
 def why_ignored(image: Dataset, match: re.Pattern[str] | None = None) -> str:
     """Reason why an image does not belong to a T2*-weighted axial series; empty if it does.
 
@@ -72,26 +95,22 @@ def why_ignored(image: Dataset, match: re.Pattern[str] | None = None) -> str:
         match: Pattern for protocol, series description or sequence name; replaces the rule for sequence and echo
             time.
     """
-    if image.get("SOPClassUID") not in MR_CLASSES or image.get("Modality", "MR") != "MR":
-        return "not an MR image"
-    if _OTHER_KINDS.intersection(_values(image, "ImageType")):
-        return "a localizer, a phase image or a projection"
-    orientation = _values(image, "ImageOrientationPatient")
-    if len(orientation) != 6:
-        return "no orientation in the header"
+    if reason := why_unusable(image):
+        return reason
+    orientation = values_of(image, "ImageOrientationPatient")
     normal = np.abs(np.cross(orientation[:3], orientation[3:]))
     if normal.argmax() != 2:
         return "not axial"
     if match is not None:
         names = (str(image.get(name, "")) for name in ("ProtocolName", "SeriesDescription", "SequenceName"))
         return "" if any(match.search(name) for name in names) else "its names do not match --match"
-    kinds = {str(kind) for kind in _values(image, "ScanningSequence")}
-    is_gradient = ("GR" in kinds and not kinds & {"IR", "SE"}) or "GRADIENT" in _values(
+    kinds = {str(kind) for kind in values_of(image, "ScanningSequence")}
+    is_gradient = ("GR" in kinds and not kinds & {"IR", "SE"}) or "GRADIENT" in values_of(
         image, "EchoPulseSequence"
     )
-    if not is_gradient or "YES" in _values(image, "InversionRecovery"):
+    if not is_gradient or "YES" in values_of(image, "InversionRecovery"):
         return "not a gradient echo"
-    echo_ms = _values(image, "EchoTime") or _values(image, "EffectiveEchoTime")
+    echo_ms = values_of(image, "EchoTime") or values_of(image, "EffectiveEchoTime")
     if not echo_ms or float(echo_ms[0]) < SHORTEST_ECHO_MS:
         return f"an echo time under {SHORTEST_ECHO_MS:g} ms, or none in the header"
     return ""
@@ -176,7 +195,7 @@ def _check(images: Sequence[Dataset]) -> None:
         )
 
 
-def _values(image: Dataset, keyword: str) -> list[Any]:
+def values_of(image: Dataset, keyword: str) -> list[Any]:
     """Values of an attribute, in a multi-frame image those of the first frame; empty if none."""
     for place in _places(image):
         value = place.get(keyword)

@@ -1,13 +1,14 @@
-"""DICOM images and findings for the tests of the gateway."""
+"""DICOM images and findings for tests."""
 
 import io
 
 import highdicom as hd
 import numpy as np
 import pydicom
-from keras_scgm_client.dicom.objects import SegmentedSeries
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from keras_scgm.dicom.objects import SegmentedSeries
 
 PATIENT, PATIENT_ID, BIRTH = "Zebrowski-Ünal^Quentin", "PID77531", "19670501"
 PROTOCOL = "t2s_ax_zebrowski"
@@ -97,12 +98,10 @@ def png(shape=(40, 30)):
 def segmented(*masks, **changed):
     settings = {
         "masks": masks,
-        "picture": png(),
         "verdict": "review",
         "predicted_dsc": 0.8123,
         "texts": ("gray matter near an edge", "an area of 25 mm²"),
         "version": "keras_scgm 0.1.0, weights tiny",
-        "request_id": "0" * 32,
         "origin": {"weights": [{"name": "tiny", "sha256": "0" * 64}]},
     }
     return SegmentedSeries(**{**settings, **changed})

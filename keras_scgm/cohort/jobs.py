@@ -1,0 +1,161 @@
+"""Images to segment one by one, and what came of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from keras_scgm import checks
+from keras_scgm.errors import InputError, NotAnImageError, log_traceback
+from keras_scgm.files import check_writable, sha256_of
+from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
+from keras_scgm.quality.verdicts import Verdict
+from keras_scgm.segmentation import Progress, Segmentation, Segmenter
+
+
+@dataclass(frozen=True)
+class SegmentationJob:
+    """An image to segment and the files of its result.
+
+    Args:
+        image: NIfTI file.
+        paths: Files of the result.
+        is_named: Whether the user named the file; a file found in a folder is skipped if it holds labels.
+        dicom: DICOM images of which the file was made, whose series gets a DICOM segmentation; usually none.
+    """
+
+    image: Path
+    paths: OutputPaths
+    is_named: bool = True
+    dicom: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self, image=checks.path)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Kind of result to write, and treatment of results that exist.
+
+    Args:
+        soft: Whether to write probabilities instead of masks.
+        tissues: "all", or "gm" for gray matter alone.
+        force: Whether to replace results that exist.
+        resume: Whether to skip images whose results exist and were made in the same way.
+
+    Raises:
+        keras_scgm.errors.InputError: both `force` and `resume`, or other tissues.
+    """
+
+    soft: bool = False
+    tissues: str = "all"
+    force: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        checks.check_fields(self, tissues=checks.one_of(("all", "gm")))
+        if self.force and self.resume:
+            raise InputError(
+                "force and resume contradict each other: one replaces results that exist, the other keeps them; "
+                "give one of the two"
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Outcome of a job.
+
+    Args:
+        job: The job.
+        status: "skipped" if it was finished before, or if the file holds labels.
+        message: One line for the user.
+        verdict: Verdict on the result, None without one.
+        warnings: Possible faults of the result, one line each.
+        pid: Number of the process that did it.
+    """
+
+    job: SegmentationJob
+    status: Literal["segmented", "skipped", "failed"]
+    message: str
+    verdict: Verdict | None = None
+    warnings: tuple[str, ...] = ()
+    pid: int = 0
+
+
+ShowProgress = Callable[[SegmentationJob], AbstractContextManager[Progress | None]]
+
+
+def do_job(
+    segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None = None
+) -> Outcome:
+    """Segment one image and write its results; whatever goes wrong is an outcome, not an exception."""
+    try:
+        return _do_job(segmenter, job, output, progress)
+    except NotAnImageError as error:
+        if job.is_named:
+            return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+        return Outcome(job, "skipped", f"{str(error).partition(';')[0]}; skipped", pid=os.getpid())
+    except InputError as error:
+        return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+    # One image must not stop a cohort, whatever is wrong with it or with us.
+    except Exception as error:
+        return Outcome(job, "failed", f"error: {log_traceback(str(job.image), error)}", pid=os.getpid())
+
+
+def run_here(
+    segmenter: Segmenter,
+    jobs: Sequence[SegmentationJob],
+    output: OutputConfig,
+    show_progress: ShowProgress = lambda job: nullcontext(),
+) -> Iterator[Outcome]:
+    """Do the jobs in this process, in their order.
+
+    Args:
+        segmenter: the networks.
+        jobs: the images.
+        output: how results are written.
+        show_progress: gives what is called with (slices done, slices in all) of a job.
+    """
+    for job in jobs:
+        with show_progress(job) as progress:
+            outcome = do_job(segmenter, job, output, progress)
+        yield outcome
+
+
+def _do_job(
+    segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None
+) -> Outcome:
+    image, paths = job.image, job.paths
+    is_given, gray_matter_alone = isinstance(segmenter.config.cord, Path), output.tissues == "gm"
+    others = paths.of_cord(is_given) if segmenter.has_cord and not gray_matter_alone else ()
+    existing = [path for path in (*paths.own, *others) if os.path.lexists(path)]
+    if output.resume and existing and image.is_file():
+        made_so = {"input_sha256": sha256_of(image), **output_kind(output.soft, gray_matter_alone)}
+        record = finished_record(paths, {**segmenter.provenance, **made_so})
+        if record and paths.dicom.is_file() == bool(job.dicom):
+            verdict = record["quality"]["verdict"]
+            return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
+    is_remnant = output.resume and paths.is_exclusive and not paths.record.exists()
+    if existing and not output.force and not is_remnant:
+        made = " and was made in another way" if output.resume else ""
+        leave = ", or leave it with --tissues gm" if existing[0] in others else ""
+        raise InputError(f"{existing[0]}: exists{made}; replace it with --force{leave}")
+    check_writable(paths.mask.parent)
+    result = segmenter.segment(image, progress)
+    write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
+    message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
+    return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
+
+
+def _summary(result: Segmentation) -> str:
+    with_some = [area.area_mm2 for area in result.areas if area.n_voxels]
+    mean = sum(with_some) / len(with_some) if with_some else 0.0
+    return (
+        f"{len(with_some)} of {len(result.areas)} slices, mean area {mean:.1f} mm2, "
+        f"volume {result.record['gray_matter_volume_mm3']:.0f} mm3, predicted DSC "
+        f"{result.quality.predicted_dsc:.2f} ({result.quality.verdict}), {result.record['seconds']:.1f} s"
+    )

@@ -1,0 +1,1 @@
+"""DICOM series as input and DICOM segmentations as output (optional extra `dicom`)."""

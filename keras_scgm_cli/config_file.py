@@ -1,0 +1,89 @@
+"""Defaults of options from keras_scgm.toml, or from [tool.keras_scgm] in pyproject.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_scgm.errors import InputError, first_of
+
+NAME, PYPROJECT, TABLE = "keras_scgm.toml", "pyproject.toml", "keras_scgm"
+
+
+def find_defaults(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The defaults that hold in a folder: those of the nearest file in it or above it.
+
+    Args:
+        folder: The current folder.
+
+    Returns:
+        The file, and its tables by command; None if there is none.
+
+    Raises:
+        InputError: A file is no TOML file.
+    """
+    for parent in (folder, *folder.parents):
+        if (parent / NAME).is_file():
+            return parent / NAME, _read(parent / NAME)
+        if (parent / PYPROJECT).is_file():
+            tools = _read(parent / PYPROJECT).get("tool", {})
+            if TABLE in tools:
+                return parent / PYPROJECT, tools[TABLE]
+    return None
+
+
+def default_map(source: Path, tables: Mapping[str, Any], commands: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults by command and parameter, checked against the options that there are.
+
+    Args:
+        source: File of the defaults, for messages.
+        tables: Its tables by command; options are named as in the command line, without leading dashes.
+        commands: The commands by name.
+
+    Raises:
+        InputError: There is no such command or option, or a value cannot be that of the option.
+    """
+    defaults: dict[str, Any] = {}
+    for command, table in tables.items():
+        if command not in commands or not isinstance(table, dict):
+            raise InputError(
+                f"{source}: {command} is not a table of a command; the tables are {', '.join(commands)}"
+            )
+        options = {
+            spelling.lstrip("-").replace("_", "-"): parameter
+            for parameter in commands[command].params
+            if parameter.param_type_name == "option"
+            for spelling in parameter.opts
+            if spelling.startswith("--")
+        }
+        defaults[command] = {}
+        for key, value in table.items():
+            option = options.get(key.replace("_", "-"))
+            if option is None:
+                raise InputError(
+                    f"{source}: {command} has no option {key}; it has {first_of(sorted(options), len(options))}"
+                )
+            defaults[command][option.name] = _checked(f"{source}: {command}.{key}", option, value)
+    return defaults
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as TOML ({error})") from error
+
+
+def _checked(name: str, option: Any, value: Any) -> Any:
+    if option.is_flag:
+        if not isinstance(value, bool):
+            raise InputError(f"{name} must be true or false, received {value!r}")
+        return value
+    values = value if option.multiple and isinstance(value, list) else [value]
+    if not all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in values):
+        kinds = "a text, a number or a list of them" if option.multiple else "a text or a number"
+        raise InputError(f"{name} must be {kinds}, received {value!r}")
+    texts = [str(one) for one in values]
+    return texts if option.multiple else texts[0]

@@ -1,0 +1,110 @@
+"""Commands in the style of the Spinal Cord Toolbox, and what they are here."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+ARGUMENT, NOT_NEEDED = "", None
+_OF_REPORT = {"-qc": NOT_NEEDED, "-qc-dataset": NOT_NEEDED, "-qc-subject": NOT_NEEDED}
+_OF_ALL = {"-r": NOT_NEEDED, "-v": NOT_NEEDED}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the toolbox.
+
+    Args:
+        command: The command here.
+        options: Option of the program -> option here, `ARGUMENT` for an argument without option, or `NOT_NEEDED`.
+    """
+
+    command: str
+    options: Mapping[str, str | None]
+
+
+_CORD = Program(
+    "segment",
+    {"-i": ARGUMENT, "-o": "--output", "-c": NOT_NEEDED, "-thr": NOT_NEEDED, **_OF_REPORT, **_OF_ALL},
+)
+_OVERLAP = Program("evaluate", {"-i": ARGUMENT, "-d": ARGUMENT, **_OF_ALL})
+
+PROGRAMS = {
+    "sct_deepseg_gm": Program(
+        "segment",
+        {
+            "-i": ARGUMENT,
+            "-o": "--output",
+            "-m": "--weights",
+            "-thr": "--threshold",
+            "-t": "--mirror",
+            **_OF_REPORT,
+            **_OF_ALL,
+        },
+    ),
+    "sct_deepseg_sc": _CORD,
+    "sct_propseg": _CORD,
+    "sct_process_segmentation": Program(
+        "areas",
+        {
+            "-i": ARGUMENT,
+            "-o": "--output",
+            "-vertfile": "--levels",
+            "-angle-corr-centerline": "--cord",
+            "-vert": NOT_NEEDED,
+            "-perlevel": NOT_NEEDED,
+            "-perslice": NOT_NEEDED,
+            **_OF_ALL,
+        },
+    ),
+    "sct_dice_coefficient": _OVERLAP,
+    "sct_compute_hausdorff_distance": _OVERLAP,
+}
+"""By name; the first one of a command here is that whose options are understood there."""
+
+
+def counterpart(arguments: Sequence[str]) -> str | None:
+    """One line that says how a command in the toolbox's style is given here; None if it is not in that style.
+
+    Args:
+        arguments: What follows `keras-scgm`.
+
+    >>> counterpart(["segment", "-i", "t2s.nii.gz", "-m", "large"])
+    '-i is an option of sct_deepseg_gm; here: keras-scgm segment t2s.nii.gz --weights large'
+    >>> counterpart(["segment", "t2s.nii.gz", "--weights", "large"])
+    """
+    if not arguments:
+        return None
+    command, *others = arguments
+    if command.startswith("sct_"):
+        if command not in PROGRAMS:
+            return f"{command} is a program of the Spinal Cord Toolbox without counterpart here; see keras-scgm --help"
+        return f"{command} is a program of the Spinal Cord Toolbox; here: {_translated(PROGRAMS[command], others)}"
+    name = next((name for name, program in PROGRAMS.items() if program.command == command), None)
+    if name is None:
+        return None
+    foreign = [option for option in others if option != "-o" and option in PROGRAMS[name].options]
+    if not foreign:
+        return None
+    return f"{foreign[0]} is an option of {name}; here: {_translated(PROGRAMS[name], others)}"
+
+
+def _translated(program: Program, arguments: Sequence[str]) -> str:
+    words, rest = ["keras-scgm", program.command], list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word not in program.options:
+            words.append(word)
+            continue
+        option = program.options[word]
+        value = [rest.pop(0)] if rest and not rest[0].startswith("-") else []
+        if option is NOT_NEEDED:
+            continue
+        if option == "--mirror":
+            words.append(option)
+        elif option == "--threshold" and value in (["0"], ["0.0"]):
+            words.append("--soft")
+        else:
+            words += [option, *value] if option else value
+    return shlex.join(words)
