@@ -12,9 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_scgm.errors import InputError
 from keras_scgm.study.columns import ALL, AREA_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.images import with_labels
 from keras_scgm.study.tsv import Row, cell, read_tsv, write_described, write_tsv
+
+AREAS, SUMMARY = "areas.tsv", "summary.tsv"
 
 
 class ParticipantTables:
@@ -78,9 +81,28 @@ def write_study_tables(output: Path, of_participants: Mapping[str, object] | Non
     _warn_of_other_spacings(summary)
     columns = [*SUMMARY_COLUMNS, *_others(summary, SUMMARY_COLUMNS)]
     return [
-        *write_described(output / "areas.tsv", AREA_COLUMNS, areas),
-        *write_described(output / "summary.tsv", columns, summary, of_participants),
+        *write_described(output / AREAS, AREA_COLUMNS, areas),
+        *write_described(output / SUMMARY, columns, summary, of_participants),
     ]
+
+
+def read_study_table(path: Path, *needed: str) -> list[Row]:
+    """Rows of a table of the study.
+
+    Args:
+        path: Its file.
+        needed: Columns of which every row must have a known cell.
+
+    Raises:
+        keras_scgm.errors.InputError: There is no such file, it cannot be read, or a cell is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such table; run participant first")
+    rows = read_tsv(path, *needed)
+    for name in needed:
+        if any(row[name] == UNKNOWN for row in rows):
+            raise InputError(f"{path}: column {name} has gaps; run participant again")
+    return rows
 
 
 def _others(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:

@@ -71,9 +71,9 @@ def test_no_marks(tmp_path):
             "marks:\n  - {image: a, mark: pass}\n  - {image: a, mark: fail}\n",
             "entry 2: a is marked pass and fail",
         ),
-        ("qc.tsv", "image,mark\na,fail\n", "no column image and mark; columns are separated by tabs"),
-        ("qc.tsv", "image\tmark\na.nii\tfail\nb.nii\tgood\n", "line 3: mark must be one of"),
-        ("qc.tsv", "image\tmark\nn/a\tfail\n", "line 2: no image"),
+        ("qc.tsv", "image,mark\na,fail\n", "no column image; the first line names the columns, separated by tabs"),
+        ("qc.tsv", "image\tmark\na.nii\tfail\nb.nii\tgood\n", "row 2: mark must be one of"),
+        ("qc.tsv", "image\tmark\nn/a\tfail\n", "row 1: no image"),
     ],
 )
 def test_refused(tmp_path, name, text, message):
@@ -87,5 +87,5 @@ def test_unreadable(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
         read_marks(tmp_path / "qc.yml")
     (tmp_path / "qc.yml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="not UTF-8 text"):
+    with pytest.raises(InputError, match="not a text in UTF-8"):
         read_marks(tmp_path / "qc.yml")

@@ -43,9 +43,9 @@ def test_areas_may_be_missing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such table; run the step participant first"),
-        (b"image\nx\n", "column region is missing or has gaps"),
-        (b"image\tregion\nn/a\tall\n", "column image is missing or has gaps"),
+        (None, "no such table; run participant first"),
+        (b"image\nx\n", "no column region"),
+        (b"image\tregion\nn/a\tall\n", "column image has gaps"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )

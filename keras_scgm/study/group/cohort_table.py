@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from keras_scgm.errors import InputError, first_of
+from keras_scgm.study.columns import KEYS, UNKNOWN
 from keras_scgm.study.group.measures import FURTHER, IN_SLICE, SHOWN, Measure, natural_key, ordered_regions
-
-UNKNOWN = "n/a"
-"""A value that is not known, in BIDS."""
-
-SUMMARY = "summary.tsv"
+from keras_scgm.study.tables import SUMMARY, read_study_table
 
 NEEDED = ("image", "region", "status")
-IDENTITY = ("participant_id", "session_id", "run", "image")
 
 SITE_COLUMNS = ("site", "site_id", "institution", "institution_id", "centre", "center")
 """Names that participants.tsv may give the place of a scan; the first that is there counts."""
@@ -37,7 +31,7 @@ class CohortTable:
         values: One row per image, region and measure: `participant_id`, `session_id`, `run`, `image`, `region` and
             `measure` (ordered categories), `value`, `site`, `vendor`, `scanner`, and those of `COVARIATES` that the
             study has. Texts that are not known are `n/a`.
-        images: One row per image of the study, excluded ones too: `IDENTITY`, `status`, `verdict`, `error` and
+        images: One row per image of the study, excluded ones too: `KEYS`, `status`, `verdict`, `error` and
             `excluded` (boolean).
         measures: Measures with at least one value.
         covariates: Those of `COVARIATES` that the study has.
@@ -70,9 +64,11 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
         InputError: There is no summary, it is broken, or nothing is left to analyse.
     """
     path = output / SUMMARY
-    rows = _read(path)
+    rows = pd.DataFrame(read_study_table(path, *NEEDED), dtype=str)
+    if rows.empty:
+        raise InputError(f"{path}: has no image; nothing to analyse")
     for name in (
-        *IDENTITY,
+        *KEYS,
         "verdict",
         "error",
         "reason",
@@ -85,7 +81,7 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
             rows[name] = UNKNOWN
     rows["participant_id"] = rows["participant_id"].where(rows["participant_id"] != UNKNOWN, rows["image"])
     rows["excluded"] = rows["image"].isin(excluded)
-    images = rows.drop_duplicates("image")[[*IDENTITY, "status", "verdict", "error", "excluded"]].reset_index(
+    images = rows.drop_duplicates("image")[[*KEYS, "status", "verdict", "error", "excluded"]].reset_index(
         drop=True
     )
     rows = rows[(rows["status"] == "segmented") & ~rows["excluded"]].reset_index(drop=True)
@@ -106,7 +102,7 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
     if "age" in covariates:
         rows["age"] = pd.to_numeric(rows["age"], errors="coerce")
     values = rows.melt(
-        [*IDENTITY, "region", "site", "vendor", "scanner", *covariates],
+        [*KEYS, "region", "site", "vendor", "scanner", *covariates],
         [measure.column for measure in measures],
         "measure",
         "value",
@@ -141,21 +137,6 @@ def per_participant(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
 def sorted_sessions(sessions: Sequence[str]) -> list[str]:
     """Names of sessions in their order; numbers count by their value."""
     return sorted(set(sessions), key=natural_key)
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; run the level participant of the study first")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = pd.read_csv(StringIO(text), sep="\t", dtype=str, keep_default_na=False, quoting=csv.QUOTE_NONE)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from error
-    if len({line.count("\t") for line in text.splitlines() if line}) > 1:
-        raise InputError(f"{path}: rows have more or fewer cells than columns; write the summary again")
-    if missing := [name for name in NEEDED if name not in rows]:
-        raise InputError(f"{path}: has no column {', '.join(missing)}; is it the summary of a study?")
-    return rows.replace("", UNKNOWN)
 
 
 def _measures(rows: pd.DataFrame, path: Path) -> tuple[Measure, ...]:

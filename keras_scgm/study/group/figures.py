@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_scgm.evaluation.bland_altman import bland_altman
+from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import (
-    UNKNOWN,
     CohortTable,
     per_participant,
     per_session,

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-WHOLE_IMAGE = "all"
-"""Region of a row that has all slices of an image."""
+from keras_scgm.study.columns import ALL
 
 _LEVEL = re.compile(r"\d+")
 _RANGE = re.compile(r"(-?[\d.]+):(-?[\d.]+)")
@@ -69,7 +68,7 @@ def ordered_regions(regions: Iterable[str]) -> list[str]:
     """
 
     def key(region: str) -> tuple[int, float, tuple[tuple[int, int, str], ...]]:
-        if region == WHOLE_IMAGE:
+        if region == ALL:
             return 0, 0.0, ()
         if _LEVEL.fullmatch(region):
             return 1, float(region), ()
@@ -87,7 +86,7 @@ def along_cord(regions: Iterable[str]) -> tuple[list[str], str]:
     ordered = ordered_regions(regions)
     if levels := [region for region in ordered if _LEVEL.fullmatch(region)]:
         return levels, "vertebral level"
-    if ranges := [region for region in ordered if region != WHOLE_IMAGE]:
+    if ranges := [region for region in ordered if region != ALL]:
         return ranges, "vertebral levels, or position in mm"
     return ordered, "region"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from statsmodels.robust.scale import mad
 
-from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.group.cohort_table import CohortTable
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from keras_scgm.evaluation.bland_altman import LIMIT_STDS, bland_altman
-from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.group.cohort_table import CohortTable
 from keras_scgm.study.group.measures import natural_key
 from keras_scgm.study.group.tables import MEASURE, OF_MEASURE, REGION, UNIT, Column, GroupTable, with_units
 

@@ -7,7 +7,8 @@ from importlib.metadata import version
 
 import pandas as pd
 
-from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.group.cohort_table import CohortTable
 from keras_scgm.study.group.measures import overview_region
 from keras_scgm.study.group.outliers import LIMIT_Z
 from keras_scgm.study.group.outliers import MIN_PARTICIPANTS as MIN_FOR_Z

@@ -9,7 +9,8 @@ import pandas as pd
 
 from keras_scgm.evaluation.paired_tests import holm, signed_rank_p
 from keras_scgm.evaluation.summary import MIN_RESAMPLED, bootstrap_interval
-from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable, per_session, sorted_sessions
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.group.cohort_table import CohortTable, per_session, sorted_sessions
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,

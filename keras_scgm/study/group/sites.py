@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from keras_scgm.evaluation.paired_tests import holm
-from keras_scgm.study.group.cohort_table import UNKNOWN, CohortTable, per_participant
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.group.cohort_table import CohortTable, per_participant
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from keras_scgm.study.group.cohort_table import UNKNOWN
+from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.measures import Measure
 
 OF_MEASURE = "unit of the measure"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ import yaml
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.tsv import read_tsv
 
 MarkName = Literal["pass", "fail", "artefact"]
 MARKS: tuple[MarkName, ...] = get_args(MarkName)
-
-UNKNOWN = "n/a"
-"""Cell of a BIDS table without a value."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,8 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
         InputError: The file cannot be read, or a mark in it is none of "pass", "fail" and "artefact".
     """
     path = checks.path("path", path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise InputError(f"{path}: cannot be read ({reason}); give the qc.yml or qc.tsv of a page") from error
     marks: dict[str, Mark] = {}
-    for place, entry in (_table if path.suffix.lower() == ".tsv" else _list)(path, text):
+    for place, entry in (_table if path.suffix.lower() == ".tsv" else _list)(path):
         image, mark, comment = (entry.get(name) for name in ("image", "mark", "comment"))
         if not isinstance(image, str) or image in ("", UNKNOWN):
             raise InputError(f"{path}: {place}: no image; each mark needs the path of its image")
@@ -72,17 +65,19 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
     return marks
 
 
-def _table(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _table(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows of a TSV table, each with its place in the file."""
-    table = csv.DictReader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    if missing := {"image", "mark"} - set(table.fieldnames or ()):
-        raise InputError(f"{path}: no column {' and '.join(sorted(missing))}; columns are separated by tabs")
-    for row in table:
-        yield f"line {table.line_num}", row
+    for number, row in enumerate(read_tsv(path, "image", "mark"), start=1):
+        yield f"row {number}", row
 
 
-def _list(path: Path, text: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Entries of a YAML file, each with its place in the file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
+        raise InputError(f"{path}: cannot be read ({reason}); give the qc.yml or qc.tsv of a page") from error
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_scgm.errors import InputError
 from keras_scgm.quality.verdicts import VERDICTS, Verdict
-from keras_scgm.study.page.marks import UNKNOWN
-
-SUMMARY, AREAS = "summary.tsv", "areas.tsv"
-WHOLE = "all"
-"""`region` of the rows that hold a whole image."""
+from keras_scgm.study.columns import ALL, UNKNOWN
+from keras_scgm.study.tables import AREAS, SUMMARY, read_study_table
 
 Cells = Mapping[str, str]
 
@@ -62,13 +58,13 @@ def read_rows(folder: Path) -> list[ImageRow]:
     """
     slices: defaultdict[str, dict[int, Cells]] = defaultdict(dict)
     if (folder / AREAS).exists():
-        for cells in _read(folder / AREAS, ("image", "slice")):
+        for cells in _known(folder / AREAS, "image", "slice"):
             if not cells["slice"].isdecimal():
                 raise InputError(
                     f"{folder / AREAS}: slice {cells['slice']!r} is no number; run participant again"
                 )
             slices[cells["image"]][int(cells["slice"])] = cells
-    summaries = [row for row in _read(folder / SUMMARY, ("image", "region")) if row["region"] == WHOLE]
+    summaries = [row for row in _known(folder / SUMMARY, "image", "region") if row["region"] == ALL]
     order = {None: 0, "fail": 1, "review": 2, "pass": 3}
     rows = [ImageRow(row, slices.get(row["image"], {})) for row in summaries]
     return sorted(
@@ -90,24 +86,9 @@ def number(cells: Cells, name: str, unknown: float = math.nan) -> float:
         return unknown
 
 
-def _read(path: Path, needed: Sequence[str]) -> list[Cells]:
-    """Rows of a TSV table without their unknown cells."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            names = table.fieldnames or ()
-            rows: list[Cells] = [
-                {name: cell for name, cell in row.items() if cell not in ("", None, UNKNOWN)} for row in table
-            ]
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such table; run the step participant first") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: cannot be read ({error}); write it again with the step participant"
-        ) from error
-    for name in needed:
-        if name not in names or not all(name in row for row in rows):
-            raise InputError(
-                f"{path}: column {name} is missing or has gaps; write it again with the step participant"
-            )
-    return rows
+def _known(path: Path, *needed: str) -> list[Cells]:
+    """Rows of a table of the study without their unknown cells."""
+    return [
+        {name: cell for name, cell in row.items() if cell != UNKNOWN}
+        for row in read_study_table(path, *needed)
+    ]

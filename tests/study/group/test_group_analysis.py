@@ -16,7 +16,7 @@ from keras_scgm.study.group.cohort_table import read_cohort
 FAILED = {
     "participant_id": "sub-99",
     "image": "sub-99/anat/x.nii.gz",
-    "region": "n/a",
+    "region": "all",
     "status": "failed",
     "error": "4-D",
 }
@@ -152,7 +152,7 @@ GOOD = row("sub-1", "all", 15.0)
         ([GOOD | {"gm_perpendicular_mm2": "many"}], "column gm_perpendicular_mm2 has many, not a number"),
         ([GOOD | {"cord_ap_mm": "inf"}], "column cord_ap_mm has inf, not a number"),
         ([{"image": "a.nii", "region": "all", "status": "segmented"}], "has no measurement"),
-        ([{"image": "a.nii", "region": "all"}], "has no column status"),
+        ([{"image": "a.nii", "region": "all"}], "no column status"),
     ],
 )
 def test_a_summary_that_cannot_be_used(tmp_path, rows, message):
@@ -164,11 +164,11 @@ def test_a_summary_that_cannot_be_used(tmp_path, rows, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "no such file; run the level participant"),
-        (b"", "cannot be read as a table"),
-        (b"image\tregion\tstatus\na.nii\tall\tsegmented\tmore\n", "more or fewer cells than columns"),
-        (b"image\tregion\tstatus\na.nii\tall\n", "more or fewer cells than columns"),
-        (b"\xff\xfe\x00", "cannot be read as a table"),
+        (None, "no such table; run participant first"),
+        (b"", "no column image"),
+        (b"image\tregion\tstatus\na.nii\tall\tsegmented\tmore\n", "line 2 has 4 columns, the first line 3"),
+        (b"image\tregion\tstatus\na.nii\tall\n", "line 2 has 2 columns, the first line 3"),
+        (b"\xff\xfe\x00", r"cannot be read \(not a text in UTF-8\)"),
     ],
 )
 def test_a_file_that_is_no_summary(tmp_path, content, message):
