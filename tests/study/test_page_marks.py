@@ -71,7 +71,11 @@ def test_no_marks(tmp_path):
             "marks:\n  - {image: a, mark: pass}\n  - {image: a, mark: fail}\n",
             "entry 2: a is marked pass and fail",
         ),
-        ("qc.tsv", "image,mark\na,fail\n", "no column image; the first line names the columns, separated by tabs"),
+        (
+            "qc.tsv",
+            "image,mark\na,fail\n",
+            "no column image; the first line names the columns, separated by tabs",
+        ),
         ("qc.tsv", "image\tmark\na.nii\tfail\nb.nii\tgood\n", "row 2: mark must be one of"),
         ("qc.tsv", "image\tmark\nn/a\tfail\n", "row 1: no image"),
     ],
