@@ -23,6 +23,12 @@ def phantom(
             metavar="SLICES", help="One ex vivo cord with this many slices of 0.1 mm pixels in their place."
         ),
     ] = None,
+    study: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PARTICIPANTS", help="A study in BIDS with two sessions per participant in their place."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the subjects that are in the folder.")
@@ -31,21 +37,29 @@ def phantom(
     """Draw synthetic subjects: images, masks by several raters, vertebral levels.
 
     The files are named and valued as in the spinal cord gray matter challenge: siteS-scNN-image.nii.gz and
-    siteS-scNN-mask-rR.nii.gz with 1 for gray and 2 for white matter. An ex vivo cord is in the layout of BIDS.
+    siteS-scNN-mask-rR.nii.gz with 1 for gray and 2 for white matter. An ex vivo cord and a study
+    are in the layout of BIDS.
     """
     import_keras_scgm()
-    from keras_scgm.datasets.phantom import write_challenge_dataset, write_exvivo_dataset
+    from keras_scgm.datasets.phantom import write_challenge_dataset, write_exvivo_dataset, write_study_dataset
     from keras_scgm.errors import InputError
     from keras_scgm.files import check_writable
 
     of_subjects = {"--subjects": subjects, "--unlabelled": unlabelled, "--raters": raters}
-    if exvivo is not None and any(number is not None for number in of_subjects.values()):
-        raise InputError(
-            f"--exvivo: one cord, to which {', '.join(of_subjects)} do not apply; leave them out"
-        )
+    data_sets = {"--exvivo": exvivo, "--study": study}
+    for name, number in data_sets.items():
+        rest = {other: value for other, value in {**of_subjects, **data_sets}.items() if other != name}
+        if number is not None and any(value is not None for value in rest.values()):
+            raise InputError(
+                f"{name}: a data set of its own, to which {', '.join(rest)} do not apply; leave them out"
+            )
     check_writable(folder)
     if exvivo is not None:
         typer.echo(f"{write_exvivo_dataset(folder, exvivo, seed, force=force)}: {exvivo} slices, seed {seed}")
+        return
+    if study is not None:
+        images = write_study_dataset(folder, study, seed, force=force)
+        typer.echo(f"{folder}: {study} participants, {len(images)} images, seed {seed}")
         return
     subjects, raters = 10 if subjects is None else subjects, 4 if raters is None else raters
     images = write_challenge_dataset(

@@ -117,7 +117,10 @@ def test_the_ex_vivo_protocol_is_one_command(run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("phantom", "out", "--exvivo", "20", "--raters", "2"), "--exvivo: one cord, to which --subjects, "),
+        (
+            ("phantom", "out", "--exvivo", "20", "--raters", "2"),
+            "--exvivo: a data set of its own, to which ",
+        ),
         (
             ("train", "out", "--spacing", "fine"),
             "--spacing must be a number of mm or native, received 'fine'",

@@ -8,15 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-import types
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from study_data import save, write_bids
-
-from keras_scgm.study.tables import ParticipantTables
 
 needs_ancpbids = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
 
@@ -179,29 +176,3 @@ def test_the_summary_of_a_real_volume_is_what_numpy_finds_in_its_masks(run, refe
             assert float(rows[region][f"{column}_sd"]) == pytest.approx(values.std(), abs=1e-6)
     assert rows["all"]["spacing_mm"].startswith("0.4167 x 0.4167 x 3")
     assert json.loads((anat / "sub-9584_label-GM_mask.json").read_text())["weights"][0]["name"] == "synthetic"
-
-
-def test_group_puts_the_tables_together_and_calls_statistics_and_page(run, tmp_path, monkeypatch):
-    called = []
-
-    def analyse(output, exclude=None):
-        called.append(("analyse", output, exclude, len(read(output / "summary.tsv"))))
-        return [output / "group/group.md"]
-
-    def write_pages(images, output):
-        called.append(("pages", images, output))
-        return [output / "quality.html"]
-
-    for name, function in (("group", analyse), ("page", write_pages)):
-        module = types.ModuleType(f"keras_scgm.study.{name}")
-        setattr(module, function.__name__, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    raw, out = tmp_path / "raw", tmp_path / "out"
-    for name in ("sub-01", "sub-02"):
-        tables = ParticipantTables(out, name)
-        tables.add([], [{"participant_id": name, "region": "all", "status": "failed"}])
-        tables.write()
-    code, text, _ = run("study", raw, out, "group", "--exclude", tmp_path / "qc.yml")
-    assert code == 0
-    assert called == [("analyse", out, tmp_path / "qc.yml", 2), ("pages", raw, out)]
-    assert text.split() == [str(out / "group/group.md"), str(out / "quality.html")]

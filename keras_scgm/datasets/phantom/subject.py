@@ -169,22 +169,25 @@ class PhantomSubject:
         return masks
 
 
-def draw_subject(config: PhantomConfig, seed: int) -> PhantomSubject:
+def draw_subject(config: PhantomConfig, seed: int, *, scan: int = 0) -> PhantomSubject:
     """Draws one subject; the same arguments give the same bytes.
 
     Args:
         config: Resolution, extent, contrast.
         seed: Any non-negative integer.
+        scan: Any non-negative integer; scans of one seed, from 1, differ in texture of tissues, noise and artefacts.
 
     >>> subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=2), seed=1)
     >>> subject.image.shape, subject.levels
     ((64, 64, 2), (7, 2))
     """
     checks.instance(PhantomConfig, "a PhantomConfig")("config", config)
-    seed = checks.integer(0)("seed", seed)
-    rng = np.random.default_rng(np.random.SeedSequence(seed))
-    own = rng.standard_normal(N_DIALS, dtype=np.float32)
-    settings = Dials(rng.standard_normal(64))
+    seed, scan = checks.integer(0)("seed", seed), checks.integer(0)("scan", scan)
+    anatomy = rng = np.random.default_rng(np.random.SeedSequence(seed))
+    own = anatomy.standard_normal(N_DIALS, dtype=np.float32)
+    settings = Dials(anatomy.standard_normal(64))
+    if scan:
+        rng = np.random.default_rng(np.random.SeedSequence((seed, scan)))
     tissues = draw_tissues(config.contrast, settings)
     if config.gray_over_white:
         tissues["white_matter"] = 1 / settings.log_uniform(*config.gray_over_white)
@@ -217,11 +220,11 @@ def draw_subject(config: PhantomConfig, seed: int) -> PhantomSubject:
     average = _box_matrix(n_fine, fine_mm, config.matrix_size, config.spacing_mm)
     volume, gray_matter, cord = (np.empty((*shape, config.n_slices), np.float32) for _ in range(3))
     levels = np.linspace(*config.levels, config.n_slices)
-    local = rng.standard_normal(N_DIALS, dtype=np.float32)
+    local = anatomy.standard_normal(N_DIALS, dtype=np.float32)
     for z, level in enumerate(levels):
         height_mm = (z - (config.n_slices - 1) / 2) * config.slice_thickness_mm
         memory = math.exp(-config.slice_thickness_mm / 8)
-        local = memory * local + math.sqrt(1 - memory**2) * rng.standard_normal(N_DIALS, dtype=np.float32)
+        local = memory * local + math.sqrt(1 - memory**2) * anatomy.standard_normal(N_DIALS, dtype=np.float32)
         drawing = draw_slice(
             Scene(float(level), bare=config.contrast == "exvivo"),
             tissues,
