@@ -2,7 +2,7 @@
 
     python tests/replicas.py N_DEVICES
 
-For the losses in Keras' own network, and for the network of a training, the last line has the largest difference of any
+For the losses in Keras' own network, and with 4 devices for the network of a training, the last line has the largest difference of any
 weight after the steps, of the loss or the Dice of any epoch, and the largest change of a weight, as JSON.
 """
 
@@ -85,6 +85,7 @@ FOUND = {
     "per sample": difference(
         lambda: plain_network(1), DiceCrossEntropyLoss(per_sample=True), 1, 2 * N_DEVICES
     ),
-    "training": difference(trained_network, DiceCrossEntropyLoss(), 1, BATCH, rate=0.02),
 }
+if N_DEVICES == 4:
+    FOUND["training"] = difference(trained_network, DiceCrossEntropyLoss(), 1, BATCH, rate=0.02)
 print(json.dumps(FOUND))

@@ -63,7 +63,9 @@ def test_other_backends_and_several_devices(tmp_path: Path, backend: str, n_devi
     environment = {
         "KERAS_BACKEND": backend,
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}",
-        # Two programs under way at once can take the threads that the devices of one wait for each other with.
+        # Devices of one processor wait for each other in threads: there must be more than the cores of a small machine,
+        # and two programs under way at once must not take them.
+        "PJRT_NPROC": "8",
         "JAX_CPU_ENABLE_ASYNC_DISPATCH": "0",
         "JAX_PLATFORMS": "cpu",
         "CUDA_VISIBLE_DEVICES": "",
@@ -101,7 +103,7 @@ def test_replicas_train_as_one_device(n_devices: int) -> None:
     )
     assert process.returncode == 0, process.stderr[-2000:]
     found = json.loads(process.stdout.splitlines()[-1])
-    assert len(found) == 4
+    assert len(found) == (4 if n_devices == 4 else 3)
     for name, (weights, losses, moved) in found.items():
         # The kinks of a deep network enlarge rounding, here up to 0.0015 of the movement. Normalization by the
         # statistics of each device alone would change the weights by 0.04 and the losses by 0.016.
