@@ -2,8 +2,9 @@
 
     python tests/replicas.py N_DEVICES
 
-For the losses in Keras' own network, and with 4 devices for the network of a training, the last line has the largest difference of any
-weight after the steps, of the loss or the Dice of any epoch, and the largest change of a weight, as JSON.
+For the losses in Keras' own network, and with 4 devices for the network of a training, the last line has the largest
+difference of any weight after the steps, of the loss or the Dice of any epoch, and the largest change of a weight, as
+JSON.
 """
 
 import json
