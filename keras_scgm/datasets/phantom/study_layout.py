@@ -75,7 +75,7 @@ def write_study_dataset(
             name, site = f"sub-{number:0{width}d}", number % len(SCANNERS)
             rows.append(f"{name}\t{20 + state % 50}\t{'FM'[state % 2]}\tsite{site + 1}")
             for session in range(1, N_SESSIONS + 1):
-                subject = draw_subject(replace(SITES[1], n_slices=8), state, scan=session)
+                subject = draw_subject(replace(SITES[1], n_slices=8), state, scan_number=session)
                 images.append(folder / _write_session(staging, f"{name}/ses-{session}/anat", subject, site))
         (staging / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
         _write_json(staging / "participants.json", PARTICIPANT_COLUMNS)

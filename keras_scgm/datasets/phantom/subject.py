@@ -169,25 +169,25 @@ class PhantomSubject:
         return masks
 
 
-def draw_subject(config: PhantomConfig, seed: int, *, scan: int = 0) -> PhantomSubject:
+def draw_subject(config: PhantomConfig, seed: int, *, scan_number: int = 0) -> PhantomSubject:
     """Draws one subject; the same arguments give the same bytes.
 
     Args:
         config: Resolution, extent, contrast.
         seed: Any non-negative integer.
-        scan: Any non-negative integer; scans of one seed, from 1, differ in texture of tissues, noise and artefacts.
+        scan_number: Any non-negative integer; scans of one seed, from 1, differ in texture, noise and artefacts.
 
     >>> subject = draw_subject(PhantomConfig(matrix_size=64, n_slices=2), seed=1)
     >>> subject.image.shape, subject.levels
     ((64, 64, 2), (7, 2))
     """
     checks.instance(PhantomConfig, "a PhantomConfig")("config", config)
-    seed, scan = checks.integer(0)("seed", seed), checks.integer(0)("scan", scan)
+    seed, scan_number = checks.integer(0)("seed", seed), checks.integer(0)("scan_number", scan_number)
     anatomy = rng = np.random.default_rng(np.random.SeedSequence(seed))
     own = anatomy.standard_normal(N_DIALS, dtype=np.float32)
     settings = Dials(anatomy.standard_normal(64))
-    if scan:
-        rng = np.random.default_rng(np.random.SeedSequence((seed, scan)))
+    if scan_number:
+        rng = np.random.default_rng(np.random.SeedSequence((seed, scan_number)))
     tissues = draw_tissues(config.contrast, settings)
     if config.gray_over_white:
         tissues["white_matter"] = 1 / settings.log_uniform(*config.gray_over_white)
