@@ -141,7 +141,8 @@ def draw_sites(cohort: CohortTable) -> Figure:
         axes.set(ylabel=measure.title, title=f"region {region}")
         axes.set_xticks(range(len(places)), places[factor], rotation=45, ha="right", rotation_mode="anchor")
     for vendor in vendors:
-        panels[0][0].plot([], color=colours[vendor], linewidth=2, label=vendor)
+        if vendor != UNKNOWN:
+            panels[0][0].plot([], color=colours[vendor], linewidth=2, label=vendor)
     _legend(figure, panels[0][0])
     return figure
 
@@ -156,7 +157,8 @@ def _panels(measures: Sequence[Measure]) -> tuple[Figure, list[tuple[Axes, Measu
 def _legend(figure: Figure, axes: Axes) -> None:
     """Legend above the panels: places in a panel are searched slowly among many lines."""
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), fontsize=8)
+    if handles:
+        figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), fontsize=8)
 
 
 def _by_region(rows: pd.DataFrame, measure: Measure, regions: Sequence[str]) -> pd.DataFrame:

@@ -81,13 +81,14 @@ def ordered_regions(regions: Iterable[str]) -> list[str]:
 def along_cord(regions: Iterable[str]) -> tuple[list[str], str]:
     """Regions for the horizontal axis of a figure, and its label.
 
-    Single levels where there are any, otherwise ranges, otherwise the whole image.
+    Single levels where there are any, otherwise positions, otherwise all regions. A range of levels has its levels
+    beside it, so ranges alone are positions.
     """
     ordered = ordered_regions(regions)
     if levels := [region for region in ordered if _LEVEL.fullmatch(region)]:
         return levels, "vertebral level"
-    if ranges := [region for region in ordered if region != ALL]:
-        return ranges, "vertebral levels, or position in mm"
+    if positions := [region for region in ordered if _RANGE.fullmatch(region)]:
+        return positions, "position from the middle of the slices, mm"
     return ordered, "region"
 
 
