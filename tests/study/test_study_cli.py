@@ -12,8 +12,11 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from study_data import save, write_bids
+
+from keras_scgm.study.columns import CORD_COLUMNS, MEASUREMENTS, WITH_SD
 
 needs_ancpbids = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
 
@@ -174,5 +177,13 @@ def test_the_summary_of_a_real_volume_is_what_numpy_finds_in_its_masks(run, refe
             values = areas_mm2[label][members]
             assert float(rows[region][column]) == pytest.approx(values.mean(), abs=1e-6)
             assert float(rows[region][f"{column}_sd"]) == pytest.approx(values.std(), abs=1e-6)
+    slices, summary = (pd.read_csv(out / f"{name}.tsv", sep="\t") for name in ("areas", "summary"))
+    whole = summary[summary["region"] == "all"].iloc[0]
+    for name in MEASUREMENTS:
+        counted = slices[slices["cord_area_mm2" if name in CORD_COLUMNS else "area_mm2"] > 0][name]
+        expected = counted.sum() if name == "n_voxels" else counted.mean()
+        assert whole[name] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+        if name in WITH_SD:
+            assert whole[f"{name}_sd"] == pytest.approx(counted.std(ddof=0), abs=1e-6)
     assert rows["all"]["spacing_mm"].startswith("0.4167 x 0.4167 x 3")
     assert json.loads((anat / "sub-9584_label-GM_mask.json").read_text())["weights"][0]["name"] == "synthetic"
