@@ -75,7 +75,9 @@ def measure(architecture: str, batch: int, steps: int, epochs: int) -> dict[str,
     images, masks, _ = draw_slices(4 * batch, seed=0)
     images = ((images - images.mean()) / images.std())[..., np.newaxis]
     numbers = np.arange(len(images))
-    slices = AnnotatedSlices(images, masks[..., np.newaxis], numbers, numbers, numbers, "all", 0, ())
+    slices = AnnotatedSlices(
+        images, masks[..., np.newaxis], numbers, numbers, numbers, "all", 0, 0.25, 0.0, ()
+    )
     config = TrainingConfig(
         architecture=architecture, batch_size=batch, steps_per_epoch=steps, epochs=epochs + 1
     )
