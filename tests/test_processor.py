@@ -1,7 +1,7 @@
 """What a user runs, from training to the served graph, on any processor.
 
 Where there is no AVX-512, and on Macs, TensorFlow computes without oneDNN. The tox environment `onednn_off` runs this
-file so, the environment `wheel` with oneDNN.
+file so; other tests do the same with oneDNN.
 """
 
 from __future__ import annotations
