@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.help import MEASURES, RESULTS
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -15,32 +16,52 @@ def areas(
     mask: Annotated[Path, typer.Argument(help="Gray matter: a mask, or probabilities.")],
     cord: Annotated[
         Path | None,
-        typer.Option(help="Mask of the whole cord, for white matter, angles, diameters and halves."),
+        typer.Option(
+            help="Mask of the whole cord, for white matter, angles, diameters and halves.",
+            rich_help_panel=MEASURES,
+        ),
     ] = None,
     centreline: Annotated[
         Path | None,
-        typer.Option(help="Mask of the middle of the cord; used for the angle instead of the cord mask."),
+        typer.Option(
+            help="Mask of the middle of the cord; used for the angle instead of the cord mask.",
+            rich_help_panel=MEASURES,
+        ),
     ] = None,
     levels: Annotated[
-        Path | None, typer.Option(help="Vertebral level of every voxel, for means per level.")
+        Path | None,
+        typer.Option(help="Vertebral level of every voxel, for means per level.", rich_help_panel=MEASURES),
     ] = None,
     sample: Annotated[
         list[Path] | None,
         typer.Option(
-            help="The same gray matter by another rater, network or pass, for a prediction interval; give 2 or more."
+            help="The same gray matter by another rater, network or pass, for a prediction interval; give 2 or more.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="CSV file, by default NAME_sections.csv beside the mask."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="CSV file, by default NAME_sections.csv beside the mask.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace tables that exist.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace tables that exist.", rich_help_panel=RESULTS)
+    ] = False,
 ) -> None:
     """Measure areas in mm2, in the slices and perpendicular to the cord.
 
     Writes one row per axial slice, and with --levels a second table, named *_levels.csv, with one row per
     vertebral level. All volumes must be on the grid of the mask. With a cord mask, the table has the columns of the
     cord and the white matter that segment writes; with a centreline alone, those of its angle.
+
+    \b
+    Examples:
+      keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz
+      keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz --levels levels.nii.gz --output areas.csv
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError

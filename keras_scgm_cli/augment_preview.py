@@ -17,7 +17,13 @@ def augment_preview(
     mask: Annotated[Path | None, typer.Option(help="Its gray matter mask.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same variations.")] = 0,
 ) -> None:
-    """Draw slices beside what the augmentation makes of them."""
+    """Draw slices beside what the augmentation makes of them.
+
+    \b
+    Examples:
+      keras-scgm augment-preview preview.png
+      keras-scgm augment-preview preview.png --image t2s.nii.gz --mask t2s_gmseg.nii.gz --augmentation paper_exvivo
+    """
     if (image is None) != (mask is None):
         typer.echo("error: --image and --mask go together", err=True)
         raise typer.Exit(2)

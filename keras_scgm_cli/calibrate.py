@@ -9,6 +9,7 @@ import typer
 
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
+from keras_scgm_cli.help import DATA, NETWORK, RESULTS
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -16,26 +17,49 @@ def calibrate(
     output: Annotated[Path, typer.Argument(help="Folder for the figure and the curve.")],
     data: Annotated[
         Path | None,
-        typer.Option("--data", "-d", help="Validation volumes, in the challenge's or the BIDS layout."),
+        typer.Option(
+            "--data",
+            "-d",
+            help="Validation volumes, in the challenge's or the BIDS layout.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="JSON file of a split; its validation part is used instead of --data.")
+        Path | None,
+        typer.Option(
+            help="JSON file of a split; its validation part is used instead of --data.", rich_help_panel=DATA
+        ),
     ] = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", "-w", autocompletion=known_weights, help="Known name or file."),
+        typer.Option(
+            "--weights",
+            "-w",
+            autocompletion=known_weights,
+            help="Known name or file.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     objective: Annotated[
         str,
-        typer.Option(help="dsc: best DSC; balance: equal precision and recall; area: no bias of the area."),
+        typer.Option(
+            help="dsc: best DSC; balance: equal precision and recall; area: no bias of the area.",
+            rich_help_panel=NETWORK,
+        ),
     ] = "dsc",
     tissue: Annotated[
-        str, typer.Option(help="gm: threshold of the gray matter; cord: that of the cord, from masks of it.")
+        str,
+        typer.Option(
+            help="gm: threshold of the gray matter; cord: that of the cord, from masks of it.",
+            rich_help_panel=NETWORK,
+        ),
     ] = "gm",
     image_pattern: ImagePattern = None,
     mask_pattern: MaskPattern = None,
     label_value: LabelValue = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a calibration that exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a calibration that exists.", rich_help_panel=RESULTS)
+    ] = False,
 ) -> None:
     """Choose the threshold of a network on volumes it was not trained on.
 
@@ -44,6 +68,10 @@ def calibrate(
     The folder gets calibration.png (curve, reliability, Bland-Altman plot of the areas) and calibration.csv.
     The chosen threshold is written into the card beside a weights file of your own. Weights known by name are
     not changed: a copy with a card is written into the folder; segment with that file.
+
+    \b
+    Example:
+      keras-scgm calibrate calibration/ --data validation/ --weights run/best.weights.h5
     """
     import_keras_scgm()
     from keras_scgm.calibration import calibrate as choose

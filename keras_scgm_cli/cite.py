@@ -9,7 +9,12 @@ import typer
 
 
 def cite() -> None:
-    """Print how to cite the method and the program: as text, and for BibTeX."""
+    """Print how to cite the method and the program: as text, and for BibTeX.
+
+    \b
+    Example:
+      keras-scgm cite
+    """
     citation = read_citation()
     paper = citation["preferred-citation"]
     names = [f"{author['family-names']} {_initials(author['given-names'])}" for author in paper["authors"]]

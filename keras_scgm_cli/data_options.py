@@ -6,10 +6,14 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.help import DATA
+
 ImagePattern = Annotated[
     str | None,
     typer.Option(
-        "--image-pattern", help="Names of the images in the BIDS layout, by default sub-*_T2star.nii.gz."
+        "--image-pattern",
+        help="Names of the images in the BIDS layout, by default sub-*_T2star.nii.gz.",
+        rich_help_panel=DATA,
     ),
 ]
 MaskPattern = Annotated[
@@ -17,6 +21,7 @@ MaskPattern = Annotated[
     typer.Option(
         "--mask-pattern",
         help="Paths of the masks in the BIDS layout, by default derivatives/labels/**/*_gmseg*.nii.gz.",
+        rich_help_panel=DATA,
     ),
 ]
 LabelValue = Annotated[
@@ -24,5 +29,6 @@ LabelValue = Annotated[
     typer.Option(
         "--label-value",
         help="Value of gray matter in the masks, by default 1 in the challenge's layout and all but 0 in that of BIDS.",
+        rich_help_panel=DATA,
     ),
 ]

@@ -20,6 +20,11 @@ def demo(
     """Make a synthetic image of a spinal cord, segment it, and compare the mask with the true one.
 
     Works offline. Running it again replaces the results.
+
+    \b
+    Examples:
+      keras-scgm demo
+      keras-scgm demo here/ --no-show
     """
     import_keras_scgm()
     import nibabel as nib

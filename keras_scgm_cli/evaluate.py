@@ -8,6 +8,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from keras_scgm_cli.help import DATA, MEASURES, RESULTS
+
 ALL = "all"
 
 
@@ -24,21 +26,32 @@ def evaluate(
     ],
     model: Annotated[
         list[str] | None,
-        typer.Option("--model", "-m", help="NAME=PATH of a further model; may be repeated."),
+        typer.Option(
+            "--model", "-m", help="NAME=PATH of a further model; may be repeated.", rich_help_panel=DATA
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the tables (CSV, LaTeX, text, JSON).")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder for the tables (CSV, LaTeX, text, JSON).", rich_help_panel=RESULTS
+        ),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="HTML file with tables, plots and pictures.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file with tables, plots and pictures.", rich_help_panel=RESULTS)
+    ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="The volumes, for the report; those of the challenge are found beside the masks."),
+        typer.Option(
+            help="The volumes, for the report; those of the challenge are found beside the masks.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     tissue: Annotated[
         str,
         typer.Option(
             help="gm: gray matter; wm: white matter; cord; all: each that a model and a rater both have, by the "
-            "names of the files (*_gmseg, *_wmseg, *_seg) or the labels."
+            "names of the files (*_gmseg, *_wmseg, *_seg) or the labels.",
+            rich_help_panel=MEASURES,
         ),
     ] = "gm",
     label: Annotated[
@@ -46,24 +59,36 @@ def evaluate(
         typer.Option(
             help="Value of the tissue in masks with several labels; given twice, those of gray and of white "
             "matter, which together are the cord (challenge: 1 and 2).",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     resample_reference: Annotated[
         bool,
-        typer.Option("--resample-reference", help="Resample references to the grid of the prediction."),
+        typer.Option(
+            "--resample-reference",
+            help="Resample references to the grid of the prediction.",
+            rich_help_panel=DATA,
+        ),
     ] = False,
     annotated_slices: Annotated[
         bool,
         typer.Option(
             "--annotated-slices",
             help="Leave out slices without gray matter in the reference.",
+            rich_help_panel=DATA,
         ),
     ] = False,
     parameters: Annotated[
-        list[str] | None, typer.Option(help="MODEL=NUMBER, the parameter count for Table 3; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            help="MODEL=NUMBER, the parameter count for Table 3; may be repeated.", rich_help_panel=MEASURES
+        ),
     ] = None,
     published: Annotated[
-        bool, typer.Option("--published", help="Add the values of the paper, marked as published.")
+        bool,
+        typer.Option(
+            "--published", help="Add the values of the paper, marked as published.", rich_help_panel=MEASURES
+        ),
     ] = False,
 ) -> None:
     """Score masks by the ten metrics of the gray matter challenge (Table 2) and those of Table 3.
@@ -71,6 +96,11 @@ def evaluate(
     Prints the tables; --output writes them with one row per case and rater, and per slice; with --tissue all, a
     folder for each tissue. Files in folders are paired by name. A file that cannot be used does not stop the others;
     the exit code is 2 if any failed.
+
+    \b
+    Examples:
+      keras-scgm evaluate t2s_gmseg.nii.gz manual.nii.gz
+      keras-scgm evaluate ours=results/ rater1/ rater2/ --model large=large/ --output tables/ --report report.html
     """
     models = dict([_named(prediction), *map(_named, model or [])])
     if len(models) < 1 + len(model or []):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from keras_scgm_cli.completion import known_weights
+from keras_scgm_cli.help import NETWORK, RESULTS
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -20,24 +21,41 @@ def export(
             "-w",
             autocompletion=known_weights,
             help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     file_format: Annotated[
-        str, typer.Option("--format", help="savedmodel, or the network alone as onnx, openvino or litert.")
+        str,
+        typer.Option(
+            "--format",
+            help="savedmodel, or the network alone as onnx, openvino or litert.",
+            rich_help_panel=RESULTS,
+        ),
     ] = "savedmodel",
     threshold: Annotated[
         float | None,
-        typer.Option(help="Probability above which a voxel is gray matter, if not the weights' own."),
+        typer.Option(
+            help="Probability above which a voxel is gray matter, if not the weights' own.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
-    window: Annotated[str, typer.Option(help="auto: find the cord; center: middle of the field.")] = "auto",
+    window: Annotated[
+        str, typer.Option(help="auto: find the cord; center: middle of the field.", rich_help_panel=NETWORK)
+    ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="Precision of the network: float32, bfloat16 or float16.")
+        str,
+        typer.Option(help="Precision of the network: float32, bfloat16 or float16.", rich_help_panel=NETWORK),
     ] = "float32",
 ) -> None:
     """Export a network for a server: gm_slices, the network, and gm_nifti, from image to mask.
 
     Each export is the next version of both models, and never overwrites one. Exported models were run on
     a synthetic volume and agree with `keras-scgm segment`.
+
+    \b
+    Examples:
+      keras-scgm export models/
+      keras-scgm export models/ --weights run/best.weights.h5 --format onnx
     """
     import_keras_scgm()
     import tensorflow as tf

@@ -17,6 +17,7 @@ from keras_scgm_cli.demo import demo
 from keras_scgm_cli.evaluate import evaluate
 from keras_scgm_cli.export import export
 from keras_scgm_cli.from_sct import counterpart
+from keras_scgm_cli.help import Command
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.segment import segment
 from keras_scgm_cli.serve import serve
@@ -32,20 +33,20 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(segment)
-app.command()(study)
-app.command()(weights)
-app.command()(demo)
-app.command()(phantom)
-app.command()(areas)
-app.command()(evaluate)
-app.command()(calibrate)
-app.command()(train)
-app.command()(tune)
-app.command()(augment_preview)
-app.command()(export)
-app.command()(serve)
-app.command()(cite)
+app.command(cls=Command)(segment)
+app.command(cls=Command)(study)
+app.command(cls=Command)(weights)
+app.command(cls=Command)(demo)
+app.command(cls=Command)(phantom)
+app.command(cls=Command)(areas)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(calibrate)
+app.command(cls=Command)(train)
+app.command(cls=Command)(tune)
+app.command(cls=Command)(augment_preview)
+app.command(cls=Command)(export)
+app.command(cls=Command)(serve)
+app.command(cls=Command)(cite)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,33 +5,49 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.help import IMAGES, RESULTS
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def phantom(
     folder: Annotated[Path, typer.Argument(help="Where the images and masks go.")],
     subjects: Annotated[
-        int | None, typer.Option(help="Labelled subjects of each of the four sites, by default 10.")
+        int | None,
+        typer.Option(
+            help="Labelled subjects of each of the four sites, by default 10.", rich_help_panel=IMAGES
+        ),
     ] = None,
     unlabelled: Annotated[
-        int | None, typer.Option(help="Further subjects of each site, without masks; by default none.")
+        int | None,
+        typer.Option(
+            help="Further subjects of each site, without masks; by default none.", rich_help_panel=IMAGES
+        ),
     ] = None,
-    raters: Annotated[int | None, typer.Option(help="Masks of each labelled subject, by default 4.")] = None,
+    raters: Annotated[
+        int | None, typer.Option(help="Masks of each labelled subject, by default 4.", rich_help_panel=IMAGES)
+    ] = None,
     exvivo: Annotated[
         int | None,
         typer.Option(
-            metavar="SLICES", help="One ex vivo cord with this many slices of 0.1 mm pixels in their place."
+            metavar="SLICES",
+            help="One ex vivo cord with this many slices of 0.1 mm pixels in their place.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     study: Annotated[
         int | None,
         typer.Option(
-            metavar="PARTICIPANTS", help="A study in BIDS with two sessions per participant in their place."
+            metavar="PARTICIPANTS",
+            help="A study in BIDS with two sessions per participant in their place.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed writes the same files.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="The same seed writes the same files.", rich_help_panel=IMAGES)
+    ] = 0,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the subjects that are in the folder.")
+        bool,
+        typer.Option("--force", help="Replace the subjects that are in the folder.", rich_help_panel=RESULTS),
     ] = False,
 ) -> None:
     """Draw synthetic subjects: images, masks by several raters, vertebral levels.
@@ -39,6 +55,11 @@ def phantom(
     The files are named and valued as in the spinal cord gray matter challenge: siteS-scNN-image.nii.gz and
     siteS-scNN-mask-rR.nii.gz with 1 for gray and 2 for white matter. An ex vivo cord and a study
     are in the layout of BIDS.
+
+    \b
+    Examples:
+      keras-scgm phantom cohort/ --subjects 2
+      keras-scgm phantom practice/ --study 4 --seed 1
     """
     import_keras_scgm()
     from keras_scgm.datasets.phantom import write_challenge_dataset, write_exvivo_dataset, write_study_dataset

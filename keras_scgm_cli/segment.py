@@ -13,6 +13,7 @@ import typer
 
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
+from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
 from keras_scgm_cli.stderr import held_back_stderr
 from keras_scgm_cli.viewers import show_hint
 
@@ -30,7 +31,12 @@ def segment(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Folder for the results, or a .nii.gz file for one input."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder for the results, or a .nii.gz file for one input.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
     weights: Annotated[
         list[str] | None,
@@ -39,89 +45,139 @@ def segment(
             "-w",
             autocompletion=known_weights,
             help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     binarize: Annotated[
         str,
         typer.Option(
-            help="native: threshold the probabilities on the image's grid; paper: on the network's, as SCT does."
+            help="native: threshold the probabilities on the image's grid; paper: on the network's, as SCT does.",
+            rich_help_panel=NETWORK,
         ),
     ] = "native",
     threshold: Annotated[
         float | None,
-        typer.Option(help="Probability above which a voxel is gray matter, if not the weights' own."),
+        typer.Option(
+            help="Probability above which a voxel is gray matter, if not the weights' own.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     window: Annotated[
         str,
         typer.Option(
             help="auto: around the cord; center: middle of the field of view; X,Y: centre in mm from its right "
-            "posterior corner."
+            "posterior corner.",
+            rich_help_panel=NETWORK,
         ),
     ] = "auto",
     cord: Annotated[
         str,
         typer.Option(
             help="auto: the cord, if the weights know it; ours: that of the default weights; none: gray matter alone; "
-            "FILE: a mask of the cord."
+            "FILE: a mask of the cord.",
+            rich_help_panel=NETWORK,
         ),
     ] = "auto",
     tissues: Annotated[
-        str, typer.Option(help="all: write gray matter, white matter and cord; gm: gray matter alone.")
+        str,
+        typer.Option(
+            help="all: write gray matter, white matter and cord; gm: gray matter alone.",
+            rich_help_panel=RESULTS,
+        ),
     ] = "all",
-    soft: Annotated[bool, typer.Option("--soft", help="Write probabilities (float32), not masks.")] = False,
+    soft: Annotated[
+        bool,
+        typer.Option("--soft", help="Write probabilities (float32), not masks.", rich_help_panel=RESULTS),
+    ] = False,
     mirror: Annotated[
-        bool, typer.Option("--mirror", help="Average with the mirrored slice; twice the time.")
+        bool,
+        typer.Option(
+            "--mirror", help="Average with the mirrored slice; twice the time.", rich_help_panel=NETWORK
+        ),
     ] = False,
     uncertainty: Annotated[
         int,
         typer.Option(
-            help="Number of predictions of the slightly changed image (at least 2) for an uncertainty map."
+            help="Number of predictions of the slightly changed image (at least 2) for an uncertainty map.",
+            rich_help_panel=RESULTS,
         ),
     ] = 0,
-    frame: Annotated[int | None, typer.Option(help="Frame of a 4-D image, from 0.")] = None,
+    frame: Annotated[
+        int | None, typer.Option(help="Frame of a 4-D image, from 0.", rich_help_panel=IMAGES)
+    ] = None,
     orientation: Annotated[
-        str | None, typer.Option(help="Axis codes, such as LAS, for images whose header has no orientation.")
+        str | None,
+        typer.Option(
+            help="Axis codes, such as LAS, for images whose header has no orientation.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     runtime: Annotated[
         str,
         typer.Option(
             help="Program that computes the network: onnxruntime, openvino, tensorflow, keras, or auto for the "
-            "fastest installed one."
+            "fastest installed one.",
+            rich_help_panel=COMPUTING,
         ),
     ] = "auto",
     precision: Annotated[
-        str, typer.Option(help="float32, or bfloat16 for less time and almost the same mask.")
+        str,
+        typer.Option(
+            help="float32, or bfloat16 for less time and almost the same mask.", rich_help_panel=COMPUTING
+        ),
     ] = "float32",
     engine: Annotated[
-        str, typer.Option(help="local: here, one after the other; ray: on a Ray cluster.")
+        str,
+        typer.Option(
+            help="local: here, one after the other; ray: on a Ray cluster.", rich_help_panel=COMPUTING
+        ),
     ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
-            help="With --engine ray: address of the cluster's head, or auto; otherwise one starts on this machine."
+            help="With --engine ray: address of the cluster's head, or auto; otherwise one starts on this machine.",
+            rich_help_panel=COMPUTING,
         ),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="With --engine ray: largest number of workers; otherwise one per core."),
+        typer.Option(
+            min=1,
+            help="With --engine ray: largest number of workers; otherwise one per core.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = None,
     suffix: Annotated[
         str | None,
-        typer.Option(help="BIDS suffix of the images in folders: T2starw selects *_T2starw.nii.gz."),
+        typer.Option(
+            help="BIDS suffix of the images in folders: T2starw selects *_T2starw.nii.gz.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     pattern: Annotated[
         str | None,
-        typer.Option(help="Pattern of the images in folders, such as '*_t2s.nii.gz' or 'sub-*/anat/*'."),
+        typer.Option(
+            help="Pattern of the images in folders, such as '*_t2s.nii.gz' or 'sub-*/anat/*'.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     fail_on: Annotated[
         str | None,
         typer.Option(
-            help="review or fail: exit code 3 if a verdict is this or worse, in new and in skipped results."
+            help="review or fail: exit code 3 if a verdict is this or worse, in new and in skipped results.",
+            rich_help_panel=RESULTS,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace results that exist.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace results that exist.", rich_help_panel=RESULTS)
+    ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Skip images whose results exist and were made the same way.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Skip images whose results exist and were made the same way.",
+            rich_help_panel=RESULTS,
+        ),
     ] = False,
 ) -> None:
     """Segment gray matter, white matter and cord of one or many images.
@@ -134,6 +190,12 @@ def segment(
     Folders are searched with their subfolders, without hidden ones and derivatives. Results (*_gmseg), files named like
     labels (*_seg*, *mask*, *label*) and files that hold labels are skipped. The T2*-weighted series of a folder of
     DICOM images are converted (extra dicom), and get NAME_gmseg.dcm, a DICOM segmentation, too.
+
+    \b
+    Examples:
+      keras-scgm segment t2s.nii.gz
+      keras-scgm segment study/ --suffix T2starw --output results/ --resume
+      keras-scgm segment t2s.nii.gz --weights large --cord ours
     """
     with held_back_stderr():
         from keras_scgm import checks

@@ -24,6 +24,10 @@ def serve(
     """Development server with the REST and gRPC interfaces of TensorFlow Serving.
 
     For trying exported models and clients on this machine. For use by others see serving/README.md.
+
+    \b
+    Example:
+      keras-scgm serve models/
     """
     import_keras_scgm()
     import tensorflow as tf

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_scgm.errors import InputError
+from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
 from keras_scgm_cli.segment import parse_window
 from keras_scgm_cli.stderr import held_back_stderr
 
@@ -43,77 +44,125 @@ def study(
             "--participant-label",
             "--participant_label",
             help="Participants to take, with or without sub-; repeat it.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     session_label: Annotated[
         list[str] | None,
         typer.Option(
-            "--session-label", "--session_label", help="Sessions to take, with or without ses-; repeat it."
+            "--session-label",
+            "--session_label",
+            help="Sessions to take, with or without ses-; repeat it.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     suffix: Annotated[
         str | None,
         typer.Option(
-            help="Suffix of the images; T2starw in BIDS unless given, all images of another folder."
+            help="Suffix of the images; T2starw in BIDS unless given, all images of another folder.",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     skip_bids_validation: Annotated[
         bool,
         typer.Option(
-            "--skip-bids-validation", help="Take a data set without a valid dataset_description.json."
+            "--skip-bids-validation",
+            help="Take a data set without a valid dataset_description.json.",
+            rich_help_panel=IMAGES,
         ),
     ] = False,
     names: Annotated[
-        str, typer.Option(help="bids: sub-X_label-GM_mask; sct: as the Spinal Cord Toolbox has them, _gmseg.")
+        str,
+        typer.Option(
+            help="bids: sub-X_label-GM_mask; sct: as the Spinal Cord Toolbox has them, _gmseg.",
+            rich_help_panel=RESULTS,
+        ),
     ] = "bids",
     levels: Annotated[
         str | None,
         typer.Option(
             help="Level map of each image, from BIDS_DIR, with {folder}, {name}, {participant} and {session} for those "
-            "of the image: 'derivatives/labels/{folder}/{name}_levels.nii.gz'."
+            "of the image: 'derivatives/labels/{folder}/{name}_levels.nii.gz'.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     discs: Annotated[
         str | None,
-        typer.Option(help="Likewise labels of the discs, each with the number of the vertebra below it."),
+        typer.Option(
+            help="Likewise labels of the discs, each with the number of the vertebra below it.",
+            rich_help_panel=MEASURES,
+        ),
     ] = None,
     level_table: Annotated[
         Path | None,
         typer.Option(
-            help="TSV with image or participant_id, slice and level: the level of one slice of each image."
+            help="TSV with image or participant_id, slice and level: the level of one slice of each image.",
+            rich_help_panel=MEASURES,
         ),
     ] = None,
     level_range: Annotated[
         list[str] | None,
-        typer.Option(help="Levels for a further row of the summary, such as 2:3; repeat it."),
+        typer.Option(
+            help="Levels for a further row of the summary, such as 2:3; repeat it.", rich_help_panel=MEASURES
+        ),
     ] = None,
     slices: Annotated[
-        str | None, typer.Option(help="Slices, from 0, for a further row of the summary, such as 3:8.")
+        str | None,
+        typer.Option(
+            help="Slices, from 0, for a further row of the summary, such as 3:8.", rich_help_panel=MEASURES
+        ),
     ] = None,
     weights: Annotated[
-        list[str] | None, typer.Option("--weights", "-w", help="As for segment; repeat it for an ensemble.")
+        list[str] | None,
+        typer.Option(
+            "--weights", "-w", help="As for segment; repeat it for an ensemble.", rich_help_panel=NETWORK
+        ),
     ] = None,
     cord: Annotated[
-        str, typer.Option(help="auto: the cord, if the weights know it; ours: that of the default weights.")
+        str,
+        typer.Option(
+            help="auto: the cord, if the weights know it; ours: that of the default weights.",
+            rich_help_panel=NETWORK,
+        ),
     ] = "auto",
-    threshold: Annotated[float | None, typer.Option(help="As for segment.")] = None,
-    window: Annotated[str, typer.Option(help="As for segment.")] = "auto",
-    mirror: Annotated[bool, typer.Option("--mirror", help="As for segment.")] = False,
-    runtime: Annotated[str, typer.Option(help="As for segment.")] = "auto",
-    precision: Annotated[str, typer.Option(help="As for segment.")] = "float32",
+    threshold: Annotated[float | None, typer.Option(help="As for segment.", rich_help_panel=NETWORK)] = None,
+    window: Annotated[str, typer.Option(help="As for segment.", rich_help_panel=NETWORK)] = "auto",
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="As for segment.", rich_help_panel=NETWORK)
+    ] = False,
+    runtime: Annotated[str, typer.Option(help="As for segment.", rich_help_panel=COMPUTING)] = "auto",
+    precision: Annotated[str, typer.Option(help="As for segment.", rich_help_panel=COMPUTING)] = "float32",
     engine: Annotated[
-        str, typer.Option(help="local: a process on each core of this machine; ray: on a Ray cluster.")
+        str,
+        typer.Option(
+            help="local: a process on each core of this machine; ray: on a Ray cluster.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = "local",
     address: Annotated[
-        str | None, typer.Option(help="With --engine ray: address of the cluster's head, or auto.")
+        str | None,
+        typer.Option(
+            help="With --engine ray: address of the cluster's head, or auto.", rich_help_panel=COMPUTING
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Largest number of processes; 1 computes here, on all cores.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Largest number of processes; 1 computes here, on all cores.",
+            rich_help_panel=COMPUTING,
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Segment images again whose results exist.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Segment images again whose results exist.", rich_help_panel=RESULTS),
+    ] = False,
     exclude: Annotated[
         Path | None,
-        typer.Option(help="With group: qc.yml or TSV of the quality page; images marked fail are left out."),
+        typer.Option(
+            help="With group: qc.yml or TSV of the quality page; images marked fail are left out.",
+            rich_help_panel=RESULTS,
+        ),
     ] = None,
 ) -> None:
     """Segment and measure all images of a study, in the manner of a BIDS App.
@@ -122,6 +171,12 @@ def study(
     summary.tsv (a row per image and vertebral level, or position), joined with participants.tsv. What is
     finished is not done again. group writes statistics, figures and the quality page from these tables.
     Exit code 2 if anything could not be done; the rest is done, and summary.tsv has the reason.
+
+    \b
+    Examples:
+      keras-scgm study bids/ derivatives/cord participant
+      keras-scgm study bids/ derivatives/cord participant --participant-label 01 --workers 4
+      keras-scgm study bids/ derivatives/cord group --exclude qc.yml
     """
     if level not in (PARTICIPANT, GROUP):
         raise InputError(f"the third argument must be participant or group, received {level!r}")

@@ -13,6 +13,7 @@ import typer
 
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.folds import chosen_folds
+from keras_scgm_cli.help import COMPUTING, DATA, NETWORK, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
 from keras_scgm_cli.stderr import import_keras_scgm
@@ -33,22 +34,32 @@ def train(
             "--data",
             "-d",
             help="Folder in the challenge's or the BIDS layout; without it, slices are synthetic.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
             help="challenge or exvivo (the paper's two protocols), quick or synthetic; by default challenge with "
-            "data, synthetic without."
+            "data, synthetic without.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
-    spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
+    spec: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of settings in place of a preset.", rich_help_panel=TRAINING),
+    ] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="DilatedGMNet or UNet, in place of the preset's.")
+        str | None,
+        typer.Option(help="DilatedGMNet or UNet, in place of the preset's.", rich_help_panel=NETWORK),
     ] = None,
     fine_tune: Annotated[
         str | None,
-        typer.Option(metavar="WEIGHTS", help="Known name or file to start from; it tells the architecture."),
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Known name or file to start from; it tells the architecture.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     freeze: Annotated[
         list[str] | None,
@@ -57,39 +68,63 @@ def train(
             help="Stage whose weights stay as they are; repeat for several. DilatedGMNet: conv2d, rate2, branches, "
             "amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, predictions. Or the name "
             "of a layer.",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
-    seed: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="In place of the preset's.", rich_help_panel=TRAINING)
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Batches of an epoch, in place of the preset's.", rich_help_panel=TRAINING),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="In place of the preset's.", rich_help_panel=TRAINING)
+    ] = None,
     split: Annotated[
-        Path | None, typer.Option(help="JSON file of the split; written if it does not exist.")
+        Path | None,
+        typer.Option(help="JSON file of the split; written if it does not exist.", rich_help_panel=DATA),
     ] = None,
     validation_subjects: Annotated[
-        int | None, typer.Option(help="Subjects of each site for validation, in place of the preset's.")
+        int | None,
+        typer.Option(
+            help="Subjects of each site for validation, in place of the preset's.", rich_help_panel=DATA
+        ),
     ] = None,
     slices: Annotated[
         tuple[int, int, int] | None,
         typer.Option(
             metavar="TRAIN VALIDATION TEST",
             help="Split by evenly spaced slices of every volume, not by subject.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     spacing: Annotated[
         str | None,
-        typer.Option(help="Pixel spacing in mm, or native for that of the data; in place of the preset's."),
+        typer.Option(
+            help="Pixel spacing in mm, or native for that of the data; in place of the preset's.",
+            rich_help_panel=DATA,
+        ),
     ] = None,
     window_px: Annotated[
-        int | None, typer.Option(help="Pixels along each side of the windows, in place of the preset's.")
+        int | None,
+        typer.Option(
+            help="Pixels along each side of the windows, in place of the preset's.", rich_help_panel=DATA
+        ),
     ] = None,
     contour_smoothing: Annotated[
-        float | None, typer.Option(help="Width of the label smoothing on the contours, mm.")
+        float | None,
+        typer.Option(help="Width of the label smoothing on the contours, mm.", rich_help_panel=DATA),
     ] = None,
     resplit: Annotated[
-        bool, typer.Option("--resplit", help="Make a new split in place of the one that exists.")
+        bool,
+        typer.Option(
+            "--resplit", help="Make a new split in place of the one that exists.", rich_help_panel=DATA
+        ),
     ] = False,
     raters: Annotated[
-        str | None, typer.Option(help="all, random, majority, staple or mean; by default all.")
+        str | None,
+        typer.Option(help="all, random, majority, staple or mean; by default all.", rich_help_panel=DATA),
     ] = None,
     image_pattern: ImagePattern = None,
     mask_pattern: MaskPattern = None,
@@ -99,39 +134,51 @@ def train(
         typer.Option(
             "--mixed-precision",
             help="Compute in bfloat16, for GPUs and processors that multiply it (avx512_bf16, amx_bf16).",
+            rich_help_panel=COMPUTING,
         ),
     ] = False,
-    xla: Annotated[bool, typer.Option("--xla", help="Compile with XLA (GPU).")] = False,
+    xla: Annotated[
+        bool, typer.Option("--xla", help="Compile with XLA (GPU).", rich_help_panel=COMPUTING)
+    ] = False,
     everywhere: Annotated[
         bool,
         typer.Option(
             "--all-devices",
             help="Share every batch among all GPUs of the machine, or on JAX of several (see the README).",
+            rich_help_panel=COMPUTING,
         ),
     ] = False,
     folds: Annotated[
         int | None,
         typer.Option(
-            help="Cross-validate with so many folds, by subject; the networks of all become ensemble.json."
+            help="Cross-validate with so many folds, by subject; the networks of all become ensemble.json.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
     leave_one_site_out: Annotated[
-        bool, typer.Option("--leave-one-site-out", help="Cross-validate with a fold for each site.")
+        bool,
+        typer.Option(
+            "--leave-one-site-out", help="Cross-validate with a fold for each site.", rich_help_panel=TRAINING
+        ),
     ] = False,
     callback: Annotated[
         list[str] | None,
         typer.Option(
             help="Keras callback, MODULE:CLASS or MODULE:CLASS(ARGUMENTS), in which {folder} is that of the training; "
-            "repeat for several."
+            "repeat for several.",
+            rich_help_panel=TRAINING,
         ),
     ] = None,
-    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write logs for TensorBoard.", rich_help_panel=RESULTS)
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
             help="Go on with the training in the folder, if there is one. Its settings and its data are known; "
             "--epochs may raise the number of epochs. Give --callback, --tensorboard and --all-devices again.",
+            rich_help_panel=RESULTS,
         ),
     ] = False,
 ) -> None:
@@ -145,6 +192,12 @@ def train(
     With --folds or --leave-one-site-out each fold has these in a folder of its own, fold1 and so on. Beside them are
     folds.csv and subjects.csv, the Dice coefficients of subjects that were held out, and ensemble.json, which
     `keras-scgm segment --weights` takes.
+
+    \b
+    Examples:
+      keras-scgm train run/ --data challenge/ --preset challenge
+      keras-scgm train run/ --data bids/ --fine-tune synthetic --epochs 20
+      keras-scgm train run/ --resume
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
+from keras_scgm_cli.help import DATA, RESULTS, SEARCH, TRAINING
 from keras_scgm_cli.named_objects import named_object
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import read_config, training_config
@@ -20,43 +21,85 @@ if TYPE_CHECKING:
 
 def tune(
     output: Annotated[Path, typer.Argument(help="Folder for the table, the picture and the best settings.")],
-    data: Annotated[Path, typer.Option("--data", "-d", help="Folder in the challenge's or the BIDS layout.")],
-    strategy: Annotated[str, typer.Option(help="random, hyperband or bayesian.")] = "random",
-    trials: Annotated[int, typer.Option(help="Trainings at most; the first has the given settings.")] = 30,
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", "-d", help="Folder in the challenge's or the BIDS layout.", rich_help_panel=DATA
+        ),
+    ],
+    strategy: Annotated[
+        str, typer.Option(help="random, hyperband or bayesian.", rich_help_panel=SEARCH)
+    ] = "random",
+    trials: Annotated[
+        int, typer.Option(help="Trainings at most; the first has the given settings.", rich_help_panel=SEARCH)
+    ] = 30,
     also: Annotated[
         list[str] | None,
-        typer.Option(help="Search this, too: threshold, dropout, filters or dilation_rates; repeatable."),
+        typer.Option(
+            help="Search this, too: threshold, dropout, filters or dilation_rates; repeatable.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     ranges: Annotated[
-        Path | None, typer.Option(help="JSON file of a whole search, in place of the options above.")
+        Path | None,
+        typer.Option(
+            help="JSON file of a whole search, in place of the options above.", rich_help_panel=SEARCH
+        ),
     ] = None,
     hypermodel: Annotated[
         str | None,
         typer.Option(
             help="MODULE:NAME of what to search instead of the augmentation, in the current folder or installed: a "
             "function of (hp, training) that returns the settings of a training, or a KerasTuner HyperModel or a "
-            "function of (hp) that returns a compiled network."
+            "function of (hp) that returns a compiled network.",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="Training that every trial starts from, by default challenge.")
+        str | None,
+        typer.Option(
+            help="Training that every trial starts from, by default challenge.", rich_help_panel=TRAINING
+        ),
     ] = None,
-    spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the preset's.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the search; the training's is in its settings.")] = 0,
+    spec: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of settings in place of a preset.", rich_help_panel=TRAINING),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="In place of the preset's.", rich_help_panel=TRAINING)
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Batches of an epoch, in place of the preset's.", rich_help_panel=TRAINING),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Of the search; the training's is in its settings.", rich_help_panel=SEARCH)
+    ] = 0,
     split: Annotated[
-        Path | None, typer.Option(help="JSON file of the split by subject; written if it does not exist.")
+        Path | None,
+        typer.Option(
+            help="JSON file of the split by subject; written if it does not exist.", rich_help_panel=DATA
+        ),
     ] = None,
     resplit: Annotated[
-        bool, typer.Option("--resplit", help="Draw a new split by subject in place of the one that exists.")
+        bool,
+        typer.Option(
+            "--resplit",
+            help="Draw a new split by subject in place of the one that exists.",
+            rich_help_panel=DATA,
+        ),
     ] = False,
-    raters: Annotated[str, typer.Option(help="all, random, majority, staple or mean.")] = "all",
+    raters: Annotated[
+        str, typer.Option(help="all, random, majority, staple or mean.", rich_help_panel=DATA)
+    ] = "all",
     image_pattern: ImagePattern = None,
     mask_pattern: MaskPattern = None,
     label_value: LabelValue = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the search in the folder, if there is one.")
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the search in the folder, if there is one.", rich_help_panel=RESULTS
+        ),
     ] = False,
 ) -> None:
     """Search for a better augmentation, or what --hypermodel searches, by the Dice coefficient of validation volumes.
@@ -66,6 +109,11 @@ def tune(
     To share the trials among processes, start the same command in each with KERASTUNER_ORACLE_IP and
     KERASTUNER_ORACLE_PORT set alike, and KERASTUNER_TUNER_ID set to chief for the one that hands out the trials and
     to another name for each that trains.
+
+    \b
+    Examples:
+      keras-scgm tune search/ --data challenge/ --preset quick --trials 20
+      keras-scgm tune search/ --data challenge/ --resume
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError

@@ -6,7 +6,12 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def weights() -> None:
-    """List the weights that are known by name, with the place of their files and their training data."""
+    """List the weights that are known by name, with the place of their files and their training data.
+
+    \b
+    Example:
+      keras-scgm weights
+    """
     import_keras_scgm()
     from keras_scgm.pretrained import cache_folder, list_weights, weights_card, weights_status
 

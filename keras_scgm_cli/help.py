@@ -1,0 +1,50 @@
+"""Help of the commands: options in groups, headings in bold on terminals."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from click import Context, HelpFormatter
+
+IMAGES = "Images"
+DATA = "Data"
+NETWORK = "Network"
+TRAINING = "Training"
+COMPUTING = "Computing"
+MEASURES = "Measures"
+SEARCH = "Search"
+RESULTS = "Results"
+
+
+class Command(TyperCommand):
+    """A command whose help has a section for each group of options (`rich_help_panel`), without Rich's frames.
+
+    Typer draws groups with Rich alone, which would also draw a frame around the one line of an error.
+    """
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write arguments, then the groups in the order of their first options, then the other options."""
+        groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        for parameter in self.get_params(ctx):
+            if row := parameter.get_help_record(ctx):
+                is_option = parameter.param_type_name == "option"
+                group = (
+                    (getattr(parameter, "rich_help_panel", None) or "Options") if is_option else "Arguments"
+                )
+                groups[group].append(row)
+        others = groups.pop("Options", [])
+        for group, rows in [*groups.items(), ("Options", others)]:
+            if rows:
+                with formatter.section(_heading(group)):
+                    formatter.write_dl(rows)
+
+
+def _heading(text: str) -> str:
+    """Bold; Click removes the codes where the output is no terminal."""
+    return text if "NO_COLOR" in os.environ else typer.style(text, bold=True)
