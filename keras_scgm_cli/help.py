@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import Any
 
 import typer
 from typer.core import TyperCommand
-
-if TYPE_CHECKING:
-    from click import Context, HelpFormatter
 
 IMAGES = "Images"
 DATA = "Data"
@@ -25,10 +22,11 @@ RESULTS = "Results"
 class Command(TyperCommand):
     """A command whose help has a section for each group of options (`rich_help_panel`), without Rich's frames.
 
-    Typer draws groups with Rich alone, which would also draw a frame around the one line of an error.
+    Typer draws groups with Rich alone, which would also draw a frame around the one line of an error. Context and
+    formatter are classes of Click, or of the copy of it that newer Typer holds.
     """
 
-    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+    def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then the groups in the order of their first options, then the other options."""
         groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for parameter in self.get_params(ctx):

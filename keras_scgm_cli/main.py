@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from keras_scgm.errors import InputError
+from keras_scgm_cli.adapt import adapt
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
 from keras_scgm_cli.calibrate import calibrate
@@ -33,20 +34,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(cls=Command)(segment)
-app.command(cls=Command)(study)
-app.command(cls=Command)(weights)
-app.command(cls=Command)(demo)
-app.command(cls=Command)(phantom)
-app.command(cls=Command)(areas)
-app.command(cls=Command)(evaluate)
-app.command(cls=Command)(calibrate)
-app.command(cls=Command)(train)
-app.command(cls=Command)(tune)
-app.command(cls=Command)(augment_preview)
-app.command(cls=Command)(export)
-app.command(cls=Command)(serve)
-app.command(cls=Command)(cite)
+for command in (
+    segment,
+    study,
+    weights,
+    demo,
+    phantom,
+    areas,
+    evaluate,
+    calibrate,
+    train,
+    tune,
+    adapt,
+    augment_preview,
+    export,
+    serve,
+    cite,
+):
+    app.command(cls=Command)(command)
 
 
 @app.callback(invoke_without_command=True)
@@ -71,7 +76,7 @@ def main() -> None:
     try:
         if hint := counterpart(sys.argv[1:]):
             raise InputError(hint)
-        app()
+        app(prog_name="keras-scgm")
     except KeyboardInterrupt:
         typer.echo("interrupted; finished files are kept, continue with --resume", err=True)
         sys.exit(130)

@@ -20,10 +20,10 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import AnnotatedVolume
+    from keras_scgm.json_config import JsonConfig
     from keras_scgm.training import DataConfig, SliceBatches, TrainingConfig
-    from keras_scgm.tuning import TuningConfig
 
-    Config = TypeVar("Config", TrainingConfig, TuningConfig)
+    Config = TypeVar("Config", bound=JsonConfig)
 
 
 def train(
@@ -51,13 +51,16 @@ def train(
     ] = None,
     architecture: Annotated[
         str | None,
-        typer.Option(help="DilatedGMNet or UNet, in place of the preset's.", rich_help_panel=NETWORK),
+        typer.Option(
+            help="DilatedGMNet, DilatedGMNet3D or UNet, in place of the preset's.", rich_help_panel=NETWORK
+        ),
     ] = None,
     fine_tune: Annotated[
         str | None,
         typer.Option(
             metavar="WEIGHTS",
-            help="Known name or file to start from; it tells the architecture.",
+            help="Known name or file to start from; it tells the architecture. DilatedGMNet3D starts from those of "
+            "DilatedGMNet, too.",
             rich_help_panel=NETWORK,
         ),
     ] = None,
@@ -65,9 +68,9 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet: conv2d, rate2, branches, "
-            "amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, predictions. Or the name "
-            "of a layer.",
+            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet and DilatedGMNet3D: conv2d, "
+            "rate2, branches, amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, "
+            "predictions. Or the name of a layer.",
             rich_help_panel=NETWORK,
         ),
     ] = None,
@@ -233,11 +236,7 @@ def train(
     if chosen is None:
         chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
     if fine_tune is not None:
-        chosen = fine_tuned(chosen, fine_tune)
-        if architecture not in (None, chosen.architecture):
-            raise InputError(
-                f"--architecture {architecture}: the weights {fine_tune} are of {chosen.architecture}; leave it out"
-            )
+        chosen = fine_tuned(chosen, fine_tune, architecture)
     changes: dict[str, Any] = {
         "architecture": architecture,
         "frozen_layers": tuple(freeze) if freeze else None,

@@ -1,20 +1,36 @@
-"""`keras-scgm weights`: lists the weights that are known by name."""
+"""`keras-scgm weights`: lists the weights that are known by name, and describes those of one."""
+
+from __future__ import annotations
+
+from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
-def weights() -> None:
+def weights(
+    name: Annotated[
+        str | None,
+        typer.Argument(autocompletion=known_weights, help="Known name; its model card is printed."),
+    ] = None,
+) -> None:
     """List the weights that are known by name, with the place of their files and their training data.
 
+    The model card is Markdown with the metadata that the Hugging Face Hub reads.
+
     \b
-    Example:
+    Examples:
       keras-scgm weights
+      keras-scgm weights synthetic
     """
     import_keras_scgm()
-    from keras_scgm.pretrained import cache_folder, list_weights, weights_card, weights_status
+    from keras_scgm.pretrained import cache_folder, list_weights, model_card, weights_card, weights_status
 
+    if name is not None:
+        typer.echo(model_card(weights_card(name)), nl=False)
+        return
     for card in map(weights_card, list_weights()):
         filters = card.model_kwargs.get("filters")
         typer.echo(f"{card.name}  ({card.architecture}, {filters} filters, {weights_status(card)})")

@@ -16,7 +16,7 @@ from keras_scgm.files import sha256_of
 from keras_scgm.predict import in_cord
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import WeightsCard, card_path
-from keras_scgm.runtimes import LoadedNetwork, open_runtime
+from keras_scgm.runtimes import WITH_BFLOAT16, LoadedNetwork, open_runtime
 from keras_scgm.runtimes.folding import fold_model
 from keras_scgm.runtimes.tensorflow_network import build
 
@@ -87,7 +87,7 @@ def test_parts_of_slices(name, network):
     assert np.abs(alone[middle] - whole[middle]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", sorted(set(INSTALLED) - {"onnxruntime"}))
+@pytest.mark.parametrize("name", sorted(set(INSTALLED) & set(WITH_BFLOAT16)))
 def test_bfloat16_is_close(name, network, slices):
     expected = opened(network, "keras")(slices)
     reduced = opened(network, name, "bfloat16")(slices)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from keras_scgm.evaluation.table import Table
+from keras_scgm.evaluation.table import NOTHING, Table
 
 PUBLISHED = "published"
 PUBLISHED_NOTE = (
@@ -37,3 +37,17 @@ def table1() -> Table:
 
 def marked(methods: Iterable[str]) -> list[str]:
     return [f"{method} ({PUBLISHED})" for method in methods]
+
+
+def published_cell(values: Mapping[str, Any], metric: str, digits: int = 2) -> str:
+    """Mean (standard deviation) of a published method, and `NOTHING` for a metric that the paper does not have.
+
+    Args:
+        values: Published values of the method, by metric.
+        metric: Name of the metric.
+        digits: Number of decimals of the mean.
+    """
+    if metric not in values:
+        return NOTHING
+    mean, deviation = values[metric]
+    return f"{mean:.{digits}f} ({deviation:.2f})"

@@ -11,7 +11,7 @@ from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS
 from keras_scgm.evaluation.groups import by_rater, by_site, challenge_summary, fcn_summary
 from keras_scgm.evaluation.inter_rater import inter_rater_agreement
 from keras_scgm.evaluation.paired_tests import compare_models
-from keras_scgm.evaluation.paper_tables import PUBLISHED_NOTE, marked, published, table1
+from keras_scgm.evaluation.paper_tables import PUBLISHED_NOTE, marked, published, published_cell, table1
 from keras_scgm.evaluation.scores import Evaluation, Score
 from keras_scgm.evaluation.summary import MIN_RESAMPLED
 from keras_scgm.evaluation.table import NOTHING, Table, mean_std, number, with_interval, with_unit
@@ -40,7 +40,7 @@ def table2(evaluation: Evaluation, with_published: bool = False) -> Table:
     for metric in CHALLENGE_METRICS:
         cells = [mean_std(challenge_summary(scores, metric)) for scores in columns.values()]
         if with_published:
-            cells += [f"{m[metric][0]:.2f} ({m[metric][1]:.2f})" for m in published()["table2"].values()]
+            cells += [published_cell(method, metric) for method in published()["table2"].values()]
         rows.append((with_unit(metric), *cells))
     names = [*columns, *(marked(published()["table2"]) if with_published else ())]
     n_pairs = ", ".join(f"{name}: {len(scores)}" for name, scores in columns.items())
@@ -74,7 +74,7 @@ def table3(evaluation: Evaluation, with_published: bool = False) -> Table:
     for metric in FCN_METRICS:
         summaries = {model: fcn_summary(scores, metric) for model, scores in columns.items()}
         cells = [mean_std(summary, 4) for summary in summaries.values()]
-        cells += [f"{m[metric][0]:.4f} ({m[metric][1]:.2f})" for m in theirs.values()]
+        cells += [published_cell(method, metric, 4) for method in theirs.values()]
         rows.append((TABLE3_NAMES[metric], *cells))
         undefined += [
             f"{TABLE3_NAMES[metric]} {model} {summary.n_undefined}"

@@ -25,7 +25,8 @@ from keras_scgm.pretrained.catalog import (
 )
 from keras_scgm.pretrained.ensemble import EnsembleCard, ensemble_members
 from keras_scgm.pretrained.files import classes_of, resolve_weights, weights_for
-from keras_scgm.pretrained.layers import load_weights_into, read_layers
+from keras_scgm.pretrained.layers import INFLATED_FROM, load_weights_into, read_layers
+from keras_scgm.pretrained.model_card import model_card
 
 __all__ = [
     "BRIGHT",
@@ -34,6 +35,7 @@ __all__ = [
     "DARK",
     "DEFAULT_WEIGHTS",
     "GRAY_MATTER",
+    "INFLATED_FROM",
     "TISSUES",
     "WEIGHTS_SUFFIXES",
     "EnsembleCard",
@@ -46,6 +48,7 @@ __all__ = [
     "known_tissues",
     "list_weights",
     "load_weights_into",
+    "model_card",
     "read_layers",
     "resolve_weights",
     "tissues_of_outputs",

