@@ -7,14 +7,25 @@ import subprocess
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--enable-unsafe-swiftshader",
+    "--enable-logging=stderr",
+    "--v=0",
+)
+
+
 def browse(page, *options):
     """What Chromium prints, and the errors of the page; no host name resolves."""
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader"]
-    command += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000"]
-    command += ["--enable-logging=stderr", "--v=0", *options, page.as_uri()]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    command = [CHROMIUM, *OPTIONS, "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=10000"]
+    process = subprocess.run([*command, *options, page.as_uri()], capture_output=True, text=True, timeout=240)
     assert process.returncode == 0, process.stderr
-    console = re.findall(r":CONSOLE:?\(?\d*\)?\] (.*)", process.stderr)
-    return process.stdout, [
-        line for line in console if re.search(r"Uncaught|Error|Failed|WebGL is not", line)
-    ]
+    return process.stdout, console_errors(process.stderr)
+
+
+def console_errors(log):
+    """Lines of a log of Chromium that tell of errors on the page."""
+    console = re.findall(r":CONSOLE:?\(?\d*\)?\] (.*)", log)
+    return [line for line in console if re.search(r"Uncaught|Error|Failed|WebGL is not", line)]

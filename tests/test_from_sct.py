@@ -10,7 +10,7 @@ import typer
 from keras_scgm_cli.from_sct import PROGRAMS, counterpart
 from keras_scgm_cli.main import app
 
-PAGE = Path(__file__).parents[1] / "docs" / "from_sct.md"
+PAGE = Path(__file__).parents[1] / "docs/how-to/from_sct.md"
 
 
 def commands():

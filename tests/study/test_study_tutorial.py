@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-TUTORIAL = Path(__file__).parents[2] / "docs/study_tutorial.md"
+TUTORIAL = Path(__file__).parents[2] / "docs/tutorials/study.md"
 EXCLUDED = "sub-02/ses-1/anat/sub-02_ses-1_T2starw.nii.gz"
 
 
