@@ -23,7 +23,8 @@ SAYS = {
 
 
 def test_all_examples_are_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(SAYS)
+    # paper_figures trains nothing; test_paper_figures.py has it.
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {*SAYS, "paper_figures"}
 
 
 @pytest.mark.parametrize("name", SAYS)
