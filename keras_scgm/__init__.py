@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from keras_scgm.metrics import HardDice as HardDice
     from keras_scgm.metrics import SoftDice as SoftDice
     from keras_scgm.models import DilatedGMNet as DilatedGMNet
+    from keras_scgm.models import DilatedGMNet3D as DilatedGMNet3D
     from keras_scgm.models import UNet as UNet
     from keras_scgm.models import binarize_predictions as binarize_predictions
     from keras_scgm.models import load_model as load_model
@@ -39,6 +40,7 @@ _MODULE_OF = {
     "DiceCrossEntropyLoss": "losses",
     "DiceLoss": "losses",
     "DilatedGMNet": "models",
+    "DilatedGMNet3D": "models",
     "HardDice": "metrics",
     "InputError": "errors",
     "PolyLearningRate": "callbacks",

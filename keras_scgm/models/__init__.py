@@ -11,6 +11,7 @@ import numpy as np
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
 from keras_scgm.models.dilated_gmnet import DilatedGMNet
+from keras_scgm.models.dilated_gmnet_3d import DilatedGMNet3D
 from keras_scgm.models.processing import binarize_predictions, preprocess_input
 from keras_scgm.models.stages import stages
 from keras_scgm.models.unet import UNet
@@ -25,7 +26,9 @@ from keras_scgm.pretrained import (
 
 __all__ = [
     "BUILDERS",
+    "STACK_BUILDERS",
     "DilatedGMNet",
+    "DilatedGMNet3D",
     "UNet",
     "binarize_predictions",
     "load_model",
@@ -34,8 +37,20 @@ __all__ = [
     "stages",
 ]
 
-BUILDERS: dict[str, Callable[..., keras.Model]] = {"DilatedGMNet": DilatedGMNet, "UNet": UNet}
-_FIRST_LAYER = {"DilatedGMNet": "conv2d_1", "UNet": "encoder1_1"}
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    "DilatedGMNet": DilatedGMNet,
+    "DilatedGMNet3D": DilatedGMNet3D,
+    "UNet": UNet,
+}
+STACK_BUILDERS = frozenset({"DilatedGMNet3D"})
+"""Builders of networks that read stacks of neighbouring slices; the others read single slices."""
+
+# Rank of the first kernel, which tells networks of slices from networks of stacks, and name of the first layer.
+_FIRST_LAYER = {
+    "DilatedGMNet": (4, "conv2d_1"),
+    "DilatedGMNet3D": (5, "conv2d_1"),
+    "UNet": (4, "encoder1_1"),
+}
 
 
 def load_model(weights: str | Path) -> keras.Model:
@@ -51,8 +66,8 @@ def load_model(weights: str | Path) -> keras.Model:
             2 `.hdf5` file, beside which a card may be, as NAME.json.
 
     Returns:
-        The model, from (batch, height, width, channels) to (batch, height, width, classes). What it expects of
-        slices is done by `keras_scgm.preprocess_input` and said by `keras_scgm.weights_card`.
+        The model, from (batch, height, width, channels) to (batch, height, width, classes), with the axis of slices
+        after that of the batch if it reads stacks of slices. What it expects of slices is done by `keras_scgm.preprocess_input` and said by `keras_scgm.weights_card`.
 
     Raises:
         keras_scgm.errors.InputError: The weights are unknown, cannot be had, are damaged, or do not fit.
@@ -95,9 +110,14 @@ def _load_whole(path: Path) -> keras.Model:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not a Keras model that can be loaded: {reason}") from error
-    if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+    if (
+        not isinstance(model, keras.Model)
+        or len(model.inputs) != 1
+        or len(model.inputs[0].shape) not in (4, 5)
+    ):
         raise InputError(
-            f"{path}: not a network from (batch, height, width, channels), as segmentation needs"
+            f"{path}: not a network from (batch, height, width, channels) or "
+            "(batch, slices, height, width, channels), as segmentation needs"
         )
     return model
 
@@ -116,19 +136,21 @@ def _card_from_file(path: Path, architecture: str, arguments: dict[str, Any], cl
 def _describe(path: Path) -> tuple[str, dict[str, Any]]:
     """The architecture in a weights file and the arguments its names and shapes tell."""
     file_layers = read_layers(path)
-    architecture = next((key for key, layer in _FIRST_LAYER.items() if layer in file_layers), None)
+    ranks = {name: arrays[0].ndim for name, arrays in file_layers.items() if arrays}
+    architecture = next((key for key, (rank, name) in _FIRST_LAYER.items() if ranks.get(name) == rank), None)
     if architecture is None:
         raise InputError(f"{path}: holds none of the known networks ({', '.join(BUILDERS)})")
-    *_, channels, filters = _kernel_shape(path, file_layers, _FIRST_LAYER[architecture])
+    rank, first = _FIRST_LAYER[architecture]
+    *_, channels, filters = _kernel_shape(path, file_layers, first)
     arguments: dict[str, Any] = {
-        "input_shape": (None, None, channels),
+        "input_shape": (*[None] * (rank - 2), channels),
         "filters": filters,
         "classes": _kernel_shape(path, file_layers, "predictions")[-1],
     }
     if arguments["classes"] > 1:
         # Which no file says.
         arguments["classifier_activation"] = "softmax"
-    if architecture == "DilatedGMNet":
+    if architecture != "UNet":
         rates = [int(match[1]) for layer in file_layers if (match := re.fullmatch(r"rate(\d+)_1", layer))]
         arguments["dilation_rates"] = tuple(rate for rate in rates if rate != 2)
     return architecture, arguments
@@ -136,6 +158,6 @@ def _describe(path: Path) -> tuple[str, dict[str, Any]]:
 
 def _kernel_shape(path: Path, file_layers: dict[str, list[np.ndarray]], layer: str) -> tuple[int, ...]:
     arrays = file_layers.get(layer)
-    if not arrays or arrays[0].ndim != 4:
+    if not arrays or arrays[0].ndim not in (4, 5):
         raise InputError(f"{path}: has no convolution {layer!r}, so it is not a whole network")
     return arrays[0].shape

@@ -1,4 +1,4 @@
-"""Building blocks of both networks: common arguments, the paper's layer "unit", and the last layers."""
+"""Building blocks of the networks: common arguments, the paper's layer "unit", and the last layers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ from keras_scgm.pretrained import classes_of, load_weights_into, weights_for
 Activation = str | Callable[..., Any] | None
 Pooling = Literal["avg", "max"] | None
 
-SHAPE_RULE = "(height, width, channels) of positive integers; height and width may be None"
+SLICE_AXES = ("height", "width")
+STACK_AXES = ("slices", *SLICE_AXES)
+"""Axes of the image that a network reads, without those of samples and channels."""
 
 
 @dataclass(frozen=True)
 class BuilderArguments:
-    """The arguments that both builders take, checked; see `DilatedGMNet` for their meaning.
+    """The arguments that all builders take, checked; see `DilatedGMNet` for their meaning.
 
     Args:
         size_divisor: What height and width must be multiples of.
+        axes: `SLICE_AXES`, or `STACK_AXES` of a network that reads stacks of slices.
 
     Raises:
         keras_scgm.errors.InputError: The first argument that breaks its rule.
@@ -44,6 +47,7 @@ class BuilderArguments:
     dropout: float
     batch_norm_momentum: float
     size_divisor: int = 1
+    axes: tuple[str, ...] = SLICE_AXES
 
     def __post_init__(self) -> None:
         if keras.config.image_data_format() != "channels_last":
@@ -62,7 +66,7 @@ class BuilderArguments:
             filters=checks.integer(1),
             dropout=fraction,
             batch_norm_momentum=fraction,
-            input_tensor=checks.optional(_image_tensor),
+            input_tensor=checks.optional(self._image_tensor),
         )
         object.__setattr__(self, "input_shape", self._checked_shape())
         if self.include_top and self.pooling is not None:
@@ -76,12 +80,14 @@ class BuilderArguments:
 
     def _checked_shape(self) -> tuple[int | None, ...]:
         """The shape of an image, from `input_shape`, `input_tensor`, or both if they agree."""
-        shape: tuple[int | None, ...] = (None, None, 1)
+        *others, last = self.axes
+        rule = f"({', '.join(self.axes)}, channels) of positive integers; {', '.join(others)} and {last} may be None"
+        shape: tuple[int | None, ...] = (*[None] * len(self.axes), 1)
         if self.input_shape is not None:
             size = checks.optional(checks.integer(1))
-            shape = checks.several(size, SHAPE_RULE, length=3)("input_shape", self.input_shape)
-            if shape[2] is None:
-                checks.refuse("input_shape", SHAPE_RULE, self.input_shape)
+            shape = checks.several(size, rule, length=len(shape))("input_shape", self.input_shape)
+            if shape[-1] is None:
+                checks.refuse("input_shape", rule, self.input_shape)
         if self.input_tensor is not None:
             of_tensor = tuple(self.input_tensor.shape[1:])
             if self.input_shape is not None and of_tensor != shape:
@@ -89,12 +95,26 @@ class BuilderArguments:
                     f"input_shape must be that of input_tensor, {of_tensor}, or left out, received {shape}"
                 )
             shape = of_tensor
-        if any(size % self.size_divisor for size in shape[:2] if size):
+        if any(size % self.size_divisor for size in shape[-3:-1] if size):
             name = "input_shape" if self.input_tensor is None else "shape of input_tensor"
             checks.refuse(
                 name, f"of a height and width that are multiples of {self.size_divisor}", tuple(shape)
             )
         return shape
+
+    def _image_tensor(self, name: str, value: Any) -> keras.KerasTensor:
+        if not isinstance(value, keras.KerasTensor):
+            example = (*[None] * len(self.axes), 1)
+            checks.refuse(name, f"a Keras tensor, such as keras.Input({example})", value)
+        shape = value.shape
+        if (
+            len(shape) != len(self.axes) + 2
+            or shape[-1] is None
+            or not keras.backend.is_float_dtype(value.dtype)
+        ):
+            wanted = f"of floats, (batch, {', '.join(self.axes)}, channels) with known channels"
+            checks.refuse(name, wanted, value)
+        return value
 
     def weights_file(self, architecture: str, **shaping: Any) -> Path | None:
         """The file of the weights, or None for random ones.
@@ -124,8 +144,10 @@ class BuilderArguments:
         weights_file: Path | None,
     ) -> keras.Model:
         """The model, with the output layer "predictions" or the pooling, and its weights."""
+        is_stack = self.axes == STACK_AXES
         if self.include_top:
-            output = layers.Conv2D(
+            convolution = layers.Conv3D if is_stack else layers.Conv2D
+            output = convolution(
                 self.classes,
                 kernel_size,
                 padding="same",
@@ -136,8 +158,9 @@ class BuilderArguments:
                 name="predictions",
             )(features)
         elif self.pooling is not None:
-            pool = layers.GlobalAveragePooling2D if self.pooling == "avg" else layers.GlobalMaxPooling2D
-            output = pool(data_format="channels_last", name=f"{self.pooling}_pool")(features)
+            output = _POOLINGS[self.pooling][is_stack](
+                data_format="channels_last", name=f"{self.pooling}_pool"
+            )(features)
         else:
             output = features
         # Without the layers before a given tensor, which the file does not know.
@@ -152,6 +175,13 @@ class BuilderArguments:
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise InputError(f"input_tensor: the layers before it do not fit: {reason}") from error
+
+
+_POOLINGS = {
+    "avg": (layers.GlobalAveragePooling2D, layers.GlobalAveragePooling3D),
+    "max": (layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D),
+}
+"""Pooling -> layers for a slice and for a stack."""
 
 
 def _include_top(name: str, value: Any) -> bool:
@@ -172,14 +202,6 @@ def _activation(name: str, value: Any) -> Activation:
         keras.activations.get(value)
     except (TypeError, ValueError):
         checks.refuse(name, "a Keras activation, its name or None", value)
-    return value
-
-
-def _image_tensor(name: str, value: Any) -> keras.KerasTensor:
-    if not isinstance(value, keras.KerasTensor):
-        checks.refuse(name, "a Keras tensor, such as keras.Input((None, None, 1))", value)
-    if len(value.shape) != 4 or value.shape[3] is None or not keras.backend.is_float_dtype(value.dtype):
-        checks.refuse(name, "of floats, (batch, height, width, channels) with known channels", value)
     return value
 
 

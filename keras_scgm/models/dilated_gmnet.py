@@ -1,6 +1,6 @@
 """The paper's network: dilated convolutions in parallel, no decimation, few parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -100,12 +100,32 @@ def DilatedGMNet(
         dropout=dropout,
         batch_norm_momentum=batch_norm_momentum,
     )
-    filters, dilation_rates = arguments.filters, _checked_rates(dilation_rates)
+    filters, dilation_rates = arguments.filters, checked_rates(dilation_rates)
     weights_file = arguments.weights_file("DilatedGMNet", dilation_rates=dilation_rates)
 
-    units = Units(arguments.dropout, arguments.batch_norm_momentum)
     slices = arguments.image_input()
-    local = units.convolve(slices, filters, 3, "conv2d_1")
+    units = Units(arguments.dropout, arguments.batch_norm_momentum)
+    features = dilated_features(slices, filters, dilation_rates, units, _global_average)
+    return arguments.finish(slices, features, 1, weights_file)
+
+
+def dilated_features(
+    image: keras.KerasTensor,
+    filters: int,
+    dilation_rates: Sequence[int],
+    units: Units,
+    global_average: Callable[[keras.KerasTensor], keras.KerasTensor],
+) -> keras.KerasTensor:
+    """The layers of the paper's Figure 3 from the image to the features that the output layer reads.
+
+    Args:
+        image: The input, of a slice or of a stack of slices.
+        filters: Number of filters of each convolution but the last.
+        dilation_rates: Rates of the parallel branches, checked.
+        units: What adds the paper's layers to the network.
+        global_average: Mean of features over all positions of a slice, repeated at each of them.
+    """
+    local = units.convolve(image, filters, 3, "conv2d_1")
     local = units.convolve(local, filters, 3, "conv2d_2")
     x = units.convolve(local, filters, 3, "rate2_1", dilation_rate=2)
     x = units.convolve(x, filters, 3, "rate2_2", dilation_rate=2)
@@ -116,26 +136,30 @@ def DilatedGMNet(
         branch = units.convolve(x, filters, 3, f"rate{rate}_1", dilation_rate=rate)
         branches.append(units.convolve(branch, filters, 3, f"rate{rate}_2", dilation_rate=rate))
     # The published files hold the pooled features before those of the last rate.
-    branches.insert(-1, _global_average(local))
+    branches.insert(-1, global_average(local))
 
     x = layers.Concatenate(name="concatenate_1")(branches)
     x = units.normalize(x)
-    x = units.convolve(x, AMORT_FILTERS, 1, "amort")
-    return arguments.finish(slices, x, 1, weights_file)
+    return units.convolve(x, AMORT_FILTERS, 1, "amort")
 
 
-def _global_average(x: keras.KerasTensor) -> keras.KerasTensor:
-    """The mean over all positions, repeated at every position."""
-    average = layers.GlobalAveragePooling2D(
-        keepdims=True, data_format="channels_last", name="global_average_pooling2d_1"
-    )(x)
+def repeated(x: keras.KerasTensor, average: keras.KerasTensor) -> keras.KerasTensor:
+    """An average of features, at every position of them."""
     # Sizes are unknown until the network runs. Adding zeros of the right size repeats the average with
     # layers that every backend runs and plain Keras reloads, which neither Lambda nor a custom layer would.
     zeros = layers.Subtract(name="zeros_1")([x, x])
     return layers.Add(name="repeat_1")([zeros, average])
 
 
-def _checked_rates(dilation_rates: Sequence[int]) -> tuple[int, ...]:
+def _global_average(x: keras.KerasTensor) -> keras.KerasTensor:
+    """The mean over all positions, repeated at every position."""
+    pool = layers.GlobalAveragePooling2D(
+        keepdims=True, data_format="channels_last", name="global_average_pooling2d_1"
+    )
+    return repeated(x, pool(x))
+
+
+def checked_rates(dilation_rates: Sequence[int]) -> tuple[int, ...]:
     wanted = "distinct positive integers other than 2, at least one"
     rates = checks.several(checks.integer(1), wanted)("dilation_rates", dilation_rates)
     if not rates or len(set(rates)) < len(rates) or 2 in rates:

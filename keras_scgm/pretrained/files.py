@@ -10,7 +10,7 @@ from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import replaced, sha256_of
 from keras_scgm.pretrained.card import WeightsCard
 from keras_scgm.pretrained.catalog import as_path, find_card, weights_card, weights_path
-from keras_scgm.pretrained.layers import read_layers
+from keras_scgm.pretrained.layers import INFLATED_FROM, read_layers
 
 
 def resolve_weights(name_or_path: str | Path) -> tuple[Path, WeightsCard | None]:
@@ -70,7 +70,7 @@ def weights_for(name_or_path: str | Path, architecture: str, arguments: Mapping[
     """
     card = find_card(name_or_path)
     if card is not None:
-        if card.architecture != architecture:
+        if card.architecture not in (architecture, INFLATED_FROM.get(architecture)):
             raise InputError(
                 f"weights={name_or_path!r} needs the architecture {card.architecture}, received {architecture}"
             )

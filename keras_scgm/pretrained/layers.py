@@ -22,6 +22,10 @@ HEAD = "predictions"
 """Name of the output layer of all networks."""
 
 
+INFLATED_FROM = {"DilatedGMNet3D": "DilatedGMNet"}
+"""Builders of networks of stacks -> those of the networks of slices whose weights they can start from."""
+
+
 def load_weights_into(
     model: keras.Model, path: str | Path, *, adapt: bool = False, outputs: Sequence[int] | None = None
 ) -> None:
@@ -33,9 +37,10 @@ def load_weights_into(
     Args:
         model: A network of this package, or one with the same layer names.
         path: A `.weights.h5`, `.keras` or published Keras 2 `.hdf5` file.
-        adapt: Whether the network may have another number of channels or classes. The sum of the first kernel over
-            the file's channels, divided by the network's number of channels, is then the kernel of each channel; an
-            output layer of another number of classes is left as it is.
+        adapt: Whether the network may have another number of channels or classes, or read stacks of slices where the
+            file's network reads slices. The sum of the first kernel over the file's channels, divided by the network's
+            number of channels, is then the kernel of each channel; an output layer of another number of classes is
+            left as it is; a kernel of slices becomes the middle of one of stacks, with zeros for the other slices.
         outputs: Outputs of the file that become those of the network, in this order; None takes all.
 
     Raises:
@@ -68,19 +73,34 @@ def load_weights_into(
 def _adapt(
     file_layers: dict[str, list[np.ndarray]], model_layers: dict[str, keras.Layer]
 ) -> dict[str, keras.Layer]:
-    """Changes the file's first kernel to the network's channels; returns the layers that the file has weights for."""
+    """Changes the file's kernels to the network's slices, and the first to its channels.
+
+    Returns:
+        The layers that the file has weights for.
+    """
+    for name, layer in model_layers.items():
+        kernel, *others = file_layers.get(name, [np.empty(0)])
+        if kernel.ndim == 4 and len(layer.weights[0].shape) == 5:
+            file_layers[name] = [_inflated(kernel, layer.weights[0].shape[0]), *others]
     first = next(iter(model_layers))
     if first in file_layers and first != HEAD:
         kernel, *others = file_layers[first]
-        channels = model_layers[first].weights[0].shape[2]
-        if kernel.ndim == 4 and kernel.shape[2] != channels:
-            mean = kernel.sum(axis=2, keepdims=True) / channels
-            file_layers[first] = [np.repeat(mean, channels, axis=2), *others]
+        channels = model_layers[first].weights[0].shape[-2]
+        if kernel.ndim in (4, 5) and kernel.shape[-2] != channels:
+            mean = kernel.sum(axis=-2, keepdims=True) / channels
+            file_layers[first] = [np.repeat(mean, channels, axis=-2), *others]
     if HEAD in model_layers and HEAD in file_layers:
         found, needed = file_layers[HEAD][0].shape, _shapes(model_layers[HEAD])[0]
         if found[:-1] == needed[:-1] and found != needed:
             return {name: layer for name, layer in model_layers.items() if name != HEAD}
     return model_layers
+
+
+def _inflated(kernel: np.ndarray, n_slices: int) -> np.ndarray:
+    """A kernel (slice, rows, columns, channels, filters) that gives of each slice what the given one of slices gives."""
+    inflated = np.zeros((n_slices, *kernel.shape), kernel.dtype)
+    inflated[n_slices // 2] = kernel
+    return inflated
 
 
 def read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:

@@ -179,7 +179,8 @@ def fold_model(model: keras.Model) -> FoldedNetwork | None:
     """
     from keras_scgm.models import DilatedGMNet
 
-    network = fold({layer.name: layer.get_weights() for layer in model.layers})
+    is_of_slices = len(model.inputs) == 1 and len(model.inputs[0].shape) == 4
+    network = fold({layer.name: layer.get_weights() for layer in model.layers}) if is_of_slices else None
     if network is None:
         return None
     same = DilatedGMNet(
