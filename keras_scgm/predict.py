@@ -14,7 +14,9 @@ class Predict(Protocol):
         """Compute probabilities.
 
         Args:
-            slices: Z-scored slices of any size, float32 (slice, rows, columns, 1).
+            slices: Z-scored slices of any size, float32 (slice, rows, columns, 1), each by itself. Neighbouring
+                slices (1, slice, rows, columns, 1) are one stack, which networks of stacks need; the result then
+                has the same first axis.
             centers: Positions of the cord, (slice, 2) pixels, where they are known. Pixels far from the cord may
                 then be left at 0, which saves time.
 

@@ -59,6 +59,7 @@ class Ensemble:
         predict: Mean probabilities, a `keras_scgm.predict.Predict`.
         members: One function per network, like `predict` without mirroring.
         runtime: Name, version and precision of the runtime.
+        slice_reach: How many slices on either side of a slice the networks see; None if they all see single slices.
         knows_dark: Whether all networks know gray matter that is darker than white matter.
 
     Raises:
@@ -119,6 +120,7 @@ class Ensemble:
             cord=of_cord,
         )
         self.runtime = str(opened)
+        self.slice_reach = opened.slice_reach
         self.members = opened.members
         self.predict = opened.predict
 

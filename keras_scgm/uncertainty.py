@@ -44,6 +44,10 @@ class Uncertainty:
     std: np.ndarray
     area_std: np.ndarray
 
+    def of(self, part: slice) -> Uncertainty:
+        """Some of the slices."""
+        return Uncertainty(self.std[part], self.area_std[part])
+
 
 @dataclass(frozen=True)
 class Variation:

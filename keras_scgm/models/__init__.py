@@ -66,8 +66,9 @@ def load_model(weights: str | Path) -> keras.Model:
             2 `.hdf5` file, beside which a card may be, as NAME.json.
 
     Returns:
-        The model, from (batch, height, width, channels) to (batch, height, width, classes), with the axis of slices
-        after that of the batch if it reads stacks of slices. What it expects of slices is done by `keras_scgm.preprocess_input` and said by `keras_scgm.weights_card`.
+        The model, from (batch, height, width, channels) to (batch, height, width, classes), with an axis of
+        slices after that of the batch if it reads stacks of slices. What it expects of slices is done by
+        `keras_scgm.preprocess_input` and said by `keras_scgm.weights_card`.
 
     Raises:
         keras_scgm.errors.InputError: The weights are unknown, cannot be had, are damaged, or do not fit.

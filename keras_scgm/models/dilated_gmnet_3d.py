@@ -42,8 +42,8 @@ def DilatedGMNet3D(
     `DilatedGMNet`, and those of two layers, "rate2_2" before the branches and "amort" after them, take the slice below
     and the slice above, too. Through its convolutions an output pixel sees 5 slices, two on either side of its own,
     and a square of 13 + 4 * max(dilation_rates) input pixels: 109 pixels with the paper's rates. Past the ends of a
-    stack are zeros, as past the border of a slice. The global pooling branch adds an average over the pixel's own slice:
-    over the stack, the answer would depend on how a volume is cut into stacks.
+    stack are zeros, as past the border of a slice. The global pooling branch adds an average over the pixel's own
+    slice: with one over the stack, the answer would depend on how a volume is cut into stacks.
 
     Every layer keeps slices, height and width, so stacks of any size work, a single slice among them.
 

@@ -11,8 +11,8 @@ def stages(model: keras.Model) -> dict[str, tuple[str, ...]]:
     """The layers with weights of a network of this package, by stage, from the input to the output.
 
     A convolution and the normalization after it are in one stage. The stages are "conv2d", "rate2", "branches",
-    "amort" and "predictions" for `DilatedGMNet` and `DilatedGMNet3D`; "encoder1" to "encoder3", "bottom", "decoder3" to "decoder1" and
-    "predictions" for `UNet`.
+    "amort" and "predictions" for `DilatedGMNet` and `DilatedGMNet3D`; "encoder1" to "encoder3", "bottom",
+    "decoder3" to "decoder1" and "predictions" for `UNet`.
 
     Args:
         model: What a builder returned.

@@ -97,7 +97,7 @@ def _adapt(
 
 
 def _inflated(kernel: np.ndarray, n_slices: int) -> np.ndarray:
-    """A kernel (slice, rows, columns, channels, filters) that gives of each slice what the given one of slices gives."""
+    """A kernel (slice, rows, columns, channels, filters) that sees the middle slice alone."""
     inflated = np.zeros((n_slices, *kernel.shape), kernel.dtype)
     inflated[n_slices // 2] = kernel
     return inflated

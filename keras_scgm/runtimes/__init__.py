@@ -29,6 +29,7 @@ from keras_scgm.runtimes.region_of_interest import (
     mean_of,
     with_cord_of,
 )
+from keras_scgm.runtimes.stacks import slice_by_slice
 
 if TYPE_CHECKING:
     import keras
@@ -63,6 +64,15 @@ class LoadedNetwork:
     def model(self) -> keras.Model:
         return self.load()
 
+    @property
+    def slice_reach(self) -> int | None:
+        """How many slices on either side of a slice the network sees; None for a network of single slices."""
+        if self.folded:
+            return None
+        from keras_scgm.runtimes import keras_network
+
+        return keras_network.slice_reach(self.model)
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -74,6 +84,7 @@ class Runtime:
         precision: Precision of the feature maps, one of `PRECISIONS`.
         members: Predictions of each network.
         predict: Mean of the members.
+        slice_reach: How many slices on either side of a slice the networks see; None if they all see single slices.
     """
 
     name: str
@@ -81,6 +92,7 @@ class Runtime:
     precision: str
     members: tuple[Predictor, ...]
     predict: Predictor
+    slice_reach: int | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}, {self.precision}"
@@ -130,8 +142,13 @@ def open_runtime(
     if name == "auto":
         name = _default([*networks, *([cord] if cord else [])], precision)
 
+    reaches = [network.slice_reach for network in [*networks, *([cord] if cord else [])]]
+    reach = max((found for found in reaches if found is not None), default=None)
+
     def predictor(network: LoadedNetwork) -> Predictor:
         compute, takes_regions = _open(network, name, precision), _takes_regions(network, name)
+        if reach is not None and network.slice_reach is None:
+            compute = slice_by_slice(compute)
         return Predictor(compute, takes_regions, spacing_mm, tuple(thresholds))
 
     members = tuple(map(predictor, networks))
@@ -142,7 +159,7 @@ def open_runtime(
         of_cord = predictor(cord)
         mean = with_cord_of(mean, mean_of([of_cord], mirror))
         members = tuple(with_cord_of(member, of_cord) for member in members)
-    return Runtime(name, _version(name), precision, members, mean)
+    return Runtime(name, _version(name), precision, members, mean, reach)
 
 
 def has_openvino() -> bool:

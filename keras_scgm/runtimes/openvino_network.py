@@ -12,6 +12,7 @@ import openvino.opset13 as opset
 
 from keras_scgm.runtimes.folding import FoldedNetwork
 from keras_scgm.runtimes.region_of_interest import Compute
+from keras_scgm.runtimes.stacks import in_stacks
 from keras_scgm.runtimes.threads import thread_limit
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ def compiled(network: FoldedNetwork, precision: str) -> Compute:
 
 
 def converted(model: keras.Model, precision: str) -> Compute:
-    """Prediction of whole slices by any Keras model on the TensorFlow backend."""
+    """Prediction of whole slices, or stacks of them, by any Keras model on the TensorFlow backend."""
     import tensorflow as tf
 
     function = tf.function(lambda slices: model(slices, training=False))
-    signature = tf.TensorSpec((None, None, None, 1), tf.float32)
+    signature = tf.TensorSpec((*[None] * (len(model.inputs[0].shape) - 1), 1), tf.float32)
     request = _request(ov.convert_model(function.get_concrete_function(signature)), precision)
-    return lambda slices, _=None: request(slices)
+    return in_stacks(request) if len(signature.shape) == 5 else lambda slices, _=None: request(slices)
 
 
 def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:

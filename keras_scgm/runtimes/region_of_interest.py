@@ -31,12 +31,13 @@ class Compute(Protocol):
         """Probabilities of whole slices, or of regions of them, as the network gives them.
 
         Args:
-            slices: Z-scored slices, float32 (slice, rows, columns, 1).
+            slices: Z-scored slices, float32 (slice, rows, columns, 1), or (stack, slice, rows, columns, 1) if a
+                network of the runtime sees stacks.
             regions: Equally large parts of them, one per slice; their probabilities, computed with the pooled
                 features of the whole slices, are returned instead. Folded networks only.
 
         Returns:
-            float32 (slice, rows, columns, tissue).
+            float32 (slice, rows, columns, tissue), or (stack, slice, rows, columns, tissue).
         """
 
 
@@ -149,6 +150,8 @@ def with_cord_of(predictor: Predictor, other: Predictor) -> Predictor:
 
 def _mirrored(compute: Compute) -> Compute:
     def mirrored(slices: np.ndarray, regions: np.ndarray | None = None) -> np.ndarray:
-        return compute(slices[:, ::-1], None if regions is None else regions[:, ::-1])[:, ::-1]
+        # Rows, with columns and channels behind them; slices may stand in stacks.
+        flipped = (..., slice(None, None, -1), slice(None), slice(None))
+        return compute(slices[flipped], None if regions is None else regions[flipped])[flipped]
 
     return mirrored

@@ -41,7 +41,8 @@ from keras_scgm.volume import Volume
 Progress = Callable[[int, int], None]
 
 Given = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""Native slices, their normalised windows, and the masks of the cord if the user gave it."""
+"""Native slices of a part and the neighbours that the network sees, their normalised windows, and the masks of the cord
+if the user gave it."""
 
 Found = tuple[WindowPrediction, Uncertainty | None]
 
@@ -196,6 +197,9 @@ class Segmenter:
         networks, config = self.networks, self.config
         cord = GivenCord.read(self._cord, volume, config.orientation) if self._cord else None
         windows = place_windows(volume, networks.config, networks.predict, config.window, cord)
+        if networks.slice_reach is not None:
+            # They were predicted without their neighbours.
+            windows = replace(windows, probabilities={})
         native = NativeGrid(volume, windows, config, networks.thresholds, self.has_cord)
         if not windows.statistics.is_constant or cord:
             self._fill(native, volume, windows, cord, progress)
@@ -247,17 +251,23 @@ class Segmenter:
             networks.thresholds,
             around_cord=config.window == "auto",
             keeps_detached=config.binarize == "paper",
+            in_stacks=networks.slice_reach is not None,
         )
 
+        def with_neighbours(part: Part) -> Part:
+            reach = networks.slice_reach or 0
+            return max(part[0] - reach, 0), min(part[1] + reach, volume.n_slices)
+
         def read(part: Part) -> Given:
-            native_slices, _ = volume.view_slices(*part)
-            resampled = windows.geometry.to_windows(native_slices, part[0])
+            seen = with_neighbours(part)
+            native_slices, _ = volume.view_slices(*seen)
+            resampled = windows.geometry.to_windows(native_slices, seen[0])
             slices = windows.statistics.normalize(resampled)[..., np.newaxis]
-            return native_slices, slices, None if cord is None else cord.masks(*part)
+            return native_slices, slices, None if cord is None else cord.masks(*seen)
 
         def predict(part: Part, given: Given) -> Found:
             native_slices, slices, masks = given
-            start, _ = part
+            start, _ = with_neighbours(part)
 
             def again(network: Predict, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
                 return predict_windows(network, changed_slices, changed, start, masks).probabilities[..., 0]
@@ -271,7 +281,18 @@ class Segmenter:
             )
 
         def add(part: Part, given: Given, found: Found) -> None:
-            native.add(part[0], *given, *found)
+            start, _ = with_neighbours(part)
+            own = slice(part[0] - start, part[1] - start)
+            native_slices, slices, masks = given
+            prediction, uncertainty = found
+            native.add(
+                part[0],
+                native_slices[own],
+                slices[own],
+                None if masks is None else masks[own],
+                prediction.of(own),
+                uncertainty.of(own) if uncertainty else None,
+            )
 
         for _, stop in stream([*chunks(volume.n_slices)], read, predict, add):
             if progress:

@@ -24,6 +24,10 @@ class WindowPrediction:
     probabilities: np.ndarray
     n_removed: np.ndarray
 
+    def of(self, part: slice) -> WindowPrediction:
+        """Some of the slices."""
+        return WindowPrediction(self.probabilities[part], self.n_removed[part])
+
 
 @dataclass(frozen=True)
 class WindowPredictor:
@@ -34,12 +38,15 @@ class WindowPredictor:
         thresholds: Probability above which a pixel is of a tissue, for each tissue of the network.
         around_cord: Whether only the part of a window around the cord may be computed.
         keeps_detached: Whether what lies away from the cord stays.
+        in_stacks: Whether the network sees neighbouring slices. Empty slices are not shown to it: a stack ends there
+            as it ends at the end of the volume.
     """
 
     spacing_mm: float
     thresholds: tuple[float, ...]
     around_cord: bool
     keeps_detached: bool
+    in_stacks: bool = False
 
     def __call__(
         self,
@@ -63,7 +70,10 @@ class WindowPredictor:
         centers = None if windows.cord is None else windows.cord[here]
         probabilities = np.zeros((*slices.shape[:3], len(self.thresholds)), np.float32)
         is_new = np.array([start + k not in known for k in range(len(slices))]) & is_varied(slices)
-        if is_new.any():
+        if self.in_stacks:
+            for run in _runs(is_new):
+                probabilities[run] = predict(slices[run][np.newaxis])[0]
+        elif is_new.any():
             around = centers[is_new] if centers is not None and self.around_cord else None
             probabilities[is_new] = predict(slices[is_new], around)
         for k in range(len(slices)):
@@ -102,3 +112,9 @@ class WindowPredictor:
             for probabilities in (before, after)
         )
         return WindowPrediction(after, n_before - n_after)
+
+
+def _runs(wanted: np.ndarray) -> list[slice]:
+    """The runs of true values in a bool array."""
+    edges = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
+    return [slice(start, stop) for start, stop in edges.reshape(-1, 2)]
