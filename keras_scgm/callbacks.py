@@ -92,7 +92,8 @@ class TerminateOnCollapse(keras.callbacks.Callback):
     a detection of any of them counts, other than of the background.
 
     Args:
-        images: Slices that contain gray matter, (slice, height, width, channels).
+        images: Slices that contain gray matter, (slice, height, width, channels), or for networks of stacks
+            (stack, slice, height, width, channels).
         floor: Lowest probability that counts as a detection.
         patience: Number of consecutive epochs without a detection after which the training stops, at least 1.
         classifier_activation: Activation of the network's output layer, as in `keras_scgm.DiceLoss`: "sigmoid" or
@@ -118,9 +119,9 @@ class TerminateOnCollapse(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         shape = np.shape(images)
-        if len(shape) != 4 or not shape[0]:
+        if len(shape) not in (4, 5) or not shape[0]:
             raise InputError(
-                f"images must be (slice, height, width, channels), at least one, received {shape}"
+                f"images must be (slice, height, width, channels), or stacks of them, at least one, received {shape}"
             )
         self.images = images
         self.floor = checks.number(above=0, below=1)("floor", floor)

@@ -44,18 +44,22 @@ def train(
     ] = None,
     spec: Annotated[Path | None, typer.Option(help="JSON file of settings in place of a preset.")] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="DilatedGMNet or UNet, in place of the preset's.")
+        str | None, typer.Option(help="DilatedGMNet, DilatedGMNet3D or UNet, in place of the preset's.")
     ] = None,
     fine_tune: Annotated[
         str | None,
-        typer.Option(metavar="WEIGHTS", help="Known name or file to start from; it tells the architecture."),
+        typer.Option(
+            metavar="WEIGHTS",
+            help="Known name or file to start from; it tells the architecture. DilatedGMNet3D starts from those of "
+            "DilatedGMNet, too.",
+        ),
     ] = None,
     freeze: Annotated[
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet: conv2d, rate2, branches, "
-            "amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, predictions. Or the name "
+            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet and "
+            "DilatedGMNet3D: conv2d, rate2, branches, amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, predictions. Or the name "
             "of a layer.",
         ),
     ] = None,
@@ -180,11 +184,7 @@ def train(
     if chosen is None:
         chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
     if fine_tune is not None:
-        chosen = fine_tuned(chosen, fine_tune)
-        if architecture not in (None, chosen.architecture):
-            raise InputError(
-                f"--architecture {architecture}: the weights {fine_tune} are of {chosen.architecture}; leave it out"
-            )
+        chosen = fine_tuned(chosen, fine_tune, architecture)
     changes: dict[str, Any] = {
         "architecture": architecture,
         "frozen_layers": tuple(freeze) if freeze else None,

@@ -25,7 +25,7 @@ from keras_scgm.pretrained.catalog import (
 )
 from keras_scgm.pretrained.ensemble import EnsembleCard, ensemble_members
 from keras_scgm.pretrained.files import classes_of, resolve_weights, weights_for
-from keras_scgm.pretrained.layers import load_weights_into, read_layers
+from keras_scgm.pretrained.layers import INFLATED_FROM, load_weights_into, read_layers
 
 __all__ = [
     "BRIGHT",
@@ -34,6 +34,7 @@ __all__ = [
     "DARK",
     "DEFAULT_WEIGHTS",
     "GRAY_MATTER",
+    "INFLATED_FROM",
     "TISSUES",
     "WEIGHTS_SUFFIXES",
     "EnsembleCard",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
@@ -13,9 +13,10 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
-from keras_scgm.datasets.phantom import DomainConfig, draw_slices
+from keras_scgm.datasets.phantom import DomainConfig, draw_slices, draw_stacks
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, own_share
+from keras_scgm.training.stacks import as_channels, as_stacks, shows_single, stack_indices
 
 PREFETCH = 8
 
@@ -43,10 +44,13 @@ class Batches(Protocol):
         """The settings with what is known of these data, which were loaded before the training."""
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
-        """Pairs (images, masks), float32 (sample, height, width, 1 or tissue), from step `first_step` on."""
+        """Pairs (images, masks), float32 (sample, height, width, 1 or tissue), from step `first_step` on.
+
+        If the settings name a network of stacks, samples are (slices, height, width, 1 or tissue).
+        """
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
-        """A few images that contain gray matter, (sample, height, width, 1)."""
+        """A few images that contain gray matter, (sample, height, width, 1), or stacks of them."""
 
 
 class SliceBatches:
@@ -63,6 +67,7 @@ class SliceBatches:
         self.spacing_mm = slices.spacing_mm
         self.window_px: int = slices.images.shape[1]
         self._order = lru_cache(maxsize=2)(self._shuffled)
+        self._stacks = lru_cache(maxsize=1)(partial(stack_indices, slices))
 
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         return replace(
@@ -73,41 +78,58 @@ class SliceBatches:
         return np.random.default_rng((seed, turn)).permutation(self.slices.samples_of_epoch(turn))
 
     def indices(self, config: TrainingConfig, step: int) -> list[int]:
-        """The slices of a batch."""
+        """The slices of a batch, or the slices in the middle of its stacks."""
         per_turn = len(self.slices.samples_of_epoch(0))
-        places = range(step * config.batch_size, (step + 1) * config.batch_size)
+        count = config.samples_per_batch
+        places = range(step * count, (step + 1) * count)
         return [int(self._order(config.seed, place // per_turn)[place % per_turn]) for place in places]
 
     def batch(self, config: TrainingConfig, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step, before the augmentation."""
+        """The batch of a step, before the augmentation; the slices of a stack are channels."""
         chosen = self.indices(config, step)
-        return self.slices.images[chosen], self.slices.masks[chosen]
+        if not config.samples_stacks:
+            return self.slices.images[chosen], self.slices.masks[chosen]
+        stacks = self._stacks(config.stack_slices)[chosen]
+        return as_channels(self.slices.images[stacks]), as_channels(self.slices.masks[stacks])
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         steps = range(first_step, config.steps)
         if keras.backend.backend() != "tensorflow":
-            return (
-                own_share(augment_batch(*self.batch(config, step), config.augmentation, config.seed, step))
-                for step in steps
-            )
+            return (own_share(self._augmented(config, step)) for step in steps)
         import tensorflow as tf
 
         def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             return (self.batch(config, step) for step in steps)
 
-        signature = tuple(
-            tf.TensorSpec((config.batch_size, *array.shape[1:]), tf.float32)
-            for array in (self.slices.images, self.slices.masks)
-        )
+        signature = tuple(tf.TensorSpec(array.shape, tf.float32) for array in self.batch(config, first_step))
         dataset = tf.data.Dataset.from_generator(pairs, output_signature=signature)
         dataset = augment(
             dataset, config.augmentation, config.seed, first_step, rerandomize_each_iteration=False
         )
+        if config.samples_stacks:
+            single = [shows_single(config.seed, step) for step in steps]
+            dataset = tf.data.Dataset.zip(dataset, tf.data.Dataset.from_tensor_slices(single)).map(
+                lambda pair, is_single: tf.cond(
+                    is_single,
+                    lambda: tuple(as_stacks(array, single=True) for array in pair),
+                    lambda: tuple(as_stacks(array, single=False) for array in pair),
+                )
+            )
         return dataset.prefetch(PREFETCH)
+
+    def _augmented(self, config: TrainingConfig, step: int) -> tuple[Any, Any]:
+        images, masks = augment_batch(*self.batch(config, step), config.augmentation, config.seed, step)
+        if not config.samples_stacks:
+            return images, masks
+        single = shows_single(config.seed, step)
+        return as_stacks(images, single), as_stacks(masks, single)
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         held = np.flatnonzero(self.slices.masks.any(axis=(1, 2, 3)))
-        return self.slices.images[held[:: max(1, len(held) // 4)][:4]]
+        chosen = held[:: max(1, len(held) // 4)][:4]
+        if config.samples_stacks:
+            return self.slices.images[self._stacks(config.stack_slices)[chosen]]
+        return self.slices.images[chosen]
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,8 @@ class SyntheticBatches:
 
     Most batches are small windows around the cord, which cost less; the last part of the training sees only
     the windows of inference, because the pooled features and the z-score depend on all of a window. A batch
-    holds about as many pixels as `TrainingConfig.batch_size` windows of inference, whatever its window.
+    holds about as many pixels as `TrainingConfig.batch_size` windows of inference, whatever its window, and at least
+    one sample. For networks of stacks samples are stacks.
 
     Args:
         window_px: Pixels along each side of the windows of inference.
@@ -157,7 +180,7 @@ class SyntheticBatches:
         )
 
     def batch(self, config: TrainingConfig, step: int, shares: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The batch of a step, its slices a multiple of `shares`."""
+        """The batch of a step, its samples a multiple of `shares`."""
         rng = np.random.default_rng((config.seed, 1, step))
         size, domain = self.window_px, self.domain
         small_windows = [window for window in self._small_windows_px() if window[0] < size]
@@ -165,19 +188,24 @@ class SyntheticBatches:
         if small_windows and not whole:
             size, off_centre_mm = small_windows[rng.integers(len(small_windows))]
             domain = replace(domain, off_centre_mm=off_centre_mm)
-        n = max(1, round(config.batch_size * (self.window_px / size) ** 2))
+        n_slices = 1 if not config.samples_stacks or shows_single(config.seed, step) else config.stack_slices
         smallest = min([size for size, _ in small_windows], default=size)
-        most = max(1, round(config.batch_size * (self.window_px / smallest) ** 2))
-        n, most = (count + -count % shares for count in (n, most))
-        # Every step has as many slices to itself as the largest batch needs, so that none is drawn twice.
-        first = step * most
-        images, gray_matter, cord = draw_slices(
-            n, config.seed, size=size, spacing_mm=self.spacing_mm, config=domain, start=first
+        n, most = (
+            max(1, round(config.batch_size / slices * (self.window_px / side) ** 2))
+            for side, slices in ((size, n_slices), (smallest, 1))
         )
+        n, most = (count + -count % shares for count in (n, most))
+        # Every step has as many samples to itself as the largest batch needs, so that none is drawn twice.
+        given = {"size": size, "spacing_mm": self.spacing_mm, "config": domain, "start": step * most}
+        if config.samples_stacks:
+            images, gray_matter, cord = draw_stacks(n, n_slices, config.seed, **given)
+        else:
+            images, gray_matter, cord = draw_slices(n, config.seed, **given)
         masks = np.stack([gray_matter, cord][: len(config.tissues)], axis=-1)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
-        images[flipped], masks[flipped] = images[flipped, ::-1], masks[flipped, ::-1]
+        images[flipped] = np.flip(images[flipped], axis=-2)
+        masks[flipped] = np.flip(masks[flipped], axis=-3)
         images[rng.random(n) < self.inverted] *= -1
         return images[..., np.newaxis], masks
 
@@ -198,9 +226,9 @@ class SyntheticBatches:
             pair = tf.numpy_function(
                 lambda n: self.batch(config, int(n), shares), [step], (tf.float32, tf.float32)
             )
-            channels = 1, len(config.tissues)
+            channels, rank = (1, len(config.tissues)), 5 if config.samples_stacks else 4
             return tuple(
-                tf.ensure_shape(array, (None, None, None, count))
+                tf.ensure_shape(array, (*[None] * (rank - 1), count))
                 for array, count in zip(pair, channels, strict=True)
             )
 
@@ -209,16 +237,19 @@ class SyntheticBatches:
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         domain = replace(self.domain, empty=0.0)
-        images, _, _ = draw_slices(
-            4, config.seed + 1, size=self.window_px, spacing_mm=self.spacing_mm, config=domain
-        )
+        given = {"size": self.window_px, "spacing_mm": self.spacing_mm, "config": domain}
+        if config.samples_stacks:
+            images, _, _ = draw_stacks(4, config.stack_slices, config.seed + 1, **given)
+        else:
+            images, _, _ = draw_slices(4, config.seed + 1, **given)
         return _normalize(images, None)[..., np.newaxis]
 
 
 def _normalize(images: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-    """Z-score of each slice, off by as much as the other slices of a volume would move it."""
-    mean = images.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
-    std = images.std(axis=(1, 2), keepdims=True, dtype=np.float64) + 1e-9
+    """Z-score of each slice or stack, off by as much as the other slices of a volume would move it."""
+    axes = tuple(range(1, images.ndim))
+    mean = images.mean(axis=axes, keepdims=True, dtype=np.float64)
+    std = images.std(axis=axes, keepdims=True, dtype=np.float64) + 1e-9
     if rng is not None:
         mean += 0.15 * std * rng.standard_normal(mean.shape)
         std *= np.exp(0.12 * rng.standard_normal(std.shape))

@@ -90,7 +90,7 @@ class Data:
 
     Args:
         what: Description of the data.
-        examples: Some of the slices, (sample, height, width, 1).
+        examples: Some of the slices, (sample, height, width, 1), or stacks of them.
         validation: Names of the images for validation.
     """
 

@@ -18,7 +18,7 @@ from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.calibration import OBJECTIVES
 from keras_scgm.errors import InputError
 from keras_scgm.json_config import JsonConfig
-from keras_scgm.models import BUILDERS
+from keras_scgm.models import BUILDERS, STACK_BUILDERS
 from keras_scgm.pretrained import CORD, GRAY_MATTER, known_tissues
 
 
@@ -45,7 +45,8 @@ class TrainingConfig(JsonConfig):
         contour_smoothing_mm: Width of the label smoothing on the contours of the masks (3.4.2), mm; 0 for none.
         epochs: Number of epochs; each ends with a validation and a checkpoint.
         steps_per_epoch: Number of batches per epoch.
-        batch_size: Number of slices per batch.
+        batch_size: Number of slices per batch. Networks of stacks get as many whole stacks as fit in, at least one.
+        stack_slices: Number of neighbouring slices of a stack, for networks that read stacks (`DilatedGMNet3D`).
         learning_rate: Initial learning rate of Adam.
         schedule: "poly" as in the paper (equation 4) and "cosine" end at 0; "constant" leaves the rate as it is, or to
             a callback.
@@ -91,6 +92,7 @@ class TrainingConfig(JsonConfig):
     epochs: int = 1000
     steps_per_epoch: int = 32
     batch_size: int = 11
+    stack_slices: int = 5
     learning_rate: float = 0.001
     schedule: Literal["poly", "cosine", "constant"] = "poly"
     power: float = 0.9
@@ -121,6 +123,7 @@ class TrainingConfig(JsonConfig):
             epochs=checks.integer(1),
             steps_per_epoch=checks.integer(1),
             batch_size=checks.integer(1),
+            stack_slices=checks.integer(1),
             learning_rate=checks.number(above=0),
             schedule=checks.one_of(("poly", "cosine", "constant")),
             power=checks.number(above=0),
@@ -145,6 +148,16 @@ class TrainingConfig(JsonConfig):
     def steps(self) -> int:
         """Batches of the whole training."""
         return self.epochs * self.steps_per_epoch
+
+    @property
+    def samples_stacks(self) -> bool:
+        """Whether a sample is a stack of neighbouring slices, (slices, height, width, channels), and not a slice."""
+        return self.architecture in STACK_BUILDERS
+
+    @property
+    def samples_per_batch(self) -> int:
+        """Number of slices per batch, or of stacks."""
+        return max(1, self.batch_size // self.stack_slices) if self.samples_stacks else self.batch_size
 
     @classmethod
     def from_values(cls, values: Any) -> Self:

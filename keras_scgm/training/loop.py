@@ -101,8 +101,11 @@ def train(
     if tensorboard and find_spec("tensorboard") is None:
         raise InputError("logs for TensorBoard need it; install it with pip install tensorboard")
     folder = checks.path("folder", folder)
-    if config.batch_size % device_count():
-        raise InputError(f"batch_size {config.batch_size} cannot be shared by {device_count()} devices")
+    if config.samples_per_batch % device_count():
+        what = f"batch_size {config.batch_size}"
+        if config.samples_stacks:
+            what += f", {config.samples_per_batch} stacks of {config.stack_slices} slices,"
+        raise InputError(f"{what} cannot be shared by {device_count()} devices")
     if config.window_px != batches.window_px:
         raise InputError(
             f"window_px is {config.window_px}, but the batches have windows of {batches.window_px}"
@@ -123,7 +126,7 @@ def train(
     model.compile(optimizer, loss_of(config), jit_compile=config.xla)
     optimizer.build(model.trainable_variables)
     examples = batches.examples(config)
-    data = Data(batches.what, examples[:, ::8, ::8], tuple(volume.image.name for volume in validation))
+    data = Data(batches.what, examples[..., ::8, ::8, :], tuple(volume.image.name for volume in validation))
     history = load_state(folder, model, data)
 
     # Gray matter lies in the cord: the classes do not exclude each other.

@@ -15,7 +15,7 @@ import keras
 
 from keras_scgm.errors import InputError
 from keras_scgm.models import BUILDERS, load_network, stages
-from keras_scgm.pretrained import WeightsCard, load_weights_into, resolve_weights
+from keras_scgm.pretrained import INFLATED_FROM, WeightsCard, load_weights_into, resolve_weights
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count
 
@@ -54,17 +54,28 @@ def _outputs_of(config: TrainingConfig, card: WeightsCard | None) -> list[int] |
     return [card.tissues.index(tissue) for tissue in config.tissues]
 
 
-def fine_tuned(config: TrainingConfig, weights: str) -> TrainingConfig:
+def fine_tuned(config: TrainingConfig, weights: str, architecture: str | None = None) -> TrainingConfig:
     """The settings of a training that starts from weights: their architecture and its number of filters and rates.
 
+    Args:
+        config: Settings of the training.
+        weights: Name or file of the weights.
+        architecture: Network to train; None for that of the weights. A network of stacks starts from the weights of
+            its counterpart of slices, too.
+
     Raises:
-        InputError: The weights cannot be used.
+        InputError: The weights cannot be used, or are those of another architecture.
     """
     _, card = load_network(weights)
+    architecture = architecture or card.architecture
+    if card.architecture not in (architecture, INFLATED_FROM.get(architecture)):
+        raise InputError(
+            f"--architecture {architecture}: the weights {weights} are of {card.architecture}; leave it out"
+        )
     shaping = {name: card.model_kwargs[name] for name in SHAPING if name in card.model_kwargs}
     return replace(
         config,
-        architecture=card.architecture,
+        architecture=architecture,
         model_kwargs={**config.model_kwargs, **shaping},
         initial_weights=weights,
     )
@@ -161,6 +172,7 @@ def _fused_normalization(
         mean=[],
         variance=[],
         epsilon=layer.epsilon,
+        data_format="NHWC" if len(inputs.shape) == 4 else "NDHWC",
         is_training=True,
     )
     # The kernel gives the unbiased variance, Keras keeps that of the batch itself.

@@ -191,7 +191,7 @@ def _check_ranges(tuning: SearchConfig, training: TrainingConfig, batches: Batch
     if isinstance(batches, SyntheticBatches):
         raise InputError("synthetic slices are not augmented; search with slices of annotated volumes")
     tuning.check_augmentation(training.augmentation)
-    if tuning.dilation_rates and training.architecture != "DilatedGMNet":
+    if tuning.dilation_rates and training.architecture == "UNet":
         raise InputError(f"dilation_rates cannot be searched: {training.architecture} has none")
     if training.initial_weights is not None and (tuning.filters or tuning.dilation_rates):
         raise InputError(

@@ -1,7 +1,7 @@
 """Spinal cords drawn procedurally, for tests and for training without patient data.
 
 `anatomy` holds the shapes, `contrast` the brightness of tissues, `drawing` paints a slice and `acquisition`
-scans it. On top of them `training_slices` draws slices for a network, `subject` volumes and
+scans it. On top of them `training_slices` draws slices and stacks of slices for a network, `subject` volumes and
 `challenge_layout`, `exvivo` and `study_layout` data sets.
 """
 
@@ -11,7 +11,7 @@ from keras_scgm.datasets.phantom.contrast import CONTRASTS
 from keras_scgm.datasets.phantom.exvivo import write_exvivo_dataset
 from keras_scgm.datasets.phantom.study_layout import write_study_dataset
 from keras_scgm.datasets.phantom.subject import SITES, PhantomConfig, PhantomSubject, draw_subject
-from keras_scgm.datasets.phantom.training_slices import DomainConfig, draw_slices
+from keras_scgm.datasets.phantom.training_slices import DomainConfig, draw_slices, draw_stacks
 
 __all__ = [
     "CONTRASTS",
@@ -22,6 +22,7 @@ __all__ = [
     "PhantomSubject",
     "average_section",
     "draw_slices",
+    "draw_stacks",
     "draw_subject",
     "write_challenge_dataset",
     "write_exvivo_dataset",

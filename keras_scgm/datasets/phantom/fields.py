@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -38,6 +39,23 @@ def speckle(rng: np.random.Generator, shape: tuple[int, int], spacing_mm: float,
     """Fine tissue texture of about unit variance and grain `grain_mm`, [*shape]."""
     knots = [math.ceil(n * spacing_mm / grain_mm) + 3 for n in shape]
     return spline_field(rng.standard_normal(knots, dtype=np.float32), shape, spacing_mm, grain_mm)
+
+
+def shapes_along_cord(own: Floats, distance_mm: float, rng: np.random.Generator) -> Iterator[Floats]:
+    """The dials of slice after slice of a person, `N_DIALS` standard normal numbers each, without end.
+
+    Four fifths of their variance are the person's; the rest changes along the cord.
+
+    Args:
+        own: The dials of the person, as many standard normal numbers.
+        distance_mm: Distance between slices.
+        rng: Random generator of what changes.
+    """
+    memory = math.exp(-distance_mm / 8)
+    local = rng.standard_normal(N_DIALS, dtype=np.float32)
+    while True:
+        local = memory * local + math.sqrt(1 - memory**2) * rng.standard_normal(N_DIALS, dtype=np.float32)
+        yield math.sqrt(0.8) * own + math.sqrt(0.2) * local
 
 
 class Fields:

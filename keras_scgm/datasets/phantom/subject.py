@@ -16,7 +16,7 @@ from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, 
 from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
 from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
-from keras_scgm.datasets.phantom.fields import N_DIALS, spline_field
+from keras_scgm.datasets.phantom.fields import N_DIALS, shapes_along_cord, spline_field
 
 Range = tuple[float, float]
 
@@ -220,15 +220,13 @@ def draw_subject(config: PhantomConfig, seed: int, *, scan_number: int = 0) -> P
     average = _box_matrix(n_fine, fine_mm, config.matrix_size, config.spacing_mm)
     volume, gray_matter, cord = (np.empty((*shape, config.n_slices), np.float32) for _ in range(3))
     levels = np.linspace(*config.levels, config.n_slices)
-    local = anatomy.standard_normal(N_DIALS, dtype=np.float32)
+    shapes = shapes_along_cord(own, config.slice_thickness_mm, anatomy)
     for z, level in enumerate(levels):
         height_mm = (z - (config.n_slices - 1) / 2) * config.slice_thickness_mm
-        memory = math.exp(-config.slice_thickness_mm / 8)
-        local = memory * local + math.sqrt(1 - memory**2) * anatomy.standard_normal(N_DIALS, dtype=np.float32)
         drawing = draw_slice(
             Scene(float(level), bare=config.contrast == "exvivo"),
             tissues,
-            math.sqrt(0.8) * own + math.sqrt(0.2) * local,
+            next(shapes),
             shape=(n_fine, n_fine),
             spacing_mm=fine_mm,
             pose=Pose(

@@ -1,4 +1,4 @@
-"""Draws slices for training, with the whole domain randomised.
+"""Draws slices and stacks of neighbouring slices for training, with the whole domain randomised.
 
 The idea that a network trained on drawings of random contrast and resolution works on real images of any is
 SynthSeg's (Billot et al., Med Image Anal 2023); here the anatomy is drawn as well.
@@ -6,6 +6,7 @@ SynthSeg's (Billot et al., Med Image Anal 2023); here the anatomy is drawn as we
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, replace
 
@@ -13,28 +14,34 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, resample_linear
-from keras_scgm.datasets.phantom.anatomy import Dials, Floats
+from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
 from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
 from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
-from keras_scgm.datasets.phantom.fields import N_DIALS
+from keras_scgm.datasets.phantom.fields import N_DIALS, shapes_along_cord
 
 _FINEST_GRID_MM = 0.2
 _MARGIN = 4
+_LEVEL_MM = 18.0
+"""Height of a vertebra with its disc in the neck, about. Thoracic ones are higher, but the cord changes little there."""
+_SLOPES = (0.05, 0.12)
+"""Standard deviation of the cord's slope to the left and to the front: necks lean, and slices are not always axial."""
+_MOVEMENT_MM = 0.25
+"""Standard deviation of the cord's movement between slices."""
 
 
 @dataclass(frozen=True)
 class DomainConfig:
-    """Ranges that `draw_slices` draws from.
+    """Ranges that `draw_slices` and `draw_stacks` draw from.
 
     Attributes:
         spacing_mm: Native in-plane resolution, lowest and highest. Native grids below 0.2 mm are
             simulated at 0.2 mm, where linear resampling leaves about the same noise.
-        slice_thickness_mm: Lowest and highest.
+        slice_thickness_mm: Lowest and highest; in a stack also the distance between slices.
         contrast_to_noise: Gray-white difference over the noise, lowest and highest; three times that ex vivo.
         off_centre_mm: Largest distance of the cord from the middle along both axes.
         rotation_deg: Largest rotation.
-        empty: Share of slices without gray matter.
+        empty: Share of slices, or of stacks, without gray matter. In as many further stacks the cord ends.
         contrast_weights: Share of every contrast of `CONTRASTS`, in that order.
         region_weights: Share of cervical, thoracic and lumbar slices.
     """
@@ -98,22 +105,70 @@ def draw_slices(
     >>> slices.shape, gray_matter.dtype
     ((2, 64, 64), dtype('float32'))
     """
+    stacks = _drawn(n, 1, seed, size, spacing_mm, config, start)
+    slices, gray_matter, cord = stacks[:, :, 0]
+    return slices, gray_matter, cord
+
+
+def draw_stacks(
+    n: int,
+    n_slices: int,
+    seed: int,
+    *,
+    size: int = 200,
+    spacing_mm: float = 0.25,
+    config: DomainConfig | None = None,
+    start: int = 0,
+) -> tuple[Floats, Floats, Floats]:
+    """Draws stacks of neighbouring slices for training on the network's grid.
+
+    The slices of a stack are those of one person in one scan: the same contrast, resolution, field of view and
+    thickness, which is also the distance between them. Along the cord its level, place and shape change as in
+    `draw_subject`, and the noise is new. Slices follow each other from the inferior to the superior end.
+
+    Stack i of a seed is always the same, whatever n and start are. A stack of one slice is a slice of `draw_slices`.
+
+    Args:
+        n: Number of stacks.
+        n_slices: Slices of a stack.
+        seed: Any non-negative integer.
+        size: Pixels along both sides.
+        spacing_mm: Width of a pixel.
+        config: Ranges; the default covers all contrasts and resolutions.
+        start: Number of the first stack.
+
+    Returns:
+        As `draw_slices`, float32 [n, n_slices, size, size].
+
+    >>> stacks, gray_matter, cord = draw_stacks(2, 3, seed=0, size=64)
+    >>> stacks.shape
+    (2, 3, 64, 64)
+    """
+    n_slices = checks.integer(1)("n_slices", n_slices)
+    stacks, gray_matter, cord = _drawn(n, n_slices, seed, size, spacing_mm, config, start)
+    return stacks, gray_matter, cord
+
+
+def _drawn(
+    n: int, n_slices: int, seed: int, size: int, spacing_mm: float, config: DomainConfig | None, start: int
+) -> Floats:
+    """Brightness, gray matter and cord of stacks, [3, n, n_slices, size, size]."""
     n, seed = checks.integer(1)("n", n), checks.integer(0)("seed", seed)
     size, start = checks.integer(16)("size", size), checks.integer(0)("start", start)
     spacing_mm = checks.number(0.05, 2)("spacing_mm", spacing_mm)
     checks.optional(checks.instance(DomainConfig, "a DomainConfig"))("config", config)
     config = config or DomainConfig()
-    drawn = np.empty((3, n, size, size), np.float32)
+    drawn = np.empty((3, n, n_slices, size, size), np.float32)
     for i in range(n):
         rng = np.random.default_rng((seed, start + i))
-        drawn[:, i] = _draw_one(config, size, spacing_mm, rng)
-    slices, gray_matter, cord = drawn
-    return slices, gray_matter, cord
+        drawn[:, i] = _draw_one(config, n_slices, size, spacing_mm, rng)
+    return drawn
 
 
 def _draw_one(
-    config: DomainConfig, size: int, spacing_mm: float, rng: np.random.Generator
-) -> tuple[Floats, Floats, Floats]:
+    config: DomainConfig, n_slices: int, size: int, spacing_mm: float, rng: np.random.Generator
+) -> Floats:
+    """Brightness, gray matter and cord of a stack, [3, n_slices, size, size]."""
     dials = Dials(rng.standard_normal(96))
     contrast = str(rng.choice(CONTRASTS, p=np.divide(config.contrast_weights, sum(config.contrast_weights))))
     region = int(rng.choice(3, p=np.divide(config.region_weights, sum(config.region_weights))))
@@ -139,40 +194,80 @@ def _draw_one(
     aspect, uneven, filled = dials.uniform(1.0, 1.5), dials.chance(0.3), dials.chance(0.4)
     grid = max(native / 2 if filled else native, _FINEST_GRID_MM)
     acquired = (native, native * aspect) if uneven and native < 0.6 else (native, native)
+    contrast_to_noise = dials.log_uniform(*config.contrast_to_noise) * (3.0 if bare else 1.0)
+    thickness_mm = dials.uniform(*config.slice_thickness_mm)
     scan = draw_scan(
         dials,
         acquired_mm=acquired,
         grid_mm=grid,
-        contrast_to_noise=dials.log_uniform(*config.contrast_to_noise) * (3.0 if bare else 1.0),
+        contrast_to_noise=contrast_to_noise,
         gap=tissues["gray_matter"] - tissues["white_matter"],
-        slice_thickness_mm=dials.uniform(*config.slice_thickness_mm),
+        slice_thickness_mm=thickness_mm,
     )
     if contrast in ("psir", "random"):
         scan = replace(scan, offset=dials.uniform(0.0, 0.4))
 
     drawn = size + 2 * _MARGIN
-    drawing = draw_slice(
-        scene,
-        tissues,
-        rng.standard_normal(N_DIALS, dtype=np.float32),
-        shape=(drawn, drawn),
-        spacing_mm=spacing_mm,
-        pose=Pose(left, front, math.radians(turn)),
-        rng=rng,
-    )
     n_native = math.ceil(size * spacing_mm / grid) + 1
     phase = grid * dials.uniform(-0.5, 0.5)
-    seen = acquire(
-        drawing.image, drawing.bias, spacing_mm, scan, shape=(n_native, n_native), rng=rng, phase_mm=phase
-    )
-    image = resample_linear(seen, grid, size, spacing_mm, phase)
-    gray_matter, cord = (
-        part[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN] for part in (drawing.gray_matter, drawing.cord)
-    )
-    if small:
-        lost = round(0.5 * size * (1 - field_of_view))
-        image, gray_matter, cord = (
-            np.pad(a[lost : size - lost, lost : size - lost], lost, "reflect")
-            for a in (image, gray_matter, cord)
+    brightness = np.float32(dials.log_uniform(20.0, 1000.0))
+    lost = round(0.5 * size * (1 - field_of_view)) if small else 0
+    own = rng.standard_normal(N_DIALS, dtype=np.float32)
+    shapes = itertools.repeat(own) if n_slices == 1 else shapes_along_cord(own, thickness_mm, rng)
+    places = _places(rng, n_slices, thickness_mm, config.empty if scene.cord and not bare else 0.0)
+    stack = np.empty((3, n_slices, size, size), np.float32)
+    for k, place in enumerate(places):
+        drawing = draw_slice(
+            place.scene(scene),
+            tissues,
+            next(shapes),
+            shape=(drawn, drawn),
+            spacing_mm=spacing_mm,
+            pose=Pose(left + place.left_mm, front + place.front_mm, math.radians(turn)),
+            rng=rng,
         )
-    return image * np.float32(dials.log_uniform(20.0, 1000.0)), gray_matter, cord
+        seen = acquire(
+            drawing.image, drawing.bias, spacing_mm, scan, shape=(n_native, n_native), rng=rng, phase_mm=phase
+        )
+        inner = slice(_MARGIN, -_MARGIN)
+        stack[0, k] = resample_linear(seen, grid, size, spacing_mm, phase) * brightness
+        stack[1, k], stack[2, k] = drawing.gray_matter[inner, inner], drawing.cord[inner, inner]
+    if lost:
+        kept = slice(lost, size - lost)
+        stack = np.pad(stack[..., kept, kept], ((0, 0), (0, 0), (lost, lost), (lost, lost)), "reflect")
+    return stack
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How a slice of a stack differs from the middle of it: levels up, and mm to the left and to the front."""
+
+    levels: float = 0.0
+    left_mm: float = 0.0
+    front_mm: float = 0.0
+    past_cord: bool = False
+
+    def scene(self, middle: Scene) -> Scene:
+        if self.past_cord:
+            return replace(middle, level=LAST_LEVEL, cord=False)
+        return replace(middle, level=min(LAST_LEVEL, max(FIRST_LEVEL, middle.level - self.levels)))
+
+
+def _places(rng: np.random.Generator, n_slices: int, distance_mm: float, ends: float) -> list[_Place]:
+    """The slices of a stack from the inferior end; for a single slice, nothing is drawn."""
+    if n_slices == 1:
+        return [_Place()]
+    dials = Dials(rng.standard_normal(4))
+    left, front = dials.normal(0.0, _SLOPES[0]), dials.normal(0.0, _SLOPES[1])
+    n_past = math.ceil(dials.uniform(0, n_slices - 1)) if dials.chance(ends) else 0
+    moved_mm = rng.normal(0.0, _MOVEMENT_MM, (n_slices, 2))
+    heights_mm = (np.arange(n_slices) - (n_slices - 1) / 2) * distance_mm
+    return [
+        _Place(
+            levels=height / _LEVEL_MM,
+            left_mm=left * height + moved_mm[k, 0],
+            front_mm=front * height + moved_mm[k, 1],
+            past_cord=k < n_past,
+        )
+        for k, height in enumerate(heights_mm.tolist())
+    ]
