@@ -58,9 +58,9 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="STAGE",
-            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet and "
-            "DilatedGMNet3D: conv2d, rate2, branches, amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, predictions. Or the name "
-            "of a layer.",
+            help="Stage whose weights stay as they are; repeat for several. DilatedGMNet and DilatedGMNet3D: conv2d, "
+            "rate2, branches, amort, predictions. UNet: encoder1 to encoder3, bottom, decoder3 to decoder1, "
+            "predictions. Or the name of a layer.",
         ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the preset's.")] = None,

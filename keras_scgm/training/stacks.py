@@ -57,7 +57,12 @@ def as_channels(stacks: np.ndarray) -> np.ndarray:
 
 
 def as_stacks(slices: Any, single: bool) -> Any:
-    """Inverse of `as_channels`, for tensors; or each slice as a stack of its own, (stack * slice, 1, height, width, 1)."""
+    """Inverse of `as_channels`, for tensors.
+
+    Args:
+        slices: (stack, height, width, slice).
+        single: Whether each slice becomes a stack of its own, (stack * slice, 1, height, width, 1).
+    """
     _, height, width, n_slices = slices.shape
     stacks = ops.expand_dims(ops.moveaxis(slices, -1, 1), -1)
     return ops.reshape(stacks, (-1, 1 if single else n_slices, height, width, 1))

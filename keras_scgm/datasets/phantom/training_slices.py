@@ -23,7 +23,7 @@ from keras_scgm.datasets.phantom.fields import N_DIALS, shapes_along_cord
 _FINEST_GRID_MM = 0.2
 _MARGIN = 4
 _LEVEL_MM = 18.0
-"""Height of a vertebra with its disc in the neck, about. Thoracic ones are higher, but the cord changes little there."""
+"""Height of a vertebra with its disc in the neck, about. Thoracic ones are higher; the cord changes little there."""
 _SLOPES = (0.05, 0.12)
 """Standard deviation of the cord's slope to the left and to the front: necks lean, and slices are not always axial."""
 _MOVEMENT_MM = 0.25
