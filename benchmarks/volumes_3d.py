@@ -135,7 +135,7 @@ def compare(folder: Path, reference: Path | None, subjects: int, seed: int) -> N
             started = time.process_time()
             result = segmenter.segment(image)
             seconds = (time.process_time() - started) / gray_matter.shape[2]
-            found, found_cord = (np.asarray(mask.dataobj) > 0 for mask in (result.mask, result.cord_mask))
+            found, found_cord = (np.asarray(mask.dataobj) > 0 for mask in (result.mask, result.cord))
             row = (
                 dice(found, gray_matter),
                 np.nan if cord is None else dice(found_cord, cord),

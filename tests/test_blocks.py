@@ -8,7 +8,7 @@ import pytest
 
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
-from keras_scgm.models import BUILDERS, DilatedGMNet, UNet
+from keras_scgm.models import BUILDERS, DilatedGMNet, DilatedGMNet3D, UNet
 from keras_scgm.pretrained import WeightsCard, card_path, weights_card
 
 
@@ -25,7 +25,7 @@ def slices_of(*size, channels=1, batch=2):
     return np.random.default_rng(1).normal(size=(batch, *size, channels)).astype("float32")
 
 
-@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
+@pytest.mark.parametrize("build", [DilatedGMNet, DilatedGMNet3D, UNet])
 def test_arguments_are_those_of_keras_applications(build):
     ours = list(inspect.signature(build).parameters.values())
     theirs = inspect.signature(keras.applications.ResNet50).parameters
@@ -74,7 +74,7 @@ def test_several_classes_are_independent(build):
     assert model.output_shape[-1] == 2
 
 
-@pytest.mark.parametrize("build", [DilatedGMNet, UNet])
+@pytest.mark.parametrize("build", [DilatedGMNet, DilatedGMNet3D, UNet])
 @pytest.mark.parametrize("classes", [1, 2])
 def test_weights_tell_the_number_of_classes(build, classes, tmp_path):
     path = tmp_path / "some.weights.h5"

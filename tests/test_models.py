@@ -1,4 +1,4 @@
-"""Both networks through one contract, their size and reach, and the published outputs."""
+"""All networks through one contract, their size and reach, and the published outputs."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
-from keras_scgm.models import BUILDERS, DilatedGMNet, UNet, load_model, load_network
+from keras_scgm.models import BUILDERS, STACK_BUILDERS, DilatedGMNet, UNet, load_model, load_network
 from keras_scgm.pretrained import WeightsCard
 
 ARCHITECTURES = sorted(BUILDERS)
@@ -32,6 +32,16 @@ def randomize(model, seed=0):
 
 def slices_of(*size, channels=1, batch=2):
     return np.random.default_rng(1).normal(size=(batch, *size, channels)).astype("float32")
+
+
+def images_of(architecture, *size, channels=1, batch=2):
+    """Slices, or stacks of three slices for a network of stacks."""
+    size = (3, *size) if architecture in STACK_BUILDERS else size
+    return slices_of(*size, channels=channels, batch=batch)
+
+
+def shape_of(architecture, *shape):
+    return (3, *shape) if architecture in STACK_BUILDERS else shape
 
 
 def convolution_parameters(model):
@@ -121,30 +131,31 @@ class TestContract:
 
     @pytest.mark.parametrize("size", SIZES)
     def test_any_size_gives_probabilities(self, architecture, size):
-        probabilities = BUILDERS[architecture](filters=4).predict(slices_of(*size), verbose=0)
-        assert probabilities.shape == (2, *size, 1)
+        probabilities = BUILDERS[architecture](filters=4).predict(images_of(architecture, *size), verbose=0)
+        assert probabilities.shape == (2, *shape_of(architecture, *size, 1))
         assert ((probabilities >= 0) & (probabilities <= 1)).all()
 
     def test_odd_channels_and_batch(self, architecture):
-        model = BUILDERS[architecture](input_shape=(32, 24, 3), filters=4)
-        assert model.predict(slices_of(32, 24, channels=3, batch=1), verbose=0).shape == (1, 32, 24, 1)
+        model = BUILDERS[architecture](input_shape=shape_of(architecture, 32, 24, 3), filters=4)
+        x = images_of(architecture, 32, 24, channels=3, batch=1)
+        assert model.predict(x, verbose=0).shape == (1, *shape_of(architecture, 32, 24, 1))
 
     def test_without_top(self, architecture, tmp_path):
-        features = {"DilatedGMNet": 64, "UNet": 4}[architecture]
+        features = {"DilatedGMNet": 64, "DilatedGMNet3D": 64, "UNet": 4}[architecture]
         whole = randomize(BUILDERS[architecture](filters=4))
         whole.save_weights(tmp_path / "whole.weights.h5")
         model = BUILDERS[architecture](filters=4, include_top=False, weights=tmp_path / "whole.weights.h5")
-        assert model.output_shape == (None, None, None, features)
+        x = images_of(architecture, 16, 24)
+        assert model.output_shape == (*[None] * (x.ndim - 1), features)
         expected = keras.Model(whole.input, whole.get_layer("predictions").input)
-        x = slices_of(16, 24)
         np.testing.assert_allclose(
             model.predict(x, verbose=0), expected.predict(x, verbose=0), rtol=1e-5, atol=1e-5
         )
 
     def test_softmax_classes_sum_to_one(self, architecture):
         model = BUILDERS[architecture](filters=4, classes=3, classifier_activation="softmax")
-        probabilities = model.predict(slices_of(16, 24), verbose=0)
-        assert probabilities.shape == (2, 16, 24, 3)
+        probabilities = model.predict(images_of(architecture, 16, 24), verbose=0)
+        assert probabilities.shape == (2, *shape_of(architecture, 16, 24, 3))
         np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-6)
 
     def test_other_activations_are_kept(self, architecture):
@@ -159,7 +170,8 @@ class TestContract:
         model = BUILDERS[architecture](filters=4)
         before = [weight.copy() for weight in model.get_weights()]
         model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy")
-        loss = model.train_on_batch(slices_of(16, 16), np.ones((2, 16, 16, 1), "float32"))
+        x = images_of(architecture, 16, 16)
+        loss = model.train_on_batch(x, np.ones_like(x))
         assert np.isfinite(loss)
         changed = [not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True)]
         assert all(changed)
@@ -168,13 +180,16 @@ class TestContract:
     def test_load_network_reads_a_file_without_card(self, architecture, suffix, tmp_path):
         model = randomize(
             BUILDERS[architecture](
-                input_shape=(None, None, 2), filters=3, classes=2, classifier_activation="softmax"
+                input_shape=(*shape_of(architecture, None, None), 2),
+                filters=3,
+                classes=2,
+                classifier_activation="softmax",
             )
         )
         path = tmp_path / f"mine{suffix}"
         model.save_weights(path) if suffix == ".weights.h5" else model.save(path)
         loaded, card = load_network(path)
-        x = slices_of(16, 24, channels=2)
+        x = images_of(architecture, 16, 24, channels=2)
         np.testing.assert_allclose(loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
         assert (card.name, card.file, card.sha256) == ("mine", path.name, sha256_of(path))
 
@@ -194,7 +209,7 @@ class TestContract:
         [
             (
                 {"input_shape": (200, 200)},
-                r"input_shape must be \(height, width, channels\) .*, received \(200, 200\)",
+                r"input_shape must be \(.*height, width, channels\) .*, received \(200, 200\)",
             ),
             (
                 {"input_shape": (None, None, None)},
@@ -312,7 +327,7 @@ def test_load_network_refuses_other_networks(tmp_path):
 @pytest.mark.parametrize(
     ("architecture", "arguments", "message"),
     [
-        ("VNet", {}, "unknown architecture 'VNet'; known: DilatedGMNet, UNet"),
+        ("VNet", {}, "unknown architecture 'VNet'; known: DilatedGMNet, DilatedGMNet3D, UNet"),
         ("UNet", {"depth": 3}, "its card does not describe a UNet: .*depth"),
     ],
 )
@@ -329,14 +344,15 @@ PLAIN_KERAS = """
 import os, sys, keras, numpy as np
 assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
 folder, *architectures = sys.argv[1:]
-inputs = [np.load(f"{folder}/x{index}.npy") for index in range(2)]
 for architecture in architectures:
+    inputs = [np.load(f"{folder}/{architecture}_x{index}.npy") for index in range(2)]
     model = keras.saving.load_model(f"{folder}/{architecture}.keras")
     for index, x in enumerate(inputs):
         np.save(f"{folder}/{architecture}{index}.npy", model.predict(x, verbose=0))
 assert "keras_scgm" not in sys.modules
 from keras_scgm.models import BUILDERS
 for architecture in architectures:
+    inputs = [np.load(f"{folder}/{architecture}_x0.npy")]
     model = BUILDERS[architecture](filters=4, weights=f"{folder}/{architecture}.weights.h5")
     np.save(f"{folder}/{architecture}_weights.npy", model.predict(inputs[0], verbose=0))
 """
@@ -348,13 +364,14 @@ def test_fresh_process_on_each_backend_gives_the_same(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     expected = {}
-    for index, size in enumerate(SIZES):
-        np.save(tmp_path / f"x{index}.npy", slices_of(*size))
     for architecture in ARCHITECTURES:
+        inputs = [images_of(architecture, *size) for size in SIZES]
+        for index, x in enumerate(inputs):
+            np.save(tmp_path / f"{architecture}_x{index}.npy", x)
         model = randomize(BUILDERS[architecture](filters=4))
         model.save(tmp_path / f"{architecture}.keras")
         model.save_weights(tmp_path / f"{architecture}.weights.h5")
-        outputs = [model.predict(slices_of(*size), verbose=0) for size in SIZES]
+        outputs = [model.predict(x, verbose=0) for x in inputs]
         expected |= {f"{architecture}{index}": output for index, output in enumerate(outputs)}
         expected[f"{architecture}_weights"] = outputs[0]
     environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}

@@ -15,6 +15,7 @@ from keras_scgm.datasets.phantom import (
     PhantomConfig,
     average_section,
     draw_slices,
+    draw_stacks,
     draw_subject,
     write_challenge_dataset,
 )
@@ -324,3 +325,42 @@ def test_bad_arguments(call, message):
 def test_at_least_one_rater(subject):
     with pytest.raises(InputError, match="n must be an integer of at least 1, received 0"):
         subject.raters(0)
+
+
+# Stacks
+
+
+def test_a_stack_depends_on_seed_and_index_alone():
+    stacks = draw_stacks(3, 2, seed=5, size=48)
+    for drawn, expected in zip(draw_stacks(1, 2, seed=5, size=48, start=2), stacks, strict=True):
+        np.testing.assert_array_equal(drawn, expected[2:])
+
+
+def test_a_stack_of_one_slice_is_a_slice():
+    for stack, slices in zip(draw_stacks(2, 1, 7, size=48), draw_slices(2, 7, size=48), strict=True):
+        np.testing.assert_array_equal(stack[:, 0], slices)
+
+
+def test_neighbours_in_a_stack_are_alike_and_stacks_are_not():
+    config = DomainConfig(empty=0.0, region_weights=(1, 0, 0), slice_thickness_mm=(2.0, 4.0))
+    images, gray_matter, cord = draw_stacks(6, 3, seed=1, size=96, config=config)
+    areas = gray_matter.sum(axis=(2, 3))
+    assert areas.min() > 0
+    assert (gray_matter <= cord + 1e-6).all()
+    # Of neighbours, the areas change by a few percent; people differ by more.
+    within = np.abs(np.diff(np.log(areas), axis=1)).mean()
+    between = np.abs(np.diff(np.log(areas[:, 0]))).mean()
+    assert within < 0.15 < between
+    assert not np.array_equal(images[:, 0], images[:, 1])
+    # One scan: brightness is that of the stack.
+    brightness = images.mean(axis=(2, 3))
+    assert np.abs(np.diff(np.log(brightness), axis=1)).max() < 0.2 < np.ptp(np.log(brightness))
+
+
+def test_cords_end_in_some_stacks_from_below():
+    config = DomainConfig(empty=0.3, off_centre_mm=1.0)
+    _, _, cord = draw_stacks(12, 3, seed=3, size=48, config=config)
+    present = cord.any(axis=(2, 3))
+    ends = present.any(axis=1) & ~present.all(axis=1)
+    assert ends.any()
+    assert (np.diff(present.astype(int), axis=1) >= 0).all()

@@ -53,6 +53,7 @@ CASES = [
         epochs=(*INTEGERS, 0),
         steps_per_epoch=(*INTEGERS, 0),
         batch_size=(*INTEGERS, 0),
+        stack_slices=(*INTEGERS, 0),
         learning_rate=(*NUMBERS, 0),
         power=(*NUMBERS, 0),
         schedule=(*NO_TEXTS, "linear"),

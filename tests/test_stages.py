@@ -1,6 +1,6 @@
 """Stages of the networks, by which layers are frozen."""
 
-from keras_scgm.models import DilatedGMNet, UNet, stages
+from keras_scgm.models import DilatedGMNet, DilatedGMNet3D, UNet, stages
 
 
 def normalizations(*numbers):
@@ -19,6 +19,10 @@ def test_stages_of_the_papers_network():
         "amort": {"amort"} | normalizations(12),
         "predictions": {"predictions"},
     }
+
+
+def test_stages_of_the_network_of_stacks_are_those_of_the_papers():
+    assert stages(DilatedGMNet3D(filters=2)) == stages(DilatedGMNet(filters=2))
 
 
 def test_stages_of_the_unet():

@@ -339,7 +339,10 @@ def test_a_search_in_a_space_of_the_user(run, data, config, tmp_path, monkeypatc
         (("train", "out", "--data", "nowhere"), "nowhere"),
         (("train", "out", "--epochs", "0"), "epochs must be an integer of at least 1, received 0"),
         (("train", "out", "--spec", "missing.json"), "missing.json: "),
-        (("train", "out", "--architecture", "VNet"), "architecture must be one of DilatedGMNet, UNet"),
+        (
+            ("train", "out", "--architecture", "VNet"),
+            "architecture must be one of DilatedGMNet, DilatedGMNet3D, UNet",
+        ),
         (
             ("train", "out", "--preset", "quick", "--spec", "a.json"),
             "--preset quick and --spec a.json are both whole",

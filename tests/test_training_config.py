@@ -27,7 +27,7 @@ def test_settings_survives_json(name: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "rule"),
     [
-        ("architecture", "ResNet", "architecture must be one of DilatedGMNet, UNet"),
+        ("architecture", "ResNet", "architecture must be one of DilatedGMNet, DilatedGMNet3D, UNet"),
         ("epochs", 0, "epochs must be an integer of at least 1, received 0"),
         ("window_px", 0, "window_px must be an integer of at least 1, received 0"),
         ("batch_size", 1.5, "batch_size must be an integer of at least 1, received 1.5"),
