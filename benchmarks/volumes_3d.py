@@ -1,6 +1,6 @@
 """Does a network that sees neighbouring slices segment volumes better than the network of single slices?
 
-    python benchmarks/volumes_3d.py train OUT --steps 200
+    python benchmarks/volumes_3d.py train OUT --steps 120
     python benchmarks/volumes_3d.py compare OUT --reference ../shared/reference
 
 `train` trains `DilatedGMNet` and `DilatedGMNet3D` from the same weights, with the same settings and number of steps, on
@@ -59,6 +59,7 @@ def train(folder: Path, architectures: Sequence[str], steps: int, seed: int) -> 
             epochs=epochs,
             steps_per_epoch=steps // epochs,
             learning_rate=0.001,
+            mixed_precision=True,
             seed=seed,
         )
         train_network(
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("what", choices=("train", "compare"))
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--only", choices=NETWORKS.values(), help="train this network alone")
     parser.add_argument("--reference", type=Path, help="folder of the reference data, with real volumes")
     parser.add_argument("--subjects", type=int, default=2, help="drawn subjects of each site")

@@ -94,11 +94,14 @@ def test_batches_hold_stacks_and_sometimes_single_slices(drawn_slices: Annotated
 def test_drawn_stacks_have_as_many_pixels_as_slices() -> None:
     batches = SyntheticBatches(40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
     config = replace(STACKS, tissues=("gray_matter", "cord"))
-    single, whole = single_and_whole(config)
-    assert whole < 9 <= single
-    images, masks = batches.batch(config, whole)
-    assert (images.shape, masks.shape) == ((8, 3, 20, 20, 1), (8, 3, 20, 20, 2))
-    assert batches.batch(replace(config, batch_size=1), 10)[0].shape == (1, 3, 40, 40, 1)
+    shapes = [[array.shape for array in batches.batch(config, step)] for step in range(config.steps)]
+    for step, (images, masks) in enumerate(shapes):
+        # A stack of three windows of inference, or single ones.
+        n_slices, side = 1 if shows_single(config.seed, step) else 3, 20 if step < 9 else 40
+        assert images == (6 * (40 // side) ** 2 // n_slices, n_slices, side, side, 1)
+        assert masks == (*images[:-1], 2)
+    assert {images[1] for images, _ in shapes} == {1, 3}
+    assert batches.batch(replace(config, batch_size=1), 10)[0].shape[0] == 1
 
 
 def test_the_training_copy_computes_the_same_and_normalizes_as_keras_does() -> None:
@@ -107,6 +110,9 @@ def test_the_training_copy_computes_the_same_and_normalizes_as_keras_does() -> N
     copy = training_copy(network, TrainingConfig())
     stacks = np.random.default_rng(0).normal(1.0, 3.0, size=(2, 3, 20, 24, 1)).astype(np.float32)
     np.testing.assert_allclose(copy(stacks), network(stacks), atol=1e-5)
+    mixed = training_copy(network, TrainingConfig(mixed_precision=True))
+    np.testing.assert_allclose(mixed(stacks), network(stacks), atol=0.05)
+    assert mixed.get_layer("rate6_1").compute_dtype == "bfloat16"
     np.testing.assert_allclose(copy(stacks, training=True), network(stacks, training=True), atol=1e-4)
     for kept, expected in zip(copy.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-4)
@@ -132,18 +138,14 @@ def test_batches_that_devices_cannot_share_are_refused(
         train(replace(STACKS, batch_size=8), SyntheticBatches(48), tmp_path / "out")
 
 
-def test_a_resumed_training_segments_a_volume(tmp_path: Path, drawn_slices: AnnotatedSlices) -> None:
-    batches = SliceBatches(drawn_slices)
-    whole = train(STACKS, batches, tmp_path / "whole")
-    train(replace(STACKS, epochs=2), batches, tmp_path / "parts")
-    parts = train(STACKS, batches, tmp_path / "parts", resume=True)
-    # Another number of epochs has another schedule; the kernels along the cord have learned in both.
-    for result in (whole, parts):
-        assert np.isfinite([row["loss"] for row in result.history]).all()
-        assert len(result.history) == 3
-    card = find_card(whole.last)
+def test_a_trained_network_segments_a_volume(tmp_path: Path, drawn_slices: AnnotatedSlices) -> None:
+    config = replace(STACKS, epochs=1, steps_per_epoch=2)
+    result = train(config, SliceBatches(drawn_slices), tmp_path / "out")
+    assert np.isfinite(result.history[0]["loss"])
+    card = find_card(result.last)
     assert card is not None
     assert (card.architecture, card.training["stack_slices"]) == ("DilatedGMNet3D", 3)
-    assert [array.ndim for array in weights_of(whole.last)].count(5) > 5
+    beside = weights_of(result.last)[8][[0, 2]]
+    assert beside.shape == (2, 3, 3, 2, 2)
     image = draw_subject(PhantomConfig(matrix_size=64, n_slices=3), seed=0).image
-    assert segment(image, whole.last).mask.shape == (64, 64, 3)
+    assert segment(image, result.last).mask.shape == (64, 64, 3)

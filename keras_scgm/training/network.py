@@ -84,10 +84,11 @@ def fine_tuned(config: TrainingConfig, weights: str, architecture: str | None = 
 def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
     """A copy with the same layer names and weights, faster kernels, and the precision of the training."""
 
-    def clone(layer: keras.Layer) -> keras.Layer:
+    def clone(layer: keras.Operation) -> keras.Operation:
         arguments = layer.get_config()
-        # Probabilities saturate at 1 in bfloat16, and the losses read them.
-        if config.mixed_precision and layer.name != "predictions":
+        # Probabilities saturate at 1 in bfloat16, and the losses read them. Operations that are no layers compute in
+        # the type of what they are given.
+        if config.mixed_precision and isinstance(layer, keras.Layer) and layer.name != "predictions":
             arguments["dtype"] = "mixed_bfloat16"
         own = type(layer).from_config(arguments)
         if keras.backend.backend() == "tensorflow":
