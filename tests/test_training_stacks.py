@@ -6,13 +6,13 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from tiny_training import TINY, weights_of
+from tiny_training import TINY
 
 from keras_scgm import InputError, segment
 from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.models import DilatedGMNet3D
+from keras_scgm.models import DilatedGMNet3D, load_network
 from keras_scgm.pretrained import find_card
 from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, fine_tuned, train
 from keras_scgm.training.network import build_network, training_copy
@@ -145,7 +145,6 @@ def test_a_trained_network_segments_a_volume(tmp_path: Path, drawn_slices: Annot
     card = find_card(result.last)
     assert card is not None
     assert (card.architecture, card.training["stack_slices"]) == ("DilatedGMNet3D", 3)
-    beside = weights_of(result.last)[8][[0, 2]]
-    assert beside.shape == (2, 3, 3, 2, 2)
+    assert load_network(result.last)[0].input_shape == (None, None, None, None, 1)
     image = draw_subject(PhantomConfig(matrix_size=64, n_slices=3), seed=0).image
     assert segment(image, result.last).mask.shape == (64, 64, 3)
