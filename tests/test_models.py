@@ -366,6 +366,9 @@ def test_fresh_process_on_each_backend_gives_the_same(backend, tmp_path):
     expected = {}
     for architecture in ARCHITECTURES:
         inputs = [images_of(architecture, *size) for size in SIZES]
+        if architecture in STACK_BUILDERS:
+            # TensorFlow fails on stacks that differ in height and width alone (see `DilatedGMNet3D`).
+            inputs[1] = inputs[1][:, 1:]
         for index, x in enumerate(inputs):
             np.save(tmp_path / f"{architecture}_x{index}.npy", x)
         model = randomize(BUILDERS[architecture](filters=4))

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import synthetic_image
+from keras_scgm.export.check import refuse_stacks, synthetic_image
 from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
@@ -62,6 +62,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     if keras.backend.backend() != "tensorflow":
         raise InputError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     model, card = load_network(weights)
+    refuse_stacks([model])
     config = SliceConfig(**card.slices)  # type: ignore[arg-type]
     target = folder / f"{card.name}{FORMAT_ENDINGS[file_format]}"
     if target.exists():

@@ -22,7 +22,7 @@ import tensorflow as tf
 from keras_scgm import checks
 from keras_scgm.dice import dice
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import synthetic_image, warm_up_files
+from keras_scgm.export.check import refuse_stacks, synthetic_image, warm_up_files
 from keras_scgm.export.graph.answer import MASKS, PACKED, PROBABILITIES, packed_answer, unpacked_answers
 from keras_scgm.export.graph.network import EXPORT_PRECISIONS, PROCESSOR, GraphNetwork, compute
 from keras_scgm.export.graph.nifti import read_nifti
@@ -117,7 +117,9 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
     segmenter = Segmenter(
         weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
     )
-    network = GraphNetwork(_models(weights), precision)
+    models = _models(weights)
+    refuse_stacks(models)
+    network = GraphNetwork(models, precision)
     networks = segmenter.networks
     config = GraphConfig(networks.config, networks.thresholds, window, networks.knows_dark)
     provenance = {**segmenter.provenance, "precision": precision}

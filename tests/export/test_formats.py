@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_scgm import DilatedGMNet, InputError
+from keras_scgm import DilatedGMNet, DilatedGMNet3D, InputError
 from keras_scgm.export import formats
 from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import TISSUES, WeightsCard
@@ -38,6 +38,15 @@ def test_other_formats_give_the_probabilities_of_keras(tmp_path, monkeypatch, fi
     with pytest.raises(InputError, match="differ from Keras's"):
         formats.export_network(tmp_path / "tiny.weights.h5", tmp_path / "none", file_format)
     assert not list((tmp_path / "none").iterdir())
+
+
+def test_networks_of_stacks_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(formats.NEEDS, "onnx", ())
+    path = tmp_path / "stacks.weights.h5"
+    DilatedGMNet3D(filters=2).save_weights(path)
+    with pytest.raises(InputError, match="reads stacks of slices, which no export holds; segment with"):
+        formats.export_network(path, tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_format_whose_program_is_missing(tmp_path, monkeypatch):
