@@ -45,10 +45,10 @@ def DilatedGMNet3D(
     stack are zeros, as past the border of a slice. The global pooling branch adds an average over the pixel's own
     slice: with one over the stack, the answer would depend on how a volume is cut into stacks.
 
-    Every layer keeps slices, height and width, so stacks of any size work, a single slice among them. One thing fails, in
-    TensorFlow 2.21 on a processor: `predict` of stacks that differ from earlier ones in height or width, but not in
-    their number and their slices, is an InvalidArgumentError, because TensorFlow folds the paddings of a dilated 3-D
-    convolution wrongly. `model.compile(jit_compile=True)` avoids it; `keras_scgm.segment` never meets it.
+    Every layer keeps slices, height and width, so stacks of any size work, a single slice among them. One case
+    fails, in TensorFlow 2.21 on a processor: `predict` of stacks that differ from earlier ones in height or width, but
+    not in their number and their slices, is an InvalidArgumentError, because TensorFlow folds the paddings of a dilated
+    3-D convolution wrongly. `model.compile(jit_compile=True)` avoids it; `keras_scgm.segment` never meets it.
 
     The first eight arguments are those of `keras.applications`, in their order.
 
