@@ -196,7 +196,12 @@ class SyntheticBatches:
         )
         n, most = (count + -count % shares for count in (n, most))
         # Every step has as many samples to itself as the largest batch needs, so that none is drawn twice.
-        given = {"size": size, "spacing_mm": self.spacing_mm, "config": domain, "start": step * most}
+        given: dict[str, Any] = {
+            "size": size,
+            "spacing_mm": self.spacing_mm,
+            "config": domain,
+            "start": step * most,
+        }
         if config.samples_stacks:
             images, gray_matter, cord = draw_stacks(n, n_slices, config.seed, **given)
         else:
@@ -237,7 +242,7 @@ class SyntheticBatches:
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
         domain = replace(self.domain, empty=0.0)
-        given = {"size": self.window_px, "spacing_mm": self.spacing_mm, "config": domain}
+        given: dict[str, Any] = {"size": self.window_px, "spacing_mm": self.spacing_mm, "config": domain}
         if config.samples_stacks:
             images, _, _ = draw_stacks(4, config.stack_slices, config.seed + 1, **given)
         else:
