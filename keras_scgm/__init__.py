@@ -58,7 +58,7 @@ _MODULE_OF = {
     "segment": "segmentation",
     "weights_card": "pretrained",
 }
-_PACKAGES = ("augmentation", "datasets", "evaluation", "export", "models", "training")
+_PACKAGES = ("adaptation", "augmentation", "datasets", "evaluation", "export", "models", "training")
 
 __all__ = sorted({"__version__", *_MODULE_OF})
 

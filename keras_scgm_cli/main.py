@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from keras_scgm.errors import InputError
+from keras_scgm_cli.adapt import adapt
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
 from keras_scgm_cli.calibrate import calibrate
@@ -42,6 +43,7 @@ app.command()(evaluate)
 app.command()(calibrate)
 app.command()(train)
 app.command()(tune)
+app.command()(adapt)
 app.command()(augment_preview)
 app.command()(export)
 app.command()(serve)

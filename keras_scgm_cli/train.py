@@ -19,10 +19,10 @@ from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import AnnotatedVolume
+    from keras_scgm.json_config import JsonConfig
     from keras_scgm.training import DataConfig, SliceBatches, TrainingConfig
-    from keras_scgm.tuning import TuningConfig
 
-    Config = TypeVar("Config", TrainingConfig, TuningConfig)
+    Config = TypeVar("Config", bound=JsonConfig)
 
 
 def train(

@@ -173,6 +173,8 @@ def write_log(folder: Path, history: list[Row]) -> None:
 
 def _variables(model: keras.Model) -> list[Any]:
     """Weights, optimizer (its averages and count of steps) and the states of the dropout."""
-    dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
+    # A model of several networks has their layers one level below its own.
+    layers = [layer for part in model.layers for layer in getattr(part, "layers", (part,))]
+    dropouts = [layer for layer in layers if isinstance(layer, keras.layers.Dropout) and layer.rate]
     states = [layer.seed_generator.state for layer in dropouts]
     return [*model.weights, *states, *model.optimizer.variables]

@@ -34,8 +34,9 @@ from keras_scgm.training.checkpoint import (
 )
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, without_sharing
-from keras_scgm.training.network import build_network, training_copy
-from keras_scgm.training.objective import loss_of, optimizer_of, rate_callbacks
+from keras_scgm.training.method import Method, Supervised
+from keras_scgm.training.network import build_network
+from keras_scgm.training.objective import rate_callbacks
 from keras_scgm.training.progress import ProgressLine
 from keras_scgm.training.samples import save_samples
 from keras_scgm.training.validation import choose_threshold, mean_volume_dice
@@ -66,6 +67,7 @@ def train(
     folder: str | Path,
     validation: Sequence[AnnotatedVolume] = (),
     *,
+    method: Method | None = None,
     resume: bool = False,
     tensorboard: bool = False,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -84,6 +86,7 @@ def train(
         batches: The data, `SliceBatches` or `SyntheticBatches`.
         folder: Folder of the results; it is made if missing.
         validation: Volumes that are segmented whole after every epoch; they are checked before the first.
+        method: How the network learns from a batch; None learns from its masks.
         resume: Whether to continue the training in the folder, if there is one.
         tensorboard: Whether to write logs for TensorBoard.
         callbacks: Further callbacks, called after the package's own have written the epoch's files.
@@ -94,6 +97,8 @@ def train(
     """
     checks.instance(TrainingConfig, "a TrainingConfig")("config", config)
     checks.instance(Batches, "SliceBatches or SyntheticBatches")("batches", batches)
+    is_method = checks.instance(Method, "an object with the methods of Method")
+    method = checks.optional(is_method)("method", method) or Supervised()
     resume, tensorboard = checks.flag("resume", resume), checks.flag("tensorboard", tensorboard)
     validation = annotated_volumes("validation", validation)
     is_callback = checks.instance(keras.callbacks.Callback, "a Keras callback")
@@ -118,10 +123,7 @@ def train(
         check_slices(validation, SliceConfig(batches.spacing_mm, batches.window_px))
     keras.utils.set_random_seed(config.seed)
     network = build_network(config)
-    model = training_copy(network, config)
-    optimizer = optimizer_of(config)
-    model.compile(optimizer, loss_of(config), jit_compile=config.xla)
-    optimizer.build(model.trainable_variables)
+    model = method.model(network, config)
     examples = batches.examples(config)
     data = Data(batches.what, examples[:, ::8, ::8], tuple(volume.image.name for volume in validation))
     history = load_state(folder, model, data)
@@ -129,7 +131,7 @@ def train(
     # Gray matter lies in the cord: the classes do not exclude each other.
     collapse = TerminateOnCollapse(examples, classifier_activation="sigmoid")
     slices = SliceConfig(batches.spacing_mm, batches.window_px)
-    end = EndOfEpoch(batches.as_used(config), network, slices, folder, validation, data, history)
+    end = EndOfEpoch(batches.as_used(config), network, method, slices, folder, validation, data, history)
     own: list[keras.callbacks.Callback] = [*rate_callbacks(config), collapse, end]
     progress = ProgressLine(config.epochs, config.steps_per_epoch, bool(validation))
     if verbose == 2:
@@ -166,6 +168,7 @@ class EndOfEpoch(keras.callbacks.Callback):
     Args:
         config: Settings of the training.
         network: Network that receives the weights to validate and save.
+        method: Tells these weights.
         slices: The slices that it is trained on.
         folder: Folder of the training.
         validation: Volumes to segment.
@@ -180,6 +183,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         self,
         config: TrainingConfig,
         network: keras.Model,
+        method: Method,
         slices: SliceConfig,
         folder: Path,
         validation: Sequence[AnnotatedVolume],
@@ -187,7 +191,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         history: list[Row],
     ) -> None:
         super().__init__()
-        self.config, self.network, self.folder = config, network, folder
+        self.config, self.network, self.method, self.folder = config, network, method, folder
         self.validation, self.history, self.data = validation, history, data
         self.card = WeightsCard(
             name=folder.name or "trained",
@@ -218,7 +222,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             "learning_rate", float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         )
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
-        self.network.set_weights(self._judged_weights())
+        self.network.set_weights(self.method.judged_weights(self.model, self.config))
         last = self.folder / "last.weights.h5"
         save_weights(last, self.network, self.card)
         if self.validation:
@@ -233,16 +237,6 @@ class EndOfEpoch(keras.callbacks.Callback):
         save_state(self.folder, self.model, self.history, self.data)
         if stops_early(self.config, self.history):
             self.model.stop_training = True
-
-    def _judged_weights(self) -> list[np.ndarray]:
-        """The averaged weights, if the settings ask for them; the model is left as it is."""
-        weights = self.model.get_weights()
-        if not self.config.ema_momentum:
-            return weights
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        averaged = self.model.get_weights()
-        self.model.set_weights(weights)
-        return averaged
 
 
 def scores_of(history: Sequence[Row]) -> np.ndarray:

@@ -1,0 +1,110 @@
+"""What an adaptation changed: a table of slices, and pictures before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from keras_scgm.adaptation.guard import Compared, Judgement
+from keras_scgm.dice import dice
+from keras_scgm.figures import write_figure
+from keras_scgm.files import write_rows, write_text
+from keras_scgm.picture import CONTOUR, CORD_CONTOUR, HALF_WIDTH_MM, View, draw_section
+from keras_scgm.segmentation import Segmentation
+from keras_scgm.views import fitting_half_width_mm
+
+REPORT, CHANGES, PICTURES = "guard.json", "changes.csv", "changes.png"
+SCANS, SLICES = 4, 5
+"""Scans and slices of each that are shown: those that changed most."""
+
+
+def write_report(folder: Path, judgement: Judgement, compared: Sequence[Compared]) -> None:
+    """Writes the verdict of the guard (`guard.json`), all slices (`changes.csv`) and pictures (`changes.png`).
+
+    Args:
+        folder: Folder of the adaptation.
+        judgement: Verdict of the guard.
+        compared: Results on the scans that were held back.
+    """
+    write_text(folder / REPORT, judgement.to_json())
+    write_rows(folder / CHANGES, [row for pair in compared for row in _rows(pair)])
+    save_pictures(folder / PICTURES, compared)
+
+
+def save_pictures(path: Path, compared: Sequence[Compared]) -> None:
+    """Draws the slices that changed most, before and below them after, as PNG.
+
+    Args:
+        path: File to replace.
+        compared: Results on scans.
+    """
+    shown = sorted(compared, key=lambda pair: np.nan_to_num(pair.agreement))[:SCANS]
+    figure = Figure(figsize=(2.2 * SLICES, 4.4 * len(shown) + 0.4), layout="constrained")
+    figure.suptitle(
+        "red: gray matter, blue: cord; before and, below it, after; A is up, R on the left", fontsize=9
+    )
+    grid = figure.subplots(2 * len(shown), SLICES, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, pair in enumerate(shown):
+        chosen = _most_changed(pair)
+        for line, result in zip(grid[2 * number : 2 * number + 2], (pair.before, pair.after), strict=True):
+            for axes, k in zip(line, chosen, strict=False):
+                axes.imshow(_section(pair, result, k))
+        for axes, k in zip(grid[2 * number], chosen, strict=False):
+            stored = pair.before.volume.stored_slice_index(k)
+            axes.set_title(f"{Path(pair.before.volume.source).name}, slice {stored}", fontsize=6)
+    write_figure(path, figure, dpi=110)
+
+
+def _rows(pair: Compared) -> list[dict[str, Any]]:
+    volume = pair.before.volume
+    masks = [_masks(result) for result in (pair.before, pair.after)]
+    agreement = {
+        volume.stored_slice_index(k): dice(masks[0][:, :, k], masks[1][:, :, k])
+        for k in range(volume.n_slices)
+    }
+    rows = []
+    for before, after in zip(pair.before.areas, pair.after.areas, strict=True):
+        row: dict[str, Any] = {"scan": Path(volume.source).name, "slice": before.slice}
+        for name in ("area_mm2", "cord_area_mm2", "predicted_dsc"):
+            row |= {
+                f"{name}_{when}": f"{getattr(one, name):.4f}"
+                for when, one in (("before", before), ("after", after))
+            }
+        rows.append(row | {"dsc_between": f"{agreement[before.slice]:.4f}"})
+    return rows
+
+
+def _masks(result: Segmentation) -> np.ndarray:
+    """Gray matter, bool (right-left, posterior-anterior, slice from the inferior end)."""
+    return np.asarray(result.volume.axial_view(result.mask_voxels)) > 0
+
+
+def _most_changed(pair: Compared) -> list[int]:
+    """Slices with the most voxels that differ, in the order of the scan."""
+    before, after = _masks(pair.before), _masks(pair.after)
+    changed = np.count_nonzero(before != after, axis=(0, 1))
+    # Of slices that did not change, those with gray matter.
+    size = np.count_nonzero(before | after, axis=(0, 1))
+    order = np.lexsort((-size, -changed))
+    return sorted(int(k) for k in order[:SLICES])
+
+
+def _section(pair: Compared, result: Segmentation, k: int) -> Any:
+    volume = result.volume
+    image = volume.read_slices(k, k + 1)[0][0]
+    both = np.argwhere(_masks(pair.before)[:, :, k] | _masks(pair.after)[:, :, k])
+    center = both.mean(axis=0) if len(both) else (np.array(volume.in_plane_shape) - 1) / 2
+    half_width_mm = fitting_half_width_mm(
+        [both] if len(both) else [], volume.in_plane_spacing_mm, HALF_WIDTH_MM
+    )
+    contours = [(_masks(result)[:, :, k], CONTOUR)]
+    if result.cord_voxels is not None:
+        cord = np.asarray(volume.axial_view(result.cord_voxels))[:, :, k] > 0
+        contours.insert(0, (cord, CORD_CONTOUR))
+    return draw_section(image, contours, View(center, half_width_mm, volume.in_plane_spacing_mm))

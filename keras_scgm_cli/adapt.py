@@ -1,0 +1,171 @@
+"""`keras-scgm adapt`: weights adapted to the scanner of images without labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from keras_scgm_cli.completion import known_weights
+from keras_scgm_cli.interruption import kept_interrupts
+from keras_scgm_cli.stderr import import_keras_scgm
+from keras_scgm_cli.train import read_config
+
+if TYPE_CHECKING:
+    from keras_scgm.adaptation import AdaptationConfig, Suggestion
+
+REFUSED = 3
+"""Exit code if the guard refuses, as that of `segment --fail-on`."""
+SUGGESTED = "suggested.csv"
+
+
+def adapt(
+    output: Annotated[Path, typer.Argument(metavar="RUN", help="Folder for the weights and the report.")],
+    images: Annotated[
+        list[str],
+        typer.Option("--images", "-i", help="Folder, file or pattern of images; repeat for several."),
+    ],
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of masks with labels in some slices, IMAGE_gmseg.nii.gz; other slices need none."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", "-w", autocompletion=known_weights, help="Known name or file to start from."
+        ),
+    ] = None,
+    rescans: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV file with the columns scan and rescan; by default by name, A_scan and A_rescan, or _run-1 "
+            "and _run-2."
+        ),
+    ] = None,
+    suggest: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Only rank N slices to label, and write them to suggested.csv."),
+    ] = None,
+    spec: Annotated[Path | None, typer.Option(help="JSON file of settings of the adaptation.")] = None,
+    guard: Annotated[Path | None, typer.Option(help="JSON file of the limits of the guard.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="In place of the settings'.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Batches of an epoch, in place of the settings'.")] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the settings'.")] = None,
+    statistics_only: Annotated[
+        bool,
+        typer.Option(
+            "--statistics-only", help="Change the statistics of batch normalization alone, in seconds."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the adaptation in the folder, if there is one; same options."
+        ),
+    ] = False,
+) -> None:
+    """Adapt weights to the scanner of images without labels.
+
+    A part of the images is held back. On these, on scans that were repeated and on synthetic subjects, a guard compares
+    the adapted weights with those that were started from. If none of its measures got worse and the predicted quality
+    rose, the folder gets adapted.weights.h5, for `keras-scgm segment --weights`; otherwise the exit code is 3, and
+    last.weights.h5 has a card that says why. guard.json has what was measured, changes.csv all slices, and changes.png
+    pictures before and after. Interrupt it at any time: the epochs that were finished are kept.
+    """
+    import_keras_scgm()
+    from keras_scgm.adaptation import GuardConfig, find_scans
+    from keras_scgm.adaptation import adapt as adapt_weights
+    from keras_scgm.adaptation.record import LAST, SETTINGS
+    from keras_scgm.files import undone_unless
+    from keras_scgm.pretrained import DEFAULT_WEIGHTS
+
+    output, chosen = output.expanduser(), weights or DEFAULT_WEIGHTS
+    changes: dict[str, Any] = {
+        "epochs": epochs,
+        "steps_per_epoch": steps,
+        "seed": seed,
+        "statistics_only": statistics_only or None,
+    }
+    config = replace(
+        _config(spec, output, resume), **{name: value for name, value in changes.items() if value is not None}
+    )
+    limits = GuardConfig() if guard is None else read_config(GuardConfig, guard)
+    scans, notes = find_scans(images, labels, rescans)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    if suggest is not None:
+        _suggest(output, [str(path) for path in scans.images], chosen, suggest, config.seed)
+        return
+    try:
+        with undone_unless(output, SETTINGS), kept_interrupts() as interruption:
+            result = adapt_weights(
+                scans, output, chosen, config, limits, resume=resume, callbacks=[interruption], verbose=2
+            )
+    except KeyboardInterrupt:
+        typer.echo(_after_interruption(output, config.epochs), err=True)
+        raise typer.Exit(130) from None
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if result.stopped:
+        typer.echo(f"error: adaptation stopped: {result.stopped}", err=True)
+        raise typer.Exit(2)
+    typer.echo(result.judgement.table())
+    if result.adapted is None:
+        typer.echo(
+            f"refused: the adapted weights are not better by what can be told without labels; go on with {chosen}, "
+            f"or look at {output / 'changes.png'} ({output / LAST} has the refused weights)",
+            err=True,
+        )
+        raise typer.Exit(REFUSED)
+    typer.echo(f"accepted; segment with --weights {result.adapted}")
+
+
+def _config(spec: Path | None, output: Path, resume: bool) -> AdaptationConfig:
+    from keras_scgm.adaptation import AdaptationConfig
+    from keras_scgm.adaptation.record import kept_settings
+
+    if spec is not None:
+        return read_config(AdaptationConfig, spec)
+    return (kept_settings(output) if resume else None) or AdaptationConfig()
+
+
+def _suggest(output: Path, images: list[str], weights: str, count: int, seed: int) -> None:
+    from keras_scgm.adaptation import suggest_slices
+    from keras_scgm.files import check_writable, write_rows
+
+    check_writable(output)
+    found = suggest_slices(images, weights, count, seed)
+    write_rows(output / SUGGESTED, [_row(rank, one) for rank, one in enumerate(found, start=1)])
+    for one in found:
+        typer.echo(f"{one.image}: slice {one.slice}, uncertainty {one.uncertainty:.3f}")
+    typer.echo(
+        f"{output / SUGGESTED}; draw the gray matter of these slices into IMAGE_gmseg.nii.gz in a folder of their own "
+        "and give it with --labels"
+    )
+
+
+def _row(rank: int, one: Suggestion) -> dict[str, Any]:
+    return {
+        "rank": rank,
+        "image": str(one.image),
+        "slice": one.slice,
+        "uncertainty": f"{one.uncertainty:.4f}",
+        "distance": f"{one.distance:.2f}",
+    }
+
+
+def _after_interruption(output: Path, epochs: int) -> str:
+    from keras_scgm.training.checkpoint import finished_epochs
+
+    finished = finished_epochs(output)
+    if not finished:
+        return "interrupted before the first epoch was finished; start again with the same command"
+    return (
+        f"interrupted after {finished} of {epochs} epochs; go on with the same command and --resume "
+        f"(keras-scgm adapt {quote(str(output))} ... --resume)"
+    )
