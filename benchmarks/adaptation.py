@@ -3,6 +3,7 @@
     python benchmarks/adaptation.py real RESULTS.jsonl --reference FOLDER
     python benchmarks/adaptation.py shift RESULTS.jsonl
     python benchmarks/adaptation.py labels RESULTS.jsonl --reference FOLDER
+    python benchmarks/adaptation.py tables RESULTS.jsonl
 
 `real` adapts the default weights on scans without labels and scores other scans of the same scanners, before and
 after; labels choose nothing. `shift` trains a small network on one contrast, adapts it on synthetic subjects of another
@@ -115,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("real", "shift", "labels"))
+    parser.add_argument("what", choices=("real", "shift", "labels", "tables"))
     parser.add_argument("results", type=Path)
     parser.add_argument("--reference", type=Path, help="folder of the reference data")
     parser.add_argument("--folder", type=Path, help="folder that keeps the runs")
@@ -127,7 +128,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         options.folder = options.folder or Path(temporary)
-        {"real": real, "shift": shift, "labels": labels}[options.what](options, Results(options.results))
+        {"real": real, "shift": shift, "labels": labels, "tables": tables}[options.what](
+            options, Results(options.results)
+        )
 
 
 def settings(options: argparse.Namespace) -> Iterator[tuple[dict[str, Any], AdaptationConfig]]:
@@ -207,6 +210,37 @@ def labels(options: argparse.Namespace, results: Results) -> None:
             own = {**key, "consistency": weight}
             weighted = replace(config, consistency_weight=weight)
             results.once(own, partial(measure, weighted, options.folder / "labels" / place_of(own)))
+
+
+def tables(options: argparse.Namespace, results: Results) -> None:
+    """The results as Markdown tables."""
+    rows = results.rows()
+    for what in ("real", "shift", "labels"):
+        chosen = [row for row in rows if row["what"] == what]
+        if not chosen:
+            continue
+        names = (
+            list(dict.fromkeys(name for row in chosen for name in row["dsc"])) if what == "real" else ["DSC"]
+        )
+        measures = list(dict.fromkeys(name for row in chosen for name in row.get("guard", {})))
+        print(f"\n{what}\n\n| settings | seed | {' | '.join([*names, 'home', *measures, 'guard'])} |")
+        print("|---" * (len(names) + len(measures) + 4) + "|")
+        for row in chosen:
+            dsc = [row["dsc"].get(name) for name in names] if what == "real" else [mean(row["dsc"])]
+            home = mean(row["home"]) if "home" in row else None
+            guard = [" to ".join(map(_text, row.get("guard", {}).get(name, ()))) for name in measures]
+            settings = " ".join(str(row[name]) for name in ("shift", "variant", "consistency") if name in row)
+            accepted = {True: "accepted", False: "refused"}.get(row.get("accepted"), "")  # type: ignore[arg-type]
+            cells = [settings, str(row.get("seed", "")), *map(_text, [*dsc, home]), *guard, accepted]
+            print(f"| {' | '.join(cells)} |")
+
+
+def mean(dsc: Mapping[str, float]) -> float:
+    return sum(dsc.values()) / len(dsc)
+
+
+def _text(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def scores(weights: Weights, volumes: list[AnnotatedVolume]) -> dict[str, float]:

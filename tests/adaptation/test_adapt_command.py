@@ -82,7 +82,7 @@ def test_slices_are_suggested(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--images", "none"], "no such file"),
+        (["--images", "none"], "none: cannot be read (No such file or directory)"),
         (["--images", "{scans}", "--weights", "none"], "none"),
         (["--images", "{scans}", "--labels", "none"], "none: no such folder"),
         (["--images", "{scans}", "--epochs", "0"], "epochs must be an integer of at least 1, received 0"),
