@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+import tensorflow as tf
 import typer
 from annotated_data import SITES
 from documented_blocks import PAGES, blocks_of, commands_of, spans_of
@@ -149,7 +150,19 @@ def prepared(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def untraced():
+    """Trainings of a step, which tracing would make three times as long."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.mark.parametrize("page", RUNS)
+@pytest.mark.usefixtures("untraced")
+@pytest.mark.filterwarnings(
+    "ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning"
+)
 # KerasTuner 1.4 locks its oracle by the name of the thread.
 @pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
 @pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")
