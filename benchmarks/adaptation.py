@@ -57,6 +57,7 @@ VARIANTS: Mapping[str, AdaptationConfig] = {
     "consistency weight 10": AdaptationConfig(consistency_weight=10.0),
     "no consistency": AdaptationConfig(consistency_weight=0.0),
     "learning rate 1e-4": AdaptationConfig(learning_rate=1e-4),
+    "least change": AdaptationConfig(learning_rate=1e-4, statistics_share=0.0, augmentation=WEAK),
 }
 """Settings that were tried."""
 
