@@ -62,7 +62,7 @@ def test_other_backends_and_several_devices(tmp_path: Path, backend: str, n_devi
         pytest.skip(f"{backend} is not installed")
     environment = {
         "KERAS_BACKEND": backend,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n_devices}",
         # Devices of one processor wait for each other in threads: there must be more than the cores of a small machine,
         # and two programs under way at once must not take them.
         "PJRT_NPROC": "8",

@@ -50,7 +50,7 @@ def placements(folder, signature, feed):
 
 @pytest.mark.parametrize(
     ("model", "signature"),
-    [("slices", "serving_default"), ("slices", "raw"), ("nifti", "serving_default"), ("nifti", "soft")],
+    [("slices", "serving_default"), ("slices", "raw"), ("nifti", "soft")],
 )
 def test_a_gpu_computes_the_network_and_nothing_else(
     two_networks, served, served_cord, small, model, signature
