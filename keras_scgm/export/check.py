@@ -1,14 +1,11 @@
-"""What exports are checked with: synthetic images, with which servers warm up, too, and a rule for networks."""
+"""Synthetic images that exports are checked with, and servers warm up with."""
 
 import gzip
-from collections.abc import Sequence
 
-import keras
 import nibabel as nib
 import numpy as np
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.errors import InputError
 from keras_scgm.export.graph.network import SLICES_ON_GPU
 from keras_scgm.localization import MIN_PROBES
 
@@ -38,17 +35,3 @@ def warm_up_files() -> list[bytes]:
     # The long volumes are uncompressed: the limit of slices grows with the size of the file.
     packed, *others = (each.to_bytes() for each in images)
     return [gzip.compress(packed, mtime=0), *others]
-
-
-def refuse_stacks(models: Sequence[keras.Model]) -> None:
-    """Refuses networks of stacks, which exports do not hold: their graphs compute slices one by one.
-
-    Raises:
-        InputError: A network reads stacks of neighbouring slices.
-    """
-    for model in models:
-        if len(model.inputs[0].shape) != 4:
-            raise InputError(
-                f"the network {model.name} reads stacks of slices, which no export holds; segment with "
-                "keras-scgm segment, or export a network of single slices"
-            )

@@ -12,11 +12,12 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import refuse_stacks, synthetic_image
+from keras_scgm.export.check import synthetic_image
 from keras_scgm.files import staged
 from keras_scgm.models import load_network
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.predict import in_cord
+from keras_scgm.runtimes.keras_network import slice_reach
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 FORMAT_ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"}
@@ -38,7 +39,8 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
 
     The file holds the network alone: `slices` float32 (n, size, size, 1), z-scored, to probabilities float32
     (n, size, size, tissue), of gray matter and, if the network knows it, of the cord, which bounds that of gray
-    matter. It is kept only if it gives Keras's probabilities for a synthetic volume.
+    matter; for a network of stacks (n, slices, size, size, ...). It is kept only if it gives Keras's probabilities for
+    a synthetic volume.
 
     Args:
         weights: Known name or file; its card gives the name of the exported file and the size of slices.
@@ -62,14 +64,17 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     if keras.backend.backend() != "tensorflow":
         raise InputError("exports need Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
     model, card = load_network(weights)
-    refuse_stacks([model])
+    if file_format == "litert" and slice_reach(model) is not None:
+        raise InputError(
+            f"{model.name}: LiteRT has no dilated convolution of stacks; choose the format onnx or openvino"
+        )
     config = SliceConfig(**card.slices)  # type: ignore[arg-type]
     target = folder / f"{card.name}{FORMAT_ENDINGS[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")
     with staged(folder) as staging:
         made = staging / target.name
-        shape = (None, config.window_px, config.window_px, 1)
+        shape = (*model.inputs[0].shape[:-3], config.window_px, config.window_px, 1)
         signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
         with warnings.catch_warnings():
             # Keras 3.15 uses a deprecated NumPy name when it writes ONNX.
@@ -92,6 +97,8 @@ def _check(path: Path, file_format: str, model: keras.Model, config: SliceConfig
     geometry = SliceGeometry.centered(volume, config)
     statistics = measure_intensities(volume, geometry)
     slices = read_windows(volume, geometry, statistics, 0, volume.n_slices)
+    if slice_reach(model) is not None:
+        slices = slices[np.newaxis]
     expected = in_cord(keras.ops.convert_to_numpy(model(slices, training=False)))
     difference = float(np.abs(OPENERS[file_format](path)(slices) - expected).max())
     # Written this way so that NaN does not pass.

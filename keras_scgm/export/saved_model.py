@@ -22,9 +22,15 @@ import tensorflow as tf
 from keras_scgm import checks
 from keras_scgm.dice import dice
 from keras_scgm.errors import InputError
-from keras_scgm.export.check import refuse_stacks, synthetic_image, warm_up_files
+from keras_scgm.export.check import synthetic_image, warm_up_files
 from keras_scgm.export.graph.answer import MASKS, PACKED, PROBABILITIES, packed_answer, unpacked_answers
-from keras_scgm.export.graph.network import EXPORT_PRECISIONS, PROCESSOR, GraphNetwork, compute
+from keras_scgm.export.graph.network import (
+    EXPORT_PRECISIONS,
+    PROCESSOR,
+    GraphNetwork,
+    compute,
+    compute_each_stack,
+)
 from keras_scgm.export.graph.nifti import read_nifti
 from keras_scgm.export.graph.refusals import require
 from keras_scgm.export.graph.segmentation import GraphConfig
@@ -43,6 +49,8 @@ CARD_FILE = Path("assets.extra") / "keras_scgm.json"
 
 BATCHES = (1, 4, 8, 16, 32, 64)
 """Batch sizes of `gm_slices`: `allowed_batch_sizes` of the batching file; the server warms up with each."""
+STACK_SHAPE = (1, 5)
+"""Stacks and their slices with which the server warms up in place of `BATCHES`."""
 MIN_DSC = {"float32": 0.999, "bfloat16": 0.995, "float16": 0.995}
 """Precision -> lowest DSC with `keras_scgm.segment` on the synthetic volume; below it nothing is exported.
 
@@ -94,7 +102,9 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
     | | `soft` | the same | the same, and `probability_bytes`, `cord_probability_bytes` string [n], float32 .nii files |
 
     What `gm_nifti` refuses is an INVALID_ARGUMENT error that names the file, what is wrong and what to do. The
-    slices' size is that of the weights' card, 200 for all published ones.
+    slices' size is that of the weights' card, 200 for all published ones. `gm_slices` of a network of stacks takes
+    stacks of neighbouring slices from the inferior end, [n, slices, size, size, 1], and answers likewise; `raw`
+    z-scores each stack by itself, and there is no batching.
 
     Args:
         weights: Known name, file, model or card of an ensemble, or several of the same tissues to be averaged; None
@@ -117,9 +127,7 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
     segmenter = Segmenter(
         weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
     )
-    models = _models(weights)
-    refuse_stacks(models)
-    network = GraphNetwork(models, precision)
+    network = GraphNetwork(_models(weights), precision)
     networks = segmenter.networks
     config = GraphConfig(networks.config, networks.thresholds, window, networks.knows_dark)
     provenance = {**segmenter.provenance, "precision": precision}
@@ -134,14 +142,17 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
             slices_folder,
             SLICES_MODEL,
             [
-                WarmupRequest({"slices": np.zeros((count, size, size, 1), np.float32)}, signature)
+                WarmupRequest({"slices": np.zeros((*shape, size, size, 1), np.float32)}, signature)
                 for signature in slices
-                for count in BATCHES
+                for shape in (
+                    [(count,) for count in BATCHES] if network.slice_reach is None else [STACK_SHAPE]
+                )
             ],
         )
-        # gm_nifti has no batching: volumes differ in size, and one bad file would fail the others.
-        batching = files("keras_scgm.export").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
-        (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
+        # No batching where requests differ in size: of stacks, and of gm_nifti, where one bad file would fail others.
+        if network.slice_reach is None:
+            batching = files("keras_scgm.export").joinpath(BATCHING_FILE).read_text(encoding="utf-8")
+            (slices_folder / BATCHING_FILE).write_text(batching, encoding="utf-8")
         nifti = nifti_endpoints(network, config, json.dumps(provenance))
         _save(nifti_folder, nifti, network, card)
         synthetic, *others = (np.array([file], object) for file in warm_up_files())
@@ -171,11 +182,14 @@ Endpoints = dict[str, Callable[..., dict[str, tf.Tensor]]]
 
 def slices_endpoints(network: GraphNetwork, config: GraphConfig) -> Endpoints:
     """The signatures of `gm_slices` (see `export_saved_model`)."""
-    shape = [None, config.slices.window_px, config.slices.window_px, 1]
+    in_stacks = network.slice_reach is not None
+    size = config.slices.window_px
+    shape = [None, None, size, size, 1] if in_stacks else [None, size, size, 1]
     inputs = [tf.TensorSpec(shape, tf.float32, name="slices")]
+    network_of = compute_each_stack if in_stacks else compute
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = tf.ensure_shape(compute(network, slices), [*shape[:-1], network.n_tissues])
+        probabilities = tf.ensure_shape(network_of(network, slices), [*shape[:-1], network.n_tissues])
         is_tissue = probabilities > tf.constant(config.thresholds)
         # With a lower threshold than the cord's, gray matter could leave the mask of the cord.
         is_tissue = tf.logical_and(is_tissue, is_tissue[..., -1:])
@@ -189,8 +203,8 @@ def slices_endpoints(network: GraphNetwork, config: GraphConfig) -> Endpoints:
     @tf.function(input_signature=inputs, autograph=False)
     def raw(slices: tf.Tensor) -> dict[str, tf.Tensor]:
         slices = _finite(tf.ensure_shape(slices, shape))
-        mean = tf.reduce_mean(slices, axis=(1, 2, 3), keepdims=True)
-        std = tf.math.reduce_std(slices, axis=(1, 2, 3), keepdims=True)
+        mean = tf.reduce_mean(slices, axis=_within_samples(slices), keepdims=True)
+        std = tf.math.reduce_std(slices, axis=_within_samples(slices), keepdims=True)
         return predict(tf.math.divide_no_nan(slices - mean, std))
 
     return {"serving_default": normalized, "raw": raw}
@@ -270,12 +284,17 @@ def _for_each(
 
 
 def _finite(slices: tf.Tensor) -> tf.Tensor:
-    """Slices whose NaN and infinite pixels have the mean of the finite ones, as in a volume."""
-    is_finite = tf.math.is_finite(slices)
+    """Slices or stacks whose NaN and infinite pixels have the mean of the finite ones, as in a volume."""
+    is_finite, axes = tf.math.is_finite(slices), _within_samples(slices)
     known = tf.where(is_finite, slices, 0.0)
-    count = tf.math.count_nonzero(is_finite, axis=(1, 2, 3), keepdims=True, dtype=tf.float32)
-    means = tf.math.divide_no_nan(tf.reduce_sum(known, axis=(1, 2, 3), keepdims=True), count)
+    count = tf.math.count_nonzero(is_finite, axis=axes, keepdims=True, dtype=tf.float32)
+    means = tf.math.divide_no_nan(tf.reduce_sum(known, axis=axes, keepdims=True), count)
     return tf.where(is_finite, slices, means)
+
+
+def _within_samples(slices: tf.Tensor) -> tuple[int, ...]:
+    """The axes within a slice, or within a stack."""
+    return tuple(range(1, len(slices.shape)))
 
 
 def _models(weights: Weights | Sequence[Weights] | None) -> list[keras.Model]:

@@ -9,22 +9,28 @@ from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import TISSUES, WeightsCard
 
 
+def write_tiny(build, folder, classes):
+    """A small network, and its weights and card in a folder."""
+    network = build(filters=2, dilation_rates=(6,), classes=classes)
+    network.save_weights(folder / "tiny.weights.h5")
+    card = WeightsCard(
+        name="tiny",
+        architecture=build.__name__,
+        model_kwargs={"filters": 2, "dilation_rates": [6], "classes": classes},
+        file="tiny.weights.h5",
+        sha256=sha256_of(folder / "tiny.weights.h5"),
+        tissues=TISSUES[classes - 1],
+    )
+    (folder / "tiny.json").write_text(card.to_json())
+    return network
+
+
 @pytest.mark.parametrize("classes", [1, 2])
 @pytest.mark.parametrize("file_format", ["onnx", "openvino", "litert"])
 def test_other_formats_give_the_probabilities_of_keras(tmp_path, monkeypatch, file_format, classes):
     for module in formats.NEEDS[file_format]:
         pytest.importorskip(module)
-    network = DilatedGMNet(filters=2, dilation_rates=(6,), classes=classes)
-    network.save_weights(tmp_path / "tiny.weights.h5")
-    card = WeightsCard(
-        name="tiny",
-        architecture="DilatedGMNet",
-        model_kwargs={"filters": 2, "dilation_rates": [6], "classes": classes},
-        file="tiny.weights.h5",
-        sha256=sha256_of(tmp_path / "tiny.weights.h5"),
-        tissues=TISSUES[classes - 1],
-    )
-    (tmp_path / "tiny.json").write_text(card.to_json())
+    network = write_tiny(DilatedGMNet, tmp_path, classes)
     path = formats.export_network(tmp_path / "tiny.weights.h5", tmp_path / "out", file_format)
     slices = np.random.default_rng(0).normal(size=(3, 200, 200, 1)).astype(np.float32)
     result = formats.OPENERS[file_format](path)(slices)
@@ -40,12 +46,25 @@ def test_other_formats_give_the_probabilities_of_keras(tmp_path, monkeypatch, fi
     assert not list((tmp_path / "none").iterdir())
 
 
-def test_networks_of_stacks_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setitem(formats.NEEDS, "onnx", ())
-    path = tmp_path / "stacks.weights.h5"
-    DilatedGMNet3D(filters=2).save_weights(path)
-    with pytest.raises(InputError, match="reads stacks of slices, which no export holds; segment with"):
-        formats.export_network(path, tmp_path / "out", "onnx")
+@pytest.mark.parametrize("file_format", ["onnx", "openvino"])
+def test_networks_of_stacks(tmp_path, file_format):
+    for module in formats.NEEDS[file_format]:
+        pytest.importorskip(module)
+    network = write_tiny(DilatedGMNet3D, tmp_path, classes=2)
+    path = formats.export_network(tmp_path / "tiny.weights.h5", tmp_path, file_format)
+    stacks = np.random.default_rng(0).normal(size=(2, 3, 200, 200, 1)).astype(np.float32)
+    expected = np.array(network(stacks))
+    result = formats.OPENERS[file_format](path)(stacks)
+    np.testing.assert_allclose(result, np.minimum(expected, expected[..., -1:]), atol=1e-5)
+
+
+def test_litert_has_no_networks_of_stacks(tmp_path, monkeypatch):
+    monkeypatch.setitem(formats.NEEDS, "litert", ())
+    write_tiny(DilatedGMNet3D, tmp_path, classes=1)
+    with pytest.raises(
+        InputError, match="LiteRT has no dilated convolution of stacks; choose the format onnx"
+    ):
+        formats.export_network(tmp_path / "tiny.weights.h5", tmp_path / "out", "litert")
     assert not (tmp_path / "out").exists()
 
 

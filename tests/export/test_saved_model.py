@@ -13,7 +13,7 @@ import tensorflow as tf
 from served_model import GOOD, check_answer, stored
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_scgm import DilatedGMNet3D, InputError, UNet, segment
+from keras_scgm import InputError, UNet, segment
 from keras_scgm.export import saved_model
 from keras_scgm.export.graph import answer
 from keras_scgm.export.graph.network import SLICES_ON_GPU
@@ -228,12 +228,4 @@ def test_card_and_warm_up_are_in_the_folder(two_networks):
 def test_options_that_cannot_be_used(tmp_path, options, message):
     with pytest.raises(InputError, match=message):
         saved_model.export_saved_model(UNet(filters=2), **{"path": tmp_path, **options})
-    assert not list(tmp_path.iterdir())
-
-
-def test_networks_of_stacks_are_refused(tmp_path):
-    with pytest.raises(
-        InputError, match="network dilated_gmnet_3d reads stacks of slices, which no export holds"
-    ):
-        saved_model.export_saved_model(DilatedGMNet3D(filters=2), tmp_path)
     assert not list(tmp_path.iterdir())

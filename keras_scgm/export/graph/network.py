@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_scgm.errors import InputError
+from keras_scgm.runtimes.keras_network import slice_reach
 from keras_scgm.runtimes.tensorflow_network import TensorFlowNetwork, build
 
 EXPORT_PRECISIONS = ("float32", "bfloat16", "float16")
@@ -20,6 +21,9 @@ SLICES_ON_GPU = (16, 8, 4, 2, 1)
 """Numbers of slices that a GPU computes at a time, which bounds memory; few, since it tries algorithms for every new
 one. A processor computes one: its feature maps stay in the cache, those of several do not."""
 
+STACK_SLICES = 16
+"""Neighbouring slices that a network of stacks answers for at a time, which bounds memory."""
+
 
 class GraphNetwork(tf.Module):
     """One or several networks, averaged, that hold their own weights and need no Keras once saved.
@@ -28,13 +32,15 @@ class GraphNetwork(tf.Module):
     graph of any other network is that of Keras.
 
     Args:
-        models: Keras models from one channel to the same number of tissues, one or two sigmoid outputs.
+        models: Keras models from one channel to the same number of tissues, one or two sigmoid outputs; of slices, of
+            stacks of neighbouring slices, or of both.
         precision: Precision of the feature maps, one of `EXPORT_PRECISIONS`.
 
     Attributes:
         weights: Variables that a graph which uses the network must be saved with.
         n_tissues: Number of tissues, 2 with the cord beside the gray matter.
         takes_regions: Whether `in_regions` can be called.
+        slice_reach: How many slices on either side of a slice the networks see; None if they all see single slices.
 
     Raises:
         InputError: a network other than `DilatedGMNet` in another precision than float32, or on another
@@ -44,6 +50,9 @@ class GraphNetwork(tf.Module):
     def __init__(self, models: Sequence[keras.Model], precision: str = "float32") -> None:
         super().__init__(name="network")
         self._parts: list[Any] = []
+        reaches = [slice_reach(model) for model in models]
+        self.slice_reach = max((reach for reach in reaches if reach is not None), default=None)
+        self._sees_stacks = [reach is not None for reach in reaches]
         self.n_tissues: int = models[0].output_shape[-1]
         # A tracked Keras model would be saved with a second copy of its weights, under names that a server
         # does not restore.
@@ -70,12 +79,29 @@ class GraphNetwork(tf.Module):
         """Probabilities of the tissues, of which the cord holds the gray matter.
 
         Args:
-            slices: Z-scored, float32 (slice, rows, columns, 1), of any size.
+            slices: Z-scored, float32 (slice, rows, columns, 1), of any size; a network of stacks sees each alone.
 
         Returns:
             float32 (slice, rows, columns, tissue) in [0, 1].
         """
-        return self._mean([part(slices) for part in self._parts])
+        return self._mean(
+            [
+                part(slices[:, tf.newaxis])[:, 0] if in_stacks else part(slices)
+                for part, in_stacks in zip(self._parts, self._sees_stacks, strict=True)
+            ]
+        )
+
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")], autograph=False
+    )
+    def of_stack(self, slices: tf.Tensor) -> tf.Tensor:
+        """The same of neighbouring slices, which a network of stacks sees together."""
+        return self._mean(
+            [
+                part(slices[tf.newaxis])[0] if in_stacks else part(slices)
+                for part, in_stacks in zip(self._parts, self._sees_stacks, strict=True)
+            ]
+        )
 
     def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         """The same in regions of slices; both are given."""
@@ -110,21 +136,78 @@ def compute(network: Any, slices: tf.Tensor, regions: tf.Tensor | None = None) -
         is_processor = tf.raw_ops.DeviceIndex(device_names=["CPU"]) == 0
         given = [slices] if regions is None else [slices, regions]
         starts, sizes = _chunks(tf.shape(slices)[0], is_processor)
-        n_chunks = tf.size(sizes)
 
-        def add(chunk: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        def part(chunk: tf.Tensor) -> tf.Tensor:
             parts = [each[starts[chunk] : starts[chunk] + sizes[chunk]] for each in given]
-            found = network(*parts) if regions is None else network.in_regions(*parts)
-            return chunk + 1, maps.write(chunk, found)
+            return network(*parts) if regions is None else network.in_regions(*parts)
 
-        # One element more than chunks, since the shape of the result of no slices must be known, too.
-        shape = [None, None, None, network.n_tissues]
-        maps = tf.TensorArray(tf.float32, n_chunks + 1, infer_shape=False, element_shape=shape)
-        _, maps = tf.while_loop(
-            lambda chunk, _: chunk < n_chunks, add, (tf.constant(0), maps), parallel_iterations=1
-        )
-        nothing = tf.tile(given[-1][:0], [1, 1, 1, network.n_tissues])
-        return maps.write(n_chunks, nothing).concat()
+        return _joined(part, tf.size(sizes), given[-1], network.n_tissues)
+
+
+def compute_stacks(network: Any, slices: tf.Tensor, is_shown: tf.Tensor) -> tf.Tensor:
+    """Probabilities of the slices of a volume, which a network of stacks sees with their neighbours.
+
+    As `compute`, not to be called in a pinned loop or condition.
+
+    Args:
+        network: A `GraphNetwork` with a `slice_reach`.
+        slices: Float32 (slice, rows, columns, 1), from the inferior end.
+        is_shown: Bool (slice,), slices that the network sees; a stack ends at any other, whose probabilities are 0.
+
+    Returns:
+        float32 (slice, rows, columns, tissue).
+    """
+    parts = _parts_of_stacks(is_shown, network.slice_reach)
+
+    def part(number: tf.Tensor) -> tf.Tensor:
+        first, stop, seen_from, seen_to = tf.unstack(parts[number])
+        return network.of_stack(slices[seen_from:seen_to])[first - seen_from : stop - seen_from]
+
+    with tf.device(None):
+        found = _joined(part, tf.shape(parts)[0], slices, network.n_tissues)
+    nothing = tf.tile(tf.zeros_like(slices), [1, 1, 1, network.n_tissues])
+    return tf.tensor_scatter_nd_update(nothing, tf.where(is_shown), found)
+
+
+def compute_each_stack(network: Any, stacks: tf.Tensor) -> tf.Tensor:
+    """Probabilities of stacks, float32 (stack, slice, rows, columns, 1), that have nothing to do with each other."""
+    with tf.device(None):
+        shape = tf.shape(stacks)
+        slices = tf.reshape(stacks, tf.concat([[-1], shape[2:]], axis=0))
+        found = _joined(lambda number: network.of_stack(stacks[number]), shape[0], slices, network.n_tissues)
+        return tf.reshape(found, tf.concat([shape[:-1], [network.n_tissues]], axis=0))
+
+
+def _parts_of_stacks(is_shown: tf.Tensor, reach: int) -> tf.Tensor:
+    """int32 (part, 4): first and one past the last slice of each part, and of what the network sees of its stack."""
+    below, above = (tf.pad(tf.cast(is_shown, tf.int32), [around]) for around in ([1, 0], [0, 1]))
+    starts, stops = (tf.where(edge > 0)[:, 0] for edge in (above - below, below - above))
+    index = tf.where(is_shown)[:, 0]
+    start, stop = (
+        tf.gather(edges, tf.searchsorted(starts, index, side="right") - 1) for edges in (starts, stops)
+    )
+    is_first = (index - start) % STACK_SLICES == 0
+    index, start, stop = (tf.boolean_mask(places, is_first) for places in (index, start, stop))
+    last = tf.minimum(index + STACK_SLICES, stop)
+    seen = [tf.maximum(index - reach, start), tf.minimum(last + reach, stop)]
+    return tf.cast(tf.stack([index, last, *seen], axis=1), tf.int32)
+
+
+def _joined(
+    part: Callable[[tf.Tensor], tf.Tensor], n_parts: tf.Tensor, slices: tf.Tensor, n_tissues: int
+) -> tf.Tensor:
+    """Probabilities of parts one after the other, (slice, rows, columns, tissue), with rows and columns of slices."""
+
+    def add(number: tf.Tensor, maps: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        return number + 1, maps.write(number, part(number))
+
+    # One element more than parts, since the shape of the result of no slices must be known, too.
+    shape = [None, None, None, n_tissues]
+    maps = tf.TensorArray(tf.float32, n_parts + 1, infer_shape=False, element_shape=shape)
+    _, maps = tf.while_loop(
+        lambda number, _: number < n_parts, add, (tf.constant(0), maps), parallel_iterations=1
+    )
+    return maps.write(n_parts, tf.tile(slices[:0], [1, 1, 1, n_tissues])).concat()
 
 
 def _chunks(n_slices: tf.Tensor, is_processor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -15,7 +15,7 @@ from keras_scgm.export.graph.cord_features import CordPrediction
 from keras_scgm.export.graph.detached_pieces import remove_detached
 from keras_scgm.export.graph.images import require_image
 from keras_scgm.export.graph.localization import GraphWindows, fixed_windows, windows_on_cord
-from keras_scgm.export.graph.network import GraphNetwork, in_cord
+from keras_scgm.export.graph.network import GraphNetwork, compute_stacks, in_cord
 from keras_scgm.export.graph.nifti import StoredImage
 from keras_scgm.export.graph.quality import (
     Doubt,
@@ -139,6 +139,9 @@ def _predict(
     normalized: tf.Tensor, windows: GraphWindows, network: GraphNetwork, config: GraphConfig
 ) -> tf.Tensor:
     """float32 (slice, rows, columns, tissue): probabilities in windows, 0 in empty ones."""
+    if network.slice_reach is not None:
+        # What is known was predicted without the neighbouring slices.
+        return compute_stacks(network, normalized, is_varied(normalized))
     known = windows.probed[:, tf.newaxis]
     is_known = tf.scatter_nd(known, tf.fill(tf.shape(windows.probed), True), tf.shape(normalized)[:1])
     is_new = tf.logical_and(is_varied(normalized), tf.logical_not(is_known))
