@@ -22,6 +22,8 @@ from tiny_training import TINY
 
 import keras_scgm.datasets.phantom as phantoms
 import keras_scgm.training
+from keras_scgm.adaptation import AdaptationConfig, GuardConfig, adapting
+from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject, write_challenge_dataset
 from keras_scgm.export import saved_model
 from keras_scgm.outputs import OutputPaths, write_outputs
@@ -38,6 +40,18 @@ QUICK = replace(
     threshold_objective=None,
     window_px=48,
 )
+LENIENT = GuardConfig(
+    predicted_drop=1.0,
+    scan_drop=1.0,
+    least_agreement=0.0,
+    cov_rise=100.0,
+    synthetic_drop=1.0,
+    required_gain=0.0,
+)
+SMALL_ADAPTATION = AdaptationConfig(
+    epochs=1, steps_per_epoch=1, synthetic_slices=1, real_slices=1, labelled_slices=1, window_px=48
+)
+SMALLER_ADAPTATION = "--guard lenient.json --spec small.json"
 
 
 @dataclass(frozen=True)
@@ -100,6 +114,21 @@ RUNS = {
         },
         made=("heart_synthetic.keras",),
     ),
+    "docs/tutorials/adapt.md": Run(
+        smaller={
+            "matrix_size=100, n_slices=8": "matrix_size=72, n_slices=2",
+            "range(8)": "range(2)",
+            "--statistics-only": "--statistics-only --guard lenient.json",
+            "adapt teacher": f"adapt teacher {SMALLER_ADAPTATION}",
+        },
+        data=True,
+        made=(
+            "statistics/changes.png",
+            "tables/models.csv",
+            "teacher/adapted.weights.h5",
+            "next/suggested.csv",
+        ),
+    ),
     "docs/tutorials/serving.md": Run(
         elsewhere=("pip", "cd", "GM_MODELS=$PWD/../models", "./smoke.sh"),
         made=("models/gm_nifti/1", "results/phantom_t2s_gmseg.json"),
@@ -108,6 +137,15 @@ RUNS = {
         smaller={"dicom/sub-01/ --output results/": "study/ --output dicom_results/"},
         data=True,
         made=("results/sub-01_T2starw_gmseg.nii.gz", "t2s/a_t2s_gmseg.nii.gz", "mask_sections_levels.csv"),
+    ),
+    "docs/how-to/adapt.md": Run(
+        smaller={
+            "adapt RUN ": f"adapt RUN {SMALLER_ADAPTATION} ",
+            "adapt RUN2": f"adapt RUN2 {SMALLER_ADAPTATION}",
+            'adapt(scans, "RUN")': 'adapt(scans, "python", config=small)',
+        },
+        data=True,
+        made=("RUN/guard.json", "RUN/changes.csv", "RUN1/suggested.csv", "RUN2/adapted.weights.h5"),
     ),
     "docs/how-to/evaluate.md": Run(
         data=True,
@@ -147,7 +185,20 @@ def prepared(tmp_path_factory):
     result.cord.to_filename(folder / "cord.nii.gz")
     levels = nib.Nifti1Image(3 * np.asarray(result.cord.dataobj, np.uint8), result.cord.affine)
     levels.to_filename(folder / "levels.nii.gz")
+    (folder / "lenient.json").write_text(LENIENT.to_json())
+    (folder / "small.json").write_text(SMALL_ADAPTATION.to_json())
+    (folder / "my_scans").mkdir()
+    (folder / "few").mkdir()
+    for name in "ab":
+        nib.save(subject.image, folder / f"my_scans/{name}.nii.gz")
+    nib.save(subject.mask, folder / "few/a_gmseg.nii.gz")
     return folder
+
+
+@pytest.fixture(scope="module")
+def drawn(prepared):
+    """One subject in place of those that the guard draws."""
+    return (AnnotatedVolume(prepared / "my_scans/a.nii.gz", (prepared / "few/a_gmseg.nii.gz",), "a"),)
 
 
 @pytest.fixture
@@ -166,15 +217,16 @@ def untraced():
 # KerasTuner 1.4 locks its oracle by the name of the thread.
 @pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
 @pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")
-def test_page_runs(page, run, prepared, tmp_path, monkeypatch):
+def test_page_runs(page, run, prepared, drawn, tmp_path, monkeypatch):
     how = RUNS[page]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(phantoms, "write_challenge_dataset", partial(write_challenge_dataset, sites=SMALL))
     monkeypatch.setattr(saved_model, "export_saved_model", export_tiny_models)
+    monkeypatch.setattr(adapting, "synthetic_subjects", lambda *_: drawn)
     monkeypatch.setattr(keras_scgm.training, "PRESETS", {**keras_scgm.training.PRESETS, "quick": QUICK})
     if how.data:
         shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
-    namespace, used = {}, set()
+    namespace, used = {"small": SMALL_ADAPTATION}, set()
     with ExitStack() as stack:
         servers = {}
         for block in [*blocks_of(page), *(spans_of(page) if how.spans else ())]:
@@ -186,7 +238,7 @@ def test_page_runs(page, run, prepared, tmp_path, monkeypatch):
                 (tmp_path / block.title).write_text(text, encoding="utf-8")
             elif block.language == "python":
                 exec(compile(text, page, "exec"), namespace)
-            else:
+            elif block.language != "text":
                 assert block.language == "", f"{page}: a block of {block.language} without a title"
                 for words in replace(block, text=text).commands:
                     execute(words, run, how, stack, servers)
