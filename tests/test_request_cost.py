@@ -7,10 +7,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from unchecked_export import export_unchecked
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.export.check import synthetic_image
-from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.limits import BYTES_PER_SLICE, FREE_SLICES, MAX_REQUEST_FILES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -99,7 +99,7 @@ def most_voxels(shape: tuple[int, int, int], slowest: str, dtype: type = np.uint
 @pytest.fixture(scope="module")
 def served(tmp_path_factory, capi_check):
     """The default model in a process that has as much of TensorFlow as a server, and no Python package of it."""
-    models = export_saved_model("synthetic", tmp_path_factory.mktemp("models"))
+    models = export_unchecked("synthetic", tmp_path_factory.mktemp("models"))
     warm_up = (synthetic_image().to_bytes(),)
     with ServedProcess(models.nifti, threads=2, warm_up=warm_up, from_c=capi_check) as process:
         yield process

@@ -1,12 +1,12 @@
 """Fixtures shared by the tests of exports."""
 
 from functools import partial
-from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 from served_model import Served, check_answer
+from unchecked_export import export_unchecked
 
 from keras_scgm import DilatedGMNet, segment
 from keras_scgm.export import saved_model
@@ -15,12 +15,6 @@ from keras_scgm.export import saved_model
 @pytest.fixture(scope="session")
 def served(tmp_path_factory, bright_network):
     return Served(saved_model.export_saved_model(bright_network, tmp_path_factory.mktemp("models")))
-
-
-def exported(weights, folder, **options):
-    """An export without its own comparison with `segment`, which the tests here make more strictly."""
-    with mock.patch.object(saved_model, "_dsc_with_segment", return_value=1.0):
-        return Served(saved_model.export_saved_model(weights, folder, **options))
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +28,13 @@ def two_networks(tmp_path_factory, bright_network):
     dark_network.set_weights([np.full((1, 1, 1, 1), -20.0), np.full(1, -100.0)])
     networks = [DilatedGMNet(filters=2, dilation_rates=(6,)), dark_network]
     folder = tmp_path_factory.mktemp("models")
-    return networks, exported(networks, folder, threshold=0.6, window="center")
+    return networks, Served(export_unchecked(networks, folder, threshold=0.6, window="center"))
 
 
 @pytest.fixture(scope="session")
 def served_cord(tmp_path_factory, dilated_cord_network):
     """An export of a network that segments the cord, too."""
-    return exported(dilated_cord_network, tmp_path_factory.mktemp("models"))
+    return Served(export_unchecked(dilated_cord_network, tmp_path_factory.mktemp("models")))
 
 
 @pytest.fixture

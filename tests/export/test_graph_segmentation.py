@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from served_model import Served, check_answer, reoriented
+from unchecked_export import export_unchecked
 
 from keras_scgm import DilatedGMNet, Segmenter, segment
 from keras_scgm.export.graph.network import GraphNetwork
 from keras_scgm.export.graph.segmentation import GraphConfig
-from keras_scgm.export.saved_model import export_saved_model, nifti_endpoints
+from keras_scgm.export.saved_model import nifti_endpoints
 from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.slices import SliceConfig
@@ -118,7 +119,7 @@ def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_ima
         kernel, bias = network.get_layer("predictions").get_weights()
         network.get_layer("predictions").set_weights([10 * kernel, bias])
         networks.append(network)
-    models = export_saved_model(networks, tmp_path / "models", threshold=0.7)
+    models = export_unchecked(networks, tmp_path / "models", threshold=0.7)
     image = blob_image(shape=(60, 56, 3))
     expected = segment(image, networks, threshold=0.7, runtime="tensorflow")
     got = Served(models)(image.to_bytes(), signature="soft")
