@@ -5,13 +5,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
-from served_model import Served, check_answer, reoriented
-from unchecked_export import export_unchecked
+from served_model import check_answer, reoriented
 
-from keras_scgm import DilatedGMNet, Segmenter, segment
+from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, segment
 from keras_scgm.export.graph.network import GraphNetwork
 from keras_scgm.export.graph.segmentation import GraphConfig
-from keras_scgm.export.saved_model import nifti_endpoints
+from keras_scgm.export.saved_model import nifti_endpoints, slices_endpoints
 from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.slices import SliceConfig
@@ -110,7 +109,7 @@ def test_pieces_away_from_the_cord(same_with_cord, cord_image):
     assert expected.record["removed_away_from_cord_mm3"] > 0
 
 
-def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_image):
+def test_gray_matter_is_in_the_cord_whatever_the_network_says(blob_image):
     """Random networks, whose answers have nothing to do with each other."""
     networks = []
     for k in range(2):
@@ -119,10 +118,13 @@ def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_ima
         kernel, bias = network.get_layer("predictions").get_weights()
         network.get_layer("predictions").set_weights([10 * kernel, bias])
         networks.append(network)
-    models = export_unchecked(networks, tmp_path / "models", threshold=0.7)
     image = blob_image(shape=(60, 56, 3))
-    expected = segment(image, networks, threshold=0.7, runtime="tensorflow")
-    got = Served(models)(image.to_bytes(), signature="soft")
+    segmenter = Segmenter(networks, SegmentationConfig(threshold=0.7, runtime="tensorflow"))
+    expected = segmenter.segment(image)
+    network = GraphNetwork(networks)
+    config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds)
+    soft = nifti_endpoints(network, config, "{}")["soft"]
+    got = {name: output.numpy() for name, output in soft(tf.constant([image.to_bytes()])).items()}
     gray_matter, cord, of_gray_matter, of_cord = (
         np.asarray(nib.Nifti1Image.from_bytes(got[name][0]).dataobj)
         for name in ("mask_bytes", "cord_bytes", "probability_bytes", "cord_probability_bytes")
@@ -134,7 +136,7 @@ def test_gray_matter_is_in_the_cord_whatever_the_network_says(tmp_path, blob_ima
     assert np.all(of_gray_matter <= of_cord)
     check_answer(got, expected)
     slices = np.random.default_rng(1).normal(size=(2, 200, 200, 1)).astype(np.float32)
-    of_slices = tf.saved_model.load(str(models.slices)).signatures["serving_default"](slices=slices)
+    of_slices = slices_endpoints(network, config)["serving_default"](tf.constant(slices))
     for name in ("mask", "probabilities"):
         assert np.all(of_slices[name][..., 0] <= of_slices[name][..., 1])
 
