@@ -52,7 +52,6 @@ class GraphNetwork(tf.Module):
         self._parts: list[Any] = []
         reaches = [slice_reach(model) for model in models]
         self.slice_reach = max((reach for reach in reaches if reach is not None), default=None)
-        self._sees_stacks = [reach is not None for reach in reaches]
         self.n_tissues: int = models[0].output_shape[-1]
         # A tracked Keras model would be saved with a second copy of its weights, under names that a server
         # does not restore.
@@ -60,6 +59,9 @@ class GraphNetwork(tf.Module):
         for model in models:
             part = build(model, tf.as_dtype(precision))
             self._parts.append(part or self._keras_graph(model, precision))
+        pairs = [(part, reach is not None) for part, reach in zip(self._parts, reaches, strict=True)]
+        self._alone = [_each_alone(part) if in_stacks else part for part, in_stacks in pairs]
+        self._together = [_together(part) if in_stacks else part for part, in_stacks in pairs]
         self.takes_regions = all(isinstance(part, TensorFlowNetwork) for part in self._parts)
 
     def _keras_graph(self, model: keras.Model, precision: str) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -84,24 +86,14 @@ class GraphNetwork(tf.Module):
         Returns:
             float32 (slice, rows, columns, tissue) in [0, 1].
         """
-        return self._mean(
-            [
-                part(slices[:, tf.newaxis])[:, 0] if in_stacks else part(slices)
-                for part, in_stacks in zip(self._parts, self._sees_stacks, strict=True)
-            ]
-        )
+        return self._mean([part(slices) for part in self._alone])
 
     @tf.function(
         input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")], autograph=False
     )
     def of_stack(self, slices: tf.Tensor) -> tf.Tensor:
         """The same of neighbouring slices, which a network of stacks sees together."""
-        return self._mean(
-            [
-                part(slices[tf.newaxis])[0] if in_stacks else part(slices)
-                for part, in_stacks in zip(self._parts, self._sees_stacks, strict=True)
-            ]
-        )
+        return self._mean([part(slices) for part in self._together])
 
     def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         """The same in regions of slices; both are given."""
@@ -109,6 +101,16 @@ class GraphNetwork(tf.Module):
 
     def _mean(self, maps: Sequence[tf.Tensor]) -> tf.Tensor:
         return in_cord(tf.add_n(maps) / len(maps), self.n_tissues)
+
+
+def _each_alone(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A network of stacks for slices that have nothing to do with each other."""
+    return lambda slices: network(slices[:, tf.newaxis])[:, 0]
+
+
+def _together(network: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A network of stacks for the slices of one stack."""
+    return lambda slices: network(slices[tf.newaxis])[0]
 
 
 def in_cord(probabilities: tf.Tensor, n_tissues: int) -> tf.Tensor:
