@@ -1,6 +1,7 @@
 """Commands and snippets of the documentation: each exists, and those of the pages below run, in small sizes."""
 
 import ast
+import json
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -24,7 +25,12 @@ import keras_scgm.datasets.phantom as phantoms
 import keras_scgm.training
 from keras_scgm.adaptation import AdaptationConfig, GuardConfig, adapting
 from keras_scgm.datasets import AnnotatedVolume
-from keras_scgm.datasets.phantom import PhantomConfig, draw_subject, write_challenge_dataset
+from keras_scgm.datasets.phantom import (
+    PhantomConfig,
+    draw_subject,
+    write_challenge_dataset,
+    write_study_dataset,
+)
 from keras_scgm.export import saved_model
 from keras_scgm.outputs import OutputPaths, write_outputs
 from keras_scgm.segmentation import Segmenter
@@ -152,6 +158,16 @@ RUNS = {
         spans=True,
         made=("tables/cases.csv", "report.html", "tissues/cord/cases.csv", "calibrated/calibration.csv"),
     ),
+    "docs/how-to/study.md": Run(
+        smaller={
+            "BIDS_DIR OUT": "bids derivatives",
+            "sub-01/anat/sub-01_T2starw": "sub-01/ses-1/anat/sub-01_ses-1_T2starw",
+            'read_bids("raw")': 'read_bids("bids")',
+        },
+        elsewhere=("pip", "docker", "apptainer"),
+        data=True,
+        made=("derivatives/group/group.md", "derivatives/quality.html", "out/summary.tsv"),
+    ),
     "docs/how-to/train.md": Run(
         smaller={"--trials 10": "--trials 1", "--folds 5": "--folds 2"},
         data=True,
@@ -185,6 +201,9 @@ def prepared(tmp_path_factory):
     result.cord.to_filename(folder / "cord.nii.gz")
     levels = nib.Nifti1Image(3 * np.asarray(result.cord.dataobj, np.uint8), result.cord.affine)
     levels.to_filename(folder / "levels.nii.gz")
+    write_study_dataset(folder / "bids", 1)
+    marks = [{"image": "sub-01/ses-1/anat/sub-01_ses-1_T2starw.nii.gz", "mark": "fail"}]
+    (folder / "qc.yml").write_text(json.dumps({"marks": marks}))
     (folder / "lenient.json").write_text(LENIENT.to_json())
     (folder / "small.json").write_text(SMALL_ADAPTATION.to_json())
     (folder / "my_scans").mkdir()
