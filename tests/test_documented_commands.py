@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_adaptation
 import typer
 from annotated_data import SITES
 from documented_blocks import PAGES, blocks_of, commands_of, spans_of
@@ -23,7 +24,7 @@ from tiny_training import TINY
 
 import keras_scgm.datasets.phantom as phantoms
 import keras_scgm.training
-from keras_scgm.adaptation import AdaptationConfig, GuardConfig, adapting
+from keras_scgm.adaptation import adapting
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.phantom import (
     PhantomConfig,
@@ -46,17 +47,7 @@ QUICK = replace(
     threshold_objective=None,
     window_px=48,
 )
-LENIENT = GuardConfig(
-    predicted_drop=1.0,
-    scan_drop=1.0,
-    least_agreement=0.0,
-    cov_rise=100.0,
-    synthetic_drop=1.0,
-    required_gain=0.0,
-)
-SMALL_ADAPTATION = AdaptationConfig(
-    epochs=1, steps_per_epoch=1, synthetic_slices=1, real_slices=1, labelled_slices=1, window_px=48
-)
+SMALL_ADAPTATION = replace(tiny_adaptation.TINY, epochs=1, steps_per_epoch=1)
 SMALLER_ADAPTATION = "--guard lenient.json --spec small.json"
 
 
@@ -204,7 +195,7 @@ def prepared(tmp_path_factory):
     write_study_dataset(folder / "bids", 1)
     marks = [{"image": "sub-01/ses-1/anat/sub-01_ses-1_T2starw.nii.gz", "mark": "fail"}]
     (folder / "qc.yml").write_text(json.dumps({"marks": marks}))
-    (folder / "lenient.json").write_text(LENIENT.to_json())
+    (folder / "lenient.json").write_text(tiny_adaptation.LENIENT.to_json())
     (folder / "small.json").write_text(SMALL_ADAPTATION.to_json())
     (folder / "my_scans").mkdir()
     (folder / "few").mkdir()

@@ -186,10 +186,10 @@ def slices_endpoints(network: GraphNetwork, config: GraphConfig) -> Endpoints:
     size = config.slices.window_px
     shape = [None, None, size, size, 1] if in_stacks else [None, size, size, 1]
     inputs = [tf.TensorSpec(shape, tf.float32, name="slices")]
-    network_of = compute_each_stack if in_stacks else compute
+    probabilities_of = compute_each_stack if in_stacks else compute
 
     def predict(slices: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = tf.ensure_shape(network_of(network, slices), [*shape[:-1], network.n_tissues])
+        probabilities = tf.ensure_shape(probabilities_of(network, slices), [*shape[:-1], network.n_tissues])
         is_tissue = probabilities > tf.constant(config.thresholds)
         # With a lower threshold than the cord's, gray matter could leave the mask of the cord.
         is_tissue = tf.logical_and(is_tissue, is_tissue[..., -1:])
