@@ -6,8 +6,9 @@ The cord is what `--cord` marks, the gray matter what `--gray-matter` marks, in 
 network marks too large or too small is the same in both. The last row is the truth of the drawings. Extents are shares
 of the cord's: `width` and `depth` of all gray matter from right to left and from back to front, `back` and `front` how
 far it reaches from the cord's centre, `spread` half the distance of the tips of its dorsal horns, `horn_mm` the width
-of a dorsal horn, `middle_mm` the thickness of the commissure. Percentiles are of the brightness 6 to 25 mm from the
-cord, relative to gray matter's. `DSC` is that of the gray matter in drawings with the truth.
+of a dorsal horn, `middle_mm` the thickness of the commissure. `medial` and `lateral` are the brightness of white
+matter 0.75 to 1.25 mm from the dorsal horns, towards and away from the midline, and percentiles are of the brightness
+6 to 25 mm from the cord, all relative to gray matter's. `DSC` is that of the gray matter in drawings with the truth.
 """
 
 import argparse
@@ -34,6 +35,9 @@ LIKE_SCANS = DomainConfig(
     region_weights=(1.0, 0.0, 0.0),
 )
 LEAST_PX = 60
+WIDEST_HORN_PX = 8
+BESIDE_PX = np.array([3, 4, 5])
+DEEP_MM = 0.8
 BATCH = 8
 
 
@@ -99,7 +103,9 @@ def measure(window: np.ndarray, gray: np.ndarray, cord: np.ndarray, distance: np
     heights = np.arange(v.min() + 0.75, v.min() + 2.6, SPACING_MM)
     horns = [np.count_nonzero(np.abs(v - height) < 0.125) * SPACING_MM / 2 for height in heights]
     air = window.min()
-    around = (window[(distance > 6) & (distance < 25)] - air) / (np.median(window[gray]) - air)
+    brightness = (window - air) / (np.median(window[gray]) - air)
+    around = brightness[(distance > 6) & (distance < 25)]
+    medial, lateral = beside_horns(brightness, gray, cord)
     return {
         "cord_mm2": float(cord.sum() * SPACING_MM**2),
         "RL_mm": float(right_left),
@@ -112,8 +118,31 @@ def measure(window: np.ndarray, gray: np.ndarray, cord: np.ndarray, distance: np
         "spread": float(np.abs(u[tips]).mean() / right_left),
         "horn_mm": float(np.mean(horns)),
         "middle_mm": np.count_nonzero(middle) / max(1, len(np.unique(u[middle]))) * SPACING_MM,
+        "medial": medial,
+        "lateral": lateral,
         **{f"p{share}": float(np.percentile(around, share)) for share in (5, 25, 50, 75, 95)},
     }
+
+
+def beside_horns(brightness: np.ndarray, gray: np.ndarray, cord: np.ndarray) -> tuple[float, float]:
+    """Mean brightness of white matter on both sides of the dorsal horns, medial first; NaN where there is none."""
+    deep = distance_transform_edt(cord) * SPACING_MM > DEEP_MM
+    white = deep & (distance_transform_edt(~gray) * SPACING_MM > 0.5)
+    midline = np.median(np.argwhere(gray)[:, 0])
+    medial, lateral = [], []
+    for row in range(gray.shape[1]):
+        runs, count = label(gray[:, row])
+        if count != 2:
+            continue
+        right, left = np.flatnonzero(runs == 1), np.flatnonzero(runs == 2)
+        if max(right.size, left.size) > WIDEST_HORN_PX or not right[-1] < midline < left[0]:
+            continue
+        for found, columns in (
+            (medial, [*(right[-1] + BESIDE_PX), *(left[0] - BESIDE_PX)]),
+            (lateral, [*(right[0] - BESIDE_PX), *(left[-1] + BESIDE_PX)]),
+        ):
+            found += [brightness[column, row] for column in columns if white[column, row]]
+    return float(np.mean(medial or [np.nan])), float(np.mean(lateral or [np.nan]))
 
 
 def report(name: str, rows: Sequence[dict[str, float]]) -> None:
@@ -122,7 +151,9 @@ def report(name: str, rows: Sequence[dict[str, float]]) -> None:
         print(f"{name}: nothing marked")
         return
     columns = {key: np.array([row[key] for row in rows]) for key in rows[0]}
-    cells = " ".join(f"{key} {values.mean():.2f} ({values.std():.2f})" for key, values in columns.items())
+    cells = " ".join(
+        f"{key} {np.nanmean(values):.2f} ({np.nanstd(values):.2f})" for key, values in columns.items()
+    )
     print(f"{name} [{len(rows)}] {cells}", flush=True)
 
 

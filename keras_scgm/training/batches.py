@@ -155,7 +155,10 @@ class SyntheticBatches:
     window_px: int = 200
     domain: DomainConfig = field(
         default_factory=lambda: DomainConfig(
-            contrast_weights=(0.58, 0.11, 0.09, 0.05, 0.17), region_weights=(0.84, 0.08, 0.08)
+            spacing_mm=(0.15, 0.9),
+            contrast_to_noise=(2.0, 25.0),
+            contrast_weights=(0.66, 0.1, 0.07, 0.03, 0.14),
+            region_weights=(0.86, 0.07, 0.07),
         )
     )
     spacing_mm: float = 0.25

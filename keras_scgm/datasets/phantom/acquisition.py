@@ -76,7 +76,7 @@ def draw_scan(
         acquired_mm=acquired_mm,
         grid_mm=grid_mm,
         noise=min(abs(gap) / contrast_to_noise, 0.13),
-        apodisation=dials.uniform(0.2, 1.0) if ringing > 0.2 * artefacts else 0.0,
+        apodisation=dials.uniform(0.0, 0.7) if ringing > 0.3 * artefacts else 0.0,
         slip_mm=min(slice_thickness_mm * abs(math.tan(tilt)), 1.2),
         bias=artefacts * dials.uniform(0.0, 0.25),
         slope=(artefacts * dials.normal(0.0, 0.5), artefacts * dials.normal(-0.5, 0.8)),

@@ -82,7 +82,7 @@ _CONTOUR = np.array(
 _CAPSULES = ((0, 1), (1, 2), (2, 3), (1, 3), (1, 4), (4, 5), (5, 6))
 _JOINT_MM = 0.25
 _MIN_RADIUS_MM = 0.09
-_WORN = np.array([0.2, 0.2, 1, 1, 0.6, 0.7, 0.8])
+_WORN = np.array([0.2, 0.6, 1, 1, 1.2, 0.7, 0.7])
 """How much of the thickness lost to averaging each disc has lost."""
 
 
@@ -155,13 +155,14 @@ class CordShape:
         nodes[4:, 0] += horn_angle * (nodes[1, 1] - nodes[4:, 1])
         # Averaging people of different shape cuts the tips of the dorsal horns and the front of the ventral
         # ones most; in single images the tips come near the surface of the cord, and lie far apart.
-        reach = dials.normal(0.32, 0.2)
+        reach = dials.normal(0.25, 0.2)
         nodes[5:, 0] *= 1 + 0.45 * reach
         nodes[5:, 1] *= 1 + reach
         nodes[2:4, 1] += relative_size * dials.normal(0.3, 0.2)
+        nodes[3] += relative_size * np.array([0.1, 0.0, 0.06])
         # In some people the ventral horns stand upright at either side of the fissure, in others they spread.
-        upright = relative_size * min(1.0, max(0.0, dials.normal(0.1, 0.4)))
-        nodes[1:4] += upright * np.array([(-0.3, 0.05, 0.0), (-0.45, 0.2, -0.15), (-1.1, 0.7, 0.1)])
+        upright = relative_size * min(1.0, max(0.0, dials.normal(0.2, 0.4)))
+        nodes[1:4] += upright * np.array([(-0.3, 0.05, 0.0), (-0.4, 0.2, -0.5), (-1.1, 0.7, -0.15)])
         nodes[1:4, 0] = np.maximum(nodes[1:4, 0], (0.6, 0.6, 0.7))
         nodes[:, 2] = np.maximum(nodes[:, 2], _MIN_RADIUS_MM)
         for node in nodes:

@@ -28,10 +28,9 @@ def draw_cord(
     inner = np.maximum(section.gray_matter_distance(u, v), outer + 0.15)
     grain = texture[box] * dials.uniform(0.0, 0.05)
 
+    gap = tissues["gray_matter"] - tissues["white_matter"]
     white = tissues["white_matter"] * (1 + grain + 0.02 * fields.tone[box])
-    horn_line = np.abs(u) - (section.nodes[4, 0] + 0.45 * np.maximum(section.nodes[0, 1] - v, 0.0))
-    columns = coverage(np.maximum(horn_line, v - section.nodes[0, 1]), 0.6)
-    white *= 1 + dials.normal(0.015, 0.03) * columns
+    white -= gap * _dorsal_columns(u, v, section, dials)
     rim = dials.uniform(0.2, 0.9)
     white *= 1 + dials.normal(-0.05, 0.06) * np.clip(1 + outer / rim, 0.0, 1.0)
     cord[box] = canvas.paint(outer, white, box)
@@ -50,10 +49,13 @@ def draw_cord(
     )
     canvas.paint(septum, 0.5 * (tissues["csf"] + tissues["dura"]), box, opacity=dials.uniform(0.0, 0.3))
 
-    gray_soft = dials.uniform(0.25, 0.55)
+    gray_soft = dials.uniform(0.15, 0.45)
     gray = tissues["gray_matter"] * (1 + grain + dials.normal(0.0, 0.02) * v)
-    gap = tissues["gray_matter"] - tissues["white_matter"]
-    gray -= gap * dials.uniform(0.0, 0.35) * np.clip(0.6 + fields.fold[box], 0.0, 1.0)
+    gray += gap * _unevenness(u, v, section, fields.fold[box], dials)
+    # Between the tip of a dorsal horn and the surface white matter is partly gray (Lissauer's tract).
+    tip = section.nodes[6] * (1, 1, 0) + (0, 0, dials.uniform(0.1, 0.3))
+    tract = capsule_distance(np.abs(u), v, tip, tip * (1.4, 1.4, 1))
+    canvas.paint(tract, gray, box, soft_mm=0.3, opacity=cord[box] * dials.uniform(0.0, 0.6))
     canvas.paint(inner, gray, box, soft_mm=gray_soft)
     inside = coverage(inner, canvas.spacing_mm)
     gray_matter[box] = np.minimum(inside, cord[box])
@@ -64,3 +66,24 @@ def draw_cord(
         r = dials.uniform(0.1, 0.5)
         value = tissues["vein"] if dials.chance(0.4) else tissues["dura"]
         canvas.capsule((*place, r), (*place, r), value, soft_mm=0.3, opacity=dials.uniform(0.0, 0.9))
+
+
+def _dorsal_columns(u: Floats, v: Floats, section: CordShape, dials: Dials) -> Floats:
+    """How much further from gray matter the dorsal columns are in brightness than other white matter, in gaps.
+
+    Measured in scans of four scanners without labels: 0.3 beside the horns, 0.1 to 0.2 near the midline.
+    """
+    horn_u, horn_v, _ = section.nodes[:3:-1].T
+    beyond_horn = np.abs(u) - np.interp(v, horn_v, horn_u) - 0.5 * np.maximum(horn_v[0] - v, 0.0)
+    columns = coverage(np.maximum(beyond_horn, v - section.nodes[0, 1]), 0.6)
+    gracile = np.exp(-np.square(u / (0.4 * section.nodes[5, 0])))
+    return (dials.normal(0.38, 0.15) - dials.normal(0.25, 0.15) * gracile) * columns
+
+
+def _unevenness(u: Floats, v: Floats, section: CordShape, fold: Floats, dials: Dials) -> Floats:
+    """Brightness of gray matter beyond its usual one, in gaps: of ventral horns higher, most of all in their middle."""
+    faded = dials.uniform(0.0, 0.35) * np.clip(0.6 + fold, 0.0, 1.0)
+    middle_u, middle_v, middle_mm = 0.5 * (section.nodes[2] + section.nodes[3])
+    off_u, off_v = np.abs(u) - middle_u - dials.normal(0.0, 0.3), v - middle_v - dials.normal(0.0, 0.3)
+    core = np.exp(-(off_u * off_u + off_v * off_v) / (0.3 + middle_mm**2))
+    return 0.1 * v - faded + dials.uniform(-0.1, 0.6) * core
