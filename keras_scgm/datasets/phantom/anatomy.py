@@ -14,8 +14,8 @@ Sources:
     textbook sections.
     Spread between people: cord area C3 75 +- 9 mm2, gray matter 14 to 18 mm2 (Papinutto et al. 2015; Fradet
     et al., Clin Biomech 2014). People are drawn with longer and thicker horns than the population average, whose
-    thin parts are worn away by averaging: 16.8 mm2 of gray matter at C3 and 18.2 at C4 on average, against 12.1
-    and 13.6 in the population averages. Size of the cord (84 +- 11 mm2 at C3) and reach of the horns lie between
+    thin parts are worn away by averaging: 16.5 mm2 of gray matter at C3 and 18.2 at C4 on average, against 12.1
+    and 13.6 in the population averages. Size of the cord (82 +- 11 mm2 at C3) and reach of the horns lie between
     those averages and what a published network (`large`) marks in T2*-weighted scans without labels
     (`benchmarks/drawn_shapes.py`).
 """
@@ -159,6 +159,7 @@ class CordShape:
         nodes[5:, 0] *= 1 + 0.45 * reach
         nodes[5:, 1] *= 1 + reach
         nodes[2:4, 1] += relative_size * dials.normal(0.3, 0.2)
+        # What lies in front and to the side is marked in scans more often than the average has it.
         nodes[3] += relative_size * np.array([0.1, 0.0, 0.06])
         # In some people the ventral horns stand upright at either side of the fissure, in others they spread.
         upright = relative_size * min(1.0, max(0.0, dials.normal(0.2, 0.4)))
