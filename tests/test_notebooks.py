@@ -41,7 +41,9 @@ def test_all_notebooks_are_tested() -> None:
 @pytest.mark.parametrize(("name", "text", "least"), SAYS)
 def test_a_notebook_runs_and_its_outputs_are_kept(name: str, text: str, least: float, tmp_path: Path) -> None:
     kept, again = read(name), read(name)
-    NotebookClient(again, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        again, timeout=300, coalesce_streams=True, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     assert float(printed(again).split(text)[1].split()[0]) > least
     assert float(printed(kept).split(text)[1].split()[0]) > least
     assert kinds(kept) == kinds(again)
