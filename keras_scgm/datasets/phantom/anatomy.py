@@ -14,8 +14,8 @@ Sources:
     textbook sections.
     Spread between people: cord area C3 75 +- 9 mm2, gray matter 14 to 18 mm2 (Papinutto et al. 2015; Fradet
     et al., Clin Biomech 2014). People are drawn with longer and thicker horns than the population average, whose
-    thin parts are worn away by averaging: 16.5 mm2 of gray matter at C3 and 18.2 at C4 on average, against 12.1
-    and 13.6 in the population averages. Size of the cord (82 +- 11 mm2 at C3) and reach of the horns lie between
+    thin parts are worn away by averaging: 18.2 mm2 of gray matter at C3 and 20.4 at C4 on average, against 12.1
+    and 13.6 in the population averages. Size of the cord (90 +- 12 mm2 at C3) and reach of the horns lie between
     those averages and what a published network (`large`) marks in T2*-weighted scans without labels
     (`benchmarks/drawn_shapes.py`).
 """
@@ -84,6 +84,8 @@ _JOINT_MM = 0.25
 _MIN_RADIUS_MM = 0.09
 _WORN = np.array([0.2, 0.6, 1, 1, 1.2, 0.7, 0.7])
 """How much of the thickness lost to averaging each disc has lost."""
+_WIDER, _DEEPER = 1.06, 1.02
+"""Gray matter in scans, as a share of the cord's width and depth, over that of the population averages."""
 
 
 class Dials:
@@ -140,8 +142,8 @@ class CordShape:
 
     def varied(self, dials: Dials) -> CordShape:
         """Another person's section at the same level: size, flattening, horns, asymmetry, compression."""
-        size = math.exp(dials.normal(0.05, 0.07))
-        flat = math.exp(dials.normal(0.015, 0.07))
+        size = math.exp(dials.normal(0.09, 0.07))
+        flat = math.exp(dials.normal(0.02, 0.085))
         compression, compressed = dials.uniform(0.62, 0.9), dials.chance(0.1)
         if compressed:
             flat *= math.sqrt(compression)
@@ -149,7 +151,7 @@ class CordShape:
         contour = self.contour * np.array([size] + [dials.normal(1.0, 0.25) * size for _ in range(8)])
         contour[2] = size * self.contour[2] + self.contour[0] * size * math.log(flat)
         own = math.exp(dials.normal(0.0, 0.05))
-        nodes = self.nodes * np.array([wide**0.8 * own, deep**0.8 * own, size**0.8])
+        nodes = self.nodes * np.array([_WIDER * wide**0.8 * own, _DEEPER * deep**0.8 * own, size**0.8])
         relative_size = min(1.0, self.contour[0] / 4.5)
         horn_angle = dials.normal(0.0, 0.12)
         nodes[4:, 0] += horn_angle * (nodes[1, 1] - nodes[4:, 1])

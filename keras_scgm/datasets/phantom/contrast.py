@@ -62,7 +62,7 @@ def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
         return {**tissues, "gray_matter": 1.0}
     usual = {name: values[CONTRASTS.index(contrast)] for name, values in BRIGHTNESS.items()}
     tissues = {name: value * math.exp(dials.normal(0.0, 0.25)) for name, value in usual.items()}
-    tissues["white_matter"] = usual["white_matter"] ** dials.uniform(0.7, 2.1)
+    tissues["white_matter"] = usual["white_matter"] ** dials.uniform(0.6, 1.9)
     tissues["csf"] = usual["csf"] * math.exp(dials.normal(0.0, 0.22))
     if contrast == "t2star" and dials.chance(0.15):
         tissues["csf"] = dials.uniform(0.75, 1.15)
