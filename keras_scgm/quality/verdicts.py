@@ -17,7 +17,7 @@ from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model, model_
 Verdict = Literal["pass", "review", "fail"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
-PASS_DSC, FAIL_DSC = 0.82, 0.6
+PASS_DSC, FAIL_DSC = 0.85, 0.6
 """Predicted Dice coefficient from which a slice or volume passes, and below which it fails."""
 
 DARK_DSC = 0.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from keras_scgm.morphometry import TISSUE_COLUMNS
+from keras_scgm.quality.verdicts import FAIL_DSC, PASS_DSC
 
 UNKNOWN = "n/a"
 """Cell of a value that is not known, in tables of BIDS."""
@@ -155,8 +156,8 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
     ),
     "verdict": (
         "Verdict",
-        "Verdict on the slice, or on the whole image in the summary; pass from a predicted Dice coefficient of 0.82 "
-        "without a doubt, fail below 0.6",
+        "Verdict on the slice, or on the whole image in the summary; pass from a predicted Dice coefficient of "
+        f"{PASS_DSC} without a doubt, fail below {FAIL_DSC}",
         "",
     ),
     "reason": ("Reason", "Reason of a verdict other than pass", ""),
