@@ -227,6 +227,10 @@ def untraced():
 # KerasTuner 1.4 locks its oracle by the name of the thread.
 @pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
 @pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")
+# A worker of waitress that is stopped in a request leaves its temporary file to the garbage collector.
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <_io.FileIO.*rb\\+:pytest.PytestUnraisableExceptionWarning"
+)
 def test_page_runs(page, run, prepared, drawn, tmp_path, monkeypatch):
     how = RUNS[page]
     monkeypatch.chdir(tmp_path)

@@ -31,7 +31,8 @@ def test_of_true_masks(tilt_deg, slice_mm):
     )
     found = true_areas(drawn)
     assert found["angle_deg"] == pytest.approx(tilt_deg, abs=0.5)
-    assert found["cord"] == pytest.approx(100, abs=1)
+    # Voxels of which more than half is cord are not exactly as many as the cord has by its fractions.
+    assert found["cord"] == pytest.approx(100, abs=1.5)
     if slice_mm == 1 or tilt_deg == 0:
         # Thin horns fill less than half of a voxel of a thick oblique slice.
         assert found["gray_matter"] == pytest.approx(100, abs=2)
