@@ -85,7 +85,8 @@ _MIN_RADIUS_MM = 0.09
 _WORN = np.array([0.2, 0.6, 1, 1, 1.2, 0.7, 0.7])
 """How much of the thickness lost to averaging each disc has lost."""
 _WIDER, _DEEPER = 1.06, 1.02
-"""Gray matter in scans, as a share of the cord's width and depth, over that of the population averages."""
+"""Width and depth of gray matter over those of the population averages, so that its shares of the cord's are
+those of scans (`benchmarks/drawn_shapes.py`)."""
 
 
 class Dials:
