@@ -1,5 +1,7 @@
 """Texts of errors and warnings that the NumPy pipeline and the served graph both give; `{}` stands for a value."""
 
+import math
+
 from keras_scgm.limits import MAX_FIELD_MM2, MAX_SLICE_VOXELS
 
 # --- files
@@ -100,3 +102,16 @@ OFF_CENTRE = "gray matter lies {} radii of the cord beside its centre (median): 
 VOLUME_NOT_PASSED = "predicted DSC {}, {}: {}{}"
 SLICES_NOT_PASSED = "predicted DSC below {} in some slices: {}{}"
 LOOK_AT = "; look at {}"
+DSC_STEP_SHARE = 1e-7
+"""How little below a step of a shown Dice coefficient, in shares of it, a value still counts as on it."""
+
+
+def shown_dsc(dsc: float) -> str:
+    """A predicted Dice coefficient with two decimal places, cut off and not rounded.
+
+    So no text shows a slice that misses the limit of a verdict at that limit.
+
+    >>> shown_dsc(0.8496), shown_dsc(0.29)
+    ('0.84', '0.29')
+    """
+    return f"{math.floor(100 * dsc + DSC_STEP_SHARE) / 100:.2f}"

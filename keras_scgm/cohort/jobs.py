@@ -12,6 +12,7 @@ from typing import Literal
 from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback
 from keras_scgm.files import check_writable, sha256_of
+from keras_scgm.messages import shown_dsc
 from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, Segmenter
@@ -157,5 +158,5 @@ def _summary(result: Segmentation) -> str:
     return (
         f"{len(with_some)} of {len(result.areas)} slices, mean area {mean:.1f} mm2, "
         f"volume {result.record['gray_matter_volume_mm3']:.0f} mm3, predicted DSC "
-        f"{result.quality.predicted_dsc:.2f} ({result.quality.verdict}), {result.record['seconds']:.1f} s"
+        f"{shown_dsc(result.quality.predicted_dsc)} ({result.quality.verdict}), {result.record['seconds']:.1f} s"
     )

@@ -19,6 +19,7 @@ from pydicom.sr.codedict import codes
 
 from keras_scgm.dicom.series import Series, SeriesError
 from keras_scgm.grids import grid_difference
+from keras_scgm.messages import shown_dsc
 
 MAKER, PRODUCT, SERIAL_NUMBER = "keras_scgm", "keras-scgm", "0"
 UTF8 = "ISO_IR 192"
@@ -102,7 +103,7 @@ class SegmentedSeries:
 
     @property
     def _verdict_text(self) -> str:
-        dsc = "" if math.isnan(self.predicted_dsc) else f", predicted DSC {self.predicted_dsc:.2f}"
+        dsc = "" if math.isnan(self.predicted_dsc) else f", predicted DSC {shown_dsc(self.predicted_dsc)}"
         return f"{self.verdict}{dsc}"
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from keras_scgm.messages import shown_dsc
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.picture.section import CONTOUR, CORD_CONTOUR, Tint
 from keras_scgm.quality.verdicts import Quality, SliceQuality, Verdict
@@ -68,7 +69,7 @@ def draw_head(
     volume, quality = result.volume, result.quality
     names = " + ".join(item["name"] for item in result.record["weights"])
     plain, bold, title = font_of(LINE), font_of(LINE + 2, bold=True), font_of(TITLE, bold=True)
-    verdict = f"{quality.verdict}, predicted DSC {quality.predicted_dsc:.2f}"
+    verdict = f"{quality.verdict}, predicted DSC {shown_dsc(quality.predicted_dsc)}"
     settings = (
         f"weights {names}; gray matter {result.record['gray_matter_volume_mm3']:.0f} mm³; "
         "R: patient's right; for research, not for diagnosis"

@@ -105,7 +105,7 @@ def quality_warnings(
     if quality.verdict != "pass":
         if quality.reason in known:
             return []
-        dsc = f"{quality.predicted_dsc:.2f}"
+        dsc = messages.shown_dsc(quality.predicted_dsc)
         return [messages.VOLUME_NOT_PASSED.format(dsc, quality.verdict, quality.reason, look)]
     if not suspects:
         return []

@@ -316,6 +316,18 @@ def test_command(study, tmp_path, monkeypatch, capfd):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
+def test_no_axis_of_a_metric_runs_beyond_what_it_can_have(result):
+    figure = plots.box_plots(result)
+    axes = [figure.layout[f"yaxis{k + 1 if k else ''}"] for k in range(len(CHALLENGE_METRICS))]
+    allowed = {
+        name: (axis.minallowed, axis.maxallowed) for name, axis in zip(CHALLENGE_METRICS, axes, strict=True)
+    }
+    assert allowed["DSC"] == allowed["JI"] == (0, 1)
+    assert allowed["TPR"] == allowed["TNR"] == allowed["PPV"] == (0, 100)
+    assert allowed["CC"] == (None, 100)
+    assert {allowed[name] for name in ("MSD", "HSD", "SHD", "SMD")} == {(0, None)}
+
+
 def test_every_metric_has_a_panel_whatever_their_number(result, monkeypatch):
     for number in (4, 10, 11):
         metrics = (CHALLENGE_METRICS * 2)[:number]

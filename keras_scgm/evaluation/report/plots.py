@@ -13,12 +13,14 @@ from keras_scgm.evaluation.bland_altman import bland_altman, slice_areas
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
 from keras_scgm.evaluation.report.layers import layers_of
 from keras_scgm.evaluation.scores import Evaluation
-from keras_scgm.evaluation.table import UNITS, number
+from keras_scgm.evaluation.table import UNITS, number, with_unit
 
 RATERS = "raters, each against the others"
 RATERS_COLOUR = "#8d99ae"
 AGREEMENT_COLUMNS = 3
 BOX_COLUMNS = 5
+HIGHEST = {None: 1, "%": 100}
+"""What a metric can have at most, by its unit; distances have no limit."""
 PLAIN = {
     "template": "plotly_dark",
     "margin": {"l": 40, "r": 10, "t": 40, "b": 10},
@@ -29,11 +31,7 @@ PLAIN = {
 
 def box_plots(evaluation: Evaluation) -> go.Figure:
     """Every metric in a panel of its own, as in the paper's Figure 6; each point is a pair of case and rater."""
-    names = [f"{name} ({UNITS[name]})" if name in UNITS else name for name in CHALLENGE_METRICS]
-    titles = [
-        f"{label} {'↓' if name in LOWER_IS_BETTER else '↑'}"
-        for name, label in zip(CHALLENGE_METRICS, names, strict=True)
-    ]
+    titles = [f"{with_unit(name)} {'↓' if name in LOWER_IS_BETTER else '↑'}" for name in CHALLENGE_METRICS]
     rows = math.ceil(len(CHALLENGE_METRICS) / BOX_COLUMNS)
     figure = make_subplots(
         rows=rows,
@@ -50,6 +48,9 @@ def box_plots(evaluation: Evaluation) -> go.Figure:
     if evaluation.rater_scores:
         groups.append((RATERS, RATERS_COLOUR, list(evaluation.rater_scores)))
     for panel, metric in enumerate(CHALLENGE_METRICS):
+        place = {"row": panel // BOX_COLUMNS + 1, "col": panel % BOX_COLUMNS + 1}
+        low = None if metric == "CC" else 0
+        figure.update_yaxes(minallowed=low, maxallowed=HIGHEST.get(UNITS.get(metric)), **place)
         for name, colour, scores in groups:
             values = [score.challenge[metric] for score in scores]
             box = go.Box(
@@ -63,7 +64,7 @@ def box_plots(evaluation: Evaluation) -> go.Figure:
                 pointpos=0,
                 jitter=0.5,
             )
-            figure.add_trace(box, row=panel // BOX_COLUMNS + 1, col=panel % BOX_COLUMNS + 1)
+            figure.add_trace(box, **place)
     figure.update_xaxes(showticklabels=False)
     figure.update_layout(height=280 * rows, legend={"orientation": "h"}, **PLAIN)
     return figure

@@ -227,7 +227,9 @@ def quality_warnings(
     is_any = tf.reduce_any(is_suspect)
     look = tf.where(is_any, filled(messages.LOOK_AT, name(is_suspect)), "")
     passes = quality.verdict == "pass"
-    dsc = tf.strings.as_string(quality.predicted_dsc, precision=2)
+    dsc = tf.strings.as_string(
+        tf.floor(100 * quality.predicted_dsc + messages.DSC_STEP_SHARE) / 100, precision=2
+    )
     of_volume = filled(messages.VOLUME_NOT_PASSED, dsc, quality.verdict, quality.reason, look)
     of_slices = filled(messages.SLICES_NOT_PASSED, f"{PASS_DSC:g}", quality.most_common_reason, look)
     return [

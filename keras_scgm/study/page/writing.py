@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, nifti_stem, sha256_of, staged
+from keras_scgm.messages import shown_dsc
 from keras_scgm.picture import CONTOUR, CORD_CONTOUR, VERDICT_COLOURS
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.study.page.rows import Cells, ImageRow, number, read_rows, verdict_in
@@ -30,13 +31,13 @@ GRAY_MATTER_LABELS = {"_label-GM": "_label-SC", RESULT_SUFFIX: CORD_SUFFIX}
 """What names of gray matter have where names of the cord beside it have something else."""
 
 VALUES = (
-    ("area_mm2", "gray matter", "mm²", 1),
-    ("cord_area_mm2", "cord", "mm²", 1),
-    ("gm_cord_ratio", "ratio", "", 3),
-    ("contrast_to_noise", "contrast to noise", "", 1),
-    ("predicted_dsc", "predicted DSC", "", 2),
+    ("area_mm2", "gray matter", "mm²", "{:.1f}".format),
+    ("cord_area_mm2", "cord", "mm²", "{:.1f}".format),
+    ("gm_cord_ratio", "ratio", "", "{:.3f}".format),
+    ("contrast_to_noise", "contrast to noise", "", "{:.1f}".format),
+    ("predicted_dsc", "predicted DSC", "", shown_dsc),
 )
-"""Columns of `summary.tsv` in the head of a row: name, words, unit, decimal places."""
+"""Columns of `summary.tsv` in the head of a row: name, words, unit, and what makes a number text."""
 
 
 @dataclass(frozen=True)
@@ -165,9 +166,9 @@ def _masks(gray_matter: Path) -> dict[str, Path]:
     return {"gm": gray_matter}
 
 
-def _value(cells: Cells, name: str, words: str, unit: str, decimals: int) -> str:
+def _value(cells: Cells, name: str, words: str, unit: str, shown: Callable[[float], str]) -> str:
     value = number(cells, name)
-    return "" if math.isnan(value) else f"{words} {value:.{decimals}f} {unit}".rstrip()
+    return "" if math.isnan(value) else f"{words} {shown(value)} {unit}".rstrip()
 
 
 def _caption(cells: Cells, place: int) -> tuple[str, Verdict | None, str]:
@@ -180,5 +181,5 @@ def _caption(cells: Cells, place: int) -> tuple[str, Verdict | None, str]:
     if not math.isnan(area):
         text += f", {area:.1f}" + (f" of {cord:.1f}" if cord > 0 else "") + " mm²"
     if not math.isnan(dsc):
-        text += f", DSC {dsc:.2f}"
+        text += f", DSC {shown_dsc(dsc)}"
     return text, verdict_in(cells), cells.get("reason", "")
