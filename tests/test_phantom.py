@@ -19,6 +19,7 @@ from keras_scgm.datasets.phantom import (
     draw_subject,
     write_challenge_dataset,
 )
+from keras_scgm.datasets.phantom.acquisition import Scan, acquire
 from keras_scgm.errors import InputError
 
 SMALL = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=4, off_centre_mm=1.0, rotation_deg=0.0)
@@ -99,6 +100,40 @@ def test_people_differ_and_stay_within_published_ranges():
     assert 2 < areas.std() < 5
     assert areas.min() > 5
     assert areas.max() < 30
+
+
+# Acquisition
+
+
+@pytest.mark.parametrize("grid_mm", [0.5, 0.35, 0.25])
+@pytest.mark.parametrize("apodisation", [0.0, 0.5, 1.0])
+def test_noise_passes_the_k_space_filter_of_the_image(grid_mm, apodisation):
+    bright = np.full((160, 160), 20.0, np.float32)
+    scan = Scan(acquired_mm=(0.5, 0.5), grid_mm=grid_mm, noise=0.5, apodisation=apodisation)
+    images = [
+        acquire(
+            bright,
+            np.zeros_like(bright),
+            0.25,
+            scan,
+            shape=(60, 60),
+            rng=np.random.default_rng(k),
+            phase_mm=0.0,
+        )
+        for k in range(12)
+    ]
+    noise = np.stack(images) - 20
+    assert noise.std() == pytest.approx(0.5, rel=0.03)
+    # Wiener and Khinchin: the correlation of neighbours is that of the filter's kernel with itself.
+    n = 4096
+    frequency = np.fft.fftfreq(n, grid_mm)  # in shares of the highest that 0.5 mm has
+    kept = np.abs(frequency) <= 1.0
+    window = kept * (1 - apodisation + apodisation * 0.5 * (1 + np.cos(np.pi * frequency)))
+    correlation = np.fft.ifft(window**2).real
+    expected = correlation[1] / correlation[0]
+    for axis in (1, 2):
+        pairs = np.take(noise, range(59), axis) * np.take(noise, range(1, 60), axis)
+        assert pairs.mean() / noise.var() == pytest.approx(expected, abs=0.06)
 
 
 # Training slices

@@ -212,22 +212,17 @@ def acquire(
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int], scan: Scan) -> Floats:
-    """Gaussian noise with the bandwidth of the acquired k-space, on the written grid."""
-    factors = [resolution / scan.grid_mm for resolution in scan.acquired_mm]
-    if max(factors) < 1.2:
-        return np.float32(scan.noise) * rng.standard_normal(shape, dtype=np.float32)
-    counts = [math.ceil(n / factor) + 2 for n, factor in zip(shape, factors, strict=True)]
-    noise = rng.standard_normal(counts, dtype=np.float32)
-    first, second = (
-        _zero_filling(count, n, round(factor, 3))
-        for count, n, factor in zip(counts, shape, factors, strict=True)
-    )
-    return np.float32(scan.noise) * (first @ noise @ second.T)
+    """Gaussian noise of the acquired k-space, cut and weighted as the image is, on the written grid."""
+    operators = [
+        _noise_matrix(n, scan.grid_mm, resolution, scan.apodisation)
+        for n, resolution in zip(shape, scan.acquired_mm, strict=True)
+    ]
+    acquired = rng.standard_normal([operator.shape[1] for operator in operators], dtype=np.float32)
+    return np.float32(scan.noise) * (operators[0] @ acquired @ operators[1].T)
 
 
-@lru_cache(maxsize=64)
-def _zero_filling(n_source: int, n_target: int, factor: float) -> Floats:
-    """Band-limited interpolation from acquired to written pixels, rows of unit norm, [target, source]."""
-    offset = grid_points(n_target, 1 / factor)[:, None] - grid_points(n_source, 1.0)
-    weights = np.sinc(offset)
+def _noise_matrix(n: int, grid_mm: float, resolution_mm: float, apodisation: float) -> Floats:
+    """Operator from acquired to n written pixels, rows of unit norm, so that white noise keeps its variance."""
+    source_mm = grid_points(math.ceil(n * grid_mm / resolution_mm) + 2, resolution_mm)
+    weights = _point_spread(grid_points(n, grid_mm)[:, None] - source_mm, resolution_mm, apodisation)
     return (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(np.float32)

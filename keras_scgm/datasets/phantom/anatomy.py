@@ -82,11 +82,16 @@ _CONTOUR = np.array(
 _CAPSULES = ((0, 1), (1, 2), (2, 3), (1, 3), (1, 4), (4, 5), (5, 6))
 _JOINT_MM = 0.25
 _MIN_RADIUS_MM = 0.09
-_WORN = np.array([0.2, 0.6, 1, 1, 1.2, 0.7, 0.7])
-"""How much of the thickness lost to averaging each disc has lost."""
-_WIDER, _DEEPER = 1.06, 1.02
-"""Width and depth of gray matter over those of the population averages, so that its shares of the cord's are
-those of scans (`benchmarks/drawn_shapes.py`)."""
+_PEOPLE = np.loadtxt(
+    StringIO("""
+    0.03 0.07 -0.11 0.08 0.05 -0.04 0.43 0 0.26 0.02 0.09 -0.1 0.07 0.08 0.18 -0.14 0.04 0.71 -0.72 -0.02
+    0 0 0.06 0.01 0 0.08 0.3 0 0.2 0.31 0.06 0.07 -0.01 0 0.26 -0.36 0 0.32 -0.65 0
+    """)
+)
+"""What people have beyond the population average, in the order of `_NODES`, in mm at the size of a cervical cord: to
+C7, and from T2 on. Averaging people of different shape wears away the tips of the dorsal horns and the front of the
+ventral ones. In the neck, discs fitted to drawings are on average as those fitted to what a published network marks
+in scans without labels (`benchmarks/drawn_nodes.py`)."""
 
 
 class Dials:
@@ -137,14 +142,14 @@ class CordShape:
     @classmethod
     def average(cls, level: float) -> CordShape:
         """Population average at a vertebral level (linear between the levels of the table)."""
-        row = np.array([np.interp(level, _LEVELS, column) for column in _NODES.T])
+        nodes = _discs([np.interp(level, _LEVELS, column) for column in _NODES.T])
         contour = np.array([np.interp(level, _LEVELS, column) for column in _CONTOUR.T])
-        return cls(float(level), contour, np.concatenate([[0.0], row]).reshape(7, 3))
+        return cls(float(level), contour, nodes)
 
     def varied(self, dials: Dials) -> CordShape:
         """Another person's section at the same level: size, flattening, horns, asymmetry, compression."""
-        size = math.exp(dials.normal(0.06, 0.07))
-        flat = math.exp(dials.normal(0.02, 0.085))
+        size = math.exp(dials.normal(0.05, 0.07))
+        flat = math.exp(dials.normal(0.055, 0.08))
         compression, compressed = dials.uniform(0.62, 0.9), dials.chance(0.1)
         if compressed:
             flat *= math.sqrt(compression)
@@ -152,34 +157,28 @@ class CordShape:
         contour = self.contour * np.array([size] + [dials.normal(1.0, 0.25) * size for _ in range(8)])
         contour[2] = size * self.contour[2] + self.contour[0] * size * math.log(flat)
         own = math.exp(dials.normal(0.0, 0.05))
-        nodes = self.nodes * np.array([_WIDER * wide**0.8 * own, _DEEPER * deep**0.8 * own, size**0.8])
         relative_size = min(1.0, self.contour[0] / 4.5)
-        horn_angle = dials.normal(0.0, 0.12)
+        people = _discs([np.interp(self.level, [7.0, 9.0], column) for column in _PEOPLE.T])
+        nodes = (self.nodes + relative_size * people) * np.array(
+            [wide**0.8 * own, deep**0.8 * own, size**0.8]
+        )
+        horn_angle = dials.normal(0.0, 0.07)
         nodes[4:, 0] += horn_angle * (nodes[1, 1] - nodes[4:, 1])
-        # Averaging people of different shape cuts the tips of the dorsal horns and the front of the ventral
-        # ones most; in single images the tips come near the surface of the cord, and lie far apart.
-        reach = dials.normal(0.25, 0.2)
+        reach = dials.normal(0.0, 0.1)
         nodes[5:, 0] *= 1 + 0.45 * reach
         nodes[5:, 1] *= 1 + reach
-        nodes[2:4, 1] += relative_size * dials.normal(0.3, 0.2)
-        # What lies in front and to the side is marked in scans more often than the average has it.
-        nodes[3] += relative_size * np.array([0.1, 0.0, 0.06])
+        nodes[2:4, 1] += relative_size * dials.normal(0.0, 0.2)
         # In some people the ventral horns stand upright at either side of the fissure, in others they spread.
         upright = relative_size * min(1.0, max(0.0, dials.normal(0.2, 0.4)))
         nodes[1:4] += upright * np.array([(-0.3, 0.05, 0.0), (-0.4, 0.2, -0.5), (-1.1, 0.7, -0.15)])
         nodes[1:4, 0] = np.maximum(nodes[1:4, 0], (0.6, 0.6, 0.7))
         nodes[:, 2] = np.maximum(nodes[:, 2], _MIN_RADIUS_MM)
         for node in nodes:
-            node[0] += relative_size * dials.normal(0.0, 0.13) * (node[0] > 0)
-            node[1] += relative_size * dials.normal(0.0, 0.13)
-            node[2] *= math.exp(dials.normal(0.0, 0.2))
-        # Only the levels fitted to a population average have lost thickness to averaging. Published areas
-        # of gray matter differ by a third between methods (14 to 21 mm2 at C2 to C4), hence the spread.
-        # The commissure lies where it lies in everybody and the dorsal horns are long; both have lost less.
-        worn_mm = float(np.interp(self.level, [7.0, 9.0], [0.09, 0.0])) * _WORN
-        nodes[:, 2] = np.maximum(
-            nodes[:, 2] + relative_size * (worn_mm + dials.normal(0.0, 0.07)), _MIN_RADIUS_MM
-        )
+            node[0] += relative_size * dials.normal(0.0, 0.11) * (node[0] > 0)
+            node[1] += relative_size * dials.normal(0.0, 0.11)
+            node[2] *= math.exp(dials.normal(0.0, 0.16))
+        # Published areas of gray matter differ by a third between methods (14 to 21 mm2 at C2 to C4), hence the spread.
+        nodes[:, 2] = np.maximum(nodes[:, 2] + relative_size * dials.normal(0.0, 0.06), _MIN_RADIUS_MM)
         return replace(
             self,
             contour=contour,
@@ -226,6 +225,11 @@ class CordShape:
             total += np.exp(capsule_distance(side, v, self.nodes[start], self.nodes[end]) * (-1 / _JOINT_MM))
         distance = -_JOINT_MM * np.log(np.maximum(total, 1e-30))
         return distance - self.asymmetry[1] * np.tanh(u)
+
+
+def _discs(row: list[float]) -> Floats:
+    """(u, v, radius) of the discs of half a section from a row of a table, [7, 3]."""
+    return np.array([0.0, *row]).reshape(7, 3)
 
 
 def capsule_distance(u: Floats, v: Floats, start: Floats, end: Floats) -> Floats:

@@ -191,8 +191,8 @@ def _draw_one(
 
     tissues = draw_tissues(contrast, dials)
     native = dials.log_uniform(*config.spacing_mm)
-    aspect, uneven, filled = dials.uniform(1.0, 1.5), dials.chance(0.3), dials.chance(0.4)
-    grid = max(native / 2 if filled else native, _FINEST_GRID_MM)
+    aspect, uneven, filled = dials.uniform(1.0, 1.5), dials.chance(0.3), dials.chance(0.5)
+    grid = max(native / dials.uniform(1.1, 2.2) if filled else native, _FINEST_GRID_MM)
     acquired = (native, native * aspect) if uneven and native < 0.6 else (native, native)
     contrast_to_noise = dials.log_uniform(*config.contrast_to_noise) * (3.0 if bare else 1.0)
     thickness_mm = dials.uniform(*config.slice_thickness_mm)
