@@ -14,8 +14,8 @@ Sources:
     textbook sections.
     Spread between people: cord area C3 75 +- 9 mm2, gray matter 14 to 18 mm2 (Papinutto et al. 2015; Fradet
     et al., Clin Biomech 2014). People are drawn with longer and thicker horns than the population average, whose
-    thin parts are worn away by averaging: 17.6 mm2 of gray matter at C3 and 19.7 at C4 on average, against 12.1
-    and 13.6 in the population averages. Size of the cord (85 +- 11 mm2 at C3) and reach of the horns lie between
+    thin parts are worn away by averaging: 16.8 mm2 of gray matter at C3 and 18.6 at C4 on average, against 12.1
+    and 13.6 in the population averages. Size of the cord (82 +- 11 mm2 at C3) and reach of the horns lie between
     those averages and what a published network (`large`) marks in T2*-weighted scans without labels
     (`benchmarks/drawn_shapes.py`).
 """
