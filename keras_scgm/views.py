@@ -11,6 +11,8 @@ MARGIN_MM = 1.0
 """Least distance of the gray matter from the edge of a picture."""
 RIM_MM = 1.0
 """Width of the white matter around the gray matter that sets the gray scale."""
+RIM_PERCENTILES = (2, 85)
+"""Of the brightness of both: the upper one leaves out the fluid that the rim reaches at the tips of the dorsal horns."""
 
 
 def fitting_half_width_mm(
@@ -71,6 +73,6 @@ def brightness_range(
         pieces, _ = label(mask, np.ones((3, 3)))
         largest = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
         cord = binary_dilation(largest, iterations=max(1, round(RIM_MM / max(spacing_mm))))
-        low, high = np.percentile(crop[cord], (2, 98))
-        darkest, brightest = low - 1.2 * (high - low), high + 0.3 * (high - low)
+        low, high = np.percentile(crop[cord], RIM_PERCENTILES)
+        darkest, brightest = low - 1.2 * (high - low), high + 0.6 * (high - low)
     return float(darkest), float(max(brightest, darkest + np.spacing(np.float32(abs(darkest)))))

@@ -54,6 +54,16 @@ def test_a_far_piece_does_not_change_the_brightness():
     np.testing.assert_array_equal(one[TILE // 2 :], other[TILE // 2 :])
 
 
+def test_fluid_near_the_gray_matter_does_not_change_the_brightness():
+    mask = bar(1)[..., 0]
+    dry = 100.0 + 20 * mask
+    wet = dry.copy()
+    wet[:, 51:] = 1000
+    view = View(np.array((49.5, 44.5)), 16.0, (VOXEL_MM, VOXEL_MM))
+    without, beside = (np.asarray(draw_section(image, ((mask, CONTOUR),), view)) for image in (dry, wet))
+    np.testing.assert_array_equal(without[TILE // 2 :], beside[TILE // 2 :])
+
+
 def test_sections_are_drawn_anterior_up_and_right_on_the_left():
     mask = np.zeros((80, 60), bool)
     mask[44:50, 33:36] = True
