@@ -23,7 +23,7 @@ from keras_scgm.training import TrainingConfig
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("challenge")
-    site = PhantomConfig(spacing_mm=0.4, matrix_size=110, n_slices=2)
+    site = PhantomConfig(spacing_mm=0.4, matrix_size=110, n_slices=2, contrast_to_noise=(8, 8))
     write_challenge_dataset(folder, subjects_per_site=3, raters=1, sites={1: site, 2: site})
     return folder
 
