@@ -220,7 +220,7 @@ def test_slices_are_judged_where_the_file_has_them(blob_image, bright_network):
 
 def test_bundled_network_tells_good_from_damaged():
     subject = draw_subject(
-        PhantomConfig(matrix_size=100, n_slices=3, levels=(5.0, 4.0), contrast_to_noise=(10.0, 10.0)), seed=7
+        PhantomConfig(matrix_size=100, n_slices=3, levels=(5.0, 4.0), contrast_to_noise=(10.0, 10.0)), seed=8
     )
     segmenter = Segmenter()
     values = np.asarray(subject.image.dataobj)
