@@ -16,21 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from drawn_shapes import SPACING_MM, predict
-from scipy.ndimage import binary_fill_holes, label
+from drawn_shapes import LEAST_PX, SPACING_MM, largest_piece, predict, windows_of
 from scipy.optimize import least_squares
 from scipy.special import expit
 
 from keras_scgm.datasets.phantom.anatomy import CordShape, Dials, coverage
-from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
-from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
 
 DISCS = ("commissure", "its end", "ventral horn", "its corner", "neck", "dorsal horn", "its tip")
 LEVELS = {"C1 to C2": (1.8, 0.67, 1.0), "C3": (3.1, 0.34, 0.67), "C4 to C5": (4.4, 0.0, 0.34)}
 """Level, and the part of a scan from its inferior end that is compared with it."""
 AROUND_PX = 36
-LEAST_PX = 60
 SOFT_MM = 0.08
 FREEDOM = (0.5, 0.5, 0.35)
 """Standard deviation of the prior of u and v in mm and of the radius as natural logarithm; it keeps discs apart."""
@@ -51,10 +47,9 @@ class Section:
     @classmethod
     def of(cls, gray_matter: np.ndarray, cord: np.ndarray) -> "Section | None":
         """None where gray matter or cord are missing or at the border."""
-        pieces, count = label(cord > 0.5)
-        if not count:
+        outline = largest_piece(cord > 0.5)
+        if not outline.any():
             return None
-        outline = binary_fill_holes(pieces == 1 + np.argmax(np.bincount(pieces[pieces > 0])[1:]))
         centre, size = np.argwhere(outline).mean(axis=0), np.ptp(np.argwhere(outline), axis=0) + 1
         corner = np.round(centre).astype(int) - AROUND_PX
         if corner.min() < 0 or (corner + 2 * AROUND_PX > gray_matter.shape).any():
@@ -122,10 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def sections_of_scan(path: Path, cord: Ensemble, gray_matter: Ensemble) -> list[tuple[float, Section]]:
     """Slices that show both, each with its place in the scan, 0 at the inferior end and below 1 at the superior one."""
-    volume = read_volume(path)
-    geometry = SliceGeometry.centered(volume, SliceConfig())
-    intensities = measure_intensities(volume, geometry)
-    windows = read_windows(volume, geometry, intensities, 0, volume.n_slices)[..., 0]
+    windows = windows_of(path)
     masks = zip(predict(gray_matter, windows)[..., 0], predict(cord, windows)[..., 1], strict=True)
     sections = [Section.of(*pair) for pair in masks]
     return [(k / len(sections), section) for k, section in enumerate(sections) if section]

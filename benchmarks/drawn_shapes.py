@@ -53,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     marks_cord, marks_gray_matter = Ensemble(options.cord), Ensemble(options.gray_matter)
     everything = []
     for scan in options.scans:
-        volume = read_volume(scan)
-        geometry = SliceGeometry.centered(volume, SliceConfig())
-        statistics = measure_intensities(volume, geometry)
-        windows = read_windows(volume, geometry, statistics, 0, volume.n_slices)[..., 0]
+        windows = windows_of(scan)
         marked = predict(marks_gray_matter, windows)[..., 0], predict(marks_cord, windows)[..., 1]
         rows = [*measure_all(windows, *marked)]
         report(scan.name.removesuffix(".nii.gz"), rows)
@@ -73,19 +70,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"DSC of {options.gray_matter}: mean {np.mean(scores):.3f}, median {np.median(scores):.3f}")
 
 
+def windows_of(path: Path) -> np.ndarray:
+    """Normalized windows of a scan's slices from the inferior end, [slice, x, y]."""
+    volume = read_volume(path)
+    geometry = SliceGeometry.centered(volume, SliceConfig())
+    statistics = measure_intensities(volume, geometry)
+    return read_windows(volume, geometry, statistics, 0, volume.n_slices)[..., 0]
+
+
 def predict(network: Ensemble, windows: np.ndarray) -> np.ndarray:
     parts = [windows[start : start + BATCH, ..., np.newaxis] for start in range(0, len(windows), BATCH)]
     return np.concatenate([network.predict(part) for part in parts])
 
 
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """Largest connected piece of a mask, its holes filled; nothing of an empty mask."""
+    pieces, count = label(mask)
+    if not count:
+        return mask
+    return binary_fill_holes(pieces == 1 + np.argmax(np.bincount(pieces[pieces > 0])[1:]))
+
+
 def measure_all(windows: np.ndarray, gray_matter: np.ndarray, cord: np.ndarray) -> Iterator[dict[str, float]]:
     """Measurements of the slices that show both."""
     for window, gray, whole in zip(windows, gray_matter > 0.5, cord > 0.5, strict=True):
-        pieces, count = label(whole)
-        if not count:
+        outline = largest_piece(whole)
+        if not outline.any():
             continue
-        largest = 1 + np.argmax(np.bincount(pieces[pieces > 0])[1:])
-        outline = binary_fill_holes(pieces == largest)
         distance = distance_transform_edt(~outline) * SPACING_MM
         gray &= distance < 0.5
         if gray.sum() >= LEAST_PX:

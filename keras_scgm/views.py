@@ -12,7 +12,7 @@ MARGIN_MM = 1.0
 RIM_MM = 1.0
 """Width of the white matter around the gray matter that sets the gray scale."""
 RIM_PERCENTILES = (2, 85)
-"""Of the brightness of both: the upper one leaves out the fluid that the rim reaches at the tips of the dorsal horns."""
+"""Of the brightness of both: the upper one leaves out fluid that the rim reaches at the tips of the dorsal horns."""
 
 
 def fitting_half_width_mm(
