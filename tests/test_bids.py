@@ -34,6 +34,16 @@ def test_bids_masks_are_matched_by_the_name_of_the_image(tmp_path):
     assert check_volumes(volumes[:2]) == ("fewer raters than 2: 1 in 2 volumes, sub-01_T2star.nii.gz (1)",)
 
 
+def test_bids_images_have_the_suffix_of_bids_or_its_former_one(tmp_path):
+    bids_folder(tmp_path)
+    save(tmp_path / "sub-04" / "anat" / "sub-04_T2starw.nii.gz", blob())
+    save(tmp_path / "derivatives" / "labels" / "sub-04" / "anat" / "sub-04_T2starw_gmseg.nii.gz", blob())
+    volumes = find_bids(tmp_path)
+    assert [volume.subject_id for volume in volumes] == ["sub-01", "sub-02", "sub-03", "sub-04"]
+    assert [mask.name for mask in volumes[3].masks] == ["sub-04_T2starw_gmseg.nii.gz"]
+    assert find_bids(tmp_path, "*_T2starw.nii.gz", "derivatives/**/*_T2starw_gmseg.nii.gz") == volumes[3:]
+
+
 def test_bids_sessions_of_a_subject_are_separate_volumes(tmp_path):
     for session in ("ses-1", "ses-2"):
         stem = f"sub-01_{session}_T2star"
@@ -61,7 +71,7 @@ def test_bids_endings_may_be_in_upper_case_and_hidden_folders_are_not_searched(t
 
 def test_bids_mismatches_are_refused(tmp_path):
     with pytest.raises(
-        InputError, match=r"no image sub-\*_T2star.nii.gz in it; check the folder and --image-pattern"
+        InputError, match=r"no image sub-\*_T2starw.nii.gz or sub-\*_T2star.nii.gz in it; check the folder"
     ):
         find_bids(tmp_path)
     bids_folder(tmp_path)

@@ -40,8 +40,8 @@ def test_folder_of_no_layout_names_all_that_were_looked_for(tmp_path, place):
         f"{tmp_path / place}: no {'such folder' if place else 'image of a known layout in it'}"
     )
     assert (
-        "looked for siteS-scNN-image.nii.gz (challenge) and sub-*_T2star.nii.gz (BIDS; another name with"
-        in message
+        "looked for siteS-scNN-image.nii.gz (challenge) and sub-*_T2starw.nii.gz or sub-*_T2star.nii.gz (BIDS; "
+        "another name with" in message
     )
 
 

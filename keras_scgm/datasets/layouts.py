@@ -35,15 +35,15 @@ def find_dataset(
     """
     folder = checks.path("folder", folder)
     image_pattern = checks.optional(checks.text)("image_pattern", image_pattern)
-    looked_for = KNOWN.format(image_pattern or IMAGES)
+    patterns = IMAGES if image_pattern is None else (image_pattern,)
+    looked_for = KNOWN.format(" or ".join(patterns))
     if not folder.is_dir():
         kind = "not a" if folder.exists() else "no such"
         raise InputError(f"{folder}: {kind} folder; check the path; looked for {looked_for}")
     files = nifti_files(folder)
     if image_pattern is None and any(IMAGE_NAME.fullmatch(path.name) for path in files):
         return find_challenge(folder) if label_value is None else find_challenge(folder, label_value)
-    images = image_pattern or IMAGES
-    if not any(fits(path.relative_to(folder), images) for path in files):
+    if not any(fits(path.relative_to(folder), pattern) for path in files for pattern in patterns):
         held = f"; it holds {len(files)} other NIfTI files, such as {files[0].name}" if files else ""
         raise InputError(f"{folder}: no image of a known layout in it, looked for {looked_for}{held}")
-    return find_bids(folder, images, mask_pattern or GRAY_MATTER_MASKS, label_value)
+    return find_bids(folder, image_pattern, mask_pattern or GRAY_MATTER_MASKS, label_value)
