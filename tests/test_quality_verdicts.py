@@ -27,6 +27,7 @@ from keras_scgm.quality.verdicts import (
     NO_CORD,
     NOTHING,
     NOTHING_FOUND,
+    OF_VOLUME,
     PASS_DSC,
     anatomical_doubts,
     predict_quality,
@@ -91,10 +92,16 @@ def test_verdicts_of_slices_and_volume():
     json.dumps(empty.as_record(lambda k: k), allow_nan=False)
 
 
-def test_a_doubt_about_the_volume_never_passes():
-    quality = predict_quality([GOOD] * 3, doubts=["the header is wrong"])
+def test_with_a_doubt_about_the_volume_neither_it_nor_a_slice_passes():
+    edge = replace(GOOD, near_edge=True)
+    quality = predict_quality([edge, *[GOOD] * 29], doubts=["the header is wrong"])
     assert (quality.verdict, quality.reason) == ("review", "the header is wrong")
-    assert [one.verdict for one in quality.slices] == ["pass"] * 3
+    assert [one.verdict for one in quality.slices] == ["review"] * 30
+    assert [one.reason for one in quality.slices] == [NEAR_EDGE, *[OF_VOLUME] * 29]
+    assert quality.slices[1].predicted_dsc == predicted(GOOD)
+
+    bad = predict_quality([GOOD, edge, edge], doubts=["the header is wrong"])
+    assert (bad.verdict, bad.reason) == ("review", NEAR_EDGE)
 
 
 def test_some_slices_are_never_passed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -64,6 +64,7 @@ CORD_NEAR_EDGE = "the cord near the edge of the window or the field of view"
 CORD_ALONE = "the cord, but no gray matter in it"
 NO_CORD = "no cord"
 CORD_ALONE_FOUND = "no gray matter was found in what is marked as cord"
+OF_VOLUME = "a doubt about the whole volume"
 EXCHANGED = (
     "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
 )
@@ -142,7 +143,7 @@ def predict_quality(
 
     Args:
         slices: Features from the inferior end, already compared with those of the neighbours.
-        doubts: Doubts about the whole volume, which then never passes.
+        doubts: Doubts about the whole volume, which then never passes, nor does any of its slices.
         knows_dark: As in `model_inputs`.
     """
     present = [k for k, one in enumerate(slices) if one.area_mm2]
@@ -171,6 +172,11 @@ def predict_quality(
         _weighted_mean(np.array([getattr(slices[k], name) for k in present]), areas_mm2)
         for name in ("contrast", "noise")
     )
+    if doubts:
+        predicted = [
+            replace(one, verdict="review", reason=OF_VOLUME) if one.verdict == "pass" else one
+            for one in predicted
+        ]
     return Quality(mean, verdict, reason, contrast, noise, tuple(predicted))
 
 

@@ -39,13 +39,16 @@ from keras_scgm.quality.verdicts import (
     NO_CORD,
     NOTHING,
     NOTHING_FOUND,
+    OF_VOLUME,
     PASS_DSC,
     VERDICTS,
 )
 
 _OF_FEATURES = REASONS | CORD_REASONS
 _TEXTS = tuple(
-    dict.fromkeys(["", *_OF_FEATURES.values(), DARK, NEAR_EDGE, CORD_NEAR_EDGE, NOTHING, NO_CORD, CORD_ALONE])
+    dict.fromkeys(
+        ["", *_OF_FEATURES.values(), DARK, NEAR_EDGE, CORD_NEAR_EDGE, OF_VOLUME, NOTHING, NO_CORD, CORD_ALONE]
+    )
 )
 
 _PASS, _REVIEW, _FAIL = (VERDICTS.index(verdict) for verdict in ("pass", "review", "fail"))
@@ -67,7 +70,7 @@ class GraphQuality(NamedTuple):
         slice_predicted_dsc: float64 (slice,), NaN without gray matter.
         slice_verdict: string (slice,).
         slice_reason: string (slice,), empty for a slice that passes.
-        most_common_reason: string (), of slices with gray matter that do not pass.
+        most_common_reason: string (), of slices with gray matter that do not pass, other than a doubt about the volume.
     """
 
     predicted_dsc: tf.Tensor
@@ -157,7 +160,7 @@ def predict_quality(
 
     Args:
         features: float64 (slice, feature), already compared with their neighbours.
-        doubts: Possible faults of the whole volume; with one of them it never passes.
+        doubts: Possible faults of the whole volume; with one of them neither it nor any of its slices passes.
         knows_dark: Whether the network was trained with gray matter darker than white matter.
         knows_cord: Whether the network segments the cord.
     """
@@ -188,17 +191,19 @@ def predict_quality(
     mean = tf.reduce_sum(scores) / tf.cast(tf.maximum(tf.size(scores), 1), tf.float64)
     mean = tf.round(mean * 10.0**DSC_DIGITS) / 10.0**DSC_DIGITS
     of_volume = _verdict(mean)
-    is_given, lines = tf.constant([True]), tf.constant([""])
+    is_given, lines = tf.constant([False]), tf.constant([""])
     if doubts:
         is_given, lines = (tf.stack(each) for each in zip(*doubts, strict=True))
-    is_doubted = tf.logical_and(of_volume == _PASS, tf.reduce_any(is_given)) if doubts else tf.constant(False)
+    is_doubted = tf.logical_and(of_volume == _PASS, tf.reduce_any(is_given))
     nothing_found = tf.where(tf.reduce_any(has_cord), CORD_ALONE_FOUND, NOTHING_FOUND)
     reason = tf.where(
         of_volume == _PASS,
         tf.where(is_doubted, lines[tf.argmax(tf.cast(is_given, tf.int32))], ""),
         tf.where(is_empty, nothing_found, _most_common(code, is_between)),
     )
-    is_suspect = tf.logical_and(is_present, verdict != _PASS)
+    most_common_reason = _most_common(code, tf.logical_and(is_present, verdict != _PASS))
+    is_held = tf.logical_and(verdict == _PASS, tf.reduce_any(is_given))
+    code, verdict = tf.where(is_held, _code(OF_VOLUME), code), tf.where(is_held, _REVIEW, verdict)
     return GraphQuality(
         predicted_dsc=mean,
         verdict=tf.gather(tf.constant(VERDICTS), tf.where(is_doubted, _REVIEW, of_volume)),
@@ -209,7 +214,7 @@ def predict_quality(
         slice_predicted_dsc=score,
         slice_verdict=tf.gather(tf.constant(VERDICTS), verdict),
         slice_reason=tf.gather(tf.constant(_TEXTS), code),
-        most_common_reason=_most_common(code, is_suspect),
+        most_common_reason=most_common_reason,
     )
 
 
