@@ -12,7 +12,7 @@ ImagePattern = Annotated[
     str | None,
     typer.Option(
         "--image-pattern",
-        help="Names of the images in the BIDS layout, by default sub-*_T2star.nii.gz.",
+        help="Names of the images in the BIDS layout, by default sub-*_T2starw.nii.gz and sub-*_T2star.nii.gz.",
         rich_help_panel=DATA,
     ),
 ]

@@ -17,6 +17,7 @@ from keras_scgm_cli.help import COMPUTING, DATA, NETWORK, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
 from keras_scgm_cli.stderr import import_keras_scgm
+from keras_scgm_cli.training_options import Epochs, Spec, Steps
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import AnnotatedVolume
@@ -45,10 +46,7 @@ def train(
             rich_help_panel=TRAINING,
         ),
     ] = None,
-    spec: Annotated[
-        Path | None,
-        typer.Option(help="JSON file of settings in place of a preset.", rich_help_panel=TRAINING),
-    ] = None,
+    spec: Spec = None,
     architecture: Annotated[
         str | None,
         typer.Option(
@@ -74,13 +72,8 @@ def train(
             rich_help_panel=NETWORK,
         ),
     ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="In place of the preset's.", rich_help_panel=TRAINING)
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Batches of an epoch, in place of the preset's.", rich_help_panel=TRAINING),
-    ] = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
     seed: Annotated[
         int | None, typer.Option(help="In place of the preset's.", rich_help_panel=TRAINING)
     ] = None,

@@ -14,6 +14,7 @@ from keras_scgm_cli.help import DATA, RESULTS, SEARCH, TRAINING
 from keras_scgm_cli.named_objects import named_object
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import read_config, training_config
+from keras_scgm_cli.training_options import Epochs, Spec, Steps
 
 if TYPE_CHECKING:
     from keras_scgm.tuning import SearchConfig, TuningResult
@@ -61,17 +62,9 @@ def tune(
             help="Training that every trial starts from, by default challenge.", rich_help_panel=TRAINING
         ),
     ] = None,
-    spec: Annotated[
-        Path | None,
-        typer.Option(help="JSON file of settings in place of a preset.", rich_help_panel=TRAINING),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="In place of the preset's.", rich_help_panel=TRAINING)
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(help="Batches of an epoch, in place of the preset's.", rich_help_panel=TRAINING),
-    ] = None,
+    spec: Spec = None,
+    epochs: Epochs = None,
+    steps: Steps = None,
     seed: Annotated[
         int, typer.Option(help="Of the search; the training's is in its settings.", rich_help_panel=SEARCH)
     ] = 0,
