@@ -10,9 +10,13 @@ from keras_scgm.datasets.phantom.anatomy import CordShape, Dials, Floats, capsul
 from keras_scgm.datasets.phantom.canvas import Canvas
 from keras_scgm.datasets.phantom.fields import Fields
 
-_MARKED_BEYOND_MM = 0.02
+_MARKED_BEYOND_MM = 0.03
 """Raters mark gray matter a little beyond where it has half of its brightness, as a published network that learned from
 them does: in scans without labels it marked 4.5 % more area than ours, trained without this."""
+
+_UNMARKED_RIM_MM = 0.4
+"""Raters end a dorsal horn before the surface of the cord, wherever its brightness ends, as that network does: it left
+0.54 mm in scans without labels and 0.69 mm in drawings, where ours, trained without this, left 0.44 mm in both."""
 
 
 def draw_cord(
@@ -61,7 +65,8 @@ def draw_cord(
     tract = capsule_distance(np.abs(u), v, tip, tip * (1.4, 1.4, 1))
     canvas.paint(tract, gray, box, soft_mm=0.3, opacity=cord[box] * dials.uniform(0.0, 0.6))
     canvas.paint(inner, gray, box, soft_mm=gray_soft)
-    inside = coverage(inner - _MARKED_BEYOND_MM, canvas.spacing_mm)
+    marked = np.maximum(inner - _MARKED_BEYOND_MM, outer + _UNMARKED_RIM_MM)
+    inside = coverage(marked, canvas.spacing_mm)
     gray_matter[box] = np.minimum(inside, cord[box])
 
     canal = (0.0, section.nodes[0, 1] - 0.05, dials.uniform(0.05, 0.3))
