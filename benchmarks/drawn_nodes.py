@@ -10,13 +10,12 @@ means of their slices) and over drawings: u and v, distance from the cord's cent
 shares of half of the cord's width and depth, and the radius in mm in a cord of 80 mm2.
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from drawn_shapes import LEAST_PX, SPACING_MM, largest_piece, predict, windows_of
+from drawn_shapes import LEAST_PX, SPACING_MM, largest_piece, predict, scans_options, windows_of
 from scipy.optimize import least_squares
 from scipy.special import expit
 
@@ -91,10 +90,7 @@ class Section:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scans", nargs="+", type=Path)
-    parser.add_argument("--cord", default="synthetic", help="weights that mark the cord")
-    parser.add_argument("--gray-matter", default="large", help="weights that mark gray matter")
+    parser = scans_options(__doc__.splitlines()[0])
     parser.add_argument("--slices", type=int, default=24, help="number of drawings of each level")
     parser.add_argument("--seed", type=int, default=5)
     options = parser.parse_args(arguments)

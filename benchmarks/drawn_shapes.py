@@ -42,10 +42,7 @@ BATCH = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("scans", nargs="+", type=Path)
-    parser.add_argument("--cord", default="synthetic", help="weights that mark the cord")
-    parser.add_argument("--gray-matter", default="large", help="weights that mark gray matter")
+    parser = scans_options(__doc__.splitlines()[0])
     parser.add_argument("--slices", type=int, default=60, help="number of drawings")
     parser.add_argument("--seed", type=int, default=77)
     options = parser.parse_args(arguments)
@@ -68,6 +65,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report("drawn, truth", [*measure_all(images, gray_matter, cord)])
     scores = [dice(a > 0.5, b > 0.5) for a, b in zip(marked, gray_matter, strict=True)]
     print(f"DSC of {options.gray_matter}: mean {np.mean(scores):.3f}, median {np.median(scores):.3f}")
+
+
+def scans_options(description: str) -> argparse.ArgumentParser:
+    """Options of a comparison of scans with drawings: the scans, and the weights that mark both."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("scans", nargs="+", type=Path)
+    parser.add_argument("--cord", default="synthetic", help="weights that mark the cord")
+    parser.add_argument("--gray-matter", default="large", help="weights that mark gray matter")
+    return parser
 
 
 def windows_of(path: Path) -> np.ndarray:
