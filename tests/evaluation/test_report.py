@@ -231,6 +231,14 @@ def test_tiles_have_the_image_where_the_contours_are():
     assert tile.width == 20
 
 
+def test_cases_and_raters_are_counted(islands, report):
+    def counts(text):
+        return re.search(r": (\d+ cases?),\s+(\d+ raters?)", text).groups()
+
+    assert counts(islands[1]) == ("1 case", "1 rater")
+    assert counts(report.read_text(encoding="utf-8")) == (f"{N_SUBJECTS} cases", "2 raters")
+
+
 def test_a_model_may_have_the_name_of_a_rater(islands):
     _, text = islands
     labels = re.findall(r'data-layer="\d+">.*?</svg>(.*?)(?: <kbd>|</label>)', text)
