@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import aff2axcodes
 from nibabel.processing import resample_from_to
 
 from keras_scgm import checks
@@ -31,6 +30,7 @@ from keras_scgm.evaluation.tissues import (
 )
 from keras_scgm.grids import canonical_grid, grid_difference, shape_text
 from keras_scgm.nifti import read_layout, read_volume
+from keras_scgm.nifti.affine import orientation_of
 from keras_scgm.slices import chunks
 from keras_scgm.volume import Volume
 
@@ -176,7 +176,7 @@ class CanonicalMask:
 
 def read_image(path: Path, like: CanonicalMask) -> np.ndarray | None:
     """Intensities (right-left, posterior-anterior, inferior-superior) on a mask's grid, None if on another."""
-    volume = read_volume(path, orientation="".join(aff2axcodes(like.affine)))
+    volume = read_volume(path, orientation=orientation_of(like.affine))
     slices, _ = volume.read_slices(0, volume.n_slices)
     image = np.moveaxis(slices, 0, 2)
     placed = CanonicalMask(path, image, canonical_grid(volume.voxels.shape, volume.affine)[1])
@@ -196,7 +196,7 @@ def _open(path: Path, partners: Sequence[Path]) -> Volume:
                 f"{path}: neither it nor its partner has an orientation, qform and sform codes are 0; "
                 "mend the headers"
             )
-        orientation = "".join(aff2axcodes(affines[0]))
+        orientation = orientation_of(affines[0])
     return read_volume(path, orientation=orientation)
 
 

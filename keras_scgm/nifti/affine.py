@@ -34,6 +34,11 @@ def axis_codes(orientation: str) -> tuple[str, ...]:
     return codes
 
 
+def orientation_of(affine: np.ndarray) -> str:
+    """Orientation of an affine's voxel axes, such as "LAS"."""
+    return "".join(nib.aff2axcodes(affine))
+
+
 def header_affine(header: nib.Nifti1Header, source: str | Path) -> np.ndarray:
     try:
         return header.get_best_affine()

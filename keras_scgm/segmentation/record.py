@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from keras_scgm.localization import Windows
 from keras_scgm.morphometry import SliceArea, TissueAreas
+from keras_scgm.nifti.affine import orientation_of
 from keras_scgm.quality.verdicts import Quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.slices import SliceConfig, SliceGeometry
@@ -95,7 +95,7 @@ def make_record(
         "input": volume.source,
         "shape": list(volume.shape),
         "spacing_mm": [float(x) for x in np.linalg.norm(volume.affine[:3, :3], axis=0)],
-        "orientation": "".join(nib.aff2axcodes(volume.affine)),
+        "orientation": orientation_of(volume.affine),
         "axial_axis": volume.axial_axis,
         "window_moved": bool((windows.geometry.starts != centered.starts).any()),
         "intensity_mean": windows.statistics.mean,
