@@ -43,6 +43,10 @@ PROGRAMS = {
             **_OF_ALL,
         },
     ),
+    "sct_deepseg graymatter": Program(
+        "segment", {"-i": ARGUMENT, "-o": "--output", "-thr": "--threshold", **_OF_REPORT, **_OF_ALL}
+    ),
+    "sct_deepseg spinalcord": _CORD,
     "sct_deepseg_sc": _CORD,
     "sct_propseg": _CORD,
     "sct_process_segmentation": Program(
@@ -61,7 +65,8 @@ PROGRAMS = {
     "sct_dice_coefficient": _OVERLAP,
     "sct_compute_hausdorff_distance": _OVERLAP,
 }
-"""By name; the first one of a command here is that whose options are understood there."""
+"""By name, with the task of those that have several; the first one of a command here is that whose options are
+understood there."""
 
 
 def counterpart(arguments: Sequence[str]) -> str | None:
@@ -78,6 +83,8 @@ def counterpart(arguments: Sequence[str]) -> str | None:
         return None
     command, *others = arguments
     if command.startswith("sct_"):
+        if (task := " ".join(arguments[:2])) in PROGRAMS:
+            command, others = task, others[1:]
         if command not in PROGRAMS:
             return f"{command} is a program of the Spinal Cord Toolbox without counterpart here; see keras-scgm --help"
         return f"{command} is a program of the Spinal Cord Toolbox; here: {_translated(PROGRAMS[command], others)}"
