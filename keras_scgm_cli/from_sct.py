@@ -83,8 +83,9 @@ def counterpart(arguments: Sequence[str]) -> str | None:
         return None
     command, *others = arguments
     if command.startswith("sct_"):
-        if (task := " ".join(arguments[:2])) in PROGRAMS:
-            command, others = task, others[1:]
+        has_tasks = any(name.startswith(f"{command} ") for name in PROGRAMS)
+        if has_tasks and others and not others[0].startswith("-"):
+            command, others = f"{command} {others[0]}", others[1:]
         if command not in PROGRAMS:
             return f"{command} is a program of the Spinal Cord Toolbox without counterpart here; see keras-scgm --help"
         return f"{command} is a program of the Spinal Cord Toolbox; here: {_translated(PROGRAMS[command], others)}"

@@ -41,7 +41,8 @@ def options_of(command):
         ),
         (
             "sct_deepseg lesion_ms -i t2.nii.gz",
-            "sct_deepseg is a program of the Spinal Cord Toolbox without counterpart here; see keras-scgm --help",
+            "sct_deepseg lesion_ms is a program of the Spinal Cord Toolbox without counterpart here; "
+            "see keras-scgm --help",
         ),
         (
             "sct_propseg -i t2s.nii.gz -c t2s",
