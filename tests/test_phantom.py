@@ -17,9 +17,11 @@ from keras_scgm.datasets.phantom import (
     draw_slices,
     draw_stacks,
     draw_subject,
+    training_slices,
     write_challenge_dataset,
 )
 from keras_scgm.datasets.phantom.acquisition import Scan, acquire
+from keras_scgm.datasets.phantom.drawing import Drawing
 from keras_scgm.errors import InputError
 
 SMALL = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=4, off_centre_mm=1.0, rotation_deg=0.0)
@@ -167,6 +169,26 @@ def test_cord_stays_in_the_window():
     centres = np.array([np.argwhere(mask > 0.5).mean(axis=0) for mask in gray_matter])
     assert np.abs(centres * 0.25 - 24.875).max() < 14.5
     assert centres.std(axis=0).min() > 5
+
+
+def test_training_masks_are_marked_in_voxels_of_the_scan(monkeypatch):
+    def stripes(*_, shape, **__):
+        gray_matter = np.zeros(shape, np.float32)
+        gray_matter[20], gray_matter[40:46] = 1, 1
+        image = np.ones(shape, np.float32)
+        return Drawing(image, gray_matter, np.ones(shape, np.float32), np.zeros(shape, np.float32))
+
+    monkeypatch.setattr(training_slices, "draw_slice", stripes)
+    config = DomainConfig(spacing_mm=(2, 2))
+    _, gray_matter, cord = draw_slices(8, seed=1, size=64, config=config)
+    marked = np.zeros(64, bool)
+    marked[36:42] = True
+    for mask in gray_matter:
+        np.testing.assert_array_equal(mask > 0.5, np.tile(marked[:, None], 64))
+    assert cord.min() == 1
+    fine = draw_slices(1, seed=1, size=64, config=DomainConfig(spacing_mm=(0.1, 0.1)))[1][0]
+    assert fine[16].min() == 1
+    assert fine.sum() == 7 * 64
 
 
 @pytest.mark.parametrize("contrast", CONTRASTS)

@@ -93,6 +93,22 @@ def grid_points(n: int, spacing_mm: float) -> Floats:
     return (np.arange(n) - (n - 1) / 2) * spacing_mm
 
 
+def averaging_matrix(source_mm: Floats, target_mm: Floats, width_mm: float) -> Floats:
+    """Operator from pixels at `source_mm` to their means over voxels at `target_mm`, [target, source] float32.
+
+    Args:
+        source_mm: Evenly spaced positions.
+        target_mm: Positions.
+        width_mm: Width of a voxel.
+    """
+    half_pixel, half_voxel = (source_mm[1] - source_mm[0]) / 2, width_mm / 2
+    target = target_mm[:, None]
+    overlap = np.minimum(source_mm + half_pixel, target + half_voxel)
+    overlap = overlap - np.maximum(source_mm - half_pixel, target - half_voxel)
+    weights = np.maximum(overlap, 0.0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
 _TABLE_STEPS = 256
 _TABLE_REACH = 8
 

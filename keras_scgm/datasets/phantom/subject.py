@@ -11,7 +11,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from keras_scgm import checks
-from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, grid_points
+from keras_scgm.datasets.phantom.acquisition import acquire, averaging_matrix, draw_scan, grid_points
 from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
 from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
@@ -217,7 +217,9 @@ def draw_subject(config: PhantomConfig, seed: int, *, scan_number: int = 0) -> P
     fine_mm = min(0.25, config.spacing_mm)
     n_fine = math.ceil((config.matrix_size + 2) * config.spacing_mm / fine_mm)
     shape = (config.matrix_size, config.matrix_size)
-    average = _box_matrix(n_fine, fine_mm, config.matrix_size, config.spacing_mm)
+    average = averaging_matrix(
+        grid_points(n_fine, fine_mm), grid_points(config.matrix_size, config.spacing_mm), config.spacing_mm
+    )
     volume, gray_matter, cord = (np.empty((*shape, config.n_slices), np.float32) for _ in range(3))
     levels = np.linspace(*config.levels, config.n_slices)
     shapes = shapes_along_cord(own, config.slice_thickness_mm, anatomy)
@@ -249,15 +251,6 @@ def draw_subject(config: PhantomConfig, seed: int, *, scan_number: int = 0) -> P
         config=config,
         seed=seed,
     )
-
-
-def _box_matrix(n_source: int, source_mm: float, n_target: int, target_mm: float) -> Floats:
-    """Averages fine pixels over voxels, centred grids, [target, source] float32, rows sum to 1."""
-    source, target = grid_points(n_source, source_mm), grid_points(n_target, target_mm)[:, None]
-    overlap = np.minimum(source + source_mm / 2, target + target_mm / 2)
-    overlap = overlap - np.maximum(source - source_mm / 2, target - target_mm / 2)
-    weights = np.maximum(overlap, 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def _affine(config: PhantomConfig, tilts: list[float]) -> Floats:

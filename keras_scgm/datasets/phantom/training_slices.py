@@ -13,7 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.datasets.phantom.acquisition import acquire, draw_scan, resample_linear
+from keras_scgm.datasets.phantom.acquisition import (
+    acquire,
+    averaging_matrix,
+    draw_scan,
+    grid_points,
+    resample_linear,
+)
 from keras_scgm.datasets.phantom.anatomy import FIRST_LEVEL, LAST_LEVEL, Dials, Floats
 from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import CONTRASTS, draw_tissues
@@ -98,8 +104,10 @@ def draw_slices(
         start: Number of the first slice.
 
     Returns:
-        Slices (arbitrary brightness, not normalised), fractions of gray matter and fractions of cord (0 to 1), all
-        float32 [n, size, size], axes to the left and to the front. The gray matter is part of the cord.
+        Slices (arbitrary brightness, not normalised), masks of gray matter and masks of the cord, all float32
+        [n, size, size], axes to the left and to the front. As people mark voxels of the acquired image, a mask is 1
+        where the tissue fills more than half of a voxel around the pixel, with edges a pixel wide. The gray matter is
+        part of the cord.
 
     >>> slices, gray_matter, cord = draw_slices(2, seed=0, size=64)
     >>> slices.shape, gray_matter.dtype
@@ -215,6 +223,8 @@ def _draw_one(
     own = rng.standard_normal(N_DIALS, dtype=np.float32)
     shapes = itertools.repeat(own) if n_slices == 1 else shapes_along_cord(own, thickness_mm, rng)
     places = _places(rng, n_slices, thickness_mm, config.empty if scene.cord and not bare else 0.0)
+    points, voxel_mm = grid_points(drawn, spacing_mm), max(grid, spacing_mm)
+    average = averaging_matrix(points, points, voxel_mm)
     stack = np.empty((3, n_slices, size, size), np.float32)
     for k, place in enumerate(places):
         drawing = draw_slice(
@@ -231,11 +241,22 @@ def _draw_one(
         )
         inner = slice(_MARGIN, -_MARGIN)
         stack[0, k] = resample_linear(seen, grid, size, spacing_mm, phase) * brightness
-        stack[1, k], stack[2, k] = drawing.gray_matter[inner, inner], drawing.cord[inner, inner]
+        for mask, fraction in zip(stack[1:, k], (drawing.gray_matter, drawing.cord), strict=True):
+            mask[:] = _marked(average @ fraction @ average.T, voxel_mm / spacing_mm)[inner, inner]
     if lost:
         kept = slice(lost, size - lost)
         stack = np.pad(stack[..., kept, kept], ((0, 0), (0, 0), (lost, lost), (lost, lost)), "reflect")
     return stack
+
+
+def _marked(fraction: Floats, width_px: float) -> Floats:
+    """What people mark: 1 where a tissue fills more than half of the voxel around a pixel.
+
+    Args:
+        fraction: Share of that voxel that is of the tissue.
+        width_px: Width of a voxel; as many times steeper the edge becomes, which is then a pixel wide.
+    """
+    return np.clip((fraction - 0.5) * np.float32(width_px) + 0.5, 0.0, 1.0)
 
 
 @dataclass(frozen=True)
