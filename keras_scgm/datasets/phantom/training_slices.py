@@ -254,7 +254,7 @@ def _marked(fraction: Floats, width_px: float) -> Floats:
 
     Args:
         fraction: Share of that voxel that is of the tissue.
-        width_px: Width of a voxel; as many times steeper the edge becomes, which is then a pixel wide.
+        width_px: Width of a voxel, pixels: the edge is made so many times steeper, to be a pixel wide.
     """
     return np.clip((fraction - 0.5) * np.float32(width_px) + 0.5, 0.0, 1.0)
 
