@@ -77,6 +77,8 @@ def augment(
     if config == AugmentationConfig():
         return dataset
 
+    # Nothing in it branches on a tensor, and the conversion takes longer than the rest of the pipeline.
+    @tf.autograph.experimental.do_not_convert
     def change(step: tf.Tensor, *batch: tf.Tensor) -> Any:
         images, masks = batch[0], batch[1] if len(batch) > 1 else None
         if single:

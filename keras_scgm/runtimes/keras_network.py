@@ -21,7 +21,9 @@ def compiled(model: keras.Model) -> Compute:
         import tensorflow as tf
 
         signature = [tf.TensorSpec((*[None] * (len(model.inputs[0].shape) - 1), 1), tf.float32)]
-        function = tf.function(lambda slices: model(slices, training=False), input_signature=signature)
+        function = tf.function(
+            lambda slices: model(slices, training=False), input_signature=signature, autograph=False
+        )
 
         def run(slices: np.ndarray) -> np.ndarray:
             return function(tf.constant(slices)).numpy()

@@ -51,7 +51,7 @@ def converted(model: keras.Model, precision: str) -> Compute:
     """Prediction of whole slices, or stacks of them, by any Keras model on the TensorFlow backend."""
     import tensorflow as tf
 
-    function = tf.function(lambda slices: model(slices, training=False))
+    function = tf.function(lambda slices: model(slices, training=False), autograph=False)
     signature = tf.TensorSpec((*[None] * (len(model.inputs[0].shape) - 1), 1), tf.float32)
     request = _request(ov.convert_model(function.get_concrete_function(signature)), precision)
     return in_stacks(request) if len(signature.shape) == 5 else lambda slices, _=None: request(slices)

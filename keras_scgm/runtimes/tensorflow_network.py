@@ -33,7 +33,9 @@ class TensorFlowNetwork(tf.Module):
         self._operations = _TensorFlowOperations(dtype)
         self._dtype = dtype
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")])
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")], autograph=False
+    )
     def __call__(self, slices: tf.Tensor) -> tf.Tensor:
         """Probabilities of the tissues.
 
@@ -45,7 +47,9 @@ class TensorFlowNetwork(tf.Module):
         """
         return self._network(self._operations, tf.cast(slices, self._dtype))
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")] * 2)
+    @tf.function(
+        input_signature=[tf.TensorSpec((None, None, None, 1), tf.float32, name="slices")] * 2, autograph=False
+    )
     def in_regions(self, slices: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         """Probabilities in regions of slices; both are given."""
         return self._network(self._operations, *(tf.cast(each, self._dtype) for each in (slices, regions)))
