@@ -5,20 +5,11 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from served_model import Served, check_answer
 from unchecked_export import export_unchecked
 
 from keras_scgm import DilatedGMNet, segment
 from keras_scgm.export import saved_model
-
-
-@pytest.fixture(scope="package", autouse=True)
-def graphs_as_they_are():
-    """Optimising a graph of thousands of nodes takes longer than all its runs here. Sessions, as in servers, do it."""
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    yield
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 @pytest.fixture(scope="session")
