@@ -124,13 +124,13 @@ def read_cases(files: Path) -> list[Case]:
     if files.is_dir():
         found = [
             {
-                "volume": str(scan),
-                **{name: str(scan.with_name(f"{stem}_{name}.nii.gz")) for name in FILES[1:]},
+                "volume": scan.name,
+                **{name: f"{stem}_{name}.nii.gz" for name in FILES[1:]},
             }
             for scan in sorted(files.glob("*_scan.nii.gz"))
             for stem in [scan.name.removesuffix("_scan.nii.gz")]
         ]
-        entries = [{k: v for k, v in entry.items() if Path(v).exists()} for entry in found]
+        entries = [{k: v for k, v in entry.items() if (files / v).exists()} for entry in found]
     elif files.suffix == ".json":
         entries = json.loads(files.read_text(encoding="utf-8"))
     else:

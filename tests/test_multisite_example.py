@@ -112,6 +112,14 @@ def test_gray_matter_outside_a_labelled_cord_is_counted(folder, segmenter):
     assert gray.outside_cord == 4 * (outside - inside)
 
 
+def test_a_folder_may_be_relative(folder, monkeypatch):
+    absolute = EXAMPLE["read_cases"](folder)
+    monkeypatch.chdir(folder.parent)
+    relative = EXAMPLE["read_cases"](Path(folder.name))
+    assert [case.volume.resolve() for case in relative] == [case.volume.resolve() for case in absolute]
+    assert all(case.volume.exists() for case in relative)
+
+
 def test_lists_name_the_files(folder):
     entry = {"volume": "a_scan.nii.gz", "cord": "a_cord.nii.gz", "rescan": "", "note": "by hand"}
     (folder / "list.json").write_text(json.dumps([entry]))
