@@ -1,6 +1,8 @@
 """A served model and files for it, for tests of exports."""
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import nibabel as nib
 import numpy as np
@@ -11,6 +13,19 @@ GOOD = nib.Nifti1Image(
 ).to_bytes()
 
 
+@contextmanager
+def as_exported() -> Iterator[None]:
+    """Graphs run as they are: to optimize one of thousands of nodes takes longer than all that a test asks of it.
+
+    Sessions, as in servers, do optimize; tests of these compare, too.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
 class Served:
     """An exported `gm_nifti` as a server has it, without the objects it was made from."""
 
@@ -19,7 +34,8 @@ class Served:
         self._loaded = tf.saved_model.load(str(models.nifti))
 
     def __call__(self, *files, signature="serving_default"):
-        outputs = self._loaded.signatures[signature](nifti_bytes=tf.constant(list(files), tf.string))
+        with as_exported():
+            outputs = self._loaded.signatures[signature](nifti_bytes=tf.constant(list(files), tf.string))
         return {name: output.numpy() for name, output in outputs.items()}
 
 
