@@ -4,16 +4,18 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet, stages
 from keras_scgm.pretrained import weights_card
 from keras_scgm.training import TrainingConfig, fine_tuned
-from keras_scgm.training.network import build_network, training_copy
+from keras_scgm.training.network import _with_finite_gradient, build_network, training_copy
 
 
 def test_training_copy_computes_the_same() -> None:
@@ -87,6 +89,55 @@ def test_every_processor_trains_as_keras_does(onednn: str) -> None:
         check=False,
     )
     assert process.returncode == 0, process.stderr[-2000:]
+
+
+def test_a_gradient_in_bfloat16_that_is_not_finite_is_computed_again() -> None:
+    @tf.custom_gradient
+    def faulty(inputs: tf.Tensor, kernel: tf.Tensor) -> Any:
+        def gradients(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            of_kernel = tf.matmul(inputs, upstream, transpose_a=True)
+            if inputs.dtype == tf.bfloat16:
+                of_kernel = tf.constant([[np.nan, 7.0]], tf.bfloat16)
+            return tf.matmul(upstream, kernel, transpose_b=True), of_kernel
+
+        return tf.matmul(inputs, kernel), gradients
+
+    @tf.function
+    def gradients(inputs: tf.Tensor, kernel: tf.Tensor) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, kernel])
+            result = _with_finite_gradient(faulty, inputs, kernel)
+        return tape.gradient(result, [inputs, kernel])
+
+    for call in (gradients, gradients.python_function):
+        of_inputs, of_kernel = call(tf.constant([[3.0], [2.0]], tf.bfloat16), tf.ones((1, 2), tf.bfloat16))
+        assert of_kernel.dtype == tf.bfloat16
+        np.testing.assert_array_equal(of_inputs, [[2.0], [2.0]])
+        np.testing.assert_array_equal(of_kernel, [[5.0, 7.0]])
+
+
+@pytest.mark.parametrize("size", [92, 132, 144])
+@pytest.mark.parametrize("depth", [None, 1, 3])
+def test_gradients_in_bfloat16(size: int, depth: int | None) -> None:
+    """At widths at which a kernel of oneDNN is wrong on processors with AMX (without depth, NaN now and then)."""
+    keras.utils.set_random_seed(0)
+    in_plane, rank = (3, 3) if depth != 3 else (1, 1), 2 if depth is None else 3
+    shape = (size, size, 24) if depth is None else (3, size, size, 24)
+    inputs = keras.Input(shape)
+    layer = (keras.layers.Conv2D if rank == 2 else keras.layers.Conv3D)(
+        32, in_plane if rank == 2 else (depth, *in_plane), padding="same", name="convolution"
+    )
+    network = keras.Model(inputs, keras.layers.Activation("sigmoid", name="predictions")(layer(inputs)))
+    images = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+
+    def gradient(model: keras.Model) -> np.ndarray:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images) ** 2)
+        return tape.gradient(loss, model.get_layer("convolution").kernel).numpy()
+
+    exact = gradient(network)
+    mixed = gradient(training_copy(network, TrainingConfig(mixed_precision=True)))
+    assert np.abs(mixed - exact).max() < 0.02 * np.abs(exact).max()
 
 
 def test_unknown_arguments_of_the_builder_are_refused() -> None:

@@ -6,8 +6,9 @@ package or by a callback, is always the plain network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from types import MethodType
 from typing import Any
 
@@ -84,15 +85,18 @@ def fine_tuned(config: TrainingConfig, weights: str, architecture: str | None = 
 def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
     """A copy with the same layer names and weights, faster kernels, and the precision of the training."""
 
+    in_tensorflow = keras.backend.backend() == "tensorflow"
+    # Probabilities saturate at 1 in bfloat16, and the losses read them.
+    in_float32 = {"predictions"} | (_stack_layers_on_processor(network) if in_tensorflow else set())
+
     def clone(layer: keras.Operation) -> keras.Operation:
         arguments = layer.get_config()
-        # Probabilities saturate at 1 in bfloat16, and the losses read them. Operations that are no layers compute in
-        # the type of what they are given.
-        if config.mixed_precision and isinstance(layer, keras.Layer) and layer.name != "predictions":
+        # Operations that are no layers compute in the type of what they are given.
+        if config.mixed_precision and isinstance(layer, keras.Layer) and layer.name not in in_float32:
             arguments["dtype"] = "mixed_bfloat16"
         own = type(layer).from_config(arguments)
-        if keras.backend.backend() == "tensorflow":
-            _use_single_kernel(own)
+        if in_tensorflow:
+            _use_own_kernels(own)
         return own
 
     copy = keras.models.clone_model(network, clone_function=clone)
@@ -108,17 +112,65 @@ def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
     return copy
 
 
-def _use_single_kernel(layer: keras.Layer) -> None:
-    """Let one TensorFlow kernel compute a layer for which Keras takes several, where there is such a kernel."""
+def _on_processor() -> bool:
+    import tensorflow as tf
+
+    return tf.DeviceSpec.from_string(tf.zeros(()).device).device_type == "CPU"
+
+
+def _stack_layers_on_processor(network: keras.Model) -> set[str]:
+    """Names of the convolutions of stacks, if they are trained on a processor.
+
+    With AMX the gradients of their kernels in bfloat16 are wrong in TensorFlow, or end the process.
+    """
+    if not _on_processor():
+        return set()
+    return {layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv3D)}
+
+
+def _use_own_kernels(layer: keras.Layer) -> None:
+    """Let one TensorFlow kernel compute a layer for which Keras takes several, and none whose gradient is wrong."""
     import tensorflow as tf
 
     if type(layer) is keras.layers.Conv2D:
-        device = tf.zeros(()).device
-        if max(layer.dilation_rate) > 1 and _has_dilated_gradient(layer.compute_dtype, device):
+        if max(layer.dilation_rate) > 1 and _has_dilated_gradient(layer.compute_dtype, tf.zeros(()).device):
             layer.convolution_op = MethodType(_dilated_convolution, layer)
+        if layer.compute_dtype == "bfloat16" and _on_processor():
+            layer.convolution_op = partial(_with_finite_gradient, layer.convolution_op)
     elif type(layer) is keras.layers.BatchNormalization:
         shared = device_count() > 1
         layer.call = MethodType(_shared_normalization if shared else _fused_normalization, layer)
+
+
+def _with_finite_gradient(convolution: Callable[[Any, Any], Any], inputs: Any, kernel: Any) -> Any:
+    """A convolution in bfloat16; where the gradient of its kernel is not finite, that is computed again in float32.
+
+    With AMX oneDNN multiplies memory that nothing has written by 0, at some widths of the image: NaN, if NaN or
+    infinity happen to lie there, and one such step ends a training.
+    """
+    import tensorflow as tf
+
+    def gradients_of(inputs: Any, kernel: Any, upstream: Any) -> list[Any]:
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, kernel])
+            result = convolution(inputs, kernel)
+        return tape.gradient(result, [inputs, kernel], upstream)
+
+    @tf.custom_gradient
+    def convolve(inputs: Any, kernel: Any) -> Any:
+        def gradients(upstream: Any) -> tuple[Any, Any]:
+            of_inputs, of_kernel = gradients_of(inputs, kernel, upstream)
+            is_finite = tf.math.is_finite(of_kernel)
+
+            def mended() -> Any:
+                _, exact = gradients_of(*(tf.cast(each, tf.float32) for each in (inputs, kernel, upstream)))
+                return tf.where(is_finite, of_kernel, tf.cast(exact, of_kernel.dtype))
+
+            return of_inputs, tf.cond(tf.reduce_all(is_finite), lambda: of_kernel, mended)
+
+        return convolution(inputs, kernel), gradients
+
+    return convolve(inputs, tf.convert_to_tensor(kernel))
 
 
 @cache
