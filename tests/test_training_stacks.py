@@ -112,7 +112,7 @@ def test_the_training_copy_computes_the_same_and_normalizes_as_keras_does() -> N
     np.testing.assert_allclose(copy(stacks), network(stacks), atol=1e-5)
     mixed = training_copy(network, TrainingConfig(mixed_precision=True))
     np.testing.assert_allclose(mixed(stacks), network(stacks), atol=0.05)
-    assert mixed.get_layer("rate6_1").compute_dtype == "bfloat16"
+    assert mixed.get_layer("batch_normalization_7").compute_dtype == "bfloat16"
     np.testing.assert_allclose(copy(stacks, training=True), network(stacks, training=True), atol=1e-4)
     for kept, expected in zip(copy.get_weights(), network.get_weights(), strict=True):
         np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-4)

@@ -66,8 +66,8 @@ class TrainingConfig(JsonConfig):
             `keras_scgm.calibration.calibrate`; None keeps 0.5.
         seed: Seed of the split, the weights, the order of the data, the augmentation and the dropout, 0 to 2**32 - 1.
         mixed_precision: Whether to compute in bfloat16, which is faster on GPUs and processors that multiply it, and
-            much slower on others. On processors convolutions of stacks stay in float32, since TensorFlow's gradients may
-            be wrong in bfloat16.
+            much slower on others. On processors convolutions of stacks stay in float32: their gradients in bfloat16 may
+            be wrong in TensorFlow.
         xla: Whether to compile the step with XLA, which is faster on GPUs and slower on CPUs.
 
     Raises:
