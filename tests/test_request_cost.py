@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from served_process import ServedProcess
 
-MAX_WINDOWS_PER_SLICE, MAX_WINDOWS_REFUSED = 3.5, 40
+MAX_WINDOWS_PER_SLICE, MAX_WINDOWS_REFUSED = 5, 40
 """Bounds of the processor time, in whole windows of the network in the same run: of every slice that the bytes of a
 request could pay for, and of a refused request."""
 MAX_PEAK_BYTES = 2.2e9
