@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import nibabel as nib
 
-from keras_scgm import DilatedGMNet, Segmenter, evaluate
+from keras_scgm import DilatedGMNet, InputError, Segmenter, evaluate
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import summary_text, write_evaluation
 from keras_scgm.models import load_network
@@ -34,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder for the masks and the tables")
     parser.add_argument("--quick", action="store_true", help="a tiny untrained network, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

@@ -21,7 +21,7 @@ import keras
 import nibabel as nib
 import numpy as np
 
-from keras_scgm import DilatedGMNet
+from keras_scgm import DilatedGMNet, InputError
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.datasets import AnnotatedVolume, evenly_spaced_split, load_slices
@@ -74,8 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder that keeps the trained weights")
     parser.add_argument("--quick", action="store_true", help="tiny networks and few steps, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
@@ -143,6 +146,7 @@ def cooled(network: keras.Model, slices: np.ndarray, folder: Path) -> str:
 
 
 def tiny_weights(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tiny.weights.h5"
     DilatedGMNet(filters=2).save_weights(path)
     return str(path)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keras
 
-from keras_scgm import DilatedGMNet
+from keras_scgm import DilatedGMNet, InputError
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.models import load_network, stages
@@ -48,8 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder that keeps the weights and the log")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

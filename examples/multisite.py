@@ -99,8 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder for the tables")
     parser.add_argument("--quick", action="store_true", help="a tiny untrained network, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
@@ -131,14 +134,24 @@ def read_cases(files: Path) -> list[Case]:
             for stem in [scan.name.removesuffix("_scan.nii.gz")]
         ]
         entries = [{k: v for k, v in entry.items() if (files / v).exists()} for entry in found]
-    elif files.suffix == ".json":
-        entries = json.loads(files.read_text(encoding="utf-8"))
     else:
-        with open(files, newline="", encoding="utf-8") as file:
-            entries = list(csv.DictReader(file))
+        entries = read_list(files)
     if not entries:
         raise InputError(f"{files}: no volumes; a folder needs NAME_scan.nii.gz, a list the column volume")
     return [case_of(entry, files if files.is_dir() else files.parent) for entry in entries]
+
+
+def read_list(path: Path) -> list[Mapping[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        entries = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path}: neither a folder nor a CSV or JSON list that can be read: {error}"
+        ) from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: give a list of objects, one of each volume")
+    return entries
 
 
 def case_of(entry: Mapping[str, str], folder: Path) -> Case:

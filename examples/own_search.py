@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import keras_tuner
 
-from keras_scgm import DiceLoss, DilatedGMNet, HardDice
+from keras_scgm import DiceLoss, DilatedGMNet, HardDice, InputError
 from keras_scgm.datasets import find_dataset, load_slices, paper_split
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.slices import SliceConfig
@@ -57,8 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.quick:
         options.trials, options.epochs = 2, 1
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

@@ -30,7 +30,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from skimage.measure import marching_cubes
 
-from keras_scgm import DilatedGMNet, Segmenter, evaluate, load_model
+from keras_scgm import DilatedGMNet, InputError, Segmenter, evaluate, load_model
 from keras_scgm.datasets import phantom
 from keras_scgm.datasets.phantom.exvivo import LENGTH_MM
 from keras_scgm.datasets.raters import majority
@@ -58,8 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--subjects", type=int, default=3, help="of each synthetic site")
     parser.add_argument("--quick", action="store_true", help="few and small slices, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, Path(temporary), options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, Path(temporary), options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, work: Path, output: Path) -> None:
@@ -112,8 +115,10 @@ def save_mask(segmenter: Segmenter, image: Path, folder: Path) -> Path:
 
 
 def evaluate_volumes(images: Path, masks: Path, weights: str, folder: Path) -> Evaluation:
-    segmenter = Segmenter(weights)
-    for image in nifti_files(images):
+    segmenter, paths = Segmenter(weights), nifti_files(images)
+    if not paths:
+        raise InputError(f"{images}: no .nii or .nii.gz file in it")
+    for image in paths:
         save_mask(segmenter, image, folder)
     return evaluate({folder.name: folder}, masks)
 

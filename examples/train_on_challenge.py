@@ -19,7 +19,7 @@ from pathlib import Path
 
 import nibabel as nib
 
-from keras_scgm import Segmenter, evaluate
+from keras_scgm import InputError, Segmenter, evaluate
 from keras_scgm.datasets import AnnotatedVolume, find_challenge
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.evaluation import table2
@@ -35,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=PRESETS["challenge"].epochs)
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

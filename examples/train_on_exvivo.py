@@ -22,7 +22,7 @@ import keras
 import nibabel as nib
 import numpy as np
 
-from keras_scgm import Segmenter, evaluate
+from keras_scgm import InputError, Segmenter, evaluate
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.datasets import AnnotatedVolume, Split
 from keras_scgm.datasets.phantom import write_exvivo_dataset
@@ -44,8 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--network", action="append", choices=NETWORKS, help="by default both; repeat")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

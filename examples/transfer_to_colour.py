@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_scgm import DiceCrossEntropyLoss, DilatedGMNet, HardDice
+from keras_scgm import DiceCrossEntropyLoss, DilatedGMNet, HardDice, InputError
 from keras_scgm.datasets.phantom import DomainConfig, draw_slices
 
 CLASSES = ("background", "white matter", "gray matter")
@@ -35,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder that keeps the weights")
     parser.add_argument("--quick", action="store_true", help="one seed and few steps, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from keras_scgm import InputError
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.training import TrainingConfig, annotated_source
 from keras_scgm.tuning import TuningConfig, tune
@@ -38,8 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="folder that keeps the table, picture and best settings")
     parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as temporary:
-        run(options, options.output or Path(temporary))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            run(options, options.output or Path(temporary))
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:

@@ -42,6 +42,35 @@ def test_example_runs(
     assert list((tmp_path / "out").rglob("*.weights.h5"))
 
 
+TAKE = {
+    "compare_with_published": ["--image"],
+    "few_labels": ["--mask", "mask.nii.gz", "--image"],
+    "fine_tune": ["--data"],
+    "multisite": [],
+    "own_search": ["--data"],
+    "paper_figures": ["--volumes", "nothing.nii.gz"],
+    "train_on_challenge": ["--data"],
+    "train_on_exvivo": ["--data"],
+    "transfer_to_colour": ["--weights"],
+    "tune_augmentation": ["--data"],
+}
+"""How each example is given a file of the user, which comes last."""
+
+
+@pytest.mark.parametrize("name", TAKE)
+def test_a_file_that_cannot_be_used_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--quick", "--output", str(tmp_path / "out"), *TAKE[name], str(tmp_path / "nothing.nii.gz")]
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{name}.py: ")
+    assert "nothing.nii.gz" in line
+
+
 @pytest.mark.parametrize("network", ["DilatedGMNet", "UNet"])
 def test_networks_learn_a_task_of_their_own(
     network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -141,6 +141,14 @@ def test_bad_lists_and_masks_are_refused(folder, segmenter, tmp_path):
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="no volumes; a folder needs NAME_scan"):
         EXAMPLE["read_cases"](folder / "empty")
+    for name, text in (("c.csv", b"\xff\xfe\x00"), ("d.json", b"{"), ("nowhere.csv", None)):
+        if text is not None:
+            (folder / name).write_bytes(text)
+        with pytest.raises(InputError, match=f"{name}: neither a folder nor a CSV or JSON list"):
+            EXAMPLE["read_cases"](folder / name)
+    (folder / "e.json").write_text('{"volume": "a_scan.nii.gz"}')
+    with pytest.raises(InputError, match="give a list of objects, one of each volume"):
+        EXAMPLE["read_cases"](folder / "e.json")
     write(folder, "a_gm", np.ones((140, 120, 4), np.uint8))
     with pytest.raises(InputError, match=r"a_gm.nii.gz: not on the grid of .*a_scan.nii.gz"):
         EXAMPLE["case_rows"](EXAMPLE["read_cases"](folder)[0], "w", segmenter)
