@@ -84,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: argparse.Namespace, folder: Path) -> None:
     fine_tuning, from_scratch, seeds = FINE_TUNING, FROM_SCRATCH, options.seeds
     weights = options.weights or "challenge"
+    folder.mkdir(parents=True, exist_ok=True)
     image, mask = (options.image, options.mask) if options.image else draw_cord(folder)
     if options.quick:
         weights, seeds = tiny_weights(folder), 1
@@ -124,7 +125,6 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
 def draw_cord(folder: Path) -> tuple[Path, Path]:
     """An ex vivo-like cord, unlike the images that the known weights were made from."""
-    folder.mkdir(parents=True, exist_ok=True)
     subject = draw_subject(PhantomConfig(spacing_mm=0.4, matrix_size=120, n_slices=8, contrast="exvivo"), 1)
     image, mask = folder / "cord.nii.gz", folder / "cord_gm.nii.gz"
     nib.save(subject.image, image)
@@ -139,14 +139,12 @@ def cooled(network: keras.Model, slices: np.ndarray, folder: Path) -> str:
     in_gray_matter = logits[logits > 0]
     usual = float(np.median(in_gray_matter)) if in_gray_matter.size else 0.0
     last.set_weights([array / max(1.0, usual / SURE) for array in last.get_weights()])
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "cooled.weights.h5"
     network.save_weights(path)
     return str(path)
 
 
 def tiny_weights(folder: Path) -> str:
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "tiny.weights.h5"
     DilatedGMNet(filters=2).save_weights(path)
     return str(path)

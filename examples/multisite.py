@@ -25,6 +25,7 @@ import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from io import StringIO
 from pathlib import Path
 
 import nibabel as nib
@@ -144,7 +145,7 @@ def read_cases(files: Path) -> list[Case]:
 def read_list(path: Path) -> list[Mapping[str, str]]:
     try:
         text = path.read_text(encoding="utf-8")
-        entries = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(text.splitlines()))
+        entries = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(StringIO(text)))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(
             f"{path}: neither a folder nor a CSV or JSON list that can be read: {error}"

@@ -1,4 +1,4 @@
-"""The network during training: the same layers and weights with faster kernels.
+"""The network during training: the same layers and weights with faster kernels, and right ones.
 
 The layers are Keras' own. Only the function that computes a layer is replaced, so what is saved of a training, by this
 package or by a callback, is always the plain network.
@@ -85,17 +85,13 @@ def fine_tuned(config: TrainingConfig, weights: str, architecture: str | None = 
 def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
     """A copy with the same layer names and weights, faster kernels, and the precision of the training."""
 
-    in_tensorflow = keras.backend.backend() == "tensorflow"
-    # Probabilities saturate at 1 in bfloat16, and the losses read them.
-    in_float32 = {"predictions"} | (_stack_layers_on_processor(network) if in_tensorflow else set())
-
     def clone(layer: keras.Operation) -> keras.Operation:
         arguments = layer.get_config()
         # Operations that are no layers compute in the type of what they are given.
-        if config.mixed_precision and isinstance(layer, keras.Layer) and layer.name not in in_float32:
+        if config.mixed_precision and isinstance(layer, keras.Layer) and not _stays_in_float32(layer):
             arguments["dtype"] = "mixed_bfloat16"
         own = type(layer).from_config(arguments)
-        if in_tensorflow:
+        if keras.backend.backend() == "tensorflow":
             _use_own_kernels(own)
         return own
 
@@ -112,20 +108,22 @@ def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
     return copy
 
 
+def _stays_in_float32(layer: keras.Layer) -> bool:
+    """Whether a layer is computed in float32 in a training in bfloat16.
+
+    Probabilities saturate at 1 in bfloat16, and the losses read them. The gradients of convolutions of stacks are wrong
+    in TensorFlow on processors with AMX, or end the process.
+    """
+    if layer.name == "predictions":
+        return True
+    of_stacks = isinstance(layer, keras.layers.Conv3D)
+    return of_stacks and keras.backend.backend() == "tensorflow" and _on_processor()
+
+
 def _on_processor() -> bool:
     import tensorflow as tf
 
     return tf.DeviceSpec.from_string(tf.zeros(()).device).device_type == "CPU"
-
-
-def _stack_layers_on_processor(network: keras.Model) -> set[str]:
-    """Names of the convolutions of stacks, if they are trained on a processor.
-
-    With AMX the gradients of their kernels in bfloat16 are wrong in TensorFlow, or end the process.
-    """
-    if not _on_processor():
-        return set()
-    return {layer.name for layer in network.layers if isinstance(layer, keras.layers.Conv3D)}
 
 
 def _use_own_kernels(layer: keras.Layer) -> None:
