@@ -134,13 +134,13 @@ def train(
         ),
     ] = False,
     xla: Annotated[
-        bool, typer.Option("--xla", help="Compile with XLA (GPU).", rich_help_panel=COMPUTING)
+        bool, typer.Option("--xla", help="Compile with XLA (GPU; on JAX always).", rich_help_panel=COMPUTING)
     ] = False,
     everywhere: Annotated[
         bool,
         typer.Option(
             "--all-devices",
-            help="Share every batch among all GPUs of the machine, or on JAX of several (see the README).",
+            help="Share every batch among all GPUs of the machine, or on JAX of several machines.",
             rich_help_panel=COMPUTING,
         ),
     ] = False,

@@ -47,7 +47,12 @@ config = TrainingConfig(
     epochs=1, steps_per_epoch=3, batch_size=4, cross_entropy_weight=100.0, ema_momentum=0.5,
     augmentation=PRESETS["none"] if n_devices > 1 else AugmentationConfig(rotation_degrees=10.0),
 )
-train(config, SliceBatches(slices), folder / "one")
+class Compiled(keras.callbacks.Callback):
+    def on_train_begin(self, logs=None):
+        assert self.model.jit_compile == (keras.backend.backend() == "jax")
+
+
+train(config, SliceBatches(slices), folder / "one", callbacks=[Compiled()])
 assert (folder / "one" / "best.weights.h5").exists()
 if n_devices > 1:
     with all_devices() as n:

@@ -26,7 +26,7 @@ from keras_scgm.augmentation import Parameters, apply_geometric, apply_intensity
 from keras_scgm.pretrained import GRAY_MATTER
 from keras_scgm.training import TrainingConfig
 from keras_scgm.training.network import training_copy
-from keras_scgm.training.objective import loss_of, optimizer_of
+from keras_scgm.training.objective import jit_compile_of, loss_of, optimizer_of
 
 
 class MeanTeacher:
@@ -48,7 +48,7 @@ class MeanTeacher:
             normalize_by_domain(student, before, self.config.synthetic_slices)
         model = StudentAndTeacher(student, teacher, self.config, config)
         optimizer = optimizer_of(config)
-        model.compile(optimizer, jit_compile=config.xla)
+        model.compile(optimizer, jit_compile=jit_compile_of(config))
         optimizer.build(model.trainable_variables)
         return model
 

@@ -68,7 +68,8 @@ class TrainingConfig(JsonConfig):
         mixed_precision: Whether to compute in bfloat16, which is faster on GPUs and processors that multiply it, and
             much slower on others. On processors convolutions of stacks stay in float32: their gradients in bfloat16 may
             be wrong in TensorFlow.
-        xla: Whether to compile the step with XLA, which is faster on GPUs and slower on CPUs.
+        xla: Whether TensorFlow compiles the step with XLA, which is faster on GPUs and slower on processors. On JAX
+            the step is always compiled.
 
     Raises:
         InputError: A field breaks its rule.

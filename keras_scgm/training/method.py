@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.network import training_copy
-from keras_scgm.training.objective import loss_of, optimizer_of
+from keras_scgm.training.objective import jit_compile_of, loss_of, optimizer_of
 
 
 @runtime_checkable
@@ -41,7 +41,7 @@ class Supervised:
     def model(self, network: keras.Model, config: TrainingConfig) -> keras.Model:
         model = training_copy(network, config)
         optimizer = optimizer_of(config)
-        model.compile(optimizer, loss_of(config), jit_compile=config.xla)
+        model.compile(optimizer, loss_of(config), jit_compile=jit_compile_of(config))
         optimizer.build(model.trainable_variables)
         return model
 

@@ -1,4 +1,4 @@
-"""Loss, optimizer and learning rate of a training, as its settings name them."""
+"""Loss, optimizer, learning rate and compilation of a training, as its settings name them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ def optimizer_of(config: TrainingConfig) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(
         rate, use_ema=config.ema_momentum > 0, ema_momentum=config.ema_momentum or 0.99
     )
+
+
+def jit_compile_of(config: TrainingConfig) -> bool:
+    """`jit_compile` of `keras.Model.compile`; on JAX always: Keras else computes one operation at a time there."""
+    return config.xla or keras.backend.backend() == "jax"
 
 
 def rate_callbacks(config: TrainingConfig) -> list[keras.callbacks.Callback]:
