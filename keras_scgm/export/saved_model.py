@@ -26,12 +26,12 @@ from keras_scgm.export.check import synthetic_image, warm_up_files
 from keras_scgm.export.graph.answer import MASKS, PACKED, PROBABILITIES, packed_answer, unpacked_answers
 from keras_scgm.export.graph.network import (
     EXPORT_PRECISIONS,
-    PROCESSOR,
     GraphNetwork,
     compute,
     compute_each_stack,
 )
 from keras_scgm.export.graph.nifti import read_nifti
+from keras_scgm.export.graph.processor import PROCESSOR
 from keras_scgm.export.graph.refusals import require
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.warmup import WarmupRequest, write_warmup

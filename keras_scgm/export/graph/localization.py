@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_scgm.export.graph.network import GraphNetwork, compute
 from keras_scgm.export.graph.nifti import StoredImage
+from keras_scgm.export.graph.processor import once_in_graph
 from keras_scgm.export.graph.slices import (
     Grid,
     Statistics,
@@ -280,6 +281,7 @@ def _tiles(length: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(tf.round(tf.range(count, dtype=tf.float64) * step), tf.int32), tf.cast(size, tf.int32)
 
 
+@once_in_graph
 def _peaks(probabilities: tf.Tensor, spacing_mm: float) -> tuple[tf.Tensor, tf.Tensor]:
     """float64 (candidate, 2) pixels of the strongest peaks, and (candidate,) mm2 gathered around them."""
     sigma = GRAY_MATTER_SIGMA_MM / spacing_mm
@@ -321,6 +323,7 @@ def _window_maximum(array: tf.Tensor, radius: int) -> tf.Tensor:
     return array
 
 
+@once_in_graph
 def _best_path(centers_mm: tf.Tensor, areas_mm2: tf.Tensor, step_cost: float) -> tf.Tensor:
     """int32 (probe,): index of one candidate per probe, the largest areas for the least movement."""
     n_probes = tf.shape(areas_mm2)[0]

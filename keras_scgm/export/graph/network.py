@@ -14,9 +14,6 @@ from keras_scgm.runtimes.tensorflow_network import TensorFlowNetwork, build
 
 EXPORT_PRECISIONS = ("float32", "bfloat16", "float16")
 
-PROCESSOR = "/CPU:0"
-"""Device of everything but the network."""
-
 SLICES_ON_GPU = (16, 8, 4, 2, 1)
 """Numbers of slices that a GPU computes at a time, which bounds memory; few, since it tries algorithms for every new
 one. A processor computes one: its feature maps stay in the cache, those of several do not."""

@@ -10,6 +10,7 @@ from keras_scgm import messages
 from keras_scgm.export.graph.nifti.affine import column_lengths, orientation, to_nanometre
 from keras_scgm.export.graph.nifti.disagreements import disagreements
 from keras_scgm.export.graph.nifti.header import VOXEL_TYPES, Header
+from keras_scgm.export.graph.processor import once_in_graph
 from keras_scgm.export.graph.raw_bytes import flip, to_string
 from keras_scgm.export.graph.refusals import Check, filled, require
 from keras_scgm.volume import MAX_INTENSITY
@@ -59,39 +60,17 @@ class StoredImage:
             self._axes[0] < self._axes[1], lambda: tf.transpose(stored, [1, 0, 2]), lambda: stored
         )
         stored = flip(flip(stored, 0, self._is_flipped[0]), 1, self._is_flipped[1])
-        stored = flip(stored, 2, self._header.is_swapped)
-        values = tf.switch_case(
-            self._header.type_index, [_decoder(stored, dtype) for dtype in VOXEL_TYPES.values()]
+        header = self._header
+        return intensities(
+            stored,
+            header.type_index,
+            header.is_float,
+            header.is_swapped,
+            header.is_scaled,
+            header.slope,
+            header.intercept,
+            header.source,
         )
-        values = tf.reshape(values, tf.shape(stored)[:2])
-        zero = tf.constant(0, tf.int64)
-        return tf.cond(
-            self._header.is_float, lambda: self._finite(values), lambda: (self._scaled(values), zero)
-        )
-
-    def _scaled(self, values: tf.Tensor) -> tf.Tensor:
-        """Intensities of stored values that are finite."""
-        largest = tf.reduce_max(tf.abs(values)) * tf.abs(self._header.slope) + tf.abs(self._header.intercept)
-        shown = tf.strings.as_string(largest, precision=3, shortest=True)
-        too_intense = filled(messages.TOO_INTENSE, shown, f"{MAX_INTENSITY:g}")
-        values = require(self._header.source, [(largest <= MAX_INTENSITY, too_intense)], values)
-        return tf.cond(
-            self._header.is_scaled,
-            lambda: values * self._header.slope + self._header.intercept,
-            lambda: values,
-        )
-
-    def _finite(self, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        is_finite = tf.math.is_finite(values)
-        n_replaced = tf.size(values, tf.int64) - tf.math.count_nonzero(is_finite)
-
-        def replaced() -> tf.Tensor:
-            known = self._scaled(tf.where(is_finite, values, 0.0))
-            total = tf.reduce_sum(tf.where(is_finite, known, 0.0))
-            count = tf.maximum(tf.math.count_nonzero(is_finite, dtype=tf.float64), 1.0)
-            return tf.where(is_finite, known, total / count)
-
-        return tf.cond(n_replaced > 0, replaced, lambda: self._scaled(values)), n_replaced
 
     def require(self, checks: Sequence[Check]) -> None:
         """Let the slices be read only if conditions hold (see `require`)."""
@@ -118,6 +97,48 @@ class StoredImage:
         voxels = tf.reshape(tf.bitcast(slices, tf.uint8), [-1, slices.dtype.size])
         voxels = tf.reshape(flip(voxels, 1, self._header.is_swapped), [-1])
         return to_string(tf.concat([self._header.of_result(slices.dtype), voxels], 0))
+
+
+@once_in_graph
+def intensities(
+    stored: tf.Tensor,
+    type_index: tf.Tensor,
+    is_float: tf.Tensor,
+    is_swapped: tf.Tensor,
+    is_scaled: tf.Tensor,
+    slope: tf.Tensor,
+    intercept: tf.Tensor,
+    source: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The scaled values of uint8 (rows, columns, bytes of a voxel), as in `read_slice`.
+
+    A function of its own, since slices are read in many places of a graph.
+    """
+
+    def scaled(values: tf.Tensor) -> tf.Tensor:
+        """Of stored values that are finite."""
+        largest = tf.reduce_max(tf.abs(values)) * tf.abs(slope) + tf.abs(intercept)
+        shown = tf.strings.as_string(largest, precision=3, shortest=True)
+        too_intense = filled(messages.TOO_INTENSE, shown, f"{MAX_INTENSITY:g}")
+        values = require(source, [(largest <= MAX_INTENSITY, too_intense)], values)
+        return tf.cond(is_scaled, lambda: values * slope + intercept, lambda: values)
+
+    def finite() -> tuple[tf.Tensor, tf.Tensor]:
+        is_finite = tf.math.is_finite(values)
+        n_replaced = tf.size(values, tf.int64) - tf.math.count_nonzero(is_finite)
+
+        def replaced() -> tf.Tensor:
+            known = scaled(tf.where(is_finite, values, 0.0))
+            total = tf.reduce_sum(tf.where(is_finite, known, 0.0))
+            count = tf.maximum(tf.math.count_nonzero(is_finite, dtype=tf.float64), 1.0)
+            return tf.where(is_finite, known, total / count)
+
+        return tf.cond(n_replaced > 0, replaced, lambda: scaled(values)), n_replaced
+
+    stored = flip(stored, 2, is_swapped)
+    values = tf.switch_case(type_index, [_decoder(stored, dtype) for dtype in VOXEL_TYPES.values()])
+    values = tf.reshape(values, tf.shape(stored)[:2])
+    return tf.cond(is_float, finite, lambda: (scaled(values), tf.constant(0, tf.int64)))
 
 
 def _decoder(stored: tf.Tensor, dtype: tf.DType) -> object:
