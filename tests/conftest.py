@@ -21,6 +21,20 @@ from keras_scgm.pretrained import WeightsCard, catalog
 from keras_scgm_cli.main import main
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Files are shared among processes whole, and the tests of exports all go to one, which makes the exports once."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class WithExportsTogether(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/export" if nodeid.startswith("tests/export/") else super()._split_scope(nodeid)
+
+    return WithExportsTogether(config, log)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder of published weights, real images and expected results; required under CI."""

@@ -16,7 +16,7 @@ from keras_scgm_client.answer import Answer, Findings, SliceRow
 from keras_scgm_client.images import read_image
 from keras_scgm_client.results import Result
 from PIL import Image
-from unchecked_export import export_unchecked
+from unchecked_export import as_exported, export_unchecked
 
 from keras_scgm import segment
 from keras_scgm.outputs import OutputPaths, write_outputs
@@ -31,8 +31,9 @@ def network(request):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory, network):
     folder = tmp_path_factory.mktemp("models")
-    export_unchecked(network, folder)
-    return dev_server.Catalogue.load(folder)
+    with as_exported():
+        export_unchecked(network, folder)
+        return dev_server.Catalogue.load(folder)
 
 
 MADE_ALIKE = (

@@ -1,29 +1,15 @@
 """A served model and files for it, for tests of exports."""
 
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import nibabel as nib
 import numpy as np
 import tensorflow as tf
+from unchecked_export import as_exported
 
 GOOD = nib.Nifti1Image(
     np.arange(60, dtype=np.float32).reshape(4, 5, 3), np.diag([-0.5, 0.5, 5, 1])
 ).to_bytes()
-
-
-@contextmanager
-def as_exported() -> Iterator[None]:
-    """Graphs run as they are: to optimize one of thousands of nodes takes longer than all that a test asks of it.
-
-    Sessions, as in servers, do optimize; tests of these compare, too.
-    """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 class Served:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from served_model import check_answer, reoriented
+from unchecked_export import as_exported
 
 from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, segment
 from keras_scgm.export.graph.network import GraphNetwork
@@ -44,7 +45,8 @@ def test_pixels_and_window_of_the_card(bright_network, blob_image, tmp_path):
     expected = segmenter.segment(tmp_path / "image.nii")
     assert np.count_nonzero(expected.mask_voxels) > 20
     endpoints = nifti_endpoints(GraphNetwork([bright_network], "float32"), config, "{}")
-    answer = endpoints["serving_default"](tf.constant([(tmp_path / "image.nii").read_bytes()]))
+    with as_exported():
+        answer = endpoints["serving_default"](tf.constant([(tmp_path / "image.nii").read_bytes()]))
     (served,) = answer["mask_bytes"].numpy()
     expected.volume.write_result(tmp_path / "mask.nii", expected.mask_voxels)
     assert served == (tmp_path / "mask.nii").read_bytes()

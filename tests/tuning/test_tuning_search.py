@@ -261,8 +261,10 @@ def _start(data: Path, folder: Path, **environment: str) -> subprocess.Popen[byt
     )
 
 
-def test_killed_search_goes_on(volumes: Sequence[AnnotatedVolume], tmp_path: Path) -> None:
-    training = replace(TRAINING, epochs=6, steps_per_epoch=8)
+def test_killed_search_goes_on(
+    batches: SliceBatches, volumes: Sequence[AnnotatedVolume], tmp_path: Path
+) -> None:
+    training = replace(TRAINING, epochs=3, steps_per_epoch=8)
     (tmp_path / "tuning.json").write_text(SEARCH.to_json())
     (tmp_path / "training.json").write_text(training.to_json())
     data, killed = volumes[0].image.parent, tmp_path / "killed"
@@ -279,14 +281,20 @@ def test_killed_search_goes_on(volumes: Sequence[AnnotatedVolume], tmp_path: Pat
         process.wait()
     table = rows(killed)
     assert [row["status"] for row in table] == ["COMPLETED"]
-    assert _start(data, killed).wait(120) == 0
+    tune(SEARCH, training, batches, killed, volumes, resume=True)
     first, second = rows(killed)
     assert first == table[0]
-    assert (second["status"], second["epochs"]) == ("COMPLETED", "6")
+    assert (second["status"], second["epochs"]) == ("COMPLETED", "3")
 
 
-def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Path) -> None:
-    (tmp_path / "tuning.json").write_text(replace(SEARCH, trials=4).to_json())
+def test_workers_share_a_search(
+    batches: SliceBatches,
+    volumes: Sequence[AnnotatedVolume],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tuning = replace(SEARCH, trials=4)
+    (tmp_path / "tuning.json").write_text(tuning.to_json())
     (tmp_path / "training.json").write_text(TRAINING.to_json())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -294,10 +302,13 @@ def test_workers_share_a_search(volumes: Sequence[AnnotatedVolume], tmp_path: Pa
     environment = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
     processes = [
         _start(volumes[0].image.parent, tmp_path / "search", KERASTUNER_TUNER_ID=name, **environment)
-        for name in ("chief", "worker-1", "worker-2")
+        for name in ("chief", "worker-1")
     ]
+    for name, value in {**environment, "KERASTUNER_TUNER_ID": "worker-2"}.items():
+        monkeypatch.setenv(name, value)
     try:
-        assert [process.wait(240) for process in processes] == [0, 0, 0]
+        tune(tuning, TRAINING, batches, tmp_path / "search", volumes, resume=True)
+        assert [process.wait(240) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()
