@@ -25,8 +25,8 @@ def placements(folder, signature, feed):
     for node in itertools.chain(meta_graph.graph_def.node, *(function.node_def for function in functions)):
         assert node.device in ("", "/device:CPU:0", "/device:CPU:*")
         node.device = node.device.replace("CPU:0", "CPU:1")
-    # What functions that servers leave as they are compute is not in the statistics; where they are called, their
-    # results are, too.
+    # The statistics lack what functions compute that servers do not take apart. Their results (Identity) are where
+    # the functions are called.
     shared = [function for function in functions if function.attr["_noinline"].b]
     for node in itertools.chain(*(function.node_def for function in shared)):
         assert node.device == "/device:CPU:1" or node.op in ("Identity", "NoOp")

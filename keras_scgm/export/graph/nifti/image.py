@@ -61,7 +61,7 @@ class StoredImage:
         )
         stored = flip(flip(stored, 0, self._is_flipped[0]), 1, self._is_flipped[1])
         header = self._header
-        return intensities(
+        return _intensities(
             stored,
             header.type_index,
             header.is_float,
@@ -100,7 +100,7 @@ class StoredImage:
 
 
 @once_in_graph
-def intensities(
+def _intensities(
     stored: tf.Tensor,
     type_index: tf.Tensor,
     is_float: tf.Tensor,
@@ -110,10 +110,7 @@ def intensities(
     intercept: tf.Tensor,
     source: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The scaled values of uint8 (rows, columns, bytes of a voxel), as in `read_slice`.
-
-    A function of its own, since slices are read in many places of a graph.
-    """
+    """The scaled values of uint8 (rows, columns, bytes of a voxel), as in `read_slice`."""
 
     def scaled(values: tf.Tensor) -> tf.Tensor:
         """Of stored values that are finite."""
