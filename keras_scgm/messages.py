@@ -55,6 +55,9 @@ OTHER_DIRECTION = (
     "the axes of qform and sform differ in direction by {} degrees; the sform counts; "
     "correct the header if that is wrong"
 )
+OTHER_ORIENTATION = (
+    "orientation {} was given, but the header says {}, which counts; correct the header if that is wrong"
+)
 
 # --- voxels
 
@@ -66,8 +69,10 @@ LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
 
 # --- results
 
+SLICE_DISTANCE = "slices {} mm apart: volumes and angles follow it; check the voxel spacing in the header"
 TOO_COARSE = "axial voxels of {} x {} mm are too coarse for gray matter; is this an axial acquisition?"
 NO_CORD = "the cord could not be located; the windows stay where they are"
+GIVEN_CORD = "in the given cord, {}"
 NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slice"
 CONSTANT_IMAGE = "the image is constant inside the window; the mask is empty"
 EMPTY_MASK = "no gray matter was found; the mask is empty"

@@ -111,6 +111,8 @@ def evaluate(
         if not digits.isdigit():
             _fail(f"--parameters {text}: give MODEL=NUMBER, such as DilatedGMNet=124769")
         counts[name] = int(digits)
+    if report and report.suffix not in (".html", ".htm"):
+        _fail(f"--report {report}: the report is a web page; give a name ending in .html")
     if report:
         try:
             from keras_scgm.evaluation.report import write_report

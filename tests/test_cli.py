@@ -118,6 +118,20 @@ def test_results_are_not_overwritten_and_resume_skips(run, images, weights):
     assert json.loads((images / "a_gmseg.json").read_text())["settings"]["mirror"]
 
 
+def test_a_result_never_takes_the_place_of_an_input(run, images, weights, nested_discs):
+    image, cord = images / "a.nii.gz", images / "cord.nii.gz"
+    nib.Nifti1Image(np.ones((160, 140, 5), np.uint8), nib.load(image).affine).to_filename(cord)
+    before = {name: (images / name).read_bytes() for name in names(images)}
+    for place, given in ((image, ()), (images / "deep" / ".." / "a.nii.gz", ()), (cord, ("--cord", cord))):
+        code, _, err = run("segment", image, "-w", weights, "-o", place, "--force", *given)
+        taken = cord if given else image
+        assert (code, err) == (
+            2,
+            f"error: {taken}: the result would take the place of this input; give the output another name\n",
+        )
+    assert {name: (images / name).read_bytes() for name in names(images)} == before
+
+
 def test_a_bad_file_does_not_stop_the_others(run, images, weights):
     (images / "0.nii.gz").write_bytes(b"")
     before = names(images)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tissues import check_tissues, voxels
 
-from keras_scgm import InputError, SegmentationConfig, Segmenter, segment
+from keras_scgm import InputError, SegmentationConfig, Segmenter, messages, segment
 from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.outputs import OutputPaths
@@ -150,15 +150,44 @@ def test_slices_without_cord_have_no_gray_matter(discs, gray_network, saved):
     result = segment(image, gray_network, cord=saved(partial))
     np.testing.assert_array_equal(voxels(result.mask) > 0, gray & partial)
     assert [np.isnan(row.gm_cord_ratio) for row in result.areas] == [False] * 3 + [True] * 2
+    assert messages.REMOVED_WITHOUT_CORD.format("slices 3, 4") in result.warnings
     constant = nib.Nifti1Image(np.ones(gray.shape, np.float32), image.affine)
     of_constant = segment(constant, gray_network, cord=saved())
     np.testing.assert_array_equal(voxels(of_constant.cord) > 0, cord)
     assert not voxels(of_constant.mask).any()
 
 
+@pytest.mark.parametrize(
+    ("change", "doubt"),
+    [
+        (lambda gray, cord: cord, ""),
+        (lambda gray, cord: np.ones_like(cord), "a cord of 5600.0 mm2, "),
+        (lambda gray, cord: gray, "gray matter takes 100.0 % of the cord"),
+        (lambda gray, cord: shifted(cord, 8), "gray matter lies 0.6"),
+    ],
+)
+def test_a_mask_is_held_against_anatomy(discs, gray_network, saved, change, doubt):
+    image, gray, cord = discs
+    result = segment(image, gray_network, cord=saved(change(gray, cord)))
+    about_cord = [text for text in result.warnings if "anatomy allows" in text]
+    assert any(text.startswith(doubt) for text in about_cord) if doubt else not about_cord
+    assert not doubt or result.quality.verdict != "pass"
+
+
+def test_doubts_about_the_header_of_the_mask_are_said(discs, gray_network, tmp_path):
+    mask = nib.Nifti1Image(discs[2].astype(np.uint8), discs[0].affine)
+    mask.set_qform(discs[0].affine * [-1, 1, 1, 1], code=1)
+    mask.to_filename(tmp_path / "mask.nii")
+    result = segment(discs[0], gray_network, cord=tmp_path / "mask.nii")
+    assert any(
+        text.startswith("in the given cord, qform and sform exchange left and right")
+        for text in result.warnings
+    )
+
+
 def test_centers_are_centroids(discs, saved):
     volume = volume_from_image(discs[0])
-    given = GivenCord.read(saved(), volume, None)
+    given = GivenCord.read(saved(), volume)
     track = given.track(SliceGeometry.centered(volume, SliceConfig()))
     np.testing.assert_allclose(track.centers * 0.25, np.tile([40.0, 35.0], (5, 1)), atol=1e-6)
     np.testing.assert_allclose(track.areas_mm2, discs[2].sum(axis=(0, 1)) * 0.25)

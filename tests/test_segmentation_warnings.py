@@ -26,7 +26,12 @@ def warned(features, removed_mm2=()):
     """Warnings about slices, less those about the predicted Dice coefficient."""
     removed = dict(removed_mm2)
     measurements = [
-        SliceMeasurement(n_voxels=int(one.area_mm2), near_edge=one.near_edge, removed_mm2=removed.get(k, 0.0))
+        SliceMeasurement(
+            n_voxels=int(one.area_mm2),
+            n_cord_voxels=int(one.has_cord),
+            near_edge=one.near_edge,
+            removed_mm2=removed.get(k, 0.0),
+        )
         for k, one in enumerate(features)
     ]
     lines = result_warnings(
@@ -36,7 +41,8 @@ def warned(features, removed_mm2=()):
         (),
         measurements,
         predict_quality(features),
-        False,
+        knows_dark=False,
+        knows_cord=features[0].knows_cord,
     )
     return [line for line in lines if not line.startswith("predicted DSC")]
 

@@ -168,6 +168,30 @@ def test_coarse_axial_voxels_warn(blob_image, bright_network):
     assert not any("coarse" in warning for warning in segment(fine, bright_network).warnings)
 
 
+@pytest.mark.parametrize(
+    ("distance_mm", "n_slices", "is_doubted"),
+    [(0.5, 3, False), (40.0, 3, False), (250.0, 3, True), (0.05, 3, True), (250.0, 1, False)],
+)
+def test_an_implausible_distance_of_slices_is_doubted(
+    blob_image, bright_network, distance_mm, n_slices, is_doubted
+):
+    result = segment(
+        blob_image(shape=(160, 140, n_slices), spacing_mm=(0.5, 0.5, distance_mm)), bright_network
+    )
+    assert any(f"slices {distance_mm:g} mm apart" in warning for warning in result.warnings) == is_doubted
+    assert not is_doubted or result.quality.verdict != "pass"
+
+
+def test_an_orientation_that_contradicts_the_header_is_doubted(blob_image, bright_network):
+    image = blob_image()
+    plain, same, other = (
+        segment(image, bright_network, orientation=orientation) for orientation in (None, "las", "RAS")
+    )
+    assert plain.warnings == same.warnings == ()
+    assert other.warnings[0].startswith("orientation RAS was given, but the header says LAS, which counts")
+    np.testing.assert_array_equal(other.mask_voxels, plain.mask_voxels)
+
+
 def test_missing_slices_between_others_are_named(blob_image, bright_network):
     image = blob_image(shape=(120, 120, 7))
     data = voxels(image).copy()

@@ -131,8 +131,10 @@ def _do_job(
     segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None
 ) -> Outcome:
     image, paths = job.image, job.paths
-    is_given, gray_matter_alone = isinstance(segmenter.config.cord, Path), output.tissues == "gm"
-    others = paths.of_cord(is_given) if segmenter.has_cord and not gray_matter_alone else ()
+    gray_matter_alone, cord = output.tissues == "gm", segmenter.config.cord
+    given = [cord] if isinstance(cord, Path) else []
+    others = paths.of_cord(bool(given)) if segmenter.has_cord and not gray_matter_alone else ()
+    _check_inputs_stay([image, *given], (*paths.own, *others))
     existing = [path for path in (*paths.own, *others) if os.path.lexists(path)]
     if output.resume and existing and image.is_file():
         made_so = {"input_sha256": sha256_of(image), **output_kind(output.soft, gray_matter_alone)}
@@ -150,6 +152,15 @@ def _do_job(
     write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
     message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
     return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
+
+
+def _check_inputs_stay(inputs: Sequence[Path], written: Sequence[Path]) -> None:
+    places = {path.resolve(): path for path in written}
+    for path in inputs:
+        if path.resolve() in places:
+            raise InputError(
+                f"{path}: the result would take the place of this input; give the output another name"
+            )
 
 
 def _summary(result: Segmentation) -> str:

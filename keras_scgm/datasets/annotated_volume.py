@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.nifti import read_volume
+from keras_scgm.nifti import read_mask
 from keras_scgm.nifti.affine import orientation_of
 from keras_scgm.slices import chunks
 from keras_scgm.volume import Volume
@@ -146,6 +146,6 @@ def contiguous_chunks(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 def mask_volume(path: Path, volume: Volume) -> Volume:
     # The headers were found to agree. A mask that is stored like its image takes its affine, and so its slices.
-    mask = read_volume(path, orientation=orientation_of(volume.affine))
+    mask = read_mask(path, volume.affine)
     stored_alike = orientation_of(mask.affine) == orientation_of(volume.affine)
     return replace(mask, affine=volume.affine) if stored_alike else mask

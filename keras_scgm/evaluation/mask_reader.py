@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine
 from nibabel.processing import resample_from_to
 
 from keras_scgm import checks
@@ -28,13 +28,16 @@ from keras_scgm.evaluation.tissues import (
     label_values,
     values_of,
 )
-from keras_scgm.grids import canonical_grid, grid_difference, shape_text
-from keras_scgm.nifti import read_layout, read_volume
+from keras_scgm.grids import canonical_grid, grid_difference
+from keras_scgm.nifti import read_layout, read_mask, read_volume
 from keras_scgm.nifti.affine import orientation_of
 from keras_scgm.slices import chunks
 from keras_scgm.volume import Volume
 
 LISTED_VALUES = 6
+
+GRID_TOLERANCE = 1e-3
+"""Of a voxel."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,16 @@ class MaskReader:
                 f"{mask.path}: not on the grid of {like.path}, {difference}; evaluate on one grid, "
                 "or add --resample-reference (nearest neighbour)"
             )
+        outside = _share_outside(mask, like)
+        if outside == 1:
+            raise InputError(f"{mask.path}: wholly outside the grid of {like.path}; give masks of one image")
         source = nib.Nifti1Image(mask.voxels.astype(np.uint8), mask.affine)
         moved = resample_from_to(source, (like.voxels.shape, like.affine), order=0)
-        return CanonicalMask(mask.path, np.asarray(moved.dataobj) > 0, like.affine, mask.warnings)
+        left_out = (
+            f"{100 * outside:.2g} % of the mask lies outside the grid of {like.path} and does not count"
+        )
+        warnings = (*mask.warnings, left_out) if outside else mask.warnings
+        return CanonicalMask(mask.path, np.asarray(moved.dataobj) > 0, like.affine, warnings)
 
     def _tissue(
         self, files: AnnotatorFiles, tissue: Tissue, partners: Sequence[Path], is_reference: bool
@@ -184,20 +194,20 @@ def read_image(path: Path, like: CanonicalMask) -> np.ndarray | None:
 
 
 def _open(path: Path, partners: Sequence[Path]) -> Volume:
-    orientation = None
-    layout = read_layout(path)
-    if math.prod(layout.shape[3:]) > 1:
-        raise InputError(f"{path}: {shape_text(layout.shape)} voxels; a mask has one frame, keep one")
-    if layout.affine is None:
-        # A mask without orientation is taken to be stored like its partner.
-        affines = [affine for partner in partners if (affine := read_layout(partner).affine) is not None]
-        if not affines:
-            raise InputError(
-                f"{path}: neither it nor its partner has an orientation, qform and sform codes are 0; "
-                "mend the headers"
-            )
-        orientation = orientation_of(affines[0])
-    return read_volume(path, orientation=orientation)
+    affines = (affine for partner in partners if (affine := read_layout(partner).affine) is not None)
+    return read_mask(path, next(affines, None))
+
+
+def _share_outside(mask: CanonicalMask, like: CanonicalMask) -> float:
+    """Share of the voxels of a mask whose centres lie in no voxel of another grid; 0 for an empty mask."""
+    marked = np.argwhere(mask.voxels)
+    if not len(marked):
+        return 0.0
+    places = apply_affine(np.linalg.inv(like.affine) @ mask.affine, marked)
+    size = np.array(like.voxels.shape)
+    # Centres on the face of the outermost voxels are in them, whatever the rounding.
+    inside = (places >= -0.5 - GRID_TOLERANCE) & (places <= size - 0.5 + GRID_TOLERANCE)
+    return float(np.mean(~inside.all(axis=1)))
 
 
 def _mask_of(volume: Volume, path: Path, values: frozenset[int] | None) -> CanonicalMask:

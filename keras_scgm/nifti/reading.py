@@ -18,7 +18,8 @@ from zlib_ng import gzip_ng, zlib_ng
 import keras_scgm.volume
 from keras_scgm import checks, messages
 from keras_scgm.errors import InputError
-from keras_scgm.nifti.affine import checked_affine, declared_affine, header_affine
+from keras_scgm.grids import shape_text
+from keras_scgm.nifti.affine import axis_codes, checked_affine, declared_affine, header_affine, orientation_of
 from keras_scgm.nifti.disagreements import disagreements
 from keras_scgm.nifti.header import (
     check_voxel_type,
@@ -112,8 +113,41 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
             voxels = _unpack(file, layout, offset, path)
         else:
             voxels = DiskArray(open(path, "rb"), layout.dtype, layout.grid_shape, offset)  # noqa: SIM115
-    warnings = () if layout.affine is None else disagreements(layout.geometry, affine, len(shape))
+    warnings = _doubts(layout.geometry, layout.affine, len(shape), orientation)
     return Volume(voxels, affine, layout.header, shape, layout.slope, layout.intercept, str(path), warnings)
+
+
+def _doubts(
+    header: nib.Nifti1Header, affine: np.ndarray | None, n_dims: int, orientation: str | None
+) -> tuple[str, ...]:
+    """Doubts about the affine of a header, and about an orientation given beside it."""
+    if affine is None:
+        return ()
+    found, given = orientation_of(affine), "".join(axis_codes(orientation)) if orientation else ""
+    other = [messages.OTHER_ORIENTATION.format(given, found)] if given not in ("", found) else []
+    return (*other, *disagreements(header, affine, n_dims))
+
+
+def read_mask(path: str | Path, like: np.ndarray | None = None) -> Volume:
+    """Read a mask, or a map of levels, which has one frame.
+
+    Args:
+        path: NIfTI file.
+        like: 4x4 affine of a volume as which it is stored, if its own header has no orientation.
+
+    Raises:
+        InputError: The file cannot be used; one line says why, and what to do.
+    """
+    layout = read_layout(path)
+    if math.prod(layout.shape[3:]) > 1:
+        raise InputError(f"{path}: {shape_text(layout.shape)} voxels; a mask has one frame, keep one")
+    if layout.affine is not None:
+        return read_volume(path)
+    if like is None:
+        raise InputError(
+            f"{path}: neither it nor its partner has an orientation, qform and sform codes are 0; mend the headers"
+        )
+    return read_volume(path, orientation=orientation_of(like))
 
 
 def volume_from_image(
@@ -140,7 +174,7 @@ def volume_from_image(
     geometry = geometry_of(header)
     shape = checked_shape(geometry, source)
     affine = checked_affine(geometry, shape, source)
-    warnings = () if affine is None else disagreements(geometry, affine, len(shape))
+    warnings = _doubts(geometry, affine, len(shape), orientation)
     if affine is None:
         affine = declared_affine(geometry, shape, orientation, source)
     voxels = np.asanyarray(image.dataobj)

@@ -202,9 +202,20 @@ def _doubts_about_cord(slices: Sequence[SliceFeatures]) -> list[str]:
     in_cord = [one for one in slices if one.area_mm2 and one.has_cord]
     if not in_cord:
         return []
-    area_mm2, aspect, share, offset = (
-        _median(in_cord, name) for name in ("cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
-    )
+    names = ("cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
+    doubts = cord_doubts(*(_median(in_cord, name) for name in names))
+    return doubts + rare_gray_matter(len(in_cord), sum(one.has_cord for one in slices))
+
+
+def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.0) -> list[str]:
+    """Medians of a cord and the gray matter in it outside the limits of anatomy, one line each.
+
+    Args:
+        area_mm2: Cord.
+        aspect: Width divided by depth.
+        share: Gray matter divided by cord.
+        offset: See `SliceFeatures.cord_offset`.
+    """
     doubts = []
     if not MIN_CORD_MM2 <= area_mm2 <= MAX_CORD_MM2 or not MIN_CORD_ASPECT <= aspect <= MAX_CORD_ASPECT:
         limits = (MIN_CORD_MM2, MAX_CORD_MM2, MIN_CORD_ASPECT, MAX_CORD_ASPECT)
@@ -215,10 +226,13 @@ def _doubts_about_cord(slices: Sequence[SliceFeatures]) -> list[str]:
         doubts.append(messages.IMPLAUSIBLE_SHARE.format(f"{100 * share:.1f}", *allowed))
     if offset > MAX_CORD_OFFSET:
         doubts.append(messages.OFF_CENTRE.format(f"{offset:.2f}", f"{MAX_CORD_OFFSET:g}"))
-    n_cord = sum(one.has_cord for one in slices)
-    if len(in_cord) < MIN_SEEN_SHARE * n_cord:
-        doubts.append(messages.RARE_GRAY_MATTER.format(len(in_cord), n_cord))
     return doubts
+
+
+def rare_gray_matter(n_slices: int, n_cord: int) -> list[str]:
+    """A doubt where few of the slices with a cord have gray matter."""
+    is_rare = n_slices < MIN_SEEN_SHARE * n_cord
+    return [messages.RARE_GRAY_MATTER.format(n_slices, n_cord)] if is_rare else []
 
 
 def _median(slices: Sequence[SliceFeatures], name: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import numpy as np
 
 from keras_scgm.errors import InputError
 from keras_scgm.localization import CordTrack
+from keras_scgm.morphometry import TissueAreas
 from keras_scgm.morphometry.inputs import check_same_grid
-from keras_scgm.nifti import read_volume
+from keras_scgm.morphometry.tissue_areas import Slices
+from keras_scgm.nifti import read_mask
+from keras_scgm.quality.verdicts import cord_doubts, rare_gray_matter
 from keras_scgm.slices import SliceGeometry, chunks
 from keras_scgm.volume import Volume
 
@@ -32,18 +36,17 @@ class GivenCord:
     areas_mm2: np.ndarray
 
     @classmethod
-    def read(cls, path: Path, image: Volume, orientation: str | None) -> GivenCord:
+    def read(cls, path: Path, image: Volume) -> GivenCord:
         """Read a mask, and check that it fits.
 
         Args:
             path: NIfTI file of the mask.
-            image: The image.
-            orientation: Axis codes for a file whose header has no orientation.
+            image: The image; a mask whose header has no orientation is stored as it is.
 
         Raises:
             InputError: the file cannot be read, lies on another grid, is no mask, or is empty.
         """
-        volume = read_volume(path, None, orientation)
+        volume = read_mask(path, image.affine)
         check_same_grid(image, volume)
         indices, centers, areas_mm2 = [], [], []
         for start, stop in chunks(volume.n_slices):
@@ -62,6 +65,24 @@ class GivenCord:
     def masks(self, start: int, stop: int) -> np.ndarray:
         """Bool (slice, right-left, posterior-anterior) of slices [start, stop)."""
         return self.volume.view_slices(start, stop)[0] > 0.5
+
+    def doubts(self, gray_matter: Slices, tissues: Sequence[TissueAreas]) -> list[str]:
+        """Measurements outside the limits of anatomy, one line each.
+
+        Args:
+            gray_matter: Mask found in the cord.
+            tissues: Measurements of every slice, from the inferior end.
+        """
+        rows = []
+        for k, center, area_mm2 in zip(self.slices.tolist(), self.centers, self.areas_mm2, strict=True):
+            pixels, one = np.argwhere(gray_matter(k, k + 1)[0]), tissues[k]
+            if len(pixels):
+                apart_mm = np.linalg.norm((pixels.mean(axis=0) - center) * self.volume.in_plane_spacing_mm)
+                offset = apart_mm / np.sqrt(area_mm2 / np.pi)
+                rows.append((area_mm2, one.cord_rl_mm / one.cord_ap_mm, one.gm_cord_ratio, offset))
+        if not rows:
+            return []
+        return cord_doubts(*np.median(rows, axis=0)) + rare_gray_matter(len(rows), len(self.slices))
 
     def track(self, geometry: SliceGeometry) -> CordTrack:
         """Positions of the cord on the resampled grid of a geometry."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import nibabel as nib
 import numpy as np
 
-from keras_scgm import checks
+from keras_scgm import checks, messages
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
 from keras_scgm.images import check_is_image
@@ -195,7 +195,7 @@ class Segmenter:
     def _segment_volume(self, volume: Volume, progress: Progress | None) -> Segmentation:
         started = time.time()
         networks, config = self.networks, self.config
-        cord = GivenCord.read(self._cord, volume, config.orientation) if self._cord else None
+        cord = GivenCord.read(self._cord, volume) if self._cord else None
         windows = place_windows(volume, networks.config, networks.predict, config.window, cord)
         if networks.slice_reach is not None:
             # They were predicted without their neighbours.
@@ -203,15 +203,24 @@ class Segmenter:
         native = NativeGrid(volume, windows, config, networks.thresholds, self.has_cord)
         if not windows.statistics.is_constant or cord:
             self._fill(native, volume, windows, cord, progress)
+        gray_matter = partial(volume.axial_slices, native.mask)
+        tissues = tissue_areas(
+            volume, gray_matter, None if native.cord is None else partial(volume.axial_slices, native.cord)
+        )
         of_image, of_anatomy = image_doubts(volume, windows), anatomical_doubts(native.features)
+        if cord:
+            of_image += [messages.GIVEN_CORD.format(text) for text in cord.volume.warnings]
+            of_anatomy += cord.doubts(gray_matter, tissues)
         quality = predict_quality(native.features, [*of_image, *of_anatomy], networks.knows_dark)
         warnings = result_warnings(
-            volume, windows, of_image, of_anatomy, native.measurements, quality, networks.knows_dark
-        )
-        tissues = tissue_areas(
             volume,
-            partial(volume.axial_slices, native.mask),
-            None if native.cord is None else partial(volume.axial_slices, native.cord),
+            windows,
+            of_image,
+            of_anatomy,
+            native.measurements,
+            quality,
+            networks.knows_dark,
+            self.has_cord,
         )
         record = make_record(
             volume,

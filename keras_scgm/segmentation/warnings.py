@@ -17,6 +17,11 @@ from keras_scgm.volume import Volume
 COARSE_MM = 1.25
 """In-plane spacing above which gray matter, some 2 mm wide in the horns, is not resolved."""
 
+MAX_SLICE_DISTANCE_MM = 50.0
+"""Distance of slices above which the header is doubted: one slice for each vertebra is some 15 to 40 mm apart."""
+MIN_SLICE_DISTANCE = 0.2
+"""Likewise below which, as a share of the in-plane spacing: axial voxels are as thick as wide, or thicker."""
+
 NAMED_SLICES = 10
 
 
@@ -27,6 +32,12 @@ def image_doubts(volume: Volume, windows: Windows) -> list[str]:
     if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
         spacing_mm = f"{right_left_mm:.2g}", f"{anterior_posterior_mm:.2g}"
         doubts.append(messages.TOO_COARSE.format(*spacing_mm))
+    distance_mm = volume.slice_spacing_mm
+    is_plausible = (
+        MIN_SLICE_DISTANCE * min(volume.in_plane_spacing_mm) <= distance_mm <= MAX_SLICE_DISTANCE_MM
+    )
+    if volume.n_slices > 1 and not is_plausible:
+        doubts.append(messages.SLICE_DISTANCE.format(f"{distance_mm:.3g}"))
     if windows.cord is None:
         doubts.append(messages.NO_CORD)
     return doubts
@@ -40,6 +51,7 @@ def result_warnings(
     measurements: Sequence[SliceMeasurement],
     quality: Quality,
     knows_dark: bool,
+    knows_cord: bool,
 ) -> tuple[str, ...]:
     """All warnings of a result, the doubts among them.
 
@@ -51,6 +63,7 @@ def result_warnings(
         measurements: One for each slice, from the inferior end.
         quality: Quality of the result.
         knows_dark: Whether the network knows gray matter that is darker than white matter.
+        knows_cord: Whether the cord is segmented, or given.
     """
     warnings = [*of_image]
     statistics = windows.statistics
@@ -59,22 +72,26 @@ def result_warnings(
     if statistics.is_constant:
         return (*warnings, messages.CONSTANT_IMAGE, *of_anatomy)
     warnings += of_anatomy
-    warnings += _of_slices(volume, measurements, quality, knows_dark)
+    warnings += _of_slices(volume, measurements, quality, knows_dark, knows_cord)
     warnings += quality_warnings(volume, measurements, quality, warnings)
     return tuple(warnings)
 
 
 def _of_slices(
-    volume: Volume, measurements: Sequence[SliceMeasurement], quality: Quality, knows_dark: bool
+    volume: Volume,
+    measurements: Sequence[SliceMeasurement],
+    quality: Quality,
+    knows_dark: bool,
+    knows_cord: bool,
 ) -> list[str]:
     features = [one.features for one in quality.slices]
-    has_cord = np.array([one.has_cord for one in features])
+    has_cord = np.array([measured.n_cord_voxels > 0 for measured in measurements])
     is_present = np.array([measured.n_voxels > 0 for measured in measurements])
     if not is_present.any():
         return [messages.CORD_ALONE if has_cord.any() else messages.EMPTY_MASK]
     near_edge = np.array([measured.near_edge for measured in measurements])
     cord_near_edge = np.array([one.cord_near_edge for one in features])
-    without_cord = np.array([one.knows_cord for one in features]) & ~has_cord
+    without_cord = ~has_cord if knows_cord else np.zeros_like(has_cord)
     removed = np.array([measured.removed_mm2 > 0 for measured in measurements])
     named = [
         (messages.MISSING_SLICES, _between(is_present) & ~without_cord),

@@ -54,6 +54,9 @@ def test_command_line_mistakes(run, study):
     code, _, err = run(study / "good", study / "raters", "-m", f"good={study / 'poor'}")
     assert code == 2
     assert "two models have the same name" in err
+    code, _, err = run(study / "good", study / "raters", "--report", study / "mask.nii.gz")
+    assert code == 2
+    assert "give a name ending in .html" in err
     code, _, err = run(study / "good", study / "raters", "--parameters", "good")
     assert code == 2
     assert "give MODEL=NUMBER" in err

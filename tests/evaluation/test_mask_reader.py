@@ -49,6 +49,24 @@ def test_a_reference_can_be_resampled(tmp_path):
     assert result.scores[0].challenge == pytest.approx(challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0)))
 
 
+def test_what_resampling_leaves_out_is_said(tmp_path):
+    found = save(tmp_path / "a.nii", disc(5))
+    taller = save(tmp_path / "b.nii", np.concatenate([disc(4)] * 2, axis=2))
+    result = evaluate(found, taller, resample_reference=True)
+    assert result.warnings == (
+        f"{taller}: 50 % of the mask lies outside the grid of {found} and does not count",
+    )
+    away = AFFINE.copy()
+    away[2, 3] += 300
+    far = save(tmp_path / "c.nii", disc(4), away)
+    with pytest.raises(
+        InputError, match=r"c.nii: wholly outside the grid of .*a.nii; give masks of one image"
+    ):
+        evaluate(found, far, resample_reference=True)
+    far_and_empty = save(tmp_path / "d.nii", 0 * disc(4), away)
+    assert not evaluate(found, far_and_empty, resample_reference=True).errors
+
+
 def test_labels(tmp_path):
     both = save(tmp_path / "both.nii", disc(3) + 5 * (disc(6) & ~disc(3)))
     for label, mask in ((1, disc(3)), (5, disc(6) & ~disc(3))):

@@ -47,6 +47,8 @@ def test_every_voxel_type(same_as_segment, small, dtype, byte_order):
         ((61, 63, 2), (0.375, 0.625, 9.0)),
         ((1, 30, 2), (4.0, 0.5, 5.0)),
         ((30, 1, 3), (0.5, 4.0, 5.0)),
+        ((97, 120, 3), (0.5, 0.5, 250.0)),
+        ((97, 120, 3), (0.5, 0.5, 0.025)),
     ],
 )
 def test_sizes_and_spacings(same_as_segment, blob_image, shape, spacing_mm):

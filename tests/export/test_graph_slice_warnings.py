@@ -61,7 +61,12 @@ def test_warnings_of_random_volumes(knows_cord):
         volume = [KINDS[knows_cord][k] for k in rng.choice(chosen, rng.integers(1, 15))]
         removed_mm2 = np.where(rng.random(len(volume)) < 0.2, 1.5, 0.0)
         measurements = [
-            SliceMeasurement(n_voxels=int(one.area_mm2), near_edge=one.near_edge, removed_mm2=removed)
+            SliceMeasurement(
+                n_voxels=int(one.area_mm2),
+                n_cord_voxels=int(one.has_cord),
+                near_edge=one.near_edge,
+                removed_mm2=removed,
+            )
             for one, removed in zip(volume, removed_mm2, strict=True)
         ]
         quality = predict_quality(volume)
@@ -79,7 +84,8 @@ def test_warnings_of_random_volumes(knows_cord):
             (),
             measurements,
             quality,
-            False,
+            knows_dark=False,
+            knows_cord=knows_cord,
         )
         expected = [line for line in expected if not line.startswith("predicted DSC")]
         assert [line.decode() for line in lines.numpy()] == expected

@@ -36,7 +36,12 @@ from keras_scgm.export.graph.slice_features import (
 )
 from keras_scgm.export.graph.slice_warnings import slice_warnings
 from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
-from keras_scgm.segmentation.warnings import COARSE_MM, NAMED_SLICES
+from keras_scgm.segmentation.warnings import (
+    COARSE_MM,
+    MAX_SLICE_DISTANCE_MM,
+    MIN_SLICE_DISTANCE,
+    NAMED_SLICES,
+)
 from keras_scgm.slices import EDGE_MM, SliceConfig
 
 
@@ -121,7 +126,7 @@ def segment(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> R
         image, grid, windows, normalized, probabilities, config
     )
     features = compare_with_neighbours(features)
-    of_image, of_anatomy = _doubts(image, windows), anatomical_doubts(features, config.knows_cord)
+    of_image, of_anatomy = _doubts(image, grid, windows), anatomical_doubts(features, config.knows_cord)
     quality = predict_quality(features, [*of_image, *of_anatomy], config.knows_dark, config.knows_cord)
     return Result(
         masks=masks,
@@ -263,15 +268,21 @@ def _is_near_edge(image: StoredImage, box: tf.Tensor, covered: Region) -> tf.Ten
     return tf.logical_and(tf.reduce_any(is_near), tf.reduce_all(box[:, 0] < box[:, 1]))
 
 
-def _doubts(image: StoredImage, windows: GraphWindows) -> list[Doubt]:
+def _doubts(image: StoredImage, grid: Grid, windows: GraphWindows) -> list[Doubt]:
     """Possible faults of the whole volume that are known before anything is measured."""
     spacing = tf.strings.as_string(image.in_plane_spacing_mm, precision=2, shortest=True)
+    distance = tf.strings.as_string(image.slice_spacing_mm, precision=3, shortest=True)
+    is_implausible = tf.logical_or(
+        image.slice_spacing_mm < MIN_SLICE_DISTANCE * tf.reduce_min(image.in_plane_spacing_mm),
+        image.slice_spacing_mm > MAX_SLICE_DISTANCE_MM,
+    )
     return [
         *image.warnings,
         (
             tf.reduce_max(image.in_plane_spacing_mm) > COARSE_MM,
             filled(messages.TOO_COARSE, spacing[0], spacing[1]),
         ),
+        (tf.logical_and(grid.n_slices > 1, is_implausible), filled(messages.SLICE_DISTANCE, distance)),
         (tf.logical_not(windows.is_found), messages.NO_CORD),
     ]
 
