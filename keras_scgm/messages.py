@@ -98,6 +98,9 @@ IMPLAUSIBLE_SIZE = (
     "gray matter of {} mm2 and {} mm width (medians): anatomy allows {} to {} mm2 and up to {} mm; check the voxel "
     "spacing"
 )
+IMPLAUSIBLE_AREA = (
+    "gray matter of {} mm2 (median): anatomy allows {} to {} mm2; check the mask and the voxel spacing"
+)
 IMPLAUSIBLE_CORD = (
     "a cord of {} mm2, {} times as wide as deep (medians): anatomy allows {} to {} mm2 and {} to {} times; check the "
     "voxel spacing"

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keras_scgm_cli.help import MEASURES, RESULTS
 from keras_scgm_cli.stderr import import_keras_scgm
 
+if TYPE_CHECKING:
+    from keras_scgm.morphometry import CrossSection
+
 
 def areas(
-    mask: Annotated[Path, typer.Argument(help="Gray matter: a mask, or probabilities.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(help="Gray matter: a mask, or probabilities; or the cord alone, named NAME_seg."),
+    ] = None,
     cord: Annotated[
         Path | None,
         typer.Option(
@@ -56,11 +63,13 @@ def areas(
 
     Writes one row per axial slice, and with --levels a second table, named *_levels.csv, with one row per
     vertebral level. All volumes must be on the grid of the mask. With a cord mask, the table has the columns of the
-    cord and the white matter that segment writes; with a centreline alone, those of its angle.
+    cord and the white matter that segment writes; with a centreline alone, those of its angle; with the cord
+    alone, those of the cord.
 
     \b
     Examples:
       keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz
+      keras-scgm areas t2s_seg.nii.gz
       keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz --levels levels.nii.gz --output areas.csv
     """
     import_keras_scgm()
@@ -71,13 +80,18 @@ def areas(
         LevelSection,
         cross_sections,
         level_sections,
-        outside_cord,
         write_table,
     )
-    from keras_scgm.nifti import read_volume
+    from keras_scgm.nifti import read_mask
     from keras_scgm.volume import Volume
 
-    table = output or mask.with_name(f"{nifti_stem(mask)}_sections.csv")
+    mask, cord = _by_name(mask, cord)
+    measured = mask or cord
+    if measured is None:
+        raise InputError(
+            "nothing to measure; give a mask of the gray matter, of the cord with --cord, or both"
+        )
+    table = output or measured.with_name(f"{nifti_stem(measured)}_sections.csv")
     if table.suffix != ".csv":
         raise InputError(f"{table}: the tables are CSV; give a name ending in .csv")
     level_table = table.with_name(f"{table.stem}_levels.csv")
@@ -85,31 +99,73 @@ def areas(
         if path.exists() and not force:
             raise InputError(f"{path}: exists; replace it with --force")
 
-    def read(path: Path | None) -> Volume | None:
-        return None if path is None else read_volume(path)
+    volumes: dict[Path, Volume] = {}
 
-    gray_matter = read_volume(mask)
+    def read(path: Path | None) -> Volume | None:
+        if path is None:
+            return None
+        volumes[path] = read_mask(path, volumes[measured].affine if volumes else None)
+        return volumes[path]
+
     rows = cross_sections(
-        gray_matter,
-        read(cord),
-        read(centreline),
-        read(levels),
-        [read_volume(path) for path in sample or ()],
+        read(mask), read(cord), read(centreline), read(levels), [*filter(None, map(read, sample or ()))]
     )
     write_table(table, CrossSection, rows)
-    with_some = [row for row in rows if row.area_mm2 > 0]
-    mean = sum(row.area_mm2 for row in with_some) / len(with_some) if with_some else 0.0
-    typer.echo(f"{table}: {len(with_some)} of {len(rows)} slices, mean gray matter {mean:.1f} mm2")
-    warnings = [*gray_matter.warnings, outside_cord(rows)]
-    if (cord or centreline) and all(math.isnan(row.cord_angle_deg) for row in rows):
-        warnings.append("the cord is marked in fewer than 2 slices; its direction is unknown")
-    for warning in filter(None, warnings):
-        typer.echo(f"warning: {mask}: {warning}", err=True)
+    for path, volume in volumes.items():
+        for warning in volume.warnings:
+            typer.echo(f"warning: {path}: {warning}", err=True)
+    name, column = ("gray matter", "area_mm2") if mask else ("cord", "cord_area_mm2")
+    areas_mm2 = [getattr(row, column) for row in rows if row.has_tissue]
+    mean_mm2 = sum(areas_mm2) / len(areas_mm2) if areas_mm2 else 0.0
+    typer.echo(f"{table}: {len(areas_mm2)} of {len(rows)} slices, mean {name} {mean_mm2:.1f} mm2")
+    for warning in _doubts(rows, name, has_direction=bool(cord or centreline)):
+        typer.echo(f"warning: {measured}: {warning}", err=True)
     if levels:
         per_level = level_sections(rows)
         if not per_level:
-            typer.echo(f"warning: {levels}: no level in any slice with gray matter", err=True)
+            typer.echo(f"warning: {levels}: no level in any slice with {name}", err=True)
         write_table(level_table, LevelSection, per_level)
         typer.echo(f"{level_table}: {len(per_level)} levels")
     else:
         level_table.unlink(missing_ok=True)
+
+
+def _by_name(mask: Path | None, cord: Path | None) -> tuple[Path | None, Path | None]:
+    """Gray matter and cord, as the name of the mask says what it is."""
+    from keras_scgm.errors import InputError
+    from keras_scgm.evaluation.tissues import CORD, WM, named_tissue
+    from keras_scgm.files import nifti_stem
+
+    tissue = named_tissue(nifti_stem(mask))[0] if mask else None
+    if tissue == WM:
+        raise InputError(f"{mask}: named as white matter; give the gray matter, and the cord with --cord")
+    if tissue != CORD:
+        return mask, cord
+    if cord:
+        raise InputError(f"{mask}: named as a cord; give the gray matter beside --cord {cord}")
+    return None, mask
+
+
+def _doubts(rows: Sequence[CrossSection], name: str, has_direction: bool) -> list[str]:
+    """What may be wrong with the masks, one line each."""
+    import numpy as np
+
+    from keras_scgm.morphometry import outside_cord
+    from keras_scgm.quality.verdicts import area_doubts, cord_doubts
+
+    doubts = [*filter(None, [outside_cord(rows)])]
+    with_tissue = [row for row in rows if row.has_tissue]
+    in_cord = [
+        (row.cord_area_mm2, row.cord_aspect, row.gm_cord_ratio)
+        for row in with_tissue
+        if row.cord_area_mm2 > 0
+    ]
+    if not with_tissue:
+        doubts.append(f"no {name} in the mask")
+    elif not math.isnan(with_tissue[0].area_mm2):
+        doubts += area_doubts(float(np.median([row.area_mm2 for row in with_tissue])), has_cord=bool(in_cord))
+    if in_cord:
+        doubts += cord_doubts(*np.median(in_cord, axis=0))
+    if has_direction and all(math.isnan(row.cord_angle_deg) for row in rows):
+        doubts.append("the cord is marked in fewer than 2 slices; its direction is unknown")
+    return doubts

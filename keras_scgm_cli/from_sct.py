@@ -17,7 +17,8 @@ class Program:
 
     Args:
         command: The command here.
-        options: Option of the program -> option here, `ARGUMENT` for an argument without option, or `NOT_NEEDED`.
+        options: Option of the program -> options here, of which the last takes its value, `ARGUMENT` for an argument
+            without option, or `NOT_NEEDED`.
     """
 
     command: str
@@ -37,7 +38,7 @@ PROGRAMS = {
             "-i": ARGUMENT,
             "-o": "--output",
             "-m": "--weights",
-            "-thr": "--threshold",
+            "-thr": "--binarize paper --threshold",
             "-t": "--mirror",
             **_OF_REPORT,
             **_OF_ALL,
@@ -55,7 +56,7 @@ PROGRAMS = {
             "-i": ARGUMENT,
             "-o": "--output",
             "-vertfile": "--levels",
-            "-angle-corr-centerline": "--cord",
+            "-angle-corr-centerline": "--centreline",
             "-vert": NOT_NEEDED,
             "-perlevel": NOT_NEEDED,
             "-perslice": NOT_NEEDED,
@@ -111,8 +112,8 @@ def _translated(program: Program, arguments: Sequence[str]) -> str:
             continue
         if option == "--mirror":
             words.append(option)
-        elif option == "--threshold" and value in (["0"], ["0.0"]):
+        elif option.endswith("--threshold") and value in (["0"], ["0.0"]):
             words.append("--soft")
         else:
-            words += [option, *value] if option else value
+            words += [*option.split(), *value]
     return shlex.join(words)

@@ -27,7 +27,7 @@ def options_of(command):
         (
             "segment -i t2s.nii.gz -o gm.nii.gz -m challenge -thr 0.5 -qc qc -v 1",
             "-i is an option of sct_deepseg_gm; here: keras-scgm segment t2s.nii.gz --output gm.nii.gz "
-            "--weights challenge --threshold 0.5",
+            "--weights challenge --binarize paper --threshold 0.5",
         ),
         (
             "sct_deepseg_gm -i 'my t2s.nii.gz' -thr 0 -t 4",
@@ -52,6 +52,11 @@ def options_of(command):
             "sct_process_segmentation -i gm.nii.gz -vert 2:5 -vertfile l.nii.gz -perlevel 1 -o csa.csv",
             "sct_process_segmentation is a program of the Spinal Cord Toolbox; here: keras-scgm areas gm.nii.gz "
             "--levels l.nii.gz --output csa.csv",
+        ),
+        (
+            "sct_process_segmentation -i t2s_seg.nii.gz -angle-corr-centerline c.nii.gz -o csa.csv",
+            "sct_process_segmentation is a program of the Spinal Cord Toolbox; here: keras-scgm areas t2s_seg.nii.gz "
+            "--centreline c.nii.gz --output csa.csv",
         ),
         (
             "evaluate -i a.nii.gz -d b.nii.gz",
@@ -79,7 +84,8 @@ def test_other_commands_are_not_touched(given):
 def test_what_the_translations_say_exists():
     for program in PROGRAMS.values():
         ours = options_of(program.command)
-        assert {option for option in program.options.values() if option} <= ours
+        translated = " ".join(filter(None, program.options.values())).split()
+        assert {word for word in translated if word.startswith("-")} <= ours
         assert not (set(program.options) - {"-o"}) & ours
 
 

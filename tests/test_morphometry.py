@@ -211,7 +211,7 @@ def test_the_table_of_no_level_has_a_header(tmp_path):
 def test_the_command_says_how_much_lies_outside_the_cord(run, tmp_path):
     gray, cord = np.zeros((2, 40, 40, 4), np.uint8)
     cord[10:30, 10:30] = 1
-    gray[18:22, 18:22] = 1
+    gray[16:24, 18:24] = 1
     gray[30:34, 18:20, 1:3] = 1
     affine = np.diag([-0.5, 0.5, 2.0, 1.0])
     for name, mask in (("gray", gray), ("cord", cord)):
@@ -220,7 +220,7 @@ def test_the_command_says_how_much_lies_outside_the_cord(run, tmp_path):
     assert code == 0
     assert err == (
         f"warning: {tmp_path / 'gray.nii'}: gray matter outside the cord mask, left out: "
-        "20.0 % (4.0 of 20.0 mm2, summed over slices), in slices 1, 2\n"
+        "7.7 % (4.0 of 52.0 mm2, summed over slices), in slices 1, 2\n"
     )
 
 
@@ -228,8 +228,8 @@ def test_the_command_says_that_the_direction_is_unknown(run, tmp_path):
     cord = np.zeros((40, 40, 4), np.uint8)
     cord[10:30, 10:30, 2] = 1
     nib.Nifti1Image(cord, np.diag([-0.5, 0.5, 2.0, 1.0])).to_filename(tmp_path / "cord.nii")
-    code, _, err = run("areas", tmp_path / "cord.nii", "--cord", tmp_path / "cord.nii")
-    assert code == 0
+    code, out, err = run("areas", tmp_path / "cord.nii")
+    assert (code, out) == (0, f"{tmp_path / 'cord_sections.csv'}: 1 of 4 slices, mean cord 100.0 mm2\n")
     assert err.endswith("the cord is marked in fewer than 2 slices; its direction is unknown\n")
     with open(tmp_path / "cord_sections.csv", newline="") as file:
         row = list(csv.DictReader(file))[2]
@@ -238,6 +238,102 @@ def test_the_command_says_that_the_direction_is_unknown(run, tmp_path):
         "100.000",
         f"{4 * math.sqrt((20**2 - 1) / 12) / 2:.3f}",
     )
+
+
+def test_the_cord_alone_is_measured_as_beside_gray_matter(run, tmp_path):
+    subject = draw_subject(PhantomConfig(matrix_size=48, n_slices=4, levels=(5.0, 4.0)), seed=2)
+    levels = np.zeros(subject.mask.shape, np.uint8)
+    levels[:] = subject.levels
+    nib.save(subject.mask, tmp_path / "a_gmseg.nii.gz")
+    nib.save(subject.cord, tmp_path / "a_seg.nii.gz")
+    nib.Nifti1Image(levels, subject.mask.affine).to_filename(tmp_path / "levels.nii.gz")
+    both = ("areas", tmp_path / "a_gmseg.nii.gz", "--cord", tmp_path / "a_seg.nii.gz")
+    levelled = ("--levels", tmp_path / "levels.nii.gz")
+    assert run(*both, *levelled, "--output", tmp_path / "both.csv")[::2] == (0, "")
+    assert run("areas", tmp_path / "a_seg.nii.gz", *levelled, "--output", tmp_path / "cord.csv")[::2] == (
+        0,
+        "",
+    )
+    for ending in (".csv", "_levels.csv"):
+        tables = []
+        for name in ("both", "cord"):
+            with open(tmp_path / f"{name}{ending}", newline="") as file:
+                tables.append(list(csv.DictReader(file)))
+        for of_both, of_cord in zip(*tables, strict=True):
+            gray = {name for name in of_cord if name.startswith(("gm_", "wm_", "area_"))}
+            assert not any(of_cord[name] for name in gray)
+            assert all(of_cord[name] == of_both[name] for name in of_cord.keys() - gray)
+            assert of_cord["cord_area_mm2"]
+
+
+def test_masks_that_are_not_gray_matter_are_refused_or_doubted(run, tmp_path):
+    gray, cord = np.zeros((2, 40, 40, 4), np.uint8)
+    cord[10:30, 10:30] = 1
+    gray[16:24, 18:24] = 1
+    masks = {
+        "a_gmseg": gray,
+        "a_wmseg": cord - gray,
+        "a_seg": cord,
+        "white": cord - gray,
+        "whole": cord,
+        "none": 0 * cord,
+    }
+    for name, mask in masks.items():
+        nib.Nifti1Image(mask, np.diag([-0.5, 0.5, 2.0, 1.0])).to_filename(tmp_path / f"{name}.nii")
+
+    def said(name, *options):
+        code, _, err = run("areas", tmp_path / f"{name}.nii", "--force", *options)
+        return code, err.removesuffix("\n")
+
+    of_cord = ("--cord", tmp_path / "a_seg.nii")
+    assert said("a_gmseg", *of_cord) == (0, "")
+    assert said("a_wmseg", *of_cord) == (
+        2,
+        f"error: {tmp_path / 'a_wmseg.nii'}: named as white matter; give the gray matter, and the cord with --cord",
+    )
+    assert said("a_seg", *of_cord)[0] == 2
+    assert run("areas")[0] == 2
+    for name, options, doubts in (
+        ("white", of_cord, ["gray matter of 88.0 mm2", "gray matter takes 88.0 % of the cord"]),
+        ("whole", (), ["gray matter of 100.0 mm2 (median): anatomy allows 3.5 to 24 mm2"]),
+        ("none", of_cord, ["no gray matter in the mask"]),
+    ):
+        code, err = said(name, *options)
+        lines = [line.removeprefix(f"warning: {tmp_path / name}.nii: ") for line in err.splitlines()]
+        assert code == 0
+        assert [line[: len(doubt)] for line, doubt in zip(lines, doubts, strict=True)] == doubts
+
+
+def test_masks_need_no_orientation_but_one_frame(run, tmp_path):
+    gray, cord = np.zeros((2, 40, 40, 4), np.uint8)
+    cord[10:30, 10:30] = 1
+    gray[16:24, 18:24] = 1
+    affine = np.diag([-0.5, 0.5, 2.0, 1.0])
+    nib.Nifti1Image(gray, affine).to_filename(tmp_path / "gray.nii")
+    plain = nib.Nifti1Image(cord, None)
+    plain.header.set_zooms((0.5, 0.5, 2.0))
+    plain.to_filename(tmp_path / "plain.nii")
+    turned = nib.Nifti1Image(cord, affine)
+    turned.set_qform(affine * [-1, 1, 1, 1], code=1)
+    turned.to_filename(tmp_path / "turned.nii")
+    nib.Nifti1Image(np.stack([cord] * 2, axis=3), affine).to_filename(tmp_path / "frames.nii")
+    points = np.zeros_like(cord)
+    points[20, 20, :3] = 1, 2, 3
+    nib.Nifti1Image(points, affine).to_filename(tmp_path / "points.nii")
+    assert run("areas", tmp_path / "gray.nii", "--cord", tmp_path / "plain.nii")[::2] == (0, "")
+    code, _, err = run("areas", tmp_path / "gray.nii", "--cord", tmp_path / "turned.nii", "--force")
+    assert code == 0
+    assert err.startswith(f"warning: {tmp_path / 'turned.nii'}: qform and sform exchange left and right")
+    for option, name, message in (
+        ("--cord", "frames", "40 x 40 x 4 x 2 voxels; a mask has one frame, keep one"),
+        ("--levels", "points", "one voxel of each number, points of discs and not levels"),
+    ):
+        code, _, err = run("areas", tmp_path / "gray.nii", option, tmp_path / f"{name}.nii", "--force")
+        assert code == 2
+        assert err.startswith(f"error: {tmp_path / name}.nii: {message}")
+    code, _, err = run("areas", tmp_path / "plain.nii")
+    assert code == 2
+    assert "has an orientation" in err
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.5, 0.5, 4.0), (0.59, 0.63, 3.3)])

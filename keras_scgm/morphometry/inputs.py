@@ -37,6 +37,12 @@ def slice_levels(levels: Volume, cord: np.ndarray | None) -> list[int | None]:
         raise InputError(
             f"{levels.source}: vertebral levels must be whole numbers from 0; give the level map, not the image"
         )
+    counts = np.bincount(whole.ravel())[1:]
+    if np.count_nonzero(counts) > 1 and counts.max() == 1:
+        raise InputError(
+            f"{levels.source}: one voxel of each number, points of discs and not levels; give a map in which all "
+            "voxels of a level have its number"
+        )
     found: list[int | None] = []
     for k, section in enumerate(whole):
         marked = section[section > 0]

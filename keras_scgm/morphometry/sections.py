@@ -28,7 +28,7 @@ class CrossSection(TissueAreas):
         slice: Index along the axial axis of the file, from 0.
         position_mm: Distance of the slice from the most inferior one, along the slice normal.
         level: Vertebral level, None without one.
-        area_mm2: Gray matter, inside the cord if a cord mask is given.
+        area_mm2: Gray matter, inside the cord if a cord mask is given; NaN if the cord alone was.
         gm_outside_cord_mm2: Gray matter outside the cord mask, not part of the other areas.
         low_mm2: Lower end of the prediction interval of `area_mm2`, for one more sample; the interval is widened to
             contain it.
@@ -43,9 +43,14 @@ class CrossSection(TissueAreas):
     low_mm2: float = math.nan
     high_mm2: float = math.nan
 
+    @property
+    def has_tissue(self) -> bool:
+        """Whether there is gray matter, or cord if that alone was given."""
+        return (self.cord_area_mm2 if math.isnan(self.area_mm2) else self.area_mm2) > 0
+
 
 def cross_sections(
-    gray_matter: Volume,
+    gray_matter: Volume | None,
     cord: Volume | None = None,
     centreline: Volume | None = None,
     levels: Volume | None = None,
@@ -54,7 +59,8 @@ def cross_sections(
     """Areas of every axial slice.
 
     Args:
-        gray_matter: Mask, or probabilities in [0, 1], which count as fractions of a voxel.
+        gray_matter: Mask, or probabilities in [0, 1], which count as fractions of a voxel; None to measure the cord
+            alone, and what needs gray matter is NaN then.
         cord: Mask or probabilities of the whole cord on the same grid.
         centreline: Mask of the middle of the cord on the same grid; it is used for the angle instead of the
             cord mask.
@@ -67,23 +73,29 @@ def cross_sections(
         One cross-section per slice, in the order of the file.
 
     Raises:
-        InputError: volumes on different grids, values outside 0 to 1, or a single sample.
+        InputError: volumes on different grids, values outside 0 to 1, a single sample, or neither gray matter nor
+            cord.
     """
     given = checks.instance(Volume, "a Volume, as read_volume returns")
-    given("gray_matter", gray_matter)
-    for name, value in (("cord", cord), ("centreline", centreline), ("levels", levels)):
+    volumes = {"gray_matter": gray_matter, "cord": cord, "centreline": centreline, "levels": levels}
+    for name, value in volumes.items():
         checks.optional(given)(name, value)
     samples = checks.several(given, "Volume objects, as read_volume returns")("samples", samples)
     if len(samples) == 1:
         raise InputError(f"{samples[0].source}: an interval needs at least 2 samples; give more, or none")
+    measured = cord if gray_matter is None else gray_matter
+    if measured is None:
+        raise InputError("neither gray matter nor cord to measure; give one of the two, or both")
+    if gray_matter is None and samples:
+        raise InputError("samples of the gray matter need the gray matter itself; give it, too")
     for other in (cord, centreline, levels, *samples):
         if other is not None:
-            check_same_grid(gray_matter, other)
-    gray = fractions(gray_matter)
+            check_same_grid(measured, other)
     whole = None if cord is None else fractions(cord)
+    gray = np.full((measured.n_slices, 1, 1), np.nan) if gray_matter is None else fractions(gray_matter)
     middle = None if centreline is None else fractions(centreline)
     inside = gray if whole is None else np.minimum(gray, whole)
-    voxel_mm2 = gray_matter.voxel_area_mm2
+    voxel_mm2 = measured.voxel_area_mm2
 
     gray_mm2 = inside.sum(axis=(1, 2)) * voxel_mm2
     unknown = np.full(len(gray), np.nan)
@@ -98,15 +110,15 @@ def cross_sections(
         low_mm2, high_mm2 = np.minimum(low_mm2, gray_mm2), np.maximum(high_mm2, gray_mm2)
     level_of = [None] * len(gray) if levels is None else slice_levels(levels, whole)
     tissues = tissue_areas(
-        gray_matter,
-        _slices(inside),
+        measured,
+        None if gray_matter is None else _slices(inside),
         None if whole is None else _slices(whole),
         None if middle is None else _slices(middle),
     )
     rows = [
         CrossSection(
-            slice=gray_matter.stored_slice_index(k),
-            position_mm=k * gray_matter.slice_spacing_mm,
+            slice=measured.stored_slice_index(k),
+            position_mm=k * measured.slice_spacing_mm,
             level=level_of[k],
             area_mm2=float(gray_mm2[k]),
             gm_outside_cord_mm2=float(outside_mm2[k]),

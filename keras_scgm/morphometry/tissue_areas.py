@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,13 +67,18 @@ class TissueAreas:
     gm_ventral_mm2: float = math.nan
     gm_dorsal_mm2: float = math.nan
 
+    @property
+    def cord_aspect(self) -> float:
+        """Width of the cord divided by its depth; infinite for a line of voxels."""
+        return self.cord_rl_mm / self.cord_ap_mm if self.cord_ap_mm else math.inf
+
 
 @dataclass(frozen=True)
 class _Section:
     """What is measured of a slice before the direction of the cord is known, in voxels.
 
     Args:
-        gray_matter: Inside the cord.
+        gray_matter: Inside the cord; NaN if it is not known.
         cord: Gray and white matter.
         center: Centre of the cord.
         covariance: (2, 2), of the places of the cord.
@@ -91,19 +97,28 @@ class _Section:
 
 
 def tissue_areas(
-    volume: Volume, gray_matter: Slices, cord: Slices | None = None, centreline: Slices | None = None
+    volume: Volume,
+    gray_matter: Slices | None,
+    cord: Slices | None = None,
+    centreline: Slices | None = None,
 ) -> tuple[TissueAreas, ...]:
     """Measurements of every axial slice.
 
     Args:
         volume: The grid.
-        gray_matter: Gray matter; only what is in the cord counts, if that is given.
+        gray_matter: Gray matter; only what is in the cord counts, if that is given. None if it is not known, and what
+            needs it is NaN then.
         cord: The whole cord.
         centreline: Middle of the cord, used for its direction instead of the cord.
 
     Returns:
         One for each slice, from the inferior end; all is NaN without cord and centreline.
     """
+    gray_sections: Iterator[np.ndarray | None] = (
+        itertools.repeat(None, volume.n_slices)
+        if gray_matter is None
+        else _each(gray_matter, volume.n_slices)
+    )
     steps_mm = axial_steps_mm(volume)
     n_slices = volume.n_slices
     voxel_mm2 = volume.voxel_area_mm2
@@ -111,13 +126,13 @@ def tissue_areas(
         if centreline is None:
             return (TissueAreas(),) * n_slices
         cosines, angles_deg = _angles(steps_mm, _tangents(steps_mm, centreline, n_slices))
-        sums = [float(gray.sum(dtype=np.float64)) for gray in _each(gray_matter, n_slices)]
+        sums = [math.nan if gray is None else float(gray.sum(dtype=np.float64)) for gray in gray_sections]
         return tuple(
             TissueAreas(cord_angle_deg=angle_deg, gm_perpendicular_mm2=gray * voxel_mm2 * cosine)
             for angle_deg, gray, cosine in zip(angles_deg, sums, cosines, strict=True)
         )
     axes = plane_axes(slice_normal(steps_mm)) @ steps_mm[:2].T
-    pairs = zip(_each(gray_matter, n_slices), _each(cord, n_slices), strict=True)
+    pairs = zip(gray_sections, _each(cord, n_slices), strict=True)
     sections = [_section(gray, whole, axes) for gray, whole in pairs]
     if centreline is None:
         tangents = cord_tangents(steps_mm, np.array([section.center for section in sections]))
@@ -168,14 +183,20 @@ def _moments(section: np.ndarray, box: tuple[slice, slice]) -> tuple[float, np.n
     return total, center, covariance / total
 
 
-def _section(gray: np.ndarray, cord: np.ndarray, axes: np.ndarray) -> _Section:
-    """Args: two slices, and how far a step along rows and columns goes to the left and to the front, (2, 2) mm."""
+def _section(gray: np.ndarray | None, cord: np.ndarray, axes: np.ndarray) -> _Section:
+    """Measure a slice.
+
+    Args:
+        gray: Gray matter, if it is known.
+        cord: Cord.
+        axes: How far a step along rows and columns goes to the left and to the front, (2, 2) mm.
+    """
     box = _box(cord)
     total, center, covariance = _moments(cord, box)
-    inside = np.minimum(gray[box], cord[box]).astype(np.float64)
-    gray_total = float(inside.sum())
+    inside = None if gray is None else np.minimum(gray[box], cord[box]).astype(np.float64)
+    gray_total = math.nan if inside is None else float(inside.sum())
     left = ventral = math.nan
-    if gray_total:
+    if inside is not None and gray_total:
         rows, columns = (
             np.arange(part.start, part.stop) - middle for part, middle in zip(box, center, strict=True)
         )
@@ -203,7 +224,7 @@ def _areas(
     gray_mm2, cord_mm2 = section.gray_matter * voxel_mm2, section.cord * voxel_mm2
     white_mm2 = (section.cord - section.gray_matter) * voxel_mm2
     if not section.cord:
-        return TissueAreas(cord_area_mm2=0.0, wm_area_mm2=0.0)
+        return TissueAreas(cord_area_mm2=0.0, wm_area_mm2=white_mm2)
     normal = tangent if math.isfinite(cosine) else slice_normal(steps_mm)
     # Along the cord, the section of the slice falls onto that perpendicular to it.
     to_plane = plane_axes(normal) @ steps_mm[:2].T

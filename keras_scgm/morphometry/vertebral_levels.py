@@ -14,13 +14,13 @@ from keras_scgm.morphometry.tissue_areas import TissueAreas
 
 @dataclass(frozen=True)
 class LevelSection(TissueAreas):
-    """Mean cross-section of a vertebral level, over its slices with gray matter.
+    """Mean cross-section of a vertebral level, over its slices with gray matter, or with cord if that alone was given.
 
     The measurements of `TissueAreas` are means over the slices in which they are known.
 
     Args:
         level: Vertebral level, as numbered in the level map.
-        n_slices: Number of slices with gray matter.
+        n_slices: Number of these slices.
         area_mm2: Mean gray matter area over the slices.
         area_slices_sd_mm2: Standard deviation over the slices (n - 1), NaN for one slice.
     """
@@ -32,7 +32,7 @@ class LevelSection(TissueAreas):
 
 
 def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
-    """Means per vertebral level, from the lowest number; slices without gray matter are left out.
+    """Means per vertebral level, from the lowest number; slices without are left out.
 
     >>> row = CrossSection(0, 0.0, 3, 14.0)
     >>> level_sections([row, CrossSection(1, 5.0, 3, 16.0)])[0].area_mm2
@@ -40,7 +40,7 @@ def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
     """
     by_level: dict[int, list[CrossSection]] = {}
     for row in rows:
-        if row.level is not None and row.area_mm2 > 0:
+        if row.level is not None and row.has_tissue:
             by_level.setdefault(row.level, []).append(row)
     return tuple(
         LevelSection(

@@ -213,7 +213,7 @@ def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.
     Args:
         area_mm2: Cord.
         aspect: Width divided by depth.
-        share: Gray matter divided by cord.
+        share: Gray matter divided by cord; NaN if it is not known.
         offset: See `SliceFeatures.cord_offset`.
     """
     doubts = []
@@ -221,12 +221,20 @@ def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.
         limits = (MIN_CORD_MM2, MAX_CORD_MM2, MIN_CORD_ASPECT, MAX_CORD_ASPECT)
         found = (f"{area_mm2:.1f}", f"{aspect:.2f}")
         doubts.append(messages.IMPLAUSIBLE_CORD.format(*found, *(f"{limit:g}" for limit in limits)))
-    if not MIN_CORD_SHARE <= share <= MAX_CORD_SHARE:
+    if share < MIN_CORD_SHARE or share > MAX_CORD_SHARE:
         allowed = (f"{100 * limit:g}" for limit in (MIN_CORD_SHARE, MAX_CORD_SHARE))
         doubts.append(messages.IMPLAUSIBLE_SHARE.format(f"{100 * share:.1f}", *allowed))
     if offset > MAX_CORD_OFFSET:
         doubts.append(messages.OFF_CENTRE.format(f"{offset:.2f}", f"{MAX_CORD_OFFSET:g}"))
     return doubts
+
+
+def area_doubts(area_mm2: float, has_cord: bool) -> list[str]:
+    """A doubt about the median area of gray matter, of a mask that is measured without its image."""
+    limits = MIN_AREA_MM2, MAX_AREA_IN_CORD_MM2 if has_cord else MAX_AREA_MM2
+    if limits[0] <= area_mm2 <= limits[1]:
+        return []
+    return [messages.IMPLAUSIBLE_AREA.format(f"{area_mm2:.1f}", *(f"{limit:g}" for limit in limits))]
 
 
 def rare_gray_matter(n_slices: int, n_cord: int) -> list[str]:

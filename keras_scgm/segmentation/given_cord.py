@@ -79,7 +79,7 @@ class GivenCord:
             if len(pixels):
                 apart_mm = np.linalg.norm((pixels.mean(axis=0) - center) * self.volume.in_plane_spacing_mm)
                 offset = apart_mm / np.sqrt(area_mm2 / np.pi)
-                rows.append((area_mm2, one.cord_rl_mm / one.cord_ap_mm, one.gm_cord_ratio, offset))
+                rows.append((area_mm2, one.cord_aspect, one.gm_cord_ratio, offset))
         if not rows:
             return []
         return cord_doubts(*np.median(rows, axis=0)) + rare_gray_matter(len(rows), len(self.slices))
