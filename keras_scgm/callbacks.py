@@ -80,7 +80,10 @@ class PolyLearningRate(keras.callbacks.Callback):
             logs["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
     def _iterations(self) -> int:
-        return int(ops.convert_to_numpy(self.model.optimizer.iterations))
+        """Batches so far; the optimizer counts its updates, which are fewer when it accumulates gradients."""
+        # The policy mixed_float16 wraps it.
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        return int(ops.convert_to_numpy(optimizer.iterations)) * (optimizer.gradient_accumulation_steps or 1)
 
 
 class TerminateOnCollapse(keras.callbacks.Callback):

@@ -85,3 +85,14 @@ def check_same_shape(y_true: Any, y_pred: Any) -> None:
         raise InputError(
             f"y_true and y_pred must have the same shape, received {shapes[0]} and {shapes[1]}{remedy}"
         )
+
+
+def weights_of_samples(sample_weight: Any, dtype: Any) -> Any:
+    """One weight for each sample, (batch,), or one for all; weights of pixels are refused."""
+    weights = ops.convert_to_tensor(sample_weight, dtype=dtype)
+    if any(size not in (1, None) for size in weights.shape[1:]):
+        raise InputError(
+            f"sample_weight must be (batch,), received {tuple(weights.shape)}; pixels cannot be weighed, since the "
+            "sums run over all of a slice"
+        )
+    return ops.reshape(weights, (-1,)) if len(weights.shape) else weights

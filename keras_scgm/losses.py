@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_scgm import checks
-from keras_scgm.class_rules import ClassifierActivation, ClassRules, check_same_shape
+from keras_scgm.class_rules import ClassifierActivation, ClassRules, check_same_shape, weights_of_samples
 from keras_scgm.errors import InputError
 
 
@@ -30,7 +30,7 @@ class DiceLoss(keras.losses.Loss):
     what is wrongly predicted in them. Under a `tf.distribute` strategy they run over the shares of all
     replicas, which then train as one. Such a loss is one number, with no samples to weigh: sample weights
     (and class weights, which Keras turns into them) are refused. With `per_sample` each slice has its own
-    loss, and Keras weighs and reduces them as usual.
+    loss, and Keras weighs and reduces them as usual; weights are one number for each slice.
 
     Args:
         epsilon: Positive; smooths the loss and decides the empty case. The published training used 1.
@@ -84,6 +84,9 @@ class DiceLoss(keras.losses.Loss):
                 f"{self.name} over a whole batch is one number that sample_weight cannot weigh; "
                 "use per_sample=True or leave sample_weight and class_weight out"
             )
+        y_true, y_pred = (ops.convert_to_tensor(array, dtype=self.dtype) for array in (y_true, y_pred))
+        if sample_weight is not None:
+            sample_weight = weights_of_samples(sample_weight, self.dtype)
         loss = super().__call__(y_true, y_pred, sample_weight)
         context = None if self.per_sample else _replicas()
         # Keras adds up the losses and the gradients of the replicas, each of which has that of the whole batch.

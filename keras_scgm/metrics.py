@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_scgm import checks
-from keras_scgm.class_rules import ClassifierActivation, ClassRules, check_same_shape
+from keras_scgm.class_rules import ClassifierActivation, ClassRules, check_same_shape, weights_of_samples
 from keras_scgm.errors import InputError
 
 
@@ -58,6 +58,8 @@ class SoftDice(keras.metrics.Metric):
         dtype: Any = "float32",
     ) -> None:
         super().__init__(name=name, dtype=dtype)
+        # As Keras's own metrics tell callbacks that more is better.
+        self._direction = "up"
         self.class_id = checks.optional(checks.integer(0))("class_id", class_id)
         self.classes = ClassRules(classifier_activation, from_logits, include_background)
         # Sums of each class, once the number of classes is known.
@@ -81,10 +83,7 @@ class SoftDice(keras.metrics.Metric):
         overlap = ops.sum(y_true * y_pred, axis=pixels)
         total = ops.sum(y_true, axis=pixels) + ops.sum(y_pred, axis=pixels)
         if sample_weight is not None:
-            weight = ops.convert_to_tensor(sample_weight, dtype=self.dtype)
-            if any(size not in (1, None) for size in weight.shape[1:]):
-                raise InputError(f"sample_weight must be (batch,), received {tuple(weight.shape)}")
-            weight = ops.reshape(weight, (-1, 1))
+            weight = ops.reshape(weights_of_samples(sample_weight, self.dtype), (-1, 1))
             overlap, total = weight * overlap, weight * total
         self.overlap.assign_add(ops.sum(overlap, axis=0))
         self.total.assign_add(ops.sum(total, axis=0))

@@ -200,6 +200,8 @@ def _folded(path: Path, card: WeightsCard) -> FoldedNetwork | None:
 
 
 def _from_model(model: keras.Model, card: WeightsCard) -> tuple[LoadedNetwork, WeightsCard]:
+    import keras
+
     channels_in, classes = model.input_shape[-1], model.output_shape[-1]
     if channels_in != 1 or classes not in map(len, TISSUES):
         raise InputError(
@@ -211,7 +213,13 @@ def _from_model(model: keras.Model, card: WeightsCard) -> tuple[LoadedNetwork, W
             f"weights {card.name}: {classes} classes, of which the card names {len(card.tissues)}; "
             "give their tissues in the card"
         )
-    if classes > 1 and not _has_sigmoid(model):
+    activation = _last_activation(model)
+    if activation is keras.activations.linear:
+        raise InputError(
+            f"weights {card.name}: the network ends in logits; segmentation needs probabilities, "
+            "which the activation sigmoid gives"
+        )
+    if classes > 1 and activation is not keras.activations.sigmoid:
         raise InputError(
             f"weights {card.name}: the classes exclude each other, but the cord contains the gray matter; "
             "segmentation needs the activation sigmoid, which the card of a weights file says"
@@ -219,13 +227,14 @@ def _from_model(model: keras.Model, card: WeightsCard) -> tuple[LoadedNetwork, W
     return LoadedNetwork(fold_model(model), lambda: model, card.name), card
 
 
-def _has_sigmoid(model: keras.Model) -> bool:
-    """Whether the last layer is known to end in a sigmoid."""
+def _last_activation(model: keras.Model) -> Any:
+    """Activation of the last layer, None if it is not known."""
     import keras
 
     history = getattr(model.outputs[0], "_keras_history", None) if model.outputs else None
     layer = history.operation if history else None
-    return getattr(layer, "activation", None) is keras.activations.sigmoid
+    # A linear one alone often ends a network of half precision, to give its probabilities in float32.
+    return None if isinstance(layer, keras.layers.Activation) else getattr(layer, "activation", None)
 
 
 def _load_model(weights: str | Path) -> tuple[keras.Model, WeightsCard]:

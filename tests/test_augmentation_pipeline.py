@@ -22,6 +22,7 @@ from keras_scgm.augmentation import (
     apply_geometric,
     apply_intensity,
     augment,
+    augment_batch,
     sample_parameters,
 )
 
@@ -279,6 +280,14 @@ def test_call_errors(monkeypatch):
         ValueError, match="image_interpolation must be one of nearest, linear, received 'cubic'"
     ):
         apply_geometric(images, masks, Parameters(), "cubic")
+    integers = (100 * images).astype("int16")
+    for call in (
+        lambda: augment(dataset_of(integers, masks), config, 0),
+        lambda: augment_batch(integers, masks, config, 0),
+        lambda: AugmentationLayer(config)((integers, masks), training=True),
+    ):
+        with pytest.raises(ValueError, match=r"images must be floats .*, received int16"):
+            call()
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match="TensorFlow backend, received 'jax'; use augment_batch or"):
         augment(dataset, config, 0)

@@ -25,10 +25,10 @@ class Rates(keras.callbacks.Callback):
         self.rates.append(float(self.model.optimizer.learning_rate))
 
 
-def network(bias="zeros"):
+def network(bias="zeros", **optimizer):
     layer = keras.layers.Conv2D(1, 1, activation="sigmoid", bias_initializer=bias, name="only")
     model = keras.Sequential([keras.Input((4, 4, 1)), layer])
-    model.compile(keras.optimizers.SGD(0.5), loss=DiceLoss())
+    model.compile(keras.optimizers.SGD(0.5, **optimizer), loss=DiceLoss())
     return model
 
 
@@ -64,6 +64,18 @@ def test_resumed_training_has_the_rates_of_an_uninterrupted_one(per, total):
     np.testing.assert_array_equal(first.rates + second.rates, whole.rates)
     assert whole.rates[-1] == 0
     np.testing.assert_allclose(history["learning_rate"], expected[2::3], rtol=1e-6)
+
+
+def test_steps_are_batches_where_gradients_are_accumulated():
+    whole, first, second = Rates(), Rates(), Rates()
+    fit(network(gradient_accumulation_steps=2), PolyLearningRate(0.1, 12, per="step"), whole, epochs=5)
+    model = network(gradient_accumulation_steps=2)
+    fit(model, PolyLearningRate(0.1, 12, per="step"), first, epochs=2)
+    fit(model, PolyLearningRate(0.1, 12, per="step"), second, epochs=5, initial_epoch=2)
+    # Two batches of an update have one rate.
+    expected = [PolyLearningRate(0.1, 12).rate(n // 2 * 2) for n in range(15)]
+    np.testing.assert_allclose(whole.rates, expected, rtol=1e-6)
+    np.testing.assert_array_equal(first.rates + second.rates, whole.rates)
 
 
 @pytest.mark.parametrize(("per", "total"), [("epoch", 2), ("step", 6)])

@@ -75,6 +75,17 @@ def test_weights_are_refused_for_a_batch_and_honoured_per_sample(loss):
     each = ops.convert_to_numpy(loss(per_sample=True, reduction=None)(mask, probabilities))
     weighed = loss(per_sample=True)(mask, probabilities, weight)
     assert float(weighed) == pytest.approx((each * weight).mean(), rel=1e-6)
+    of_slices = loss(per_sample=True)(mask, probabilities, weight[:, None, None])
+    assert float(of_slices) == pytest.approx(float(weighed), rel=1e-6)
+    assert float(loss(per_sample=True)(mask, probabilities, 2.0)) == pytest.approx(2 * each.mean(), rel=1e-6)
+    with pytest.raises(ValueError, match=r"sample_weight must be \(batch,\), received \(2, 3, 1, 1\)"):
+        loss(per_sample=True)(mask, probabilities, np.ones_like(mask))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_lists_are_taken_as_by_the_losses_of_keras(loss):
+    mask, probabilities = column(1, 1, 0), column(1, 0.5, 0)
+    assert float(loss()(mask.tolist(), probabilities.tolist())) == float(loss()(mask, probabilities))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -108,6 +108,17 @@ def test_weight_multiplies_what_a_slice_adds():
     assert measured(SoftDice(), (mask, probabilities, np.array([[1.0], [3.0]]))) == pytest.approx(4 / 10)
 
 
+@pytest.mark.parametrize("metric", [SoftDice, HardDice])
+def test_callbacks_know_that_more_is_better(metric):
+    model = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])
+    model.compile("sgd", DiceLoss(), metrics=[metric(name="dice")])
+    stopping = keras.callbacks.EarlyStopping("dice", restore_best_weights=True)
+    ones = np.ones((2, 4, 4, 1))
+    model.fit(ones, ones, epochs=2, verbose=0, callbacks=[stopping])
+    assert stopping.monitor_op(0.9, 0.8)
+    assert not stopping.monitor_op(0.8, 0.9)
+
+
 def test_float16_is_summed_in_float32():
     ones = np.ones((2, 300, 300, 1), "float16")
     assert measured(SoftDice(), (ones, ones)) == 1

@@ -14,7 +14,7 @@ import pytest
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
 from keras_scgm.models import BUILDERS, STACK_BUILDERS, DilatedGMNet, UNet, load_model, load_network
-from keras_scgm.pretrained import WeightsCard
+from keras_scgm.pretrained import TISSUES, WeightsCard
 
 ARCHITECTURES = sorted(BUILDERS)
 SIZES = [(40, 56), (24, 8)]
@@ -157,6 +157,24 @@ class TestContract:
         probabilities = model.predict(images_of(architecture, 16, 24), verbose=0)
         assert probabilities.shape == (2, *shape_of(architecture, 16, 24, 3))
         np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-6)
+
+    def test_output_layers_of_another_kind_stay_random(self, architecture, tmp_path):
+        """Two independent classes are not background and object."""
+        path = tmp_path / "two.weights.h5"
+        arguments = {"filters": 4, "classes": 2}
+        known = BUILDERS[architecture](**arguments)
+        known.save_weights(path)
+        card = WeightsCard("two", architecture, arguments, path.name, sha256_of(path), tissues=TISSUES[1])
+        (tmp_path / "two.json").write_text(card.to_json())
+        for activation, is_loaded in (("sigmoid", True), (None, True), ("softmax", False)):
+            model = BUILDERS[architecture](**arguments, classifier_activation=activation, weights=path)
+            for one, other in zip(model.layers, known.layers, strict=True):
+                if one.name == "predictions":
+                    same = np.array_equal(one.get_weights()[0], other.get_weights()[0])
+                    assert same == is_loaded
+                else:
+                    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+                        np.testing.assert_array_equal(a, b)
 
     def test_other_activations_are_kept(self, architecture):
         build = BUILDERS[architecture]

@@ -191,12 +191,23 @@ def test_a_model_of_two_sigmoids_is_gray_matter_and_cord(bright_network):
     assert Ensemble(bright_network).tissues == ("gray_matter",)
 
 
-@pytest.mark.parametrize("activation", ["softmax", "linear"])
-def test_classes_that_exclude_each_other_are_refused(activation):
+def test_classes_that_exclude_each_other_are_refused():
     with pytest.raises(
         InputError, match=r"weights two: the classes exclude each other, .* activation sigmoid"
     ):
-        Ensemble(two_outputs(activation))
+        Ensemble(two_outputs("softmax"))
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_logits_are_refused_and_a_change_of_type_is_not(classes):
+    slices = keras.Input((None, None, 1))
+    logits = keras.layers.Conv2D(classes, 1)(slices)
+    with pytest.raises(InputError, match=r"weights ends: the network ends in logits"):
+        Ensemble(keras.Model(slices, logits, name="ends"))
+    if classes == 1:
+        probabilities = keras.layers.Conv2D(classes, 1, activation="sigmoid")(slices)
+        cast = keras.layers.Activation("linear", dtype="float32")(probabilities)
+        assert Ensemble(keras.Model(slices, cast)).tissues == ("gray_matter",)
 
 
 def test_a_card_names_all_tissues(tmp_path):

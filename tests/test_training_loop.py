@@ -112,6 +112,18 @@ def test_resumed_training_ends_the_same(drawn_slices: AnnotatedSlices, tmp_path:
     assert again.history == parts.history
 
 
+def test_training_in_float16_goes_on(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        first = train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path)
+        more = train(replace(TINY, epochs=2), SliceBatches(drawn_slices), tmp_path, resume=True)
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert more.history[:1] == first.history
+    assert len(more.history) == 2
+
+
 KILLED = """
 import sys
 from pathlib import Path

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_training import TINY
 
 from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet, stages
 from keras_scgm.pretrained import weights_card
-from keras_scgm.training import TrainingConfig, fine_tuned
+from keras_scgm.training import SyntheticBatches, TrainingConfig, fine_tuned, train
 from keras_scgm.training.network import _with_finite_gradient, build_network, training_copy
 
 
@@ -141,6 +143,37 @@ def test_gradients_in_bfloat16(size: int, kernel: tuple[int, ...]) -> None:
 def test_unknown_arguments_of_the_builder_are_refused() -> None:
     with pytest.raises(InputError, match=r"model_kwargs do not fit UNet: .*dilation_rates"):
         build_network(TrainingConfig("UNet", model_kwargs={"dilation_rates": (6,)}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"model_kwargs": {"classifier_activation": None}},
+            "classifier_activation=None; a training needs 'sigmoid'",
+        ),
+        (
+            {"model_kwargs": {"classifier_activation": "softmax"}},
+            "classifier_activation='softmax'; a training needs",
+        ),
+        ({"model_kwargs": {"include_top": False}}, "include_top=False; a training needs True"),
+        (
+            {"model_kwargs": {"input_shape": (64, 64, 3)}},
+            r"input_shape=\(64, 64, 3\), but slices have one channel",
+        ),
+        (
+            {"architecture": "UNet", "window_px": 60},
+            "window_px must be a multiple of 8 for UNet, received 60",
+        ),
+    ],
+)
+def test_networks_that_a_training_cannot_use_are_refused(
+    arguments: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    config = replace(TINY, **{"model_kwargs": {}, **arguments})
+    with pytest.raises(InputError, match=message):
+        train(config, SyntheticBatches(config.window_px, small_windows=()), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_initial_weights_give_the_outputs_of_their_tissues(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class MeanTeacher:
         model = StudentAndTeacher(student, teacher, self.config, config)
         optimizer = optimizer_of(config)
         model.compile(optimizer, jit_compile=jit_compile_of(config))
-        optimizer.build(model.trainable_variables)
+        # Under the policy mixed_float16, Keras has wrapped it.
+        model.optimizer.build(model.trainable_variables)
         return model
 
     def judged_weights(self, model: keras.Model, config: TrainingConfig) -> list[np.ndarray]:

@@ -36,7 +36,7 @@ def augment(
     `dataset.repeat()` before.
 
     Args:
-        dataset: Pairs (images, masks), (sample, height, width, channels) and (sample, height, width,
+        dataset: Pairs (images, masks), z-scored floats (sample, height, width, channels) and (sample, height, width,
             classes); height and width must be known. Or triples with sample weights (sample,), which pass, or
             images alone. Slices without the first axis count as batches of one.
         config: Settings of the augmentation.
@@ -66,6 +66,7 @@ def augment(
     if not 1 <= len(parts) <= 3 or not all(isinstance(part, tf.TensorSpec) for part in parts):
         wanted = "a tf.data.Dataset of images, (images, masks) or (images, masks, sample weights)"
         checks.refuse("dataset", wanted, dataset if elements is None else elements)
+    _check_dtype(parts[0].dtype.name)
     shapes = [tuple(part.shape) if part.shape.rank is not None else () for part in parts[:2]]
     single = len(shapes[0]) == 3
     _check_shapes(*([(None, *shape) for shape in shapes] if single else shapes))
@@ -175,7 +176,7 @@ def augment_batch(
     """The augmentation of one batch, with any Keras backend.
 
     Args:
-        images: Slices (sample, height, width, channels), float32.
+        images: Slices (sample, height, width, channels), floats, z-scored.
         masks: (sample, height, width, classes), or None for images alone.
         config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
@@ -185,16 +186,25 @@ def augment_batch(
         Tensors of the same shapes; None for the masks if there are none.
 
     Raises:
-        InputError: An argument breaks its rule, or the shapes do not fit.
+        InputError: An argument breaks its rule, the shapes do not fit, or the images are integers.
     """
     checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
     _check_shapes(*(getattr(array, "shape", ()) for array in (images, masks)[: 1 if masks is None else 2]))
+    _check_dtype(keras.backend.standardize_dtype(images.dtype))
     if config == AugmentationConfig():
         return images, masks
     shape = (keras.ops.shape(images)[0], *images.shape[1:])
     parameters = sample_parameters(config, shape, seed, step)
     images, masks = apply_geometric(images, masks, parameters, mask_interpolation=config.mask_interpolation)
     return apply_intensity(images, parameters), masks
+
+
+def _check_dtype(name: str) -> None:
+    if not keras.backend.is_float_dtype(name):
+        raise InputError(
+            f"images must be floats with mean 0 and standard deviation 1, received {name}, which would be cut off; "
+            "normalize them first"
+        )
 
 
 def _check_shapes(images: Any, masks: Any | None = None) -> None:

@@ -13,7 +13,7 @@ from keras import layers
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.pretrained import classes_of, load_weights_into, weights_for
+from keras_scgm.pretrained import classes_of, find_card, load_weights_into, weights_for
 
 Activation = str | Callable[..., Any] | None
 Pooling = Literal["avg", "max"] | None
@@ -74,8 +74,7 @@ class BuilderArguments:
         if self.classes is None:
             weights = self.weights if self.include_top else None
             object.__setattr__(self, "classes", 1 if weights is None else classes_of(weights))
-        is_softmax = keras.activations.get(self.classifier_activation) is keras.activations.softmax
-        if self.include_top and self.classes == 1 and is_softmax:
+        if self.include_top and self.classes == 1 and _is_softmax(self.classifier_activation):
             raise InputError("classifier_activation='softmax' of one class is 1 everywhere; use 'sigmoid'")
 
     def _checked_shape(self) -> tuple[int | None, ...]:
@@ -130,6 +129,15 @@ class BuilderArguments:
             return None
         return weights_for(self.weights, architecture, {"filters": self.filters, **shaping})
 
+    @property
+    def _has_classes_of_weights(self) -> bool:
+        """Whether classes exclude each other, or do not, in the network as in that of the weights."""
+        card = None if self.weights is None else find_card(self.weights)
+        if card is None or self.classifier_activation is None:
+            return True
+        of_weights = card.model_kwargs.get("classifier_activation", "sigmoid")
+        return of_weights is None or _is_softmax(of_weights) == _is_softmax(self.classifier_activation)
+
     def image_input(self) -> keras.KerasTensor:
         """The input of the first layer."""
         return (
@@ -166,7 +174,7 @@ class BuilderArguments:
         # Without the layers before a given tensor, which the file does not know.
         network = keras.Model(image, output, name=self.name)
         if weights_file is not None:
-            load_weights_into(network, weights_file, adapt=True)
+            load_weights_into(network, weights_file, adapt=True, loads_output=self._has_classes_of_weights)
         if self.input_tensor is None:
             return network
         sources = keras.utils.get_source_inputs(image)
@@ -175,6 +183,10 @@ class BuilderArguments:
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise InputError(f"input_tensor: the layers before it do not fit: {reason}") from error
+
+
+def _is_softmax(activation: Any) -> bool:
+    return keras.activations.get(activation) is keras.activations.softmax
 
 
 _POOLINGS = {

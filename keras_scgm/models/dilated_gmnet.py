@@ -56,7 +56,8 @@ def DilatedGMNet(
         pooling: With `include_top=False`: None for the feature maps, (batch, height, width, features); "avg"
             or "max" for their mean or maximum over the slice, (batch, features).
         classes: Number of output channels; None for that of the weights, and 1 with random ones. With another
-            number than that of pretrained weights the output layer stays random, and all others are the file's.
+            number than that of pretrained weights, or with classes that exclude each other ("softmax") where those of
+            the weights do not, the output layer stays random, and all others are the file's.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
             independent of each other.
         name: Name of the model.

@@ -27,7 +27,12 @@ INFLATED_FROM = {"DilatedGMNet3D": "DilatedGMNet"}
 
 
 def load_weights_into(
-    model: keras.Model, path: str | Path, *, adapt: bool = False, outputs: Sequence[int] | None = None
+    model: keras.Model,
+    path: str | Path,
+    *,
+    adapt: bool = False,
+    outputs: Sequence[int] | None = None,
+    loads_output: bool = True,
 ) -> None:
     """Reads a weights file into a network, matching layers by name.
 
@@ -41,6 +46,7 @@ def load_weights_into(
             file's network reads slices. The sum of the first kernel over the file's channels, divided by the network's
             number of channels, is then the kernel of each channel; an output layer of another number of classes is
             left as it is; a kernel of slices becomes the middle of one of stacks, with zeros for the other slices.
+        loads_output: Whether the output layer is read, too; otherwise it is left as it is.
         outputs: Outputs of the file that become those of the network, in this order; None takes all.
 
     Raises:
@@ -50,6 +56,8 @@ def load_weights_into(
     model_layers = {layer.name: layer for layer in model.layers if layer.weights}
     if outputs is not None and HEAD in file_layers:
         file_layers[HEAD] = [array[..., list(outputs)] for array in file_layers[HEAD]]
+    if not loads_output:
+        model_layers.pop(HEAD, None)
     if adapt:
         model_layers = _adapt(file_layers, model_layers)
     for name, layer in model_layers.items():

@@ -42,7 +42,8 @@ class Supervised:
         model = training_copy(network, config)
         optimizer = optimizer_of(config)
         model.compile(optimizer, loss_of(config), jit_compile=jit_compile_of(config))
-        optimizer.build(model.trainable_variables)
+        # Under the policy mixed_float16, Keras has wrapped it.
+        model.optimizer.build(model.trainable_variables)
         return model
 
     def judged_weights(self, model: keras.Model, config: TrainingConfig) -> list[np.ndarray]:

@@ -16,6 +16,7 @@ import keras
 
 from keras_scgm.errors import InputError
 from keras_scgm.models import BUILDERS, load_network, stages
+from keras_scgm.models.unet import LEVELS
 from keras_scgm.pretrained import INFLATED_FROM, WeightsCard, load_weights_into, resolve_weights
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count
@@ -36,10 +37,22 @@ def build_network(config: TrainingConfig) -> keras.Model:
             f"model_kwargs ask for {config.model_kwargs['classes']} classes, but the training has masks of "
             f"{' and '.join(config.tissues).replace('_', ' ')}; leave classes out"
         )
+    for name, value in {"include_top": True, "pooling": None, "classifier_activation": "sigmoid"}.items():
+        given = config.model_kwargs.get(name, value)
+        if given != value:
+            raise InputError(
+                f"model_kwargs ask for {name}={given!r}; a training needs {value!r}, leave it out"
+            )
+    if config.architecture == "UNet" and config.window_px % 2**LEVELS:
+        raise InputError(f"window_px must be a multiple of {2**LEVELS} for UNet, received {config.window_px}")
     try:
         network = BUILDERS[config.architecture](**{**config.model_kwargs, "classes": classes})
     except TypeError as error:
         raise InputError(f"model_kwargs do not fit {config.architecture}: {error}") from error
+    if network.input_shape[-1] != 1:
+        raise InputError(
+            f"model_kwargs ask for input_shape={config.model_kwargs['input_shape']}, but slices have one channel"
+        )
     if config.initial_weights is not None:
         path, card = resolve_weights(config.initial_weights)
         load_weights_into(network, path, adapt=True, outputs=_outputs_of(config, card))
