@@ -269,6 +269,13 @@ def test_augmentation_preview(run, tmp_path, reference):
     )
     assert code == 0
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    (tmp_path / "t2s.nii.gz").write_bytes(b"the image")
+    code, _, err = run("augment-preview", tmp_path / "t2s.nii.gz")
+    assert (code, err) == (
+        2,
+        f"error: {tmp_path}/t2s.nii.gz: the picture is PNG; give a name ending in .png\n",
+    )
+    assert (tmp_path / "t2s.nii.gz").read_bytes() == b"the image"
     code, _, err = run("augment-preview", tmp_path / "c.png", "--augmentation", "none.json")
     assert code == 2
     assert "augmentation 'none.json' is neither a file nor one of" in err

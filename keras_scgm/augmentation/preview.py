@@ -36,8 +36,11 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
         path: PNG file to write.
 
     Raises:
-        InputError: The shapes do not fit.
+        InputError: The shapes do not fit, or the path does not end in .png.
     """
+    path = checks.path("path", path)
+    if path.suffix != ".png":
+        raise InputError(f"{path}: the picture is PNG; give a name ending in .png")
     shapes = np.shape(images), np.shape(masks)
     if [len(shape) for shape in shapes] != [4, 4] or shapes[0][:3] != shapes[1][:3] or not shapes[0][0]:
         raise InputError(
