@@ -3,18 +3,20 @@
 import csv
 import hashlib
 import json
+import shutil
 from concurrent import futures
 
 import keras_scgm_client
-import keras_scgm_client.outputs as client_outputs
 import keras_scgm_client.picture
 import keras_scgm_client.tracing
 import keras_scgm_devserver as dev_server
 import nibabel as nib
 import numpy as np
 import pytest
-from client_checks import NOTHING_LISTENS, check_mask, in_process, names
-from keras_scgm_client import Client, SettingsError
+from client_checks import NOTHING_LISTENS, check_mask, error, good_answer, in_process, names, rest_answers
+from keras_scgm_client import Client, ServerUnavailable, SettingsError
+from keras_scgm_client.client import VERSION_UNKNOWN
+from keras_scgm_client.transport import VersionStatus
 from tiny_serving import (
     CORD_THRESHOLD,
     THRESHOLD,
@@ -43,7 +45,7 @@ def test_one_image(url, image):
     }
     record = json.loads((image.parent / "0_gmseg.json").read_text())
     assert record["server"] == url
-    assert record["version"] == (1 if url.startswith("grpc") else None)
+    assert record["version"] == 1
     assert record["input_sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
     assert (record["program"], record["window_moved"], record["orientation"]) == ("tiny", True, "LAS")
     assert record["gray_matter_volume_mm3"] == n_voxels.sum()
@@ -256,25 +258,105 @@ def test_soft_for_hard_and_a_changed_input_are_refused(run, url, image):
     assert run("segment", image, "--server", url)[0] == 2
 
 
-def test_a_result_of_another_version_is_not_finished(models, image):
-    with Client(f"grpc://{NOTHING_LISTENS}") as client:
-        paths = client_outputs.OutputPaths.for_input(image)
-        digest = hashlib.sha256(image.read_bytes()).hexdigest()
-        like = {"input_sha256": digest, "output": "mask", "output_tissues": "all"}
-        like |= {"model": "gm_nifti", "label": None}
-        paths.mask.write_bytes(b"")
-        paths.record.write_text(json.dumps({**like, "version": 7, "files": [paths.mask.name]}))
-        # Nobody says which version is served.
-        assert client._finished(image, paths)
-    with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as address:
-        for url in (address.rest_url, f"grpc://{address.grpc}"):
-            with Client(url) as client:
-                assert not client._finished(image, paths)
-        paths.record.write_text(json.dumps({**like, "version": 1, "files": [paths.mask.name]}))
-        with Client(address.rest_url) as client:
-            assert client._finished(image, paths)
-        with Client(address.rest_url, picture=True) as client:
-            assert not client._finished(image, paths)
+def serve_versions(folder, *versions, config=None):
+    """A server of these versions, which share a model."""
+    source = save_tiny_models(folder.parent / "source")
+    for version in versions:
+        shutil.copytree(source / "gm_nifti" / "1", folder / "gm_nifti" / str(version), dirs_exist_ok=True)
+    return dev_server.serve(dev_server.Catalogue.load(folder, config), rest_port=0, grpc_port=0)
+
+
+def url_of(address, way):
+    return address.rest_url if way == "rest" else f"grpc://{address.grpc}"
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_results_of_two_versions_are_not_mixed(run, image, tmp_path, way):
+    with serve_versions(tmp_path / "first", 1) as address:
+        assert run("segment", image, "--server", url_of(address, way))[0] == 0
+        assert run("segment", image, "--server", url_of(address, way))[1].endswith("1 skipped, 0 failed\n")
+    with serve_versions(tmp_path / "second", 1, 2) as address:
+        code, _, err = run("segment", image, "--server", url_of(address, way))
+        assert (code, "was made in another way; replace it with --force" in err) == (2, True)
+        assert run("segment", image, "--server", url_of(address, way), "--force")[0] == 0
+        assert json.loads(image.with_name("0_gmseg.json").read_text())["version"] == 2
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_the_version_of_a_label_is_recorded(image, tmp_path, way):
+    policy = "model_version_policy { specific { versions: 1 versions: 2 } }"
+    labels = 'version_labels { key: "stable" value: 1 } version_labels { key: "canary" value: 2 }'
+    config = tmp_path / "models.config"
+    config.write_text(
+        f'model_config_list {{ config {{ name: "gm_nifti" base_path: "/models/gm_nifti" {policy} {labels} }} }}'
+    )
+    with serve_versions(tmp_path / "models", 1, 2, config=config) as address:
+        for label, version in (("stable", 1), ("canary", 2), ("", 2)):
+            with Client(url_of(address, way), label=label) as client:
+                client.segment(image, tmp_path / "out")
+            record = json.loads((tmp_path / "out" / "0_gmseg.json").read_text())
+            assert (record["label"], record["version"]) == (label or None, version)
+
+
+def test_the_status_of_a_label_that_has_all_versions_names_none():
+    """As that of TensorFlow Serving."""
+    versions = [VersionStatus(number, "AVAILABLE", "") for number in (2, 1)]
+    for label, expected in (("", 2), ("stable", None)):
+        with Client(f"grpc://{NOTHING_LISTENS}", label=label) as client:
+            client._transport.status = lambda seconds: versions
+            assert client._transport.version(1.0) == expected
+
+
+def test_a_version_that_is_replaced_during_the_request(image):
+    """The request is sent again to the version that is served then."""
+    served = iter((1, 2, 2))
+    with rest_answers(error(404, "Servable not found"), good_answer()) as (url, seen), Client(url) as client:
+        client._transport.version = lambda seconds: next(served)
+        client.segment(image)
+    assert [path for path, *_ in seen] == [f"/v1/models/gm_nifti/versions/{k}:predict" for k in (1, 2)]
+    assert json.loads(image.with_name("0_gmseg.json").read_text())["version"] == 2
+
+
+def test_a_result_of_an_unknown_version_is_not_skipped_in_silence(run, address, image):
+    """Neither if the server does not tell the version, nor if it did not tell it then."""
+    record = image.with_name("0_gmseg.json")
+    with rest_answers(good_answer()) as (url, _):
+        assert run("segment", image, "--server", url)[0] == 0
+        assert json.loads(record.read_text())["version"] is None
+        code, out, err = run("segment", image, "--server", url)
+    assert (code, out.splitlines()[-1]) == (0, "0 segmented, 1 skipped, 0 failed")
+    assert err == f"warning: {image}: {VERSION_UNKNOWN}\n"
+    assert run("segment", image, "--server", address.rest_url)[2] == err
+    assert run("segment", image, "--server", address.rest_url, "--force")[0] == 0
+    with rest_answers(good_answer()) as (url, _):
+        assert run("segment", image, "--server", url)[2] == err
+
+
+@pytest.mark.parametrize("way", ["rest", "grpc"])
+def test_the_version_is_asked_for_until_the_deadline(image, address, way):
+    """A server that is busy once does not make the version unknown."""
+    with Client(url_of(address, way)) as client:
+        client.segment(image)
+        ask, busy = client._transport.version, [ServerUnavailable("busy")]
+
+        def version(seconds):
+            if busy:
+                raise busy.pop()
+            return ask(seconds)
+
+        client._transport.version = version
+        (outcome,) = client.segment_all([image])
+        assert (outcome.skipped, outcome.warnings, busy) == (True, (), [])
+    with Client(f"grpc://{NOTHING_LISTENS}", deadline=1) as client, pytest.raises(ServerUnavailable):
+        list(client.segment_all([image]))
+
+
+def test_a_result_without_a_picture_is_not_finished_if_one_is_wanted(image, address):
+    with Client(address.rest_url, picture=False) as client:
+        client.segment(image)
+    with Client(address.rest_url, picture=True) as client:
+        (outcome,) = client.segment_all([image])
+    assert "was made in another way" in str(outcome.error)
 
 
 def test_the_client_needs_no_numpy(url, image):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,14 +39,16 @@ from keras_scgm_client.outputs import OutputPaths, Tissues, check_writable, fini
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
-from keras_scgm_client.transport import CONNECT_SECONDS, Access, Model, Transport, VersionStatus
+from keras_scgm_client.transport import SHORTEST_TRY_SECONDS, Access, Model, Transport, VersionStatus
 
 MAX_UPLOAD_BYTES = 100_000_000
 """The request limit of the reverse proxy in `serving/`, less the third that base64 adds, rounded down."""
 
 LONGEST_PAUSE_SECONDS = 10.0
-SHORTEST_TRY_SECONDS = 1.0
-"""Shortest time limit of a request; with less, every fault just before the deadline would look like "no answer"."""
+VERSION_UNKNOWN = (
+    "finished before, perhaps by another version of the model, since the record or the server does not state it; "
+    "replace it with --force if the model has changed"
+)
 
 _Reply = TypeVar("_Reply")
 
@@ -223,12 +224,15 @@ class Client:
             existing = [path for path in paths.own if os.path.lexists(path)]
             if existing and not force:
                 record = self._finished(image, paths)
-                if record is None:
+                made_by = record.get("version")
+                served = made_by and self._until_deadline(self._transport.version)
+                if not record or (served and made_by != served):
                     raise ImageError(
                         f"{existing[0]}: exists and was made in another way; replace it with --force"
                     )
                 verdict = record.get("quality", {}).get("verdict")
-                return Outcome(image, paths.mask, skipped=True, verdict=verdict)
+                warnings = () if served else (VERSION_UNKNOWN,)
+                return Outcome(image, paths.mask, warnings, skipped=True, verdict=verdict)
             result = self._segment(image, paths)
             if not force:
                 result.check_paths()
@@ -257,33 +261,21 @@ class Client:
         if self.metrics and result.verdict:
             self.metrics.verdict(result.verdict)
 
-    def _finished(self, image: Path, paths: OutputPaths) -> dict[str, Any] | None:
-        """Record of an existing result of this image and these settings; None if there is none."""
+    def _finished(self, image: Path, paths: OutputPaths) -> dict[str, Any]:
+        """Record of an existing result of this image and these settings; empty if there is none."""
         try:
             digest = hashlib.sha256(image.read_bytes()).hexdigest()
         except OSError as error:
             raise ImageError(f"{image}: cannot be read ({error.strerror}); check the path") from error
         like = {"input_sha256": digest, **self._result_settings}
         record = finished_record(paths, like)
-        if record is None or (self.picture and paths.picture.name not in record["files"]):
-            return None
-        made_by, served = record.get("version"), self._served_version
-        return None if made_by and served and made_by != served else record
+        return {} if self.picture and record and paths.picture.name not in record["files"] else record
 
     @property
     def _result_settings(self) -> dict[str, Any]:
         """Settings on which a result depends besides the image, as far as they are known before the answer."""
         of_model = {"model": self.model.name, "label": self.model.label or None}
         return {"output": self.kind, "output_tissues": self.tissues, **of_model}
-
-    @cached_property
-    def _served_version(self) -> int | None:
-        """Version of the model that answers now; None if the server does not state it."""
-        try:
-            versions = self._transport.status(min(self.timeout, CONNECT_SECONDS))
-        except ClientError:
-            return None
-        return max((version.version for version in versions if version.state == "AVAILABLE"), default=None)
 
     def _segment(self, image: Path, paths: OutputPaths) -> Result:
         started = time.time()

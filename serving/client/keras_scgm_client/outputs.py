@@ -109,11 +109,11 @@ def check_writable(folder: Path) -> None:
         raise ImageError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
 
 
-def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Existing record; None unless it has the entries of `like` and all its files exist."""
+def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Existing record; empty unless it has the entries of `like` and all its files exist."""
     record, files = _recorded(paths)
     agrees = bool(files) and all(record.get(key) == value for key, value in like.items())
-    return record if agrees and all(file.is_file() for file in files) else None
+    return record if agrees and all(file.is_file() for file in files) else {}
 
 
 def _recorded(paths: OutputPaths) -> tuple[dict[str, Any], list[Path]]:

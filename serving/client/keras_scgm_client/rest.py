@@ -25,6 +25,7 @@ from keras_scgm_client.transport import (
     CONNECT_SECONDS,
     INPUT,
     REQUEST_SLACK_BYTES,
+    SHORTEST_TRY_SECONDS,
     Access,
     Model,
     VersionStatus,
@@ -55,9 +56,8 @@ class RestTransport:
             tls["ssl_context"] = context
         self._pool = urllib3.PoolManager(maxsize=access.connections, block=True, retries=False, **tls)
         self._headers = {**access.headers, "content-type": "application/json"}
-        self._url = f"{access.url.rstrip('/')}/v1/models/{model.name}"
-        if model.label:
-            self._url += f"/labels/{model.label}"
+        self._model_url = f"{access.url.rstrip('/')}/v1/models/{model.name}"
+        self._url = f"{self._model_url}/labels/{model.label}" if model.label else self._model_url
         self._model = model
 
     def predict(
@@ -67,7 +67,19 @@ class RestTransport:
         start = f'{{"signature_name": "{self._model.signature}", "inputs": {{"{INPUT}": [{{"b64": "'
         body = b"".join((start.encode(), base64.b64encode(nifti), b'"}]}}'))
         limit = max_answer_bytes * 4 // 3 + REQUEST_SLACK_BYTES
-        reply = self._request("POST", f"{self._url}:predict", seconds, limit, body, headers)
+        ends = monotonic() + seconds
+        # The answer does not state the version, so one is named in the request.
+        version = self.version(seconds)
+        url = self._url if version is None else f"{self._model_url}/versions/{version}"
+        try:
+            reply = self._request(
+                "POST", f"{url}:predict", max(ends - monotonic(), SHORTEST_TRY_SECONDS), limit, body, headers
+            )
+        except SettingsError as error:
+            # The server unloads a version once it has a newer one.
+            if version is None or version == self.version(SHORTEST_TRY_SECONDS):
+                raise
+            raise ServerUnavailable(f"version {version} is no longer served") from error
         try:
             outputs = reply["outputs"]
             if isinstance(outputs, list):
@@ -76,7 +88,7 @@ class RestTransport:
             first = {name: _first(value) for name, value in outputs.items()}
         except (KeyError, IndexError, AttributeError, TypeError, binascii.Error) as error:
             raise SettingsError("the server's answer is not a model's outputs; check --server") from error
-        return answer_from(first, self._model.signature)
+        return answer_from(first, self._model.signature, version)
 
     def status(self, seconds: float) -> list[VersionStatus]:
         reply = self._request("GET", self._url, seconds, REQUEST_SLACK_BYTES)
@@ -89,6 +101,16 @@ class RestTransport:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ServerError("the server's answer is not a model's status; check --server") from error
+
+    def version(self, seconds: float) -> int | None:
+        # The status of a label has all versions of the model; the metadata name the one that answers.
+        try:
+            reply = self._request("GET", f"{self._url}/metadata", seconds, REQUEST_SLACK_BYTES)
+            return int(reply["model_spec"]["version"])
+        except ServerUnavailable:
+            raise
+        except (ClientError, KeyError, TypeError, ValueError):
+            return None
 
     def close(self) -> None:
         self._pool.clear()

@@ -113,6 +113,16 @@ class GrpcTransport:
             for entry in response.model_version_status
         ]
 
+    def version(self, seconds: float) -> int | None:
+        try:
+            versions = [entry.version for entry in self.status(seconds) if entry.state == "AVAILABLE"]
+        except ServerUnavailable:
+            raise
+        except ClientError:
+            return None
+        # Requests without a label get the latest; the status of a label may have all versions of the model.
+        return None if self._model.label and len(versions) > 1 else max(versions, default=None)
+
     def close(self) -> None:
         self._channel.close()
 

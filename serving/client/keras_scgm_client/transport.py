@@ -13,6 +13,8 @@ from keras_scgm_client.errors import ClientError, ImageError, SettingsError
 
 CONNECT_SECONDS = 4.0
 """Time limit of connecting to each address of the server's name."""
+SHORTEST_TRY_SECONDS = 1.0
+"""Shortest time limit of a request; with less, every fault just before the deadline would look like "no answer"."""
 INPUT = "nifti_bytes"
 REQUEST_SLACK_BYTES = 2**20
 """Room in an answer for areas, warnings and the JSON syntax."""
@@ -123,6 +125,13 @@ class Transport(Protocol):
 
     def status(self, seconds: float) -> list[VersionStatus]:
         """Versions of the model, latest first; raises the errors of `predict`."""
+
+    def version(self, seconds: float) -> int | None:
+        """Version that answers now; None if the server does not state it.
+
+        Raises:
+            ServerUnavailable: As in `predict`.
+        """
 
     def close(self) -> None: ...
 
