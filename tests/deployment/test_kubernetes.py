@@ -76,6 +76,15 @@ def test_kubernetes_resources_refer_to_each_other(container):
     assert all(container[probe] for probe in ("startupProbe", "readinessProbe", "livenessProbe"))
 
 
+def test_health_checks_are_no_requests_of_a_model(container):
+    """The server counts those; its gRPC health service answers for the whole server, whose service name is empty."""
+    assert flags(container["args"])["enable_grpc_healthcheck_service"] == "true"
+    (port,) = (port["containerPort"] for port in container["ports"] if port["name"] == "grpc")
+    for probe in ("startupProbe", "readinessProbe"):
+        assert "httpGet" not in container[probe]
+        assert container[probe]["grpc"] == {"port": port}
+
+
 def test_only_the_proxy_reaches_the_server():
     server, proxy = (policy["spec"] for policy in documents(SERVING / "k8s" / "network.yaml"))
     clients, monitoring = server["ingress"]

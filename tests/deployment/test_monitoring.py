@@ -10,9 +10,17 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 
-def test_alert_expressions():
+def alerts():
     (rule,) = documents(SERVING / "k8s" / "alerts.yaml")
-    rules = [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+    return [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
+
+
+def panels():
+    return json.loads((SERVING / "k8s" / "dashboard.json").read_text())["panels"]
+
+
+def test_alert_expressions():
+    rules = alerts()
     assert len({alert["alert"] for alert in rules}) == len(rules) >= 5
     for alert in rules:
         promql_parser.parse(alert["expr"])
@@ -47,6 +55,23 @@ def test_dashboard():
         "scgm_gateway_verdicts_total",
         "scgm_gateway_pending",
     }
+
+
+def test_status_requests_are_not_counted_as_predictions():
+    """The server counts them among the requests of a model: with an empty API, and with the status OK."""
+    expressions = [alert["expr"] for alert in alerts()]
+    expressions += [target["expr"] for panel in panels() for target in panel["targets"]]
+    selectors = re.findall(r":tensorflow:serving:(request_\w+){(.*?)}", " ".join(expressions))
+    assert {name for name, _ in selectors} == {
+        "request_count",
+        "request_latency_bucket",
+        "request_latency_count",
+    }
+    for name, labels in selectors:
+        if name == "request_count":
+            assert 'status="INVALID_ARGUMENT"' in labels or 'status!~"OK|' in labels
+        else:
+            assert 'API=~"(?i)predict"' in labels
 
 
 def assert_within(part, whole, path=""):
