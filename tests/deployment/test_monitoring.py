@@ -74,6 +74,11 @@ def test_status_requests_are_not_counted_as_predictions():
             assert 'API=~"(?i)predict"' in labels
 
 
+def test_series_that_are_ignored_do_not_hide_that_others_wait():
+    (stuck,) = (alert["expr"] for alert in alerts() if alert["alert"] == "GmGatewayStuck")
+    assert 'scgm_gateway_series_total{outcome!="ignored"}' in stuck
+
+
 def assert_within(part, whole, path=""):
     """Every value of a JSON document is in another."""
     if isinstance(part, dict):

@@ -70,6 +70,12 @@ def test_no_patient_data_outside_of_dicom_files(tmp_path, relay, receiver):
     """Neither in logs and metrics nor in names, even where highdicom and pydicom would quote them."""
     metrics_port = free_port()
     with Process(tmp_path, relay, receiver, "--metrics-port", str(metrics_port)) as gateway:
+        # Prometheus sees an increase only of a counter that was there before.
+        metrics = urllib3.request("GET", f"http://127.0.0.1:{metrics_port}/metrics").data.decode()
+        for outcome in ("sent", "failed", "ignored"):
+            assert f'scgm_gateway_series_total{{outcome="{outcome}"}} 0.0' in metrics
+        for verdict in ("pass", "review", "fail"):
+            assert f'scgm_gateway_verdicts_total{{verdict="{verdict}"}} 0.0' in metrics
         send(make_images(voxels_of(), PatientName="ZEBROWSKI QUENTIN"), gateway.port)
         gateway.wait_for("sent")
         damaged = make_images(voxels_of())

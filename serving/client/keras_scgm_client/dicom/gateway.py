@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_serv
 from keras_scgm.dicom.objects import SegmentedSeries, make_results
 from keras_scgm.dicom.series import SeriesError, read_series, write_nifti
 from keras_scgm_client import logs
+from keras_scgm_client.answer import VERDICTS
 from keras_scgm_client.client import Client
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
 from keras_scgm_client.dicom.spool import Spool, State
@@ -103,6 +104,11 @@ class _Metrics:
         self.verdicts = Counter(
             "scgm_gateway_verdicts", "Verdicts of segmented series", ["verdict"], registry=registry
         )
+        # Prometheus sees an increase only of what it has seen before.
+        for outcome in ("sent", "ignored", "failed"):
+            self.series.labels(outcome)
+        for verdict in VERDICTS:
+            self.verdicts.labels(verdict)
         pending = Gauge("scgm_gateway_pending", "Series on the disk", ["state"], registry=registry)
         states: tuple[State, ...] = ("incoming", "outgoing", "failed")
         for state in states:
