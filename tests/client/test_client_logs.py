@@ -9,7 +9,7 @@ import keras_scgm_client
 import keras_scgm_client.picture
 import keras_scgm_client.tracing
 import pytest
-from client_checks import check_mask, error, good_answer, grpc_server, rest_answers
+from client_checks import NOTHING_LISTENS, check_mask, error, good_answer, grpc_server, rest_answers
 from keras_scgm_client import Client, SettingsError
 from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
@@ -90,6 +90,48 @@ def test_metrics_of_a_run(run, images, tmp_path):
         "segment", images, "--server", "http://localhost", "--metrics-file", tmp_path / "no" / "x"
     )
     assert (code, "cannot be written" in err) == (2, True)
+
+
+def samples(file):
+    lines = (line.rsplit(" ", 1) for line in file.read_text().splitlines() if line[0] != "#")
+    return {name: float(value) for name, value in lines if "_created" not in name}
+
+
+def test_counters_go_on_from_the_run_before(run, address, image, tmp_path):
+    """Otherwise Prometheus would see no increase between runs of the same size."""
+    file = tmp_path / "scgm.prom"
+    command = ("segment", image, "--server", address.rest_url, "--force", "--metrics-file", file)
+    assert run(*command)[0] == 0
+    once = samples(file)
+    assert once['scgm_client_verdicts_total{verdict="pass"}'] == 1
+    assert once['scgm_client_verdicts_total{verdict="fail"}'] == 0
+    assert once['scgm_client_requests_total{outcome="ok"}'] == 1
+    assert run(*command)[::2] == (0, "")
+    twice = samples(file)
+    assert set(twice) == set(once)
+    assert twice['scgm_client_request_seconds_bucket{le="+Inf"}'] == 2
+    assert twice["scgm_client_request_seconds_sum"] > once["scgm_client_request_seconds_sum"]
+    assert twice['scgm_client_verdicts_total{verdict="pass"}'] == 2
+
+
+@pytest.mark.parametrize("content", [b"scgm_client_verdicts_total{verdict", b"\xff\xfe"])
+def test_a_damaged_file_of_metrics_is_named_and_begun_anew(run, address, image, tmp_path, content):
+    file = tmp_path / "scgm.prom"
+    file.write_bytes(content)
+    code, _, err = run("segment", image, "--server", address.rest_url, "--metrics-file", file)
+    assert (code, err) == (0, f"warning: {file}: not a file of metrics; the counters begin at 0\n")
+    assert samples(file)['scgm_client_verdicts_total{verdict="pass"}'] == 1
+
+
+def test_metrics_are_there_before_the_first_request(run, images, tmp_path):
+    """Even of a run that stops at once."""
+    file = tmp_path / "scgm.prom"
+    assert run("segment", images, "--server", f"http://{NOTHING_LISTENS}", "--metrics-file", file)[0] == 2
+    assert samples(file)['scgm_client_verdicts_total{verdict="fail"}'] == 0
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    code, _, err = run("segment", images, "--server", f"http://{NOTHING_LISTENS}", "--metrics-file", folder)
+    assert (code, err) == (2, f"error: {folder}: cannot be read (Is a directory); check --metrics-file\n")
 
 
 def test_verdicts_are_counted(url, images):

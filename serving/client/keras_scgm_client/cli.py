@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
         "--metrics-file",
         type=Path,
         metavar="FILE",
-        help="write Prometheus metrics to this file at the end, for the node exporter's textfile collector",
+        help="Prometheus metrics of all runs with this file, for the node exporter's textfile collector",
     )
     segment.set_defaults(run=_segment)
     status = commands.add_parser("status", parents=[server], help="versions on the server")
@@ -147,6 +147,10 @@ def _segment(options: argparse.Namespace) -> int:
     failed = skipped = 0
     verdicts = set()
     metrics = Metrics() if options.metrics_file else None
+    if metrics:
+        metrics.go_on_from(options.metrics_file)
+        # So that Prometheus sees the counters before they increase.
+        metrics.write(options.metrics_file)
     try:
         with _client(
             options,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from keras_scgm_client import logs
+from keras_scgm_client.answer import VERDICTS
 from keras_scgm_client.errors import ClientError, ImageError, ServerUnavailable, SettingsError
 
 BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
@@ -47,6 +50,12 @@ class Metrics:
         self._verdicts = Counter(
             "scgm_client_verdicts", "Verdicts of written results", ["verdict"], registry=self.registry
         )
+        self._earlier: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
+        # Prometheus sees an increase only of what it has seen before.
+        for outcome in ("ok", "refused", "unavailable", "error"):
+            self._requests.labels(outcome)
+        for verdict in VERDICTS:
+            self._verdicts.labels(verdict)
 
     @contextmanager
     def request(self) -> Iterator[None]:
@@ -70,6 +79,40 @@ class Metrics:
         """Count a result that was written."""
         self._verdicts.labels(verdict).inc()
 
+    def go_on_from(self, path: Path) -> None:
+        """Let the counters of the file go on from those of an earlier run; without a file they begin at 0.
+
+        Raises:
+            ClientError: The file cannot be read.
+        """
+        from prometheus_client.parser import text_string_to_metric_families
+
+        try:
+            families = list(text_string_to_metric_families(path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise ClientError(f"{path}: cannot be read ({error.strerror}); check --metrics-file") from error
+        except Exception:
+            # The parser has no error of its own.
+            logs.say(logging.WARNING, f"{path}: not a file of metrics; the counters begin at 0")
+            return
+        samples = (sample for family in families for sample in family.samples)
+        self._earlier = {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+
+    def collect(self) -> Iterator[Any]:
+        """The metrics of the registry, with the counts of earlier runs."""
+        for metric in self.registry.collect():
+            metric.samples = [self._with_earlier(sample) for sample in metric.samples]
+            yield metric
+
+    def _with_earlier(self, sample: Any) -> Any:
+        earlier = self._earlier.get((sample.name, frozenset(sample.labels.items())))
+        if earlier is None:
+            return sample
+        is_time = sample.name.endswith("_created")
+        return sample._replace(value=earlier if is_time else earlier + sample.value)
+
     def write(self, path: Path) -> None:
         """Write a file for the textfile collector of Prometheus' node exporter; an existing file is replaced.
 
@@ -79,7 +122,7 @@ class Metrics:
         from prometheus_client import write_to_textfile
 
         try:
-            write_to_textfile(str(path), self.registry)
+            write_to_textfile(str(path), self)
         except OSError as error:
             raise ClientError(
                 f"{path}: cannot be written ({error.strerror}); check --metrics-file"
