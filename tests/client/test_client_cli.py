@@ -75,6 +75,18 @@ def test_command_lines_that_are_refused(run, images, arguments, message):
     assert message in err
 
 
+@pytest.mark.parametrize("content", ["", "\n", "sesame\nopen\n", "s\u00e9same"])
+def test_token_files_that_are_refused(run, tmp_path, content):
+    file = tmp_path / "token"
+    file.write_text(content, encoding="utf-8")
+    code, out, err = run("status", "--server", "https://localhost", "--token-file", file)
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "error: the token is empty, or holds spaces, line breaks or other than ASCII characters;"
+    )
+    assert err.count("\n") == 1
+
+
 def test_an_interrupt_ends_the_command_and_leaves_nothing_half(images, tmp_path):
     with rest_answers((200, b"", {"Content-Length": "10"})) as (url, seen):
         script = "from keras_scgm_client.cli import main; main()"

@@ -200,6 +200,7 @@ def test_a_server_that_does_not_answer(image, scheme):
         ({"url": "http://host:port"}, "not a server"),
         ({"url": "http://user:word@host"}, "use a token"),
         ({"url": "http://elsewhere.org", "token": "x"}, "over TLS only"),
+        ({"url": "https://localhost", "token": ""}, "the token is empty"),
         ({"url": "http://localhost", "ca": Path(__file__)}, "certificates are for TLS"),
         ({"url": "https://localhost", "certificate": Path(__file__)}, "go together"),
         ({"url": "https://localhost", "ca": Path("none.pem")}, "none.pem: no such file"),
@@ -208,6 +209,15 @@ def test_a_server_that_does_not_answer(image, scheme):
 def test_addresses_that_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         Access(**settings)
+
+
+@pytest.mark.parametrize(
+    "token", ["sesame\nopen", "sesame\ropen", "sesame open", "sesam\u00e9", "sesame\x00"]
+)
+def test_tokens_that_no_header_can_hold_are_refused_without_being_shown(token):
+    with pytest.raises(SettingsError, match="check --token-file") as refused:
+        Access("https://localhost", token)
+    assert "sesam" not in str(refused.value)
 
 
 def test_tokens_do_not_show():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ class Access:
         connections: Number of simultaneous connections.
 
     Raises:
-        SettingsError: The address has another form, or the token would be sent unencrypted.
+        SettingsError: The address or the token has another form, or the token would be sent unencrypted.
     """
 
     url: str
@@ -68,6 +69,11 @@ class Access:
             raise SettingsError(f"{self.url}: not a server; give for example http://localhost:8501")
         if parts.username or parts.query or parts.fragment:
             raise SettingsError("the server's URL must have no user, query or fragment; use a token")
+        # The token itself is not shown.
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
+            raise SettingsError(
+                "the token is empty, or holds spaces, line breaks or other than ASCII characters; check --token-file"
+            )
         if not self.is_encrypted:
             if self.token and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
                 raise SettingsError("a token is sent over TLS only; use https or grpcs")
