@@ -1,5 +1,6 @@
 """The command `scgm-client`."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -73,6 +74,20 @@ def test_command_lines_that_are_refused(run, images, arguments, message):
     code, _, err = run(*(part.format(images=images) for part in arguments))
     assert code == 2
     assert message in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_files_that_are_no_unicode(address, tmp_path):
+    """They are shown with escapes, also where the terminal takes nothing but UTF-8."""
+    (tmp_path / "in").mkdir()
+    with open(os.fsencode(tmp_path) + b"/in/b\xffd.nii", "wb") as file:
+        file.write(nifti_bytes(random_voxels(0)))
+    script = "from keras_scgm_client.cli import main; main()"
+    command = [sys.executable, "-c", script, "segment", tmp_path / "in", "--server", address.rest_url]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([*map(str, command)], capture_output=True, check=False, env=environment, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == rf"[1/1] {tmp_path}/in/b\udcffd_gmseg.nii.gz"
 
 
 @pytest.mark.parametrize("content", ["", "\n", "sesame\nopen\n", "s\u00e9same"])

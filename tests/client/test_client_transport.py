@@ -198,6 +198,10 @@ def test_a_server_that_does_not_answer(image, scheme):
         ({"url": "localhost:8501"}, "not a server"),
         ({"url": "ftp://localhost"}, "not a server"),
         ({"url": "http://host:port"}, "not a server"),
+        ({"url": "http://a..b:8501"}, "not a server"),
+        ({"url": "grpc://a..b:8500"}, "not a server"),
+        ({"url": "http://ho st:8501"}, "not a server"),
+        ({"url": f"http://{'a' * 64}.org"}, "not a server"),
         ({"url": "http://user:word@host"}, "use a token"),
         ({"url": "http://elsewhere.org", "token": "x"}, "over TLS only"),
         ({"url": "https://localhost", "token": ""}, "the token is empty"),
@@ -209,6 +213,19 @@ def test_a_server_that_does_not_answer(image, scheme):
 def test_addresses_that_are_refused(settings, message):
     with pytest.raises(SettingsError, match=message):
         Access(**settings)
+
+
+@pytest.mark.parametrize("url", ["http://[::1]:8501", "grpc://[::1]:8500", "https://m\u00fcnchen.example/gm"])
+def test_addresses_that_are_accepted(url):
+    assert Access(url).url == url
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+def test_names_that_cannot_be_sent_are_refused(scheme):
+    """A name from the command line may have bytes that are no characters."""
+    for name, setting in (("--model", {"model": "gm\udcff"}), ("--label", {"label": "gm\udcff"})):
+        with pytest.raises(SettingsError, match=rf"'gm\\udcff': not Unicode; check {name}"):
+            Client(f"{scheme}://{NOTHING_LISTENS}", **setting)
 
 
 @pytest.mark.parametrize(

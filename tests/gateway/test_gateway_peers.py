@@ -61,6 +61,8 @@ def test_only_what_can_be_read_without_loss_is_taken():
         (["--settle", "0"], "--settle must be over 0, received 0"),
         (["--deadline", "nan"], "--deadline must be over 0, received nan"),
         (["--max-gb", "-1"], "--max-gb must be over 0, received -1"),
+        (["--max-gb", "nan"], "--max-gb must be over 0, received nan"),
+        (["--max-gb", "inf"], "--max-gb must be finite, received inf"),
         (["--port", "70000"], "--port must be 0 to 65535, received 70000"),
         (["--dicom-cert", "a.pem"], "go together; give all three"),
     ],

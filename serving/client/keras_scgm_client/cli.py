@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
@@ -24,6 +25,10 @@ def main(arguments: list[str] | None = None) -> None:
 
     Exit code: 0 for success, 2 if anything failed, 3 for a verdict of `--fail-on`, 130 after an interrupt.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files are bytes, and may have no characters.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     # Connection errors are reported in one line, without the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from urllib3.util import parse_url
+
 from keras_scgm_client.answer import Answer
 from keras_scgm_client.errors import ClientError, ImageError, SettingsError
 
@@ -29,11 +31,21 @@ class Model:
         name: Name of the served model.
         label: Version label; the latest version if empty.
         signature: "serving_default" for masks, "soft" for probabilities.
+
+    Raises:
+        SettingsError: The name or the label cannot be sent.
     """
 
     name: str = "gm_nifti"
     label: str = ""
     signature: str = "serving_default"
+
+    def __post_init__(self) -> None:
+        for option, value in (("--model", self.name), ("--label", self.label)):
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                raise SettingsError(f"{value!a}: not Unicode; check {option}") from error
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,9 @@ class Access:
         try:
             parts = urlsplit(self.url)
             well_formed = bool(parts.hostname) and (parts.port or True)
+            # What urllib3 would refuse at the first request.
+            parse_url(f"http://{parts.netloc}")
+            (parts.hostname or "").encode("idna")
         except ValueError:
             well_formed = False
         if not well_formed or parts.scheme not in ("http", "https", "grpc", "grpcs"):

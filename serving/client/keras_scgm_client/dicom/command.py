@@ -97,6 +97,8 @@ def _run(options: argparse.Namespace, connect: Callable[..., Client]) -> int:
             raise ClientError(
                 f"--{name.replace('_', '-')} must be over 0, received {getattr(options, name):g}"
             )
+    if options.max_gb * 1e9 == float("inf"):
+        raise ClientError(f"--max-gb must be finite, received {options.max_gb:g}")
     for name in ("port", "metrics_port"):
         if not 0 <= (getattr(options, name) or 0) < 65536:
             raise ClientError(
