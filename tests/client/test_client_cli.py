@@ -1,6 +1,7 @@
 """The command `scgm-client`."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,28 @@ def test_token_files_that_are_refused(run, tmp_path, content):
         "error: the token is empty, or holds spaces, line breaks or other than ASCII characters;"
     )
     assert err.count("\n") == 1
+
+
+def test_results_never_take_the_place_of_an_input(run, address, images, tmp_path):
+    """Of another one, through another name of the folder, and by the file of metrics."""
+    image, cord = images / "0.nii.gz", images / "0_seg.nii.gz"
+    shutil.copy(images / "2.nii.gz", cord)
+    before = {name: (images / name).read_bytes() for name in names(images)}
+    (tmp_path / "link").symlink_to(images)
+    server = ("--server", address.rest_url, "--force")
+    for arguments, path in (
+        ((image, cord), cord),
+        ((image, cord, "-o", tmp_path / "link"), tmp_path / "link" / cord.name),
+        ((image, "--metrics-file", image), image),
+    ):
+        code, out, err = run("segment", *arguments, *server)
+        assert (code, out) == (2, "")
+        assert err == (
+            f"error: {path}: the result would take the place of this input; give the output another name\n"
+        )
+        assert {name: (images / name).read_bytes() for name in names(images)} == before
+    assert run("segment", image, cord, "--tissues", "gm", *server)[0] == 0
+    assert cord.read_bytes() == before[cord.name]
 
 
 def test_an_interrupt_ends_the_command_and_leaves_nothing_half(images, tmp_path):

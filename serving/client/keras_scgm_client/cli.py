@@ -17,7 +17,7 @@ from keras_scgm_client.dicom import command as dicom_command
 from keras_scgm_client.errors import ClientError, ImageError
 from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths
+from keras_scgm_client.outputs import OutputPaths, Tissues
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _segment(options: argparse.Namespace) -> int:
     images = _expand(options.inputs, options.output)
-    _refuse_collisions(images)
+    _refuse_collisions(images, options.tissues, options.metrics_file)
     failed = skipped = 0
     verdicts = set()
     metrics = Metrics() if options.metrics_file else None
@@ -260,12 +260,30 @@ def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | 
     return images
 
 
-def _refuse_collisions(images: list[tuple[Path, Path | None]]) -> None:
+def _refuse_collisions(
+    images: list[tuple[Path, Path | None]], tissues: Tissues, metrics_file: Path | None
+) -> None:
+    """Refuse results that would replace each other, or an image that is to be segmented."""
     owners: dict[Path, Path] = {}
+    inputs = {_place(image) for image, _ in images}
+    outputs = [metrics_file] if metrics_file else []
     for image, folder in images:
-        mask = OutputPaths.for_input(image, folder).mask
-        if owners.setdefault(mask, image) != image:
-            raise ClientError(f"{owners[mask]} and {image} would both become {mask}; segment them one by one")
+        paths = OutputPaths.for_input(image, folder)
+        if owners.setdefault(paths.mask, image) != image:
+            raise ClientError(
+                f"{owners[paths.mask]} and {image} would both become {paths.mask}; segment them one by one"
+            )
+        outputs += [*paths.own, *(paths.tissues if tissues == "all" else ())]
+    for path in outputs:
+        if _place(path) in inputs:
+            raise ClientError(
+                f"{path}: the result would take the place of this input; give the output another name"
+            )
+
+
+def _place(path: Path) -> Path:
+    """Path without links of its folder: a link itself is what a new file replaces."""
+    return path.parent.resolve() / path.name
 
 
 def _positive(text: str) -> float:
