@@ -25,11 +25,31 @@ def test_compose_files_fit_together(compose):
     (device,) = gpu["serving"]["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
     assert all(port.startswith("127.0.0.1:") for port in cpu["serving"]["ports"])
+    folders_of_the_operator = set()
     for service in cpu.values():
         for volume in service["volumes"]:
-            here, there, mode = default(volume).split(":")
-            assert mode == "ro"
-            assert there in ("/secrets", "/models") or (SERVING / here).exists()
+            if isinstance(volume, dict):
+                # A name that is wrong must not become an empty folder.
+                assert (volume["type"], volume["read_only"]) == ("bind", True)
+                assert volume["bind"] == {"create_host_path": False}
+                folders_of_the_operator.add(volume["target"])
+            else:
+                here, _, mode = volume.split(":")
+                assert mode == "ro"
+                assert (SERVING / here).exists()
+    assert folders_of_the_operator == {"/models", "/secrets"}
+
+
+def test_no_command_serves_other_models_than_the_one_before(compose):
+    """GM_MODELS has no default, and the documented commands keep it in .env."""
+    service = compose["docker-compose.cpu.yml"]["services"]["serving"]
+    (models,) = (volume["source"] for volume in service["volumes"] if isinstance(volume, dict))
+    assert models.startswith("${GM_MODELS:?")
+    pages = [SERVING / "README.md", SERVING.parent / "docs" / "tutorials" / "serving.md", *COMPOSE_FILES]
+    for page in pages:
+        text = page.read_text()
+        assert 'echo "GM_MODELS=' in text
+        assert not re.search(r"GM_MODELS=\S+ docker", text)
 
 
 def test_containers_run_the_server_alike(compose, container):
@@ -49,7 +69,10 @@ def test_containers_run_the_proxy_alike(compose, proxy_container):
     pod = pod_of("proxy.yaml")["spec"]
     context = pod["securityContext"]
     assert default(service["user"]) == "101:101" == f"{context['runAsUser']}:{context['runAsGroup']}"
-    mounted = {volume.split(":")[-2] for volume in service["volumes"]}
+    mounted = {
+        volume["target"] if isinstance(volume, dict) else volume.split(":")[1]
+        for volume in service["volumes"]
+    }
     assert mounted | {"/tmp"} == {mount["mountPath"] for mount in proxy_container["volumeMounts"]}
     (secrets,) = (volume["projected"] for volume in pod["volumes"] if volume["name"] == "secrets")
     assert (secrets["defaultMode"], context["fsGroup"]) == (0o440, 101)
