@@ -74,6 +74,13 @@ def test_status_requests_are_not_counted_as_predictions():
             assert 'API=~"(?i)predict"' in labels
 
 
+def test_what_the_alert_on_models_does_not_see_is_said():
+    text = " ".join((SERVING / "README.md").read_text().split())
+    claim = text[text.index("the alert `GmModelNotLoaded` fires") :][:600]
+    for words in ("warm-up requests fail", "the folder lacks", "v1/models/gm_nifti"):
+        assert words in claim
+
+
 def test_series_that_are_ignored_do_not_hide_that_others_wait():
     (stuck,) = (alert["expr"] for alert in alerts() if alert["alert"] == "GmGatewayStuck")
     assert 'scgm_gateway_series_total{outcome!="ignored"}' in stuck
