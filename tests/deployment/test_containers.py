@@ -61,6 +61,15 @@ def test_containers_run_the_server_alike(compose, container):
     assert container["image"] == default(service["image"]) + "-gpu"
 
 
+def test_a_stop_leaves_time_for_the_longest_request(compose, container):
+    """The server ignores SIGTERM, so this time is all that a request has."""
+    services = compose["docker-compose.cpu.yml"]["services"]
+    for name, file in (("serving", "deployment.yaml"), ("proxy", "proxy.yaml")):
+        seconds = int(services[name]["stop_grace_period"].removesuffix("s"))
+        assert seconds == pod_of(file)["spec"]["terminationGracePeriodSeconds"]
+        assert seconds > int(flags(container["args"])["rest_api_timeout_in_ms"]) / 1000
+
+
 def test_containers_run_the_proxy_alike(compose, proxy_container):
     service = compose["docker-compose.cpu.yml"]["services"]["proxy"]
     assert proxy_container["image"] == default(service["image"])
