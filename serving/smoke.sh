@@ -55,10 +55,13 @@ step "the server still answers"
 scgm-client status --server "$REST" >"$work/log" 2>&1 && passed || failed "$(cat "$work/log")"
 
 step "metrics"
-if curl -fsS "$REST/monitoring/prometheus/metrics" 2>/dev/null | grep -q '^:tensorflow:serving:request_count'; then
-    passed
-else
+# First to a file: grep -q ends at the first match, and curl would then fail to write.
+code=$(curl -sS -D "$work/headers" -o "$work/metrics" -w '%{http_code}' "$REST/monitoring/prometheus/metrics" 2>"$work/log") ||
+    failed "$(cat "$work/log")"
+if grep -qi '^server: keras_scgm development server' "$work/headers"; then
     echo "none (the development server has none)"
+else
+    grep -q '^:tensorflow:serving:request_count' "$work/metrics" && passed || failed "HTTP $code; check --monitoring_config_file"
 fi
 
 step "gm_nifti uses the GPU"

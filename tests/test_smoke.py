@@ -4,10 +4,14 @@ import gzip
 import os
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import keras_scgm_devserver as dev_server
 import pytest
+import urllib3
 from keras_scgm_client import Client
 from tiny_serving import nifti_bytes, random_voxels, save_tiny_models
 
@@ -74,3 +78,62 @@ def test_masks_are_compared_with_the_expected_one(address, tmp_path):
     )
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].split() == ["seg.nii.gz", "is", "the", "expected", "one", "FAILED"]
+
+
+@contextmanager
+def in_front_of(url, metrics):
+    """Passes requests on, with another name of the server, and answers that for metrics with (status, body)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        server_version = "other"
+
+        def do_GET(self):
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            if self.path == "/monitoring/prometheus/metrics":
+                status, data = metrics
+            else:
+                reply = urllib3.request(self.command, url + self.path, body=body)
+                status, data = reply.status, reply.data
+            self.send_response(status)
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "code", "line"),
+    [
+        # More than a pipe holds, with a match at the beginning.
+        ((200, b':tensorflow:serving:request_count{status="OK"} 1\n' + b"# more\n" * 100_000), 0, "ok"),
+        ((404, b"{}"), 1, "FAILED: HTTP 404; check --monitoring_config_file"),
+        ((200, b"# nothing\n"), 1, "FAILED: HTTP 200; check --monitoring_config_file"),
+    ],
+    ids=["many", "none", "others"],
+)
+def test_whether_there_are_metrics(address, tmp_path, metrics, code, line):
+    if not (SCRIPTS / "scgm-client").exists():
+        pytest.skip("the command is not installed beside this Python")
+    image = tmp_path / "t2s.nii.gz"
+    image.write_bytes(nifti_bytes(random_voxels(0), compress=True))
+    with in_front_of(address.rest_url, metrics) as url:
+        environment = {**os.environ, "PATH": f"{SCRIPTS}:{os.environ['PATH']}", "NVIDIA_SMI": "false"}
+        environment |= {"REST": url, "GRPC": f"grpc://{address.grpc}"}
+        done = subprocess.run(
+            ["bash", SMOKE, image], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == code, done.stdout + done.stderr
+    (told,) = (told for told in done.stdout.splitlines() if told.startswith("metrics "))
+    assert told.removeprefix("metrics").strip() == line

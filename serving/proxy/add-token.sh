@@ -10,5 +10,8 @@ name=${1:?name of the owner} days=${2:?days it holds} file=${3:-$(dirname "$0")/
 [[ $days =~ ^[1-9][0-9]{0,3}$ ]] || { echo "error: $days: give a number of days, 1 to 9999" >&2; exit 2; }
 token=$(openssl rand -hex 32)
 hash=$(printf %s "$token" | openssl dgst -sha256 -r | cut -d ' ' -f 1)
-echo "$hash $name $(date -u -d "+$days days" +%F)" >>"$file"
+until=$(date -u -d "+$days days" +%F)
+# A last line without its end would swallow the new one.
+[[ ! -s $file || -z $(tail -c 1 "$file") ]] || echo >>"$file"
+echo "$hash $name $until" >>"$file"
 echo "$token"

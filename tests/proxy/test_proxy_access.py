@@ -130,6 +130,35 @@ def test_no_token_for_a_slip(arguments, tmp_path):
     assert not (tmp_path / "tokens").exists()
 
 
+def add_token(file, **environment):
+    command = [SHIPPED / "add-token.sh", "alice", "3", file]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
+
+
+def test_a_token_has_a_line_of_its_own(tmp_path):
+    """Also behind a last line that somebody has written without its end."""
+    file = tmp_path / "tokens"
+    for start in (None, "", "a bob 2099-01-01\n", "a bob 2099-01-01"):
+        if start is not None:
+            file.write_text(start)
+        assert add_token(file).returncode == 0
+        *before, last = file.read_text().split("\n")[:-1]
+        assert before == (start or "").splitlines()
+        assert re.fullmatch(r"[0-9a-f]{64} alice \d{4}-\d\d-\d\d", last)
+
+
+def test_no_token_without_a_last_day(tmp_path):
+    """As with a date that does not know the option."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "date").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "date").chmod(0o755)
+    done = add_token(tmp_path / "tokens", PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    assert (done.returncode != 0, done.stdout) == (True, "")
+    assert not (tmp_path / "tokens").exists()
+
+
 def test_tls_only(proxy, alice, image, tmp_path):
     connection = http.client.HTTPConnection("localhost", proxy.port, timeout=20)
     connection.request("GET", NIFTI, headers={"Authorization": f"Bearer {alice}"})
