@@ -27,6 +27,8 @@ def test_masks_through_the_proxy(proxy, url, alice, image):
     with Client(url, token=alice, ca=proxy.ca, deadline=20) as client:
         assert client.status()[0].state == "AVAILABLE"
         mask = nib.load(client.segment(image))
+        # Over REST it is read from the metadata.
+        assert json.loads(image.with_name("t2s_gmseg.json").read_text())["version"] == 1
     np.testing.assert_array_equal(np.asarray(mask.dataobj), random_voxels(0) > THRESHOLD)
 
 
