@@ -121,10 +121,18 @@ def test_results_are_not_overwritten_and_resume_skips(run, images, weights):
 def test_a_result_never_takes_the_place_of_an_input(run, images, weights, nested_discs):
     image, cord = images / "a.nii.gz", images / "cord.nii.gz"
     nib.Nifti1Image(np.ones((160, 140, 5), np.uint8), nib.load(image).affine).to_filename(cord)
+    link = images / "link.nii.gz"
+    link.symlink_to(image)
     before = {name: (images / name).read_bytes() for name in names(images)}
-    for place, given in ((image, ()), (images / "deep" / ".." / "a.nii.gz", ()), (cord, ("--cord", cord))):
-        code, _, err = run("segment", image, "-w", weights, "-o", place, "--force", *given)
-        taken = cord if given else image
+    for taken, place, given in (
+        (image, image, ()),
+        (image, images / "deep" / ".." / "a.nii.gz", ()),
+        (link, image, ()),
+        (link, link, ()),
+        (cord, cord, ("--cord", cord)),
+    ):
+        named = image if given else taken
+        code, _, err = run("segment", named, "-w", weights, "-o", place, "--force", *given)
         assert (code, err) == (
             2,
             f"error: {taken}: the result would take the place of this input; give the output another name\n",
@@ -169,7 +177,10 @@ def test_frames_are_picked(run, weights, tmp_path, blob_image):
     many_frames(tmp_path / "f.nii", blob_image)
     code, _, err = run("segment", tmp_path / "f.nii", "-w", weights)
     assert code == 2
-    assert "3 frames of 160 x 140 x 5 voxels; pick one with --frame 0 to --frame 2" in err
+    assert (
+        "3 frames of 160 x 140 x 5 voxels; save one of them, or their mean; segment takes --frame 0 to --frame 2"
+        in err
+    )
     assert run("segment", tmp_path / "f.nii", "-w", weights, "--frame", 1)[0] == 0
     assert nib.load(tmp_path / "f_gmseg.nii.gz").shape == (160, 140, 5)
 

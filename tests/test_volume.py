@@ -194,7 +194,8 @@ def test_one_frame_of_many(tmp_path, suffix):
         np.testing.assert_array_equal(slices, np.moveaxis(data[..., 4].astype(float), 2, 0))
         assert volume.result_image(np.zeros(SHAPE, np.uint8)).shape == SHAPE
     with pytest.raises(
-        InputError, match=r"6 frames of 5 x 4 x 3 voxels; pick one with --frame 0 to --frame 5"
+        InputError,
+        match=r"6 frames of 5 x 4 x 3 voxels; save one of them, or their mean; segment takes --frame 0 to --frame 5",
     ):
         read_volume(path)
     with pytest.raises(InputError, match="frame 6 does not exist; the file has frames 0 to 5"):
@@ -245,7 +246,9 @@ def test_axial_axis_is_the_closest_to_superior_inferior(tilt, expected):
 def test_orientation_can_be_declared_for_a_file_without_one(tmp_path):
     path = tmp_path / "v.nii"
     path.write_bytes(patched(252, "<2h", 0, 0)(tmp_path))
-    with pytest.raises(InputError, match=r"v\.nii: no usable affine, .* codes are both 0.*--orientation LAS"):
+    with pytest.raises(
+        InputError, match=r"v\.nii: no usable affine, .* codes are both 0.*--orientation, for example LAS"
+    ):
         read_volume(path)
     volume = read_volume(path, orientation="SLA")
     assert (volume.axial_axis, volume.n_slices, volume.slice_spacing_mm) == (0, 5, 0.5)

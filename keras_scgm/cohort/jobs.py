@@ -155,12 +155,17 @@ def _do_job(
 
 
 def _check_inputs_stay(inputs: Sequence[Path], written: Sequence[Path]) -> None:
-    places = {path.resolve(): path for path in written}
+    places = {_place(path) for path in written}
     for path in inputs:
-        if path.resolve() in places:
+        if places & {_place(path), os.path.realpath(path)}:
             raise InputError(
                 f"{path}: the result would take the place of this input; give the output another name"
             )
+
+
+def _place(path: Path) -> str:
+    """Path without links of its folder: a link itself is what a new file replaces."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _summary(result: Segmentation) -> str:

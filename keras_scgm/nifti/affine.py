@@ -68,7 +68,7 @@ def declared_affine(
     header: nib.Nifti1Header, shape: tuple[int, ...], orientation: str | None, source: str | Path
 ) -> np.ndarray:
     if orientation is None:
-        advice = "say so, for example --orientation LAS"
+        advice = "write it into qform or sform; segment takes --orientation, for example LAS"
         raise InputError(f"{source}: {messages.NO_ORIENTATION.format(advice)}")
     affine = np.zeros((4, 4))
     affine[3, 3] = 1

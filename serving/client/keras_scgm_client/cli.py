@@ -265,7 +265,7 @@ def _refuse_collisions(
 ) -> None:
     """Refuse results that would replace each other, or an image that is to be segmented."""
     owners: dict[Path, Path] = {}
-    inputs = {_place(image) for image, _ in images}
+    inputs = {place for image, _ in images for place in (_place(image), os.path.realpath(image))}
     outputs = [metrics_file] if metrics_file else []
     for image, folder in images:
         paths = OutputPaths.for_input(image, folder)
@@ -281,9 +281,9 @@ def _refuse_collisions(
             )
 
 
-def _place(path: Path) -> Path:
+def _place(path: Path) -> str:
     """Path without links of its folder: a link itself is what a new file replaces."""
-    return path.parent.resolve() / path.name
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _positive(text: str) -> float:
