@@ -31,40 +31,42 @@ import sys
 import keras
 import numpy as np
 
-model = keras.saving.load_model(sys.argv[1], compile=False)
+networks = [keras.saving.load_model(path, compile=False) for path in sys.argv[2:]]
 assert "keras_scgm" not in sys.modules
-known = np.load(sys.argv[2])
-print(np.abs(np.asarray(model(known["images"])) - known["probabilities"]).max())
+known = np.load(sys.argv[1])
+for model, probabilities in zip(networks, known["probabilities"], strict=True):
+    print(np.abs(np.asarray(model(known["images"])) - probabilities).max())
 import keras_scgm
-assert isinstance(keras.saving.load_model(sys.argv[1]).loss, keras_scgm.DiceCrossEntropyLoss)
+for path in sys.argv[2:]:
+    assert isinstance(keras.saving.load_model(path).loss, keras_scgm.DiceCrossEntropyLoss)
 """
 
 
-@pytest.mark.parametrize("mixed", [False, True])
-def test_a_callback_saves_the_plain_network(
-    drawn_slices: AnnotatedSlices, tmp_path: Path, mixed: bool
-) -> None:
+def test_a_callback_saves_the_plain_network(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     trained: list[np.ndarray] = []
 
     class Watch(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            trained[:] = [np.asarray(self.model(drawn_slices.images))]
+            trained.append(np.asarray(self.model(drawn_slices.images)))
 
-    config = replace(TINY, epochs=1, mixed_precision=mixed)
-    path, known = tmp_path / "whole.keras", tmp_path / "known.npz"
-    train(
-        config,
-        SliceBatches(drawn_slices),
-        tmp_path,
-        callbacks=[keras.callbacks.ModelCheckpoint(path), Watch()],
-    )
-    np.savez(known, images=drawn_slices.images, probabilities=trained[0])
-    command = [sys.executable, "-c", SAVED, str(path), str(known)]
+    paths = [tmp_path / "plain.keras", tmp_path / "mixed.keras"]
+    for path, mixed in zip(paths, (False, True), strict=True):
+        train(
+            replace(TINY, epochs=1, mixed_precision=mixed),
+            SliceBatches(drawn_slices),
+            tmp_path / path.stem,
+            callbacks=[keras.callbacks.ModelCheckpoint(path), Watch()],
+        )
+        network, _ = load_network(path)
+        assert {type(layer).__module__.split(".")[0] for layer in network.layers} == {"keras"}
+    known = tmp_path / "known.npz"
+    np.savez(known, images=drawn_slices.images, probabilities=trained)
+    command = [sys.executable, "-c", SAVED, str(known), *map(str, paths)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr[-2000:]
-    assert float(process.stdout) < (0.01 if mixed else 1e-4)
-    network, _ = load_network(path)
-    assert {type(layer).__module__.split(".")[0] for layer in network.layers} == {"keras"}
+    plain, mixed = map(float, process.stdout.split())
+    assert plain < 1e-4
+    assert mixed < 0.01
 
 
 def test_training_leaves_weights_log_and_curves(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:

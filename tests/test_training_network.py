@@ -56,11 +56,12 @@ from keras_scgm.training import TrainingConfig
 from keras_scgm.training.network import training_copy
 
 keras.utils.set_random_seed(0)
-network = DilatedGMNet(filters=2, dropout=0.0)
+tiny = {"filters": 2, "dropout": 0.0, "dilation_rates": (6, 24)}
+network = DilatedGMNet(**tiny)
 rng = np.random.default_rng(0)
 for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
     keras.config.set_dtype_policy(precision if precision == "mixed_float16" else "float32")
-    start = DilatedGMNet(filters=2, dropout=0.0)
+    start = DilatedGMNet(**tiny)
     start.set_weights(network.get_weights())
     copy = training_copy(start, TrainingConfig(mixed_precision=precision == "mixed_bfloat16"))
     for size in (40,) if precision == "mixed_float16" else (1, 5, 40):
