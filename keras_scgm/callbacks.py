@@ -22,7 +22,8 @@ class PolyLearningRate(keras.callbacks.Callback):
     A `fit` from epoch 0 starts at n = 0, also if the model was fitted before. A training that resumes with
     `initial_epoch` goes on as if it had never stopped: steps are counted as if all earlier epochs had as many as
     those of this `fit`. Where Keras does not know that number (a data set of unknown length, no `steps_per_epoch`),
-    n is the optimizer's own count of steps. The rate appears as "learning_rate" in the logs of each epoch.
+    n is the optimizer's own count. Steps are batches, also where the gradients of several are accumulated. The rate
+    appears as "learning_rate" in the logs of each epoch.
 
     Args:
         initial_learning_rate: Rate at n = 0, positive.

@@ -32,7 +32,7 @@ class LevelSection(TissueAreas):
 
 
 def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
-    """Means per vertebral level, from the lowest number; slices without are left out.
+    """Means per vertebral level, from the lowest number; slices without tissue are left out.
 
     >>> row = CrossSection(0, 0.0, 3, 14.0)
     >>> level_sections([row, CrossSection(1, 5.0, 3, 16.0)])[0].area_mm2

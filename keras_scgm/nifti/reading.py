@@ -93,7 +93,8 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
     Args:
         path: .nii or .nii.gz file; whether it is compressed is read from its content.
         frame: Index of the frame of a 4-D file to read, from 0.
-        orientation: Three axis codes, such as "LAS", for a file whose header has no orientation.
+        orientation: Three axis codes, such as "LAS", for a file whose header has no orientation; a warning of the
+            volume says where the header contradicts them.
 
     Raises:
         InputError: The file cannot be used; one line says why, and what to do.

@@ -29,7 +29,8 @@ def build_network(config: TrainingConfig) -> keras.Model:
     """The network of a training with its initial weights, as the package uses it after training.
 
     Raises:
-        InputError: The weights cannot be used or hold another network, or the builder refuses an argument.
+        InputError: The weights cannot be used or hold another network, the builder refuses an argument, or the
+            network would not give probabilities of the tissues in slices of one channel.
     """
     classes = len(config.tissues)
     if config.model_kwargs.get("classes", classes) != classes:
