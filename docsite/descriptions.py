@@ -48,6 +48,9 @@ RECORD = {
     "output": "What the files hold: mask or probabilities",
     "output_tissues": "Tissues that were written: all or gm",
     "files": "Files of the result",
+    "masks": "Masks as they were written, by which a later change of them is noticed",
+    "masks[].file": "File of the mask",
+    "masks[].sha256": "SHA-256 of that file",
 }
 """Keys of `NAME_gmseg.json`; `[]` stands for each of several."""
 

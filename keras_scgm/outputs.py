@@ -18,6 +18,7 @@ from keras_scgm.files import (
     WHITE_MATTER_SUFFIX,
     files_below,
     nifti_stem,
+    sha256_of,
     staged,
 )
 from keras_scgm.morphometry import TISSUE_COLUMNS, SliceArea, tissue_cells
@@ -163,6 +164,11 @@ def write_outputs(
             **result.record,
             **output_kind(soft, gray_matter_alone),
             "files": files_below(staging),
+            "masks": [
+                {"file": path.relative_to(paths.folder).as_posix(), "sha256": sha256_of(at(path))}
+                for path, voxels in tissues
+                if voxels is not None
+            ],
         }
         for path, content in paths.described(record).items():
             at(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -258,6 +264,12 @@ def _recorded(paths: OutputPaths) -> tuple[dict[str, Any] | None, list[Path]]:
         return record, [paths.folder / name for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None, []
+
+
+def changed_masks(paths: OutputPaths, record: dict[str, Any]) -> list[Path]:
+    """Masks of a finished result that are no longer as they were written: a person may have corrected them."""
+    masks = ((paths.folder / mask["file"], mask["sha256"]) for mask in record.get("masks", ()))
+    return [path for path, sha256 in masks if sha256_of(path) != sha256]
 
 
 def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] | None:

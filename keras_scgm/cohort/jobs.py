@@ -13,7 +13,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback
 from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.messages import shown_dsc
-from keras_scgm.outputs import OutputPaths, finished_record, output_kind, write_outputs
+from keras_scgm.outputs import OutputPaths, changed_masks, finished_record, output_kind, write_outputs
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, Segmenter
 
@@ -141,7 +141,14 @@ def _do_job(
         record = finished_record(paths, {**segmenter.provenance, **made_so})
         if record and paths.dicom.is_file() == bool(job.dicom):
             verdict = record["quality"]["verdict"]
-            return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
+            warnings = tuple(
+                f"{path.name} was changed after it was written, and the tables are those of what was written; measure "
+                "it with keras-scgm areas, or replace it with --force"
+                for path in changed_masks(paths, record)
+            )
+            return Outcome(
+                job, "skipped", f"{image}: finished before, skipped", verdict, warnings, os.getpid()
+            )
     is_remnant = output.resume and paths.is_exclusive and not paths.record.exists()
     if existing and not output.force and not is_remnant:
         made = " and was made in another way" if output.resume else ""

@@ -187,7 +187,7 @@ class _Rows:
         quality = record["quality"]
         common |= {
             **{name: quality[name] for name in QUALITY},
-            "warnings": "; ".join([*record["warnings"], *warnings]),
+            "warnings": "; ".join(dict.fromkeys([*record["warnings"], *outcome.warnings, *warnings])),
             "status": "segmented",
             "error": error or UNKNOWN,
             "mask": paths.mask.relative_to(self._output).as_posix(),

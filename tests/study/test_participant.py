@@ -15,6 +15,7 @@ import pytest
 from study_data import SPACING_MM, engine, level_map, save, write_bids
 
 from keras_scgm import InputError
+from keras_scgm.cohort import Outcome
 from keras_scgm.study import LevelConfig, StudyConfig, read_bids, run_study
 from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS
 
@@ -147,8 +148,18 @@ def test_finished_images_are_not_done_again_and_remnants_of_a_kill_are(study_fol
     assert run_study(study, output, run).counts == {"skipped": 1, "segmented": 1, "problems": 0}
     assert not leftover.exists()
     assert (output / "summary.tsv").read_bytes() == before
+    # Corrected by hand.
+    nib.save(nib.Nifti1Image(np.zeros((160, 140, 5), np.uint8), nib.load(mask).affine), mask)
+    warned: list[Outcome] = []
+    run_study(study, output, run, report=warned.append)
+    (warning,) = (warning for outcome in warned for warning in outcome.warnings)
+    assert warning.startswith("sub-01_label-GM_mask.nii.gz was changed after it was written")
+    warnings = {row["participant_id"]: row["warnings"] for row in read(output / "summary.tsv")}
+    assert warning in warnings["sub-01"]
+    assert warning not in warnings["sub-02"]
     outcome = run_study(study, output, engine(cord_network, force=True))
     assert outcome.counts == {"segmented": 2, "problems": 0}
+    assert (output / "summary.tsv").read_bytes() == before
 
 
 def test_participants_of_several_runs_come_together(study_folder, tmp_path, cord_network):
