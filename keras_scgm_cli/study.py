@@ -160,7 +160,7 @@ def study(
     exclude: Annotated[
         Path | None,
         typer.Option(
-            help="With group: qc.yml or TSV of the quality page; images marked fail are left out.",
+            help="With group: qc.yml or TSV of the quality page; images marked fail or artefact are left out.",
             rich_help_panel=RESULTS,
         ),
     ] = None,
@@ -181,6 +181,11 @@ def study(
     if level not in (PARTICIPANT, GROUP):
         raise InputError(f"the third argument must be participant or group, received {level!r}")
     if level == GROUP:
+        if participant_label or session_label:
+            raise InputError(
+                "--participant-label and --session-label belong to participant; group takes everything in "
+                f"{output}, but for images that --exclude leaves out"
+            )
         _group(images, output, exclude)
         return
     if exclude is not None:

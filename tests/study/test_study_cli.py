@@ -81,6 +81,10 @@ def test_a_plain_folder_with_a_bad_image_ends_with_exit_code_2(run, tmp_path, we
         (["participant", "--engine", "slurm"], "--engine must be local or ray"),
         (["participant", "--cord", "mask.nii.gz"], "one mask cannot be that of all images"),
         (["participant", "--exclude", "qc.yml"], "--exclude belongs to group"),
+        (
+            ["group", "--participant-label", "01"],
+            "--participant-label and --session-label belong to participant",
+        ),
         (["participant"], "no such folder or list"),
         (["group"], "no results of a study in it; run participant first"),
     ],
