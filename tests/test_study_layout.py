@@ -1,6 +1,7 @@
 """Drawn studies in BIDS."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -11,22 +12,26 @@ from keras_scgm.datasets.phantom import write_study_dataset
 from keras_scgm.files import files_below
 
 
-def test_two_sessions_of_one_anatomy_with_levels(tmp_path):
-    images = write_study_dataset(tmp_path / "a", 2)
-    assert [path.relative_to(tmp_path / "a").as_posix() for path in images] == [
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("drawn") / "study"
+    return folder, write_study_dataset(folder, 2)
+
+
+def test_two_sessions_of_one_anatomy_with_levels(study):
+    folder, images = study
+    assert [path.relative_to(folder).as_posix() for path in images] == [
         f"sub-0{participant}/ses-{session}/anat/sub-0{participant}_ses-{session}_T2starw.nii.gz"
         for participant in (1, 2)
         for session in (1, 2)
     ]
-    lines = (tmp_path / "a/participants.tsv").read_text().splitlines()
+    lines = (folder / "participants.tsv").read_text().splitlines()
     assert lines[0].split("\t") == ["participant_id", "age", "sex", "site"]
     assert [line.split("\t")[0] for line in lines[1:]] == ["sub-01", "sub-02"]
     areas = []
     for path in images:
-        place = path.relative_to(tmp_path / "a").parent
-        levels = nib.load(
-            tmp_path / "a/derivatives/labels" / place / path.name.replace(".nii", "_levels.nii")
-        )
+        place = path.relative_to(folder).parent
+        levels = nib.load(folder / "derivatives/labels" / place / path.name.replace(".nii", "_levels.nii"))
         image = nib.load(path)
         assert levels.shape == image.shape
         np.testing.assert_array_equal(levels.affine, image.affine)
@@ -42,14 +47,13 @@ def test_two_sessions_of_one_anatomy_with_levels(tmp_path):
     assert not np.array_equal(nib.load(images[0]).get_fdata(), nib.load(images[1]).get_fdata())
 
 
-def test_the_same_bytes_again_and_nothing_replaced_unasked(tmp_path):
-    folder = tmp_path / "a"
-    write_study_dataset(folder, 2, seed=3)
+def test_the_same_bytes_again_and_nothing_replaced_unasked(study, tmp_path):
+    folder = shutil.copytree(study[0], tmp_path / "a")
     before = {name: (folder / name).read_bytes() for name in files_below(folder)}
     (folder / "derivatives/mine.txt").write_text("mine")
     with pytest.raises(InputError, match="replace the study of the folder with --force"):
-        write_study_dataset(folder, 1, seed=3)
-    write_study_dataset(folder, 1, seed=3, force=True)
+        write_study_dataset(folder, 1)
+    write_study_dataset(folder, 1, force=True)
     after = {name: (folder / name).read_bytes() for name in files_below(folder)}
     assert after.pop("derivatives/mine.txt") == b"mine"
     assert not any("sub-02" in name for name in after)
