@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
+import tensorflow as tf
 from annotated_data import SITES
 
 from keras_scgm import DilatedGMNet
@@ -101,6 +102,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
         return code, *capfd.readouterr()
 
     return call
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Trainings of a step, which tracing would make three times as long."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-import tensorflow as tf
 import tiny_adaptation
 import typer
 from annotated_data import SITES
@@ -209,14 +208,6 @@ def prepared(tmp_path_factory):
 def drawn(prepared):
     """One subject in place of those that the guard draws."""
     return (AnnotatedVolume(prepared / "my_scans/a.nii.gz", (prepared / "few/a_gmseg.nii.gz",), "a"),)
-
-
-@pytest.fixture
-def untraced():
-    """Trainings of a step, which tracing would make three times as long."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("page", RUNS)
