@@ -88,7 +88,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     image, mask = (options.image, options.mask) if options.image else draw_cord(folder)
     if options.quick:
         weights, seeds = tiny_weights(folder), 1
-        tiny = {"epochs": 1, "steps_per_epoch": 2}
+        tiny = {"epochs": 1, "steps_per_epoch": 1, "batch_size": 1}
         fine_tuning = replace(fine_tuning, **tiny)
         from_scratch = replace(from_scratch, model_kwargs={"filters": 2}, **tiny)
     n_slices = read_volume(image).n_slices

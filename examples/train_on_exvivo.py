@@ -54,12 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: argparse.Namespace, folder: Path) -> None:
     config, data = replace(PRESETS["exvivo"], epochs=options.epochs), options.data
     if options.quick:
-        tiny = {"model_kwargs": {"filters": 2}, "epochs": 1, "steps_per_epoch": 2, "batch_size": 2}
-        config = replace(config, slice_counts=(8, 4, 4), window_px=128, **tiny)
+        tiny = {"model_kwargs": {"filters": 2}, "epochs": 1, "steps_per_epoch": 2, "batch_size": 1}
+        config = replace(config, slice_counts=(2, 1, 1), window_px=64, **tiny)
     if data is None:
         data = folder / "drawn"
         if not data.exists():
-            size = {"n_slices": 18, "matrix_size": 160} if options.quick else {}
+            size = {"n_slices": 16, "matrix_size": 160} if options.quick else {}
             write_exvivo_dataset(data, **size)
 
     batches, validation = annotated_source(data, folder / "split.json", config)

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(options: argparse.Namespace, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    seeds, epochs = (1, 2) if options.quick else (options.seeds, options.epochs)
+    seeds, epochs = (1, 1) if options.quick else (options.seeds, options.epochs)
     scores = []
     for seed in range(seeds):
         scores.append([train(start, seed, epochs, folder) for start in (options.weights, None)])

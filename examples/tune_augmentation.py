@@ -49,14 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: argparse.Namespace, folder: Path) -> None:
     training, tuning, data = TRAINING, TuningConfig(trials=options.trials), options.data
     if options.quick:
-        training = replace(training, model_kwargs={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
+        tiny = {"model_kwargs": {"filters": 2}, "window_px": 64, "epochs": 1}
+        training = replace(training, steps_per_epoch=1, batch_size=1, **tiny)
         tuning = replace(tuning, trials=2)
     if data is None:
         data = folder / "drawn"
         sites = {1: replace(SITES[1], n_slices=2)} if options.quick else SITES
         write_challenge_dataset(data, subjects_per_site=3, raters=1, sites=sites)
 
-    batches, validation = annotated_source(data, folder / "split.json")
+    batches, validation = annotated_source(data, folder / "split.json", training)
     result = tune(tuning, training, batches, folder, validation, resume=True)
     if result is None:
         return
