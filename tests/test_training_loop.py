@@ -22,8 +22,9 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import load_network
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig, train
+from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, train
 from keras_scgm.training.checkpoint import finished_epochs, kept_config
+from keras_scgm.training.loop import TrainingResult
 from keras_scgm.training.validation import mean_volume_dice
 
 SAVED = """
@@ -42,25 +43,56 @@ for path in sys.argv[2:]:
 """
 
 
-def test_a_callback_saves_the_plain_network(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
-    trained: list[np.ndarray] = []
+class Watch(keras.callbacks.Callback):
+    """Keeps the weights of the last epoch, and what the network finds with them."""
 
-    class Watch(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: object = None) -> None:
-            trained.append(np.asarray(self.model(drawn_slices.images)))
+    def __init__(self, images: np.ndarray) -> None:
+        super().__init__()
+        self.images = images
 
-    paths = [tmp_path / "plain.keras", tmp_path / "mixed.keras"]
-    for path, mixed in zip(paths, (False, True), strict=True):
-        train(
-            replace(TINY, epochs=1, mixed_precision=mixed),
-            SliceBatches(drawn_slices),
-            tmp_path / path.stem,
-            callbacks=[keras.callbacks.ModelCheckpoint(path), Watch()],
-        )
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
+        self.weights = self.model.get_weights()
+        self.found = np.asarray(self.model(self.images))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def watch(drawn_slices: AnnotatedSlices) -> Watch:
+    return Watch(drawn_slices.images)
+
+
+@pytest.fixture(scope="module")
+def trained(drawn_slices: AnnotatedSlices, folder: Path, watch: Watch) -> TrainingResult:
+    """A training with all that it can write but validation."""
+    return train(
+        TINY,
+        SliceBatches(drawn_slices, what="drawings"),
+        folder,
+        tensorboard=find_spec("tensorboard") is not None,
+        callbacks=[keras.callbacks.ModelCheckpoint(folder / "plain.keras"), watch],
+    )
+
+
+def test_a_callback_saves_the_plain_network(
+    drawn_slices: AnnotatedSlices, trained: TrainingResult, folder: Path, watch: Watch, tmp_path: Path
+) -> None:
+    paths = [folder / "plain.keras", tmp_path / "mixed.keras"]
+    watch_mixed = Watch(drawn_slices.images)
+    train(
+        replace(TINY, epochs=1, mixed_precision=True),
+        SliceBatches(drawn_slices),
+        tmp_path / "mixed",
+        callbacks=[keras.callbacks.ModelCheckpoint(paths[1]), watch_mixed],
+    )
+    for path in paths:
         network, _ = load_network(path)
         assert {type(layer).__module__.split(".")[0] for layer in network.layers} == {"keras"}
     known = tmp_path / "known.npz"
-    np.savez(known, images=drawn_slices.images, probabilities=trained)
+    np.savez(known, images=drawn_slices.images, probabilities=[watch.found, watch_mixed.found])
     command = [sys.executable, "-c", SAVED, str(known), *map(str, paths)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr[-2000:]
@@ -69,61 +101,36 @@ def test_a_callback_saves_the_plain_network(drawn_slices: AnnotatedSlices, tmp_p
     assert mixed < 0.01
 
 
-def test_training_leaves_weights_log_and_curves(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
-    result = train(TINY, SliceBatches(drawn_slices, what="drawings"), tmp_path)
-    assert result.stopped is None
-    assert result.history[-1]["loss"] < result.history[0]["loss"]
-    with (tmp_path / "log.csv").open() as file:
+def test_training_leaves_weights_log_and_curves(trained: TrainingResult, folder: Path) -> None:
+    assert trained.stopped is None
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
+    with (folder / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert float(rows[1]["learning_rate"]) == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
-    assert (tmp_path / "curves.png").stat().st_size > 5000
-    network, card = load_network(result.best)
+    assert (folder / "curves.png").stat().st_size > 5000
+    network, card = load_network(trained.best)
     assert card.data == "drawings"
     assert network.get_layer("dropout_1").rate == 0.2
-    assert not list(tmp_path.glob(".*"))
+    assert not list(folder.glob(".*"))
 
 
-def test_weights_are_averaged(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
-    config = replace(TINY, epochs=1, steps_per_epoch=2)
-    averaged = train(config, SliceBatches(drawn_slices), tmp_path / "averaged")
-    one = train(replace(config, ema_momentum=0.0), SliceBatches(drawn_slices), tmp_path / "one")
-    assert not np.array_equal(weights_of(averaged.last)[0], weights_of(one.last)[0])
+def test_weights_are_averaged(trained: TrainingResult, watch: Watch) -> None:
+    assert not np.array_equal(weights_of(trained.last)[0], watch.weights[0])
 
 
-def test_resumed_training_ends_the_same(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
-    batches = SliceBatches(drawn_slices)
-    whole = train(TINY, batches, tmp_path / "whole")
-
-    class Interrupted(SliceBatches):
-        def indices(self, config: TrainingConfig, step: int) -> list[int]:
-            if step == 10:
-                raise KeyboardInterrupt
-            return super().indices(config, step)
-
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever TensorFlow makes of the interruption
-        train(TINY, Interrupted(drawn_slices), tmp_path / "parts")
-    parts = train(TINY, batches, tmp_path / "parts", resume=True)
-    for a, b in zip(weights_of(whole.last), weights_of(parts.last), strict=True):
-        np.testing.assert_array_equal(a, b)
-    names = [name for name in whole.history[0] if name != "seconds"]
-    assert [[row[name] for name in names] for row in whole.history] == [
-        [row[name] for name in names] for row in parts.history
-    ]
-    again = train(TINY, batches, tmp_path / "parts", resume=True)
-    assert again.history == parts.history
-
-
-def test_training_in_float16_goes_on(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+def test_training_in_float16_goes_on_to_more_epochs(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
         first = train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path)
-        more = train(replace(TINY, epochs=2), SliceBatches(drawn_slices), tmp_path, resume=True)
+        more = train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
     finally:
         keras.config.set_dtype_policy(before)
     assert more.history[:1] == first.history
-    assert len(more.history) == 2
+    assert [row["epoch"] for row in more.history] == [1, 2, 3]
+    assert more.history[1]["learning_rate"] == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
+    assert kept_config(tmp_path) == TINY
 
 
 KILLED = """
@@ -156,21 +163,11 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = train(config, batches, tmp_path / "whole")
     for a, b in zip(weights_of(resumed.last), weights_of(whole.last), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def test_validation_is_of_whole_volumes(tmp_path: Path) -> None:
-    sites = {1: PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)}
-    write_challenge_dataset(tmp_path / "data", subjects_per_site=1, raters=2, sites=sites)
-    volumes = find_challenge(tmp_path / "data")
-    slices = load_slices(volumes, SliceConfig(window_px=64))
-    result = train(replace(TINY, epochs=1, window_px=64), SliceBatches(slices), tmp_path / "out", volumes)
-    assert 0 <= result.history[0]["val_dsc"] <= 1
-    card = load_network(result.best)[1]
-    assert card.slices == {"spacing_mm": 0.25, "window_px": 64}
-    assert card.training == json.loads(replace(TINY, epochs=1, window_px=64).to_json())
-    with pytest.raises(InputError, match="window_px is 48, but the batches have windows of 64"):
-        train(TINY, SliceBatches(slices), tmp_path / "other")
-    assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
+    assert [{**row, "seconds": 0} for row in resumed.history] == [
+        {**row, "seconds": 0} for row in whole.history
+    ]
+    again = train(config, batches, folder, resume=True)
+    assert again.history == resumed.history
 
 
 def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
@@ -182,14 +179,18 @@ def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
     config = replace(TINY, epochs=1, threshold_objective=None)
     with pytest.raises(InputError, match=r"spacing_mm is 0.25, but the batches have pixels of 0.5 mm"):
         train(config, SliceBatches(slices), tmp_path / "other")
+    with pytest.raises(InputError, match="window_px is 64, but the batches have windows of 48"):
+        train(replace(config, window_px=64), SliceBatches(slices), tmp_path / "other")
     assert not (tmp_path / "other").exists()
     result = train(replace(config, spacing_mm=None), SliceBatches(slices), tmp_path / "out", volumes)
     card = load_network(result.best)[1]
     assert card.slices == {"spacing_mm": 0.5, "window_px": 48}
-    assert (card.training["spacing_mm"], card.training["contour_smoothing_mm"]) == (0.5, 0.7)
+    expected = replace(config, spacing_mm=0.5, contour_smoothing_mm=0.7)
+    assert card.training == json.loads(expected.to_json())
     assert Segmenter(result.best).networks.config == SliceConfig(spacing_mm=0.5, window_px=48)
     assert card.threshold == 0.5
     assert result.history[0]["val_dsc"] == pytest.approx(mean_volume_dice(result.best, volumes))
+    assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
 
 
 def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
@@ -222,24 +223,14 @@ def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices
     }
 
 
-def test_frozen_layers_stay(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
-    first = train(replace(TINY, epochs=1, ema_momentum=0.0), SliceBatches(drawn_slices), tmp_path / "first")
-    config = replace(
-        TINY, epochs=1, ema_momentum=0.0, initial_weights=str(first.last), frozen_layers=("conv2d_1",)
-    )
-    second = train(config, SliceBatches(drawn_slices), tmp_path / "second")
-    before, after = weights_of(first.last), weights_of(second.last)
-    np.testing.assert_array_equal(before[0], after[0])
-    assert not np.array_equal(before[-2], after[-2])
-
-
-def test_tensorboard_is_optional(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+def test_tensorboard_is_optional(
+    drawn_slices: AnnotatedSlices, trained: TrainingResult, folder: Path, tmp_path: Path
+) -> None:
     if find_spec("tensorboard") is None:
         with pytest.raises(InputError, match="pip install tensorboard"):
             train(TINY, SliceBatches(drawn_slices), tmp_path, tensorboard=True)
     else:
-        train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path, tensorboard=True)
-        assert list((tmp_path / "tensorboard").rglob("events*"))
+        assert list((folder / "tensorboard").rglob("events*"))
 
 
 def test_training_on_masks_that_are_not_finite_keeps_nothing(
@@ -304,12 +295,3 @@ def test_a_training_without_a_finished_epoch_may_be_corrected(
     kept = kept_config(tmp_path)
     assert kept is not None
     assert (kept.seed, finished_epochs(tmp_path)) == (5, 1)
-
-
-def test_more_epochs_go_on_from_those_that_are_done(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
-    first = train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path)
-    more = train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
-    assert more.history[:1] == first.history
-    assert [row["epoch"] for row in more.history] == [1, 2, 3]
-    assert more.history[1]["learning_rate"] == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
-    assert kept_config(tmp_path) == TINY
