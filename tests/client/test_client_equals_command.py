@@ -29,10 +29,10 @@ def network(request):
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory, network):
+def models(tmp_path_factory, cord_network):
     folder = tmp_path_factory.mktemp("models")
     with as_exported():
-        export_unchecked(network, folder)
+        export_unchecked(cord_network, folder)
         return dev_server.Catalogue.load(folder)
 
 
@@ -91,11 +91,11 @@ def check_same(got, expected):
 
 
 @pytest.mark.parametrize(("way", "soft", "codes"), [("rest", False, "LAS"), ("grpc", True, "IRP")])
-def test_a_served_result_is_the_commands(models, network, cord_image, tmp_path, way, soft, codes):
+def test_a_served_result_is_the_commands(models, cord_network, cord_image, tmp_path, way, soft, codes):
     path = tmp_path / "cord.nii.gz"
     stored(cord_image(shape=(60, 56, 4)), codes).to_filename(path)
     expected = OutputPaths.for_input(path, tmp_path / "command")
-    write_outputs(segment(path, network, keep_probabilities=soft), expected, soft=soft)
+    write_outputs(segment(path, cord_network, keep_probabilities=soft), expected, soft=soft)
     with dev_server.serve(models, rest_port=0, grpc_port=0) as address:
         url = address.rest_url if way == "rest" else f"grpc://{address.grpc}"
         with Client(url, soft=soft) as client:
