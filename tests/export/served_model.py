@@ -17,11 +17,11 @@ class Served:
 
     def __init__(self, models):
         self.models = models
-        self._loaded = tf.saved_model.load(str(models.nifti))
+        self.loaded = tf.saved_model.load(str(models.nifti))
 
     def __call__(self, *files, signature="serving_default"):
         with as_exported():
-            outputs = self._loaded.signatures[signature](nifti_bytes=tf.constant(list(files), tf.string))
+            outputs = self.loaded.signatures[signature](nifti_bytes=tf.constant(list(files), tf.string))
         return {name: output.numpy() for name, output in outputs.items()}
 
 

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from served_model import GOOD, check_answer, stored
 from tensorflow.core.protobuf import saved_model_pb2
+from unchecked_export import as_exported
 
 from keras_scgm import InputError, UNet, segment
 from keras_scgm.export import saved_model
@@ -88,7 +89,7 @@ def test_a_session_runs_every_signature(two_networks, name):
     """As a server does: from the file alone, without eager execution."""
     folder = two_networks[1].models.slices if name == "gm_slices" else two_networks[1].models.nifti
     feeds = {"gm_slices": np.zeros((2, 200, 200, 1), np.float32), "gm_nifti": np.array([GOOD], object)}
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with as_exported(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signatures = {
             key: value for key, value in meta_graph.signature_def.items() if not key.startswith("__")
@@ -108,7 +109,7 @@ def test_a_session_runs_every_signature(two_networks, name):
 
 
 def test_names_and_types_of_the_signatures(served):
-    nifti = tf.saved_model.load(str(served.models.nifti)).signatures["serving_default"]
+    nifti = served.loaded.signatures["serving_default"]
     assert nifti.structured_input_signature[1] == {
         "nifti_bytes": tf.TensorSpec([None], tf.string, "nifti_bytes")
     }
@@ -134,7 +135,7 @@ def test_names_and_types_of_the_signatures(served):
 
 
 def test_names_and_types_of_a_cord(served_cord):
-    nifti = tf.saved_model.load(str(served_cord.models.nifti)).signatures
+    nifti = served_cord.loaded.signatures
     outputs = {name: set(nifti[name].structured_outputs) for name in ("serving_default", "soft")}
     assert {"mask_bytes", "cord_bytes", *answer.CORD_NUMBERS} <= outputs["serving_default"]
     assert outputs["soft"] - outputs["serving_default"] == {"probability_bytes", "cord_probability_bytes"}
