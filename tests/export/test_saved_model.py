@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 from served_model import GOOD, check_answer, stored
 from tensorflow.core.protobuf import saved_model_pb2
-from unchecked_export import as_exported
 
 from keras_scgm import InputError, UNet, segment
 from keras_scgm.export import saved_model
@@ -89,7 +88,7 @@ def test_a_session_runs_every_signature(two_networks, name):
     """As a server does: from the file alone, without eager execution."""
     folder = two_networks[1].models.slices if name == "gm_slices" else two_networks[1].models.nifti
     feeds = {"gm_slices": np.zeros((2, 200, 200, 1), np.float32), "gm_nifti": np.array([GOOD], object)}
-    with as_exported(), tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(folder))
         signatures = {
             key: value for key, value in meta_graph.signature_def.items() if not key.startswith("__")
