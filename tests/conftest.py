@@ -12,8 +12,8 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
-import tensorflow as tf
 from annotated_data import SITES
+from tiny_training import steps_untraced
 
 from keras_scgm import DilatedGMNet
 from keras_scgm.datasets import AnnotatedSlices
@@ -106,10 +106,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
 
 @pytest.fixture
 def untraced() -> Iterator[None]:
-    """Trainings of a step, which tracing would make three times as long."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    with steps_untraced():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -212,9 +212,6 @@ def drawn(prepared):
 
 @pytest.mark.parametrize("page", RUNS)
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.filterwarnings(
-    "ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning"
-)
 # KerasTuner 1.4 locks its oracle by the name of the thread.
 @pytest.mark.filterwarnings("ignore:currentThread\\(\\) is deprecated:DeprecationWarning:keras_tuner")
 @pytest.mark.filterwarnings("ignore:getName\\(\\) is deprecated:DeprecationWarning:keras_tuner")

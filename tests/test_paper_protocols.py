@@ -99,9 +99,6 @@ def test_synthetic_slices_have_the_spacing_of_the_settings(tmp_path, monkeypatch
 
 
 @pytest.mark.usefixtures("untraced")
-@pytest.mark.filterwarnings(
-    "ignore:Even though the `tf.config.experimental_run_functions_eagerly`:UserWarning"
-)
 def test_the_ex_vivo_protocol_is_one_command(run, tmp_path):
     code, out, err = run("phantom", tmp_path / "data", "--exvivo", 16)
     assert (code, err) == (0, "")

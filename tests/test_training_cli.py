@@ -24,6 +24,8 @@ from keras_scgm.models import DilatedGMNet
 from keras_scgm.pretrained import read_layers
 from keras_scgm.training import TrainingConfig, all_devices
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 TINY = TrainingConfig(
     model_kwargs={"filters": 2, "dilation_rates": (6,)}, epochs=1, steps_per_epoch=2, batch_size=2
 )

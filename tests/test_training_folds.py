@@ -11,7 +11,7 @@ from typing import NoReturn
 import nibabel as nib
 import numpy as np
 import pytest
-from tiny_training import TINY, weights_of
+from tiny_training import TINY, steps_untraced, weights_of
 
 from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, subject_folds
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
@@ -41,7 +41,8 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of two folds, trained in one run."""
     folder = tmp_path_factory.mktemp("runs") / "whole"
     folds = subject_folds(find_challenge(data), 2)
-    train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), folder)
+    with steps_untraced():
+        train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), folder)
     return folder
 
 
@@ -110,6 +111,7 @@ class Stop(keras.callbacks.Callback):
 """
 
 
+@pytest.mark.usefixtures("untraced")
 def test_interrupted_folds_go_on_to_the_same_networks(
     run, data: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

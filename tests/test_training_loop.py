@@ -170,6 +170,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert again.history == resumed.history
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
     """Slices of 0.5 mm: the card, validation and segmentation have them too."""
     site = PhantomConfig(spacing_mm=0.5, matrix_size=80, n_slices=2)
@@ -193,6 +194,7 @@ def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     site = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=1)
     write_challenge_dataset(tmp_path / "data", subjects_per_site=2, raters=1, sites={1: site})
@@ -233,6 +235,7 @@ def test_tensorboard_is_optional(
         assert list((folder / "tensorboard").rglob("events*"))
 
 
+@pytest.mark.usefixtures("untraced")
 def test_training_on_masks_that_are_not_finite_keeps_nothing(
     drawn_slices: AnnotatedSlices, tmp_path: Path
 ) -> None:
@@ -244,6 +247,7 @@ def test_training_on_masks_that_are_not_finite_keeps_nothing(
 
 # Where ReLU turns NaN into 0 the weights tell it, elsewhere the loss does.
 @pytest.mark.filterwarnings("ignore:training stopped, the network has collapsed:RuntimeWarning")
+@pytest.mark.usefixtures("untraced")
 def test_training_on_images_that_are_not_finite_keeps_nothing(
     drawn_slices: AnnotatedSlices, tmp_path: Path
 ) -> None:
@@ -276,6 +280,7 @@ def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> Non
         train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_start_that_fails_leaves_nothing(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     lost = AnnotatedVolume(tmp_path / "lost.nii", (tmp_path / "mask.nii",), "lost")
     with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze; its stages: conv2d, rate2"):
@@ -287,6 +292,7 @@ def test_a_start_that_fails_leaves_nothing(drawn_slices: AnnotatedSlices, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_training_without_a_finished_epoch_may_be_corrected(
     drawn_slices: AnnotatedSlices, tmp_path: Path
 ) -> None:

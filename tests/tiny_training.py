@@ -1,8 +1,11 @@
 """A training of seconds, for tests."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 
 from keras_scgm.models import load_network
 from keras_scgm.training import TrainingConfig
@@ -17,6 +20,14 @@ TINY = TrainingConfig(
     rate_per="step",
     cross_entropy_weight=1.0,
 )
+
+
+@contextmanager
+def steps_untraced() -> Iterator[None]:
+    """For trainings of a few steps, which tracing would make three times as long."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 def weights_of(path: Path) -> list[np.ndarray]:

@@ -95,6 +95,7 @@ def test_a_kill_changes_nothing_and_accepted_weights_segment(
     assert (tmp_path / "run" / "log.csv").read_text().startswith("epoch,consistency_loss,loss,mask_loss,")
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_poor_adaptation_is_refused(scan_folder: Path, start_weights: Path, tmp_path: Path) -> None:
     scans, _ = find_scans(scan_folder)
     poor = replace(TINY, epochs=1, learning_rate=5.0)
@@ -113,6 +114,7 @@ def test_a_poor_adaptation_is_refused(scan_folder: Path, start_weights: Path, tm
     }
 
 
+@pytest.mark.usefixtures("untraced")
 def test_other_limits_judge_the_same_weights(scan_folder: Path, start_weights: Path, tmp_path: Path) -> None:
     scans, _ = find_scans(scan_folder)
     config = replace(TINY, statistics_only=True)
@@ -136,6 +138,7 @@ def test_other_limits_judge_the_same_weights(scan_folder: Path, start_weights: P
     assert any(changed)
 
 
+@pytest.mark.usefixtures("untraced")
 def test_labelled_slices_are_learned_from(scan_folder: Path, start_weights: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()

@@ -25,6 +25,7 @@ from keras_scgm.tuning import SearchConfig, tune
 
 pytestmark = [
     *KERAS_TUNER_WARNINGS,
+    pytest.mark.usefixtures("untraced"),
     # KerasTuner's checkpoints hold the state of the optimizer, which a network that is only built has not.
     pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning"),
 ]

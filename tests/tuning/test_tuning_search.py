@@ -25,7 +25,7 @@ from keras_scgm.models import load_network
 from keras_scgm.training import SliceBatches, SyntheticBatches, TrainingConfig, TrainingResult
 from keras_scgm.tuning import SearchConfig, Trial, search, tune, tuners
 
-pytestmark = KERAS_TUNER_WARNINGS
+pytestmark = [*KERAS_TUNER_WARNINGS, pytest.mark.usefixtures("untraced")]
 
 
 def test_search_is_checked_before_it_starts(
