@@ -187,7 +187,7 @@ class TestContract:
         keras.utils.set_random_seed(0)
         model = BUILDERS[architecture](filters=4)
         before = [weight.copy() for weight in model.get_weights()]
-        model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", jit_compile=False)
+        model.compile(keras.optimizers.Adam(0.01), "binary_crossentropy", run_eagerly=True)
         x = images_of(architecture, 16, 16)
         loss = model.train_on_batch(x, np.ones_like(x))
         assert np.isfinite(loss)

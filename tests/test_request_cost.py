@@ -1,6 +1,6 @@
 """What the dearest requests cost that anybody has thought of, each at most a megabyte or refused.
 
-Slices are paid for with bytes, so a third of a megabyte shows what a slice may cost.
+Slices are paid for with bytes, so a tenth of a megabyte shows what a slice may cost.
 """
 
 import gzip
@@ -25,7 +25,7 @@ MAX_WINDOWS_PER_SLICE, MAX_WINDOWS_REFUSED = 5, 40
 """Bounds of the processor time, in whole windows of the network in the same run: of every slice that the bytes of a
 request could pay for, and of a refused request."""
 MAX_PEAK_BYTES = 2.2e9
-MEGABYTE, THIRD = 1_000_000, 333_333
+MEGABYTE, TENTH = 1_000_000, 100_000
 
 rng = np.random.default_rng(0)
 
@@ -68,13 +68,13 @@ def cords_side_by_side(n_rows: int) -> np.ndarray:
 def without_cord() -> bytes:
     """Texture without a cord: searched for one, then every window is computed whole."""
     texture = np.tile(rng.integers(0, 255, (15, 15), np.uint8), (10, 10))
-    slices = np.broadcast_to(texture, (most_slices(THIRD), 150, 150))
-    return up_to(THIRD, gzip.compress(file_of(slices, (1.5, 1.5, 1.0), slowest="y"), mtime=0))
+    slices = np.broadcast_to(texture, (most_slices(TENTH), 150, 150))
+    return up_to(TENTH, gzip.compress(file_of(slices, (1.5, 1.5, 1.0), slowest="y"), mtime=0))
 
 
 def off_the_middle() -> list[bytes]:
     """Cords that are found by a search only, in slices so far apart that each is looked at for it."""
-    size = THIRD // MAX_REQUEST_FILES - 100
+    size = TENTH // MAX_REQUEST_FILES - 100
     field = np.full((200, 200), 40, np.uint8)
     field[120:170, 120:170] = cords_side_by_side(50)
     slices = np.broadcast_to(field, (most_slices(size, MAX_REQUEST_FILES), 200, 200))
@@ -84,9 +84,9 @@ def off_the_middle() -> list[bytes]:
 
 def gray_matter_everywhere() -> bytes:
     """Gray matter that leaves the part around the cord: computed there and then whole."""
-    slices = np.broadcast_to(cords_side_by_side(300), (most_slices(THIRD), 300, 300))
+    slices = np.broadcast_to(cords_side_by_side(300), (most_slices(TENTH), 300, 300))
     packed = gzip.compress(file_of(slices, (1, 1, 20), slowest="y"), mtime=0)
-    return up_to(THIRD, packed)
+    return up_to(TENTH, packed)
 
 
 def most_voxels(shape: tuple[int, int, int], slowest: str, dtype: type = np.uint8) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet
@@ -236,7 +237,8 @@ def test_an_interruption_before_the_first_epoch_says_so(run, data, config, tmp_p
 
 def test_two_processes_train_as_one(data, tmp_path):
     pytest.importorskip("jax")
-    (tmp_path / "spec.json").write_text(replace(TINY, batch_size=4, window_px=48, ema_momentum=0.5).to_json())
+    small = {"batch_size": 4, "window_px": 48, "augmentation": AugmentationConfig(rotation_degrees=10.0)}
+    (tmp_path / "spec.json").write_text(replace(TINY, ema_momentum=0.5, **small).to_json())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -72,7 +72,7 @@ for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
         after = []
         for model in [keras.models.clone_model(start)] * compared + [copy]:
             model.set_weights(network.get_weights())
-            model.compile(keras.optimizers.SGD(0.1), DiceLoss(), jit_compile=False)
+            model.compile(keras.optimizers.SGD(0.1), DiceLoss(), jit_compile=False, run_eagerly=model is not copy)
             model.train_on_batch(*batch)
             after.append(np.concatenate([array.ravel() for array in model.get_weights()]))
         assert np.isfinite(after).all()
