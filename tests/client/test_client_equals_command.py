@@ -83,6 +83,7 @@ def check_same(got, expected):
         np.testing.assert_array_equal(np.asarray(mine), np.asarray(theirs))
     mine, theirs = (json.loads(paths.record.read_text()) for paths in (got, expected))
     assert set(theirs) <= set(mine)
+    assert [mask["file"] for mask in mine["masks"]] == [mask["file"] for mask in theirs["masks"]]
     assert {key: mine[key] for key in MADE_ALIKE} == {key: theirs[key] for key in MADE_ALIKE}
     for key in (*CLOSE, *(OF_CORD if "cord_volume_mm3" in theirs else ())):
         assert mine[key] == pytest.approx(theirs[key], rel=1e-6), key

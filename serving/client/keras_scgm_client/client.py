@@ -35,7 +35,7 @@ from keras_scgm_client.errors import (
 from keras_scgm_client.grid import Grid
 from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths, Tissues, check_writable, finished_record
+from keras_scgm_client.outputs import OutputPaths, Tissues, changed_masks, check_writable, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
@@ -231,7 +231,14 @@ class Client:
                         f"{existing[0]}: exists and was made in another way; replace it with --force"
                     )
                 verdict = record.get("quality", {}).get("verdict")
-                warnings = () if served else (VERSION_UNKNOWN,)
+                warnings = (
+                    *(() if served else (VERSION_UNKNOWN,)),
+                    *(
+                        f"{path.name} was changed after it was written, and the table is that of what was "
+                        "written; replace it with --force"
+                        for path in changed_masks(paths, record)
+                    ),
+                )
                 return Outcome(image, paths.mask, warnings, skipped=True, verdict=verdict)
             result = self._segment(image, paths)
             if not force:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import os
@@ -116,6 +117,12 @@ def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, An
     return record if agrees and all(file.is_file() for file in files) else {}
 
 
+def changed_masks(paths: OutputPaths, record: Mapping[str, Any]) -> list[Path]:
+    """Masks of a finished result that are no longer as they were written: a person may have corrected them."""
+    masks = ((paths.mask.with_name(mask["file"]), mask["sha256"]) for mask in record.get("masks", ()))
+    return [path for path, sha256 in masks if hashlib.sha256(path.read_bytes()).hexdigest() != sha256]
+
+
 def _recorded(paths: OutputPaths) -> tuple[dict[str, Any], list[Path]]:
     """Existing record and the files that it names; both are empty if it cannot be read."""
     try:
@@ -154,7 +161,11 @@ def write_outputs(
             if draw is not None:
                 draw(staging / paths.picture.name)
             files = sorted(path.name for path in staging.iterdir())
-            text = json.dumps({**record, "files": files}, indent=2) + "\n"
+            masks = [
+                {"file": path.name, "sha256": hashlib.sha256(image).hexdigest()}
+                for path, image in images.items()
+            ]
+            text = json.dumps({**record, "files": files, "masks": masks}, indent=2) + "\n"
             (staging / paths.record.name).write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
