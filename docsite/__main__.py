@@ -9,11 +9,8 @@ import sys
 from pathlib import Path
 
 from docsite.api import api_pages
-from docsite.commands import commands_page
 from docsite.finish import finish
 from docsite.sources import LinkError, write_sources
-from docsite.tables import tables_page
-from docsite.weights import weights_page
 from keras_scgm_cli.stderr import held_back_stderr
 
 ROOT = Path(__file__).parents[1]
@@ -22,21 +19,11 @@ SITE = ROOT / "build/site"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def generated_pages() -> dict[str, str]:
-    """Text of the pages that the program describes itself, by their place on the site."""
-    return {
-        "reference/commands.md": commands_page(),
-        "reference/tables.md": tables_page(),
-        "reference/weights.md": weights_page(),
-        **api_pages(),
-    }
-
-
 def main() -> None:
     argparse.ArgumentParser(prog="docsite", description=__doc__).parse_args()
     try:
         with held_back_stderr():
-            generated = generated_pages()
+            generated = api_pages()
         pages = write_sources(ROOT, SOURCES, generated)
     except LinkError as error:
         sys.exit(f"error: {error}")
