@@ -26,8 +26,10 @@ TINY = TrainingConfig(
 def steps_untraced() -> Iterator[None]:
     """For trainings of a few steps, which tracing would make three times as long."""
     tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def weights_of(path: Path) -> list[np.ndarray]:
