@@ -33,7 +33,7 @@ RECORD = {
     "removed_away_from_cord_mm3": "Volume of what was removed since it lay away from the cord, mm³",
     "quality": "Verdict on the image",
     "quality.verdict": "pass, review or fail",
-    "quality.predicted_dsc": "Predicted Dice coefficient with a reference mask, 0 to 1",
+    "quality.predicted_dsc": "Predicted Dice coefficient with a reference mask, 0 to 1; null for masks edited by hand",
     "quality.reason": "Reason of a verdict other than pass",
     "quality.contrast": "Brightness of the gray matter less that of its rim, in the unit of the image",
     "quality.noise": "Standard deviation of the noise around the gray matter, in the unit of the image",
@@ -51,6 +51,7 @@ RECORD = {
     "masks": "Masks as they were written, by which a later change of them is noticed",
     "masks[].file": "File of the mask",
     "masks[].sha256": "SHA-256 of that file",
+    "masks[].edited": "Whether a person edited it",
 }
 """Keys of `NAME_gmseg.json`; `[]` stands for each of several."""
 

@@ -119,7 +119,9 @@ def shown_dsc(dsc: float) -> str:
 
     So no text shows a slice that misses the limit of a verdict at that limit.
 
-    >>> shown_dsc(0.8496), shown_dsc(0.29)
-    ('0.84', '0.29')
+    >>> shown_dsc(0.8496), shown_dsc(0.29), shown_dsc(math.nan)
+    ('0.84', '0.29', 'unknown')
     """
+    if math.isnan(dsc):
+        return "unknown"
     return f"{math.floor(100 * dsc + DSC_STEP_SHARE) / 100:.2f}"

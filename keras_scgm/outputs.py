@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +120,7 @@ def write_outputs(
     *,
     gray_matter_alone: bool = False,
     dicom: Sequence[Path] = (),
+    edited: Collection[Path] = (),
 ) -> None:
     """Write every file of a result.
 
@@ -130,6 +131,7 @@ def write_outputs(
         gray_matter_alone: Whether to leave out the files of white matter and cord.
         dicom: DICOM images on the grid of the image, for whose series the masks are written as a DICOM segmentation,
             too; none by default. Needs the extra `dicom`.
+        edited: Masks that a person edited, as the record then says.
 
     Raises:
         keras_scgm.errors.InputError: The folder cannot be written to, a file cannot be replaced, or the disk is
@@ -165,7 +167,11 @@ def write_outputs(
             **output_kind(soft, gray_matter_alone),
             "files": files_below(staging),
             "masks": [
-                {"file": path.relative_to(paths.folder).as_posix(), "sha256": sha256_of(at(path))}
+                {
+                    "file": path.relative_to(paths.folder).as_posix(),
+                    "sha256": sha256_of(at(path)),
+                    "edited": path in edited,
+                }
                 for path, voxels in tissues
                 if voxels is not None
             ],
@@ -215,7 +221,7 @@ def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
                     row.slice,
                     f"{row.position_mm:.3f}",
                     f"{row.area_mm2:.3f}",
-                    f"{row.soft_area_mm2:.3f}",
+                    _known(row.soft_area_mm2, ".3f"),
                     row.n_voxels,
                     _known(row.mean_probability, ".4f"),
                     f"{row.equivalent_diameter_mm:.3f}",
@@ -266,17 +272,49 @@ def _recorded(paths: OutputPaths) -> tuple[dict[str, Any] | None, list[Path]]:
         return None, []
 
 
-def changed_masks(paths: OutputPaths, record: dict[str, Any]) -> list[Path]:
-    """Masks of a finished result that are no longer as they were written: a person may have corrected them."""
-    masks = ((paths.folder / mask["file"], mask["sha256"]) for mask in record.get("masks", ()))
-    return [path for path, sha256 in masks if sha256_of(path) != sha256]
+@dataclass(frozen=True)
+class EditedMasks:
+    """Masks of a result that a person edited.
+
+    Args:
+        record: Record of the result.
+        changed: Those that were edited since they were written.
+        measured: Those whose edited voxels are already what the tables tell.
+    """
+
+    record: dict[str, Any]
+    changed: tuple[Path, ...]
+    measured: tuple[Path, ...]
+
+
+def edited_masks(paths: OutputPaths, given: Sequence[Path] = ()) -> EditedMasks | None:
+    """The masks of a result that are no longer as they were made, None if there are none.
+
+    Args:
+        paths: Files of the result.
+        given: Masks that the user gave, which are not the result's own.
+    """
+    record, _ = _recorded(paths)
+    changed, measured = [], []
+    for mask in (record or {}).get("masks", ()):
+        path = paths.folder / mask["file"]
+        if not path.is_file() or path.resolve() in {one.resolve() for one in given}:
+            continue
+        if sha256_of(path) != mask["sha256"]:
+            changed.append(path)
+        elif mask.get("edited"):
+            measured.append(path)
+    return EditedMasks(record or {}, tuple(changed), tuple(measured)) if changed or measured else None
 
 
 def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a result, or None if it differs from `like` or a file is missing."""
     record, files = _recorded(paths)
-    if record is None:
+    if record is None or differences(record, like):
         return None
-    like = json.loads(json.dumps(like))
-    agrees = all(record.get(key) == value for key, value in like.items())
-    return record if agrees and all(file.is_file() for file in files) else None
+    return record if all(file.is_file() for file in files) else None
+
+
+def differences(record: dict[str, Any], like: dict[str, Any]) -> list[str]:
+    """Keys of `like` that a record has not, or with another value."""
+    return [key for key, value in json.loads(json.dumps(like)).items() if record.get(key) != value]

@@ -148,10 +148,9 @@ def _by_name(mask: Path | None, cord: Path | None) -> tuple[Path | None, Path | 
 
 def _doubts(rows: Sequence[CrossSection], name: str, has_direction: bool) -> list[str]:
     """What may be wrong with the masks, one line each."""
-    import numpy as np
 
     from keras_scgm.morphometry import outside_cord
-    from keras_scgm.quality.verdicts import area_doubts, cord_doubts
+    from keras_scgm.quality.verdicts import mask_doubts
 
     doubts = [*filter(None, [outside_cord(rows)])]
     with_tissue = [row for row in rows if row.has_tissue]
@@ -162,10 +161,8 @@ def _doubts(rows: Sequence[CrossSection], name: str, has_direction: bool) -> lis
     ]
     if not with_tissue:
         doubts.append(f"no {name} in the mask")
-    elif not math.isnan(with_tissue[0].area_mm2):
-        doubts += area_doubts(float(np.median([row.area_mm2 for row in with_tissue])), has_cord=bool(in_cord))
-    if in_cord:
-        doubts += cord_doubts(*np.median(in_cord, axis=0))
+    areas_mm2 = [row.area_mm2 for row in with_tissue if not math.isnan(row.area_mm2)]
+    doubts += mask_doubts(areas_mm2, in_cord)
     if has_direction and all(math.isnan(row.cord_angle_deg) for row in rows):
         doubts.append("the cord is marked in fewer than 2 slices; its direction is unknown")
     return doubts

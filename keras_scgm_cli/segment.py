@@ -169,13 +169,18 @@ def segment(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace results that exist.", rich_help_panel=RESULTS)
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace results that exist, but not masks that were edited by hand.",
+            rich_help_panel=RESULTS,
+        ),
     ] = False,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Skip images whose results exist and were made the same way.",
+            help="Skip images whose results exist and were made the same way; measure masks that were edited by hand.",
             rich_help_panel=RESULTS,
         ),
     ] = False,

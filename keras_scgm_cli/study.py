@@ -155,7 +155,11 @@ def study(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Segment images again whose results exist.", rich_help_panel=RESULTS),
+        typer.Option(
+            "--force",
+            help="Segment images again whose results exist, but not those whose masks were edited by hand.",
+            rich_help_panel=RESULTS,
+        ),
     ] = False,
     exclude: Annotated[
         Path | None,
@@ -169,7 +173,8 @@ def study(
 
     participant writes masks with their sidecars and pictures, areas.tsv (a row per image and slice) and
     summary.tsv (a row per image and vertebral level, or position), joined with participants.tsv. What is
-    finished is not done again. group writes statistics, figures and the quality page from these tables.
+    finished is not done again; masks that were edited by hand are measured. group writes statistics, figures and the
+    quality page from these tables.
     Exit code 2 if anything could not be done; the rest is done, and summary.tsv has the reason.
 
     \b

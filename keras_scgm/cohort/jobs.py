@@ -7,15 +7,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback
 from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.messages import shown_dsc
-from keras_scgm.outputs import OutputPaths, changed_masks, finished_record, output_kind, write_outputs
+from keras_scgm.outputs import (
+    EditedMasks,
+    OutputPaths,
+    differences,
+    edited_masks,
+    finished_record,
+    output_kind,
+    write_outputs,
+)
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.segmentation import Progress, Segmentation, Segmenter
+from keras_scgm.segmentation.edited_masks import segmentation_of_edited
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,8 @@ class OutputConfig:
         tissues: "all", or "gm" for gray matter alone.
         force: Whether to replace results that exist.
         resume: Whether to skip images whose results exist and were made in the same way.
+
+    With either, masks that were edited by hand stay, and are measured.
 
     Raises:
         keras_scgm.errors.InputError: both `force` and `resume`, or other tissues.
@@ -136,19 +147,15 @@ def _do_job(
     others = paths.of_cord(bool(given)) if segmenter.has_cord and not gray_matter_alone else ()
     _check_inputs_stay([image, *given], (*paths.own, *others))
     existing = [path for path in (*paths.own, *others) if os.path.lexists(path)]
-    if output.resume and existing and image.is_file():
+    if (output.resume or output.force) and existing and image.is_file():
         made_so = {"input_sha256": sha256_of(image), **output_kind(output.soft, gray_matter_alone)}
-        record = finished_record(paths, {**segmenter.provenance, **made_so})
+        like = {**segmenter.provenance, **made_so}
+        if edited := edited_masks(paths, given):
+            return _keep_edited(job, edited, like, output)
+        record = finished_record(paths, like) if output.resume else None
         if record and paths.dicom.is_file() == bool(job.dicom):
             verdict = record["quality"]["verdict"]
-            warnings = tuple(
-                f"{path.name} was changed after it was written, and the tables are those of what was written; measure "
-                "it with keras-scgm areas, or replace it with --force"
-                for path in changed_masks(paths, record)
-            )
-            return Outcome(
-                job, "skipped", f"{image}: finished before, skipped", verdict, warnings, os.getpid()
-            )
+            return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
     is_remnant = output.resume and paths.is_exclusive and not paths.record.exists()
     if existing and not output.force and not is_remnant:
         made = " and was made in another way" if output.resume else ""
@@ -159,6 +166,42 @@ def _do_job(
     write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
     message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
     return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
+
+
+def _keep_edited(
+    job: SegmentationJob, edited: EditedMasks, like: dict[str, Any], output: OutputConfig
+) -> Outcome:
+    """Measure masks that a person edited, unless they were; what was drawn by hand is never replaced."""
+    image, paths, record = job.image, job.paths, edited.record
+    masks = (*edited.changed, *edited.measured)
+    names = ", ".join(path.name for path in masks)
+    other = differences(record, like)
+    again = "delete it and give --force to have the image segmented again"
+    if "input_sha256" in other:
+        raise InputError(f"{masks[0]}: edited by hand, and {image} has changed since; {again}")
+    if record["output"] != "mask":
+        raise InputError(f"{masks[0]}: edited by hand, but probabilities cannot be measured so; {again}")
+    warnings: tuple[str, ...] = ()
+    if other:
+        warnings += (f"{names}: edited by hand and kept, from a result with other {', '.join(other)}",)
+    if not edited.changed and output.resume:
+        message = f"{image}: edited by hand and measured before, skipped"
+        return Outcome(job, "skipped", message, record["quality"]["verdict"], warnings, os.getpid())
+    cord = Path(record["settings"]["cord"]) if record["cord_sha256"] else paths.cord
+    has_cord = record["output_tissues"] == "all" and len(record["tissues"]) > 1
+    result = segmentation_of_edited(
+        image,
+        record,
+        paths.mask,
+        cord if has_cord else None,
+        white_matter=paths.white_matter if paths.white_matter in edited.changed else None,
+        uncertainty=paths.uncertainty if paths.uncertainty.is_file() else None,
+    )
+    write_outputs(result, paths, gray_matter_alone=not has_cord, dicom=job.dicom, edited=masks)
+    message = f"{paths.mask}: edited by hand, measured: {_summary(result)}"
+    return Outcome(
+        job, "segmented", message, result.quality.verdict, (*warnings, *result.warnings), os.getpid()
+    )
 
 
 def _check_inputs_stay(inputs: Sequence[Path], written: Sequence[Path]) -> None:

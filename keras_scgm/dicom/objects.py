@@ -95,7 +95,7 @@ class SegmentedSeries:
         return cls(
             masks=masks,
             verdict=quality["verdict"],
-            predicted_dsc=quality["predicted_dsc"],
+            predicted_dsc=math.nan if quality["predicted_dsc"] is None else quality["predicted_dsc"],
             texts=tuple(text for text in (quality["reason"], *record["warnings"]) if text),
             version=f"{record['program']}, weights {weights}",
             origin={key: record[key] for key in _ORIGIN if key in record},

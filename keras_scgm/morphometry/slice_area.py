@@ -16,7 +16,8 @@ class SliceArea(TissueAreas):
         slice: Index along the axial axis of the file, from 0.
         position_mm: Distance of the slice from the most inferior one, along the slice normal.
         area_mm2: Number of voxels of the mask times the area of a voxel in the axial plane.
-        soft_area_mm2: Sum of the probabilities times the area of a voxel.
+        soft_area_mm2: Sum of the probabilities times the area of a voxel; this and what else networks say of their own
+            masks is NaN for masks that were edited by hand.
         n_voxels: Number of voxels of the mask.
         mean_probability: Mean probability of the voxels of the mask, NaN without any.
         warning: Reason of a verdict other than "pass", empty if none.

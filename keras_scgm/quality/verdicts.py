@@ -93,7 +93,7 @@ class Quality:
 
     Args:
         predicted_dsc: Mean over the slices from the first to the last with gray matter, where a slice without it
-            counts 0; 0 for an empty mask.
+            counts 0; 0 for an empty mask, NaN for masks that were edited by hand.
         verdict: Verdict on the mean; never "pass" if there is a doubt about the whole volume.
         reason: Reason why it does not pass, empty if it does.
         contrast: Mean contrast of the slices weighted by area, in the unit of the image; NaN for an empty mask.
@@ -124,10 +124,10 @@ class Quality:
                 of_reason.setdefault(one.reason, []).append(index)
         return {
             "verdict": self.verdict,
-            "predicted_dsc": self.predicted_dsc,
+            "predicted_dsc": _known(self.predicted_dsc),
             "reason": self.reason,
-            "contrast": None if math.isnan(self.contrast) else self.contrast,
-            "noise": None if math.isnan(self.noise) else self.noise,
+            "contrast": _known(self.contrast),
+            "noise": _known(self.noise),
             "slices": of_verdict,
             "reasons": of_reason,
         }
@@ -229,12 +229,24 @@ def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.
     return doubts
 
 
-def area_doubts(area_mm2: float, has_cord: bool) -> list[str]:
-    """A doubt about the median area of gray matter, of a mask that is measured without its image."""
-    limits = MIN_AREA_MM2, MAX_AREA_IN_CORD_MM2 if has_cord else MAX_AREA_MM2
-    if limits[0] <= area_mm2 <= limits[1]:
-        return []
-    return [messages.IMPLAUSIBLE_AREA.format(f"{area_mm2:.1f}", *(f"{limit:g}" for limit in limits))]
+def mask_doubts(areas_mm2: Sequence[float], in_cord: Sequence[tuple[float, float, float]]) -> list[str]:
+    """Doubts about masks that are measured without what a network says of them, one line each.
+
+    Args:
+        areas_mm2: Gray matter of the slices that have some; none if it was not measured.
+        in_cord: Area of the cord, its width divided by its depth, and gray matter divided by cord, of the slices with
+            cord and, if it was measured, gray matter.
+    """
+    doubts = []
+    if areas_mm2:
+        area_mm2 = float(np.median(areas_mm2))
+        limits = MIN_AREA_MM2, MAX_AREA_IN_CORD_MM2 if in_cord else MAX_AREA_MM2
+        if not limits[0] <= area_mm2 <= limits[1]:
+            shown = f"{area_mm2:.1f}", *(f"{limit:g}" for limit in limits)
+            doubts.append(messages.IMPLAUSIBLE_AREA.format(*shown))
+    if in_cord:
+        doubts += cord_doubts(*np.median(in_cord, axis=0))
+    return doubts
 
 
 def rare_gray_matter(n_slices: int, n_cord: int) -> list[str]:
@@ -278,3 +290,7 @@ def _predict_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: boo
 def _weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:
     known = np.isfinite(values)
     return float(np.average(values[known], weights=weights[known])) if known.any() else math.nan
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -82,13 +82,8 @@ def make_record(
         started: Time in seconds since the epoch.
         has_cord: Whether the cord was segmented.
     """
-
-    def volume_mm3(n_voxels: int) -> float:
-        return n_voxels * volume.voxel_area_mm2 * volume.slice_spacing_mm
-
     n_gray = sum(measured.n_voxels for measured in measurements)
-    n_cord = sum(measured.n_cord_voxels for measured in measurements)
-    of_cord = {"white_matter_volume_mm3": volume_mm3(n_cord - n_gray), "cord_volume_mm3": volume_mm3(n_cord)}
+    n_cord = sum(measured.n_cord_voxels for measured in measurements) if has_cord else None
     removed_mm2 = sum(measured.removed_mm2 for measured in measurements)
     centered = SliceGeometry.centered(volume, config)
     return {
@@ -100,9 +95,41 @@ def make_record(
         "window_moved": bool((windows.geometry.starts != centered.starts).any()),
         "intensity_mean": windows.statistics.mean,
         "intensity_std": windows.statistics.std,
-        "gray_matter_volume_mm3": volume_mm3(n_gray),
-        **(of_cord if has_cord else {}),
         "removed_away_from_cord_mm3": removed_mm2 * volume.slice_spacing_mm,
+        **findings(volume, n_gray, n_cord, quality, warnings, started),
+    }
+
+
+def findings(
+    volume: Volume,
+    n_gray: int,
+    n_cord: int | None,
+    quality: Quality,
+    warnings: Sequence[str],
+    started: float,
+) -> dict[str, Any]:
+    """What the masks of a result hold and how far they can be trusted, ready for JSON.
+
+    Args:
+        volume: The image.
+        n_gray: Number of voxels of gray matter.
+        n_cord: Number of voxels of the cord, None without one.
+        quality: Quality of the result.
+        warnings: Warnings about the result.
+        started: Time in seconds since the epoch.
+    """
+
+    def volume_mm3(n_voxels: int) -> float:
+        return n_voxels * volume.voxel_area_mm2 * volume.slice_spacing_mm
+
+    of_cord = (
+        {}
+        if n_cord is None
+        else {"white_matter_volume_mm3": volume_mm3(n_cord - n_gray), "cord_volume_mm3": volume_mm3(n_cord)}
+    )
+    return {
+        "gray_matter_volume_mm3": volume_mm3(n_gray),
+        **of_cord,
         "quality": quality.as_record(volume.stored_slice_index),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 3),

@@ -108,19 +108,20 @@ class DerivativePaths(OutputPaths):
         write_tsv(path, SLICE_COLUMNS, map(_slice_row, areas))
 
     def described(self, record: dict[str, Any]) -> dict[Path, dict[str, Any]]:
+        by_hand = {mask["file"] for mask in record["masks"] if mask["edited"]}
         sidecars = {
             mask.with_name(f"{nifti_stem(mask)}.json"): {
                 "Description": f"Mask of the {tissue}: 1 inside, 0 outside",
                 "Sources": [f"bids:{RAW}:{self.source}"],
                 "SpatialReference": "orig",
                 "Type": "ROI",
-                "Manual": False,
+                "Manual": _relative(mask, self.folder) in by_hand,
             }
             for mask, tissue in ((self._tissue(suffix), tissue) for suffix, (_, tissue) in TISSUES.items())
             if _relative(mask, self.folder) in record["files"]
         }
         files = sorted({*record["files"], *(_relative(path, self.folder) for path in sidecars)})
-        return {**sidecars, self.record: {**sidecars[self.record], **record, "files": files}}
+        return {**sidecars, self.record: {**record, **sidecars[self.record], "files": files}}
 
 
 def write_description(output: Path, images: Path) -> None:

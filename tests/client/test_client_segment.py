@@ -317,14 +317,22 @@ def test_a_version_that_is_replaced_during_the_request(image):
     assert json.loads(image.with_name("0_gmseg.json").read_text())["version"] == 2
 
 
-def test_a_mask_that_was_edited_is_named(run, url, image):
+def test_a_mask_that_was_edited_is_named_and_stays(run, url, image):
     assert run("segment", image, "--server", url)[0] == 0
     mask = image.with_name("0_seg.nii.gz")
     mask.write_bytes(image.with_name("0_wmseg.nii.gz").read_bytes())
     code, out, err = run("segment", image, "--server", url)
     assert (code, out.splitlines()[-1]) == (0, "0 segmented, 1 skipped, 0 failed")
-    assert err.startswith(f"warning: {image}: 0_seg.nii.gz was changed after it was written")
+    assert err.startswith(f"warning: {image}: 0_seg.nii.gz was edited by hand, and is not measured here")
     assert err.count("\n") == 1
+    edited = mask.read_bytes()
+    code, _, err = run("segment", image, "--server", url, "--force")
+    assert (code, mask.read_bytes()) == (2, edited)
+    assert err.splitlines()[0].endswith(
+        f"{mask}: edited by hand; delete it to have the image segmented again"
+    )
+    mask.unlink()
+    assert run("segment", image, "--server", url, "--force")[0] == 0
 
 
 def test_a_result_of_an_unknown_version_is_not_skipped_in_silence(run, address, image):

@@ -15,7 +15,6 @@ import pytest
 from study_data import SPACING_MM, engine, level_map, save, write_bids
 
 from keras_scgm import InputError
-from keras_scgm.cohort import Outcome
 from keras_scgm.study import LevelConfig, StudyConfig, read_bids, run_study
 from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS
 
@@ -148,17 +147,47 @@ def test_finished_images_are_not_done_again_and_remnants_of_a_kill_are(study_fol
     assert run_study(study, output, run).counts == {"skipped": 1, "segmented": 1, "problems": 0}
     assert not leftover.exists()
     assert (output / "summary.tsv").read_bytes() == before
-    # Corrected by hand.
-    nib.save(nib.Nifti1Image(np.zeros((160, 140, 5), np.uint8), nib.load(mask).affine), mask)
-    warned: list[Outcome] = []
-    run_study(study, output, run, report=warned.append)
-    (warning,) = (warning for outcome in warned for warning in outcome.warnings)
-    assert warning.startswith("sub-01_label-GM_mask.nii.gz was changed after it was written")
-    warnings = {row["participant_id"]: row["warnings"] for row in read(output / "summary.tsv")}
-    assert warning in warnings["sub-01"]
-    assert warning not in warnings["sub-02"]
-    outcome = run_study(study, output, engine(cord_network, force=True))
-    assert outcome.counts == {"segmented": 2, "problems": 0}
+
+
+def test_masks_edited_by_hand_are_in_the_tables_and_stay(study_folder, tmp_path, cord_network):
+    output, study = tmp_path / "out", read_bids(study_folder)
+    run_study(study, output, engine(cord_network))
+    before = (output / "summary.tsv").read_bytes()
+    mask = output / "sub-01/anat/sub-01_label-GM_mask.nii.gz"
+    image = nib.load(mask)
+    gray = np.asarray(image.dataobj).copy()
+    gray[..., 4] = 0
+    gray[: gray.shape[0] // 2, :, 2] = 0
+    nib.save(nib.Nifti1Image(gray, image.affine), mask)
+    assert run_study(study, output, engine(cord_network)).counts == {
+        "segmented": 1,
+        "skipped": 1,
+        "problems": 0,
+    }
+    for force in (False, True):
+        summary = {
+            row["participant_id"]: row for row in read(output / "summary.tsv") if row["region"] == "all"
+        }
+        areas_mm2 = gray.sum(axis=(0, 1)) * SPACING_MM[0] * SPACING_MM[1]
+        assert float(summary["sub-01"]["area_mm2"]) == pytest.approx(areas_mm2[:4].mean(), abs=1e-2)
+        assert summary["sub-01"]["predicted_dsc"] == "n/a"
+        assert summary["sub-01"]["verdict"] == "review"
+        assert summary["sub-01"]["warnings"] == "masks edited by hand, not judged"
+        assert "edited" not in summary["sub-02"]["warnings"]
+        slices = [row for row in read(output / "areas.tsv") if row["participant_id"] == "sub-01"]
+        assert [float(row["area_mm2"]) for row in slices] == pytest.approx(areas_mm2, abs=1e-2)
+        manual = {
+            tissue: json.loads(mask.with_name(f"sub-01_label-{tissue}_mask.json").read_text())["Manual"]
+            for tissue in ("GM", "WM", "SC")
+        }
+        assert manual == {"GM": True, "WM": False, "SC": False}
+        run_study(study, output, engine(cord_network, force=force))
+    np.testing.assert_array_equal(np.asarray(nib.load(mask).dataobj), gray)
+    mask.unlink()
+    assert run_study(study, output, engine(cord_network, force=True)).counts == {
+        "segmented": 2,
+        "problems": 0,
+    }
     assert (output / "summary.tsv").read_bytes() == before
 
 

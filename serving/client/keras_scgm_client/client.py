@@ -35,7 +35,7 @@ from keras_scgm_client.errors import (
 from keras_scgm_client.grid import Grid
 from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths, Tissues, changed_masks, check_writable, finished_record
+from keras_scgm_client.outputs import OutputPaths, Tissues, check_writable, edited_masks, finished_record
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
@@ -222,6 +222,9 @@ class Client:
         paths = OutputPaths.for_input(image, folder)
         try:
             existing = [path for path in paths.own if os.path.lexists(path)]
+            edited = edited_masks(paths) if existing else []
+            if edited and force:
+                raise ImageError(f"{edited[0]}: edited by hand; delete it to have the image segmented again")
             if existing and not force:
                 record = self._finished(image, paths)
                 made_by = record.get("version")
@@ -234,9 +237,8 @@ class Client:
                 warnings = (
                     *(() if served else (VERSION_UNKNOWN,)),
                     *(
-                        f"{path.name} was changed after it was written, and the table is that of what was "
-                        "written; replace it with --force"
-                        for path in changed_masks(paths, record)
+                        f"{path.name} was edited by hand, and is not measured here; keras-scgm areas does it"
+                        for path in edited
                     ),
                 )
                 return Outcome(image, paths.mask, warnings, skipped=True, verdict=verdict)

@@ -117,10 +117,16 @@ def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, An
     return record if agrees and all(file.is_file() for file in files) else {}
 
 
-def changed_masks(paths: OutputPaths, record: Mapping[str, Any]) -> list[Path]:
-    """Masks of a finished result that are no longer as they were written: a person may have corrected them."""
-    masks = ((paths.mask.with_name(mask["file"]), mask["sha256"]) for mask in record.get("masks", ()))
-    return [path for path, sha256 in masks if hashlib.sha256(path.read_bytes()).hexdigest() != sha256]
+def edited_masks(paths: OutputPaths) -> list[Path]:
+    """Masks of an earlier result that are no longer as they were made: a person has edited them."""
+    record, _ = _recorded(paths)
+    masks = {paths.mask.with_name(mask["file"]): mask for mask in record.get("masks", ())}
+    return [
+        path
+        for path, mask in masks.items()
+        if path.is_file()
+        and (mask.get("edited") or hashlib.sha256(path.read_bytes()).hexdigest() != mask["sha256"])
+    ]
 
 
 def _recorded(paths: OutputPaths) -> tuple[dict[str, Any], list[Path]]:
@@ -162,7 +168,7 @@ def write_outputs(
                 draw(staging / paths.picture.name)
             files = sorted(path.name for path in staging.iterdir())
             masks = [
-                {"file": path.name, "sha256": hashlib.sha256(image).hexdigest()}
+                {"file": path.name, "sha256": hashlib.sha256(image).hexdigest(), "edited": False}
                 for path, image in images.items()
             ]
             text = json.dumps({**record, "files": files, "masks": masks}, indent=2) + "\n"

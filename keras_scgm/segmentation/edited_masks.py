@@ -1,0 +1,143 @@
+"""Masks of a result that a person edited, measured as those of the networks are."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_scgm import messages
+from keras_scgm.errors import InputError
+from keras_scgm.morphometry import SliceArea, TissueAreas, tissue_areas
+from keras_scgm.morphometry.inputs import check_same_grid, fractions
+from keras_scgm.nifti import read_mask, read_volume
+from keras_scgm.quality.features import SliceFeatures
+from keras_scgm.quality.verdicts import Quality, SliceQuality, mask_doubts
+from keras_scgm.segmentation.record import findings
+from keras_scgm.segmentation.result import Segmentation
+from keras_scgm.volume import Volume, Voxels, zeros
+
+EDITED = "masks edited by hand, not judged"
+
+
+def segmentation_of_edited(
+    image: str | Path,
+    record: Mapping[str, Any],
+    gray_matter: Path,
+    cord: Path | None,
+    *,
+    white_matter: Path | None = None,
+    uncertainty: Path | None = None,
+) -> Segmentation:
+    """The masks of an earlier result, as they are in their files now, as a result of their own.
+
+    What the networks said of their own masks is gone: probabilities, predicted DSC, contrast and noise. The verdict is
+    "review", on the volume and on every slice.
+
+    Args:
+        image: The image that was segmented, NIfTI.
+        record: Record of the earlier result.
+        gray_matter: Mask of gray matter.
+        cord: Mask of the cord; None if the result has none.
+        white_matter: Mask of white matter, if it was edited, too.
+        uncertainty: Map of the uncertainty of the networks; None if the result has none.
+
+    Raises:
+        InputError: A file cannot be read, lies on another grid or is no mask, gray matter lies outside the cord, or
+            white matter is not the rest of it.
+    """
+    started = time.time()
+    volume = read_volume(image, record["settings"]["frame"], record["settings"]["orientation"])
+    gray = _mask(gray_matter, volume)
+    whole = None if cord is None else _mask(cord, volume)
+    if whole is not None:
+        outside = np.flatnonzero((gray > whole).any(axis=(1, 2)))
+        if len(outside):
+            listed = ", ".join(str(volume.stored_slice_index(int(k))) for k in outside)
+            raise InputError(
+                f"{gray_matter}: gray matter outside the cord in slices {listed}; correct it, or the cord in {cord}"
+            )
+        if white_matter is not None and (_mask(white_matter, volume) != whole - gray).any():
+            raise InputError(
+                f"{white_matter}: edited by hand, but white matter is the cord without the gray matter; correct "
+                f"{gray_matter.name} or {cord} instead, and delete it"
+            )
+    tissues = tissue_areas(
+        volume,
+        lambda start, stop: gray[start:stop],
+        None if whole is None else lambda start, stop: whole[start:stop],
+    )
+    n_voxels = gray.sum(axis=(1, 2)).tolist()
+    warnings = (EDITED, *volume.warnings, *_doubts(n_voxels, tissues, volume.voxel_area_mm2))
+    quality = Quality(
+        predicted_dsc=math.nan,
+        verdict="review",
+        reason=EDITED,
+        contrast=math.nan,
+        noise=math.nan,
+        slices=tuple(
+            SliceQuality(math.nan, "review", EDITED, SliceFeatures(n * volume.voxel_area_mm2))
+            for n in n_voxels
+        ),
+    )
+    areas = [
+        SliceArea(
+            slice=volume.stored_slice_index(k),
+            position_mm=k * volume.slice_spacing_mm,
+            area_mm2=n * volume.voxel_area_mm2,
+            soft_area_mm2=math.nan,
+            n_voxels=n,
+            mean_probability=math.nan,
+            warning=EDITED,
+            verdict="review",
+            **asdict(of_slice),
+        )
+        for k, (n, of_slice) in enumerate(zip(n_voxels, tissues, strict=True))
+    ]
+    n_cord = None if whole is None else int(whole.sum())
+    return Segmentation(
+        volume=volume,
+        mask_voxels=_stored(gray, volume),
+        cord_voxels=None if whole is None else _stored(whole, volume),
+        probability_voxels=None,
+        cord_probability_voxels=None,
+        uncertainty_voxels=None if uncertainty is None else read_volume(uncertainty).voxels,
+        areas=tuple(sorted(areas, key=lambda row: row.slice)),
+        quality=quality,
+        warnings=warnings,
+        record={**record, **findings(volume, sum(n_voxels), n_cord, quality, warnings, started)},
+    )
+
+
+def _mask(path: Path, image: Volume) -> np.ndarray:
+    """Uint8 (slice, right-left, posterior-anterior)."""
+    volume = read_mask(path, image.affine)
+    check_same_grid(image, volume)
+    values = fractions(volume)
+    if not np.isin(values, (0, 1)).all():
+        raise InputError(f"{path}: holds values between 0 and 1; a mask is 0 and 1, make it one again")
+    return values.astype(np.uint8)
+
+
+def _stored(mask: np.ndarray, image: Volume) -> Voxels:
+    """A mask on the stored grid of the image."""
+    voxels = zeros(mask.dtype, image.voxels.shape)
+    image.axial_view(voxels)[...] = np.moveaxis(mask, 0, 2)
+    return voxels
+
+
+def _doubts(n_voxels: Sequence[int], tissues: Sequence[TissueAreas], voxel_mm2: float) -> list[str]:
+    if not any(n_voxels):
+        return [messages.EMPTY_MASK]
+    present = [(n * voxel_mm2, one) for n, one in zip(n_voxels, tissues, strict=True) if n]
+    in_cord = [
+        (one.cord_area_mm2, one.cord_aspect, one.gm_cord_ratio)
+        for _, one in present
+        if not math.isnan(one.cord_area_mm2)
+    ]
+    return mask_doubts([area_mm2 for area_mm2, _ in present], in_cord)
