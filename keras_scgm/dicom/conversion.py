@@ -53,6 +53,8 @@ def convert(series: SeriesFiles, output: Path, force: bool = False) -> Converted
         SeriesError: The images are not one volume of evenly spaced slices, or cannot be converted.
         keras_scgm.errors.InputError: A file exists or cannot be written.
     """
+    if series.fault:
+        raise SeriesError(series.fault)
     with quiet():
         echoes = _by_echo(series.files)
         volumes = [read_series(files) for files in echoes]

@@ -9,12 +9,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from keras_scgm.dicom.series import quiet, why_ignored, why_unusable
+from keras_scgm.dicom.series import (
+    MR_CLASSES,
+    MULTI_FRAME,
+    ORIENTATION_TOLERANCE,
+    quiet,
+    values_of,
+    why_ignored,
+    why_unusable,
+)
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import is_visible, place_name
+
+OBJECT_CLASS = "MediaStorageSOPClassUID"
 
 
 @dataclass(frozen=True)
@@ -24,15 +35,25 @@ class SeriesFiles:
     Args:
         name: Name of its results: that of the folder, with protocol and number of the series if there are several.
         files: Its images, without phase images and projections.
+        fault: Why slices of it are missing; empty if none are.
     """
 
     name: str
     files: tuple[Path, ...]
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class _Candidate:
+    """A series.
+
+    Args:
+        images: Those that can be segmented.
+        others: The others, with the reasons against them.
+    """
+
     images: Sequence[tuple[Path, Dataset]]
+    others: Sequence[tuple[Path, Dataset, str]]
 
     @property
     def label(self) -> str:
@@ -53,6 +74,22 @@ class _Candidate:
         reasons = [why_ignored(header) for _, header in self.images]
         return "" if "" in reasons else reasons[0]
 
+    @property
+    def fault(self) -> str:
+        """Names an image that cannot be segmented at a place where no other image lies; empty if there is none."""
+        first = self.images[0][1]
+        if first.SOPClassUID in MULTI_FRAME:
+            return ""
+        places = {_place(header) for _, header in self.images}
+        for path, header, reason in self.others:
+            direction = values_of(header, "ImageOrientationPatient")
+            is_parallel = not direction or np.allclose(
+                direction, values_of(first, "ImageOrientationPatient"), atol=ORIENTATION_TOLERANCE
+            )
+            if is_parallel and _place(header) not in places:
+                return f"its slice in {path.name} cannot be used ({reason}); convert the series by hand"
+        return ""
+
 
 def find_series(folder: Path) -> tuple[list[SeriesFiles], list[str]]:
     """The series to segment in a folder and the folders below it.
@@ -69,12 +106,17 @@ def find_series(folder: Path) -> tuple[list[SeriesFiles], list[str]]:
     Raises:
         keras_scgm.errors.InputError: There is none.
     """
-    usable, unusable = _candidates(folder)
+    usable, unusable, damaged = _candidates(folder)
     if not usable:
-        reasons = first_of([*dict.fromkeys(unusable)]) or "no DICOM image"
+        unreadable = [f"{path.name}: cannot be read" for path in damaged]
+        reasons = first_of([*dict.fromkeys([*unusable, *unreadable])]) or "no DICOM image"
         raise InputError(f"{folder}: no series to segment in it ({reasons}); check the folder")
+    if damaged:
+        raise InputError(
+            f"{damaged[0]}: cannot be read, and may be an image of a series; copy it again, or move it elsewhere"
+        )
     if len(usable) == 1:
-        return [SeriesFiles(place_name(folder), _files(usable[0]))], []
+        return [_files(place_name(folder), usable[0])], []
     ignored = {one.label: one.why_ignored for one in usable if one.why_ignored}
     chosen = [one for one in usable if not one.why_ignored]
     lines = [f"{label}: {reason}" for label, reason in ignored.items()]
@@ -87,14 +129,19 @@ def find_series(folder: Path) -> tuple[list[SeriesFiles], list[str]]:
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"{folder}: two series would both become {name}; give their folders one by one")
-    series = [SeriesFiles(name, _files(one)) for name, one in zip(names, chosen, strict=True)]
+    series = [_files(name, one) for name, one in zip(names, chosen, strict=True)]
     return series, [f"{folder}: left out, {line}" for line in lines]
 
 
-def _candidates(folder: Path) -> tuple[list[_Candidate], list[str]]:
-    """Series with images that can be segmented, in the order of their numbers; reasons against all other images."""
-    series: dict[str, list[tuple[Path, Dataset]]] = defaultdict(list)
-    reasons = []
+def _candidates(folder: Path) -> tuple[list[_Candidate], list[str], list[Path]]:
+    """Series with images that can be segmented, in the order of their numbers.
+
+    Returns:
+        The series; reasons against images of other series; files that may be images and cannot be read.
+    """
+    images: dict[str, dict[str, tuple[Path, Dataset]]] = defaultdict(dict)
+    others: dict[str, list[tuple[Path, Dataset, str]]] = defaultdict(list)
+    damaged = []
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(filter(is_visible, folders))
         for path in (Path(parent, name) for name in sorted(names) if is_visible(name)):
@@ -102,19 +149,35 @@ def _candidates(folder: Path) -> tuple[list[_Candidate], list[str]]:
                 try:
                     header = dcmread(path, stop_before_pixels=True)
                     reason = why_unusable(header)
-                    uid = str(header.get("SeriesInstanceUID"))
-                except (InvalidDicomError, OSError):
-                    continue
+                    series, instance = (
+                        str(header.get(keyword)) for keyword in ("SeriesInstanceUID", "SOPInstanceUID")
+                    )
                 # What a damaged header raises can be of any type.
-                except Exception:
-                    reason = f"{path.name}: its header cannot be read"
-            if reason:
-                reasons.append(reason)
+                except Exception as error:
+                    if not isinstance(error, InvalidDicomError) or _is_named_as_image(path):
+                        damaged.append(path)
+                    continue
+            if "SeriesInstanceUID" not in header and header.file_meta.get(OBJECT_CLASS) in MR_CLASSES:
+                damaged.append(path)
+            elif reason:
+                others[series].append((path, header, reason))
             else:
-                series[uid].append((path, header))
-    candidates = [_Candidate(images) for images in series.values()]
-    return sorted(candidates, key=lambda one: int(one.images[0][1].get("SeriesNumber") or 0)), reasons
+                images[series].setdefault(instance, (path, header))
+    candidates = [_Candidate([*found.values()], others.pop(series, [])) for series, found in images.items()]
+    candidates.sort(key=lambda one: int(one.images[0][1].get("SeriesNumber") or 0))
+    return candidates, [reason for found in others.values() for _, _, reason in found], damaged
 
 
-def _files(series: _Candidate) -> tuple[Path, ...]:
-    return tuple(path for path, _ in series.images)
+def _is_named_as_image(path: Path) -> bool:
+    """Whether a file has no ending, one of DICOM, or the number at the end of an identifier."""
+    ending = path.suffix.lower().removeprefix(".")
+    return ending in ("", "dcm", "ima") or ending.isdecimal()
+
+
+def _place(header: Dataset) -> tuple[int, ...]:
+    """In tenths of a millimetre; empty if the header has none."""
+    return tuple(round(10 * float(value)) for value in values_of(header, "ImagePositionPatient"))
+
+
+def _files(name: str, series: _Candidate) -> SeriesFiles:
+    return SeriesFiles(name, tuple(path for path, _ in series.images), series.fault)

@@ -7,6 +7,7 @@ import json
 import math
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 from PIL import Image
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.sr.codedict import codes
 
 from keras_scgm.dicom.series import Series, SeriesError
@@ -177,10 +178,20 @@ def make_results(series: Series, segmented: SegmentedSeries, picture: bytes) -> 
 
 
 def _with_identity(made: Dataset, series: Series) -> Dataset:
+    image = series.images[0]
     for keyword in _IDENTITY:
-        if keyword in series.images[0]:
-            made.add(series.images[0][keyword])
+        if keyword in image:
+            made.add(image[keyword] if "SpecificCharacterSet" in image else _as_utf8(image[keyword]))
     return made
+
+
+def _as_utf8(element: DataElement) -> DataElement:
+    """Text of a header that does not name its characters, which pydicom reads as Latin 1, but is often UTF-8."""
+    if element.VR not in ("PN", "LO", "SH") or element.VM != 1:
+        return element
+    with suppress(UnicodeError):
+        return DataElement(element.tag, element.VR, str(element.value).encode("latin-1").decode("utf-8"))
+    return element
 
 
 def _sources(series: Series) -> list[Dataset]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ MAX_VOXELS = 2**27
 ORIENTATION_TOLERANCE = 1e-3
 """Tolerance of direction cosines, which scanners round differently from image to image."""
 
+PER_FRAME = "PerFrameFunctionalGroupsSequence"
+
 _OTHER_KINDS = {"LOCALIZER", "PROJECTION IMAGE", "P", "PHASE", "PHASE MAP", "MIP", "MPR"}
 _REQUIRED = (
     "StudyInstanceUID",
@@ -43,6 +45,8 @@ _REQUIRED = (
 _REQUIRED_OF_FRAMES = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _COMMON = {
     "StudyInstanceUID": "studies",
+    "PatientID": "patients",
+    "PatientName": "patients",
     "FrameOfReferenceUID": "frames of reference",
     "Rows": "sizes",
     "Columns": "sizes",
@@ -137,6 +141,11 @@ def read_series(files: Sequence[Path]) -> Series:
                 images, apply_real_world_transform=False, orientation_tol=ORIENTATION_TOLERANCE
             )
     except Exception as error:
+        for image in images:
+            if not _has_pixels(image):
+                raise SeriesError(
+                    f"the pixels of image {_file_name(image)} cannot be read; copy it again"
+                ) from error
         # Error messages of other packages may contain patient data from the header.
         raise SeriesError(
             f"its images are not one volume that can be read ({type(error).__name__})"
@@ -167,32 +176,56 @@ def _check(images: Sequence[Dataset]) -> None:
     if is_multi_frame and len(images) > 1:
         raise SeriesError(f"it has {len(images)} multi-frame images, which are not one volume")
     for keyword in (*_REQUIRED, *(() if is_multi_frame else _REQUIRED_OF_FRAMES)):
-        if any(image.get(keyword) is None for image in images):
-            raise SeriesError(f"an image lacks {keyword}")
+        for image in images:
+            if image.get(keyword) is None:
+                raise SeriesError(f"image {_file_name(image)} lacks {keyword}")
     if any(image.SamplesPerPixel != 1 for image in images):
         raise SeriesError("color images")
+    if any(image.get("LossyImageCompression") == "01" for image in images):
+        raise SeriesError("images that were compressed with loss; take those of the scanner")
     n_voxels = sum(image.Rows * image.Columns * int(image.get("NumberOfFrames") or 1) for image in images)
     if n_voxels > MAX_VOXELS:
         raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, too many for an axial series of the cord")
     if is_multi_frame:
+        _check_echoes({str(echo) for frame in images[0].get(PER_FRAME, []) for echo in _echo_times(frame)})
         return
     for keyword, plural in _COMMON.items():
-        if len({str(image[keyword].value) for image in images}) > 1:
+        if len({str(image.get(keyword, "")) for image in images}) > 1:
             raise SeriesError(f"images of several {plural}; a series must be one volume")
     directions = np.array([image.ImageOrientationPatient for image in images], float)
     if np.ptp(directions, axis=0).max() > ORIENTATION_TOLERANCE:
         raise SeriesError("images of several orientations; a series must be one volume")
     places = Counter(tuple(map(float, image.ImagePositionPatient)) for image in images)
     if max(places.values()) > 1:
-        n_echoes = len({str(image.get("EchoTime")) for image in images})
-        kind = f"{n_echoes} echo times; combine them" if n_echoes > 1 else "perhaps repetitions; average them"
-        raise SeriesError(f"several images at one position ({kind} first)")
+        _check_echoes({str(image.get("EchoTime")) for image in images})
+        raise SeriesError("several images at one position (perhaps repetitions; average them first)")
     normal = np.cross(directions[0][:3], directions[0][3:])
     steps = np.diff(np.sort(np.array(list(places)) @ normal))
     if len(steps) and np.ptp(steps) > 0.02 * steps.mean():
         raise SeriesError(
             f"slices {steps.min():.2f} to {steps.max():.2f} mm apart; an image is missing, or they are not one volume"
         )
+
+
+def _check_echoes(times_ms: Collection[str]) -> None:
+    if len(times_ms) > 1:
+        raise SeriesError(f"several images at one position ({len(times_ms)} echo times; combine them first)")
+
+
+def _echo_times(frame: Dataset) -> list[Any]:
+    return [echo.get("EffectiveEchoTime") for echo in frame.get("MREchoSequence", [])]
+
+
+def _has_pixels(image: Dataset) -> bool:
+    try:
+        return image.pixel_array.size > 0
+    # What damaged pixels raise can be of any type.
+    except Exception:
+        return False
+
+
+def _file_name(image: Dataset) -> str:
+    return Path(getattr(image, "filename", None) or "").name
 
 
 def values_of(image: Dataset, keyword: str) -> list[Any]:
@@ -206,7 +239,7 @@ def values_of(image: Dataset, keyword: str) -> list[Any]:
 
 def _places(image: Dataset) -> Iterator[Dataset]:
     yield image
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
+    for groups in ("SharedFunctionalGroupsSequence", PER_FRAME):
         for group in image.get(groups, [])[:1]:
             for element in group:
                 if element.VR == "SQ":

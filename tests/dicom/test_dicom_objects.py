@@ -112,6 +112,18 @@ def test_headers_that_are_not_in_order(tmp_path):
     np.testing.assert_array_equal(stored.match_geometry(series.volume).array, mask)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_name_in_characters_that_the_header_does_not_tell(tmp_path, encoding):
+    images = make_images(voxels_of())
+    for image in images:
+        del image.SpecificCharacterSet
+        name = "Müller^Jürgen".encode(encoding)
+        image[0x00100010] = RawDataElement(pydicom.tag.Tag(0x00100010), "PN", len(name), name, 0, False, True)
+    series = read_series(save(images, tmp_path / "in"))
+    for result in map(read, make_results(series, segmented(series.volume.array > 100), png()).values()):
+        assert str(result.PatientName) == "Müller^Jürgen"
+
+
 def test_identifiers_depend_on_images_and_origin_alone(tmp_path):
     images = make_images(voxels_of())
     series = read_series(save(images, tmp_path / "in"))

@@ -143,6 +143,12 @@ def bad(kind, folder):
             image.StudyInstanceUID, image.FrameOfReferenceUID = "1.2", "1.3"
     elif kind == "computed tomography":
         images = make_images(voxels, SOPClassUID=pydicom.uid.CTImageStorage, Modality="CT")
+    elif kind == "two patients":
+        images[-1].PatientID = "other"
+    elif kind == "last slice of another kind":
+        images[-1].ImageType = ["DERIVED", "SECONDARY", "MPR"]
+    elif kind == "last slice without orientation":
+        del images[-1].ImageOrientationPatient
     elif kind == "localizer":
         images = make_images(voxels, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     elif kind == "two, none axial":
@@ -162,6 +168,16 @@ def bad(kind, folder):
         ("gap", "slices 4.00 to 8.00 mm apart; an image is missing, or they are not one volume"),
         ("repeated", "several images at one position (perhaps repetitions; average them first)"),
         ("computed tomography", "no series to segment in it (not an MR image); check the folder"),
+        ("two patients", "images of several patients; a series must be one volume"),
+        (
+            "last slice of another kind",
+            "its slice in 3.dcm cannot be used (a localizer, a phase image or a projection); convert the series by "
+            "hand",
+        ),
+        (
+            "last slice without orientation",
+            "its slice in 3.dcm cannot be used (no orientation in the header); convert the series by hand",
+        ),
         (
             "localizer",
             "no series to segment in it (a localizer, a phase image or a projection); check the folder",
@@ -178,6 +194,30 @@ def test_what_cannot_be_segmented_is_one_line(run, tmp_path, kind, message):
     code, out, err = run("segment", tmp_path / "in", "-o", tmp_path / "out")
     assert (code, out, err) == (2, "", f"error: {tmp_path}/in: {message}\n")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 700])
+def test_a_damaged_file_is_not_passed_over(run, drawn, tmp_path, n_bytes):
+    """At the end of the stack no gap tells of it."""
+    save(make_images(*drawn), tmp_path / "in")
+    last = max((tmp_path / "in").iterdir(), key=lambda path: pydicom.dcmread(path).InstanceNumber)
+    last.write_bytes(last.read_bytes()[:n_bytes])
+    code, out, err = run("segment", tmp_path / "in", "-o", tmp_path / "out")
+    message = "cannot be read, and may be an image of a series; copy it again, or move it elsewhere"
+    assert (code, out, err) == (2, "", f"error: {last}: {message}\n")
+
+
+def test_phase_images_and_copies_of_images_are_left_out(run, drawn, tmp_path):
+    voxels, affine = drawn
+    images = make_images(voxels, affine)
+    phase = make_images(
+        voxels // 2, affine, uid=images[0].SeriesInstanceUID, ImageType=["ORIGINAL", "PRIMARY", "P"]
+    )
+    for name, some in (("in", images), ("in/phase", phase), ("in/copies", images[:2])):
+        save(some, tmp_path / name)
+    code, out, err = run("segment", tmp_path / "in", "-o", tmp_path / "out", "--tissues", "gm")
+    assert code == 0, err
+    assert f"{voxels.shape[2]} of {voxels.shape[2]} slices" in out
 
 
 def test_a_place_for_the_images_is_needed(run, drawn, tmp_path):

@@ -98,12 +98,18 @@ def other_size(images):
         (other_echo, r"several images at one position \(2 echo times; combine them first\)"),
         (turned_image, "images of several orientations"),
         (other_size, "images of several spacings"),
-        (lambda images: without(images, "FrameOfReferenceUID"), "an image lacks FrameOfReferenceUID"),
-        (lambda images: without(images, "PixelData"), "an image lacks PixelData"),
+        (lambda images: without(images, "FrameOfReferenceUID"), r"image \d\.dcm lacks FrameOfReferenceUID"),
+        (lambda images: without(images, "PixelData"), r"image \d\.dcm lacks PixelData"),
         (lambda images: setattr(images[0], "SamplesPerPixel", 3), "color images"),
         (
             lambda images: setattr(images[0], "PixelData", b"short"),
-            r"not one volume that can be read \(ValueError",
+            r"the pixels of image 0\.dcm cannot be read; copy it again",
+        ),
+        (lambda images: setattr(images[3], "PatientID", "other"), "images of several patients"),
+        (lambda images: setattr(images[3], "PatientName", "other"), "images of several patients"),
+        (
+            lambda images: setattr(images[3], "LossyImageCompression", "01"),
+            "images that were compressed with loss",
         ),
         (lambda images: images.clear(), "it has no images"),
         (huge, "1342 million voxels, too many for an axial series of the cord"),
@@ -125,6 +131,16 @@ def test_compressed_images(syntax, tmp_path):
         image.PixelData = encapsulate([encode_frame(image.pixel_array, syntax, 8, 8, "MONOCHROME2")])
         image.file_meta.TransferSyntaxUID = syntax
     np.testing.assert_array_equal(read_series(save(images, tmp_path / "in")).volume.array, plain.volume.array)
+
+
+def test_a_multi_frame_image_of_several_echoes_is_refused(tmp_path):
+    frames = converted(make_images(voxels_of()))
+    for echo_ms, frame in enumerate(frames.PerFrameFunctionalGroupsSequence):
+        echo = pydicom.Dataset()
+        echo.EffectiveEchoTime = 5.0 + echo_ms % 2
+        frame.MREchoSequence = [echo]
+    with pytest.raises(SeriesError, match=r"\(2 echo times; combine them first\)"):
+        read_series(save([frames], tmp_path / "in"))
 
 
 def test_several_multi_frame_images_are_refused(tmp_path):
