@@ -59,6 +59,14 @@ OTHER_ORIENTATION = (
     "orientation {} was given, but the header says {}, which counts; correct the header if that is wrong"
 )
 
+OTHER_UNIT = (
+    "the header gives its voxel spacing in {}, but it was taken as mm, and areas follow it; correct xyzt_units or the "
+    "spacing in the header"
+)
+SURPLUS = (
+    "the file holds more voxels than its header claims; slices may be missing; correct dim in the header"
+)
+
 # --- voxels
 
 TOO_INTENSE = (

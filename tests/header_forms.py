@@ -65,6 +65,13 @@ def _scaled(sform: str, others: str, who: str = "qform and pixdim say") -> str:
     )
 
 
+def _unit(unit: str) -> str:
+    return (
+        f"the header gives its voxel spacing in {unit}, but it was taken as mm, and areas follow it; "
+        "correct xyzt_units or the spacing in the header"
+    )
+
+
 def _exchange(what: str, qform: str, sform: str = "LAS") -> str:
     return f"qform and sform exchange {what} (qform: {qform}, sform: {sform})" + SFORM_COUNTS
 
@@ -128,6 +135,9 @@ FORMS: dict[str, tuple[Callable[[np.ndarray], bytes], list[str]]] = {
         lambda data: _with(sform=NO_NORMAL, qform=las(-0.5, 0.7, 5))(data[..., 0]),
         [_scaled("0.5 x 0.5", "0.5 x 0.7"), _exchange("left and right", "RA", "LA")],
     ),
+    "mm and seconds": (_patched(123, "B", 10), []),
+    "metres": (_patched(123, "B", 1), [_unit("metres")]),
+    "micrometres and seconds": (_patched(123, "B", 11), [_unit("micrometres")]),
     # A quaternion that is a little too long, and one that is none.
     "long quaternion": (_patched(256, "<3f", 0, 1.00001, 0), []),
     "NaN quaternion": (_patched(256, "<3f", float("nan"), 0, 0), []),

@@ -1,11 +1,13 @@
 """Geometry in headers: qform, sform and pixdim that contradict each other."""
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
 from header_forms import FORMS, las, nifti_bytes, turned
 
-from keras_scgm import segment
+from keras_scgm import messages, segment
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.evaluation import evaluate
 from keras_scgm.nifti import read_volume, volume_from_image
@@ -24,6 +26,16 @@ def test_forms_that_disagree_are_named(tmp_path, name):
 def test_images_in_memory_give_the_warnings_of_their_file(name):
     build, warnings = FORMS[name]
     assert list(volume_from_image(nib.Nifti1Image.from_bytes(build(DATA))).warnings) == warnings
+
+
+@pytest.mark.parametrize("name", ["v.nii", "v.nii.gz"])
+@pytest.mark.parametrize(("n_bytes", "warned"), [(16, False), (5 * 4, True), (5 * 4 * 4 * 2, True)])
+def test_voxels_that_the_header_does_not_claim_are_told(tmp_path, name, n_bytes, warned):
+    data = FORMS["equal"][0](DATA) + bytes(n_bytes)
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+    volume = read_volume(tmp_path / name)
+    assert list(volume.warnings) == [messages.SURPLUS] * warned
+    np.testing.assert_array_equal(volume.read_slices(0, 3)[0].transpose(1, 2, 0), DATA)
 
 
 def test_nifti_2(tmp_path):

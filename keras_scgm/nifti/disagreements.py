@@ -1,4 +1,4 @@
-"""Warnings about headers whose qform or pixdim contradict the sform."""
+"""Warnings about headers that contradict themselves or the unit of their spacing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,16 @@ ENDS_OF_AXES = ("left and right", "anterior and posterior", "inferior and superi
 """Names of the world axes x, y and z in warnings."""
 
 
+OTHER_UNITS = {1: "metres", 3: "micrometres"}
+"""Units of length that are not millimetres, by their codes in `xyzt_units`."""
+
+
 def disagreements(header: nib.Nifti1Header, affine: np.ndarray, n_dims: int) -> tuple[str, ...]:
-    """Warnings where qform or pixdim contradict the sform, one line each; none if there is no sform."""
+    """Warnings where the spacing is not in mm, and where qform or pixdim contradict the sform, one line each."""
+    unit = OTHER_UNITS.get(int(header["xyzt_units"]) & 7)
+    warnings = [messages.OTHER_UNIT.format(unit)] if unit else []
     if header["sform_code"] == 0:
-        return ()
-    warnings = []
+        return tuple(warnings)
     has_qform = header["qform_code"] > 0
     stored = slice(min(n_dims, 3))
     lengths_mm = np.linalg.norm(affine[:3, :3], axis=0)

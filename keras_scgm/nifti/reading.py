@@ -110,11 +110,15 @@ def read_volume(path: str | Path, frame: int | None = None, orientation: str | N
         if index is not None:
             offset += index * math.prod(shape[:3]) * layout.dtype.itemsize
             shape = shape[:3]
+        voxels: Voxels
         if layout.is_compressed:
-            voxels = _unpack(file, layout, offset, path)
+            voxels, n_bytes = _unpack(file, layout, offset, path)
         else:
             voxels = DiskArray(open(path, "rb"), layout.dtype, layout.grid_shape, offset)  # noqa: SIM115
+            n_bytes = os.fstat(file.fileno()).st_size
     warnings = _doubts(layout.geometry, layout.affine, len(shape), orientation)
+    if n_bytes >= _claimed_bytes(layout) + layout.shape[0] * layout.dtype.itemsize:
+        warnings = (messages.SURPLUS, *warnings)
     return Volume(voxels, affine, layout.header, shape, layout.slope, layout.intercept, str(path), warnings)
 
 
@@ -244,7 +248,8 @@ def _cut_short(path: Path, layout: Layout, n_bytes: int) -> InputError:
     return InputError(f"{path}: {messages.CUT_SHORT.format(claimed, held)}")
 
 
-def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> Voxels:
+def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> tuple[Voxels, int]:
+    """Voxels of a frame in a compressed file, and how many bytes that holds."""
     file.seek(0)
     stream = gzip_ng.GzipNGFile(fileobj=file)
     n_bytes = math.prod(layout.grid_shape) * layout.dtype.itemsize
@@ -263,9 +268,9 @@ def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> Voxels:
     if position < _claimed_bytes(layout):
         raise _cut_short(path, layout, position)
     if isinstance(target, bytearray):
-        return np.frombuffer(target, layout.dtype).reshape(layout.grid_shape, order="F")
+        return np.frombuffer(target, layout.dtype).reshape(layout.grid_shape, order="F"), position
     target.flush()
-    return DiskArray(target, layout.dtype, layout.grid_shape)
+    return DiskArray(target, layout.dtype, layout.grid_shape), position
 
 
 def _readable(n_bytes: float) -> str:

@@ -28,7 +28,8 @@ class SliceMeasurement:
         n_cord_voxels: Number of voxels in the mask of the cord, 0 without one.
         mask_probability: Sum of the probabilities over the mask.
         probability_sum: Sum of the probabilities over the slice.
-        near_edge: Whether the mask comes within `EDGE_MM` of the border of the network input.
+        near_edge: Whether the mask comes within `EDGE_MM` of the border of the network input, or of rows or columns of
+            one intensity at that border.
         removed_mm2: Gray matter that was removed because it lies away from the cord.
         area_std: Standard deviation of `probability_sum` over the passes of test-time augmentation; NaN without passes.
         uncertainty_sum: Sum of the uncertainty map; NaN without passes.
@@ -138,7 +139,7 @@ class NativeGrid:
         )
         for k, (found, cord) in enumerate(self._sampled(prediction.probabilities, start, given_cord)):
             index, region, native = start + k, found.region, found.probabilities
-            box = _extent(found.mask)
+            box, seen = _extent(found.mask), _seen(native_slices[k], geometry.covered(index))
             gray_matter, place = found.mask[box], _shifted(box, region)
             mask_view[(*place, index)] = gray_matter
             if probability_view is not None:
@@ -156,7 +157,7 @@ class NativeGrid:
                 n_cord_voxels=0 if cord is None else int(np.count_nonzero(cord.mask)),
                 mask_probability=float(native[box][gray_matter].sum()),
                 probability_sum=float(native.sum()),
-                near_edge=self._is_near_edge(place, geometry.covered(index)),
+                near_edge=self._is_near_edge(place, seen),
                 removed_mm2=float(prediction.n_removed[k] * spacing_mm**2),
                 area_std=area_std,
                 uncertainty_sum=uncertainty_sum,
@@ -184,9 +185,7 @@ class NativeGrid:
                     spacing_mm,
                     threshold=self._thresholds[1],
                     origin=origin,
-                    near_edge=self._is_near_edge(
-                        _shifted(_extent(cord.mask), region), geometry.covered(index)
-                    ),
+                    near_edge=self._is_near_edge(_shifted(_extent(cord.mask), region), seen),
                 )
         compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
 
@@ -216,15 +215,25 @@ class NativeGrid:
         for (region, values), (part, share) in zip(native, cut, strict=True):
             yield _Sampled(region, values, _placed(part, share, region) > 0.5)
 
-    def _is_near_edge(self, place: Region, covered: Region) -> bool:
-        for part, seen, spacing_mm in zip(place, covered, self._volume.in_plane_spacing_mm, strict=True):
+    def _is_near_edge(self, place: Region, seen: Region) -> bool:
+        for part, along, spacing_mm in zip(place, seen, self._volume.in_plane_spacing_mm, strict=True):
             margin = max(1, round(EDGE_MM / spacing_mm))
             if (
                 part.start < part.stop
-                and not seen.start + margin <= part.start < part.stop <= seen.stop - margin
+                and not along.start + margin <= part.start < part.stop <= along.stop - margin
             ):
                 return True
         return False
+
+
+def _seen(intensities: np.ndarray, covered: Region) -> Region:
+    """A region without rows and columns of one intensity at its borders, where the image was cut and filled."""
+    part, seen = intensities[covered], []
+    for axis in (0, 1):
+        varied = np.flatnonzero(np.ptp(part, axis=1 - axis)) if part.size else np.empty(0)
+        first, last = (varied[0], varied[-1]) if len(varied) else (part.shape[axis], -1)
+        seen.append(slice(covered[axis].start + int(first), covered[axis].start + int(last) + 1))
+    return seen[0], seen[1]
 
 
 def _given(mask: np.ndarray) -> _Sampled:

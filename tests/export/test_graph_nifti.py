@@ -11,7 +11,7 @@ import tensorflow as tf
 from header_forms import FORMS
 from served_model import GOOD, patched, reoriented, stored
 
-from keras_scgm import InputError, segment
+from keras_scgm import InputError, messages, segment
 from keras_scgm.export.graph.nifti import read_nifti, reading
 from keras_scgm.export.graph.nifti.unpacking import BGZIP_END
 from keras_scgm.nifti import read_volume
@@ -99,6 +99,12 @@ def test_qform_and_sform_that_disagree(same_as_segment, small, name):
     build, warnings = FORMS[name]
     data = build(np.asarray(small.dataobj))
     assert list(same_as_segment(small, data).warnings[: len(warnings)]) == warnings
+
+
+@pytest.mark.parametrize(("n_bytes", "n_warnings"), [(4 * 44 - 1, 0), (4 * 44, 1)])
+def test_voxels_that_the_header_does_not_claim(same_as_segment, small, n_bytes, n_warnings):
+    expected = same_as_segment(small, small.to_bytes() + bytes(n_bytes))
+    assert expected.warnings.count(messages.SURPLUS) == n_warnings
 
 
 def test_spacings_are_rounded_as_in_the_package(tmp_path):

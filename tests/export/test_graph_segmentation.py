@@ -8,7 +8,7 @@ import tensorflow as tf
 from served_model import check_answer, reoriented
 from unchecked_export import as_exported
 
-from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, segment
+from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, messages, segment
 from keras_scgm.export.graph.network import GraphNetwork
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.saved_model import nifti_endpoints, slices_endpoints
@@ -73,6 +73,18 @@ def test_gaps_and_edges(same_as_segment, blob_image):
     expected = same_as_segment(nib.Nifti1Image(data, image.affine).as_reoriented([[0, 1], [1, 1], [2, -1]]))
     for text in ("no gray matter between slices", "edge of the window", ", ..."):
         assert any(text in warning for warning in expected.warnings)
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan])
+def test_borders_of_one_intensity(same_with_cord, cord_image, fill):
+    image = cord_image(shape=(100, 90, 3))
+    data = np.asarray(image.dataobj).copy()
+    assert not any("edge" in text for text in same_with_cord(image).warnings)
+    columns = np.flatnonzero((data[..., 1] > 150).any(axis=0))
+    data[:, columns[-1] + 2 :, 1] = fill
+    expected = same_with_cord(nib.Nifti1Image(data, image.affine))
+    assert messages.CORD_CUT_OFF.format("2", "slice 1") in expected.warnings
+    assert expected.areas[1].verdict != "pass"
 
 
 @pytest.mark.parametrize("codes", ["LAS", "PSR"])

@@ -185,10 +185,12 @@ def _resample_and_measure(
         native = in_cord(native, n_tissues)
         is_tissue = native > tf.constant(thresholds, tf.float64)
         mask = tf.reduce_all(is_tissue, axis=-1)
-        masks, covered = [mask, is_tissue[..., -1]][:n_tissues], grid.covered(start)
+        masks = [mask, is_tissue[..., -1]][:n_tissues]
+        intensities, _ = image.read_slice(index)
+        seen = _seen(intensities, grid.covered(start))
         boxes = [box + first[:, tf.newaxis] for box in tf.unstack(extents(tf.stack(masks)), num=n_tissues)]
         counts = [tf.math.count_nonzero(each, dtype=tf.int32) for each in masks]
-        near_edge = [_is_near_edge(image, box, covered) for box in boxes]
+        near_edge = [_is_near_edge(image, box, seen) for box in boxes]
         cord = None
         if config.knows_cord:
             is_cord_present = tf.reshape(counts[-1] > 0, [1])
@@ -204,7 +206,7 @@ def _resample_and_measure(
             is_present=tf.reshape(counts[0] > 0, [1]),
             unit=windows.statistics.std,
             near_edge=near_edge[0][tf.newaxis],
-            noise=_noise(image, index, boxes[0][tf.newaxis]),
+            noise=_noise(image, intensities, boxes[0][tf.newaxis]),
             voxel_mm=voxel_mm,
             removed_mm2=removed_mm2,
             cord=cord,
@@ -252,19 +254,32 @@ def _resample_and_measure(
     return masks, native, Measurements(*measured), features
 
 
-def _noise(image: StoredImage, index: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+def _noise(image: StoredImage, intensities: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
     """float64 (1,): noise around the gray matter of a slice."""
     return tf.cond(
         tf.reduce_all(box[..., 0] < box[..., 1]),
-        lambda: noise_level(image.read_slice(index)[0][tf.newaxis], box, image.in_plane_spacing_mm),
+        lambda: noise_level(intensities[tf.newaxis], box, image.in_plane_spacing_mm),
         lambda: tf.constant([math.nan], tf.float64),
     )
 
 
-def _is_near_edge(image: StoredImage, box: tf.Tensor, covered: Region) -> tf.Tensor:
-    """Whether what is in a box, int32 (axis, 2), may be cut off by the edge of what was computed."""
+def _seen(intensities: tf.Tensor, covered: Region) -> Region:
+    """A region of a slice without rows and columns of one intensity at its borders."""
+    first, last = covered
+    part = intensities[first[0] : last[0], first[1] : last[1]]
+    ends = []
+    for axis in (0, 1):
+        is_varied = tf.reduce_max(part, 1 - axis) > tf.reduce_min(part, 1 - axis)
+        varied = tf.cast(tf.where(is_varied)[:, 0], tf.int32)
+        n = last[axis] - first[axis]
+        ends.append((tf.minimum(tf.reduce_min(varied), n), tf.maximum(tf.reduce_max(varied), -1) + 1))
+    return tuple(first + tf.stack(end) for end in zip(*ends, strict=True))
+
+
+def _is_near_edge(image: StoredImage, box: tf.Tensor, seen: Region) -> tf.Tensor:
+    """Whether what is in a box, int32 (axis, 2), may be cut off by the edge of what was seen."""
     margin = tf.maximum(1, tf.cast(tf.round(EDGE_MM / image.in_plane_spacing_mm), tf.int32))
-    is_near = tf.logical_or(box[:, 0] < covered[0] + margin, box[:, 1] > covered[1] - margin)
+    is_near = tf.logical_or(box[:, 0] < seen[0] + margin, box[:, 1] > seen[1] - margin)
     return tf.logical_and(tf.reduce_any(is_near), tf.reduce_all(box[:, 0] < box[:, 1]))
 
 

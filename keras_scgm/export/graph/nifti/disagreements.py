@@ -1,4 +1,4 @@
-"""Warnings about headers whose qform or pixdim contradict the sform, in a graph."""
+"""Warnings about headers that contradict themselves or the unit of their spacing, in a graph."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from keras_scgm.export.graph.nifti.affine import (
 )
 from keras_scgm.export.graph.nifti.header import Header
 from keras_scgm.export.graph.refusals import filled
-from keras_scgm.nifti.disagreements import DIRECTION_TOLERANCE_DEG, ENDS_OF_AXES, SPACING_TOLERANCE
+from keras_scgm.nifti.disagreements import (
+    DIRECTION_TOLERANCE_DEG,
+    ENDS_OF_AXES,
+    OTHER_UNITS,
+    SPACING_TOLERANCE,
+)
 
 
 def disagreements(header: Header, affine: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Where qform or pixdim contradict the sform, as in `keras_scgm.nifti.disagreements`: conditions and warnings."""
+    """Warnings of `keras_scgm.nifti.disagreements`, in their order, each with its condition."""
     is_stored = header.is_used[:3]
 
     def per_axis(values: tf.Tensor, separator: str) -> tf.Tensor:
@@ -59,6 +64,7 @@ def disagreements(header: Header, affine: tf.Tensor) -> list[tuple[tf.Tensor, tf
     ]
     angle = tf.strings.as_string(angle_deg, precision=0)
     return [
+        *((header.unit == code, messages.OTHER_UNIT.format(unit)) for code, unit in OTHER_UNITS.items()),
         (
             tf.logical_and(has_sform, is_scaled),
             filled(messages.OTHER_SPACING, by(sform_mm), others, by(pixdim_mm)),

@@ -47,6 +47,7 @@ class Header:
         self.shape = tf.where(self.is_used, dim[1:], 1)
         self.qfac_and_spacing = tf.cast(self.field(76, 8, tf.float32), tf.float64)
         self.spacing_mm = self.qfac_and_spacing[1:4]
+        self.unit = tf.bitwise.bitwise_and(header[123], 7)
         code = tf.cast(self.field(70, 1, tf.int16)[0], tf.int32)
         self.type_code = code
         self.is_float = tf.reduce_any(tf.constant(FLOAT_CODES) == code)

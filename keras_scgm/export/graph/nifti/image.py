@@ -23,6 +23,7 @@ class StoredImage:
         header: Header of the file.
         voxels: uint8 (k, j, i, bytes of a voxel), the stored bytes.
         affine: float64 (3, 3), one column in mm for each stored axis.
+        has_surplus: bool (), whether the file holds more voxels than its header claims.
 
     Attributes:
         shape: int32 (3,), voxels along right-left, posterior-anterior and inferior-superior.
@@ -32,9 +33,9 @@ class StoredImage:
         warnings: Pairs of a bool () tensor, whether the header's geometry has a fault, and the string () warning.
     """
 
-    def __init__(self, header: Header, voxels: tf.Tensor, affine: tf.Tensor) -> None:
+    def __init__(self, header: Header, voxels: tf.Tensor, affine: tf.Tensor, has_surplus: tf.Tensor) -> None:
         self._header = header
-        self.warnings = disagreements(header, affine)
+        self.warnings = [(has_surplus, messages.SURPLUS), *disagreements(header, affine)]
         # Stored axis behind each canonical axis, and whether it runs the other way in the file.
         self._axes, self._is_flipped = orientation(affine)
         self.shape = tf.gather(header.shape, self._axes)

@@ -112,7 +112,8 @@ def _image(header: Header, data: tf.Tensor, most_slices: tf.Tensor) -> StoredIma
     shape = require(header.source, _size_checks(header, affine, axes, most_slices), header.shape[2::-1])
     stored = tf.strings.substr(data, tf.cast(offset, tf.int32), tf.reduce_prod(shape) * header.voxel_bytes)
     voxels = tf.reshape(tf.io.decode_raw(stored, tf.uint8), tf.concat([shape, [header.voxel_bytes]], 0))
-    return StoredImage(header, voxels, affine)
+    row = tf.cast(header.shape[0] * header.voxel_bytes, tf.float64)
+    return StoredImage(header, voxels, affine, tf.cast(n_bytes, tf.float64) >= claimed + row)
 
 
 def _size_checks(header: Header, affine: tf.Tensor, axes: tf.Tensor, most_slices: tf.Tensor) -> list[Check]:
