@@ -79,6 +79,10 @@ LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
 
 SLICE_DISTANCE = "slices {} mm apart: volumes and angles follow it; check the voxel spacing in the header"
 TOO_COARSE = "axial voxels of {} x {} mm are too coarse for gray matter; is this an axial acquisition?"
+INTERPOLATED = (
+    "interpolated to axial voxels of {} x {} mm from about {} x {} mm, as the image's spectrum tells; gray matter may "
+    "be marked too large"
+)
 NO_CORD = "the cord could not be located; the windows stay where they are"
 GIVEN_CORD = "in the given cord, {}"
 NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slice"

@@ -10,12 +10,17 @@ import numpy as np
 from keras_scgm import messages
 from keras_scgm.localization import Windows
 from keras_scgm.quality.verdicts import PASS_DSC, Quality
+from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.slices import EDGE_MM
 from keras_scgm.volume import Volume
 
 COARSE_MM = 1.25
 """In-plane spacing above which gray matter, some 2 mm wide in the horns, is not resolved."""
+
+COARSE_ACQUIRED_MM, MIN_INTERPOLATION = 0.75, 1.2
+"""Acquired spacing, and its ratio to that of the voxels, above which an interpolated image is doubted: with 0.8 mm
+gray matter is marked up to 12 % larger than in the image as it was."""
 
 MAX_SLICE_DISTANCE_MM = 50.0
 """Distance of slices above which the header is doubted: one slice for each vertebra is some 15 to 40 mm apart."""
@@ -32,6 +37,13 @@ def image_doubts(volume: Volume, windows: Windows) -> list[str]:
     if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
         spacing_mm = f"{right_left_mm:.2g}", f"{anterior_posterior_mm:.2g}"
         doubts.append(messages.TOO_COARSE.format(*spacing_mm))
+    acquired_mm = acquired_spacing_mm(volume)
+    if any(
+        mm > max(COARSE_ACQUIRED_MM, MIN_INTERPOLATION * along_mm)
+        for mm, along_mm in zip(acquired_mm, volume.in_plane_spacing_mm, strict=True)
+    ):
+        numbers = *volume.in_plane_spacing_mm, *acquired_mm
+        doubts.append(messages.INTERPOLATED.format(*(f"{mm:.2g}" for mm in numbers)))
     distance_mm = volume.slice_spacing_mm
     is_plausible = (
         MIN_SLICE_DISTANCE * min(volume.in_plane_spacing_mm) <= distance_mm <= MAX_SLICE_DISTANCE_MM

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from served_model import check_answer, reoriented
 from unchecked_export import as_exported
+from zero_filled import interpolated
 
 from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, messages, segment
 from keras_scgm.export.graph.network import GraphNetwork
@@ -73,6 +74,14 @@ def test_gaps_and_edges(same_as_segment, blob_image):
     expected = same_as_segment(nib.Nifti1Image(data, image.affine).as_reoriented([[0, 1], [1, 1], [2, -1]]))
     for text in ("no gray matter between slices", "edge of the window", ", ..."):
         assert any(text in warning for warning in expected.warnings)
+
+
+@pytest.mark.parametrize("codes", ["LAS", "PSR"])
+@pytest.mark.parametrize(("acquired_mm", "n_doubts"), [((0.9, 0.5), 1), ((0.8, 1.3), 1), ((0.6, 0.6), 0)])
+def test_an_interpolated_image(same_with_cord, cord_image, codes, acquired_mm, n_doubts):
+    image = interpolated(cord_image(shape=(97, 90, 3)), acquired_mm)
+    expected = same_with_cord(reoriented(image, codes))
+    assert sum(text.startswith("interpolated to axial") for text in expected.warnings) == n_doubts
 
 
 @pytest.mark.parametrize("fill", [0.0, np.nan])

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import tensorflow as tf
 
 from keras_scgm import messages
+from keras_scgm.export.graph.acquired_spacing import acquired_spacing_mm
 from keras_scgm.export.graph.cord_features import CordPrediction
 from keras_scgm.export.graph.detached_pieces import remove_detached
 from keras_scgm.export.graph.images import require_image
@@ -37,8 +38,10 @@ from keras_scgm.export.graph.slice_features import (
 from keras_scgm.export.graph.slice_warnings import slice_warnings
 from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
 from keras_scgm.segmentation.warnings import (
+    COARSE_ACQUIRED_MM,
     COARSE_MM,
     MAX_SLICE_DISTANCE_MM,
+    MIN_INTERPOLATION,
     MIN_SLICE_DISTANCE,
     NAMED_SLICES,
 )
@@ -285,17 +288,24 @@ def _is_near_edge(image: StoredImage, box: tf.Tensor, seen: Region) -> tf.Tensor
 
 def _doubts(image: StoredImage, grid: Grid, windows: GraphWindows) -> list[Doubt]:
     """Possible faults of the whole volume that are known before anything is measured."""
-    spacing = tf.strings.as_string(image.in_plane_spacing_mm, precision=2, shortest=True)
+    spacing_mm, acquired_mm = image.in_plane_spacing_mm, acquired_spacing_mm(image)
+    spacing, acquired = (
+        tf.strings.as_string(mm, precision=2, shortest=True) for mm in (spacing_mm, acquired_mm)
+    )
     distance = tf.strings.as_string(image.slice_spacing_mm, precision=3, shortest=True)
     is_implausible = tf.logical_or(
-        image.slice_spacing_mm < MIN_SLICE_DISTANCE * tf.reduce_min(image.in_plane_spacing_mm),
+        image.slice_spacing_mm < MIN_SLICE_DISTANCE * tf.reduce_min(spacing_mm),
         image.slice_spacing_mm > MAX_SLICE_DISTANCE_MM,
     )
     return [
         *image.warnings,
         (
-            tf.reduce_max(image.in_plane_spacing_mm) > COARSE_MM,
+            tf.reduce_max(spacing_mm) > COARSE_MM,
             filled(messages.TOO_COARSE, spacing[0], spacing[1]),
+        ),
+        (
+            tf.reduce_any(acquired_mm > tf.maximum(MIN_INTERPOLATION * spacing_mm, COARSE_ACQUIRED_MM)),
+            filled(messages.INTERPOLATED, *tf.unstack(spacing), *tf.unstack(acquired)),
         ),
         (tf.logical_and(grid.n_slices > 1, is_implausible), filled(messages.SLICE_DISTANCE, distance)),
         (tf.logical_not(windows.is_found), messages.NO_CORD),

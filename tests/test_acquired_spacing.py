@@ -1,0 +1,50 @@
+"""Images that a scanner interpolated by filling k-space with zeros."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from zero_filled import interpolated
+
+from keras_scgm import segment
+from keras_scgm.nifti import volume_from_image
+from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
+
+
+@pytest.fixture
+def noisy(nested_discs):
+    """Discs of 0.5 mm, with noise in the air, too."""
+    return nested_discs()[0]
+
+
+@pytest.mark.parametrize("acquired_mm", [(0.8, 0.8), (1.0, 1.25), (1.6, 0.5)])
+def test_what_was_acquired_is_found(noisy, acquired_mm):
+    volume = volume_from_image(interpolated(noisy, acquired_mm))
+    assert acquired_spacing_mm(volume) == pytest.approx(acquired_mm, rel=0.07)
+    turned = volume_from_image(interpolated(noisy, acquired_mm).as_reoriented([[2, 1], [0, -1], [1, 1]]))
+    assert acquired_spacing_mm(turned) == acquired_spacing_mm(volume)
+
+
+def test_other_images_are_as_their_header_says(noisy, reference):
+    volumes = [volume_from_image(noisy)]
+    for name in (
+        "invivo/t2s_uncropped",
+        "invivo/unf01_T2star",
+        *(f"multisite/{n}_scan" for n in (9584, 9709, 10063)),
+    ):
+        volumes.append(volume_from_image(nib.load(reference / f"{name}.nii.gz")))
+    small = nib.Nifti1Image(np.asarray(noisy.dataobj)[:63, :20], noisy.affine)
+    constant = nib.Nifti1Image(np.ones((80, 80, 2), np.float32), noisy.affine)
+    volumes += [volume_from_image(small), volume_from_image(constant)]
+    for volume in volumes:
+        assert acquired_spacing_mm(volume) == volume.in_plane_spacing_mm
+
+
+@pytest.mark.parametrize(("acquired_mm", "is_doubted"), [(0.6, False), (1.0, True)])
+def test_an_interpolated_image_never_passes(noisy, cord_network, acquired_mm, is_doubted):
+    result = segment(interpolated(noisy, (acquired_mm, acquired_mm)), cord_network)
+    doubts = [
+        text for text in result.warnings if text.startswith("interpolated to axial voxels of 0.5 x 0.5 mm")
+    ]
+    assert len(doubts) == is_doubted
+    verdicts = {result.quality.verdict, *(one.verdict for one in result.quality.slices)}
+    assert ("pass" not in verdicts) or not is_doubted
