@@ -36,6 +36,7 @@ def test_a_round_trip(gateway, receiver, relay):
     localizer = make_images(voxels_of(), affine_of(turned(90, 0)))
     assert len(send([*localizer, *shuffled, *ct], gateway.port)) == 15
     gateway.wait_for("sent")
+    gateway.wait_for("ignored", 2)
     check_results(receiver, images)
     assert gateway.states() == {"sent": 1, "ignored": 2}
     reasons = {line["reason"] for line in gateway.events("ignored")}
@@ -207,6 +208,35 @@ def test_series_that_fail_are_tried_again_when_asked(gateway, receiver):
     # The missing image brings the series back without being asked.
     send(images[2:3], gateway.port)
     gateway.wait_for("sent")
+    check_results(receiver, images)
+
+
+def test_a_series_is_taken_whole_or_not_at_all(tmp_path, relay, receiver):
+    """Some of its images do not fit, before and after those that do, and one header cannot be read."""
+    images = make_images(voxels_of())
+    del images[0].EchoTime
+    images[3].ImageType = ["DERIVED", "SECONDARY", "MPR"]
+    images[4].add_new("EchoTime", "LO", "zebrowski")
+    metrics_port = free_port()
+    with Process(tmp_path, relay, receiver, "--metrics-port", str(metrics_port)) as gateway:
+        assert len(send(images[:1], gateway.port)) == 1
+        assert gateway.wait_for("ignored")["reason"].startswith("an echo time under 4 ms")
+        assert len(send(images, gateway.port)) == 5
+        assert gateway.wait_for("failed")["reason"] == (
+            "3 of its 5 images do not fit (a header that cannot be read (ValueError); a localizer, a phase image or a "
+            "projection; an echo time under 4 ms, or none in the header); correct their headers and send them again, "
+            "or delete the folder of the series and send the others alone"
+        )
+        assert gateway.states() == {"failed": 1}
+        assert not receiver.stored
+        for image in images:
+            image.add_new("EchoTime", "DS", 14.0)
+            image.ImageType = ["ORIGINAL", "PRIMARY", "M"]
+        send(images, gateway.port)
+        gateway.wait_for("sent")
+        metrics = urllib3.request("GET", f"http://127.0.0.1:{metrics_port}/metrics").data.decode()
+        for outcome in ("ignored", "failed", "sent"):
+            assert f'scgm_gateway_series_total{{outcome="{outcome}"}} 1.0' in metrics
     check_results(receiver, images)
 
 

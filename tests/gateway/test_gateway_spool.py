@@ -70,6 +70,27 @@ def test_an_image_that_comes_during_the_work_holds_it_back(spool):
     assert not list(spool.folder.rglob("reason.txt"))
 
 
+def test_images_that_are_not_kept_belong_to_their_series(spool):
+    """Whatever its state is, and until they are sent again and kept."""
+    name = spool.name("1.2")
+    assert spool.discard("1.2", "1.2.1", "not axial")
+    assert spool.complete(60) == []
+    assert spool.advance(name, [], "incoming", "ignored", "not axial")
+    spool.store("1.2", "1.2.2", b"image")
+    assert states(spool) == {"incoming": [name]}
+    assert not list(spool.folder.rglob("reason.txt"))
+    with again(spool) as later:
+        assert not later.discard("1.2", "1.2.1", "not axial")
+        assert list(later.discarded("incoming", name).values()) == ["not axial"]
+        assert not later.advance(name, later.images("incoming", name), "incoming", "outgoing")
+        assert later.store("1.2", "1.2.1", b"corrected")
+        assert later.discarded("incoming", name) == {}
+        assert not later.discard("1.2", "1.2.1", "not axial")
+        sent(later, name)
+        assert later.discard("1.2", "1.2.3", "not axial")
+        assert states(later) == {"incoming": [name]}
+
+
 def test_results_are_made_once_for_the_same_images(spool):
     spool.store("1.2", "1.2.1", b"image")
     name = spool.name("1.2")
@@ -128,10 +149,12 @@ def test_what_is_deleted_and_what_stays(spool):
     failed = spool.name("1.3")
     spool.advance(failed, spool.images("incoming", failed), "incoming", "failed", "a reason")
     assert (spool.path("failed", failed) / "reason.txt").read_text() == "a reason\n"
-    assert spool.ignore("1.5", "not axial") == spool.name("1.5")
-    assert spool.ignore("1.5", "not axial") is None
+    ignored = spool.name("1.5")
+    assert spool.discard("1.5", "1.5.1", "not axial")
+    assert spool.advance(ignored, [], "incoming", "ignored", "not axial")
+    assert not spool.discard("1.5", "1.5.1", "not axial")
     assert spool.prune(60) == []
-    assert spool.prune(-1) == [spool.name("1.2"), spool.name("1.5")]
+    assert spool.prune(-1) == [spool.name("1.2"), ignored]
     assert states(spool) == {"incoming": [spool.name("1.4")], "failed": [failed]}
     assert spool.retry_failed() == [failed]
     assert spool.names("incoming") == sorted([failed, spool.name("1.4")])
@@ -141,6 +164,7 @@ def test_what_is_deleted_and_what_stays(spool):
 def test_leftovers_of_a_kill_are_removed(spool):
     (spool.path("incoming", "0123456789abcdef") / "images").mkdir(parents=True)
     (spool.folder / "tmp" / "half").write_bytes(b"half an image")
+    spool.discard("1.2", "1.2.1", "not axial")
     with again(spool) as later:
-        assert states(later) == {}
+        assert states(later) == {"incoming": [later.name("1.2")]}
         assert not list((later.folder / "tmp").iterdir())

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -77,6 +77,10 @@ class GatewayConfig:
     retry_failed: bool = False
 
 
+class _Ignored(Exception):
+    """None of the images of a series is kept; the message has the reasons."""
+
+
 @dataclass
 class _Pauses:
     """Increasing pauses between the retries of each series."""
@@ -116,7 +120,7 @@ class _Metrics:
 
     @staticmethod
     def _count(spool: Spool, state: State) -> int:
-        return len(spool.names(state))
+        return sum(bool(spool.images(state, name)) for name in spool.names(state))
 
 
 def log(event: str, series: str = "", level: int = logging.INFO, /, **fields: Any) -> None:
@@ -145,9 +149,7 @@ class Gateway:
         self._spool = Spool(config.store, config.max_bytes)
         self._metrics = _Metrics(self._spool, metrics.registry)
         self._registry = metrics.registry
-        self._listener = Listener(
-            self._spool, config.title, config.calling, config.match, self._log, config.tls
-        )
+        self._listener = Listener(self._spool, config.title, config.calling, config.match, log, config.tls)
         self._sender = Sender(config.peer, config.title, config.tls)
         self._pauses = _Pauses()
         self._threads: list[threading.Thread] = []
@@ -196,11 +198,6 @@ class Gateway:
             except Exception as error:
                 _log_unexpected(error)
 
-    def _log(self, event: str, series: str = "", level: int = logging.INFO, /, **fields: Any) -> None:
-        if event == "ignored":
-            self._metrics.series.labels(event).inc()
-        log(event, series, level, **fields)
-
     def _segment_all(self) -> None:
         for name in self._spool.complete(self.config.settle_seconds, self._listener.receiving()):
             images = self._spool.images("incoming", name)
@@ -219,12 +216,15 @@ class Gateway:
             return
         try:
             work()
+        except _Ignored as error:
+            self._advance(name, images, source, "ignored", str(error))
         except (SeriesError, ImageError, PeerRefuses) as error:
-            self._fail(name, images, source, error, str(error))
+            self._advance(name, images, source, "failed", str(error), error)
         except (ClientError, PeerUnavailable, OSError) as error:
             reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
             if time.time() - self._spool.received(name, source) > self.config.deadline_seconds:
-                self._fail(name, images, source, error, f"{reason}; not done within --deadline")
+                reason = f"{reason}; not done within --deadline"
+                self._advance(name, images, source, "failed", reason, error)
             else:
                 log(
                     "waiting",
@@ -237,22 +237,35 @@ class Gateway:
         except Exception as error:
             _log_unexpected(error, name)
             reason = f"an unexpected {type(error).__name__}; see the log for its position in the code"
-            self._fail(name, images, source, error, reason)
+            self._advance(name, images, source, "failed", reason)
         else:
-            self._pauses.forget(name)
-            if self._spool.advance(name, images, source, target) and target == "sent":
-                self._metrics.series.labels("sent").inc()
-                log("sent", name)
+            self._advance(name, images, source, target)
 
-    def _fail(
-        self, name: str, images: Iterable[Path], source: State, error: BaseException, reason: str
+    def _advance(
+        self,
+        name: str,
+        images: Sequence[Path],
+        source: State,
+        target: State,
+        reason: str = "",
+        error: BaseException | None = None,
     ) -> None:
         self._pauses.forget(name)
-        if self._spool.advance(name, images, source, "failed", reason):
-            self._metrics.series.labels("failed").inc()
-            log("failed", name, logging.ERROR, reason=reason, request_id=_request_id(error))
+        if self._spool.advance(name, images, source, target, reason) and target != "outgoing":
+            self._metrics.series.labels(target).inc()
+            level = logging.ERROR if target == "failed" else logging.INFO
+            log(target, name, level, reason=reason or None, request_id=_request_id(error))
 
     def _segment(self, name: str, images: Sequence[Path]) -> None:
+        discarded = self._spool.discarded("incoming", name)
+        if discarded:
+            reasons = "; ".join(sorted(set(discarded.values())))
+            if not images:
+                raise _Ignored(reasons)
+            raise SeriesError(
+                f"{len(discarded)} of its {len(images) + len(discarded)} images do not fit ({reasons}); correct their "
+                "headers and send them again, or delete the folder of the series and send the others alone"
+            )
         if self._spool.has_results(name, images):
             return
         series = read_series(images)
@@ -286,7 +299,7 @@ def _voxels(mask: Path) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_filename(mask).dataobj)
 
 
-def _request_id(error: BaseException) -> str | None:
+def _request_id(error: BaseException | None) -> str | None:
     return error.request_id if isinstance(error, ClientError) else None
 
 

@@ -230,18 +230,20 @@ class Listener:
 
     def _keep(self, link: threading.Thread, image: Dataset, encoded: Callable[[], bytes]) -> int:
         series_uid, instance_uid = str(image.SeriesInstanceUID), str(image.SOPInstanceUID)
-        reason = why_ignored(image, self._match)
-        if reason:
-            noted = self._spool.ignore(series_uid, reason)
-            if noted:
-                self._log("ignored", noted, reason=reason)
-            return SUCCESS
         name = self._spool.name(series_uid)
         with self._lock:
             names = self._receiving.setdefault(link, set())
             is_first = name not in names
             names.add(name)
-        is_new = self._spool.store(series_uid, instance_uid, encoded())
+        try:
+            reason = why_ignored(image, self._match)
+        # What a damaged header raises can be of any type.
+        except Exception as error:
+            reason = f"a header that cannot be read ({type(error).__name__})"
+        if reason:
+            is_new = self._spool.discard(series_uid, instance_uid, reason)
+        else:
+            is_new = self._spool.store(series_uid, instance_uid, encoded())
         if is_first:
             self._log("receiving" if is_new else "received before", name)
         return SUCCESS

@@ -6,7 +6,7 @@
 | `outgoing` | results wait to be sent |
 | `sent` | the receiver has accepted all results |
 | `failed` | `reason.txt` has the reason |
-| `ignored` | only `reason.txt`; the images are not kept |
+| `ignored` | only `reason.txt` and the names of the images, none of which is kept |
 
 A change of state is one rename, so that the program can be killed at any moment and continues after a restart.
 Names of folders and files are keyed hashes of DICOM identifiers; the key is stored in the same folder.
@@ -34,6 +34,7 @@ CUT_OFF_FACTOR = 10
 """Factor by which the waiting time is longer after a sender was disconnected, since it needs time to return."""
 
 _REASON = "reason.txt"
+_DISCARDED = "discarded.txt"
 _UNRELEASED = "unreleased"
 _RESULTS_OF = "images.txt"
 
@@ -66,7 +67,7 @@ class Spool:
             self._temporary.mkdir(mode=0o700)
             self._key = self._read_key()
             for name in self.names("incoming"):
-                if self.images("incoming", name):
+                if self.images("incoming", name) or self.discarded("incoming", name):
                     # A sender that was disconnected gets time to send again.
                     os.utime(self._images(self.path("incoming", name)))
                 else:
@@ -125,17 +126,49 @@ class Spool:
             self._n_bytes += len(content)
         temporary = self._write(content)
         with self._lock:
-            target = self.path("incoming", name)
-            for state in ("outgoing", "sent", "failed"):
-                if self.path(state, name).exists():
-                    self._move(name, state, "incoming")
-            shutil.rmtree(self.path("ignored", name), ignore_errors=True)
-            self._images(target).mkdir(parents=True, exist_ok=True)
-            (target / _UNRELEASED).touch()
+            target = self._reopened(name)
             os.replace(temporary, self._images(target) / file)
+            discarded = self.discarded("incoming", name)
+            if discarded.pop(file, None):
+                notes = "".join(f"{other} {reason}\n" for other, reason in discarded.items())
+                self._place(notes.encode(), target / _DISCARDED)
             for folder in (self._images(target), target, target.parent):
                 _sync(folder)
         return True
+
+    def discard(self, series_uid: str, instance_uid: str, reason: str) -> bool:
+        """Record durably why an image is not kept; in all else as `store`."""
+        name, file = self.name(series_uid), f"{self.name(instance_uid)}.dcm"
+        with self._lock:
+            if self._holder(name, file) or any(file in self.discarded(state, name) for state in STATES):
+                return False
+            target = self._reopened(name)
+            with (target / _DISCARDED).open("a") as notes:
+                notes.write(f"{file} {reason}\n")
+                notes.flush()
+                os.fsync(notes.fileno())
+            os.utime(self._images(target))
+            for folder in (target, target.parent):
+                _sync(folder)
+        return True
+
+    def discarded(self, state: State, name: str) -> dict[str, str]:
+        """Names of the images of a series that are not kept, and the reasons."""
+        try:
+            lines = (self.path(state, name) / _DISCARDED).read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        return {file: reason for file, _, reason in (line.partition(" ") for line in lines)}
+
+    def _reopened(self, name: str) -> Path:
+        """Folder of a series in `incoming`, to which it returns from any other state."""
+        for state in STATES:
+            if state != "incoming" and self.path(state, name).exists():
+                self._move(name, state, "incoming")
+        folder = self.path("incoming", name)
+        self._images(folder).mkdir(parents=True, exist_ok=True)
+        (folder / _UNRELEASED).touch()
+        return folder
 
     def released(self, name: str) -> None:
         """Record that the sender released its association regularly, so that the series is complete on its side."""
@@ -146,20 +179,6 @@ class Spool:
             if (self._images(self.path(state, name)) / file).exists():
                 return state
         return None
-
-    def ignore(self, series_uid: str, reason: str) -> str | None:
-        """Record the reason why the images of a series are not kept.
-
-        Returns:
-            Name of the series if it was not recorded before.
-        """
-        name = self.name(series_uid)
-        with self._lock:
-            if any(self.path(state, name).exists() for state in STATES):
-                return None
-            self.path("ignored", name).mkdir()
-            (self.path("ignored", name) / _REASON).write_text(f"{reason}\n")
-        return name
 
     def complete(self, settle_seconds: float, busy: Collection[str] = ()) -> list[str]:
         """Series without a new image for some time, except those that are being received.
@@ -222,11 +241,16 @@ class Spool:
 
         Returns:
             Whether the state was changed.
+
+        Raises:
+            OSError: The state cannot be written.
         """
         with self._lock:
             if not self.path(source, name).exists() or _listing(self.images(source, name)) != _listing(
                 images
             ):
+                return False
+            if target == "outgoing" and self.discarded(source, name):
                 return False
             if reason:
                 (self.path(source, name) / _REASON).write_text(f"{reason}\n")
@@ -263,7 +287,7 @@ class Spool:
         return old
 
     def _move(self, name: str, source: State, target: State) -> None:
-        if source == "failed":
+        if target == "incoming":
             (self.path(source, name) / _REASON).unlink(missing_ok=True)
         os.replace(self.path(source, name), self.path(target, name))
         _sync(self.folder / source)
