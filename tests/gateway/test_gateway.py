@@ -2,6 +2,7 @@
 
 import json
 import re
+import resource
 import signal
 import socket
 import ssl
@@ -238,6 +239,32 @@ def test_a_series_is_taken_whole_or_not_at_all(tmp_path, relay, receiver):
         for outcome in ("ignored", "failed", "sent"):
             assert f'scgm_gateway_series_total{{outcome="{outcome}"}} 1.0' in metrics
     check_results(receiver, images)
+
+
+def test_a_full_disk_delays_a_series(gateway, receiver):
+    """Files over 6 kB, such as the picture, cannot be written for a while."""
+    images = make_images(voxels_of())
+    resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))
+    send(images, gateway.port)
+    assert "writing failed (File too large); free space" in gateway.wait_for("waiting")["reason"]
+    resource.prlimit(gateway.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+    gateway.wait_for("sent")
+    check_results(receiver, images)
+
+
+def test_a_reason_that_cannot_be_written_delays_its_series_alone(gateway, receiver):
+    images = make_images(voxels_of())
+    send([images[k] for k in (0, 1, 3, 4)], gateway.port)
+    (folder,) = (gateway.folder / "store" / "incoming").iterdir()
+    (folder / "reason.txt").mkdir()
+    assert gateway.wait_for("waiting")["reason"] == "Is a directory"
+    others = make_images(voxels_of())
+    send(others, gateway.port)
+    gateway.wait_for("sent")
+    check_results(receiver, others)
+    (folder / "reason.txt").rmdir()
+    gateway.wait_for("failed")
+    assert not gateway.events("unexpected error")
 
 
 def test_a_deadline(tmp_path, relay, receiver):

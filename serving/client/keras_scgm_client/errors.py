@@ -12,7 +12,11 @@ class ClientError(Exception):
 
 
 class ImageError(ClientError):
-    """The image cannot be segmented, or its result cannot be written; a retry would give the same error."""
+    """The image cannot be segmented, or its result cannot be written; a retry fails too, but for `OutputError`."""
+
+
+class OutputError(ImageError):
+    """The result cannot be written; a retry may succeed once the folder has room or is writable."""
 
 
 class ServerError(ClientError):

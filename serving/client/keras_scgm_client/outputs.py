@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_scgm_client.answer import SliceRow
-from keras_scgm_client.errors import ImageError
+from keras_scgm_client.errors import ImageError, OutputError
 from keras_scgm_client.images import stem
 
 SUFFIX, WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_gmseg", "_wmseg", "_seg"
@@ -100,14 +100,16 @@ def check_writable(folder: Path) -> None:
     """Create a folder, and check that files can be written there.
 
     Raises:
-        ImageError: The folder cannot be created or written to.
+        OutputError: The folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ImageError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
+        raise OutputError(
+            f"{folder}: cannot write there ({error.strerror}); choose another folder"
+        ) from error
 
 
 def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,7 +158,8 @@ def write_outputs(
         draw: Function that draws the picture to a path.
 
     Raises:
-        ImageError: A file cannot be written or replaced; the folder is left as it was.
+        OutputError: A file cannot be written; the folder is left as it was.
+        ImageError: A folder has the name of a file; the folder is left as it was.
     """
     try:
         with _staged(paths) as staging:
@@ -175,7 +178,7 @@ def write_outputs(
             (staging / paths.record.name).write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ImageError(f"{paths.mask}: writing failed ({reason}); free space or change folder") from error
+        raise OutputError(f"{paths.mask}: writing failed ({reason}); free space or change folder") from error
 
 
 def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:

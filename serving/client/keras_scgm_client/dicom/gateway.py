@@ -30,7 +30,7 @@ from keras_scgm_client.answer import VERDICTS
 from keras_scgm_client.client import Client
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
 from keras_scgm_client.dicom.spool import Spool, State
-from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.errors import ClientError, OutputError, ServerError
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths
 
@@ -218,22 +218,14 @@ class Gateway:
             work()
         except _Ignored as error:
             self._advance(name, images, source, "ignored", str(error))
-        except (SeriesError, ImageError, PeerRefuses) as error:
-            self._advance(name, images, source, "failed", str(error), error)
-        except (ClientError, PeerUnavailable, OSError) as error:
-            reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+        except (OutputError, ServerError, PeerUnavailable, OSError) as error:
             if time.time() - self._spool.received(name, source) > self.config.deadline_seconds:
-                reason = f"{reason}; not done within --deadline"
+                reason = f"{_reason(error)}; not done within --deadline"
                 self._advance(name, images, source, "failed", reason, error)
             else:
-                log(
-                    "waiting",
-                    name,
-                    logging.WARNING,
-                    reason=reason,
-                    seconds=self._pauses.after_failure(name),
-                    request_id=_request_id(error),
-                )
+                self._wait(name, error)
+        except (SeriesError, ClientError, PeerRefuses) as error:
+            self._advance(name, images, source, "failed", str(error), error)
         except Exception as error:
             _log_unexpected(error, name)
             reason = f"an unexpected {type(error).__name__}; see the log for its position in the code"
@@ -250,11 +242,26 @@ class Gateway:
         reason: str = "",
         error: BaseException | None = None,
     ) -> None:
+        try:
+            is_changed = self._spool.advance(name, images, source, target, reason)
+        except OSError as disk_error:
+            self._wait(name, disk_error)
+            return
         self._pauses.forget(name)
-        if self._spool.advance(name, images, source, target, reason) and target != "outgoing":
+        if is_changed and target != "outgoing":
             self._metrics.series.labels(target).inc()
             level = logging.ERROR if target == "failed" else logging.INFO
             log(target, name, level, reason=reason or None, request_id=_request_id(error))
+
+    def _wait(self, name: str, error: BaseException) -> None:
+        log(
+            "waiting",
+            name,
+            logging.WARNING,
+            reason=_reason(error),
+            seconds=self._pauses.after_failure(name),
+            request_id=_request_id(error),
+        )
 
     def _segment(self, name: str, images: Sequence[Path]) -> None:
         discarded = self._spool.discarded("incoming", name)
@@ -299,6 +306,11 @@ def _voxels(mask: Path) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_filename(mask).dataobj)
 
 
+def _reason(error: BaseException) -> str:
+    """Text of an error; of the disk's errors without the name of the file."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+
+
 def _request_id(error: BaseException | None) -> str | None:
     return error.request_id if isinstance(error, ClientError) else None
 
@@ -311,6 +323,7 @@ def _log_unexpected(error: BaseException, series: str = "") -> None:
         series,
         logging.ERROR,
         error=type(error).__name__,
+        reason=error.strerror if isinstance(error, OSError) else None,
         place=[f"{Path(place.filename).name}:{place.lineno}" for place in places],
     )
 
