@@ -280,14 +280,36 @@ def test_a_deadline(tmp_path, relay, receiver):
 
 def test_who_may_send_and_how_much(tmp_path, relay, receiver):
     image = make_images(voxels_of())[:1]
-    with Process(tmp_path, relay, receiver, "--calling", "SCANNER", "--max-gb", "1e-6") as gateway:
+    metrics_port = free_port()
+    options = "--calling", "SCANNER", "--max-gb", "1e-6", "--metrics-port", str(metrics_port)
+    with Process(tmp_path, relay, receiver, *options) as gateway:
+
+        def refusal(n):
+            line = gateway.wait_for("refused", n)
+            assert (line["level"], line["address"]) == ("warning", "127.0.0.1")
+            return line["calling"], line["reason"]
+
         assert send(image, gateway.port, calling="OTHER") == []
+        assert refusal(1) == ("OTHER", "its AE title is not among those of --calling")
         assert send(image, gateway.port, title="OTHER") == []
+        assert refusal(2) == ("SCANNER", "it calls another AE title than that of --ae-title")
         assert send(image, gateway.port) == []
-        assert gateway.wait_for("refused")["reason"] == "the store has reached --max-gb"
+        assert refusal(3) == ("SCANNER", "the store has reached --max-gb")
         del image[0].SeriesInstanceUID
         assert send(image, gateway.port) == []
-        assert gateway.wait_for("refused", 2)["reason"] == "not understood (AttributeError)"
+        assert refusal(4) == ("SCANNER", "not understood (AttributeError)")
+        image[0].file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+        assert send(image, gateway.port) == []
+        lossy = "it offers MR images in no transfer syntax that is read; send them uncompressed"
+        assert refusal(5) == ("SCANNER", lossy)
+        # The same from a sender that has its echoes accepted.
+        entity = AE("SCANNER")
+        entity.requested_contexts = VerificationPresentationContexts
+        entity.add_requested_context(pydicom.uid.MRImageStorage, pydicom.uid.JPEGBaseline8Bit)
+        entity.associate("127.0.0.1", gateway.port, ae_title="SCGM").release()
+        assert refusal(6) == ("SCANNER", lossy)
+        metrics = urllib3.request("GET", f"http://127.0.0.1:{metrics_port}/metrics").data.decode()
+        assert "scgm_gateway_refused_total 6.0" in metrics
         assert gateway.states() == {}
 
 

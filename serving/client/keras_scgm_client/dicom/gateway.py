@@ -108,6 +108,9 @@ class _Metrics:
         self.verdicts = Counter(
             "scgm_gateway_verdicts", "Verdicts of segmented series", ["verdict"], registry=registry
         )
+        self.refused = Counter(
+            "scgm_gateway_refused", "Images and associations that were refused", registry=registry
+        )
         # Prometheus sees an increase only of what it has seen before.
         for outcome in ("sent", "ignored", "failed"):
             self.series.labels(outcome)
@@ -149,7 +152,9 @@ class Gateway:
         self._spool = Spool(config.store, config.max_bytes)
         self._metrics = _Metrics(self._spool, metrics.registry)
         self._registry = metrics.registry
-        self._listener = Listener(self._spool, config.title, config.calling, config.match, log, config.tls)
+        self._listener = Listener(
+            self._spool, config.title, config.calling, config.match, self._log, config.tls
+        )
         self._sender = Sender(config.peer, config.title, config.tls)
         self._pauses = _Pauses()
         self._threads: list[threading.Thread] = []
@@ -197,6 +202,11 @@ class Gateway:
                 work()
             except Exception as error:
                 _log_unexpected(error)
+
+    def _log(self, event: str, series: str = "", level: int = logging.INFO, /, **fields: Any) -> None:
+        if event == "refused":
+            self._metrics.refused.inc()
+        log(event, series, level, **fields)
 
     def _segment_all(self) -> None:
         for name in self._spool.complete(self.config.settle_seconds, self._listener.receiving()):

@@ -26,9 +26,10 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from pynetdicom import AE, AllStoragePresentationContexts, VerificationPresentationContexts, _config, evt
+from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from keras_scgm.dicom.series import why_ignored
+from keras_scgm.dicom.series import MR_CLASSES, why_ignored
 from keras_scgm_client.dicom.spool import Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
 
@@ -39,6 +40,11 @@ CONNECT_SECONDS, HANDSHAKE_SECONDS, NETWORK_SECONDS = 10.0, 3.0, 60.0
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 _LOSSLESS = (RLELossless, JPEGLSLossless, JPEG2000Lossless, JPEGLossless, JPEGLosslessSV1)
+_REJECTED = {
+    3: "its AE title is not among those of --calling",
+    7: "it calls another AE title than that of --ae-title",
+}
+"""Reasons of the gateway's own, by their number in the rejection (PS3.8, 9.3.4)."""
 _AE_TITLE = re.compile(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?")
 
 
@@ -186,7 +192,12 @@ class Listener:
             ClientError: The address cannot be used.
         """
         context = self._tls.server_context() if self._tls else None
-        handlers: list[Any] = [(evt.EVT_C_STORE, self._store), (evt.EVT_RELEASED, self._released)]
+        handlers: list[Any] = [
+            (evt.EVT_REJECTED, self._rejected),
+            (evt.EVT_ACCEPTED, self._accepted),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_RELEASED, self._released),
+        ]
         try:
             server = self._entity.start_server(
                 (host, port), block=False, ssl_context=context, evt_handlers=handlers
@@ -208,6 +219,24 @@ class Listener:
             self._receiving = {link: names for link, names in self._receiving.items() if link.is_alive()}
             return set().union(*self._receiving.values())
 
+    def _rejected(self, event: Event) -> None:
+        answer: Any = event.assoc.acceptor.primitive
+        self._refused(event.assoc, _REJECTED.get(answer.diagnostic, answer.reason_str))
+
+    def _accepted(self, event: Event) -> None:
+        taken = {context.abstract_syntax for context in event.assoc.accepted_contexts}
+        lost = {context.abstract_syntax for context in event.assoc.rejected_contexts} - taken
+        if not taken or lost.intersection(MR_CLASSES):
+            self._refused(
+                event.assoc, "it offers MR images in no transfer syntax that is read; send them uncompressed"
+            )
+
+    def _refused(self, link: Association, reason: str) -> None:
+        sender = link.requestor
+        self._log(
+            "refused", "", logging.WARNING, reason=reason, calling=sender.ae_title, address=sender.address
+        )
+
     def _released(self, event: Event) -> None:
         with self._lock:
             names = self._receiving.pop(event.assoc, set())
@@ -218,14 +247,14 @@ class Listener:
         try:
             return self._keep(event.assoc, event.dataset, event.encoded_dataset)
         except SpoolFull:
-            self._log("refused", "", logging.WARNING, reason="the store has reached --max-gb")
+            self._refused(event.assoc, "the store has reached --max-gb")
             return OUT_OF_RESOURCES
         except OSError as error:
-            self._log("refused", "", logging.WARNING, reason=f"{error.strerror}")
+            self._refused(event.assoc, f"{error.strerror}")
             return OUT_OF_RESOURCES
         except Exception as error:
             # Error messages of other packages may contain patient data from the header.
-            self._log("refused", "", logging.WARNING, reason=f"not understood ({type(error).__name__})")
+            self._refused(event.assoc, f"not understood ({type(error).__name__})")
             return NOT_UNDERSTOOD
 
     def _keep(self, link: threading.Thread, image: Dataset, encoded: Callable[[], bytes]) -> int:
