@@ -297,7 +297,7 @@ def test_who_may_send_and_how_much(tmp_path, relay, receiver):
         assert refusal(3) == ("SCANNER", "the store has reached --max-gb")
         del image[0].SeriesInstanceUID
         assert send(image, gateway.port) == []
-        assert refusal(4) == ("SCANNER", "not understood (AttributeError)")
+        assert refusal(4) == ("SCANNER", "an image lacks SeriesInstanceUID; correct it at the sender")
         image[0].file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
         assert send(image, gateway.port) == []
         lossy = "it offers MR images in no transfer syntax that is read; send them uncompressed"

@@ -257,7 +257,11 @@ class Listener:
             self._refused(event.assoc, f"not understood ({type(error).__name__})")
             return NOT_UNDERSTOOD
 
-    def _keep(self, link: threading.Thread, image: Dataset, encoded: Callable[[], bytes]) -> int:
+    def _keep(self, link: Association, image: Dataset, encoded: Callable[[], bytes]) -> int:
+        for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
+            if not image.get(keyword):
+                self._refused(link, f"an image lacks {keyword}; correct it at the sender")
+                return NOT_UNDERSTOOD
         series_uid, instance_uid = str(image.SeriesInstanceUID), str(image.SOPInstanceUID)
         name = self._spool.name(series_uid)
         with self._lock:
