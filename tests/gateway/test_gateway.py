@@ -53,6 +53,10 @@ def test_a_round_trip(gateway, receiver, relay):
 
 
 def test_addresses_that_are_taken(tmp_path, relay, receiver):
+    """A gateway that does not start leaves the failed series where they are."""
+    image = tmp_path / "store" / "failed" / "0123456789abcdef" / "images" / "1.dcm"
+    image.parent.mkdir(parents=True)
+    image.touch()
     for options, message in (
         (
             ["--port", str(receiver.port)],
@@ -60,11 +64,12 @@ def test_addresses_that_are_taken(tmp_path, relay, receiver):
         ),
         (["--metrics-port", str(receiver.port)], "Address already in use); check --metrics-port"),
     ):
-        arguments = Process(tmp_path, relay, receiver, *options).arguments
+        arguments = Process(tmp_path, relay, receiver, "--retry-failed", *options).arguments
         ended = subprocess.run(arguments, capture_output=True, text=True, timeout=30)
         assert ended.returncode == 2
         (line,) = (line for line in map(json.loads, ended.stderr.splitlines()) if line["level"] == "error")
         assert message in line["message"]
+        assert image.exists()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

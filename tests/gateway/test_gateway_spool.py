@@ -156,6 +156,8 @@ def test_what_is_deleted_and_what_stays(spool):
     assert spool.prune(60) == []
     assert spool.prune(-1) == [spool.name("1.2"), ignored]
     assert states(spool) == {"incoming": [spool.name("1.4")], "failed": [failed]}
+    (spool.path("failed", "0123456789abcdef") / "images").mkdir(parents=True)
+    spool.path("failed", "fedcba9876543210").mkdir()
     assert spool.retry_failed() == [failed]
     assert spool.names("incoming") == sorted([failed, spool.name("1.4")])
     assert not list(spool.folder.rglob("reason.txt"))

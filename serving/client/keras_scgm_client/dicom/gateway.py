@@ -169,9 +169,6 @@ class Gateway:
             ClientError: An address cannot be used.
         """
         config = self.config
-        if config.retry_failed:
-            for name in self._spool.retry_failed():
-                log("retried", name)
         port = self._listener.start(config.host, config.port)
         if config.metrics_port is not None:
             try:
@@ -181,6 +178,9 @@ class Gateway:
                     f"{config.host}:{config.metrics_port}: cannot listen there ({error.strerror}); "
                     "check --metrics-port"
                 ) from error
+        if config.retry_failed:
+            for name in self._spool.retry_failed():
+                log("retried", name)
         log("started", port=port)
         for work in (self._segment_all, self._send_all, self._prune):
             self._threads.append(threading.Thread(target=self._repeat, args=(work,), daemon=True))

@@ -258,9 +258,9 @@ class Spool:
         return True
 
     def retry_failed(self) -> list[str]:
-        """Return all failed series to `incoming`."""
+        """Return all failed series that have images to `incoming`."""
         with self._lock:
-            names = self.names("failed")
+            names = [name for name in self.names("failed") if self.images("failed", name)]
             for name in names:
                 self._move(name, "failed", "incoming")
                 os.utime(self._images(self.path("incoming", name)))
