@@ -164,6 +164,24 @@ def test_no_server_is_said_within_ten_seconds_and_once(images, scheme, place):
     assert re.match(rf"error: {scheme}://{address}: no connection .*; start the server, check", done.stderr)
 
 
+def test_the_port_of_the_other_protocol_is_said_at_once(image):
+    started = time.monotonic()
+    with (
+        grpc_answer(grpc.StatusCode.UNAVAILABLE, "") as grpc_url,
+        rest_answers(error(503)) as (rest_url, _),
+    ):
+        for url, message in (
+            (
+                grpc_url.replace("grpc", "http"),
+                r"no HTTP answer \(is this the gRPC port\?\); .*check --server",
+            ),
+            (rest_url.replace("http", "grpc"), "no connection .*check --server"),
+        ):
+            with Client(url, deadline=60) as client, pytest.raises(ServerUnavailable, match=message):
+                client.segment(image)
+    assert time.monotonic() - started < 10
+
+
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_a_server_that_is_not_there_yet_is_waited_for_if_asked(models, image, scheme):
     with socket.socket() as free:

@@ -32,4 +32,4 @@ class ServerUnavailable(ServerError):
 
 
 class ServerUnreachable(ServerUnavailable):
-    """No connection could be made; nothing was sent."""
+    """There is no connection, or an answer in another protocol; worth a retry if the server was reached before."""

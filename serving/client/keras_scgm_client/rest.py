@@ -159,6 +159,8 @@ class RestTransport:
         except urllib3.exceptions.TimeoutError as error:
             raise ServerUnavailable(f"no answer within {seconds:.0f} s") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if "BadStatusLine" in str(error):
+                raise ServerUnreachable("no HTTP answer (is this the gRPC port?)") from error
             raise ServerUnavailable(f"no connection ({_reason(error)})") from error
         if response.status != 200:
             raise _error(response.status, bytes(content), response.headers.get("location"))
@@ -202,6 +204,4 @@ def _error(status: int, content: bytes, location: str | None) -> ClientError:
 
 
 def _reason(error: BaseException) -> str:
-    if "BadStatusLine" in str(error):
-        return "an answer that is not HTTP; is this the gRPC port?"
     return str(error).rsplit(": ", 1)[-1].strip("()'\"")

@@ -138,7 +138,7 @@ class Transport(Protocol):
 
         Raises:
             ImageError: The server refuses the image.
-            ServerUnreachable: No connection could be made.
+            ServerUnreachable: There is no connection, or the address answers in another protocol.
             ServerUnavailable: The server failed temporarily; a retry may succeed.
             SettingsError: A setting is wrong, for every image.
             ServerError: The server failed, and a retry would fail too.
