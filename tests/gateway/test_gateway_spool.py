@@ -165,6 +165,7 @@ def test_what_is_deleted_and_what_stays(spool):
 
 def test_leftovers_of_a_kill_are_removed(spool):
     (spool.path("incoming", "0123456789abcdef") / "images").mkdir(parents=True)
+    assert spool.complete(0) == []
     (spool.folder / "tmp" / "half").write_bytes(b"half an image")
     spool.discard("1.2", "1.2.1", "not axial")
     with again(spool) as later:

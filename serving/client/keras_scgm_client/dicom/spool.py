@@ -67,11 +67,11 @@ class Spool:
             self._temporary.mkdir(mode=0o700)
             self._key = self._read_key()
             for name in self.names("incoming"):
-                if self.images("incoming", name) or self.discarded("incoming", name):
+                if self._is_empty(name):
+                    shutil.rmtree(self.path("incoming", name))
+                else:
                     # A sender that was disconnected gets time to send again.
                     os.utime(self._images(self.path("incoming", name)))
-                else:
-                    shutil.rmtree(self.path("incoming", name))
         except BlockingIOError as error:
             raise ClientError(f"{folder}: another gateway uses it; give it a folder of its own") from error
         except OSError as error:
@@ -191,8 +191,12 @@ class Spool:
         return [
             name
             for name in self.names("incoming")
-            if name not in busy and self._is_settled(name, settle_seconds)
+            if name not in busy and self._is_settled(name, settle_seconds) and not self._is_empty(name)
         ]
+
+    def _is_empty(self, name: str) -> bool:
+        """Whether the first image was refused, because it could not be written."""
+        return not (self.images("incoming", name) or self.discarded("incoming", name))
 
     def _is_settled(self, name: str, seconds: float) -> bool:
         was_cut_off = (self.path("incoming", name) / _UNRELEASED).exists()
