@@ -17,6 +17,7 @@ from keras_scgm.dicom.series import (
     MR_CLASSES,
     MULTI_FRAME,
     ORIENTATION_TOLERANCE,
+    place_of,
     quiet,
     values_of,
     why_ignored,
@@ -80,13 +81,13 @@ class _Candidate:
         first = self.images[0][1]
         if first.SOPClassUID in MULTI_FRAME:
             return ""
-        places = {_place(header) for _, header in self.images}
+        places = {place_of(header) for _, header in self.images}
         for path, header, reason in self.others:
             direction = values_of(header, "ImageOrientationPatient")
             is_parallel = not direction or np.allclose(
                 direction, values_of(first, "ImageOrientationPatient"), atol=ORIENTATION_TOLERANCE
             )
-            if is_parallel and _place(header) not in places:
+            if is_parallel and place_of(header) not in places:
                 return f"its slice in {path.name} cannot be used ({reason}); convert the series by hand"
         return ""
 
@@ -172,11 +173,6 @@ def _is_named_as_image(path: Path) -> bool:
     """Whether a file has no ending, one of DICOM, or the number at the end of an identifier."""
     ending = path.suffix.lower().removeprefix(".")
     return ending in ("", "dcm", "ima") or ending.isdecimal()
-
-
-def _place(header: Dataset) -> tuple[int, ...]:
-    """In tenths of a millimetre; empty if the header has none."""
-    return tuple(round(10 * float(value)) for value in values_of(header, "ImagePositionPatient"))
 
 
 def _files(name: str, series: _Candidate) -> SeriesFiles:

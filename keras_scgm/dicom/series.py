@@ -30,6 +30,8 @@ ORIENTATION_TOLERANCE = 1e-3
 
 PER_FRAME = "PerFrameFunctionalGroupsSequence"
 
+OTHER_KIND = "a localizer, a phase image or a projection"
+"""Reason against images that may lie at the places of others in their series."""
 _OTHER_KINDS = {"LOCALIZER", "PROJECTION IMAGE", "P", "PHASE", "PHASE MAP", "MIP", "MPR"}
 _REQUIRED = (
     "StudyInstanceUID",
@@ -85,7 +87,7 @@ def why_unusable(image: Dataset) -> str:
     if image.get("SOPClassUID") not in MR_CLASSES or image.get("Modality", "MR") != "MR":
         return "not an MR image"
     if _OTHER_KINDS.intersection(values_of(image, "ImageType")):
-        return "a localizer, a phase image or a projection"
+        return OTHER_KIND
     if len(values_of(image, "ImageOrientationPatient")) != 6:
         return "no orientation in the header"
     return ""
@@ -226,6 +228,11 @@ def _has_pixels(image: Dataset) -> bool:
 
 def _file_name(image: Dataset) -> str:
     return Path(getattr(image, "filename", None) or "").name
+
+
+def place_of(image: Dataset) -> tuple[int, ...]:
+    """Place of an image in tenths of a millimetre; empty if the header has none."""
+    return tuple(round(10 * float(value)) for value in values_of(image, "ImagePositionPatient"))
 
 
 def values_of(image: Dataset, keyword: str) -> list[Any]:

@@ -243,7 +243,15 @@ def test_a_series_is_taken_whole_or_not_at_all(tmp_path, relay, receiver):
         metrics = urllib3.request("GET", f"http://127.0.0.1:{metrics_port}/metrics").data.decode()
         for outcome in ("ignored", "failed", "sent"):
             assert f'scgm_gateway_series_total{{outcome="{outcome}"}} 1.0' in metrics
-    check_results(receiver, images)
+        check_results(receiver, images)
+        receiver.stored.clear()
+        images = make_images(voxels_of(seed=1))
+        phases = make_images(
+            voxels_of(), uid=images[0].SeriesInstanceUID, ImageType=["ORIGINAL", "PRIMARY", "P"]
+        )
+        send([*phases, *images], gateway.port)
+        gateway.wait_for("sent", 2)
+        check_results(receiver, images)
 
 
 def test_a_full_disk_delays_a_series(gateway, receiver):

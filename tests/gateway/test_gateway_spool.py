@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 
 import pytest
-from keras_scgm_client.dicom.spool import STATES, Spool, SpoolFull
+from keras_scgm_client.dicom.spool import STATES, Discarded, Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
 
 
@@ -81,7 +81,7 @@ def test_images_that_are_not_kept_belong_to_their_series(spool):
     assert not list(spool.folder.rglob("reason.txt"))
     with again(spool) as later:
         assert not later.discard("1.2", "1.2.1", "not axial")
-        assert list(later.discarded("incoming", name).values()) == ["not axial"]
+        assert list(later.discarded("incoming", name).values()) == [Discarded("not axial")]
         assert not later.advance(name, later.images("incoming", name), "incoming", "outgoing")
         assert later.store("1.2", "1.2.1", b"corrected")
         assert later.discarded("incoming", name) == {}

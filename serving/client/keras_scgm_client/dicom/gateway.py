@@ -13,23 +13,25 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from pydicom import dcmread
 
 from keras_scgm.dicom.objects import SegmentedSeries, make_results
-from keras_scgm.dicom.series import SeriesError, read_series, write_nifti
+from keras_scgm.dicom.series import SeriesError, place_of, read_series, write_nifti
 from keras_scgm_client import logs
 from keras_scgm_client.answer import VERDICTS
 from keras_scgm_client.client import Client
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
-from keras_scgm_client.dicom.spool import Spool, State
+from keras_scgm_client.dicom.spool import Discarded, Spool, State
 from keras_scgm_client.errors import ClientError, OutputError, ServerError
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths
@@ -211,7 +213,9 @@ class Gateway:
     def _segment_all(self) -> None:
         for name in self._spool.complete(self.config.settle_seconds, self._listener.receiving()):
             images = self._spool.images("incoming", name)
-            self._step(name, images, "incoming", "outgoing", partial(self._segment, name, images))
+            discarded = self._spool.discarded("incoming", name)
+            work = partial(self._segment, name, images, discarded)
+            self._step(name, images, "incoming", "outgoing", work, discarded)
 
     def _send_all(self) -> None:
         for name in self._spool.names("outgoing"):
@@ -219,7 +223,13 @@ class Gateway:
             self._step(name, images, "outgoing", "sent", partial(self._send, name))
 
     def _step(
-        self, name: str, images: Sequence[Path], source: State, target: State, work: Callable[[], None]
+        self,
+        name: str,
+        images: Sequence[Path],
+        source: State,
+        target: State,
+        work: Callable[[], None],
+        discarded: Mapping[str, Discarded] = MappingProxyType({}),
     ) -> None:
         """Run one step of a series and change its state, or schedule a retry."""
         if self._stop.is_set() or not self._pauses.are_over(name):
@@ -241,7 +251,7 @@ class Gateway:
             reason = f"an unexpected {type(error).__name__}; see the log for its position in the code"
             self._advance(name, images, source, "failed", reason)
         else:
-            self._advance(name, images, source, target)
+            self._advance(name, images, source, target, discarded=discarded)
 
     def _advance(
         self,
@@ -251,9 +261,10 @@ class Gateway:
         target: State,
         reason: str = "",
         error: BaseException | None = None,
+        discarded: Mapping[str, Discarded] = MappingProxyType({}),
     ) -> None:
         try:
-            is_changed = self._spool.advance(name, images, source, target, reason)
+            is_changed = self._spool.advance(name, images, source, target, reason, discarded)
         except OSError as disk_error:
             self._wait(name, disk_error)
             return
@@ -273,15 +284,14 @@ class Gateway:
             request_id=_request_id(error),
         )
 
-    def _segment(self, name: str, images: Sequence[Path]) -> None:
-        discarded = self._spool.discarded("incoming", name)
-        if discarded:
-            reasons = "; ".join(sorted(set(discarded.values())))
-            if not images:
-                raise _Ignored(reasons)
+    def _segment(self, name: str, images: Sequence[Path], discarded: Mapping[str, Discarded]) -> None:
+        if not images:
+            raise _Ignored(_reasons(discarded.values()))
+        missed = _missed(images, discarded.values())
+        if missed:
             raise SeriesError(
-                f"{len(discarded)} of its {len(images) + len(discarded)} images do not fit ({reasons}); correct their "
-                "headers and send them again, or delete the folder of the series and send the others alone"
+                f"{len(missed)} of its {len(images) + len(discarded)} images do not fit ({_reasons(missed)}); correct "
+                "their headers and send them again, or delete the folder of the series and send the others alone"
             )
         if self._spool.has_results(name, images):
             return
@@ -314,6 +324,18 @@ class Gateway:
 
 def _voxels(mask: Path) -> np.ndarray:
     return np.asarray(nib.Nifti1Image.from_filename(mask).dataobj)
+
+
+def _missed(images: Sequence[Path], discarded: Iterable[Discarded]) -> list[Discarded]:
+    """Images that are not kept, at whose places there is no other."""
+    if not discarded:
+        return []
+    places = {place_of(dcmread(path, stop_before_pixels=True)) for path in images}
+    return [one for one in discarded if not one.place or one.place not in places]
+
+
+def _reasons(discarded: Iterable[Discarded]) -> str:
+    return "; ".join(sorted({one.reason for one in discarded}))
 
 
 def _reason(error: BaseException) -> str:

@@ -29,7 +29,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, VerificationPresentat
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 
-from keras_scgm.dicom.series import MR_CLASSES, why_ignored
+from keras_scgm.dicom.series import MR_CLASSES, OTHER_KIND, place_of, why_ignored
 from keras_scgm_client.dicom.spool import Spool, SpoolFull
 from keras_scgm_client.errors import ClientError
 
@@ -274,7 +274,8 @@ class Listener:
         except Exception as error:
             reason = f"a header that cannot be read ({type(error).__name__})"
         if reason:
-            is_new = self._spool.discard(series_uid, instance_uid, reason)
+            place = place_of(image) if reason == OTHER_KIND else ()
+            is_new = self._spool.discard(series_uid, instance_uid, reason, place)
         else:
             is_new = self._spool.store(series_uid, instance_uid, encoded())
         if is_first:

@@ -22,8 +22,10 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, TextIO
 
 from keras_scgm_client.errors import ClientError
@@ -37,6 +39,14 @@ _REASON = "reason.txt"
 _DISCARDED = "discarded.txt"
 _UNRELEASED = "unreleased"
 _RESULTS_OF = "images.txt"
+
+
+@dataclass(frozen=True)
+class Discarded:
+    """Why an image is not kept, and the place at which another image makes up for it; empty if none does."""
+
+    reason: str
+    place: tuple[int, ...] = ()
 
 
 class SpoolFull(Exception):
@@ -130,21 +140,28 @@ class Spool:
             os.replace(temporary, self._images(target) / file)
             discarded = self.discarded("incoming", name)
             if discarded.pop(file, None):
-                notes = "".join(f"{other} {reason}\n" for other, reason in discarded.items())
+                notes = "".join(_note(other, one) for other, one in discarded.items())
                 self._place(notes.encode(), target / _DISCARDED)
             for folder in (self._images(target), target, target.parent):
                 _sync(folder)
         return True
 
-    def discard(self, series_uid: str, instance_uid: str, reason: str) -> bool:
-        """Record durably why an image is not kept; in all else as `store`."""
+    def discard(self, series_uid: str, instance_uid: str, reason: str, place: tuple[int, ...] = ()) -> bool:
+        """Record durably why an image is not kept; in all else as `store`.
+
+        Args:
+            series_uid: SeriesInstanceUID.
+            instance_uid: SOPInstanceUID.
+            reason: One line.
+            place: At which another image of the series makes up for it; nothing does without a place.
+        """
         name, file = self.name(series_uid), f"{self.name(instance_uid)}.dcm"
         with self._lock:
             if self._holder(name, file) or any(file in self.discarded(state, name) for state in STATES):
                 return False
             target = self._reopened(name)
             with (target / _DISCARDED).open("a") as notes:
-                notes.write(f"{file} {reason}\n")
+                notes.write(_note(file, Discarded(reason, place)))
                 notes.flush()
                 os.fsync(notes.fileno())
             os.utime(self._images(target))
@@ -152,13 +169,16 @@ class Spool:
                 _sync(folder)
         return True
 
-    def discarded(self, state: State, name: str) -> dict[str, str]:
-        """Names of the images of a series that are not kept, and the reasons."""
+    def discarded(self, state: State, name: str) -> dict[str, Discarded]:
+        """The images of a series that are not kept, by their names."""
         try:
             lines = (self.path(state, name) / _DISCARDED).read_text().splitlines()
         except FileNotFoundError:
             return {}
-        return {file: reason for file, _, reason in (line.partition(" ") for line in lines)}
+        return {
+            file: Discarded(reason, tuple(map(int, filter(None, place.split(",")))))
+            for file, place, reason in (line.split(" ", 2) for line in lines)
+        }
 
     def _reopened(self, name: str) -> Path:
         """Folder of a series in `incoming`, to which it returns from any other state."""
@@ -239,9 +259,23 @@ class Spool:
         _sync(file.parent)
 
     def advance(
-        self, name: str, images: Iterable[Path], source: State, target: State, reason: str = ""
+        self,
+        name: str,
+        images: Iterable[Path],
+        source: State,
+        target: State,
+        reason: str = "",
+        discarded: Mapping[str, Discarded] = MappingProxyType({}),
     ) -> bool:
         """Change the state of a series, unless more images arrived in the meantime.
+
+        Args:
+            name: Name of the series.
+            images: Its images, of which the new state comes.
+            source: Its state.
+            target: Its new state.
+            reason: For it, one line.
+            discarded: Its images that are not kept and were found not to be missed in results.
 
         Returns:
             Whether the state was changed.
@@ -254,7 +288,7 @@ class Spool:
                 images
             ):
                 return False
-            if target == "outgoing" and self.discarded(source, name):
+            if target == "outgoing" and self.discarded(source, name) != discarded:
                 return False
             if reason:
                 (self.path(source, name) / _REASON).write_text(f"{reason}\n")
@@ -332,6 +366,10 @@ def _locked(path: Path) -> TextIO:
         file.close()
         raise
     return file
+
+
+def _note(file: str, one: Discarded) -> str:
+    return f"{file} {','.join(map(str, one.place))} {one.reason}\n"
 
 
 def _listing(images: Iterable[Path]) -> str:
