@@ -35,7 +35,6 @@ SPACING_MM = {"challenge": 0.25, "exvivo": 0.1}
 
 COMMON = {
     "window, pixels": 200,
-    "normalization": "zscore_volume",
     "batch size": 11,
     "optimizer": "Adam",
     "learning rate": 0.001,
@@ -134,7 +133,6 @@ def ours(config: TrainingConfig, spacing_mm: float) -> dict[str, Any]:
     return {
         "resampled to, mm": "not resampled" if config.spacing_mm is None else config.spacing_mm,
         "window, pixels": config.window_px,
-        "normalization": card.normalization,
         "validation subjects of each site": config.validation_per_site,
         "slices for training, validation, test": config.slice_counts or "split by subject",
         "masks of several raters": parameters["raters"].default,

@@ -90,7 +90,7 @@ def test_every_setting_of_the_protocols_is_on_the_page(names: dict) -> None:
     said = " ".join(checks for *_, checks in rows(page()))
     settings = [(name, one) for name, protocol in names["settings"]["PAPER"].items() for one in protocol]
     assert [pair for pair in settings if "{}[{!r}]".format(*pair) not in said] == []
-    assert len(settings) == 33
+    assert len(settings) == 31
 
 
 def test_the_code_that_is_named_exists() -> None:

@@ -20,7 +20,7 @@ def test_published_cards():
         assert card.file == f"{name}_model.hdf5"
         assert card.url.startswith("https://raw.githubusercontent.com/")
         assert card.url.endswith(card.file)
-        assert (card.threshold, card.threshold_space, card.paper_threshold) == (0.5, "native", 0.999)
+        assert (card.threshold, card.paper_threshold) == (0.5, 0.999)
         assert WeightsCard.from_json(card.to_json()) == card
 
 
@@ -36,7 +36,6 @@ def test_published_cards():
         ({"url": "here"}, "url must be a URL, received 'here'"),
         ({"slices": {"spacing_mm": 0, "window_px": 200}}, "slices must be a positive"),
         ({"slices": {"spacing_mm": 0.25}}, "slices must be a positive"),
-        ({"normalization": "minmax"}, "normalization must be one of zscore_volume, received 'minmax'"),
         ({"threshold": 1.5}, "threshold must be a number above 0 and below 1, received 1.5"),
         (
             {"paper_threshold": "high"},
@@ -44,7 +43,6 @@ def test_published_cards():
         ),
         ({"cord_threshold": 0}, "cord_threshold must be a number above 0 and below 1, received 0"),
         ({"tissues": ("cord",)}, r"tissues must be \[gray_matter\] or \[gray_matter, cord\], received"),
-        ({"threshold_space": "world"}, "threshold_space must be one of native, slices, received 'world'"),
         ({"scores": [0.9]}, "scores must be a list of mappings"),
     ],
 )

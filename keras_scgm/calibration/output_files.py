@@ -49,12 +49,10 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
             f"{folder}: holds the weights themselves; choose another folder for the calibrated copy"
         )
     card = calibration.card
+    chosen: dict[str, Any] = {
+        "cord_threshold" if calibration.tissue == CORD else "threshold": calibration.threshold
+    }
     how = CALIBRATED[calibration.tissue]
-    chosen = (
-        {"cord_threshold": calibration.threshold}
-        if calibration.tissue == CORD
-        else {"threshold": calibration.threshold, "threshold_space": "native"}
-    )
     card = replace(
         card,
         **chosen,

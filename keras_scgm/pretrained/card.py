@@ -37,9 +37,7 @@ class WeightsCard(JsonConfig):
         sha256: Hash of the file, 64 lower-case hexadecimal digits.
         url: Address for the download, or None for a file that comes with the package.
         slices: "spacing_mm", the in-plane pixel spacing, and "window_px", the height and width in pixels.
-        normalization: Normalization of intensities; "zscore_volume" is the z-score over the windows of a volume.
-        threshold: Probability above which a voxel is gray matter.
-        threshold_space: Grid to which `threshold` applies, "native" (the image's own) or "slices".
+        threshold: Probability above which a voxel is gray matter, on the image's own grid.
         paper_threshold: Threshold on the slices' grid in the paper's order of steps.
         cord_threshold: Probability above which a voxel is cord, for weights that segment it.
         tissues: What the outputs of the network are, one of `TISSUES`.
@@ -62,9 +60,7 @@ class WeightsCard(JsonConfig):
     sha256: str
     url: str | None = None
     slices: dict[str, float] = field(default_factory=lambda: {"spacing_mm": 0.25, "window_px": 200})
-    normalization: str = "zscore_volume"
     threshold: float = 0.5
-    threshold_space: str = "native"
     paper_threshold: float = 0.999
     cord_threshold: float = 0.5
     tissues: tuple[str, ...] = (GRAY_MATTER,)
@@ -88,9 +84,7 @@ class WeightsCard(JsonConfig):
             sha256=_sha256,
             url=checks.optional(_url),
             slices=_slices,
-            normalization=checks.one_of(("zscore_volume",)),
             threshold=threshold,
-            threshold_space=checks.one_of(("native", "slices")),
             paper_threshold=threshold,
             cord_threshold=threshold,
             tissues=known_tissues,
