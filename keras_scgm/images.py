@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm import checks, messages
-from keras_scgm.errors import InputError, NotAnImageError
+from keras_scgm.errors import InputError, NotAnImageError, first_of
 from keras_scgm.files import (
     CORD_SUFFIX,
     RESULT_SUFFIX,
@@ -131,9 +131,8 @@ def check_is_image(volume: Volume) -> None:
         if len(values) > 2 and not values <= set(range(MAX_LABEL + 1)):
             return
     if 1 < len(values) <= math.prod(volume.voxels.shape) / MIN_VOXELS_PER_VALUE:
-        listed = ", ".join(f"{value:g}" for value in sorted(values)[:NAMED_VALUES])
-        more = ", ..." if len(values) > NAMED_VALUES else ""
-        raise NotAnImageError(f"{volume.source}: {messages.LABELS.format(len(values), listed + more)}")
+        listed = first_of([f"{value:g}" for value in sorted(values)], NAMED_VALUES)
+        raise NotAnImageError(f"{volume.source}: {messages.LABELS.format(len(values), listed)}")
 
 
 def _without_labels(place: Path, paths: Iterable[Path], notes: list[str]) -> list[Path]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, first_of
 from keras_scgm.evaluation.cases import Case, find_cases
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
 from keras_scgm.evaluation.mask_reader import CanonicalMask, MaskReader
@@ -26,6 +26,9 @@ from keras_scgm.evaluation.tissues import (
 from keras_scgm.files import place_name
 
 Progress = Callable[[int, int], None]
+
+MOST_NAMED = 5
+"""Cases that a warning names."""
 
 
 def evaluate(
@@ -297,7 +300,7 @@ class _Scorer:
         texts = list(dict.fromkeys(map(str, self.missing)))
         if not texts:
             return []
-        return [f"no {TISSUE_NAMES[self.tissue]}: {len(texts)} masks, {_first(texts)}"]
+        return [f"no {TISSUE_NAMES[self.tissue]}: {len(texts)} masks, {first_of(texts, MOST_NAMED)}"]
 
     def partly_annotated(self) -> list[str]:
         """One line on references with empty slices between annotated ones, if these were compared."""
@@ -306,7 +309,7 @@ class _Scorer:
         names = [f"{path.name} ({count})" for path, count in sorted(self.with_gaps.items())]
         return [
             f"empty slices between annotated ones, taken as free of {TISSUE_NAMES[self.tissue]} (to leave them out, "
-            f"--annotated-slices): {len(names)} references, {_first(names)}"
+            f"--annotated-slices): {len(names)} references, {first_of(names, MOST_NAMED)}"
         ]
 
     def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
@@ -354,8 +357,6 @@ def _undefined(scores: Sequence[Score]) -> list[str]:
             reason = " and ".join(empty) + " empty" if empty else "no overlap or no skeleton"
             what = f"{reason}, {', '.join(missing)} undefined and left out of the means"
             lines.setdefault(what, []).append(f"{score.annotator} {score.case_id} {score.rater}")
-    return [f"{what}: {len(names)} comparisons, {_first(names)}" for what, names in lines.items()]
-
-
-def _first(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return [
+        f"{what}: {len(names)} comparisons, {first_of(names, MOST_NAMED)}" for what, names in lines.items()
+    ]

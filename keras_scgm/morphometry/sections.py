@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, first_of
 from keras_scgm.morphometry.inputs import check_same_grid, fractions, slice_levels
 from keras_scgm.morphometry.tissue_areas import Slices, TissueAreas, tissue_areas
 from keras_scgm.volume import Volume
@@ -159,10 +159,8 @@ def outside_cord(rows: Sequence[CrossSection]) -> str:
         return ""
     outside_mm2 = sum(row.gm_outside_cord_mm2 for row in left_out)
     all_mm2 = outside_mm2 + sum(row.area_mm2 for row in rows)
-    listed = ", ".join(str(row.slice) for row in left_out[:LISTED_SLICES])
-    more = ", ..." if len(left_out) > LISTED_SLICES else ""
     return (
         f"gray matter outside the cord mask, left out: {100 * outside_mm2 / all_mm2:.1f} % "
         f"({outside_mm2:.1f} of {all_mm2:.1f} mm2, summed over slices), "
-        f"in slices {listed}{more}"
+        f"in slices {first_of([row.slice for row in left_out], LISTED_SLICES)}"
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_scgm import messages
+from keras_scgm.errors import first_of
 from keras_scgm.localization import Windows
 from keras_scgm.quality.verdicts import PASS_DSC, Quality
 from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
@@ -144,5 +145,4 @@ def quality_warnings(
 
 def _name(volume: Volume, indices: Sequence[int] | np.ndarray) -> str:
     stored = sorted(volume.stored_slice_index(int(index)) for index in indices)
-    shown = ", ".join(map(str, stored[:NAMED_SLICES])) + (", ..." if len(stored) > NAMED_SLICES else "")
-    return f"slice {shown}" if len(stored) == 1 else f"slices {shown}"
+    return f"slice{'' if len(stored) == 1 else 's'} {first_of(stored, NAMED_SLICES)}"

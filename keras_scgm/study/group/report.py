@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 
 import pandas as pd
 
+from keras_scgm.errors import first_of
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable
 from keras_scgm.study.group.measures import overview_region
@@ -23,7 +24,7 @@ def group_text(
     cohort: CohortTable,
     tables: Mapping[str, GroupTable],
     figures: Collection[str],
-    marks_of_none: Collection[str],
+    marks_of_none: Sequence[str],
 ) -> str:
     """What a person reads first: who was analysed, and the results with their figures, in Markdown.
 
@@ -49,7 +50,7 @@ def group_text(
     return "\n\n".join(part for section in sections for part in section if part) + "\n"
 
 
-def _who(cohort: CohortTable, marks_of_none: Collection[str]) -> list[str]:
+def _who(cohort: CohortTable, marks_of_none: Sequence[str]) -> list[str]:
     images, values = cohort.images, cohort.values
     failed, excluded = images[images["status"] != "segmented"], images[images["excluded"]]
     used = images[(images["status"] == "segmented") & ~images["excluded"]]
@@ -67,7 +68,8 @@ def _who(cohort: CohortTable, marks_of_none: Collection[str]) -> list[str]:
         lines.append("Images with the verdict fail are in all results unless a person has excluded them.")
     if marks_of_none:
         lines.append(
-            f"{_count(len(marks_of_none), 'mark')} of images that are not in this study: {_some(marks_of_none)}."
+            f"{_count(len(marks_of_none), 'mark')} of images that are not in this study: "
+            f"{first_of(marks_of_none, MAX_LISTED)}."
         )
     parts = ["# Group", " ".join(lines)]
     for title, rows, reason in (("Excluded", excluded, None), ("Not segmented", failed, "error")):
@@ -144,7 +146,8 @@ def _sessions(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str
     changed = differences.loc[differences["same_scanner"] == "no", "participant_id"].unique()
     if changed.size:
         parts.append(
-            f"On another scanner than the first session: {_count(changed.size, 'participant')} ({_some(changed)})."
+            f"On another scanner than the first session: {_count(changed.size, 'participant')} "
+            f"({first_of(changed, MAX_LISTED)})."
         )
     shown = _shown(_of_region(tables["session_differences"], region), cohort)
     beyond = shown[shown["beyond_repeatability"] == "yes"]
@@ -229,8 +232,3 @@ def _cell(value: object) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _some(names: Iterable[str]) -> str:
-    every = [*names]
-    return ", ".join(every[:MAX_LISTED]) + (", ..." if len(every) > MAX_LISTED else "")
