@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
+from keras_scgm.errors import InputError
 from keras_scgm_cli.help import DATA, MEASURES, RESULTS
 
 ALL = "all"
@@ -104,20 +105,22 @@ def evaluate(
     """
     models = dict([_named(prediction), *map(_named, model or [])])
     if len(models) < 1 + len(model or []):
-        _fail("two models have the same name; give them others with NAME=PATH")
+        raise InputError("two models have the same name; give them others with NAME=PATH")
     counts = {}
     for text in parameters or []:
         name, _, digits = text.partition("=")
         if not digits.isdigit():
-            _fail(f"--parameters {text}: give MODEL=NUMBER, such as DilatedGMNet=124769")
+            raise InputError(f"--parameters {text}: give MODEL=NUMBER, such as DilatedGMNet=124769")
         counts[name] = int(digits)
     if report and report.suffix not in (".html", ".htm"):
-        _fail(f"--report {report}: the report is a web page; give a name ending in .html")
+        raise InputError(f"--report {report}: the report is a web page; give a name ending in .html")
     if report:
         try:
             from keras_scgm.evaluation.report import write_report
         except ImportError as missing:
-            _fail(f"--report needs {missing.name}; install it with pip install 'keras-scgm[report]'")
+            raise InputError(
+                f"--report needs {missing.name}; install it with pip install 'keras-scgm[report]'"
+            ) from missing
     from tqdm import tqdm
 
     from keras_scgm import checks
@@ -169,8 +172,3 @@ def _named(text: str) -> tuple[str, str]:
     if separator and name and not checks.path("model", text).exists():
         return name, path
     return place_name(checks.path("model", text)), text
-
-
-def _fail(message: str) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)

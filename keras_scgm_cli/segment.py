@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from keras_scgm.errors import InputError
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
@@ -211,7 +212,7 @@ def segment(
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
     if fail_on not in (None, "review", "fail"):
-        _fail(f"--fail-on must be review or fail, received {fail_on!r}")
+        raise InputError(f"--fail-on must be review or fail, received {fail_on!r}")
     output_config = OutputConfig(soft=soft, tissues=tissues, force=force, resume=resume)
     dicom_folders, inputs = split_dicom_folders(inputs)
     found = find_images(inputs, suffix, pattern) if inputs or suffix or pattern else FoundImages()
@@ -226,7 +227,7 @@ def segment(
         raise typer.Exit(2)
     if output is not None and is_nifti(output):
         if len(found.images) + len(converted) > 1:
-            _fail(
+            raise InputError(
                 f"{output}: one file cannot hold the results of {len(found.images) + len(converted)} images; give a "
                 "folder"
             )
@@ -257,15 +258,17 @@ def segment(
         runtime=runtime,
         precision=precision,
     )
-    if engine not in ("local", "ray"):
-        _fail(f"--engine must be local or ray, received {engine!r}")
+    check_engine(engine)
     if engine == "ray":
         outcomes = run_on_ray(weights, settings, jobs, output_config, address, workers)
     else:
         with held_back_stderr():
             segmenter = Segmenter(weights or None, settings)
         outcomes = run_here(segmenter, jobs, output_config, _progress_bar)
-    reported = [_report(outcome) for outcome in outcomes]
+    reported = []
+    for outcome in outcomes:
+        report(outcome)
+        reported.append(outcome)
     counts = Counter(outcome.status for outcome in reported) + Counter({"failed": len(problems)})
     if len(jobs) + len(problems) > 1:
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
@@ -278,12 +281,16 @@ def segment(
         raise typer.Exit(3)
 
 
-def _report(outcome: Outcome) -> Outcome:
+def check_engine(engine: str) -> None:
+    if engine not in ("local", "ray"):
+        raise InputError(f"--engine must be local or ray, received {engine!r}")
+
+
+def report(outcome: Outcome) -> None:
     """Tell the user what became of an image."""
     typer.echo(outcome.message, err=outcome.status == "failed")
     for warning in outcome.warnings:
         typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
-    return outcome
 
 
 @contextmanager
@@ -305,7 +312,9 @@ def _refuse_collisions(jobs: list[SegmentationJob]) -> None:
     for job in jobs:
         mask = job.paths.mask
         if mask in owners and owners[mask] != job.image:
-            _fail(f"{owners[mask]} and {job.image} would both become {mask}; segment them one by one")
+            raise InputError(
+                f"{owners[mask]} and {job.image} would both become {mask}; segment them one by one"
+            )
         owners[mask] = job.image
 
 
@@ -314,11 +323,6 @@ def parse_window(text: str) -> str | tuple[float, float]:
         return text
     try:
         x, y = map(float, text.split(","))
-    except ValueError:
-        _fail(f"--window {text}: give auto, center, or two numbers in mm such as 80,75")
+    except ValueError as error:
+        raise InputError(f"--window {text}: give auto, center, or two numbers in mm such as 80,75") from error
     return x, y
-
-
-def _fail(message: str) -> None:
-    typer.echo(f"error: {message}", err=True)
-    raise typer.Exit(2)

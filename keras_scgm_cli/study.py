@@ -10,7 +10,7 @@ import typer
 
 from keras_scgm.errors import InputError
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
-from keras_scgm_cli.segment import parse_window
+from keras_scgm_cli.segment import check_engine, parse_window, report
 from keras_scgm_cli.stderr import held_back_stderr
 
 if TYPE_CHECKING:
@@ -200,8 +200,7 @@ def study(
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
         from keras_scgm.study import LevelConfig, StudyConfig, run_study
 
-    if engine not in ("local", "ray"):
-        raise InputError(f"--engine must be local or ray, received {engine!r}")
+    check_engine(engine)
     if cord not in ("auto", "ours", "none"):
         raise InputError(
             f"--cord must be auto, ours or none, received {cord!r}; one mask cannot be that of all images"
@@ -235,7 +234,7 @@ def study(
             return run_here(segmenter, jobs, output_config)
         return run_on_cores(weights, settings, jobs, output_config, workers)
 
-    result = run_study(read, output, run, config, _report)
+    result = run_study(read, output, run, config, report)
     counts = result.counts
     typer.echo(
         f"{output / 'summary.tsv'}: {counts['segmented']} segmented, {counts['skipped']} finished before, "
@@ -272,12 +271,6 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
     write_study_tables(output, sidecar(root / "participants.json"))
     for path in [*analyse(output, exclude), *write_pages(root, output)]:
         typer.echo(path)
-
-
-def _report(outcome: Outcome) -> None:
-    typer.echo(outcome.message, err=outcome.status == "failed")
-    for warning in outcome.warnings:
-        typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
 
 
 def _range(name: str, text: str) -> tuple[int, int]:
