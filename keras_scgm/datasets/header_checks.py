@@ -16,8 +16,6 @@ from keras_scgm.grids import grid_difference, shape_text
 from keras_scgm.nifti import Layout, read_layout
 from keras_scgm.nifti.other_files import why_missing
 
-NO_VOLUME = "no annotated volume; check the folder and the split"
-
 Notes = defaultdict[str, list[str]]
 """Names of the volumes concerned, by the warning."""
 
@@ -32,17 +30,25 @@ def check_volumes(volumes: Sequence[AnnotatedVolume]) -> tuple[str, ...]:
         InputError: The first file that cannot be used, why, and what to do.
     """
     volumes = annotated_volumes("volumes", volumes)
-    if not volumes:
-        raise InputError(NO_VOLUME)
     notes: Notes = defaultdict(list)
-    check_files(volumes)
-    for volume in volumes:
-        labelled_count(volume, notes)
-    compare_raters(volumes, notes)
+    check_headers(volumes, notes)
     return in_lines(notes, len(volumes))
 
 
-def check_files(volumes: Sequence[AnnotatedVolume]) -> None:
+def check_headers(
+    volumes: Sequence[AnnotatedVolume], notes: Notes, also_checked: Sequence[AnnotatedVolume] = ()
+) -> list[int]:
+    """The same, with warnings added to `notes`; returns the numbers of labelled slices of `volumes`."""
+    if not volumes:
+        raise InputError("no annotated volume; check the folder and the split")
+    together = (*volumes, *also_checked)
+    _check_files(together)
+    n_slices = [_labelled_count(volume, notes) for volume in together]
+    _compare_raters(together, notes)
+    return n_slices[: len(volumes)]
+
+
+def _check_files(volumes: Sequence[AnnotatedVolume]) -> None:
     """Refuse volumes of which files are missing, all in one line.
 
     Raises:
@@ -57,7 +63,7 @@ def check_files(volumes: Sequence[AnnotatedVolume]) -> None:
     raise InputError(f"{missing[0]}: {why_missing(missing[0])}{also}")
 
 
-def labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
+def _labelled_count(annotated: AnnotatedVolume, notes: Notes) -> int:
     """Check the headers of one volume; returns how many slices are labelled."""
     if not annotated.masks:
         raise InputError(
@@ -103,7 +109,7 @@ def _read_grid(path: Path) -> Layout:
     return layout
 
 
-def compare_raters(volumes: Sequence[AnnotatedVolume], notes: Notes) -> None:
+def _compare_raters(volumes: Sequence[AnnotatedVolume], notes: Notes) -> None:
     most = max(len(volume.masks) for volume in volumes)
     for volume in volumes:
         if len(volume.masks) < most:

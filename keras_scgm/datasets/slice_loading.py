@@ -14,15 +14,7 @@ from nibabel.orientations import io_orientation
 
 from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, contiguous_chunks
-from keras_scgm.datasets.header_checks import (
-    NO_VOLUME,
-    Notes,
-    check_files,
-    check_volumes,
-    compare_raters,
-    in_lines,
-    labelled_count,
-)
+from keras_scgm.datasets.header_checks import Notes, check_headers, check_volumes, in_lines
 from keras_scgm.datasets.labelled_slices import statistics_slices
 from keras_scgm.datasets.raters import check_mode, draw_raters, fuse, smooth_contour
 from keras_scgm.errors import InputError
@@ -117,7 +109,7 @@ def load_slices(
     seed = checks.seed("seed", seed)
     also_checked = annotated_volumes("also_checked", also_checked)
     notes: Notes = defaultdict(list)
-    n_slices = _check_headers(volumes, also_checked, notes)
+    n_slices = check_headers(volumes, notes, also_checked)
     keeps_raters = raters in ("all", "random")
     n_targets = [len(volume.masks) if keeps_raters else 1 for volume in volumes]
     ends = np.cumsum(np.multiply(n_slices, n_targets))
@@ -168,23 +160,10 @@ def check_slices(volumes: Sequence[AnnotatedVolume], config: SliceConfig) -> tup
     volumes = annotated_volumes("volumes", volumes)
     checks.instance(SliceConfig, "a SliceConfig")("config", config)
     notes: Notes = defaultdict(list)
-    _check_headers(volumes, (), notes)
+    check_headers(volumes, notes)
     for annotated in volumes:
         _open(annotated, config, notes)
     return in_lines(notes, len(volumes))
-
-
-def _check_headers(
-    volumes: Sequence[AnnotatedVolume], also_checked: Sequence[AnnotatedVolume], notes: Notes
-) -> list[int]:
-    """Numbers of labelled slices of the volumes to load."""
-    if not volumes:
-        raise InputError(NO_VOLUME)
-    together = (*volumes, *also_checked)
-    check_files(together)
-    n_slices = [labelled_count(volume, notes) for volume in together]
-    compare_raters(together, notes)
-    return n_slices[: len(volumes)]
 
 
 class _Opened(NamedTuple):
