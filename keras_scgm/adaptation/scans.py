@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.datasets.annotated_volume import annotated_volumes
 from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import check_folder, nifti_files, nifti_stem
@@ -50,9 +51,7 @@ class Scans:
         checks.check_fields(
             self,
             images=checks.several(checks.path, "paths of images"),
-            labelled=checks.several(
-                checks.instance(AnnotatedVolume, "an AnnotatedVolume"), "AnnotatedVolume objects"
-            ),
+            labelled=annotated_volumes,
             rescans=checks.several(pair, "pairs of paths"),
         )
         if not self.images:

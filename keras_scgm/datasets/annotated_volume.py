@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -133,6 +133,19 @@ def annotated_volumes(name: str, value: Any) -> tuple[AnnotatedVolume, ...]:
     """Sequences of annotated volumes, a rule as in `keras_scgm.checks`."""
     volume = checks.instance(AnnotatedVolume, "an AnnotatedVolume")
     return tuple(checks.several(volume, "AnnotatedVolume objects")(name, value))
+
+
+def labelled_volumes(volumes: Sequence[AnnotatedVolume]) -> list[AnnotatedVolume]:
+    """The volumes that have masks.
+
+    Raises:
+        InputError: None has one.
+    """
+    volumes = annotated_volumes("volumes", volumes)
+    labelled = [volume for volume in volumes if volume.masks]
+    if not labelled:
+        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")
+    return labelled
 
 
 def contiguous_chunks(slices: np.ndarray) -> Iterator[tuple[int, int, int]]:

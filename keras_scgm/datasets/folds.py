@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, labelled_volumes
 from keras_scgm.datasets.splits import Split
 from keras_scgm.errors import InputError
 
@@ -31,7 +31,7 @@ def subject_folds(volumes: Sequence[AnnotatedVolume], n_folds: int, seed: int = 
         InputError: A subject would be in no fold, or no subject would train or validate.
     """
     n_folds = checks.integer(2)("n_folds", n_folds)
-    labelled = _labelled(volumes)
+    labelled = labelled_volumes(volumes)
     by_site = _subjects(labelled)
     n_subjects = sum(map(len, by_site.values()))
     largest = -(-n_subjects // n_folds)
@@ -57,7 +57,7 @@ def site_folds(volumes: Sequence[AnnotatedVolume], seed: int = 0) -> tuple[Split
         InputError: A site is unknown, there is only one, or fewer than two subjects are left without one.
     """
     seed = checks.seed("seed", seed)
-    labelled = _labelled(volumes)
+    labelled = labelled_volumes(volumes)
     unknown = [volume.image for volume in labelled if volume.site_id is None]
     if unknown:
         raise InputError(
@@ -95,14 +95,6 @@ def held_out(fold: Split) -> str:
         return f"site {sites.pop()}"
     n_subjects = len({volume.subject_id for volume in fold.test})
     return f"{n_subjects} subject{'s' if n_subjects > 1 else ''}"
-
-
-def _labelled(volumes: Sequence[AnnotatedVolume]) -> list[AnnotatedVolume]:
-    volumes = annotated_volumes("volumes", volumes)
-    labelled = [volume for volume in volumes if volume.masks]
-    if not labelled:
-        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes")
-    return labelled
 
 
 def _subjects(volumes: Sequence[AnnotatedVolume]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes
+from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, labelled_volumes
 from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError
@@ -88,11 +88,9 @@ def paper_split(volumes: Sequence[AnnotatedVolume], seed: int = 0, validation_pe
     Raises:
         InputError: Nothing is labelled, a site has no subject left for training, or an argument breaks its rule.
     """
-    volumes, seed = annotated_volumes("volumes", volumes), checks.seed("seed", seed)
+    seed = checks.seed("seed", seed)
     validation_per_site = checks.integer(1)("validation_per_site", validation_per_site)
-    labelled = sorted((volume for volume in volumes if volume.masks), key=lambda volume: volume.image)
-    if not labelled:
-        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")
+    labelled = sorted(labelled_volumes(volumes), key=lambda volume: volume.image)
     validation: set[str] = set()
     for index, site in enumerate(sorted({volume.site_id or "" for volume in labelled})):
         subjects = sorted({volume.subject_id for volume in labelled if (volume.site_id or "") == site})
@@ -166,13 +164,10 @@ def split_slices(volumes: Sequence[AnnotatedVolume], counts: Sequence[int] = (15
     Raises:
         InputError: Nothing is labelled, a volume has too few slices with gray matter, or a file cannot be used.
     """
-    volumes = annotated_volumes("volumes", volumes)
     n_train, n_validation, n_test = checks.several(checks.integer(0), "three numbers of slices", length=3)(
         "counts", counts
     )
-    labelled = [volume for volume in volumes if volume.masks]
-    if not labelled:
-        raise InputError(f"none of {len(volumes)} volumes has a mask; give labelled volumes to split")
+    labelled = labelled_volumes(volumes)
     check_volumes(labelled)
     parts: tuple[list[AnnotatedVolume], ...] = ([], [], [])
     for volume in labelled:
