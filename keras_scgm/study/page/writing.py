@@ -12,10 +12,11 @@ from pathlib import Path
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, nifti_stem, sha256_of, staged
+from keras_scgm.files import sha256_of, staged
 from keras_scgm.messages import shown_dsc
 from keras_scgm.picture import CONTOUR, CORD_CONTOUR, VERDICT_COLOURS
 from keras_scgm.quality.verdicts import Verdict
+from keras_scgm.study.derivatives import DerivativePaths
 from keras_scgm.study.page.rows import Cells, ImageRow, number, read_rows, verdict_in
 from keras_scgm.study.page.sheets import Sheet, sheet_of
 from keras_scgm.webpage import script_json, template
@@ -27,8 +28,6 @@ MAX_IMAGES = 200
 MAX_BYTES = 19_500_000
 """Size of a page."""
 NIIVUE, LICENCE = "niivue.umd.js.gz", "niivue.LICENSE.txt"
-GRAY_MATTER_LABELS = {"_label-GM": "_label-SC", RESULT_SUFFIX: CORD_SUFFIX}
-"""What names of gray matter have where names of the cord beside it have something else."""
 
 VALUES = (
     ("area_mm2", "gray matter", "mm²", "{:.1f}".format),
@@ -158,12 +157,8 @@ def _content(row: ImageRow, images: Path, output: Path) -> RowContent:
 
 def _masks(gray_matter: Path) -> dict[str, Path]:
     """Gray matter and, if there is one, the cord beside it."""
-    stem = nifti_stem(gray_matter)
-    for own, other in GRAY_MATTER_LABELS.items():
-        cord = gray_matter.with_name(stem.replace(own, other) + gray_matter.name[len(stem) :])
-        if own in stem and cord.exists():
-            return {"gm": gray_matter, "cord": cord}
-    return {"gm": gray_matter}
+    cord = DerivativePaths(gray_matter).cord
+    return {"gm": gray_matter, "cord": cord} if cord.exists() else {"gm": gray_matter}
 
 
 def _value(cells: Cells, name: str, words: str, unit: str, shown: Callable[[float], str]) -> str:
