@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.orientations import inv_ornt_aff
 
-from keras_scgm.volume import to_canonical
+from keras_scgm.errors import InputError
+from keras_scgm.volume import Volume, to_canonical
 
 TOLERANCE_MM = 0.05
 """Largest distance between the corner voxels of two images on one grid.
@@ -37,6 +38,19 @@ def grid_difference(shape: Shape, affine: np.ndarray, other_shape: Shape, other_
     if not _difference(shape, affine, other_shape, other_affine):
         return ""
     return _difference(*canonical_grid(shape, affine), *canonical_grid(other_shape, other_affine))
+
+
+def check_same_grid(volume: Volume, other: Volume) -> None:
+    """Refuse a volume that does not lie on the grid of another one.
+
+    Raises:
+        InputError: How the grid of `other` differs.
+    """
+    difference = grid_difference(other.voxels.shape, other.affine, volume.voxels.shape, volume.affine)
+    if difference:
+        raise InputError(
+            f"{other.source}: not on the grid of {volume.source}, {difference}; resample it to that grid"
+        )
 
 
 def canonical_grid(shape: Shape, affine: np.ndarray) -> tuple[tuple[int, ...], np.ndarray]:

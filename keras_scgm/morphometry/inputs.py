@@ -5,16 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keras_scgm.errors import InputError
-from keras_scgm.grids import grid_difference
 from keras_scgm.volume import Volume
-
-
-def check_same_grid(volume: Volume, other: Volume) -> None:
-    difference = grid_difference(other.voxels.shape, other.affine, volume.voxels.shape, volume.affine)
-    if difference:
-        raise InputError(
-            f"{other.source}: not on the grid of {volume.source}, {difference}; resample it to that grid"
-        )
 
 
 def fractions(volume: Volume) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, first_of
-from keras_scgm.morphometry.inputs import check_same_grid, fractions, slice_levels
+from keras_scgm.grids import check_same_grid
+from keras_scgm.morphometry.inputs import fractions, slice_levels
 from keras_scgm.morphometry.tissue_areas import Slices, TissueAreas, tissue_areas
 from keras_scgm.volume import Volume
 

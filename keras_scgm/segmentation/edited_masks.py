@@ -13,8 +13,9 @@ import numpy as np
 
 from keras_scgm import messages
 from keras_scgm.errors import InputError
+from keras_scgm.grids import check_same_grid
 from keras_scgm.morphometry import SliceArea, TissueAreas, tissue_areas
-from keras_scgm.morphometry.inputs import check_same_grid, fractions
+from keras_scgm.morphometry.inputs import fractions
 from keras_scgm.nifti import read_mask, read_volume
 from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.verdicts import Quality, SliceQuality, mask_doubts

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm.errors import InputError
+from keras_scgm.grids import check_same_grid
 from keras_scgm.localization import CordTrack
 from keras_scgm.morphometry import TissueAreas
-from keras_scgm.morphometry.inputs import check_same_grid
 from keras_scgm.morphometry.tissue_areas import Slices
 from keras_scgm.nifti import read_mask
 from keras_scgm.quality.verdicts import cord_doubts, rare_gray_matter

@@ -12,7 +12,8 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import nifti_stem
-from keras_scgm.morphometry.inputs import check_same_grid, fractions, slice_levels
+from keras_scgm.grids import check_same_grid
+from keras_scgm.morphometry.inputs import fractions, slice_levels
 from keras_scgm.morphometry.patient_axes import axial_steps_mm, slice_normal
 from keras_scgm.nifti import read_volume
 from keras_scgm.study.columns import UNKNOWN

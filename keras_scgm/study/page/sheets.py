@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from keras_scgm.errors import InputError
-from keras_scgm.grids import canonical_grid, grid_difference
+from keras_scgm.grids import canonical_grid, check_same_grid
 from keras_scgm.nifti import read_volume
 from keras_scgm.picture import chosen_slices
 from keras_scgm.quality.verdicts import Verdict
@@ -89,7 +88,7 @@ def sheet_of(image: Path, masks: Mapping[str, Path], verdicts: Mapping[int, Verd
         InputError: A file cannot be read, or a mask lies on another grid.
     """
     volume = read_volume(image)
-    found = {tissue: _marked(path, volume, image) for tissue, path in masks.items()}
+    found = {tissue: _marked(path, volume) for tissue, path in masks.items()}
     anywhere = np.any(list(found.values()), axis=0)
     filled = np.flatnonzero(anywhere.any(axis=(1, 2)))
     wanted = range(filled[0], filled[-1] + 1) if filled.size else range(volume.n_slices)
@@ -159,11 +158,10 @@ def sheet_of(image: Path, masks: Mapping[str, Path], verdicts: Mapping[int, Verd
     )
 
 
-def _marked(path: Path, volume: Volume, image: Path) -> np.ndarray:
+def _marked(path: Path, volume: Volume) -> np.ndarray:
     """A mask as (slice, right-left, posterior-anterior)."""
     mask = read_volume(path)
-    if difference := grid_difference(mask.voxels.shape, mask.affine, volume.voxels.shape, volume.affine):
-        raise InputError(f"{path}: not on the grid of {image}, {difference}")
+    check_same_grid(volume, mask)
     values, _ = mask.view_slices(0, mask.n_slices)
     return values >= 0.5
 
