@@ -15,7 +15,7 @@ from keras_scgm.figures import write_figure
 from keras_scgm.files import write_rows, write_text
 from keras_scgm.picture import CONTOUR, CORD_CONTOUR, HALF_WIDTH_MM, View, draw_section
 from keras_scgm.segmentation import Segmentation
-from keras_scgm.views import fitting_half_width_mm
+from keras_scgm.views import centred_squares
 
 REPORT, CHANGES, PICTURES = "guard.json", "changes.csv", "changes.png"
 SCANS, SLICES = 4, 5
@@ -99,12 +99,10 @@ def _section(pair: Compared, result: Segmentation, k: int) -> Any:
     volume = result.volume
     image = volume.read_slices(k, k + 1)[0][0]
     both = np.argwhere(_masks(pair.before)[:, :, k] | _masks(pair.after)[:, :, k])
-    center = both.mean(axis=0) if len(both) else (np.array(volume.in_plane_shape) - 1) / 2
-    half_width_mm = fitting_half_width_mm(
-        [both] if len(both) else [], volume.in_plane_spacing_mm, HALF_WIDTH_MM
-    )
+    spacing_mm = volume.in_plane_spacing_mm
+    (center,), half_width_mm = centred_squares({k: both}, volume.in_plane_shape, spacing_mm, HALF_WIDTH_MM)
     contours = [(_masks(result)[:, :, k], CONTOUR)]
     if result.cord_voxels is not None:
         cord = np.asarray(volume.axial_view(result.cord_voxels))[:, :, k] > 0
         contours.insert(0, (cord, CORD_CONTOUR))
-    return draw_section(image, contours, View(center, half_width_mm, volume.in_plane_spacing_mm))
+    return draw_section(image, contours, View(center, half_width_mm, spacing_mm))

@@ -12,7 +12,7 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.figures import write_figure
 from keras_scgm.picture import CONTOUR, HALF_WIDTH_MM, REFERENCE, View, draw_section
 from keras_scgm.segmentation import Segmenter
-from keras_scgm.views import fitting_half_width_mm
+from keras_scgm.views import centred_squares
 
 VOLUMES, SLICES = 6, 5
 
@@ -37,11 +37,12 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
         labelled = annotated.slices_of(volume)
         shown = [labelled[round(place)] for place in np.linspace(0, len(labelled) - 1, SLICES)]
         spacing_mm = volume.in_plane_spacing_mm
-        marked = [np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for k in shown]
-        filled = [points for points in marked if len(points)]
-        half_width_mm = fitting_half_width_mm(filled, spacing_mm, HALF_WIDTH_MM)
-        for axes, k, points in zip(line, shown, marked, strict=True):
-            center = points.mean(axis=0) if len(points) else (np.array(volume.in_plane_shape) - 1) / 2
+        # Of few labelled slices some are shown more than once, so places tell them apart.
+        marked = {
+            place: np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for place, k in enumerate(shown)
+        }
+        centers, half_width_mm = centred_squares(marked, volume.in_plane_shape, spacing_mm, HALF_WIDTH_MM)
+        for axes, k, center in zip(line, shown, centers, strict=True):
             image = volume.read_slices(k, k + 1)[0][0]
             contours = ((truth[k], REFERENCE), (np.asarray(found[:, :, k]) > 0, CONTOUR))
             axes.imshow(draw_section(image, contours, View(center, half_width_mm, spacing_mm)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from skimage.measure import find_contours
 
-HALF_WIDTH_MM = 10.0
+PAGE_HALF_WIDTH_MM = 10.0
 """Half width of the square part of a slice that a page shows, unless the outlines need more."""
 
 

@@ -18,7 +18,7 @@ from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.table import number
 from keras_scgm.evaluation.tissues import Tissue
 from keras_scgm.views import brightness_range, fitting_half_width_mm
-from keras_scgm.webpage import HALF_WIDTH_MM, outlines
+from keras_scgm.webpage import PAGE_HALF_WIDTH_MM, outlines
 
 MAX_SLICES = 60
 """Maximum number of slices of a case; those with the worst Dice coefficients are shown."""
@@ -89,7 +89,7 @@ def tiles_of(
         )
     spacing_mm = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
     marked = {k: np.argwhere(drawn[:, :, k]) for k in shown}
-    half_mm = fitting_half_width_mm([m for m in marked.values() if len(m)], spacing_mm, HALF_WIDTH_MM)
+    half_mm = fitting_half_width_mm([m for m in marked.values() if len(m)], spacing_mm, PAGE_HALF_WIDTH_MM)
     bright = next(iter(anywhere.values()))
     tiles = []
     for k in shown:

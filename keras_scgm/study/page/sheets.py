@@ -19,7 +19,7 @@ from keras_scgm.picture import chosen_slices
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.views import brightness_range, centred_squares
 from keras_scgm.volume import Volume
-from keras_scgm.webpage import HALF_WIDTH_MM, outlines
+from keras_scgm.webpage import PAGE_HALF_WIDTH_MM, outlines
 
 CONTEXT_MM = 6.0
 """What the viewer shows beyond the tiles, mm."""
@@ -101,7 +101,7 @@ def sheet_of(image: Path, masks: Mapping[str, Path], verdicts: Mapping[int, Verd
     }
     spacing_mm = np.array(volume.in_plane_spacing_mm)
     centers, half_mm = centred_squares(
-        marked, volume.in_plane_shape, volume.in_plane_spacing_mm, HALF_WIDTH_MM
+        marked, volume.in_plane_shape, volume.in_plane_spacing_mm, PAGE_HALF_WIDTH_MM
     )
     half, reach = half_mm / spacing_mm, (half_mm + CONTEXT_MM) / spacing_mm
     low = np.floor(centers - reach).min(axis=0).astype(int)
