@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_scgm import checks
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
 from keras_scgm.evaluation.groups import of_cases
-from keras_scgm.evaluation.paired_tests import METRICS_OF_TABLE_2
 from keras_scgm.evaluation.scores import Evaluation
 from keras_scgm.evaluation.summary import Summary, bootstrap_interval
 
@@ -53,32 +51,23 @@ class InterRaterAgreement:
     models: Mapping[str, ModelAgreement]
 
     @property
-    def all_raters(self) -> float:
-        """Mean of the raters' means."""
-        return float(np.mean(list(self.rater_means.values())))
-
-    @property
     def bounds(self) -> tuple[float, float]:
         """Means of the (worst, best) rater."""
         means = sorted(self.rater_means.values(), reverse=self.metric in LOWER_IS_BETTER)
         return means[0], means[-1]
 
 
-def inter_rater_agreement(
-    evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_METRICS
-) -> list[InterRaterAgreement]:
-    """Agreement of every rater with the others, and of the models with the raters.
+def inter_rater_agreement(evaluation: Evaluation) -> list[InterRaterAgreement]:
+    """Agreement of every rater with the others, and of the models with the raters, in every metric of Table 2.
 
     Args:
         evaluation: Evaluation with at least two raters; otherwise the list is empty.
-        metrics: Names of metrics of Table 2.
     """
-    metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
     names = sorted({score.annotator for score in evaluation.rater_scores})
     if not names:
         return []
     agreements = []
-    for metric in metrics:
+    for metric in CHALLENGE_METRICS:
         of_rater = {
             name: [score for score in evaluation.rater_scores if score.annotator == name] for name in names
         }

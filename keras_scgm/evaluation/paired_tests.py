@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 from scipy.stats import wilcoxon
 
-from keras_scgm import checks
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS
 from keras_scgm.evaluation.groups import of_cases
 from keras_scgm.evaluation.scores import Evaluation
 from keras_scgm.evaluation.summary import bootstrap_interval
-
-METRICS_OF_TABLE_2 = f"some of {', '.join(CHALLENGE_METRICS)}"
 
 
 @dataclass(frozen=True)
@@ -43,17 +39,15 @@ class PairedTest:
     p_holm: float
 
 
-def compare_models(evaluation: Evaluation, metrics: Sequence[str] = CHALLENGE_METRICS) -> list[PairedTest]:
-    """Test every pair of models, case by case.
+def compare_models(evaluation: Evaluation) -> list[PairedTest]:
+    """Test every pair of models in every metric of Table 2, case by case.
 
     Args:
         evaluation: Evaluation of at least two models; otherwise the list is empty.
-        metrics: Names of metrics of Table 2.
     """
-    metrics = checks.several(checks.one_of(CHALLENGE_METRICS), METRICS_OF_TABLE_2)("metrics", metrics)
     tests = []
     for first, second in combinations(evaluation.models, 2):
-        for metric in metrics:
+        for metric in CHALLENGE_METRICS:
             values, others = (of_cases(evaluation.of_model(name), metric) for name in (first, second))
             differences = np.array([values[case] - others[case] for case in values if case in others])
             differences = differences[~np.isnan(differences)]

@@ -70,7 +70,7 @@ def read_warmup(version_folder: str | Path) -> list[WarmupRequest]:
         return []
     requests = []
     for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = _message_class("PredictionLog").FromString(serialized).predict_log.request
+        request = _prediction_log().FromString(serialized).predict_log.request
         inputs = {
             name: tf.make_ndarray(TensorProto.FromString(tensor)) for name, tensor in request.inputs.items()
         }
@@ -79,7 +79,7 @@ def read_warmup(version_folder: str | Path) -> list[WarmupRequest]:
 
 
 def _record(model_name: str, request: WarmupRequest) -> bytes:
-    log = _message_class("PredictionLog")()
+    log = _prediction_log()()
     predict = log.predict_log.request
     predict.model_spec.name = model_name
     predict.model_spec.signature_name = request.signature
@@ -97,8 +97,8 @@ def _tensor(array: NDArray[Any]) -> Any:
 
 
 @functools.cache
-def _message_class(name: str) -> Any:
-    """The few fields of the server's messages that a warm-up request uses.
+def _prediction_log() -> Any:
+    """Class of `PredictionLog` with the few fields of the server's messages that a warm-up request uses.
 
     The official classes are in `tensorflow-serving-api`, which an export should not need. Tensors are bytes
     here: on the wire, a message within a message is its own serialization.
@@ -127,4 +127,4 @@ def _message_class(name: str) -> Any:
     message("PredictionLog", predict_log=(6, "PredictLog"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"keras_scgm.warmup.{name}"))
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("keras_scgm.warmup.PredictionLog"))

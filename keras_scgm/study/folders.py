@@ -40,7 +40,7 @@ def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
         raise InputError(found.problems[0])
     images = [_image(file.path, folder) for file in found.images]
     participants, dictionary = read_participants(folder)
-    return checked(Study(folder, tuple(images), (), participants, dictionary, is_bids=False))
+    return checked(Study(folder, tuple(images), (), participants, dictionary))
 
 
 def read_list(path: str | Path) -> Study:
@@ -70,7 +70,7 @@ def read_list(path: str | Path) -> Study:
         image.participant_id: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
         for image, row in zip(images, rows, strict=True)
     }
-    return checked(Study(path.parent, tuple(images), (), extra, is_bids=False))
+    return checked(Study(path.parent, tuple(images), (), extra))
 
 
 def _image(path: Path, root: Path, given: Row | None = None) -> StudyImage:

@@ -67,7 +67,6 @@ class Study:
         problems: What cannot be segmented.
         participants: Columns of participants.tsv by participant, None without that file.
         dictionary: What participants.json says of its columns.
-        is_bids: Whether the folder is a data set in BIDS.
     """
 
     root: Path
@@ -75,7 +74,6 @@ class Study:
     problems: tuple[Problem, ...] = ()
     participants: Mapping[str, Row] | None = None
     dictionary: Mapping[str, object] = field(default_factory=dict)
-    is_bids: bool = True
 
     def chosen(self, participants: Iterable[str] = (), sessions: Iterable[str] = ()) -> Study:
         """The study with some participants and sessions only; none given means all.

@@ -17,7 +17,6 @@ def test_inter_rater_agreement(result, drawn_study):
     }
     assert agreement.rater_means == pytest.approx(means)
     assert agreement.bounds == pytest.approx((min(means.values()), max(means.values())))
-    assert agreement.all_raters == pytest.approx(np.mean(list(means.values())))
     good, poor = agreement.models["good"], agreement.models["poor"]
     assert good.mean == pytest.approx(np.mean([s.challenge["DSC"] for s in result.of_model("good")]))
     assert good.n_raters_reached == 3

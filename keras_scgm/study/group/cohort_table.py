@@ -114,11 +114,6 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
     return CohortTable(values, images, measures, covariates)
 
 
-def in_region(values: pd.DataFrame, *keys: str) -> list[str]:
-    """Columns to group by: some keys within each region and measure."""
-    return [*keys, "region", "measure"]
-
-
 def per_session(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
     """Mean over the images of each participant and session, within `keys`, region and measure."""
     by = ["participant_id", "session_id", *keys, "region", "measure"]
