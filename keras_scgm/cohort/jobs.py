@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,7 @@ class Outcome:
         message: One line for the user.
         verdict: Verdict on the result, None without one.
         warnings: Possible faults of the result, one line each.
-        pid: Number of the process that did it.
+        pid: Number of the process that reports it; usually the one that did it.
     """
 
     job: SegmentationJob
@@ -95,7 +95,7 @@ class Outcome:
     message: str
     verdict: Verdict | None = None
     warnings: tuple[str, ...] = ()
-    pid: int = 0
+    pid: int = field(default_factory=os.getpid)
 
 
 ShowProgress = Callable[[SegmentationJob], AbstractContextManager[Progress | None]]
@@ -109,13 +109,13 @@ def do_job(
         return _do_job(segmenter, job, output, progress)
     except NotAnImageError as error:
         if job.is_named:
-            return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
-        return Outcome(job, "skipped", f"{str(error).partition(';')[0]}; skipped", pid=os.getpid())
+            return Outcome(job, "failed", f"error: {error}")
+        return Outcome(job, "skipped", f"{str(error).partition(';')[0]}; skipped")
     except InputError as error:
-        return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+        return Outcome(job, "failed", f"error: {error}")
     # One image must not stop a cohort, whatever is wrong with it or with us.
     except Exception as error:
-        return Outcome(job, "failed", f"error: {log_traceback(str(job.image), error)}", pid=os.getpid())
+        return Outcome(job, "failed", f"error: {log_traceback(str(job.image), error)}")
 
 
 def run_here(
@@ -155,7 +155,7 @@ def _do_job(
         record = finished_record(paths, like) if output.resume else None
         if record and paths.dicom.is_file() == bool(job.dicom):
             verdict = record["quality"]["verdict"]
-            return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict, pid=os.getpid())
+            return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict)
     is_remnant = output.resume and paths.is_exclusive and not paths.record.exists()
     if existing and not output.force and not is_remnant:
         made = " and was made in another way" if output.resume else ""
@@ -165,7 +165,7 @@ def _do_job(
     result = segmenter.segment(image, progress)
     write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
     message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
-    return Outcome(job, "segmented", message, verdict, result.warnings, os.getpid())
+    return Outcome(job, "segmented", message, verdict, result.warnings)
 
 
 def _keep_edited(
@@ -186,7 +186,7 @@ def _keep_edited(
         warnings += (f"{names}: edited by hand and kept, from a result with other {', '.join(other)}",)
     if not edited.changed and output.resume:
         message = f"{image}: edited by hand and measured before, skipped"
-        return Outcome(job, "skipped", message, record["quality"]["verdict"], warnings, os.getpid())
+        return Outcome(job, "skipped", message, record["quality"]["verdict"], warnings)
     cord = Path(record["settings"]["cord"]) if record["cord_sha256"] else paths.cord
     has_cord = record["output_tissues"] == "all" and len(record["tissues"]) > 1
     result = segmentation_of_edited(
@@ -199,9 +199,7 @@ def _keep_edited(
     )
     write_outputs(result, paths, gray_matter_alone=not has_cord, dicom=job.dicom, edited=masks)
     message = f"{paths.mask}: edited by hand, measured: {_summary(result)}"
-    return Outcome(
-        job, "segmented", message, result.quality.verdict, (*warnings, *result.warnings), os.getpid()
-    )
+    return Outcome(job, "segmented", message, result.quality.verdict, (*warnings, *result.warnings))
 
 
 def _check_inputs_stay(inputs: Sequence[Path], written: Sequence[Path]) -> None:

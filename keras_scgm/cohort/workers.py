@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,7 +38,7 @@ class Worker:
         try:
             self._segmenter = self._segmenter or Segmenter(self._weights, self._settings)
         except InputError as error:
-            return Outcome(job, "failed", f"error: {error}", pid=os.getpid())
+            return Outcome(job, "failed", f"error: {error}")
         return do_job(self._segmenter, job, self._output)
 
 
