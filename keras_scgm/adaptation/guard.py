@@ -53,13 +53,13 @@ class Judgement:
 
     Args:
         checks: All questions.
-        accepted: Whether all passed.
     """
 
     checks: tuple[Check, ...]
 
     @property
     def accepted(self) -> bool:
+        """Whether all passed."""
         return all(check.passed for check in self.checks)
 
     @property

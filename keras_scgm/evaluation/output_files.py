@@ -23,7 +23,7 @@ from keras_scgm.evaluation.tables import all_tables, summary_text
 from keras_scgm.evaluation.tissues import GM
 from keras_scgm.files import staged
 
-TABLES = ("table2", "table3", "breakdown", "raters", "models", "table1")
+TABLES = ("table2", "table3", "breakdown", "raters", "models", "agreement", "table1")
 
 
 def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published: bool = False) -> list[Path]:

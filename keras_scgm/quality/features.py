@@ -64,7 +64,7 @@ class SliceFeatures:
             with the cord's area.
         cord_balance: 1 less the difference between the gray matter on the right and on the left of the cord's
             centroid, as a share of both: 1 if they are equal, 0 if one side has none.
-        pixels: (n, 2) pixels of the mask on the resampled grid; None after the comparison with the neighbours.
+        pixels: (n, 2) pixels of the mask on the resampled grid; None once the next slice has been compared.
     """
 
     area_mm2: float

@@ -11,6 +11,8 @@ from keras_scgm.evaluation import (
     CHALLENGE_METRICS,
     write_evaluation,
 )
+from keras_scgm.evaluation.output_files import TABLES
+from keras_scgm.evaluation.tables import all_tables
 
 
 def test_written_files(result, tmp_path):
@@ -42,6 +44,7 @@ def test_written_files(result, tmp_path):
 
 
 def test_tables_of_an_earlier_evaluation_go_with_it(result, tmp_path):
+    assert {table.name for table in all_tables(result, with_published=True)} == set(TABLES)
     before = {path.name for path in write_evaluation(result, tmp_path, with_published=True)}
     (tmp_path / "notes.txt").write_text("mine")
     after = {path.name for path in write_evaluation(result, tmp_path)}
