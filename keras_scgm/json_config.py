@@ -12,7 +12,10 @@ from keras_scgm.errors import InputError
 
 
 class JsonConfig:
-    """Base of the frozen dataclasses that are kept in JSON files."""
+    """Base of the frozen dataclasses that are kept in JSON files.
+
+    A field whose default is one of them is an object within the object.
+    """
 
     def to_json(self) -> str:
         """All fields as a JSON object."""
@@ -59,7 +62,12 @@ class JsonConfig:
         ]
         if missing := [key for key in needed if key not in values]:
             raise InputError(f"{cls.__name__} lacks {', '.join(missing)}")
-        return cls(**values)
+        nested = {
+            name: type(item.default).from_values(values[name])
+            for name, item in known.items()
+            if name in values and isinstance(item.default, JsonConfig)
+        }
+        return cls(**values | nested)
 
 
 def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:

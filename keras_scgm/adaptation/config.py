@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
 
 from keras_scgm import checks
 from keras_scgm.augmentation import AugmentationConfig
@@ -110,12 +109,6 @@ class AdaptationConfig(JsonConfig):
     def steps(self) -> int:
         """Batches of the whole adaptation."""
         return self.epochs * self.steps_per_epoch
-
-    @classmethod
-    def from_values(cls, values: Any) -> Self:
-        if isinstance(values, dict) and "augmentation" in values:
-            values = {**values, "augmentation": AugmentationConfig.from_values(values["augmentation"])}
-        return super().from_values(values)
 
 
 @dataclass(frozen=True)

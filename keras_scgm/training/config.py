@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -160,12 +160,6 @@ class TrainingConfig(JsonConfig):
     def samples_per_batch(self) -> int:
         """Number of slices per batch, or of stacks."""
         return max(1, self.batch_size // self.stack_slices) if self.samples_stacks else self.batch_size
-
-    @classmethod
-    def from_values(cls, values: Any) -> Self:
-        if isinstance(values, dict) and "augmentation" in values:
-            values = {**values, "augmentation": AugmentationConfig.from_values(values["augmentation"])}
-        return super().from_values(values)
 
 
 def _slice_counts(name: str, value: Any) -> tuple[int, int, int]:
