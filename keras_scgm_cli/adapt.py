@@ -117,9 +117,10 @@ def adapt(
     import_keras_scgm()
     from keras_scgm.adaptation import GuardConfig, find_scans
     from keras_scgm.adaptation import adapt as adapt_weights
-    from keras_scgm.adaptation.record import LAST, SETTINGS
+    from keras_scgm.adaptation.record import SETTINGS
     from keras_scgm.files import undone_unless
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
+    from keras_scgm.training.checkpoint import LAST
 
     output, chosen = output.expanduser(), weights or DEFAULT_WEIGHTS
     changes: dict[str, Any] = {

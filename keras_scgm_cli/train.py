@@ -209,12 +209,12 @@ def train(
     )
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
-    from keras_scgm.training.folds import table_text
+    from keras_scgm.training.folds import SPLIT, fold_folder, table_text
 
     if resume and resplit:
         raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
     output = output.expanduser()
-    own_split, drawn = output / "split.json", output / "validation"
+    own_split, drawn = output / SPLIT, output / "validation"
     given: dict[str, Any] = {
         "folder": data and str(data.expanduser()),
         "split": split and str(split.expanduser()),
@@ -224,7 +224,8 @@ def train(
         "label_value": label_value,
     }
     annotated = _data_config(given, own_split, DataConfig.read(output) if resume else None)
-    kept_in = output / "fold1" if (output / "fold1" / SPEC).exists() else output
+    first_fold = fold_folder(output, 1)
+    kept_in = first_fold if (first_fold / SPEC).exists() else output
     chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
     if chosen is None:
         chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
@@ -276,7 +277,7 @@ def train(
         data.write(output)
         return batches, validation
 
-    started = f"fold1/{SPEC}" if held_out else SPEC
+    started = f"{first_fold.name}/{SPEC}" if held_out else SPEC
     try:
         with (
             undone_unless(output, started),
@@ -356,8 +357,9 @@ def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None
 def _after_interruption(output: Path, epochs: int, n_folds: int, again: list[str]) -> str:
     """What to tell the user; `again` has the options that the folder does not remember."""
     from keras_scgm.training.checkpoint import finished_epochs
+    from keras_scgm.training.folds import fold_folder
 
-    places = [output / f"fold{number}" for number in range(1, n_folds + 1)] or [output]
+    places = [fold_folder(output, number) for number in range(1, n_folds + 1)] or [output]
     finished, epochs = sum(map(finished_epochs, places)), epochs * len(places)
     if not finished:
         return "interrupted before the first epoch was finished; start again with the same command"

@@ -15,7 +15,7 @@ from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
 from keras_scgm.adaptation.guard import Compared, Guard, Judgement
 from keras_scgm.adaptation.mean_teacher import MeanTeacher
 from keras_scgm.adaptation.normalization import adapt_statistics
-from keras_scgm.adaptation.record import LAST, Record
+from keras_scgm.adaptation.record import Record
 from keras_scgm.adaptation.report import write_report
 from keras_scgm.adaptation.scans import RealSlices, Scans, read_real_slices
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
@@ -26,7 +26,7 @@ from keras_scgm.models import load_network
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, WeightsCard, card_path
 from keras_scgm.training import TrainingConfig, fine_tuned, train
-from keras_scgm.training.checkpoint import check_start, save_weights
+from keras_scgm.training.checkpoint import BEST, LAST, check_start, save_weights
 from keras_scgm.training.network import build_network
 
 ADAPTED, DRAWN = "adapted.weights.h5", "synthetic"
@@ -117,7 +117,7 @@ def adapt(
             training, batches, folder, method=method, resume=resume, callbacks=callbacks, verbose=verbose
         ).stopped
         # The lowest loss tells nothing here, because the weight of the consistency rises.
-        for path in (folder / "best.weights.h5", folder / "best.json"):
+        for path in (folder / BEST, card_path(folder / BEST)):
             path.unlink(missing_ok=True)
     last = folder / LAST
     if not last.exists():

@@ -12,8 +12,9 @@ from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
 from keras_scgm.adaptation.scans import Scans
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import sha256_of, write_text
+from keras_scgm.training.checkpoint import LAST
 
-SETTINGS, LAST = "adaptation.json", "last.weights.h5"
+SETTINGS = "adaptation.json"
 
 
 @dataclass(frozen=True)

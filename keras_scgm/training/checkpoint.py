@@ -20,6 +20,7 @@ from keras_scgm.files import check_writable, replaced, sha256_of, write_rows, wr
 from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training.config import TrainingConfig
 
+BEST, LAST = "best.weights.h5", "last.weights.h5"
 SPEC, STATE, LOG, CURVES, SAMPLES = "spec.json", "state.npz", "log.csv", "curves.png", "samples.png"
 
 Row = dict[str, float]

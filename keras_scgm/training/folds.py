@@ -132,7 +132,7 @@ def train_folds(
     checks.function("load", load)
     checks.function("callbacks", callbacks)
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
-    places = [folder / f"fold{number}" for number in range(1, len(folds) + 1)]
+    places = [fold_folder(folder, number) for number in range(1, len(folds) + 1)]
     results, subjects = [], []
     with undone_unless(folder, f"{places[0].name}/{SPEC}"):
         _keep_splits(folder, places, folds, resume)
@@ -166,6 +166,11 @@ def train_folds(
     return FoldsResult(folder / ENSEMBLE, tuple(scores), tuple(subjects))
 
 
+def fold_folder(folder: Path, number: int) -> Path:
+    """The folder of a fold; the first has the number 1."""
+    return folder / f"fold{number}"
+
+
 def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], resume: bool) -> None:
     """Writes the splits, or checks that those in the folder are the same."""
     if (folder / SPEC).exists():
@@ -196,10 +201,10 @@ def _keep_splits(folder: Path, places: Sequence[Path], folds: Sequence[Split], r
 def read_folds(folder: str | Path) -> tuple[Split, ...]:
     """The folds of a cross-validation that `train_folds` started in a folder; empty if there is none."""
     folder = checks.path("folder", folder)
-    if not (folder / "fold1" / SPLIT).exists():
+    if not (fold_folder(folder, 1) / SPLIT).exists():
         return ()
     numbers = sorted(int(path.parent.name.removeprefix("fold")) for path in folder.glob(f"fold*/{SPLIT}"))
-    return tuple(Split.read(folder / f"fold{number}" / SPLIT) for number in numbers)
+    return tuple(Split.read(fold_folder(folder, number) / SPLIT) for number in numbers)
 
 
 def folds_begun(folder: str | Path) -> bool:

@@ -22,6 +22,8 @@ from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import Batches, SliceBatches
 from keras_scgm.training.checkpoint import (
+    BEST,
+    LAST,
     SAMPLES,
     Data,
     Row,
@@ -155,7 +157,7 @@ def train(
             )
         finally:
             progress.close()
-    best, last = folder / "best.weights.h5", folder / "last.weights.h5"
+    best, last = folder / BEST, folder / LAST
     warnings: tuple[str, ...] = ()
     if validation and best.exists():
         with without_sharing():
@@ -201,7 +203,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             architecture=config.architecture,
             model_kwargs={**config.model_kwargs, "classes": len(config.tissues)},
             tissues=config.tissues,
-            file="last.weights.h5",
+            file=LAST,
             sha256="0" * 64,
             slices=asdict(slices),
             data=data.what,
@@ -226,7 +228,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         )
         row = {"epoch": epoch + 1, **{name: float(value) for name, value in logs.items()}}
         self.network.set_weights(self.method.judged_weights(self.model, self.config))
-        last = self.folder / "last.weights.h5"
+        last = self.folder / LAST
         save_weights(last, self.network, self.card)
         if self.validation:
             with without_sharing():
@@ -235,7 +237,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         self.history.append(row)
         scores = scores_of(self.history)
         if scores[-1] >= scores.max():
-            save_weights(self.folder / "best.weights.h5", self.network, self.card)
+            save_weights(self.folder / BEST, self.network, self.card)
         write_log(self.folder, self.history)
         save_state(self.folder, self.model, self.history, self.data)
         if stops_early(self.config, self.history):

@@ -12,14 +12,13 @@ from typing import Any
 from keras_scgm.errors import InputError
 from keras_scgm.figures import write_figure
 from keras_scgm.files import replaced, write_rows, write_text
-from keras_scgm.pretrained import WeightsCard
+from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training import TrainingConfig
 from keras_scgm.training.checkpoint import LOG
 from keras_scgm.tuning.results import Trial, TuningResult, draw_trials, highest_trials, standing
 from keras_scgm.tuning.spaces import THRESHOLD, rounded
 
 TRIALS, TABLE, PICTURE = "trials", "trials.csv", "trials.png"
-CARD = "best.json"
 
 
 class SearchRecord:
@@ -131,11 +130,11 @@ class SearchRecord:
         if (folder / self.weights).exists():
             with replaced(self.folder / self.weights) as temporary:
                 shutil.copyfile(folder / self.weights, temporary)
-            card = WeightsCard.from_json((folder / CARD).read_text(encoding="utf-8"))
+            card = WeightsCard.from_json(card_path(folder / self.weights).read_text(encoding="utf-8"))
             if self.settings_of is not None:
                 card = replace(card, threshold=best.values.get(THRESHOLD, card.threshold))
             card = replace(card, name=self.folder.name or "best")
-            write_text(self.folder / CARD, card.to_json())
+            write_text(card_path(self.folder / self.weights), card.to_json())
 
 
 def last_line(traceback: str | None) -> str:

@@ -16,6 +16,7 @@ from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import write_text
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SyntheticBatches, TrainingConfig
+from keras_scgm.training.checkpoint import BEST
 from keras_scgm.tuning.config import SearchConfig, TuningConfig
 from keras_scgm.tuning.record import TRIALS, SearchRecord, last_line
 from keras_scgm.tuning.results import TuningResult
@@ -141,7 +142,7 @@ def _prepared(
     def settings_of(hyperparameters: Any) -> TrainingConfig:
         return tuners.settings_of(space, training, hyperparameters)
 
-    record = SearchRecord(folder, training, "best.weights.h5", settings_of, tuning.trials, verbose)
+    record = SearchRecord(folder, training, BEST, settings_of, tuning.trials, verbose)
     return lambda: tuners.TrainingTuner(tuners.oracle_of(tuning, training, record), space, *data), record
 
 

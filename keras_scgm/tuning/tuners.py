@@ -26,7 +26,7 @@ from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, TrainingConfig, TrainingResult, train
-from keras_scgm.training.checkpoint import LOG, save_weights
+from keras_scgm.training.checkpoint import BEST, LOG, save_weights
 from keras_scgm.training.validation import mean_volume_dice, volume_dice
 from keras_scgm.tuning.config import SearchConfig
 from keras_scgm.tuning.record import TRIALS, SearchRecord
@@ -88,7 +88,7 @@ class TrainingTuner(BaseTuner):
     def load_model(self, trial: Any) -> keras.Model:
         from keras_scgm.models import load_model
 
-        return load_model(Path(self.get_trial_dir(trial.trial_id)) / "best.weights.h5")
+        return load_model(Path(self.get_trial_dir(trial.trial_id)) / BEST)
 
 
 class NetworkTuner(keras_tuner.Tuner):
