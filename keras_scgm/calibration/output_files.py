@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from keras_scgm.calibration.choice import CalibratedTissue, Calibration
 from keras_scgm.calibration.figure import draw
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.tissues import CORD, GM
-from keras_scgm.files import replaced, staged
+from keras_scgm.files import replaced, staged, write_rows
 from keras_scgm.pretrained import WEIGHTS_SUFFIXES, WeightsCard, card_path, resolve_weights
 
 CALIBRATED = {GM: "calibrated: threshold chosen", CORD: "calibrated: threshold of the cord chosen"}
@@ -92,16 +91,12 @@ def _is_of(score: Mapping[str, Any], how: str) -> bool:
 
 
 def _write_curve(calibration: Calibration, path: Path) -> None:
-    names = ("threshold", "dsc", "precision", "recall", "area_bias_mm2")
-    columns = (
-        calibration.thresholds,
-        calibration.dsc,
-        calibration.precision,
-        calibration.recall,
-        calibration.area_bias_mm2,
-    )
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(names)
-        for row in zip(*columns, strict=True):
-            table.writerow("" if np.isnan(value) else f"{value:.6g}" for value in row)
+    columns = {
+        "threshold": calibration.thresholds,
+        "dsc": calibration.dsc,
+        "precision": calibration.precision,
+        "recall": calibration.recall,
+        "area_bias_mm2": calibration.area_bias_mm2,
+    }
+    cells = [["" if np.isnan(value) else f"{value:.6g}" for value in values] for values in columns.values()]
+    write_rows(path, [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)])

@@ -161,8 +161,7 @@ def train(
     warnings: tuple[str, ...] = ()
     if validation and best.exists():
         with without_sharing():
-            if config.threshold_objective is not None:
-                warnings = choose_threshold(best, validation, config)
+            warnings = choose_threshold(best, validation, config)
             save_samples(folder / SAMPLES, Segmenter(best), validation)
     return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped, warnings)
 

@@ -41,11 +41,13 @@ def choose_threshold(
     Args:
         weights: File of the weights, with a card.
         volumes: Validation volumes.
-        config: Settings of the training.
+        config: Settings of the training; nothing is chosen without an objective.
 
     Returns:
-        Why a threshold stays as it is, one line each.
+        Why a threshold that was to be chosen stays as it is, one line each.
     """
+    if config.threshold_objective is None:
+        return ()
     warnings = []
     tissues: dict[CalibratedTissue, Path] = {"gm": weights.parent}
     if CORD in config.tissues:
@@ -55,7 +57,7 @@ def choose_threshold(
         if is_calibrated(card, tissue):
             continue
         try:
-            found = calibrate(weights, volumes, config.threshold_objective or "dsc", tissue)
+            found = calibrate(weights, volumes, config.threshold_objective, tissue)
         except InputError as error:
             warnings.append(f"threshold not chosen: {error}")
             continue
