@@ -125,9 +125,11 @@ def _train() -> Iterable[str]:
 
 def _cards() -> Iterable[str]:
     from keras_scgm.pretrained import EnsembleCard, WeightsCard
+    from keras_scgm.slices import SliceConfig
 
     yield "## Cards of weights\n"
     yield settings(WeightsCard, "NAME.json, beside NAME.weights.h5")
+    yield settings(SliceConfig, "The key `slices` of cards")
     yield settings(EnsembleCard, "ensemble.json")
 
 

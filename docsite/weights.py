@@ -25,7 +25,7 @@ def weights_page() -> str:
             ("Training data", cell(card.data)),
             (
                 "Slices",
-                f"{card.slices['window_px']} x {card.slices['window_px']} pixels of {card.slices['spacing_mm']} mm",
+                f"{card.slices.window_px} x {card.slices.window_px} pixels of {card.slices.spacing_mm} mm",
             ),
             (
                 "Threshold",

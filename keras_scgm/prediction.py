@@ -84,7 +84,7 @@ class Ensemble:
             checks.refuse("weights", "at least one network", weights)
         networks = [_load(member) for item in chosen for member in ensemble_members(item)]
         self.cards = [card for _, card in networks]
-        configs = {SliceConfig(**card.slices) for card in self.cards}  # type: ignore[arg-type]
+        configs = {card.slices for card in self.cards}
         if len(configs) > 1:
             names = ", ".join(card.name for card in self.cards)
             raise InputError(f"weights {names} expect different slices; they cannot form an ensemble")
@@ -135,7 +135,7 @@ def _our_cord(config: SliceConfig) -> tuple[LoadedNetwork, WeightsCard]:
     network, card = _load(DEFAULT_WEIGHTS)
     if CORD not in card.tissues:
         raise InputError(f"the default weights, {card.name}, do not segment the cord; give a mask of it")
-    if SliceConfig(**card.slices) != config:  # type: ignore[arg-type]
+    if card.slices != config:
         raise InputError(
             f"the default weights, {card.name}, expect other slices than the weights; give a mask of the cord"
         )

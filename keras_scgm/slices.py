@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from keras_scgm import checks
+from keras_scgm.json_config import JsonConfig
 from keras_scgm.volume import Volume
 
 CHUNK_SLICES = 8
@@ -39,7 +40,7 @@ EDGE_MM = 2.0
 
 
 @dataclass(frozen=True)
-class SliceConfig:
+class SliceConfig(JsonConfig):
     """Slices that the network expects (paper 3.4.1).
 
     Args:

@@ -34,8 +34,7 @@ def test_published_cards():
         ({"file": "a.pt"}, "file must be a file name ending in .weights.h5"),
         ({"sha256": "ABC"}, "sha256 must be 64 lower-case hexadecimal digits, received 'ABC'"),
         ({"url": "here"}, "url must be a URL, received 'here'"),
-        ({"slices": {"spacing_mm": 0, "window_px": 200}}, "slices must be a positive"),
-        ({"slices": {"spacing_mm": 0.25}}, "slices must be a positive"),
+        ({"slices": {"spacing_mm": 0.25, "window_px": 200}}, "slices must be a SliceConfig"),
         ({"threshold": 1.5}, "threshold must be a number above 0 and below 1, received 1.5"),
         (
             {"paper_threshold": "high"},
@@ -59,6 +58,10 @@ def test_card_rules(changes, message):
         (
             json.dumps(dataclasses.asdict(weights_card("large")) | {"size": 1}),
             "unknown fields of WeightsCard: size; known: name, ",
+        ),
+        (
+            json.dumps(dataclasses.asdict(weights_card("large")) | {"slices": {"spacing_mm": 0}}),
+            "spacing_mm must be a number above 0, received 0",
         ),
     ],
 )

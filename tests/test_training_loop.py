@@ -185,7 +185,7 @@ def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
     result = train(replace(config, spacing_mm=None), SliceBatches(slices), tmp_path / "out", volumes)
     card = load_network(result.best)[1]
-    assert card.slices == {"spacing_mm": 0.5, "window_px": 48}
+    assert card.slices == SliceConfig(spacing_mm=0.5, window_px=48)
     expected = replace(config, spacing_mm=0.5, contour_smoothing_mm=0.7)
     assert card.training == json.loads(expected.to_json())
     assert Segmenter(result.best).networks.config == SliceConfig(spacing_mm=0.5, window_px=48)

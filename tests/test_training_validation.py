@@ -17,6 +17,7 @@ from keras_scgm.dice import dice
 from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import SegmentationConfig
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training import validation
 from keras_scgm.training.validation import choose_threshold
 
@@ -31,9 +32,7 @@ def weights(tmp_path):
     path = tmp_path / "run" / "best.keras"
     path.parent.mkdir()
     model.save(path)
-    card = WeightsCard(
-        "run", "ramp", {}, path.name, sha256_of(path), slices={"spacing_mm": 0.5, "window_px": 60}
-    )
+    card = WeightsCard("run", "ramp", {}, path.name, sha256_of(path), slices=SliceConfig(0.5, 60))
     (path.parent / "best.json").write_text(card.to_json())
     return path
 

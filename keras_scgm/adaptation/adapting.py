@@ -159,8 +159,8 @@ def training_config(config: AdaptationConfig, weights: str, card: WeightsCard) -
         # Statistics of batch normalization stay as they are, so dropout would shift what later layers see.
         model_kwargs={"dropout": 0.0},
         tissues=card.tissues,
-        spacing_mm=card.slices["spacing_mm"],
-        window_px=int(card.slices["window_px"]),
+        spacing_mm=card.slices.spacing_mm,
+        window_px=card.slices.window_px,
         epochs=config.epochs,
         steps_per_epoch=config.steps_per_epoch,
         batch_size=config.synthetic_slices,

@@ -68,7 +68,7 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         raise InputError(
             f"{model.name}: LiteRT has no dilated convolution of stacks; choose the format onnx or openvino"
         )
-    config = SliceConfig(**card.slices)  # type: ignore[arg-type]
+    config = card.slices
     target = folder / f"{card.name}{FORMAT_ENDINGS[file_format]}"
     if target.exists():
         raise InputError(f"{target}: exists; move it away or choose another folder")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError
 from keras_scgm.json_config import JsonConfig
+from keras_scgm.slices import SliceConfig
 
 WEIGHTS_SUFFIXES = (".weights.h5", ".keras", ".hdf5")
 SUFFIXES_TEXT = ".weights.h5, .keras or .hdf5"
@@ -22,6 +22,7 @@ GRAY_MATTER, CORD = "gray_matter", "cord"
 TISSUES = ((GRAY_MATTER,), (GRAY_MATTER, CORD))
 """What a network can segment, in the order of its outputs. The cord contains the gray matter."""
 
+PAPER_SLICES = SliceConfig()
 UNSTATED = "not stated"
 
 
@@ -36,7 +37,7 @@ class WeightsCard(JsonConfig):
         file: Name of the file, without a folder.
         sha256: Hash of the file, 64 lower-case hexadecimal digits.
         url: Address for the download, or None for a file that comes with the package.
-        slices: "spacing_mm", the in-plane pixel spacing, and "window_px", the height and width in pixels.
+        slices: Pixel spacing and window of the slices that the network was trained on.
         threshold: Probability above which a voxel is gray matter, on the image's own grid.
         paper_threshold: Threshold on the slices' grid in the paper's order of steps.
         cord_threshold: Probability above which a voxel is cord, for weights that segment it.
@@ -59,7 +60,7 @@ class WeightsCard(JsonConfig):
     file: str
     sha256: str
     url: str | None = None
-    slices: dict[str, float] = field(default_factory=lambda: {"spacing_mm": 0.25, "window_px": 200})
+    slices: SliceConfig = PAPER_SLICES
     threshold: float = 0.5
     paper_threshold: float = 0.999
     cord_threshold: float = 0.5
@@ -83,7 +84,7 @@ class WeightsCard(JsonConfig):
             file=_file_name,
             sha256=_sha256,
             url=checks.optional(_url),
-            slices=_slices,
+            slices=checks.instance(SliceConfig, "a SliceConfig"),
             threshold=threshold,
             paper_threshold=threshold,
             cord_threshold=threshold,
@@ -126,18 +127,6 @@ def _sha256(name: str, value: Any) -> str:
 def _url(name: str, value: Any) -> str:
     if not isinstance(value, str) or "://" not in value:
         checks.refuse(name, "a URL", value)
-    return value
-
-
-def _slices(name: str, value: Any) -> dict[str, float]:
-    wanted = 'a positive "spacing_mm" and a positive integer "window_px"'
-    if not isinstance(value, dict) or set(value) != {"spacing_mm", "window_px"}:
-        checks.refuse(name, wanted, value)
-    try:
-        checks.number(above=0)("spacing_mm", value["spacing_mm"])
-        checks.integer(1)("window_px", value["window_px"])
-    except InputError:
-        checks.refuse(name, wanted, value)
     return value
 
 

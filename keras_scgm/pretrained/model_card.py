@@ -31,7 +31,7 @@ def model_card(card: WeightsCard) -> str:
     """
     checks.instance(WeightsCard, "a WeightsCard")("card", card)
     metadata = yaml.safe_dump(_metadata(card), sort_keys=False, allow_unicode=True, width=100)
-    spacing_mm, window_px = card.slices["spacing_mm"], card.slices["window_px"]
+    spacing_mm, window_px = card.slices.spacing_mm, card.slices.window_px
     arguments = ", ".join(f"{name}={value!r}" for name, value in card.model_kwargs.items())
     contrasts = " or ".join(card.contrasts)
     bright_only = card.contrasts == (BRIGHT,)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -204,7 +204,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             tissues=config.tissues,
             file=LAST,
             sha256="0" * 64,
-            slices=asdict(slices),
+            slices=slices,
             data=data.what,
             training=json.loads(config.to_json()),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +154,7 @@ class NetworkTuner(keras_tuner.Tuner):
             model_kwargs={},
             file="last.keras",
             sha256="0" * 64,
-            slices=asdict(SliceConfig(self.batches.spacing_mm, self.batches.window_px)),
+            slices=SliceConfig(self.batches.spacing_mm, self.batches.window_px),
             tissues=tissues_of_outputs(model.output_shape[-1]),
             data=self.batches.what,
         )

@@ -12,6 +12,7 @@ from keras_scgm.adaptation import adapting
 from keras_scgm.adaptation.adapting import synthetic_subjects
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.pretrained import CORD, GRAY_MATTER, WeightsCard
+from keras_scgm.slices import SliceConfig
 from keras_scgm.training.checkpoint import save_weights
 
 
@@ -25,7 +26,7 @@ def start_weights(dilated_cord_network: keras.Model, tmp_path_factory: pytest.Te
         {"filters": 2, "dilation_rates": [6], "classes": 2},
         path.name,
         "0" * 64,
-        slices={"spacing_mm": 0.5, "window_px": 72},
+        slices=SliceConfig(0.5, 72),
         tissues=(GRAY_MATTER, CORD),
         threshold=0.4,
         cord_threshold=0.3,

@@ -35,12 +35,12 @@ def test_pixels_and_window_of_the_card(bright_network, blob_image, tmp_path):
     """Another spacing and a small window, as trainings on other images have."""
     path = tmp_path / "coarse.keras"
     bright_network.save(path)
-    slices = {"spacing_mm": 0.4, "window_px": 30}
+    slices = SliceConfig(0.4, 30)
     card = WeightsCard("coarse", "bright", {}, path.name, sha256_of(path), slices=slices, threshold=0.7)
     (tmp_path / "coarse.json").write_text(card.to_json())
     segmenter = Segmenter(path)
     config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds)
-    assert (config.slices, config.thresholds) == (SliceConfig(0.4, 30), (0.7,))
+    assert (config.slices, config.thresholds) == (slices, (0.7,))
     image = blob_image(shape=(44, 39, 3), center_mm=(10, 9), radius_mm=1.0)
     image.to_filename(tmp_path / "image.nii")
     expected = segmenter.segment(tmp_path / "image.nii")

@@ -102,7 +102,7 @@ def test_networks_are_searched(
     assert result.weights == tmp_path / "best.keras"
     model, card = load_network(result.weights)
     assert model.get_layer(index=1).kernel_size == (best.values["kernel"],) * 2
-    assert card.slices["window_px"] == 64
+    assert card.slices.window_px == 64
     assert round(mean_volume_dice(result.weights, volumes), 4) == best.val_dsc
     (reloaded,) = result.tuner.get_best_models()
     for kept, saved in zip(model.get_weights(), reloaded.get_weights(), strict=True):
