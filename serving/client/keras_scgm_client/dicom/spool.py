@@ -49,6 +49,9 @@ class Discarded:
     place: tuple[int, ...] = ()
 
 
+NONE_DISCARDED: Mapping[str, Discarded] = MappingProxyType({})
+
+
 class SpoolFull(Exception):
     """The store has reached its size limit."""
 
@@ -265,7 +268,7 @@ class Spool:
         source: State,
         target: State,
         reason: str = "",
-        discarded: Mapping[str, Discarded] = MappingProxyType({}),
+        discarded: Mapping[str, Discarded] = NONE_DISCARDED,
     ) -> bool:
         """Change the state of a series, unless more images arrived in the meantime.
 
