@@ -97,3 +97,10 @@ def test_a_long_stack_is_fitted_in_parts():
     angles = found_angles(steps(0.5), np.column_stack([np.full(n, 40.0), front_mm / 0.5]))
     assert angles == pytest.approx(true, abs=1.0)
     assert np.abs(np.diff(angles, 2)).max() < 0.01
+
+
+@pytest.mark.parametrize("dz_mm", [1e3, 1e8, 1e30])
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_slices_that_a_header_puts_far_apart(n, dz_mm):
+    centers = 50 + np.random.default_rng(0).normal(0, 1, (n, 2))
+    np.testing.assert_allclose(cord_tangents(steps(dz_mm), centers), [[0, 0, 1]] * n, atol=1e-2)

@@ -24,6 +24,9 @@ OUTLIER_SD = 2.0
 MAD_TO_SD = 1.4826
 """Standard deviation of normal numbers divided by the median of their absolute values."""
 
+LEAST_PRIOR = 1e-12
+"""Weight of the prior where a header puts slices metres apart; less would vanish beside that of the points."""
+
 PASSES = 4
 AT_ONCE = 128
 
@@ -84,13 +87,16 @@ def _parabolas(
     """(height, 3, 2): place, slope and curvature at some heights, from the weighted points around them."""
     reach_mm = 4 * window_mm
     start, stop = np.searchsorted(heights_mm, [at_mm[0] - reach_mm, at_mm[-1] + reach_mm])
-    offsets_mm = heights_mm[start:stop] - at_mm[:, np.newaxis]
-    terms = np.stack([np.ones_like(offsets_mm), offsets_mm, offsets_mm**2 / 2], axis=2)
-    weights = np.exp(-0.5 * (offsets_mm / window_mm) ** 2) * trust[start:stop]
+    offsets = (heights_mm[start:stop] - at_mm[:, np.newaxis]) / window_mm
+    terms = np.stack([np.ones_like(offsets), offsets, offsets**2 / 2], axis=2)
+    weights = np.exp(-0.5 * offsets**2) * trust[start:stop]
     weighted = weights[..., np.newaxis] * terms
     # Ridge regression: the mean of a Gaussian model whose place is free.
-    prior = np.diag([0.0, (CENTRE_SD_MM / SLOPE_SD) ** 2, (CENTRE_SD_MM / CURVATURE_SD_PER_MM) ** 2])
-    return np.linalg.solve(
+    units = np.array([1.0, window_mm, window_mm**2])
+    deviations = np.array([SLOPE_SD, CURVATURE_SD_PER_MM]) * units[1:]
+    prior = np.diag([0.0, *np.maximum((CENTRE_SD_MM / deviations) ** 2, LEAST_PRIOR)])
+    solution = np.linalg.solve(
         np.einsum("kja,kjb->kab", weighted, terms) + prior,
         np.einsum("kja,jd->kad", weighted, points_mm[start:stop]),
     )
+    return solution / units[:, np.newaxis]
