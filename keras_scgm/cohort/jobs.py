@@ -181,9 +181,8 @@ def _keep_edited(
         raise InputError(f"{masks[0]}: edited by hand, and {image} has changed since; {again}")
     if record["output"] != "mask":
         raise InputError(f"{masks[0]}: edited by hand, but probabilities cannot be measured so; {again}")
-    warnings: tuple[str, ...] = ()
-    if other:
-        warnings += (f"{names}: edited by hand and kept, from a result with other {', '.join(other)}",)
+    kept = f"{names}: edited by hand and kept, from a result with other {', '.join(other)}"
+    warnings = (kept,) if other else ()
     if not edited.changed and output.resume:
         message = f"{image}: edited by hand and measured before, skipped"
         return Outcome(job, "skipped", message, record["quality"]["verdict"], warnings)

@@ -11,7 +11,7 @@ import numpy as np
 from keras_scgm.volume import Volume
 
 PROBES = 5
-"""Slices whose spectra are added."""
+"""Evenly spaced slices whose spectra are added."""
 MAX_LENGTH, MIN_LENGTH = 512, 64
 """Voxels along an axis, from the middle of a slice, that are transformed, and fewer which are not."""
 BANDS = 20
@@ -25,18 +25,14 @@ k-space, and up to 4.5 between bands of images that were not interpolated so."""
 
 def acquired_spacing_mm(volume: Volume) -> tuple[float, float]:
     """Spacing of what was acquired, (right-left, anterior-posterior), to some 5 %; else that of the voxels."""
-    probes = [volume.view_slices(k, k + 1)[0][0] for k in probed_slices(volume.n_slices)]
-    middle = np.array([_middle(intensities) for intensities in probes], np.float64)
+    # Some slices are taken more than once if there are few.
+    probes = [(2 * number + 1) * volume.n_slices // (2 * PROBES) for number in range(PROBES)]
+    middle = np.array([_middle(volume.view_slices(k, k + 1)[0][0]) for k in probes], np.float64)
     spacing_mm = [
         along_mm / _acquired_share(np.moveaxis(middle, axis, -1))
         for axis, along_mm in zip((1, 2), volume.in_plane_spacing_mm, strict=True)
     ]
     return spacing_mm[0], spacing_mm[1]
-
-
-def probed_slices(n_slices: int) -> list[int]:
-    """Evenly spaced; some more than once if there are few."""
-    return [(2 * number + 1) * n_slices // (2 * PROBES) for number in range(PROBES)]
 
 
 def _middle(intensities: np.ndarray) -> np.ndarray:
@@ -51,9 +47,8 @@ def _acquired_share(lines: np.ndarray) -> float:
         return 1.0
     power = np.abs(np.fft.rfft(lines * np.hanning(length), axis=-1)) ** 2
     half = length // 2
-    frequencies = np.arange(1, half)
     total = power.sum(axis=tuple(range(power.ndim - 1)))[1:half]
-    band = frequencies * BANDS // half
+    band = np.arange(1, half) * BANDS // half
     mean = np.bincount(band, total, BANDS) / np.bincount(band, minlength=BANDS)
     for last in range(FIRST_BAND, LAST_BAND + 1):
         # The band after it holds the edge.
