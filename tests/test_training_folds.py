@@ -17,7 +17,7 @@ from keras_scgm.datasets import AnnotatedVolume, Split, find_challenge, subject_
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.dice import dice
 from keras_scgm.errors import InputError
-from keras_scgm.evaluation.summary import bootstrap_interval
+from keras_scgm.evaluation.summary import mean_interval
 from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.pretrained import EnsembleCard
 from keras_scgm.segmentation import segment
@@ -69,7 +69,7 @@ def test_every_subject_is_scored_by_the_network_that_has_not_seen_it(data: Path,
     values = np.array([float(row["dsc"]) for row in rows])
     assert float(together["dsc"]) == pytest.approx(values.mean(), abs=1e-5)
     interval = [float(together[name]) for name in ("low", "high")]
-    np.testing.assert_allclose(interval, bootstrap_interval(values), atol=1e-5)
+    np.testing.assert_allclose(interval, np.clip(mean_interval(values), 0, 1), atol=1e-5)
 
 
 def test_the_card_is_the_mean_of_the_networks(finished: Path, data: Path, tmp_path: Path) -> None:
@@ -222,10 +222,11 @@ def test_the_table_has_a_row_for_each_fold_and_one_for_all() -> None:
     assert second.dsc == 0.625
     # Subject 1, in both folds, counts once; subject 2 has one defined value.
     assert (together.n, together.dsc) == (3, 0.5)
-    assert np.isnan(together.low)
+    # A Dice coefficient is between 0 and 1, and so is the interval of its mean.
+    assert (first.low, first.high) == (together.low, together.high) == (0, 1)
     assert table_text([first, FoldScore("all", "2 folds", 7, 0.8, 0.1, 0.7512, 0.85, float("nan"))]) == (
         "| fold | held out | subjects | DSC | SD | 95 % interval | validation |\n"
         "|---|---|---|---|---|---|---|\n"
-        "| fold1 | 4 subjects | 2 | 0.500 | 0.354 |  | 0.750 |\n"
+        "| fold1 | 4 subjects | 2 | 0.500 | 0.354 | 0.000 to 1.000 | 0.750 |\n"
         "| all | 2 folds | 7 | 0.800 | 0.100 | 0.751 to 0.850 |  |"
     )

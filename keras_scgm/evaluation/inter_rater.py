@@ -10,7 +10,7 @@ import numpy as np
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
 from keras_scgm.evaluation.groups import of_cases
 from keras_scgm.evaluation.scores import Evaluation
-from keras_scgm.evaluation.summary import Summary, bootstrap_interval
+from keras_scgm.evaluation.summary import Summary, mean_interval
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ModelAgreement:
         mean: Mean of the model against all raters, over cases.
         n_raters_reached: Number of raters whose mean agreement with the others is not better than the model's.
         difference: Mean over cases of the model's value minus the mean of the raters.
-        interval: 95 % interval of the difference, bootstrap over cases.
+        interval: 95 % confidence interval of the difference over cases, as `mean_interval` has it.
         cases_in_range: Fraction of the cases in which the model is at least as good as the worst rater.
         n_cases: Number of cases in which the metric is defined for the model and all raters.
     """
@@ -101,7 +101,7 @@ def _model_agreement(
         mean=mean,
         n_raters_reached=sum(sign * mean >= sign * value for value in rater_means),
         difference=Summary.of(reached - human).mean,
-        interval=bootstrap_interval(reached - human),
+        interval=mean_interval(reached - human),
         cases_in_range=Summary.of(sign * reached >= sign * worst).mean,
         n_cases=len(usable),
     )

@@ -10,10 +10,9 @@ from keras_scgm.evaluation.bland_altman import bland_altman, slice_areas, volume
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, FCN_METRICS
 from keras_scgm.evaluation.groups import by_rater, by_site, challenge_summary, fcn_summary
 from keras_scgm.evaluation.inter_rater import inter_rater_agreement
-from keras_scgm.evaluation.paired_tests import compare_models
+from keras_scgm.evaluation.paired_tests import MIN_SIGNIFICANT, compare_models
 from keras_scgm.evaluation.paper_tables import PUBLISHED_NOTE, marked, published, published_cell, table1
 from keras_scgm.evaluation.scores import Evaluation, Score
-from keras_scgm.evaluation.summary import MIN_RESAMPLED
 from keras_scgm.evaluation.table import NOTHING, Table, mean_std, number, with_interval, with_unit
 from keras_scgm.evaluation.tissues import GM, TISSUE_NAMES, Tissue
 
@@ -152,8 +151,8 @@ def rater_table(evaluation: Evaluation) -> Table | None:
         tuple(rows),
         (
             "raters reached: raters whose mean agreement with the others is not better than the model's with all; "
-            "within range: at least as good as the worst rater of that case; intervals: bootstrap over cases, "
-            f"none of fewer than {MIN_RESAMPLED}",
+            "within range: at least as good as the worst rater of that case; intervals: Student's t "
+            "over cases, none of equal differences",
         ),
     )
 
@@ -180,9 +179,8 @@ def comparison_table(evaluation: Evaluation) -> Table | None:
             for test in tests
         ),
         (
-            f"p: Wilcoxon signed-rank, two-sided; Holm: corrected for the {len(tests)} tests; "
-            f"interval: bootstrap over cases; fewer than {MIN_RESAMPLED} cases have none and cannot reach "
-            "p < 0.05",
+            f"p: Wilcoxon signed-rank, two-sided; fewer than {MIN_SIGNIFICANT} cases cannot reach p < 0.05; Holm: "
+            f"corrected for the {len(tests)} tests; interval: Student's t over cases, none of equal differences",
         ),
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, Split, check_slices, held_out, native_spacing_mm
 from keras_scgm.errors import InputError
-from keras_scgm.evaluation.summary import Summary, bootstrap_interval
+from keras_scgm.evaluation.summary import Summary, mean_interval
 from keras_scgm.files import sha256_of, staged, undone_unless, write_rows
 from keras_scgm.pretrained import EnsembleCard, find_card
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
@@ -60,8 +60,9 @@ class FoldScore:
         n: Number of subjects with a defined DSC.
         dsc: Mean over them.
         std: Standard deviation with n - 1.
-        low: Lower end of the 95 % interval of the mean, by the bootstrap over subjects; NaN for few subjects.
-        high: Upper end.
+        low: Lower end of the 95 % confidence interval of the mean by Student's t distribution, at least 0; NaN for one
+            subject, or equal values.
+        high: Upper end, at most 1.
         val_dsc: Highest validation DSC of the training; NaN for all folds together.
     """
 
@@ -247,7 +248,8 @@ def fold_scores(
 
     def row(name: str, left_out: str, values: Sequence[float], val_dsc: float) -> FoldScore:
         summary = Summary.of(values)
-        low, high = bootstrap_interval(np.array([value for value in values if not np.isnan(value)]))
+        defined = np.array([value for value in values if not np.isnan(value)])
+        low, high = np.clip(mean_interval(defined), 0, 1).tolist()
         return FoldScore(name, left_out, summary.n, summary.mean, summary.std, low, high, val_dsc)
 
     rows = []

@@ -40,15 +40,18 @@ def test_parameters_of_table_3(drawn_study):
         evaluate(drawn_study / "good", drawn_study / "raters", parameters={"bad": 1})
 
 
-def test_tables_of_few_cases_show_no_interval(tmp_path):
+def test_few_cases_have_an_interval_and_equal_ones_none(tmp_path):
     for number in range(3):
         for model, radius in (("one", 4), ("two", 5)):
             save(tmp_path / model / f"c{number}.nii", disc(radius))
         save(tmp_path / "manual" / f"c{number}.nii", disc(4.5 + 0.1 * number))
     result = evaluate({name: tmp_path / name for name in ("one", "two")}, tmp_path / "manual")
-    tables = {table.name: table for table in all_tables(result)}
-    assert all("[" not in row[4] for row in tables["models"].rows)
-    assert "fewer than 6 cases have none" in tables["models"].notes[0]
+    table = next(table for table in all_tables(result) if table.name == "models")
+    cells = {row[0]: row[4] for row in table.rows}
+    assert cells["DSC"].startswith("-0.011 [-0.")
+    # Every contour is half a millimetre off.
+    assert cells["HSD (mm)"] == "0.000"
+    assert "fewer than 6 cases cannot reach p < 0.05" in table.notes[0]
 
 
 def test_undefined_values_are_counted_and_not_averaged(tmp_path):

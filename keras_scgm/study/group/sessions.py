@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from keras_scgm.evaluation.paired_tests import holm, signed_rank_p
-from keras_scgm.evaluation.summary import MIN_RESAMPLED, bootstrap_interval
+from keras_scgm.evaluation.summary import mean_interval
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable, per_session, sorted_sessions
 from keras_scgm.study.group.tables import (
@@ -56,10 +56,10 @@ TEST_COLUMNS = (
     Column("sd", "Standard deviation of the differences (n - 1).", OF_MEASURE),
     Column(
         "low",
-        f"Lower 95 % limit of the mean, bootstrap over participants; n/a below {MIN_RESAMPLED}.",
+        "Lower 95 % confidence limit of the mean, Student's t over participants; n/a for one, or equal differences.",
         OF_MEASURE,
     ),
-    Column("high", "Upper 95 % limit of the mean.", OF_MEASURE),
+    Column("high", "Upper 95 % confidence limit of the mean.", OF_MEASURE),
     Column("percent", "Mean over participants of the difference in percent of the first value.", "%"),
     Column("p", "P value of the Wilcoxon signed-rank test, two-sided."),
     P_HOLM,
@@ -117,7 +117,7 @@ def session_tests(differences: GroupTable, cohort: CohortTable) -> GroupTable:
     rows = []
     for key, group in differences.rows.groupby(by, observed=True):
         difference = group["difference"].to_numpy()
-        low, high = bootstrap_interval(difference)
+        low, high = mean_interval(difference)
         rows.append(
             dict(zip(by, key, strict=True))
             | {"n_participants": len(group), "difference": difference.mean(), "low": low, "high": high}
