@@ -9,6 +9,7 @@ from keras_scgm.evaluation import (
     CHALLENGE_METRICS,
     compare_models,
 )
+from keras_scgm.evaluation.paired_tests import MIN_SIGNIFICANT, signed_rank_p
 
 
 def test_models_are_tested_case_by_case(result, drawn_study):
@@ -38,3 +39,13 @@ def test_models_are_tested_case_by_case(result, drawn_study):
 def test_equal_models_do_not_differ(drawn_study):
     result = evaluate({"one": drawn_study / "good", "two": drawn_study / "good"}, drawn_study / "raters")
     assert {(test.difference, test.p_value, test.p_holm) for test in compare_models(result)} == {(0, 1, 1)}
+
+
+@pytest.mark.parametrize("n", range(1, MIN_SIGNIFICANT + 2))
+def test_the_smallest_p_of_few_differences(n):
+    """Zeros do not count, nor do equal differences make p smaller."""
+    smallest = pytest.approx(2 / 2**n)
+    assert signed_rank_p(np.arange(1.0, n + 1)) == smallest
+    assert signed_rank_p(np.full(n, 0.5)) == smallest
+    assert signed_rank_p(np.array([*np.arange(1.0, n + 1), 0, 0])) == smallest
+    assert (signed_rank_p(np.full(n, 0.5)) < 0.05) == (n >= MIN_SIGNIFICANT)
