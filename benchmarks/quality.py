@@ -298,11 +298,14 @@ def print_tables(rows: Sequence[Row], title: str) -> None:
         end="",
     )
     print(f"{'wrong and passed':>18}{'volumes wrong':>15}{'passed':>8}{'wrong and passed':>18}")
-    totals = np.zeros(6, int)
+    totals, undamaged = np.zeros(6, int), np.zeros(6, int)
     for damage in dict.fromkeys(row["damage"] for row in rows):
         part = [row for row in rows if row["damage"] == damage]
         counts = np.array(_counts(part))
-        totals += counts if damage != "none" else 0
+        if damage == "none":
+            undamaged += counts
+        else:
+            totals += counts
         dsc, score, cord_dsc = (_mean_of_known(part, key) for key in ("dsc", "score", "cord_dsc"))
         print(
             f"{damage:24}{len(part):7d}{dsc:6.2f}{score:6.2f}{cord_dsc:6.2f}"
@@ -313,6 +316,10 @@ def print_tables(rows: Sequence[Row], title: str) -> None:
     n = sum(row["damage"] != "none" for row in rows)
     print(f"{'all damage':24}{n:7d}{'':18}{totals[0]:7d}{totals[1]:8d}{totals[2]:18d}", end="")
     print(f"{totals[3]:15d}{totals[4]:8d}{totals[5]:18d}")
+    for damage, counts in (("none", undamaged), ("all damage", totals)):
+        for name, (wrong, passed, both) in (("slices", counts[:3]), ("volumes", counts[3:])):
+            print(f"{damage}, {name}: wrong among the passed {_share(both, passed)}, ", end="")
+            print(f"passed among the wrong {_share(both, wrong)}")
     known = [row for row in rows if row["score"] > 0]
     dsc, score = (np.array([row[key] for row in known]) for key in ("dsc", "score"))
     sound = np.array([row["damage"] == "none" for row in known])
@@ -327,6 +334,10 @@ def print_tables(rows: Sequence[Row], title: str) -> None:
             f"Spearman {spearmanr(score[chosen], dsc[chosen]).statistic:.2f}, "
             f"AUC (DSC of at least {WRONG_DSC}) {auc:.3f}"
         )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({100 * part / whole:.1f} %)" if whole else "")
 
 
 def _mean_of_known(rows: Sequence[Row], key: str) -> float:
