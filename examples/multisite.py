@@ -15,7 +15,7 @@ Slices without label in a mask do not count. DSC and area bias are over all voxe
 slice is that with the lowest DSC, HSD is the largest distance between the contours in 3-D, and beside it is the share
 of slices in which that in the plane is under 2 mm, which is not the case where nothing was found. The coefficient of
 variation (CoV) is that of the mean areas of scan and rescan, standard deviation over mean; the summary has the root
-of its mean square.
+of its mean square. Its note says which measures are of fewer volumes than all.
 """
 
 import argparse
@@ -247,9 +247,19 @@ def summary_rows(rows: Sequence[Row]) -> list[Row]:
                 outside_cord=sum(outside) if (outside := known(columns["outside_cord"])) else math.nan,
                 area_mm2=mean(columns["area_mm2"]),
                 cov_percent=math.sqrt(mean(cov**2 for cov in columns["cov_percent"])),
+                note=numbers_of_volumes(columns),
             )
         )
     return summary
+
+
+def numbers_of_volumes(columns: Mapping[str, Sequence[str | float]]) -> str:
+    """`of 3: DSC, CoV (%)` for measures that are known in 3 volumes and not in all; empty if there are none."""
+    n_known = {name: len(known(values)) for name, values in columns.items() if not isinstance(values[0], str)}
+    fewer = sorted({n for n in n_known.values() if 0 < n < len(columns["volume"])}, reverse=True)
+    return "; ".join(
+        f"of {n}: " + ", ".join(HEADINGS[name] for name in n_known if n_known[name] == n) for n in fewer
+    )
 
 
 def known(values: Iterable[float]) -> list[float]:

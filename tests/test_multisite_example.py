@@ -163,6 +163,16 @@ def test_the_summary_is_of_all_volumes():
     (summary,) = EXAMPLE["summary_rows"](rows)
     assert (summary.volume, summary.worst_slice, summary.outside_cord) == ("all 3", 0.5, 3)
     assert (summary.dsc, summary.cov_percent) == pytest.approx((0.85, math.sqrt(12.5)))
+    assert summary.note == "of 2: DSC, worst slice, voxels outside the cord, CoV (%)"
     table = EXAMPLE["markdown"]([summary]).splitlines()
     assert len({line.count("|") for line in table}) == 1
     assert table[2].startswith("| all 3 | cord | w | 0.850 |  | 0.500 |")
+
+
+def test_the_summary_says_what_is_known_in_fewer_volumes():
+    rows = [
+        EXAMPLE["Row"](name, "cord", "w", dsc=dsc, hsd_mm=hsd_mm, area_mm2=80.0, note="by hand")
+        for name, dsc, hsd_mm in (("a", 0.9, 0.5), ("b", 0.8, math.nan), ("c", math.nan, math.nan))
+    ]
+    assert EXAMPLE["summary_rows"](rows)[0].note == "of 2: DSC; of 1: HSD (mm)"
+    assert EXAMPLE["summary_rows"](rows[:1])[0].note == ""
