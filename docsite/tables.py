@@ -54,7 +54,7 @@ def _segment() -> Iterable[str]:
 
 def _study() -> Iterable[str]:
     from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS, describe
-    from keras_scgm.study.group import outliers, repeats, sessions, sites, spread
+    from keras_scgm.study.group import groups, outliers, repeats, sessions, sites, spread
 
     yield "## study\n\nBeside each table a JSON file has the same texts, as BIDS wants it.\n"
     for name, text, names in (
@@ -73,10 +73,12 @@ def _study() -> Iterable[str]:
         yield table(("Column", "Meaning", "Unit"), rows) + "\n"
     for name, text, group in (
         ("by_level", "Spread over participants, by region.", spread.COLUMNS),
-        ("outliers", "Every image within its scanner and region.", outliers.COLUMNS),
+        ("outliers", "Every image within its scanner, group and region.", outliers.COLUMNS),
         ("session_differences", "Change between the sessions of a participant.", sessions.COLUMNS),
         ("session_tests", "Change over all participants.", sessions.TEST_COLUMNS),
         ("test_retest", "Where runs repeat an image.", repeats.COLUMNS),
+        ("groups", "Values by group of participants, such as patients and controls.", groups.COLUMNS),
+        ("group_differences", "Every two groups compared.", groups.DIFFERENCE_COLUMNS),
         ("sites", "Values by site, vendor and scanner.", sites.COLUMNS),
         ("site_effects", "Whether sites and vendors differ.", sites.EFFECT_COLUMNS),
     ):

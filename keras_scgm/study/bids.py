@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 from keras_scgm import checks
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import is_visible, nifti_stem
+from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.images import Metadata, Problem, Study, StudyImage, checked, read_participants, sidecar
+from keras_scgm.study.tsv import Row, read_tsv
 
 SUFFIX = "T2starw"
 """Suffix of T2*-weighted images."""
@@ -33,7 +35,8 @@ def read_bids(folder: str | Path, suffix: str = SUFFIX, *, validate: bool = True
     """Images of a data set with one suffix, and what is missing in it.
 
     Derivatives, hidden folders, and phase, real and imaginary images are left out. A participant without
-    such an image, and one without a session that at least half of the participants have, is a problem.
+    such an image, and one without a session that at least half of the participants have, is a problem. The tables
+    `sessions.tsv` and `scans.tsv` of participants are read, too, the latter for the time of an acquisition.
 
     Args:
         folder: Root of the data set.
@@ -41,8 +44,8 @@ def read_bids(folder: str | Path, suffix: str = SUFFIX, *, validate: bool = True
         validate: Whether to refuse a data set without a valid dataset_description.json.
 
     Raises:
-        InputError: ancpbids is not installed, the description or participants.tsv cannot be used, or no participant has
-            such an image.
+        InputError: ancpbids is not installed, the description or a table cannot be used, or no participant has such an
+            image.
     """
     folder = checks.path("folder", folder)
     if find_spec("ancpbids") is None:
@@ -70,7 +73,9 @@ def read_bids(folder: str | Path, suffix: str = SUFFIX, *, validate: bool = True
         )
     participants, dictionary = read_participants(folder)
     problems = _missing(folder, images, suffix)
-    return checked(Study(folder, tuple(images), tuple(problems), participants, dictionary))
+    return checked(
+        Study(folder, tuple(images), tuple(problems), participants, _further(folder, images), dictionary)
+    )
 
 
 def check_description(folder: Path) -> None:
@@ -119,6 +124,30 @@ def _metadata(folder: Path, path: Path) -> Metadata:
         for _, other in sorted(applying, key=lambda item: len(item[0])):
             metadata |= sidecar(other)
     return metadata
+
+
+def _further(folder: Path, images: list[StudyImage]) -> dict[str, Row]:
+    """Columns of sessions.tsv and, of the time alone, of scans.tsv, by image; a scan's own time counts."""
+    sessions, scans = cache(partial(_rows, "session_id")), cache(partial(_rows, "filename"))
+    further = {}
+    for image in images:
+        name, session = image.participant_id, image.session_id
+        of_subject = folder / name
+        of_session = of_subject / session
+        scan = scans(of_session / f"{'_'.join(filter(None, (name, session)))}_scans.tsv").get(
+            image.path.relative_to(of_session).as_posix(), {}
+        )
+        own_time = {key: text for key, text in scan.items() if key == "acq_time" and text != UNKNOWN}
+        further[image.image] = sessions(of_subject / f"{name}_sessions.tsv").get(session, {}) | own_time
+    return further
+
+
+def _rows(key: str, path: Path) -> dict[str, Row]:
+    """Rows of a table by a column, without it; nothing if there is no table."""
+    if not path.is_file():
+        return {}
+    rows = read_tsv(path, key)
+    return {row[key]: {name: text for name, text in row.items() if name != key} for row in rows}
 
 
 def _missing(folder: Path, images: list[StudyImage], suffix: str) -> list[Problem]:

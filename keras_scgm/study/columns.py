@@ -79,10 +79,11 @@ SUMMARY_COLUMNS = (
     "error",
     "mask",
     "version",
+    "weights",
     "spacing_mm",
     *SCANNER,
 )
-"""Columns of `summary.tsv`; those of participants.tsv follow."""
+"""Columns of `summary.tsv`; those of participants.tsv, sessions.tsv and scans.tsv, or of a list, follow."""
 
 _GM, _WM, _CORD = "gray matter", "white matter", "cord (gray and white matter)"
 _PERPENDICULAR = (
@@ -166,6 +167,7 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
     "error": ("Error", "Why the image was not segmented, or why its levels are not known", ""),
     "mask": ("Mask", "Path of the mask of gray matter, from the folder of the results", ""),
     "version": ("Version", "Program and version that made the mask", ""),
+    "weights": ("Weights", "Weights of the networks that made the mask", ""),
     "spacing_mm": ("Voxel spacing", "Spacing of the voxels along the axes of the file", "mm"),
     "manufacturer": ("Manufacturer", "Manufacturer of the scanner, of the image's sidecar", ""),
     "model": ("Model", "Model of the scanner, of the image's sidecar", ""),
@@ -205,7 +207,9 @@ def _described(name: str, of_participants: Mapping[str, object]) -> object:
         text = f"Standard deviation of {measured} over the slices of the region, divided by their number, n"
         return _entry(f"{title}, standard deviation", text, unit)
     if name not in _TEXTS:
-        return of_participants.get(name, {"Description": "Column of the study's participants"})
+        return of_participants.get(
+            name, {"Description": "Column of the study's participants, sessions or images"}
+        )
     title, text, unit = _TEXTS[name]
     if name in MEASUREMENTS and name != "n_voxels":
         text += _POOLED

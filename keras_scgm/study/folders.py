@@ -40,14 +40,14 @@ def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
         raise InputError(found.problems[0])
     images = [_image(file.path, folder) for file in found.images]
     participants, dictionary = read_participants(folder)
-    return checked(Study(folder, tuple(images), (), participants, dictionary))
+    return checked(Study(folder, tuple(images), participants=participants, dictionary=dictionary))
 
 
 def read_list(path: str | Path) -> Study:
     """Images that a file lists: .txt with a path in each line, or .tsv with the column image.
 
     Paths start at the folder of the list. The columns participant_id, session_id and run count if they are
-    there; further columns go into the summary as those of participants.tsv do.
+    there; further columns go into the summary, such as age and acq_time, each with its own image.
 
     Raises:
         InputError: The list cannot be read, or names no image.
@@ -66,11 +66,11 @@ def read_list(path: str | Path) -> Study:
     if not rows:
         raise InputError(f"{path}: names no image")
     images = [_image(path.parent / row["image"], path.parent, row) for row in rows]
-    extra = {
-        image.participant_id: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
+    further = {
+        image.image: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
         for image, row in zip(images, rows, strict=True)
     }
-    return checked(Study(path.parent, tuple(images), (), extra))
+    return checked(Study(path.parent, tuple(images), further=further))
 
 
 def _image(path: Path, root: Path, given: Row | None = None) -> StudyImage:

@@ -192,13 +192,17 @@ class _Rows:
             "error": error or UNKNOWN,
             "mask": paths.mask.relative_to(self._output).as_posix(),
             "version": record["program"],
+            "weights": ", ".join(weights["name"] for weights in record["weights"]),
             "spacing_mm": " x ".join(f"{spacing:.4g}" for spacing in record["spacing_mm"]),
         }
         regions = pool(slices, self._config.level_ranges, self._config.slices)
         return slices, [{**common, **region} for region in regions]
 
     def _participant(self, item: StudyImage | Problem) -> Row:
-        row = (self._study.participants or {}).get(item.participant_id, {})
+        row = dict((self._study.participants or {}).get(item.participant_id, {}))
+        for name, text in self._study.further.get(item.image, {}).items():
+            if text != UNKNOWN or name not in row:
+                row[name] = text
         return {OF_PARTICIPANTS * (name in SUMMARY_COLUMNS) + name: text for name, text in row.items()}
 
     def _warnings(self, image: StudyImage) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,7 @@ import pytest
 from study_data import SPACING_MM, engine, level_map, save, write_bids
 
 from keras_scgm import InputError
-from keras_scgm.study import LevelConfig, StudyConfig, read_bids, run_study
+from keras_scgm.study import LevelConfig, StudyConfig, read_bids, read_list, run_study
 from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
@@ -131,6 +132,28 @@ def test_everything_that_is_wrong_is_a_row_with_its_reason(
     assert rows["sub-03"]["age"] == "5"
     assert rows["sub-05"]["error"] == "no image with the suffix T2starw"
     assert rows["sub-06"]["error"].startswith("in participants.tsv")
+
+
+def test_columns_of_a_list_are_those_of_its_image(study_folder, tmp_path, cord_network):
+    images = [study_folder / NAME.format(name) for name in ("01", "02")]
+    rows = [f"{path}\t7\t{n}\t{age}" for n, (path, age) in enumerate(zip(images, (35, 40), strict=True))]
+    (tmp_path / "list.tsv").write_text("\n".join(["image\tparticipant_id\tsession_id\tage", *rows]) + "\n")
+    run_study(read_list(tmp_path / "list.tsv"), tmp_path / "out", engine(cord_network))
+    summary = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"]
+    assert [(row["participant_id"], row["session_id"], row["age"]) for row in summary] == [
+        ("sub-7", "ses-0", "35"),
+        ("sub-7", "ses-1", "40"),
+    ]
+
+
+def test_what_a_session_does_not_know_the_participant_may(study_folder, tmp_path, cord_network):
+    study = read_bids(study_folder)
+    further = {NAME.format("01"): {"age": "n/a", "dose": "2"}, NAME.format("02"): {"age": "41"}}
+    run_study(replace(study, further=further), tmp_path / "out", engine(cord_network))
+    rows = {
+        row["participant_id"]: row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"
+    }
+    assert [(row["age"], row["dose"]) for row in rows.values()] == [("30", "2"), ("41", "n/a")]
 
 
 def test_finished_images_are_not_done_again_and_remnants_of_a_kill_are(study_folder, tmp_path, cord_network):

@@ -179,7 +179,37 @@ def test_a_list_as_text_and_as_a_table(tmp_path):
         "2",
     )
     assert one.stem == "sub-7_ses-B_run-2"
-    assert study.participants == {"sub-7": {"age": "50"}}
+    assert study.further == {"scans/x.nii.gz": {"age": "50"}}
+
+
+def test_a_row_of_a_list_counts_for_its_own_image(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"x")
+    (tmp_path / "list.tsv").write_text(
+        "image\tparticipant_id\tsession_id\tage\na.nii.gz\t1\t1\t35\nb.nii.gz\t1\t2\t40\n"
+    )
+    assert read_list(tmp_path / "list.tsv").further == {"a.nii.gz": {"age": "35"}, "b.nii.gz": {"age": "40"}}
+
+
+@needs_ancpbids
+def test_columns_of_sessions_and_times_of_scans(tmp_path):
+    runs = [place("01", "B", f"run-{run}_T2starw.nii.gz") for run in (1, 2)]
+    folder = write_bids(tmp_path, [place("01", "A"), *runs, place("02")])
+    (folder / "sub-01/sub-01_sessions.tsv").write_text(
+        "session_id\tacq_time\tage\nses-A\t1900-01-01T10:00:00\t30\nses-B\t1901-01-01T10:00:00\t31\n"
+    )
+    (folder / "sub-01/ses-B/sub-01_ses-B_scans.tsv").write_text(
+        "filename\tacq_time\toperator\nanat/sub-01_ses-B_run-2_T2starw.nii.gz\t1901-01-01T10:20:00\tx\n"
+    )
+    (folder / "sub-02/sub-02_scans.tsv").write_text(
+        "filename\tacq_time\nanat/sub-02_T2starw.nii.gz\t1902-01-01T10:00:00\n"
+    )
+    assert read_bids(folder).further == {
+        place("01", "A"): {"acq_time": "1900-01-01T10:00:00", "age": "30"},
+        runs[0]: {"acq_time": "1901-01-01T10:00:00", "age": "31"},
+        runs[1]: {"acq_time": "1901-01-01T10:20:00", "age": "31"},
+        place("02"): {"acq_time": "1902-01-01T10:00:00"},
+    }
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.tsv", "file\nx\n"), ("a.txt", "\n"), ("a.tsv", "image\n")])

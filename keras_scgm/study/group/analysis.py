@@ -12,6 +12,7 @@ from keras_scgm.figures import write_figure
 from keras_scgm.files import staged
 from keras_scgm.study.group import figures
 from keras_scgm.study.group.cohort_table import CohortTable, read_cohort
+from keras_scgm.study.group.groups import group_differences, group_values
 from keras_scgm.study.group.outliers import outliers
 from keras_scgm.study.group.repeats import reliability, repeated_runs
 from keras_scgm.study.group.report import group_text
@@ -19,6 +20,7 @@ from keras_scgm.study.group.sessions import session_differences, session_tests
 from keras_scgm.study.group.sites import site_effects, site_values
 from keras_scgm.study.group.spread import spread
 from keras_scgm.study.group.tables import GroupTable
+from keras_scgm.study.page import read_marks
 
 FOLDER = "group"
 TEXT = "group.md"
@@ -28,6 +30,8 @@ TABLES = (
     "session_differences",
     "session_tests",
     "test_retest",
+    "groups",
+    "group_differences",
     "sites",
     "site_effects",
 )
@@ -44,10 +48,17 @@ DPI = 120
 
 def write_group(output: Path, exclude: Path | None) -> list[Path]:
     """Analyse the summary of a study; see `keras_scgm.study.group.analyse`."""
-    excluded, marked = _marks(exclude)
-    cohort = read_cohort(output, excluded)
-    unknown = [image for image in marked if image not in set(cohort.images["image"])]
-    if unknown and len(unknown) == len(marked):
+    marks = read_marks(exclude) if exclude else {}
+    cohort = read_cohort(
+        output,
+        {
+            image: f"{mark.mark}, {mark.comment}" if mark.comment else mark.mark
+            for image, mark in marks.items()
+            if mark.is_excluded
+        },
+    )
+    unknown = [image for image in marks if image not in set(cohort.images["image"])]
+    if unknown and len(unknown) == len(marks):
         raise InputError(
             f"{exclude}: no marked image is in the study ({first_of(unknown)}); are these its marks?"
         )
@@ -74,6 +85,8 @@ def group_tables(cohort: CohortTable) -> dict[str, GroupTable]:
         differences,
         session_tests(differences, cohort) if differences else None,
         repeats,
+        group_values(cohort),
+        group_differences(cohort),
         site_values(cohort),
         site_effects(cohort),
     )
@@ -87,19 +100,9 @@ def group_figures(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> dict
     if scores.rows["z"].notna().any():
         drawn["outliers"] = figures.draw_outliers(cohort, scores)
     if "session_differences" in tables:
-        drawn["sessions"] = figures.draw_sessions(cohort)
+        drawn["sessions"] = figures.draw_sessions(cohort, tables["session_differences"])
     if "test_retest" in tables:
         drawn["test_retest"] = figures.draw_repeats(cohort, repeated_runs(cohort))
     if "sites" in tables:
         drawn["sites"] = figures.draw_sites(cohort)
     return drawn
-
-
-def _marks(exclude: Path | None) -> tuple[list[str], list[str]]:
-    """Images that a person has excluded, and all that are marked."""
-    if exclude is None:
-        return [], []
-    from keras_scgm.study.page import read_marks
-
-    marks = read_marks(exclude)
-    return [image for image, mark in marks.items() if mark.is_excluded], [*marks]

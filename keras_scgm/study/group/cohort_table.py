@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +12,30 @@ import pandas as pd
 
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.study.columns import KEYS, UNKNOWN
-from keras_scgm.study.group.measures import FURTHER, IN_SLICE, SHOWN, Measure, natural_key, ordered_regions
+from keras_scgm.study.group.measures import (
+    FURTHER,
+    IN_SLICE,
+    SHOWN,
+    Measure,
+    is_level,
+    natural_key,
+    ordered_regions,
+)
 from keras_scgm.study.tables import SUMMARY, read_study_table
 
 NEEDED = ("image", "region", "status")
+OF_IMAGES = ("verdict", "reason", "error", "version", "weights")
 
 SITE_COLUMNS = ("site", "site_id", "institution", "institution_id", "centre", "center")
 """Names that participants.tsv may give the place of a scan; the first that is there counts."""
 
 COVARIATES = ("age", "sex", "group")
-"""Columns of participants.tsv that a comparison of sites is adjusted for."""
+"""Columns of participants.tsv, in any case of letters, that comparisons are adjusted for."""
+
+ACQUISITION_TIME = "acq_time"
+"""Column of sessions.tsv and scans.tsv, ISO 8601."""
+
+_NAME_OF_IMAGE = re.compile(r"(?:.*/)?sub-[^_/]+((?:_[^_/]+)*)\.nii(?:\.gz)?")
 
 
 @dataclass(frozen=True)
@@ -28,19 +43,24 @@ class CohortTable:
     """What is analysed.
 
     Args:
-        values: One row per image, region and measure: `participant_id`, `session_id`, `run`, `image`, `region` and
-            `measure` (ordered categories), `value`, `site`, `vendor`, `scanner`, and those of `COVARIATES` that the
-            study has. Texts that are not known are `n/a`.
-        images: One row per image of the study, excluded ones too: `KEYS`, `status`, `verdict`, `error` and
-            `excluded` (boolean).
+        values: One row per image, region and measure: `participant_id`, `session_id`, `run`, `image`, `acquisition`,
+            `region` and `measure` (ordered categories), `value`, `site`, `vendor` and `scanner`. Texts that are not
+            known are `n/a`.
+        images: One row per image of the study, excluded ones too: `KEYS`, `acquisition`, `acq_time` (NaT if not
+            known), `status`, `verdict`, `reason`, `error`, `version`, `weights`, and `excluded`: why it is left out,
+            empty if it is not.
+        participants: Those of `COVARIATES` that the study has, by participant; NaN if not known.
         measures: Measures with at least one value.
-        covariates: Those of `COVARIATES` that the study has.
+        sessions: Names of the sessions in their order.
+        has_times: Whether that is the order in time; otherwise it is that of the names.
     """
 
     values: pd.DataFrame
     images: pd.DataFrame
+    participants: pd.DataFrame
     measures: tuple[Measure, ...]
-    covariates: tuple[str, ...]
+    sessions: tuple[str, ...]
+    has_times: bool
 
     @property
     def shown(self) -> tuple[Measure, ...]:
@@ -48,17 +68,22 @@ class CohortTable:
         return tuple(measure for measure in self.measures if measure not in FURTHER)
 
     @property
+    def used(self) -> pd.DataFrame:
+        """The images that are analysed."""
+        return self.images[(self.images["status"] == "segmented") & (self.images["excluded"] == "")]
+
+    @property
     def regions(self) -> list[str]:
         """Regions in their order, from the whole image."""
         return list(self.values["region"].cat.categories)
 
 
-def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
+def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> CohortTable:
     """Read the summary of a study.
 
     Args:
         output: Folder of the derivatives, which has `summary.tsv`.
-        excluded: Images, as the column `image` names them, that are not analysed.
+        excluded: Images, as the column `image` names them, that are not analysed, and why.
 
     Raises:
         InputError: There is no summary, it is broken, or nothing is left to analyse.
@@ -67,24 +92,21 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
     rows = pd.DataFrame(read_study_table(path, *NEEDED), dtype=str)
     if rows.empty:
         raise InputError(f"{path}: has no image; nothing to analyse")
-    for name in (
-        *KEYS,
-        "verdict",
-        "error",
-        "reason",
-        "mask",
-        "manufacturer",
-        "model",
-        "field_strength_t",
-    ):
+    # Names are as people write them, such as Age.
+    lower = {name: name.lower() for name in rows if name.lower() in (*COVARIATES, *SITE_COLUMNS)}
+    rows = rows.rename(columns={name: new for name, new in lower.items() if new not in rows})
+    for name in (*KEYS, *OF_IMAGES, "manufacturer", "model", "field_strength_t", ACQUISITION_TIME):
         if name not in rows:
             rows[name] = UNKNOWN
     rows["participant_id"] = rows["participant_id"].where(rows["participant_id"] != UNKNOWN, rows["image"])
-    rows["excluded"] = rows["image"].isin(excluded)
-    images = rows.drop_duplicates("image")[[*KEYS, "status", "verdict", "error", "excluded"]].reset_index(
-        drop=True
+    rows["acquisition"] = rows["image"].map(_acquisition)
+    rows[ACQUISITION_TIME] = pd.to_datetime(
+        rows[ACQUISITION_TIME], errors="coerce", format="ISO8601", utc=True
     )
-    rows = rows[(rows["status"] == "segmented") & ~rows["excluded"]].reset_index(drop=True)
+    rows["excluded"] = [(excluded or {}).get(image, "") for image in rows["image"]]
+    images = rows.drop_duplicates("image", ignore_index=True)
+    images = images[[*KEYS, *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
+    rows = rows[(rows["status"] == "segmented") & (rows["excluded"] == "")].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"{path}: has no segmented image that is not excluded; nothing to analyse")
     twice = rows.loc[rows.duplicated(["image", "region"]), "image"]
@@ -98,11 +120,8 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
     )
     parts = [rows["site"], rows["vendor"], rows["model"], field]
     rows["scanner"] = [_joined(cells) for cells in zip(*parts, strict=True)]
-    covariates = tuple(name for name in COVARIATES if name in rows)
-    if "age" in covariates:
-        rows["age"] = pd.to_numeric(rows["age"], errors="coerce")
     values = rows.melt(
-        [*KEYS, "region", "site", "vendor", "scanner", *covariates],
+        [*KEYS, "acquisition", "region", "site", "vendor", "scanner"],
         [measure.column for measure in measures],
         "measure",
         "value",
@@ -111,7 +130,8 @@ def read_cohort(output: Path, excluded: Collection[str] = ()) -> CohortTable:
         values["measure"], [measure.column for measure in measures], ordered=True
     )
     values["region"] = pd.Categorical(values["region"], ordered_regions(values["region"]), ordered=True)
-    return CohortTable(values, images, measures, covariates)
+    sessions, has_times = _ordered_sessions(images)
+    return CohortTable(values, images, _covariates(rows), measures, sessions, has_times)
 
 
 def per_session(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
@@ -129,9 +149,55 @@ def per_participant(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
     return per_session(values, *keys).groupby(by, observed=True, as_index=False)["value"].mean()
 
 
-def sorted_sessions(sessions: Sequence[str]) -> list[str]:
-    """Names of sessions in their order; numbers count by their value."""
-    return sorted(set(sessions), key=natural_key)
+def overview_region(values: pd.DataFrame) -> str:
+    """The region that stands for a study where a figure or a text shows only one.
+
+    The vertebral level of most participants, because the whole image is another piece of cord in every image; without
+    levels the whole image.
+
+    Args:
+        values: Rows with `participant_id` and `region`.
+    """
+    counts = values.groupby(values["region"].astype(str))["participant_id"].nunique()
+    levels = [region for region in ordered_regions(counts.index) if is_level(region)]
+    return max(levels, key=counts.get) if levels else ordered_regions(counts.index)[0]
+
+
+def _acquisition(image: str) -> str:
+    """What sets images of a session apart, from a name as in BIDS: everything but participant, session and run.
+
+    >>> _acquisition("sub-01/ses-1/anat/sub-01_ses-1_acq-hi_run-2_T2starw.nii.gz")
+    'acq-hi_T2starw'
+    """
+    match = _NAME_OF_IMAGE.fullmatch(image)
+    entities = match[1].split("_")[1:] if match else []
+    return "_".join(entity for entity in entities if not entity.startswith(("ses-", "run-"))) or UNKNOWN
+
+
+def _ordered_sessions(images: pd.DataFrame) -> tuple[tuple[str, ...], bool]:
+    """Names of the sessions in the order in time if it is known of all images, otherwise by name.
+
+    Times are compared within participants only: anonymized ones are shifted, each participant's by its own days.
+    """
+    with_session = images[images["session_id"] != UNKNOWN]
+    names = sorted(with_session["session_id"].unique(), key=natural_key)
+    if not names or with_session[ACQUISITION_TIME].isna().any():
+        return tuple(names), False
+    times = with_session.groupby(["participant_id", "session_id"])[ACQUISITION_TIME].min().unstack()
+    later_than_others = {
+        name: np.nansum([np.sign((times[name] - times[other]).dt.total_seconds()).mean() for other in names])
+        for name in names
+    }
+    return tuple(sorted(names, key=later_than_others.__getitem__)), True
+
+
+def _covariates(rows: pd.DataFrame) -> pd.DataFrame:
+    known = [name for name in COVARIATES if name in rows]
+    people = rows.set_index("participant_id")[known].replace(UNKNOWN, np.nan)
+    if "age" in known:
+        # The oldest are anonymized as 89+.
+        people["age"] = pd.to_numeric(people["age"].str.removesuffix("+"), errors="coerce")
+    return people.groupby(level=0).first()
 
 
 def _measures(rows: pd.DataFrame, path: Path) -> tuple[Measure, ...]:
@@ -158,10 +224,9 @@ def _measures(rows: pd.DataFrame, path: Path) -> tuple[Measure, ...]:
 
 
 def _site(rows: pd.DataFrame) -> pd.Series:
-    columns = {name.lower(): name for name in rows}
     for name in SITE_COLUMNS:
-        if name in columns and (rows[columns[name]] != UNKNOWN).any():
-            return rows[columns[name]]
+        if name in rows and (rows[name] != UNKNOWN).any():
+            return rows[name]
     return pd.Series(UNKNOWN, index=rows.index)
 
 

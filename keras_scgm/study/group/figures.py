@@ -14,11 +14,11 @@ from keras_scgm.evaluation.bland_altman import bland_altman
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import (
     CohortTable,
+    overview_region,
     per_participant,
     per_session,
-    sorted_sessions,
 )
-from keras_scgm.study.group.measures import Measure, along_cord, overview_region
+from keras_scgm.study.group.measures import Measure, along_cord
 from keras_scgm.study.group.outliers import LIMIT_Z
 from keras_scgm.study.group.repeats import first_pairs
 from keras_scgm.study.group.tables import GroupTable
@@ -77,18 +77,26 @@ def draw_outliers(cohort: CohortTable, outliers: GroupTable) -> Figure:
     return figure
 
 
-def draw_sessions(cohort: CohortTable) -> Figure:
-    """A line over the sessions for each participant who has several, and their mean."""
+def draw_sessions(cohort: CohortTable, differences: GroupTable) -> Figure:
+    """A line over the sessions for each participant who has several, and the mean of those who have all.
+
+    Args:
+        cohort: What is analysed.
+        differences: Result of `keras_scgm.study.group.sessions.session_differences`.
+    """
     figure, panels = _panels(cohort.shown)
-    region = overview_region(cohort.regions)
+    region = overview_region(differences.rows)
     values = per_session(cohort.values[cohort.values["session_id"] != UNKNOWN])
     for axes, measure in panels:
         lines = _by_region(values, measure, [region]).pivot(
             index="session_id", columns="participant_id", values="value"
         )
-        lines = lines.loc[sorted_sessions(list(lines.index)), lines.notna().sum() > 1]
+        lines = lines.reindex(cohort.sessions).dropna(how="all").loc[:, lines.notna().sum() > 1]
+        complete = lines.dropna(axis="columns")
         axes.plot(lines.to_numpy(), color="gray", alpha=0.5, linewidth=0.8, marker=".", markersize=4)
-        axes.plot(lines.mean(axis=1).to_numpy(), color=COHORT_COLOUR, marker="o", label="mean")
+        if complete.shape[1]:
+            label = f"mean of {complete.shape[1]} with all sessions"
+            axes.plot(complete.mean(axis=1).to_numpy(), color=COHORT_COLOUR, marker="o", label=label)
         axes.set(
             xlabel="session", ylabel=measure.title, title=f"region {region}, {lines.shape[1]} participants"
         )
@@ -104,7 +112,7 @@ def draw_repeats(cohort: CohortTable, repeated: pd.DataFrame) -> Figure:
         cohort: What is analysed.
         repeated: Result of `keras_scgm.study.group.repeats.repeated_runs`.
     """
-    region = overview_region(repeated["region"].astype(str))
+    region = overview_region(repeated)
     figure, panels = _panels([m for m in cohort.shown if (repeated["measure"] == m.column).any()])
     for axes, measure in panels:
         pairs = first_pairs(_by_region(repeated, measure, [region]))
@@ -124,14 +132,14 @@ def draw_repeats(cohort: CohortTable, repeated: pd.DataFrame) -> Figure:
 def draw_sites(cohort: CohortTable) -> Figure:
     """Participants and median of every site, coloured by vendor; of every vendor where sites are not known."""
     figure, panels = _panels(cohort.shown)
-    region = overview_region(cohort.regions)
     factor = "site" if (cohort.values["site"] != UNKNOWN).any() else "vendor"
     values = cohort.values[cohort.values[factor] != UNKNOWN]
+    region = overview_region(values)
     vendors = sorted(values["vendor"].unique())
     colours = {vendor: VENDOR_COLOURS[number % len(VENDOR_COLOURS)] for number, vendor in enumerate(vendors)}
-    places = values[["vendor", factor]].drop_duplicates()
-    places = places.iloc[np.lexsort((places[factor], places["vendor"]))]
-    people = per_participant(values, *dict.fromkeys(("vendor", factor)))
+    columns = list(dict.fromkeys(("vendor", factor)))
+    places = values[columns].drop_duplicates().sort_values(columns)
+    people = per_participant(values, *columns)
     for axes, measure in panels:
         for place, (vendor, name) in enumerate(zip(places["vendor"], places[factor], strict=True)):
             shown = _by_region(people, measure, [region])

@@ -70,12 +70,17 @@ def ordered_regions(regions: Iterable[str]) -> list[str]:
     def key(region: str) -> tuple[int, float, tuple[tuple[int, int, str], ...]]:
         if region == ALL:
             return 0, 0.0, ()
-        if _LEVEL.fullmatch(region):
+        if is_level(region):
             return 1, float(region), ()
         ends = _RANGE.fullmatch(region)
         return (2, float(ends[1]), natural_key(region)) if ends else (3, 0.0, natural_key(region))
 
     return sorted(set(regions), key=key)
+
+
+def is_level(region: str) -> bool:
+    """Whether a region is one vertebral level."""
+    return _LEVEL.fullmatch(region) is not None
 
 
 def along_cord(regions: Iterable[str]) -> tuple[list[str], str]:
@@ -85,13 +90,8 @@ def along_cord(regions: Iterable[str]) -> tuple[list[str], str]:
     beside it, so ranges alone are positions.
     """
     ordered = ordered_regions(regions)
-    if levels := [region for region in ordered if _LEVEL.fullmatch(region)]:
+    if levels := [region for region in ordered if is_level(region)]:
         return levels, "vertebral level"
     if positions := [region for region in ordered if _RANGE.fullmatch(region)]:
         return positions, "position from the middle of the slices, mm"
     return ordered, "region"
-
-
-def overview_region(regions: Iterable[str]) -> str:
-    """The region that stands for an image where a figure or a text shows only one."""
-    return ordered_regions(regions)[0]

@@ -1,4 +1,4 @@
-"""Images that differ from others of the same scanner and level, by robust z-scores."""
+"""Images that differ from others of the same scanner, group and level, by robust z-scores."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ LIMIT_Z = 3.5
 
 MIN_PARTICIPANTS = 10
 """Participants that a scanner needs for z-scores. Of normal values 1.7 % are outliers among 10, and 3 % among 6."""
+MIN_IN_GROUP = 3
+"""Those of them that the participant's own group needs."""
 
 ROUNDING = 1e-9
 """A deviation below this share of the median is that of equal values."""
@@ -35,20 +37,23 @@ COLUMNS = (
     Column("run", "Run."),
     Column("image", "Image, relative to the input folder."),
     Column("scanner", "Site, vendor, model and field strength, as far as known."),
+    Column("group", "Group of the participant."),
     REGION,
     MEASURE,
     UNIT,
     Column("value", "Value of the image.", OF_MEASURE),
     Column("n_participants", "Number of participants of this scanner with a value in this region."),
-    Column("median", "Median of the images of this scanner.", OF_MEASURE),
+    Column("median", "Median of the images of this scanner and group.", OF_MEASURE),
     Column(
         "robust_sd",
-        "Their median absolute deviation, times 1.4826: the standard deviation if normal.",
+        "Median absolute deviation of the images of this scanner from the medians of their groups, times 1.4826: the "
+        "standard deviation if normal.",
         OF_MEASURE,
     ),
     Column(
         "z",
-        f"Value minus median, divided by robust_sd; n/a below {MIN_PARTICIPANTS} participants or without spread.",
+        f"Value minus median, divided by robust_sd; n/a below {MIN_PARTICIPANTS} participants of the scanner or "
+        f"{MIN_IN_GROUP} of the group, or without spread.",
     ),
     Column("outlier", f"yes: z is at least {LIMIT_Z} or at most -{LIMIT_Z}; no; n/a without z."),
     Column("verdict", "Verdict of the image."),
@@ -58,18 +63,24 @@ COLUMNS = (
 def outliers(cohort: CohortTable) -> GroupTable:
     """Robust z-scores of every image, region and measure within the same scanner, the most extreme first.
 
-    Median and deviation are those of images, not of participants, because one image is judged: its value has the noise
-    of one image.
+    Deviations are from the median of the participant's own group on the scanner; their spread is that of all groups.
+    Both are those of images, not of participants, because one image is judged: its value has the noise of one image.
     """
-    keys = ["scanner", "region", "measure"]
-    groups = cohort.values.groupby(keys, observed=True)
-    peers = groups["value"].agg(median="median", robust_sd=mad)
-    peers["n_participants"] = groups["participant_id"].nunique()
-    peers = peers.reset_index()
-    rows = cohort.values.merge(peers, on=keys, how="left")
+    known = cohort.participants["group"].dropna() if "group" in cohort.participants else {}
+    rows = cohort.values.assign(group=[known.get(name, UNKNOWN) for name in cohort.values["participant_id"]])
+    on_scanner = ["scanner", "region", "measure"]
+    of_group = rows.groupby([*on_scanner, "group"], observed=True)
+    rows["n_in_group"] = of_group["participant_id"].transform("nunique")
+    rows["median"] = of_group["value"].transform("median")
+    deviation = rows["value"] - rows["median"]
+    of_scanner = rows.assign(deviation=deviation).groupby(on_scanner, observed=True)
+    rows["n_participants"] = of_scanner["participant_id"].transform("nunique")
+    rows["robust_sd"] = of_scanner["deviation"].transform(mad, center=0)
     has_spread = rows["robust_sd"] > ROUNDING * rows["median"].abs()
-    is_known = (rows["n_participants"] >= MIN_PARTICIPANTS) & has_spread
-    rows["z"] = ((rows["value"] - rows["median"]) / rows["robust_sd"].where(is_known)).astype(float)
+    is_known = (
+        (rows["n_participants"] >= MIN_PARTICIPANTS) & (rows["n_in_group"] >= MIN_IN_GROUP) & has_spread
+    )
+    rows["z"] = (deviation / rows["robust_sd"].where(is_known)).astype(float)
     rows["outlier"] = np.where(is_known, yes_no(rows["z"].abs() >= LIMIT_Z), UNKNOWN)
     rows = rows.merge(cohort.images[["image", "verdict"]], on="image", how="left")
     rows = rows.sort_values("z", key=np.abs, ascending=False, kind="stable", ignore_index=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -29,7 +28,8 @@ COLUMNS = (
     Column("mean", "Mean over participants of the mean of their runs.", OF_MEASURE),
     Column(
         "within_sd",
-        "Standard deviation within participants, from the pooled variance of their runs.",
+        "Standard deviation within participants, from the pooled variance of their runs. Runs of one session tell "
+        "nothing of the variation from day to day.",
         OF_MEASURE,
     ),
     Column("cov_percent", "Root mean square over participants of their coefficient of variation.", "%"),
@@ -56,32 +56,32 @@ COLUMNS = (
 def repeated_runs(cohort: CohortTable) -> pd.DataFrame:
     """Values of runs that repeat an image.
 
-    Runs repeat each other if participant, session and name are equal but for the entity `run`. Of a participant with
-    several such groups the first counts, in the order of sessions and names.
+    Runs repeat each other if participant, session and acquisition are equal. Of a participant with several such groups
+    the first counts, in the order of sessions and acquisitions.
 
     Returns:
         Rows of `cohort.values` with at least two runs for each participant, region and measure, in the order of runs.
     """
-    images = cohort.images[~cohort.images["excluded"] & (cohort.images["run"] != UNKNOWN)]
+    order = {name: number for number, name in enumerate(cohort.sessions)}
+    images = cohort.used[cohort.used["run"] != UNKNOWN]
     keyed = [
         (
             row.participant_id,
-            natural_key(row.session_id),
-            re.sub(r"_run-[^_/]+", "", row.image),
+            order.get(row.session_id, 0),
+            row.acquisition,
             natural_key(row.run),
             row.image,
         )
         for row in images.itertuples()
-        if row.status == "segmented"
     ]
     chosen: dict[str, list[str]] = {}
     for (participant, *_), runs in groupby(sorted(keyed), itemgetter(0, 1, 2)):
         names = [name for *_, name in runs]
         if len(names) > 1:
             chosen.setdefault(participant, names)
-    order = {name: number for names in chosen.values() for number, name in enumerate(names)}
-    values = cohort.values[cohort.values["image"].isin(order)]
-    values = values.assign(order=values["image"].map(order)).sort_values(
+    place = {name: number for names in chosen.values() for number, name in enumerate(names)}
+    values = cohort.values[cohort.values["image"].isin(place)]
+    values = values.assign(order=values["image"].map(place)).sort_values(
         ["participant_id", "order"], kind="stable"
     )
     n_runs = values.groupby(["participant_id", "region", "measure"], observed=True)["value"].transform("size")

@@ -8,12 +8,14 @@ from importlib.metadata import version
 import pandas as pd
 
 from keras_scgm.errors import first_of
+from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.columns import UNKNOWN
-from keras_scgm.study.group.cohort_table import CohortTable
-from keras_scgm.study.group.measures import overview_region
-from keras_scgm.study.group.outliers import LIMIT_Z
+from keras_scgm.study.group.cohort_table import CohortTable, overview_region
+from keras_scgm.study.group.measures import is_level
+from keras_scgm.study.group.models import MIN_KNOWN, MIN_PARTICIPANTS
+from keras_scgm.study.group.outliers import LIMIT_Z, MIN_IN_GROUP
 from keras_scgm.study.group.outliers import MIN_PARTICIPANTS as MIN_FOR_Z
-from keras_scgm.study.group.sites import MIN_PARTICIPANTS as MIN_AT_SITE
+from keras_scgm.study.group.repeats import repeated_runs
 from keras_scgm.study.group.tables import GroupTable
 
 MAX_LISTED = 20
@@ -34,14 +36,14 @@ def group_text(
         figures: Names of the figures, without .png.
         marks_of_none: Images that are marked but not in the study.
     """
-    region = overview_region(cohort.regions)
     sections = [
         _who(cohort, marks_of_none),
-        _spread(tables["by_level"], region),
+        _spread(cohort, tables["by_level"]),
         _outliers(tables["outliers"], "outliers" in figures),
-        _sessions(cohort, tables, region),
-        _repeats(tables, region),
-        _sites(cohort, tables, region),
+        _sessions(cohort, tables),
+        _repeats(cohort, tables),
+        _groups(cohort, tables),
+        _sites(cohort, tables),
         [
             f"Written by keras-scgm {version('keras-scgm')}. The columns of every table are explained in the JSON file "
             "beside it."
@@ -51,9 +53,9 @@ def group_text(
 
 
 def _who(cohort: CohortTable, marks_of_none: Sequence[str]) -> list[str]:
-    images, values = cohort.images, cohort.values
-    failed, excluded = images[images["status"] != "segmented"], images[images["excluded"]]
-    used = images[(images["status"] == "segmented") & ~images["excluded"]]
+    values, used = cohort.values, cohort.used
+    failed = cohort.images[cohort.images["status"] != "segmented"]
+    excluded = cohort.images[cohort.images["excluded"] != ""]
     n_sessions = len(
         values.loc[values["session_id"] != UNKNOWN, ["participant_id", "session_id"]].drop_duplicates()
     )
@@ -66,14 +68,16 @@ def _who(cohort: CohortTable, marks_of_none: Sequence[str]) -> list[str]:
     ]
     if (used["verdict"] == "fail").any():
         lines.append("Images with the verdict fail are in all results unless a person has excluded them.")
+    if n_edited := (used["reason"] == EDITED).sum():
+        lines.append(f"{_count(n_edited, 'image')} with masks that were edited by hand.")
     if marks_of_none:
         lines.append(
             f"{_count(len(marks_of_none), 'mark')} of images that are not in this study: "
             f"{first_of(marks_of_none, MAX_LISTED)}."
         )
-    parts = ["# Group", " ".join(lines)]
-    for title, rows, reason in (("Excluded", excluded, None), ("Not segmented", failed, "error")):
-        items = [row["image"] + (f": {row[reason]}" if reason else "") for _, row in rows.iterrows()]
+    parts = ["# Group", " ".join(lines), *_mixtures(cohort)]
+    for title, rows, reason in (("Excluded", excluded, "excluded"), ("Not segmented", failed, "error")):
+        items = [f"{row['image']}: {row[reason]}" for _, row in rows.iterrows()]
         if items:
             shown = [f"- {item}" for item in items[:MAX_LISTED]]
             rest = [f"- and {len(items) - MAX_LISTED} more"] if len(items) > MAX_LISTED else []
@@ -81,11 +85,43 @@ def _who(cohort: CohortTable, marks_of_none: Sequence[str]) -> list[str]:
     return parts
 
 
-def _spread(table: GroupTable, region: str) -> list[str]:
+def _mixtures(cohort: CohortTable) -> list[str]:
+    """What is not alike in the images and may make a difference where there is none."""
+    used, parts = cohort.used, []
+    for name, what in (("version", "versions of the program"), ("weights", "weights")):
+        counts = used[name].value_counts()
+        if len(counts) > 1:
+            shares = ", ".join(f"{count} by {text}" for text, count in counts.items())
+            parts.append(
+                f"**Several {what}**: {shares}. Their areas are not comparable; run `participant --force`."
+            )
+    kinds = used.groupby(["participant_id", "session_id"])["acquisition"].agg(["nunique", set])
+    several = kinds[kinds["nunique"] > 1]
+    if not several.empty:
+        names = first_of(sorted(set().union(*several["set"])), MAX_LISTED)
+        parts.append(
+            f"**Several acquisitions in {_count(len(several), 'session')}** ({names}): their mean counts; only the "
+            "differences between sessions compare each with its like."
+        )
+    return parts
+
+
+def _spread(cohort: CohortTable, table: GroupTable) -> list[str]:
+    region = overview_region(cohort.values)
     names = ["measure", "unit", "n_participants", "mean", "sd", "cov_percent", "median", "min", "max"]
+    if is_level(region):
+        part = (
+            f"Vertebral level {region}, which most participants have, stands for the study in this text. Rows of the "
+            "region `all` compare whatever piece of the cord each image shows."
+        )
+    else:
+        part = (
+            f"**Without vertebral levels** the region {region} is whatever piece of the cord an image shows, and a "
+            "difference may be one of the pieces: give levels to `participant`."
+        )
     return [
         "## Area by level",
-        f"Region {region}; all regions in `by_level.tsv`. Runs are averaged within a session and sessions within a "
+        f"{part} All regions are in `by_level.tsv`. Runs are averaged within a session and sessions within a "
         "participant, so that each participant counts once.",
         _markdown(_of_region(table, region), names),
         _figure("by_level"),
@@ -97,12 +133,12 @@ def _outliers(table: GroupTable, has_figure: bool) -> list[str]:
     marked, judged = rows[rows["outlier"] == "yes"], rows[rows["outlier"] != UNKNOWN]
     text = (
         f"{_count(len(marked), 'value')} of {len(judged)} with an absolute robust z-score of at least {LIMIT_Z} within "
-        "scanner and region (median and median absolute deviation of its images)."
+        "scanner and region, from the median of the own group (median and median absolute deviation of images)."
     )
     if len(judged) < len(rows):
         text += (
-            f" {len(rows) - len(judged)} have no z-score: fewer than {MIN_FOR_Z} participants on the scanner, or no "
-            "spread."
+            f" {len(rows) - len(judged)} have no z-score: fewer than {MIN_FOR_Z} participants on the scanner or "
+            f"{MIN_IN_GROUP} of the group, or no spread."
         )
     parts = ["## Outliers", text]
     if len(marked):
@@ -123,30 +159,30 @@ def _outliers(table: GroupTable, has_figure: bool) -> list[str]:
     return [*parts, _figure("outliers") if has_figure else ""]
 
 
-def _sessions(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str) -> list[str]:
+def _sessions(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
     if "session_tests" not in tables:
         return ["## Sessions", "No participant has several sessions."]
-    names = [
-        "first_session",
-        "later_session",
-        "measure",
-        "unit",
-        "n_participants",
-        "difference",
-        "low",
-        "high",
-    ]
-    text = (
-        f"Later minus first session, mean over participants with its 95 % bootstrap interval (region {region}; p: "
-        "Wilcoxon signed-rank test). All regions in `session_tests.tsv`, each participant in "
-        "`session_differences.tsv`."
-    )
-    parts = [text, _markdown(_of_region(tables["session_tests"], region), [*names, "percent", "p", "p_holm"])]
     differences = tables["session_differences"].rows
+    region = overview_region(differences)
+    names = ["first_session", "later_session", "same_scanner", "measure", "unit", "n_participants"]
+    order = ", ".join(cohort.sessions)
+    parts = [
+        f"Order of the sessions: {order}, by the time in `acq_time`."
+        if cohort.has_times
+        else f"**Order of the sessions: {order}, by their names.** If that is not their order in time, give `acq_time` "
+        "in sessions.tsv, scans.tsv or the list.",
+        f"Later minus first session, mean over participants with its 95 % interval by Student's t (region {region}; p: "
+        "Wilcoxon signed-rank test). All regions in `session_tests.tsv`, each participant in "
+        "`session_differences.tsv`.",
+        _markdown(
+            _of_region(tables["session_tests"], region),
+            [*names, "difference", "low", "high", "percent", "p", "p_holm"],
+        ),
+    ]
     changed = differences.loc[differences["same_scanner"] == "no", "participant_id"].unique()
     if changed.size:
         parts.append(
-            f"On another scanner than the first session: {_count(changed.size, 'participant')} "
+            f"On another scanner than the first session, and tested apart: {_count(changed.size, 'participant')} "
             f"({first_of(changed, MAX_LISTED)})."
         )
     shown = _shown(_of_region(tables["session_differences"], region), cohort)
@@ -155,15 +191,16 @@ def _sessions(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str
         names = ["participant_id", "later_session", "measure", "difference", "percent"]
         most = f", {MAX_LISTED} of {len(beyond)}" if len(beyond) > MAX_LISTED else ""
         parts += [
-            f"Differences beyond the repeatability coefficient{most}:",
+            f"Differences on one scanner beyond what runs of a session explain{most}:",
             _markdown(beyond.head(MAX_LISTED), names),
         ]
     return ["## Sessions", *parts, _figure("sessions")]
 
 
-def _repeats(tables: Mapping[str, GroupTable], region: str) -> list[str]:
+def _repeats(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
     if "test_retest" not in tables:
         return ["## Test-retest", "No participant has runs that repeat an image."]
+    region = overview_region(repeated_runs(cohort))
     names = ["measure", "unit", "n_participants", "within_sd", "cov_percent", "repeatability"]
     names += ["icc", "icc_low", "icc_high", "bias", "limit_low", "limit_high"]
     return [
@@ -176,30 +213,80 @@ def _repeats(tables: Mapping[str, GroupTable], region: str) -> list[str]:
     ]
 
 
-def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable], region: str) -> list[str]:
+def _groups(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
+    if "groups" not in tables:
+        return []
+    region = overview_region(cohort.values)
+    parts = [
+        f"Mean (standard deviation) over participants, region {region}; all in `groups.tsv`.",
+        _wide(cohort, tables["groups"], region, ["group", "n_participants"]),
+    ]
+    if "group_differences" in tables:
+        names = ["group", "compared_with", "measure", "n", "n_compared_with", "adjusted_for"]
+        parts += [
+            "Differences in linear models with their 95 % intervals; Hedges' g is not adjusted. All in "
+            f"`group_differences.tsv`; a group needs {MIN_PARTICIPANTS} participants.",
+            _markdown(
+                _of_region(tables["group_differences"], region),
+                [*names, "difference", "low", "high", "hedges_g", "p", "p_holm"],
+            ),
+            *_gaps(cohort),
+        ]
+    else:
+        parts.append(f"No two groups have {MIN_PARTICIPANTS} participants, so that none are compared.")
+    return ["## Groups", *parts]
+
+
+def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
     if "sites" not in tables:
         return ["## Sites and vendors", "Neither the site nor the manufacturer of the scanner is known."]
-    values = _shown(_of_region(tables["sites"], region), cohort)
-    cells = [f"{_cell(mean)} ({_cell(sd)})" for mean, sd in zip(values["mean"], values["sd"], strict=True)]
-    by = ["factor", "name", "n_participants"]
-    wide = values.assign(cells=cells, measure=values["measure"].astype(str)).pivot(
-        index=by, columns="measure", values="cells"
-    )
-    names = [measure.column for measure in cohort.shown if measure.column in wide]
+    factor = tables["sites"].rows["factor"].iloc[0]
+    region = overview_region(cohort.values[cohort.values[factor] != UNKNOWN])
     parts = [
         f"Mean (standard deviation) over participants, region {region}; all in `sites.tsv`.",
-        _markdown(wide.reset_index(), [*by, *names]),
+        _wide(cohort, tables["sites"], region, ["factor", "name", "n_participants"]),
     ]
     if "site_effects" in tables:
         names = ["factor", "measure", "n_groups", "counted", "n", "adjusted_for", "f", "p", "p_holm"]
         parts += [
-            f"F tests of linear models, all in `site_effects.tsv`; a site needs {MIN_AT_SITE} participants. Vendors "
-            "are compared by the means of their sites where these are known.",
+            f"F tests of linear models, all in `site_effects.tsv`; a site needs {MIN_PARTICIPANTS} participants. "
+            "Vendors are compared by the means of their sites where these are known.",
             _markdown(_of_region(tables["site_effects"], region), [*names, "partial_eta_squared"]),
+            *_gaps(cohort),
         ]
     else:
-        parts.append("There are too few participants or groups for a comparison.")
+        parts.append(
+            "There are too few participants, sites or vendors for a comparison of sites and vendors."
+        )
     return ["## Sites and vendors", *parts, _figure("sites")]
+
+
+def _gaps(cohort: CohortTable) -> list[str]:
+    """Of whom a covariate is not known, and what that means."""
+    people = cohort.participants
+    known = people.notna().sum()
+    gaps = [
+        f"{name} is known of {known[name]} of {len(people)} participants"
+        + (", too few to adjust for it" if known[name] < MIN_KNOWN * len(people) else "")
+        for name in people
+        if known[name] < len(people)
+    ]
+    return (
+        [f"{'; '.join(gaps)}. Participants without it are left out where a model is adjusted for it."]
+        if gaps
+        else []
+    )
+
+
+def _wide(cohort: CohortTable, table: GroupTable, region: str, by: list[str]) -> str:
+    """Mean and standard deviation, with a column for each measure of the figures."""
+    values = _shown(_of_region(table, region), cohort)
+    cells = [f"{_cell(mean)} ({_cell(sd)})" for mean, sd in zip(values["mean"], values["sd"], strict=True)]
+    wide = values.assign(cells=cells, measure=values["measure"].astype(str)).pivot(
+        index=by, columns="measure", values="cells"
+    )
+    names = [measure.column for measure in cohort.shown if measure.column in wide]
+    return _markdown(wide.reset_index(), [*by, *names])
 
 
 def _shown(rows: pd.DataFrame, cohort: CohortTable) -> pd.DataFrame:

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 
+from keras_scgm.evaluation.bland_altman import LIMIT_STDS
 from keras_scgm.evaluation.paired_tests import holm, signed_rank_p
 from keras_scgm.evaluation.summary import mean_interval
 from keras_scgm.study.columns import UNKNOWN
-from keras_scgm.study.group.cohort_table import CohortTable, per_session, sorted_sessions
+from keras_scgm.study.group.cohort_table import ACQUISITION_TIME, CohortTable
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,
@@ -26,12 +27,17 @@ from keras_scgm.study.group.tables import (
 
 FIRST_SESSION = Column("first_session", "First session of the participant.")
 LATER_SESSION = Column("later_session", "Later session, which is compared with the first.")
+SAME_SCANNER = Column(
+    "same_scanner", "Whether both sessions were on the same scanner; n/a if it is not known of both."
+)
+OF_SESSION = ["participant_id", "session_id"]
 
 COLUMNS = (
     PARTICIPANT,
     FIRST_SESSION,
     LATER_SESSION,
-    Column("same_scanner", "Whether both sessions were on the same scanner."),
+    SAME_SCANNER,
+    Column("years", "Time between the sessions; n/a without acq_time.", "year"),
     REGION,
     MEASURE,
     UNIT,
@@ -41,13 +47,16 @@ COLUMNS = (
     Column("percent", "Difference, of the first value.", "%"),
     Column(
         "beyond_repeatability",
-        "Whether the difference exceeds the repeatability coefficient of test_retest.tsv; n/a without repeated runs.",
+        "Whether the difference exceeds what single runs explain in 95 % of cases: 1.96 times within_sd of "
+        "test_retest.tsv, times the square root of 1 / n + 1 / m for means of n and m runs. n/a without repeated runs "
+        "and between scanners. The variation from day to day is not in it.",
     ),
 )
 
 TEST_COLUMNS = (
     FIRST_SESSION,
     LATER_SESSION,
+    SAME_SCANNER,
     REGION,
     MEASURE,
     UNIT,
@@ -65,41 +74,58 @@ TEST_COLUMNS = (
     P_HOLM,
 )
 
+DAYS_PER_YEAR = 365.25
+
 
 def session_differences(cohort: CohortTable, repeatability: GroupTable | None) -> GroupTable | None:
     """Differences between each later session of a participant and the first; None if nobody has several.
+
+    Runs are averaged. Acquisitions of a session, such as two resolutions, are compared each with its like, and the mean
+    of their differences counts.
 
     Args:
         cohort: What is analysed.
         repeatability: Result of `keras_scgm.study.group.repeats.reliability`.
     """
-    values = cohort.values[cohort.values["session_id"] != UNKNOWN]
-    sessions = values.groupby("participant_id")["session_id"].unique().map(sorted_sessions)
-    first = sessions.str[0].rename("first_session")
-    scanners = values.groupby(["participant_id", "session_id"])["scanner"].agg(
-        lambda names: tuple(sorted(set(names)))
+    order = {name: number for number, name in enumerate(cohort.sessions)}
+    images = cohort.values[cohort.values["session_id"].isin(order)]
+    runs = images.groupby([*OF_SESSION, "acquisition", "region", "measure"], observed=True)["value"]
+    values = runs.agg(value="mean", n="size").reset_index()
+    first = values.groupby("participant_id")["session_id"].agg(
+        lambda names: min(names, key=order.__getitem__)
     )
-    means = per_session(values).merge(first, on="participant_id")
-    baseline = means[means["session_id"] == means["first_session"]]
-    rows = means[means["session_id"] != means["first_session"]].merge(
-        baseline.drop(columns="session_id"),
-        on=["participant_id", "first_session", "region", "measure"],
+    is_first = values["session_id"] == values["participant_id"].map(first)
+    rows = values[~is_first].merge(
+        values[is_first],
+        on=["participant_id", "acquisition", "region", "measure"],
         suffixes=("_later", "_first"),
     )
     if rows.empty:
         return None
-    rows = rows.rename(
-        columns={"session_id": "later_session", "value_later": "later_value", "value_first": "first_value"}
+    rows = rows.rename(columns={"session_id_first": "first_session", "session_id_later": "later_session"})
+    rows["variance"] = 1 / rows["n_first"] + 1 / rows["n_later"]
+    by = ["participant_id", "first_session", "later_session", "measure", "region"]
+    rows = rows.groupby(by, observed=True, as_index=False).agg(
+        first_value=("value_first", "mean"),
+        later_value=("value_later", "mean"),
+        variance=("variance", lambda each: each.sum() / each.size**2),
     )
-    pairs = zip(rows["participant_id"], rows["first_session"], rows["later_session"], strict=True)
-    rows["same_scanner"] = yes_no([scanners[person, a] == scanners[person, b] for person, a, b in pairs])
     rows["difference"] = rows["later_value"] - rows["first_value"]
-    rows["percent"] = _percent(rows["difference"], rows["first_value"])
+    rows["percent"] = 100 * rows["difference"] / rows["first_value"].where(rows["first_value"] != 0)
+    scanners = images.groupby(OF_SESSION)["scanner"].agg(lambda names: tuple(sorted(set(names))))
+    times = cohort.used.groupby(OF_SESSION)[ACQUISITION_TIME].mean()
+    pairs = [
+        [(person, session) for person, session in rows[["participant_id", name]].itertuples(index=False)]
+        for name in ("first_session", "later_session")
+    ]
+    rows["same_scanner"] = [
+        UNKNOWN if UNKNOWN in scanners[a] + scanners[b] else "yes" if scanners[a] == scanners[b] else "no"
+        for a, b in zip(*pairs, strict=True)
+    ]
+    rows["years"] = [(times[b] - times[a]).days / DAYS_PER_YEAR for a, b in zip(*pairs, strict=True)]
     rows["beyond_repeatability"] = _beyond(rows, repeatability)
-    by = ["participant_id", "later_session", "measure", "region"]
-    order = {name: number for number, name in enumerate(sorted_sessions(list(values["session_id"])))}
     rows = rows.sort_values(
-        by,
+        ["participant_id", "later_session", "measure", "region"],
         key=lambda column: column.map(order) if column.name == "later_session" else column,
         ignore_index=True,
     )
@@ -109,11 +135,13 @@ def session_differences(cohort: CohortTable, repeatability: GroupTable | None) -
 def session_tests(differences: GroupTable, cohort: CohortTable) -> GroupTable:
     """Whether differences between sessions have a common direction, for each pair of sessions, region and measure.
 
+    Participants whose scanner changed are tested apart: with them a test tells the scanners apart, not the sessions.
+
     Args:
         differences: Result of `session_differences`.
         cohort: What is analysed.
     """
-    by = ["first_session", "later_session", "measure", "region"]
+    by = ["first_session", "later_session", "same_scanner", "measure", "region"]
     rows = []
     for key, group in differences.rows.groupby(by, observed=True):
         difference = group["difference"].to_numpy()
@@ -129,17 +157,11 @@ def session_tests(differences: GroupTable, cohort: CohortTable) -> GroupTable:
     return GroupTable("session_tests", TEST_COLUMNS, with_units(table, cohort.measures))
 
 
-def _percent(difference: pd.Series, first: pd.Series) -> pd.Series:
-    return 100 * difference / first.where(first != 0)
-
-
 def _beyond(rows: pd.DataFrame, repeatability: GroupTable | None) -> np.ndarray:
     if repeatability is None:
         return np.full(len(rows), UNKNOWN)
-    known = repeatability.rows[["region", "measure", "repeatability"]]
-    limit = (
-        rows[["region", "measure"]]
-        .merge(known, on=["region", "measure"], how="left")["repeatability"]
-        .to_numpy()
-    )
-    return np.where(np.isnan(limit), UNKNOWN, yes_no(np.abs(rows["difference"].to_numpy()) > limit))
+    known = repeatability.rows[["region", "measure", "within_sd"]]
+    within_sd = rows[["region", "measure"]].merge(known, on=["region", "measure"], how="left")["within_sd"]
+    limit = LIMIT_STDS * within_sd.to_numpy() * np.sqrt(rows["variance"].to_numpy())
+    is_known = ~np.isnan(limit) & (rows["same_scanner"] != "no").to_numpy()
+    return np.where(is_known, yes_no(rows["difference"].abs().to_numpy() > limit), UNKNOWN)

@@ -11,7 +11,16 @@ import pandas as pd
 
 from keras_scgm.evaluation.paired_tests import holm
 from keras_scgm.study.columns import UNKNOWN
-from keras_scgm.study.group.cohort_table import CohortTable, per_participant
+from keras_scgm.study.group.cohort_table import CohortTable
+from keras_scgm.study.group.models import (
+    ADJUSTED_FOR,
+    MIN_PARTICIPANTS,
+    N_LEFT_OUT,
+    complete_cases,
+    first_known,
+    formula,
+    people_of,
+)
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,
@@ -23,8 +32,8 @@ from keras_scgm.study.group.tables import (
     with_units,
 )
 
-MIN_PARTICIPANTS = 3
-"""Participants that a site needs to be compared, and a vendor where sites are not known."""
+MIN_SHARE_IN_SEVERAL = 0.5
+"""Share of the participants scanned in several groups from which on participants are compared with themselves."""
 
 FACTORS = ("site", "vendor")
 FACTOR = Column("factor", "What distinguishes the groups: site, or vendor of the scanner.")
@@ -36,12 +45,15 @@ COLUMNS = (
     MEASURE,
     UNIT,
     Column("n_participants", "Number of participants."),
-    Column("n_sites", "Number of sites."),
+    Column("n_sites", f"Number of sites with at least {MIN_PARTICIPANTS} participants."),
     Column("mean", "Mean over participants.", OF_MEASURE),
     Column("sd", "Standard deviation over participants (n - 1).", OF_MEASURE),
     Column("cov_percent", "Coefficient of variation over participants.", "%"),
     Column(
-        "between_sites_cov_percent", "Coefficient of variation of the means of the sites of a vendor.", "%"
+        "between_sites_cov_percent",
+        f"Coefficient of variation of the means of the sites of a vendor that have at least {MIN_PARTICIPANTS} "
+        "participants.",
+        "%",
     ),
 )
 
@@ -50,7 +62,7 @@ EFFECT_COLUMNS = (
     REGION,
     MEASURE,
     UNIT,
-    Column("n_groups", f"Number of sites with at least {MIN_PARTICIPANTS} participants, or of vendors."),
+    Column("n_groups", f"Number of sites or vendors, each with at least {MIN_PARTICIPANTS} participants."),
     Column(
         "counted",
         "What counts as one observation: participant, or the mean of a site where a vendor has several sites.",
@@ -58,9 +70,11 @@ EFFECT_COLUMNS = (
     Column("n", "Number of observations."),
     Column(
         "adjusted_for",
-        "What the model has beside the groups: age, sex and group where all participants have them, or the "
-        "participant where some were scanned in several groups.",
+        f"What the model has beside the groups: age, sex and group {ADJUSTED_FOR}; or the participant, if at least "
+        f"{100 * MIN_SHARE_IN_SEVERAL:.0f} % were scanned in several groups, and only those count. Where fewer were, "
+        "each counts in the first.",
     ),
+    N_LEFT_OUT,
     Column("f", "F value of the groups, sums of squares of type II."),
     Column("df_groups", "Degrees of freedom of the groups."),
     Column("df_residual", "Degrees of freedom of the residuals."),
@@ -76,7 +90,7 @@ def site_values(cohort: CohortTable) -> GroupTable | None:
     """Mean and variation at every site and for every vendor; None if neither is known."""
     tables = []
     for factor in _known_factors(cohort):
-        people = _people(cohort, factor)
+        people = people_of(cohort, factor)
         groups = people.groupby([factor, "measure", "region"], observed=True)
         rows = groups["value"].agg(n_participants="size", mean="mean", sd="std")
         rows["cov_percent"] = 100 * rows["sd"] / rows["mean"]
@@ -105,7 +119,7 @@ def site_effects(cohort: CohortTable) -> GroupTable | None:
     for factor in _known_factors(cohort):
         for frame, counted, covariates in _compared(cohort, factor):
             for (measure, region), group in frame.groupby(["measure", "region"], observed=True):
-                effect = _effect(group, factor, covariates if counted == "participant" else ())
+                effect = _effect(group, factor, covariates)
                 if effect:
                     rows.append(
                         {"factor": factor, "measure": measure, "region": region, "counted": counted, **effect}
@@ -121,52 +135,54 @@ def _known_factors(cohort: CohortTable) -> list[str]:
     return [factor for factor in FACTORS if (cohort.values[factor] != UNKNOWN).any()]
 
 
-def _people(cohort: CohortTable, *factors: str) -> pd.DataFrame:
-    """One value per participant within groups, region and measure, with the participant's covariates."""
-    values = cohort.values[(cohort.values[list(factors)] != UNKNOWN).all(axis=1)]
-    people = per_participant(values, *factors)
-    covariates = cohort.values.groupby("participant_id")[list(cohort.covariates)].first()
-    return people.merge(covariates, on="participant_id", how="left")
-
-
 def _site_means(cohort: CohortTable) -> pd.DataFrame:
-    people = _people(cohort, "site", "vendor")
-    return people.groupby(["site", "vendor", "measure", "region"], observed=True, as_index=False)[
-        "value"
-    ].mean()
+    groups = people_of(cohort, "site", "vendor").groupby(
+        ["site", "vendor", "measure", "region"], observed=True
+    )["value"]
+    means = groups.agg(value="mean", n="size").reset_index()
+    return means[means["n"] >= MIN_PARTICIPANTS]
 
 
 def _compared(cohort: CohortTable, factor: str) -> Iterator[tuple[pd.DataFrame, str, tuple[str, ...]]]:
     """Observations of a factor, what they are, and what a model may be adjusted for."""
     if factor == "site" or "site" not in _known_factors(cohort):
-        people = _people(cohort, factor)
+        people = people_of(cohort, factor)
+        n_groups = people.groupby("participant_id")[factor].transform("nunique")
+        is_within = people[n_groups > 1]["participant_id"].nunique() >= MIN_SHARE_IN_SEVERAL * (
+            people["participant_id"].nunique()
+        )
+        if is_within:
+            people = people[n_groups > 1]
+        else:
+            people = people[people[factor] == people["participant_id"].map(first_known(cohort, factor))]
         sizes = people.groupby([factor, "measure", "region"], observed=True)["value"].transform("size")
-        yield people[sizes >= MIN_PARTICIPANTS], "participant", cohort.covariates
+        covariates = ("participant_id",) if is_within else tuple(cohort.participants)
+        yield people[sizes >= MIN_PARTICIPANTS], "participant", covariates
         return
     means = _site_means(cohort)
     if means["site"].nunique() > means["vendor"].nunique():
         yield means, "site", ()
 
 
-def _effect(group: pd.DataFrame, factor: str, covariates: tuple[str, ...]) -> dict[str, Any] | None:
+def _effect(rows: pd.DataFrame, factor: str, covariates: tuple[str, ...]) -> dict[str, Any] | None:
     """F test of a factor; None with one group or without residual freedom."""
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
 
-    n_groups = group[factor].nunique()
+    complete, adjusted = complete_cases(rows, covariates)
+    n_groups = complete[factor].nunique()
     if n_groups < 2:
         return None
-    if "participant_id" in group and group["participant_id"].duplicated().any():
-        adjusted, terms = ["participant"], ["C(participant_id)"]
-    else:
-        known = group[list(covariates)].replace(UNKNOWN, np.nan)
-        adjusted = [name for name in covariates if known[name].notna().all() and known[name].nunique() > 1]
-        terms = [name if name == "age" else f"C({name})" for name in adjusted]
-    model = ols(" + ".join([f"value ~ C({factor})", *terms]), group)
-    if len(group) <= model.exog.shape[1]:
+    model = ols(formula(f"C({factor})", adjusted), complete)
+    if len(complete) <= model.exog.shape[1]:
         return None
-    result = {"n_groups": n_groups, "n": len(group), "adjusted_for": ", ".join(adjusted) or UNKNOWN}
-    if np.linalg.matrix_rank(model.exog) < model.exog.shape[1] or np.ptp(group["value"]) == 0:
+    result = {
+        "n_groups": n_groups,
+        "n": len(complete),
+        "n_left_out": len(rows) - len(complete),
+        "adjusted_for": ", ".join(adjusted).replace("participant_id", "participant") or UNKNOWN,
+    }
+    if np.linalg.matrix_rank(model.exog) < model.exog.shape[1] or np.ptp(complete["value"]) == 0:
         return result | dict.fromkeys(("f", "df_groups", "df_residual", "p", "partial_eta_squared"), math.nan)
     table = anova_lm(model.fit(), typ=2)
     row, residual = table.loc[f"C({factor})"], table.loc["Residual"]

@@ -9,6 +9,7 @@ from group_studies import multicentre, row, write_summary
 from PIL import Image
 
 from keras_scgm.errors import InputError
+from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.group import analyse
 from keras_scgm.study.group.analysis import group_figures, group_tables
 from keras_scgm.study.group.cohort_table import read_cohort
@@ -86,16 +87,17 @@ def test_a_plain_study_has_the_tables_that_it_can_have_and_no_older_ones(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
+    ("name", "text", "why"),
     [
         (
             "qc.yml",
             "marks:\n- {image: IMAGE, mark: artefact, comment: motion}\n- {image: gone.nii.gz, mark: pass}\n",
+            "artefact, motion",
         ),
-        ("qc.tsv", "image\tmark\tcomment\nIMAGE\tfail\tn/a\ngone.nii.gz\tpass\tn/a\n"),
+        ("qc.tsv", "image\tmark\tcomment\nIMAGE\tfail\tn/a\ngone.nii.gz\tpass\tn/a\n", "fail"),
     ],
 )
-def test_excluded_images_are_left_out(tmp_path, name, text):
+def test_excluded_images_are_left_out(tmp_path, name, text, why):
     rows = [row(f"sub-{n}", "all", 15.0 + n) for n in range(4)]
     write_summary(tmp_path, rows)
     (tmp_path / name).write_text(text.replace("IMAGE", rows[3]["image"]))
@@ -103,7 +105,7 @@ def test_excluded_images_are_left_out(tmp_path, name, text):
     assert float(written(tmp_path / "group" / "by_level.tsv")["mean"][0]) == 16.0
     assert rows[3]["image"] not in written(tmp_path / "group" / "outliers.tsv")["image"].tolist()
     report = (tmp_path / "group" / "group.md").read_text()
-    assert f"Excluded:\n\n- {rows[3]['image']}\n" in report
+    assert f"Excluded:\n\n- {rows[3]['image']}: {why}\n" in report
     assert "1 mark of images that are not in this study: gone.nii.gz." in report
     (tmp_path / name).write_text(text.replace("IMAGE", "other.nii.gz"))
     with pytest.raises(InputError, match="no marked image is in the study"):
@@ -132,13 +134,69 @@ def test_figures_show_the_tables(tmp_path):
         points for points in figures["outliers"].axes[0].collections if points.get_label() == "outlier"
     )
     np.testing.assert_allclose(np.asarray(rings.get_offsets())[:, 1], marked["z"])
-    repeats = (
-        tables["test_retest"].rows.query("measure == 'gm_perpendicular_mm2' and region == 'all'").iloc[0]
-    )
+    repeats = tables["test_retest"].rows.query("measure == 'gm_perpendicular_mm2' and region == '2'").iloc[0]
     heights = [line.get_ydata()[0] for line in figures["test_retest"].axes[0].lines]
     np.testing.assert_allclose(heights, [repeats["bias"], repeats["limit_low"], repeats["limit_high"]])
     names = [text.get_text() for text in figures["sites"].axes[0].get_xticklabels()]
     assert names == ["site3", "site4", "site1", "site2"]
+
+
+def test_one_centre_whose_scanners_are_known(tmp_path):
+    rows = [row(f"sub-{n}", "all", 15.0 + n, manufacturer=("GE", "Philips")[n % 2]) for n in range(8)]
+    assert tmp_path / "group" / "sites.png" in analyse(write_summary(tmp_path, rows))
+    cohort = read_cohort(tmp_path)
+    figure = group_figures(cohort, group_tables(cohort))["sites"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["GE", "Philips"]
+
+
+def test_the_text_is_about_the_level_of_most_participants(tmp_path):
+    # Levels are alike at both sites, which cover different ones.
+    levels = {"A": ("2", "3", "4"), "B": ("4", "5", "6")}
+    rows = []
+    for n in range(20):
+        site = "AB"[n % 2]
+        values = {level: 10.0 + 2 * int(level) + n / 20 for level in levels[site]}
+        values["all"] = np.mean(list(values.values()))
+        rows += [row(f"sub-{n}", region, value, site=site) for region, value in values.items()]
+    analyse(write_summary(tmp_path, rows))
+    text = (tmp_path / "group" / "group.md").read_text()
+    assert "Vertebral level 4, which most participants have, stands for the study" in text
+    effects = written(tmp_path / "group" / "site_effects.tsv").query("measure == 'gm_perpendicular_mm2'")
+    p = effects.set_index("region")["p"].astype(float)
+    assert p["4"] > 0.5 > 1e-6 > p["all"]
+    gray = next(line for line in text.splitlines() if line.startswith("| site") and "gm_perp" in line)
+    assert f"{p['4']:.3g}" in gray
+    analyse(write_summary(tmp_path, [one for one in rows if one["region"] == "all"]))
+    assert "**Without vertebral levels**" in (tmp_path / "group" / "group.md").read_text()
+
+
+def test_the_text_names_what_is_mixed(tmp_path):
+    rows = [
+        row(f"sub-{n}", "all", 15.0 + n, version=f"keras_scgm 0.{n // 3}.0", weights="synthetic")
+        for n in range(6)
+    ]
+    rows[0]["reason"] = EDITED
+    low = "sub-0/anat/sub-0_acq-low_T2starw.nii.gz"
+    rows.append(row("sub-0", "all", 12.0, version="keras_scgm 0.0.0", weights="synthetic", image=low))
+    analyse(write_summary(tmp_path, rows))
+    text = (tmp_path / "group" / "group.md").read_text()
+    assert "**Several versions of the program**: 4 by keras_scgm 0.0.0, 3 by keras_scgm 0.1.0." in text
+    assert "**Several acquisitions in 1 session** (T2starw, acq-low_T2starw)" in text
+    assert "1 image with masks that were edited by hand." in text
+    assert "Several weights" not in text
+
+
+def test_the_mean_over_sessions_is_of_those_who_have_all(tmp_path):
+    rows = [
+        row(f"sub-{n:02d}", "all", 15.0 + n - 0.5 * session, session=f"ses-{session}")
+        for n in range(12)
+        for session in range(3)
+        if n >= 6 or session < 2
+    ]
+    cohort = read_cohort(write_summary(tmp_path, rows))
+    figure = group_figures(cohort, group_tables(cohort))["sessions"]
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    np.testing.assert_allclose(lines["mean of 6 with all sessions"], [23.5, 23.0, 22.5])
 
 
 GOOD = row("sub-1", "all", 15.0)

@@ -59,6 +59,20 @@ def test_one_image_is_judged_by_the_spread_of_images(tmp_path):
     np.testing.assert_allclose(table["z"], z, rtol=1e-5)
 
 
+def test_patients_are_compared_with_patients(tmp_path):
+    rng = np.random.default_rng(1)
+    rows = [
+        row(f"sub-{n:02d}", "3", (14 if n >= 30 else 18) + rng.normal(0, 0.8), group="CP"[n // 30], **SIEMENS)
+        for n in range(36)
+    ]
+    rows.append(row("sub-36", "3", 10.0, group="P", **SIEMENS))
+    rows += [row(f"sub-{n}", "3", 25.0, group="rare", **SIEMENS) for n in (37, 38)]
+    table = of_gray_matter(tmp_path, rows).set_index("participant_id")
+    assert table.index[table["outlier"] == "yes"][0] == "sub-36"
+    assert table.loc[[f"sub-{n}" for n in range(30, 36)], "outlier"].eq("no").all()
+    assert set(table.index[table["outlier"] == "n/a"]) == {"sub-37", "sub-38"}
+
+
 @pytest.mark.parametrize(("participants", "percent"), [(MIN_PARTICIPANTS, 1.7), (6, 3.0)])
 def test_share_of_normal_values_that_few_participants_mark(participants, percent):
     values = np.random.default_rng(0).normal(size=(20000, participants))

@@ -76,8 +76,38 @@ def test_adjusted_for_age_and_sex(tmp_path):
     assert found["adjusted_for"] == "age, sex"
     assert found["f"] == pytest.approx(expected)
     assert found["p"] == pytest.approx(f.sf(expected, 2, 7))
-    unknown = cohort_of(tmp_path, lambda n: {"age": "n/a" if n == 3 else ages[n]})
-    assert of_gray_matter(site_effects(unknown), "site")["adjusted_for"] == "n/a"
+
+
+def test_participants_of_unknown_age_are_left_out_unless_they_are_many(tmp_path):
+    rng = np.random.default_rng(4)
+    ages = np.concatenate([rng.uniform(20, 40, 20), rng.uniform(60, 89, 20)])
+
+    def cohort(age_of, name="age"):
+        rows = [
+            row(
+                f"sub-{n:02d}",
+                "all",
+                20 - age / 20 + rng.normal(0, 0.2),
+                site="AB"[n // 20],
+                **{name: age_of(n)},
+            )
+            for n, age in enumerate(ages)
+        ]
+        return read_cohort(write_summary(tmp_path, rows))
+
+    for unknown in ("n/a", "34,5"):
+        found = of_gray_matter(
+            site_effects(cohort(lambda n, unknown=unknown: unknown if n == 3 else ages[n])), "site"
+        )
+        assert (found["adjusted_for"], found["n"], found["n_left_out"]) == ("age", 39, 1)
+        assert found["p"] > 0.01
+    oldest = cohort(lambda n: "89+" if n == 39 else ages[n], name="Age")
+    found = of_gray_matter(site_effects(oldest), "site")
+    assert (found["adjusted_for"], found["n"], found["n_left_out"]) == ("age", 40, 0)
+    assert oldest.participants["age"].iloc[39] == 89
+    few = of_gray_matter(site_effects(cohort(lambda n: "n/a" if n % 3 == 0 else ages[n])), "site")
+    assert (few["adjusted_for"], few["n"], few["n_left_out"]) == ("n/a", 40, 0)
+    assert few["p"] < 1e-6
 
 
 def test_travelling_participants_are_compared_with_themselves(tmp_path):
@@ -95,6 +125,33 @@ def test_travelling_participants_are_compared_with_themselves(tmp_path):
     error = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
     assert (found["adjusted_for"], found["df_residual"]) == ("participant", 10)
     assert found["f"] == pytest.approx(between / (np.sum(error**2) / 10))
+
+
+@pytest.mark.parametrize("travellers", [0, 1, 3])
+def test_few_travelling_participants_count_in_their_first_group(tmp_path, travellers):
+    rng = np.random.default_rng(3)
+    values = {"GE": rng.normal(15, 1, 30), "Philips": rng.normal(18, 1, 30)}
+    rows = [
+        row(f"sub-{maker}{n}", "all", value, session="ses-1", manufacturer=maker)
+        for maker, of_maker in values.items()
+        for n, value in enumerate(of_maker)
+    ]
+    rows += [
+        row(f"sub-GE{n}", "all", 30.0, session="ses-2", manufacturer="Philips") for n in range(travellers)
+    ]
+    found = of_gray_matter(site_effects(read_cohort(write_summary(tmp_path, rows))), "vendor")
+    assert (found["n"], found["df_residual"]) == (60, 58)
+    assert found["p"] == pytest.approx(f_oneway(*values.values()).pvalue)
+
+
+def test_a_site_of_one_participant_is_no_mean_of_a_vendor(tmp_path):
+    rows = [
+        row(f"sub-{n:02d}", "all", 30.0 if n == 9 else 15.0 + n, site="ABBBABABAC"[n], manufacturer="GE")
+        for n in range(10)
+    ]
+    vendor = of_gray_matter(site_values(read_cohort(write_summary(tmp_path, rows))), "vendor").loc["GE"]
+    assert vendor["n_sites"] == 2
+    assert vendor["between_sites_cov_percent"] < 10
 
 
 def test_what_cannot_be_compared(tmp_path):
