@@ -88,11 +88,14 @@ def check_same_shape(y_true: Any, y_pred: Any) -> None:
 
 
 def weights_of_samples(sample_weight: Any, dtype: Any) -> Any:
-    """One weight for each sample, (batch,), or one for all; weights of pixels are refused."""
+    """One weight for each sample, (batch,), or one for all; weights of pixels and of classes are refused."""
     weights = ops.convert_to_tensor(sample_weight, dtype=dtype)
-    if any(size not in (1, None) for size in weights.shape[1:]):
+    # Of weights of classes Keras may make a tensor of unknown rank.
+    is_unknown = getattr(weights.shape, "rank", 0) is None
+    if is_unknown or any(size not in (1, None) for size in weights.shape[1:]):
+        shape = "an unknown shape" if is_unknown else tuple(weights.shape)
         raise InputError(
-            f"sample_weight must be (batch,), received {tuple(weights.shape)}; pixels cannot be weighed, since the "
-            "sums run over all of a slice"
+            f"sample_weight must be (batch,), received {shape}; neither pixels nor, by class_weight, classes can be "
+            "weighed, since the sums run over all of a slice"
         )
     return ops.reshape(weights, (-1,)) if len(weights.shape) else weights

@@ -30,7 +30,8 @@ class DiceLoss(keras.losses.Loss):
     what is wrongly predicted in them. Under a `tf.distribute` strategy they run over the shares of all
     replicas, which then train as one. Such a loss is one number, with no samples to weigh: sample weights
     (and class weights, which Keras turns into them) are refused. With `per_sample` each slice has its own
-    loss, and Keras weighs and reduces them as usual; weights are one number for each slice.
+    loss, and Keras weighs and reduces them as usual; weights are one number for each slice, and class
+    weights are refused.
 
     Args:
         epsilon: Positive; smooths the loss and decides the empty case. The published training used 1.

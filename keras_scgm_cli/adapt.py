@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keras_scgm_cli.completion import known_weights
+from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.help import DATA, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.stderr import import_keras_scgm
@@ -41,6 +42,7 @@ def adapt(
             rich_help_panel=DATA,
         ),
     ] = None,
+    label_value: LabelValue = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +135,7 @@ def adapt(
         _config(spec, output, resume), **{name: value for name, value in changes.items() if value is not None}
     )
     limits = GuardConfig() if guard is None else read_config(GuardConfig, guard)
-    scans, notes = find_scans(images, labels, rescans)
+    scans, notes = find_scans(images, labels, rescans, label_value)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
     if suggest is not None:

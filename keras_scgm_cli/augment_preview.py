@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.stderr import import_keras_scgm
+from keras_scgm_cli.train import read_config
 
 
 def augment_preview(
@@ -15,6 +17,7 @@ def augment_preview(
     ] = "paper_challenge",
     image: Annotated[Path | None, typer.Option(help="NIfTI image; a synthetic cord if not given.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Its gray matter mask.")] = None,
+    label_value: LabelValue = None,
     seed: Annotated[int, typer.Option(help="The same seed draws the same variations.")] = 0,
 ) -> None:
     """Draw slices beside what the augmentation makes of them.
@@ -39,12 +42,14 @@ def augment_preview(
     if augmentation in PRESETS:
         config = PRESETS[augmentation]
     elif Path(augmentation).is_file():
-        config = AugmentationConfig.from_json(Path(augmentation).read_text(encoding="utf-8"))
+        config = read_config(AugmentationConfig, Path(augmentation))
     else:
         raise InputError(f"augmentation {augmentation!r} is neither a file nor one of {', '.join(PRESETS)}")
     if image is not None and mask is not None:
-        annotated = AnnotatedVolume(image, (mask,), subject_id=image.name)
+        annotated = AnnotatedVolume(image, (mask,), subject_id=image.name, label_value=label_value)
         slices = load_slices([annotated], SliceConfig())
+        for warning in slices.warnings:
+            typer.echo(f"warning: {warning}", err=True)
         images, masks = slices.images, slices.masks
     else:
         drawn, fractions, _ = draw_slices(4, seed=seed)

@@ -28,7 +28,7 @@ LabelValue = Annotated[
     int | None,
     typer.Option(
         "--label-value",
-        help="Value of gray matter in the masks, by default 1 in the challenge's layout and all but 0 in that of BIDS.",
+        help="Value of gray matter in the masks, by default 1 in the challenge's layout, else the only one.",
         rich_help_panel=DATA,
     ),
 ]

@@ -29,11 +29,15 @@ def tune(
         ),
     ],
     strategy: Annotated[
-        str, typer.Option(help="random, hyperband or bayesian.", rich_help_panel=SEARCH)
-    ] = "random",
+        str | None,
+        typer.Option(help="random, hyperband or bayesian; by default random.", rich_help_panel=SEARCH),
+    ] = None,
     trials: Annotated[
-        int, typer.Option(help="Trainings at most; the first has the given settings.", rich_help_panel=SEARCH)
-    ] = 30,
+        int | None,
+        typer.Option(
+            help="Trainings at most, by default 30; the first has the given settings.", rich_help_panel=SEARCH
+        ),
+    ] = None,
     also: Annotated[
         list[str] | None,
         typer.Option(
@@ -66,8 +70,11 @@ def tune(
     epochs: Epochs = None,
     steps: Steps = None,
     seed: Annotated[
-        int, typer.Option(help="Of the search; the training's is in its settings.", rich_help_panel=SEARCH)
-    ] = 0,
+        int | None,
+        typer.Option(
+            help="Of the search, by default 0; the training's is in its settings.", rich_help_panel=SEARCH
+        ),
+    ] = None,
     split: Annotated[
         Path | None,
         typer.Option(
@@ -91,7 +98,9 @@ def tune(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the search in the folder, if there is one.", rich_help_panel=RESULTS
+            "--resume",
+            help="Go on with the search in the folder, if there is one, with its settings.",
+            rich_help_panel=RESULTS,
         ),
     ] = False,
 ) -> None:
@@ -113,18 +122,24 @@ def tune(
     from keras_scgm.files import undone_unless
     from keras_scgm.training import annotated_source
     from keras_scgm.tuning import tune as run_trials
-    from keras_scgm.tuning.search import SEARCH, process_role
+    from keras_scgm.tuning.kept_search import SEARCH, KeptSearch
+    from keras_scgm.tuning.search import process_role
 
     if resume and resplit:
         raise InputError("--resplit starts another search, --resume goes on with one; choose one of them")
-    changes: dict[str, Any] = {"epochs": epochs, "steps_per_epoch": steps}
-    training = replace(
-        training_config(preset, spec, "challenge"),
-        **{name: value for name, value in changes.items() if value is not None},
-    )
-    tuning = _tuning(strategy, trials, also or [], seed, ranges, hypermodel)
-    searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
     output = output.expanduser()
+    kept = KeptSearch.read(output) if resume else None
+    if kept is not None and preset is None and spec is None:
+        training = kept.training
+    else:
+        training = training_config(preset, spec, "challenge")
+    training = replace(training, **_given(epochs=epochs, steps_per_epoch=steps))
+    options = _given(strategy=strategy, seed=seed)
+    if kept is not None and not (options or also or ranges or hypermodel):
+        tuning, hypermodel = replace(kept.tuning, **_given(trials=trials)), kept.hypermodel
+    else:
+        tuning = _tuning(options | _given(trials=trials), also or [], ranges, hypermodel)
+    searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
     # The folder of a search that is shared among processes is the chief's.
     with nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH):
         batches, validation = annotated_source(
@@ -156,8 +171,12 @@ def _summary(result: TuningResult, folder: Path) -> str:
     return f"{text}, {first.val_dsc:.4f} with the given settings"
 
 
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _tuning(
-    strategy: Any, trials: int, also: list[str], seed: int, path: Path | None, hypermodel: str | None
+    options: dict[str, Any], also: list[str], path: Path | None, hypermodel: str | None
 ) -> SearchConfig:
     from keras_scgm.errors import InputError
     from keras_scgm.tuning import OPTIONAL_RANGES, SearchConfig, TuningConfig
@@ -165,9 +184,9 @@ def _tuning(
     if hypermodel is not None:
         if also or path is not None:
             raise InputError("--hypermodel says what is searched; leave out --also and --ranges")
-        return SearchConfig(strategy, trials, seed)
+        return SearchConfig(**options)
     if path is not None:
         return read_config(TuningConfig, path)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
         raise InputError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
-    return TuningConfig(strategy, trials, seed, **{name: OPTIONAL_RANGES[name] for name in also})
+    return TuningConfig(**options, **{name: OPTIONAL_RANGES[name] for name in also})

@@ -193,6 +193,15 @@ def test_layer_compiles_inside_a_model():
     assert set(np.unique(first[1])) == {0, 1}
 
 
+def test_model_that_augments_images_alone_is_saved_and_loaded(tmp_path):
+    layer = AugmentationLayer(AugmentationConfig(noise=0.3))
+    model = keras.Sequential([keras.Input((8, 8, 1)), layer])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    images = slices_of(8, 8)
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), images)
+
+
 def test_layer_round_trip(tmp_path):
     layer = AugmentationLayer(PRESETS["strong"], seed=9, name="mine")
     json.dumps(layer.get_config())

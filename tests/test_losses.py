@@ -82,6 +82,22 @@ def test_weights_are_refused_for_a_batch_and_honoured_per_sample(loss):
         loss(per_sample=True)(mask, probabilities, np.ones_like(mask))
 
 
+@pytest.mark.parametrize("classes", [1, 2])
+def test_weights_of_classes_are_refused(classes):
+    import tensorflow as tf
+
+    model = keras.Sequential([keras.Input((4, 4, classes)), keras.layers.Dense(classes, "sigmoid")])
+    model.compile("adam", DiceLoss(per_sample=True, classifier_activation="sigmoid"))
+    masks = np.zeros((4, 4, 4, classes), "float32")
+    with pytest.raises(ValueError, match=r"neither pixels nor, by class_weight, classes can be weighed"):
+        model.fit(
+            tf.data.Dataset.from_tensor_slices((masks, masks)).batch(2),
+            class_weight={0: 1.0, 1: 3.0},
+            shuffle=False,
+            verbose=0,
+        )
+
+
 @pytest.mark.parametrize("loss", LOSSES)
 def test_lists_are_taken_as_by_the_losses_of_keras(loss):
     mask, probabilities = column(1, 1, 0), column(1, 0.5, 0)

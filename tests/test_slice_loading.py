@@ -15,6 +15,7 @@ from keras_scgm.datasets import (
     check_volumes,
     load_slices,
 )
+from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError
 from keras_scgm.nifti import read_volume
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
@@ -130,12 +131,17 @@ def test_indices_name_volume_rater_and_slice(written):
 def test_label_value_chooses_what_is_gray_matter(written):
     gray = load_slices(labelled(written)[:1], SPEC)
     white = load_slices(labelled(written, label_value=2)[:1], SPEC)
-    both = load_slices(labelled(written, label_value=None)[:1], SPEC)
-    np.testing.assert_allclose(gray.masks + white.masks, both.masks, atol=1e-6)
-    (warning,) = both.warnings
-    assert warning.startswith(
-        "mask with several labels, all taken as gray matter; choose one with --label-value: 4"
-    )
+    assert gray.masks.sum() > 0 < white.masks.sum()
+    assert not np.logical_and(gray.masks > 0.99, white.masks > 0.99).any()
+    volume = labelled(written, label_value=None)[0]
+    message = r"holds 0, 1, 2; name the value of gray matter with --label-value, or give masks of one value"
+    for read in (
+        lambda: load_slices([volume], SPEC),
+        lambda: volume.read_mask(volume.masks[0], read_volume(volume.image)),
+        lambda: slices_with_labels(volume),
+    ):
+        with pytest.raises(InputError, match=message):
+            read()
 
 
 @pytest.mark.parametrize("codes", ["LAS", "RPI", "SAL", "PSR"])

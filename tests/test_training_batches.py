@@ -31,9 +31,9 @@ def test_batches_depend_on_their_step_alone(drawn_slices: AnnotatedSlices, kind:
 
 
 def test_drawn_batches_end_with_whole_windows() -> None:
-    batches = SyntheticBatches(40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
+    batches = SyntheticBatches(40, small_windows=((24, 1.0),), full_share=0.0, full_from=0.75)
     shapes = [batches.batch(TINY, step)[0].shape for step in range(TINY.steps)]
-    assert shapes == [(8, 20, 20, 1)] * 9 + [(2, 40, 40, 1)] * 3
+    assert shapes == [(6, 24, 24, 1)] * 9 + [(2, 40, 40, 1)] * 3
     assert SyntheticBatches(16).batch(TINY, 0)[0].shape == (2, 16, 16, 1)
 
 
@@ -53,3 +53,10 @@ def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: 
     assert all(len(part) % shares == 0 for part in drawn)
     numbers = [number for part in drawn for number in part]
     assert len(set(numbers)) == len(numbers)
+
+
+def test_small_windows_suit_every_network_at_every_spacing() -> None:
+    for spacing_mm in (0.2, 0.25, 0.3, 0.37, 0.5):
+        batches = SyntheticBatches(160, spacing_mm=spacing_mm, full_share=0.0)
+        sizes = {batches.batch(TINY, step)[0].shape[1] for step in range(4)}
+        assert all(size % 8 == 0 for size in sizes)

@@ -310,6 +310,12 @@ def test_a_search_leaves_settings_that_train_takes(run, data, config, tmp_path):
     assert "trials.csv: 2 trials; " in last
     with (tmp_path / "search" / "trials.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["COMPLETED"] * 2
+    code, out, err = run("tune", tmp_path / "search", "--data", data, "--resume")
+    assert (code, err) == (0, "")
+    assert "trials.csv: 2 trials; " in out
+    code, _, err = run("tune", tmp_path / "search", "--data", data, "--resume", "--seed", 1)
+    assert code == 2
+    assert "search.json: another search, seed was 0, now 1" in err
     best = tmp_path / "search" / "best_training.json"
     code, _, err = run("train", tmp_path / "again", "--data", data, "--spec", best)
     assert code == 0, err

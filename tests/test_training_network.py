@@ -205,3 +205,5 @@ def test_stages_are_frozen_with_their_statistics() -> None:
     copy = training_copy(network, TrainingConfig(frozen_layers=("conv2d", "rate2_1")))
     frozen = {layer.name for layer in copy.layers if layer.weights and not layer.trainable}
     assert frozen == {*stages(network)["conv2d"], "rate2_1"}
+    with pytest.raises(InputError, match="frozen_layers freeze the whole network; leave a stage to train"):
+        training_copy(network, TrainingConfig(frozen_layers=tuple(stages(network))))

@@ -27,7 +27,7 @@ from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, WeightsCard, card_path
 from keras_scgm.training import TrainingConfig, fine_tuned, train
 from keras_scgm.training.checkpoint import BEST, LAST, check_start, save_weights
-from keras_scgm.training.network import build_network
+from keras_scgm.training.network import build_network, check_window
 
 ADAPTED, DRAWN = "adapted.weights.h5", "synthetic"
 SYNTHETIC_SEED = 310
@@ -107,10 +107,11 @@ def adapt(
     real = read_real_slices(learned, networks)
     labelled = load_slices(scans.labelled, networks.config, "mean") if scans.labelled else None
     batches = AdaptationBatches(config, real, labelled, networks.config.spacing_mm, domain)
+    check_window(card.architecture, batches.crop_px)
     record.write(folder)
     stopped = None
     if config.statistics_only:
-        _statistics_only(folder, training, real, card)
+        _statistics_only(folder, training, real, card, config.statistics_share)
     else:
         method = MeanTeacher(config, real.images)
         stopped = train(
@@ -204,9 +205,11 @@ def synthetic_subjects(folder: Path, guard: GuardConfig) -> tuple[AnnotatedVolum
     return tuple(volumes[:count])
 
 
-def _statistics_only(folder: Path, training: TrainingConfig, real: RealSlices, card: WeightsCard) -> None:
+def _statistics_only(
+    folder: Path, training: TrainingConfig, real: RealSlices, card: WeightsCard, share: float
+) -> None:
     network = build_network(training)
-    adapt_statistics(network, real.images, 1.0)
+    adapt_statistics(network, real.images, share)
     save_weights(folder / LAST, network, card)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from keras_scgm import checks
 from keras_scgm.augmentation import AugmentationConfig
+from keras_scgm.errors import InputError
 from keras_scgm.json_config import JsonConfig
 
 STUDENT = AugmentationConfig(
@@ -104,6 +105,10 @@ class AdaptationConfig(JsonConfig):
             held_back=checks.number(0, below=1),
             seed=checks.seed,
         )
+        if self.statistics_only and not self.statistics_share:
+            raise InputError(
+                "statistics_only with a statistics_share of 0 changes nothing; choose a share above 0"
+            )
 
     @property
     def steps(self) -> int:

@@ -88,6 +88,7 @@ def find_scans(
     images: Sequence[str | Path] | str | Path,
     labels: str | Path | None = None,
     rescans: str | Path | None = None,
+    label_value: int | None = None,
 ) -> tuple[Scans, tuple[str, ...]]:
     """The scans in folders, and labels and rescans that belong to them.
 
@@ -97,12 +98,13 @@ def find_scans(
             not labelled.
         rescans: CSV file with the columns `scan` and `rescan`; paths count from its folder. Without it, rescans are
             found by name: `A_scan.nii.gz` and `A_rescan.nii.gz`, or BIDS' `_run-1` and `_run-2`.
+        label_value: Value of gray matter in the masks; None for masks with one value beside 0.
 
     Returns:
         The scans, and what was left out, one line each.
 
     Raises:
-        InputError: No image, a mask without an image, or a table that cannot be read.
+        InputError: No image, a mask without an image or with several labels, or a table that cannot be read.
     """
     alone = isinstance(images, (str, Path))
     found = find_images(
@@ -112,7 +114,7 @@ def find_scans(
         raise InputError(found.problems[0])
     paths = tuple(image.path for image in found.images)
     pairs = _named_pairs(paths) if rescans is None else _read_pairs(checks.path("rescans", rescans))
-    labelled = () if labels is None else _labelled(checks.path("labels", labels), paths)
+    labelled = () if labels is None else _labelled(checks.path("labels", labels), paths, label_value)
     return Scans(paths, labelled, pairs), tuple(found.notes)
 
 
@@ -142,7 +144,7 @@ def _read_pairs(table: Path) -> tuple[tuple[Path, Path], ...]:
     return pairs
 
 
-def _labelled(folder: Path, images: Sequence[Path]) -> tuple[AnnotatedVolume, ...]:
+def _labelled(folder: Path, images: Sequence[Path], label_value: int | None) -> tuple[AnnotatedVolume, ...]:
     check_folder(folder)
     masks: dict[Path, list[Path]] = {}
     strays = []
@@ -161,7 +163,7 @@ def _labelled(folder: Path, images: Sequence[Path]) -> tuple[AnnotatedVolume, ..
         raise InputError(f"{folder}: no mask of an image in it; name a mask IMAGE_gmseg.nii.gz")
     volumes = []
     for image, paths in sorted(masks.items()):
-        volume = AnnotatedVolume(image, tuple(sorted(paths)), nifti_stem(image))
+        volume = AnnotatedVolume(image, tuple(sorted(paths)), nifti_stem(image), label_value=label_value)
         marked = slices_with_labels(volume)
         if not marked:
             raise InputError(f"{paths[0]}: no voxel is marked; mend the mask, or take it away")

@@ -208,7 +208,8 @@ def _check_dtype(name: str) -> None:
 
 
 def _check_shapes(images: Any, masks: Any | None = None) -> None:
-    images, masks = tuple(images), images if masks is None else tuple(masks)
+    images = tuple(images)
+    masks = images if masks is None else tuple(masks)
     fit = len(images) == len(masks) == 4 and None not in images[1:3] and images[1:3] == masks[1:3]
     if not fit:
         raise InputError(

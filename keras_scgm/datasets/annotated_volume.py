@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class AnnotatedVolume:
         masks: NIfTI files on the image's grid, one per rater; none for an image without labels.
         subject_id: Unique in the data set; several volumes of a subject share it.
         site_id: Acquisition site, or None.
-        label_value: Value of gray matter in the masks; None takes everything that is not zero.
+        label_value: Value of gray matter in the masks; None for masks with one value beside 0.
         labelled_slices: Indices of the annotated slices, as stored in the file (as a
             viewer shows them); None for all slices.
 
@@ -69,11 +69,12 @@ class AnnotatedVolume:
         """Gray matter by one of the raters, bool (slice, right-left, posterior-anterior) in the image's order.
 
         Raises:
-            InputError: It holds NaN, fractions, or labels of which none is that of gray matter.
+            InputError: It holds NaN, fractions, several labels without a `label_value`, or labels of which none is that
+                of gray matter.
         """
         label, found = self.read_labels(path, volume, np.arange(volume.n_slices))
-        if found and not label.any():
-            self.refuse_labels(path, found)
+        if found:
+            self.check_labels(path, found)
         return label
 
     def read_labels(self, path: Path, volume: Volume, slices: np.ndarray) -> tuple[np.ndarray, set[int]]:
@@ -113,20 +114,30 @@ class AnnotatedVolume:
                 raise InputError(f"{path}: holds fractions, not labels; binarize it at 0.5")
             yield first, self.is_gray_matter(values), set(np.unique(np.rint(marked)).astype(int).tolist())
 
-    def refuse_labels(self, path: Path, found: set[int]) -> NoReturn:
-        """Report a mask without gray matter in the labelled slices.
+    def check_labels(self, path: Path, found: set[int]) -> None:
+        """Refuse a mask of which the labelled slices do not tell what is gray matter.
+
+        Args:
+            path: The mask.
+            found: The values other than 0 in these slices.
 
         Raises:
-            InputError: always.
+            InputError: It has none, none that is `label_value`, or several and there is no `label_value`.
         """
         where = "" if self.labelled_slices is None else " in the labelled slices"
-        if self.label_value is None:
-            raise InputError(f"{path}: no voxel is marked{where}; mend the mask, or take it away")
         held = ", ".join(map(str, sorted({0, *found})))
-        raise InputError(
-            f"{path}: no voxel is {self.label_value}{where}, it holds {held}; name the value of gray matter with "
-            "--label-value"
-        )
+        if self.label_value is None and not found:
+            raise InputError(f"{path}: no voxel is marked{where}; mend the mask, or take it away")
+        if self.label_value is None and len(found) > 1:
+            raise InputError(
+                f"{path}: holds {held}{where}; name the value of gray matter with --label-value, or give masks of one "
+                "value"
+            )
+        if self.label_value is not None and self.label_value not in found:
+            raise InputError(
+                f"{path}: no voxel is {self.label_value}{where}, it holds {held}; name the value of gray matter with "
+                "--label-value"
+            )
 
 
 def annotated_volumes(name: str, value: Any) -> tuple[AnnotatedVolume, ...]:

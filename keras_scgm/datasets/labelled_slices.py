@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -61,7 +61,7 @@ class LabelledPart:
         """
         if self.labels:
             return self.labels[path, any_label]
-        whole = _counted(self.annotated, any_label).read_mask(path, volume)
+        whole = _read(self.annotated, path, volume, range(volume.n_slices), any_label)
         return whole if self.positions is None else whole[list(self.positions)]
 
 
@@ -101,27 +101,37 @@ def _labelled_part(annotated: AnnotatedVolume, changed_ns: tuple[int, ...]) -> L
     image = nib.Nifti1Image(voxels.astype(np.float32), affine)
     image.header.set_xyzt_units("mm")
     labels = {
-        (path, any_label): _counted(annotated, any_label).read_labels(path, volume, np.array(slices))[0]
+        (path, any_label): _read(annotated, path, volume, slices, any_label)
         for path in annotated.masks
         for any_label in (False, True)
     }
     return LabelledPart(annotated, image, tuple(kept.index(k) for k in slices), labels)
 
 
-def _counted(annotated: AnnotatedVolume, any_label: bool) -> AnnotatedVolume:
-    return replace(annotated, label_value=None) if any_label else annotated
+def _read(
+    annotated: AnnotatedVolume, path: Path, volume: Volume, slices: Sequence[int], any_label: bool
+) -> np.ndarray:
+    if any_label:
+        return replace(annotated, label_value=None).read_labels(path, volume, np.array(slices))[0]
+    label, found = annotated.read_labels(path, volume, np.array(slices))
+    if found:
+        annotated.check_labels(path, found)
+    return label
 
 
 def slices_with_labels(annotated: AnnotatedVolume) -> tuple[int, ...]:
     """Indices, as stored in the file, of the labelled slices in which every rater marked gray matter.
 
     Raises:
-        keras_scgm.errors.InputError: A file cannot be used.
+        keras_scgm.errors.InputError: A file cannot be used, or a mask does not tell what is gray matter.
     """
     volume = read_volume(annotated.image)
     slices = np.array(annotated.slices_of(volume))
-    found = np.ones(len(slices), bool)
+    marked = np.ones(len(slices), bool)
     for path in annotated.masks:
-        for first, label, _ in annotated.label_chunks(path, volume, slices):
-            found[first : first + len(label)] &= label.any(axis=(1, 2))
-    return tuple(sorted(volume.stored_slice_index(int(k)) for k in slices[found]))
+        found: set[int] = set()
+        for first, label, values in annotated.label_chunks(path, volume, slices):
+            marked[first : first + len(label)] &= label.any(axis=(1, 2))
+            found |= values
+        annotated.check_labels(path, found)
+    return tuple(sorted(volume.stored_slice_index(int(k)) for k in slices[marked]))

@@ -253,12 +253,7 @@ def _read_labels(annotated: AnnotatedVolume, volume: Volume, slices: np.ndarray,
     labels = np.empty((len(annotated.masks), len(slices), *volume.in_plane_shape), bool)
     for path, label in zip(annotated.masks, labels, strict=True):
         label[:], found = annotated.read_labels(path, volume, slices)
-        if not label.any():
-            annotated.refuse_labels(path, found)
-        if annotated.label_value is None and len(found) > 1:
-            notes["mask with several labels, all taken as gray matter; choose one with --label-value"].append(
-                path.name
-            )
+        annotated.check_labels(path, found)
     n_empty = int(np.count_nonzero(~labels.any(axis=(0, 2, 3))))
     if n_empty:
         what = "slices without any label, taken as free of gray matter; if not, name the labelled ones in the split"

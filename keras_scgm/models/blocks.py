@@ -182,7 +182,9 @@ class BuilderArguments:
             return keras.Model(sources[0] if len(sources) == 1 else sources, output, name=self.name)
         except ValueError as error:
             reason = " ".join(str(error).split())
-            raise InputError(f"input_tensor: the layers before it do not fit: {reason}") from error
+            raise InputError(
+                f"input_tensor: the layers before it do not fit: {reason}; give a layer whose name is taken another one"
+            ) from error
 
 
 def _is_softmax(activation: Any) -> bool:

@@ -54,7 +54,8 @@ def DilatedGMNet3D(
 
     Args:
         include_top: Whether to end with the layer "predictions"; without it the output is the 64
-            features per pixel that this layer reads.
+            features per pixel that this layer reads. Call the model as a layer to build on them, or give each layer on
+            top a name: its own have those that Keras gives, such as `conv2d_1`.
         weights: None for random weights, a name that `keras_scgm.list_weights` knows, or the path of a
             `.weights.h5`, `.keras` or published Keras 2 `.hdf5` file. Weights of a `DilatedGMNet` with as many filters
             and the same rates are inflated: its kernels stand in the middle slice and zeros beside it, so that each
@@ -67,8 +68,8 @@ def DilatedGMNet3D(
         pooling: With `include_top=False`: None for the feature maps, (batch, slices, height, width, features);
             "avg" or "max" for their mean or maximum over the stack, (batch, features).
         classes: Number of output channels; None for that of the weights, and 1 with random ones. With another
-            number than that of pretrained weights, or with classes that exclude each other ("softmax") where those of
-            the weights do not, the output layer stays random, and all others are the file's.
+            number than that of pretrained weights, or with classes that exclude each other ("softmax") where the card
+            of the weights says that theirs do not, the output layer stays random, and all others are the file's.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
             independent of each other.
         name: Name of the model.

@@ -14,6 +14,7 @@ from keras_scgm import checks
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import DomainConfig, draw_slices, draw_stacks
+from keras_scgm.models.unet import LEVELS
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, own_share
 from keras_scgm.training.stacks import as_channels, as_stacks, shows_single, stack_indices
@@ -221,8 +222,12 @@ class SyntheticBatches:
         return replace(config, spacing_mm=self.spacing_mm)
 
     def _small_windows_px(self) -> list[tuple[int, float]]:
-        factor = 0.25 / self.spacing_mm
-        return [(max(16, round(size * factor)), off_centre_mm) for size, off_centre_mm in self.small_windows]
+        # Windows that every network can halve as often as UNet does.
+        factor, multiple = 0.25 / self.spacing_mm, 2**LEVELS
+        return [
+            (max(16, multiple * round(size * factor / multiple)), off_centre_mm)
+            for size, off_centre_mm in self.small_windows
+        ]
 
     def dataset(self, config: TrainingConfig, first_step: int) -> Dataset:
         shares = device_count()

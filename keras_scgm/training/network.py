@@ -44,8 +44,7 @@ def build_network(config: TrainingConfig) -> keras.Model:
             raise InputError(
                 f"model_kwargs ask for {name}={given!r}; a training needs {value!r}, leave it out"
             )
-    if config.architecture == "UNet" and config.window_px % 2**LEVELS:
-        raise InputError(f"window_px must be a multiple of {2**LEVELS} for UNet, received {config.window_px}")
+    check_window(config.architecture, config.window_px)
     try:
         network = BUILDERS[config.architecture](**{**config.model_kwargs, "classes": classes})
     except TypeError as error:
@@ -58,6 +57,16 @@ def build_network(config: TrainingConfig) -> keras.Model:
         path, card = resolve_weights(config.initial_weights)
         load_weights_into(network, path, adapt=True, outputs=_outputs_of(config, card))
     return network
+
+
+def check_window(architecture: str, window_px: int) -> None:
+    """Refuse windows that a network cannot take.
+
+    Raises:
+        InputError: They are not a multiple of what UNet divides them by.
+    """
+    if architecture == "UNet" and window_px % 2**LEVELS:
+        raise InputError(f"window_px must be a multiple of {2**LEVELS} for UNet, received {window_px}")
 
 
 def _outputs_of(config: TrainingConfig, card: WeightsCard | None) -> list[int] | None:
@@ -119,6 +128,8 @@ def training_copy(network: keras.Model, config: TrainingConfig) -> keras.Model:
             )
         for name in by_stage.get(frozen, (frozen,)):
             copy.get_layer(name).trainable = False
+    if not copy.trainable_weights:
+        raise InputError("frozen_layers freeze the whole network; leave a stage to train")
     return copy
 
 

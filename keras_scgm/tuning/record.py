@@ -138,5 +138,11 @@ class SearchRecord:
 
 
 def last_line(traceback: str | None) -> str:
-    """The error of a traceback."""
-    return next((line for line in reversed((traceback or "").splitlines()) if line.strip()), "unknown reason")
+    """The error of a traceback, which follows the last indented line, in one line.
+
+    >>> last_line("Traceback:\\n  File 'a.py', line 1\\nValueError: two\\nlines\\n")
+    'ValueError: two lines'
+    """
+    lines = (traceback or "").splitlines()
+    start = max((number for number, line in enumerate(lines, 1) if line.startswith(" ")), default=0)
+    return " ".join(" ".join(lines[start:]).split()) or "unknown reason"

@@ -13,19 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError, one_line
-from keras_scgm.files import write_text
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import Batches, SyntheticBatches, TrainingConfig
+from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig
 from keras_scgm.training.checkpoint import BEST
 from keras_scgm.tuning.config import SearchConfig, TuningConfig
+from keras_scgm.tuning.kept_search import SEARCH, KeptSearch
 from keras_scgm.tuning.record import TRIALS, SearchRecord, last_line
 from keras_scgm.tuning.results import TuningResult
 from keras_scgm.tuning.spaces import space_of, takes_training
 
 if TYPE_CHECKING:
     import keras_tuner
-
-SEARCH = "search.json"
 
 
 def tune(
@@ -100,7 +98,8 @@ def tune(
         raise InputError("tuning must be a SearchConfig, since hypermodel says what is searched")
     open_tuner, record = _prepared(tuning, training, batches, folder, validation, hypermodel, bool(verbose))
     if role != "worker":
-        _open_folder(folder, tuning, training, hypermodel, resume)
+        name = None if hypermodel is None else _name(hypermodel)
+        _open_folder(folder, KeptSearch.of(tuning, training, name, batches, validation), resume)
     return _run(open_tuner, record, folder, role)
 
 
@@ -127,7 +126,10 @@ def _prepared(
     elif isinstance(searched, keras_tuner.HyperModel) or not takes_training(searched):
         # KerasTuner imports it to fit a network.
         _check_package("tensorboard", "TensorBoard")
-        _called(hypermodel, tuners.check_network, searched)
+        n_masks = (
+            batches.slices.masks.shape[-1] if isinstance(batches, SliceBatches) else len(training.tissues)
+        )
+        _called(hypermodel, tuners.check_network, searched, n_masks)
         record = SearchRecord(folder, training, "best.keras", None, tuning.trials, verbose)
         return lambda: tuners.NetworkTuner(
             tuners.oracle_of(tuning, training, record), searched, *data
@@ -219,21 +221,17 @@ def _name(hypermodel: Any) -> str:
     return f"{named.__module__}:{named.__qualname__}"
 
 
-def _open_folder(
-    folder: Path, tuning: SearchConfig, training: TrainingConfig, hypermodel: Any, resume: bool
-) -> None:
-    path = folder / SEARCH
-    configs = {"tuning": json.loads(tuning.to_json()), "training": json.loads(training.to_json())}
-    if hypermodel is not None:
-        configs["hypermodel"] = _name(hypermodel)
-    if path.exists():
+def _open_folder(folder: Path, search: KeptSearch, resume: bool) -> None:
+    before = KeptSearch.read(folder)
+    if before is not None:
         if not resume:
             raise InputError(f"{folder}: holds a search; go on with --resume, or choose another folder")
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["tuning"]["trials"] = tuning.trials
-        if found != configs:
-            raise InputError(f"{path}: another search than this one; choose another folder")
-    write_text(path, json.dumps(configs, indent=2) + "\n")
+        if changed := before.differences(search):
+            raise InputError(
+                f"{folder / SEARCH}: another search, {'; '.join(changed)}; leave the setting as it was, or choose "
+                "another folder"
+            )
+    search.write(folder)
 
 
 def process_role() -> Literal["alone", "chief", "worker"]:

@@ -204,8 +204,12 @@ def settings_of(space: Space, training: TrainingConfig, hyperparameters: Any) ->
     return config
 
 
-def check_network(hypermodel: Any) -> None:
+def check_network(hypermodel: Any, n_masks: int) -> None:
     """Builds the network of the default values, and checks that it can be trained and can segment.
+
+    Args:
+        hypermodel: What builds it.
+        n_masks: Number of tissues that the data have masks of.
 
     Raises:
         InputError: It cannot.
@@ -218,6 +222,11 @@ def check_network(hypermodel: Any) -> None:
             f"the network {model.name} is not compiled; give it an optimizer and a loss by compile"
         )
     Segmenter(model)
+    if model.output_shape[-1] != n_masks:
+        raise InputError(
+            f"the network {model.name} has {model.output_shape[-1]} outputs, but each slice has masks of {n_masks} "
+            f"tissue{'s' * (n_masks > 1)}; give it as many outputs"
+        )
 
 
 def oracle_of(search: SearchConfig, training: TrainingConfig, record: SearchRecord) -> keras_tuner.Oracle:

@@ -5,8 +5,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from tiny_adaptation import LENIENT, STRICT, TINY
+
+from keras_scgm.adaptation import find_scans
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
 
@@ -102,3 +106,21 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing(
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert message in err
     assert not (tmp_path / "run").exists()
+
+
+def test_masks_with_several_labels_need_the_value_of_gray_matter(
+    run: Callable[..., tuple[int, str, str]], options: list[object], scan_folder: Path, tmp_path: Path
+) -> None:
+    image = nib.load(scan_folder / "b.nii.gz")
+    labels = np.zeros(image.shape, np.uint8)
+    labels[30:50, 30:50, 1] = 2
+    labels[38:42, 36:40, 1] = 1
+    (tmp_path / "few").mkdir()
+    nib.save(nib.Nifti1Image(labels, image.affine), tmp_path / "few" / "b_gmseg.nii.gz")
+    command = ("adapt", tmp_path / "run", *options, "--labels", tmp_path / "few")
+    code, _, err = run(*command)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "b_gmseg.nii.gz: holds 0, 1, 2; name the value of gray matter with --label-value" in err
+    assert not (tmp_path / "run").exists()
+    scans, _ = find_scans(scan_folder, tmp_path / "few", label_value=1)
+    assert [volume.label_value for volume in scans.labelled] == [1]

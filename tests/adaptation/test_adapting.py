@@ -139,6 +139,23 @@ def test_other_limits_judge_the_same_weights(scan_folder: Path, start_weights: P
 
 
 @pytest.mark.usefixtures("untraced")
+def test_a_share_of_the_statistics_is_a_step_on_the_way(
+    scan_folder: Path, start_weights: Path, tmp_path: Path
+) -> None:
+    scans, _ = find_scans(scan_folder)
+    means = []
+    for share in (0.25, 1.0):
+        config = replace(TINY, statistics_only=True, statistics_share=share)
+        adapted = adapt(scans, tmp_path / str(share), str(start_weights), config, LENIENT)
+        means.append(weights_of(adapted.last))
+    names = [weight.path for weight in load_network(start_weights)[0].weights]
+    first = next(number for number, name in enumerate(names) if name.endswith("moving_mean"))
+    start, (quarter, whole) = weights_of(start_weights)[first], (mean[first] for mean in means)
+    np.testing.assert_allclose(quarter - start, 0.25 * (whole - start), rtol=1e-3, atol=1e-6)
+    assert np.abs(whole - start).max() > 1e-3
+
+
+@pytest.mark.usefixtures("untraced")
 def test_labelled_slices_are_learned_from(scan_folder: Path, start_weights: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     few.mkdir()

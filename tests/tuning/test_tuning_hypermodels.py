@@ -83,7 +83,7 @@ def test_settings_are_searched(
     assert len(result.highest) == 6
     assert result.config == TRAINING
     assert TrainingConfig.from_json((tmp_path / "best_training.json").read_text()) == TRAINING
-    with pytest.raises(InputError, match="another search than this one"):
+    with pytest.raises(InputError, match=r"another search, hypermodel was .*settings, now None"):
         tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
 
 
@@ -135,6 +135,12 @@ def _colours(hp: Any) -> keras.Model:
     return model
 
 
+def _two_classes(hp: Any) -> keras.Model:
+    model = DilatedGMNet(classes=2, filters=2, dilation_rates=(6,))
+    model.compile(loss="mse")
+    return model
+
+
 @pytest.mark.parametrize(
     ("hypermodel", "message"),
     [
@@ -146,6 +152,7 @@ def _colours(hp: Any) -> keras.Model:
         (lambda hp: 3, "a function of .hp. must return a Keras model, received 3"),
         (_uncompiled, "the network dilated_gmnet is not compiled; give it an optimizer and a loss"),
         (_colours, "3 input channels and 1 classes"),
+        (_two_classes, "dilated_gmnet has 2 outputs, but each slice has masks of 1 tissue; give it as many"),
     ],
 )
 def test_wrong_hypermodels_are_one_line(

@@ -157,8 +157,19 @@ def test_search_goes_on_with_more_trials(
     tune(SEARCH, TRAINING, batches, tmp_path, volumes)
     with pytest.raises(InputError, match="holds a search; go on with --resume"):
         tune(SEARCH, TRAINING, batches, tmp_path, volumes)
-    with pytest.raises(InputError, match="another search than this one"):
+    with pytest.raises(
+        InputError, match=r"search.json: another search, seed was 0, now 5; leave the setting"
+    ):
         tune(replace(SEARCH, seed=5), TRAINING, batches, tmp_path, volumes, resume=True)
+    with pytest.raises(InputError, match=r"another search, learning_rate was .*, now 0.5"):
+        tune(SEARCH, replace(TRAINING, learning_rate=0.5), batches, tmp_path, volumes, resume=True)
+    other = [replace(volumes[0], labelled_slices=(0, 1)), *volumes[1:]]
+    with pytest.raises(
+        InputError, match=r"another search, its data were .* now are .* slices 0, 1 for validation"
+    ):
+        tune(SEARCH, TRAINING, batches, tmp_path, other, resume=True)
+    with pytest.raises(InputError, match="its data were annotated slices; its data now are other slices"):
+        tune(SEARCH, TRAINING, SliceBatches(batches.slices, "other slices"), tmp_path, volumes, resume=True)
     again = tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
     assert len(drawn_scores) == 2
     more = tune(replace(SEARCH, trials=12), TRAINING, batches, tmp_path, volumes, resume=True)

@@ -1,0 +1,97 @@
+"""What a search is of, as `search.json` keeps it: by it a search that goes on is known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.errors import InputError
+from keras_scgm.files import write_text
+from keras_scgm.training import Batches, TrainingConfig
+from keras_scgm.tuning.config import SearchConfig, TuningConfig
+
+SEARCH = "search.json"
+
+
+@dataclass(frozen=True)
+class KeptSearch:
+    """Settings and data of a search.
+
+    Args:
+        tuning: Strategy of the search.
+        training: Settings that every trial starts from.
+        hypermodel: MODULE:NAME of what is searched in place of the ranges of a `TuningConfig`; None for these.
+        data: Description of the slices to train on, and of each volume for validation.
+    """
+
+    tuning: SearchConfig
+    training: TrainingConfig
+    hypermodel: str | None
+    data: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        tuning: SearchConfig,
+        training: TrainingConfig,
+        hypermodel: str | None,
+        batches: Batches,
+        validation: Sequence[AnnotatedVolume],
+    ) -> KeptSearch:
+        """What is kept of the arguments of a search."""
+        return cls(tuning, training, hypermodel, (batches.what, *map(_described, validation)))
+
+    @classmethod
+    def read(cls, folder: Path) -> KeptSearch | None:
+        """The search in a folder; None if it holds none.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        path = folder / SEARCH
+        if not path.exists():
+            return None
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            hypermodel = values["hypermodel"]
+            kind = TuningConfig if hypermodel is None else SearchConfig
+            return cls(
+                kind.from_values(values["tuning"]),
+                TrainingConfig.from_values(values["training"]),
+                hypermodel,
+                tuple(values["data"]),
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: cannot be read ({error}); choose another folder") from error
+
+    def write(self, folder: Path) -> None:
+        """Write the file, which marks a folder as that of a search that has started."""
+        values = {
+            "tuning": json.loads(self.tuning.to_json()),
+            "training": json.loads(self.training.to_json()),
+            "hypermodel": self.hypermodel,
+            "data": self.data,
+        }
+        write_text(folder / SEARCH, json.dumps(values, indent=2) + "\n")
+
+    def differences(self, now: KeptSearch) -> list[str]:
+        """In what a later search is another one; the number of trials may differ."""
+        changed = replace(self.tuning, trials=now.tuning.trials).differences(now.tuning)
+        changed += self.training.differences(now.training)
+        if self.hypermodel != now.hypermodel:
+            changed.insert(0, f"hypermodel was {self.hypermodel}, now {now.hypermodel}")
+        changed += [f"its data were {gone}" for gone in self.data if gone not in now.data]
+        changed += [f"its data now are {new}" for new in now.data if new not in self.data]
+        return changed
+
+
+def _described(volume: AnnotatedVolume) -> str:
+    masks = ", ".join(path.name for path in volume.masks)
+    label = "" if volume.label_value is None else f", value {volume.label_value}"
+    slices = (
+        "" if volume.labelled_slices is None else f", slices {', '.join(map(str, volume.labelled_slices))}"
+    )
+    return f"{volume.image.name} with {masks}{label}{slices} for validation"
