@@ -84,8 +84,6 @@ def test_weights_are_refused_for_a_batch_and_honoured_per_sample(loss):
 
 @pytest.mark.parametrize("classes", [1, 2])
 def test_weights_of_classes_are_refused(classes):
-    import tensorflow as tf
-
     model = keras.Sequential([keras.Input((4, 4, classes)), keras.layers.Dense(classes, "sigmoid")])
     model.compile("adam", DiceLoss(per_sample=True, classifier_activation="sigmoid"))
     masks = np.zeros((4, 4, 4, classes), "float32")
