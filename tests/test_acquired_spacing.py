@@ -8,6 +8,12 @@ from zero_filled import interpolated
 from keras_scgm import segment
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
+from keras_scgm.segmentation.spectrum import power_spectra
+
+
+def acquired_of(volume):
+    """Along right-left and anterior-posterior."""
+    return tuple(acquired_spacing_mm(spectrum) for spectrum in power_spectra(volume))
 
 
 @pytest.fixture
@@ -19,9 +25,15 @@ def noisy(nested_discs):
 @pytest.mark.parametrize("acquired_mm", [(0.8, 0.8), (1.0, 1.25), (1.6, 0.5)])
 def test_what_was_acquired_is_found(noisy, acquired_mm):
     volume = volume_from_image(interpolated(noisy, acquired_mm))
-    assert acquired_spacing_mm(volume) == pytest.approx(acquired_mm, rel=0.07)
+    assert acquired_of(volume) == pytest.approx(acquired_mm, rel=0.07)
     turned = volume_from_image(interpolated(noisy, acquired_mm).as_reoriented([[2, 1], [0, -1], [1, 1]]))
-    assert acquired_spacing_mm(turned) == acquired_spacing_mm(volume)
+    assert acquired_of(turned) == acquired_of(volume)
+
+
+def test_a_black_border_hides_nothing(noisy):
+    image = interpolated(noisy, (1.0, 1.25))
+    padded = nib.Nifti1Image(np.pad(np.asarray(image.dataobj), ((20, 9), (0, 31), (0, 0))), image.affine)
+    assert acquired_of(volume_from_image(padded)) == acquired_of(volume_from_image(image))
 
 
 def test_other_images_are_as_their_header_says(noisy, reference):
@@ -36,7 +48,7 @@ def test_other_images_are_as_their_header_says(noisy, reference):
     constant = nib.Nifti1Image(np.ones((80, 80, 2), np.float32), noisy.affine)
     volumes += [volume_from_image(small), volume_from_image(constant)]
     for volume in volumes:
-        assert acquired_spacing_mm(volume) == volume.in_plane_spacing_mm
+        assert acquired_of(volume) == volume.in_plane_spacing_mm
 
 
 @pytest.mark.parametrize(("acquired_mm", "is_doubted"), [(0.6, False), (1.0, True)])

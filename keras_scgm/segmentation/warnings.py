@@ -13,6 +13,7 @@ from keras_scgm.localization import Windows
 from keras_scgm.quality.verdicts import PASS_DSC, Quality
 from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
 from keras_scgm.segmentation.native_grid import SliceMeasurement
+from keras_scgm.segmentation.spectrum import power_spectra
 from keras_scgm.slices import EDGE_MM
 from keras_scgm.volume import Volume
 
@@ -38,7 +39,8 @@ def image_doubts(volume: Volume, windows: Windows) -> list[str]:
     if max(right_left_mm, anterior_posterior_mm) > COARSE_MM:
         spacing_mm = f"{right_left_mm:.2g}", f"{anterior_posterior_mm:.2g}"
         doubts.append(messages.TOO_COARSE.format(*spacing_mm))
-    acquired_mm = acquired_spacing_mm(volume)
+    spectra = power_spectra(volume)
+    acquired_mm = [acquired_spacing_mm(spectrum) for spectrum in spectra]
     if any(
         mm > max(COARSE_ACQUIRED_MM, MIN_INTERPOLATION * along_mm)
         for mm, along_mm in zip(acquired_mm, volume.in_plane_spacing_mm, strict=True)

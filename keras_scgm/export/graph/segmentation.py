@@ -37,6 +37,7 @@ from keras_scgm.export.graph.slice_features import (
 )
 from keras_scgm.export.graph.slice_warnings import slice_warnings
 from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
+from keras_scgm.export.graph.spectrum import power_spectra
 from keras_scgm.segmentation.warnings import (
     COARSE_ACQUIRED_MM,
     COARSE_MM,
@@ -288,7 +289,8 @@ def _is_near_edge(image: StoredImage, box: tf.Tensor, seen: Region) -> tf.Tensor
 
 def _doubts(image: StoredImage, grid: Grid, windows: GraphWindows) -> list[Doubt]:
     """Possible faults of the whole volume that are known before anything is measured."""
-    spacing_mm, acquired_mm = image.in_plane_spacing_mm, acquired_spacing_mm(image)
+    spacing_mm = image.in_plane_spacing_mm
+    acquired_mm = tf.stack([acquired_spacing_mm(spectrum) for spectrum in power_spectra(image)])
     spacing, acquired = (
         tf.strings.as_string(mm, precision=2, shortest=True) for mm in (spacing_mm, acquired_mm)
     )
