@@ -83,6 +83,11 @@ INTERPOLATED = (
     "interpolated to axial voxels of {} x {} mm from about {} x {} mm, as the image's spectrum tells; gray matter may "
     "be marked too large"
 )
+GHOST = (
+    "a ghost: copies of the image, together about {} % as bright, lie {} mm beside it along {}, as the image's "
+    "spectrum tells; gray matter may be marked too large; look at the outlines, or repeat the scan"
+)
+IN_PLANE_AXES = ("left-right", "front-back")
 NO_CORD = "the cord could not be located; the windows stay where they are"
 GIVEN_CORD = "in the given cord, {}"
 NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slice"

@@ -5,11 +5,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
+from ghosted import ghosted
 from served_model import check_answer, reoriented
 from unchecked_export import as_exported
 from zero_filled import interpolated
 
 from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, messages, segment
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.export.graph.network import GraphNetwork
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.saved_model import nifti_endpoints, slices_endpoints
@@ -82,6 +84,17 @@ def test_an_interpolated_image(same_with_cord, cord_image, codes, acquired_mm, n
     image = interpolated(cord_image(shape=(97, 90, 3)), acquired_mm)
     expected = same_with_cord(reoriented(image, codes))
     assert sum(text.startswith("interpolated to axial") for text in expected.warnings) == n_doubts
+
+
+@pytest.mark.parametrize("codes", ["LAS", "PSR"])
+@pytest.mark.parametrize(("strength", "axis", "n_doubts"), [(0.3, 0, 1), (0.3, 1, 1), (0.0, 1, 0)])
+def test_an_image_with_a_ghost(same_with_cord, codes, strength, axis, n_doubts):
+    config = PhantomConfig(matrix_size=112, n_slices=3, contrast_to_noise=(8.0, 14.0), artefacts=0.0)
+    image = ghosted(draw_subject(config, seed=1).image, strength, 9.0, axis)
+    padded = nib.Nifti1Image(np.pad(np.asarray(image.dataobj), ((9, 0), (4, 7), (0, 0))), image.affine)
+    for one in (image, padded):
+        expected = same_with_cord(reoriented(one, codes))
+        assert sum(text.startswith("a ghost: copies") for text in expected.warnings) == n_doubts
 
 
 @pytest.mark.parametrize("fill", [0.0, np.nan])

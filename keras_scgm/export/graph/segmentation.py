@@ -14,6 +14,7 @@ from keras_scgm import messages
 from keras_scgm.export.graph.acquired_spacing import acquired_spacing_mm
 from keras_scgm.export.graph.cord_features import CordPrediction
 from keras_scgm.export.graph.detached_pieces import remove_detached
+from keras_scgm.export.graph.ghosts import strongest_ghost
 from keras_scgm.export.graph.images import require_image
 from keras_scgm.export.graph.localization import GraphWindows, fixed_windows, windows_on_cord
 from keras_scgm.export.graph.network import GraphNetwork, compute_stacks, in_cord
@@ -42,6 +43,7 @@ from keras_scgm.segmentation.warnings import (
     COARSE_ACQUIRED_MM,
     COARSE_MM,
     MAX_SLICE_DISTANCE_MM,
+    MIN_GHOST,
     MIN_INTERPOLATION,
     MIN_SLICE_DISTANCE,
     NAMED_SLICES,
@@ -289,8 +291,13 @@ def _is_near_edge(image: StoredImage, box: tf.Tensor, seen: Region) -> tf.Tensor
 
 def _doubts(image: StoredImage, grid: Grid, windows: GraphWindows) -> list[Doubt]:
     """Possible faults of the whole volume that are known before anything is measured."""
+    spectra = power_spectra(image)
     spacing_mm = image.in_plane_spacing_mm
-    acquired_mm = tf.stack([acquired_spacing_mm(spectrum) for spectrum in power_spectra(image)])
+    acquired_mm = tf.stack([acquired_spacing_mm(spectrum) for spectrum in spectra])
+    ghosts = tf.stack([strongest_ghost(*pair) for pair in zip(spectra, tf.unstack(acquired_mm), strict=True)])
+    ghost_axis = tf.argmax(ghosts[:, 0])
+    strength, ghost_mm = tf.unstack(ghosts[ghost_axis])
+    ghost = [tf.strings.as_string(number, precision=0) for number in (100 * strength, ghost_mm)]
     spacing, acquired = (
         tf.strings.as_string(mm, precision=2, shortest=True) for mm in (spacing_mm, acquired_mm)
     )
@@ -308,6 +315,10 @@ def _doubts(image: StoredImage, grid: Grid, windows: GraphWindows) -> list[Doubt
         (
             tf.reduce_any(acquired_mm > tf.maximum(MIN_INTERPOLATION * spacing_mm, COARSE_ACQUIRED_MM)),
             filled(messages.INTERPOLATED, *tf.unstack(spacing), *tf.unstack(acquired)),
+        ),
+        (
+            strength > MIN_GHOST,
+            filled(messages.GHOST, *ghost, tf.gather(messages.IN_PLANE_AXES, ghost_axis)),
         ),
         (tf.logical_and(grid.n_slices > 1, is_implausible), filled(messages.SLICE_DISTANCE, distance)),
         (tf.logical_not(windows.is_found), messages.NO_CORD),
