@@ -1,4 +1,4 @@
-"""Damages that the verdict hardly notices: interpolation by the scanner, and weak ghosts.
+"""Interpolation by the scanner, and weak ghosts: which masks are wrong, and does the verdict notice?
 
 Each volume is changed in one way at a time and segmented with the default settings. k-space of every slice is cut to
 that of larger voxels and filled with zeros, as scanners interpolate without a filter, or with one (Hann); a ghost is a

@@ -84,7 +84,7 @@ INTERPOLATED = (
     "be marked too large"
 )
 GHOST = (
-    "a ghost: copies of the image, together about {} % as bright, lie {} mm beside it along {}, as the image's "
+    "a ghost: copies of the image, together {} % as bright or more, lie {} mm beside it along {}, as the image's "
     "spectrum tells; gray matter may be marked too large; look at the outlines, or repeat the scan"
 )
 IN_PLANE_AXES = ("left-right", "front-back")

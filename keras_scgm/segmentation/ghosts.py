@@ -34,7 +34,7 @@ class Ghost(NamedTuple):
     """The strongest copy along an axis.
 
     Attributes:
-        strength: Brightness over that of the image, 0 if no statement is made.
+        strength: Brightness over that of the image, mostly underestimated; 0 if no statement is made.
         distance_mm: Distance from the image.
     """
 
