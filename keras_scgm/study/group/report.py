@@ -11,8 +11,8 @@ from keras_scgm.errors import first_of
 from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable, overview_region
+from keras_scgm.study.group.linear_models import MIN_KNOWN, MIN_PARTICIPANTS
 from keras_scgm.study.group.measures import is_level
-from keras_scgm.study.group.models import MIN_KNOWN, MIN_PARTICIPANTS
 from keras_scgm.study.group.outliers import LIMIT_Z, MIN_IN_GROUP
 from keras_scgm.study.group.outliers import MIN_PARTICIPANTS as MIN_FOR_Z
 from keras_scgm.study.group.repeats import repeated_runs

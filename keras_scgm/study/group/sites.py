@@ -12,7 +12,7 @@ import pandas as pd
 from keras_scgm.evaluation.paired_tests import holm
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable
-from keras_scgm.study.group.models import (
+from keras_scgm.study.group.linear_models import (
     ADJUSTED_FOR,
     MIN_PARTICIPANTS,
     N_LEFT_OUT,

@@ -45,7 +45,9 @@ def first_known(cohort: CohortTable, factor: str) -> pd.Series:
 
 def complete_cases(rows: pd.DataFrame, covariates: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
     """Observations of which all usable covariates are known, and those that distinguish any of them."""
-    usable = [name for name in covariates if rows[name].notna().mean() >= MIN_KNOWN]
+    usable = [
+        name for name in covariates if rows[name].notna().mean() >= MIN_KNOWN and rows[name].nunique() > 1
+    ]
     complete = rows.dropna(subset=usable)
     return complete, [name for name in usable if complete[name].nunique() > 1]
 
