@@ -80,14 +80,14 @@ LABELS = "labels, not an image, it holds {} values ({}); give the image itself"
 SLICE_DISTANCE = "slices {} mm apart: volumes and angles follow it; check the voxel spacing in the header"
 TOO_COARSE = "axial voxels of {} x {} mm are too coarse for gray matter; is this an axial acquisition?"
 INTERPOLATED = (
-    "interpolated to axial voxels of {} x {} mm from about {} x {} mm, as the image's spectrum tells; gray matter may "
-    "be marked too large"
+    "interpolated to axial voxels of {} x {} mm from about {} x {} mm, according to the power spectrum of the image; "
+    "gray matter may be marked too large"
 )
 GHOST = (
-    "a ghost: copies of the image, together {} % as bright or more, lie {} mm beside it along {}, as the image's "
-    "spectrum tells; gray matter may be marked too large; look at the outlines, or repeat the scan"
+    "ghosting: according to its power spectrum the image has copies, together at least {} % as bright, shifted by {} "
+    "mm along {}; gray matter may be marked too large; check the outlines, or repeat the scan"
 )
-IN_PLANE_AXES = ("left-right", "front-back")
+IN_PLANE_AXES = ("right-left", "anterior-posterior")
 NO_CORD = "the cord could not be located; the windows stay where they are"
 GIVEN_CORD = "in the given cord, {}"
 NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slice"

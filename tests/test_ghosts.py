@@ -102,7 +102,7 @@ def test_a_field_of_few_voxels_has_no_statement(drawn):
 )
 def test_an_image_with_a_ghost_never_passes(drawn, strength, axis, place):
     result = segment(ghosted(drawn, strength, 14.0, axis), "synthetic")
-    doubts = [text for text in result.warnings if text.startswith("a ghost: copies of the image")]
+    doubts = [text for text in result.warnings if text.startswith("ghosting: ")]
     verdicts = {result.quality.verdict, *(one.verdict for one in result.quality.slices)}
     if strength:
         assert [f"lie 14 mm beside it along {place}" in text for text in doubts] == [True]

@@ -74,7 +74,9 @@ def read_bids(folder: str | Path, suffix: str = SUFFIX, *, validate: bool = True
     participants, dictionary = read_participants(folder)
     problems = _missing(folder, images, suffix)
     return checked(
-        Study(folder, tuple(images), tuple(problems), participants, _further(folder, images), dictionary)
+        Study(
+            folder, tuple(images), tuple(problems), participants, _image_columns(folder, images), dictionary
+        )
     )
 
 
@@ -126,10 +128,10 @@ def _metadata(folder: Path, path: Path) -> Metadata:
     return metadata
 
 
-def _further(folder: Path, images: list[StudyImage]) -> dict[str, Row]:
+def _image_columns(folder: Path, images: list[StudyImage]) -> dict[str, Row]:
     """Columns of sessions.tsv and, of the time alone, of scans.tsv, by image; a scan's own time counts."""
     sessions, scans = cache(partial(_rows, "session_id")), cache(partial(_rows, "filename"))
-    further = {}
+    image_columns = {}
     for image in images:
         name, session = image.participant_id, image.session_id
         of_subject = folder / name
@@ -138,8 +140,8 @@ def _further(folder: Path, images: list[StudyImage]) -> dict[str, Row]:
             image.path.relative_to(of_session).as_posix(), {}
         )
         own_time = {key: text for key, text in scan.items() if key == "acq_time" and text != UNKNOWN}
-        further[image.image] = sessions(of_subject / f"{name}_sessions.tsv").get(session, {}) | own_time
-    return further
+        image_columns[image.image] = sessions(of_subject / f"{name}_sessions.tsv").get(session, {}) | own_time
+    return image_columns
 
 
 def _rows(key: str, path: Path) -> dict[str, Row]:

@@ -66,11 +66,11 @@ def read_list(path: str | Path) -> Study:
     if not rows:
         raise InputError(f"{path}: names no image")
     images = [_image(path.parent / row["image"], path.parent, row) for row in rows]
-    further = {
+    image_columns = {
         image.image: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
         for image, row in zip(images, rows, strict=True)
     }
-    return checked(Study(path.parent, tuple(images), further=further))
+    return checked(Study(path.parent, tuple(images), image_columns=image_columns))
 
 
 def _image(path: Path, root: Path, given: Row | None = None) -> StudyImage:

@@ -66,7 +66,7 @@ class Study:
         images: Images by participant, session and run.
         problems: What cannot be segmented.
         participants: Columns of participants.tsv by participant, None without that file.
-        further: Columns on single images by `StudyImage.image`: those of sessions.tsv and scans.tsv, or of a list.
+        image_columns: Columns of sessions.tsv and scans.tsv, or of a list, by `StudyImage.image`.
         dictionary: What participants.json says of its columns.
     """
 
@@ -74,7 +74,7 @@ class Study:
     images: tuple[StudyImage, ...]
     problems: tuple[Problem, ...] = ()
     participants: Mapping[str, Row] | None = None
-    further: Mapping[str, Row] = field(default_factory=dict)
+    image_columns: Mapping[str, Row] = field(default_factory=dict)
     dictionary: Mapping[str, object] = field(default_factory=dict)
 
     def chosen(self, participants: Iterable[str] = (), sessions: Iterable[str] = ()) -> Study:

@@ -200,7 +200,7 @@ class _Rows:
 
     def _participant(self, item: StudyImage | Problem) -> Row:
         row = dict((self._study.participants or {}).get(item.participant_id, {}))
-        for name, text in self._study.further.get(item.image, {}).items():
+        for name, text in self._study.image_columns.get(item.image, {}).items():
             if text != UNKNOWN or name not in row:
                 row[name] = text
         return {OF_PARTICIPANTS * (name in SUMMARY_COLUMNS) + name: text for name, text in row.items()}

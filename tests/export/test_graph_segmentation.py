@@ -94,7 +94,7 @@ def test_an_image_with_a_ghost(same_with_cord, codes, strength, axis, n_doubts):
     padded = nib.Nifti1Image(np.pad(np.asarray(image.dataobj), ((9, 0), (4, 7), (0, 0))), image.affine)
     for one in (image, padded):
         expected = same_with_cord(reoriented(one, codes))
-        assert sum(text.startswith("a ghost: copies") for text in expected.warnings) == n_doubts
+        assert sum(text.startswith("ghosting: ") for text in expected.warnings) == n_doubts
 
 
 @pytest.mark.parametrize("fill", [0.0, np.nan])

@@ -148,8 +148,8 @@ def test_columns_of_a_list_are_those_of_its_image(study_folder, tmp_path, cord_n
 
 def test_what_a_session_does_not_know_the_participant_may(study_folder, tmp_path, cord_network):
     study = read_bids(study_folder)
-    further = {NAME.format("01"): {"age": "n/a", "dose": "2"}, NAME.format("02"): {"age": "41"}}
-    run_study(replace(study, further=further), tmp_path / "out", engine(cord_network))
+    image_columns = {NAME.format("01"): {"age": "n/a", "dose": "2"}, NAME.format("02"): {"age": "41"}}
+    run_study(replace(study, image_columns=image_columns), tmp_path / "out", engine(cord_network))
     rows = {
         row["participant_id"]: row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"
     }

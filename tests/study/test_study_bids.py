@@ -179,7 +179,7 @@ def test_a_list_as_text_and_as_a_table(tmp_path):
         "2",
     )
     assert one.stem == "sub-7_ses-B_run-2"
-    assert study.further == {"scans/x.nii.gz": {"age": "50"}}
+    assert study.image_columns == {"scans/x.nii.gz": {"age": "50"}}
 
 
 def test_a_row_of_a_list_counts_for_its_own_image(tmp_path):
@@ -188,7 +188,10 @@ def test_a_row_of_a_list_counts_for_its_own_image(tmp_path):
     (tmp_path / "list.tsv").write_text(
         "image\tparticipant_id\tsession_id\tage\na.nii.gz\t1\t1\t35\nb.nii.gz\t1\t2\t40\n"
     )
-    assert read_list(tmp_path / "list.tsv").further == {"a.nii.gz": {"age": "35"}, "b.nii.gz": {"age": "40"}}
+    assert read_list(tmp_path / "list.tsv").image_columns == {
+        "a.nii.gz": {"age": "35"},
+        "b.nii.gz": {"age": "40"},
+    }
 
 
 @needs_ancpbids
@@ -204,7 +207,7 @@ def test_columns_of_sessions_and_times_of_scans(tmp_path):
     (folder / "sub-02/sub-02_scans.tsv").write_text(
         "filename\tacq_time\nanat/sub-02_T2starw.nii.gz\t1902-01-01T10:00:00\n"
     )
-    assert read_bids(folder).further == {
+    assert read_bids(folder).image_columns == {
         place("01", "A"): {"acq_time": "1900-01-01T10:00:00", "age": "30"},
         runs[0]: {"acq_time": "1901-01-01T10:00:00", "age": "31"},
         runs[1]: {"acq_time": "1901-01-01T10:20:00", "age": "31"},

@@ -100,8 +100,8 @@ def _mixtures(cohort: CohortTable) -> list[str]:
     if not several.empty:
         names = first_of(sorted(set().union(*several["set"])), MAX_LISTED)
         parts.append(
-            f"**Several acquisitions in {_count(len(several), 'session')}** ({names}): their mean counts; only the "
-            "differences between sessions compare each with its like."
+            f"**Several acquisitions in {_count(len(several), 'session')}** ({names}): the statistics "
+            "use their mean; differences between sessions are computed for each acquisition."
         )
     return parts
 
@@ -111,13 +111,13 @@ def _spread(cohort: CohortTable, table: GroupTable) -> list[str]:
     names = ["measure", "unit", "n_participants", "mean", "sd", "cov_percent", "median", "min", "max"]
     if is_level(region):
         part = (
-            f"Vertebral level {region}, which most participants have, stands for the study in this text. Rows of the "
-            "region `all` compare whatever piece of the cord each image shows."
+            f"This text reports vertebral level {region}, which most participants have. Rows of the region `all` "
+            "average different parts of the cord in different images."
         )
     else:
         part = (
-            f"**Without vertebral levels** the region {region} is whatever piece of the cord an image shows, and a "
-            "difference may be one of the pieces: give levels to `participant`."
+            f"**Vertebral levels are not known**: the region {region} averages different parts of the cord in "
+            "different images, so a difference may be one of coverage. Give levels to `participant`."
         )
     return [
         "## Area by level",

@@ -160,14 +160,14 @@ def test_the_text_is_about_the_level_of_most_participants(tmp_path):
         rows += [row(f"sub-{n}", region, value, site=site) for region, value in values.items()]
     analyse(write_summary(tmp_path, rows))
     text = (tmp_path / "group" / "group.md").read_text()
-    assert "Vertebral level 4, which most participants have, stands for the study" in text
+    assert "This text reports vertebral level 4, which most participants have." in text
     effects = written(tmp_path / "group" / "site_effects.tsv").query("measure == 'gm_perpendicular_mm2'")
     p = effects.set_index("region")["p"].astype(float)
     assert p["4"] > 0.5 > 1e-6 > p["all"]
     gray = next(line for line in text.splitlines() if line.startswith("| site") and "gm_perp" in line)
     assert f"{p['4']:.3g}" in gray
     analyse(write_summary(tmp_path, [one for one in rows if one["region"] == "all"]))
-    assert "**Without vertebral levels**" in (tmp_path / "group" / "group.md").read_text()
+    assert "**Vertebral levels are not known**" in (tmp_path / "group" / "group.md").read_text()
 
 
 def test_the_text_names_what_is_mixed(tmp_path):
