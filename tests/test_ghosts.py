@@ -98,7 +98,7 @@ def test_a_field_of_few_voxels_has_no_statement(drawn):
 
 
 @pytest.mark.parametrize(
-    ("strength", "axis", "place"), [(0.0, 1, ""), (0.3, 0, "left-right"), (0.3, 1, "front-back")]
+    ("strength", "axis", "place"), [(0.0, 1, ""), (0.3, 0, "right-left"), (0.3, 1, "anterior-posterior")]
 )
 def test_an_image_with_a_ghost_never_passes(drawn, strength, axis, place):
     result = segment(ghosted(drawn, strength, 14.0, axis), "synthetic")

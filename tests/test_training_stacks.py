@@ -92,13 +92,13 @@ def test_batches_hold_stacks_and_sometimes_single_slices(drawn_slices: Annotated
 
 
 def test_drawn_stacks_have_as_many_pixels_as_slices() -> None:
-    batches = SyntheticBatches(40, small_windows=((20, 1.0),), full_share=0.0, full_from=0.75)
+    batches = SyntheticBatches(40, small_windows=((24, 1.0),), full_share=0.0, full_from=0.75)
     config = replace(STACKS, tissues=("gray_matter", "cord"))
     shapes = [[array.shape for array in batches.batch(config, step)] for step in range(config.steps)]
     for step, (images, masks) in enumerate(shapes):
         # A stack of three windows of inference, or single ones.
-        n_slices, side = 1 if shows_single(config.seed, step) else 3, 20 if step < 9 else 40
-        assert images == (6 * (40 // side) ** 2 // n_slices, n_slices, side, side, 1)
+        n_slices, side = 1 if shows_single(config.seed, step) else 3, 24 if step < 9 else 40
+        assert images == (round(6 * (40 / side) ** 2 / n_slices), n_slices, side, side, 1)
         assert masks == (*images[:-1], 2)
     assert {images[1] for images, _ in shapes} == {1, 3}
     assert batches.batch(replace(config, batch_size=1), 10)[0].shape[0] == 1
