@@ -105,7 +105,7 @@ def test_an_image_with_a_ghost_never_passes(drawn, strength, axis, place):
     doubts = [text for text in result.warnings if text.startswith("ghosting: ")]
     verdicts = {result.quality.verdict, *(one.verdict for one in result.quality.slices)}
     if strength:
-        assert [f"lie 14 mm beside it along {place}" in text for text in doubts] == [True]
+        assert [f"shifted by 14 mm along {place};" in text for text in doubts] == [True]
         assert "pass" not in verdicts
     else:
         assert (doubts, verdicts) == ([], {"pass"})
