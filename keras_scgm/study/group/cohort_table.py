@@ -73,6 +73,11 @@ class CohortTable:
         return self.images[(self.images["status"] == "segmented") & (self.images["excluded"] == "")]
 
     @property
+    def session_order(self) -> dict[str, int]:
+        """Name of a session -> its place in the order."""
+        return {name: number for number, name in enumerate(self.sessions)}
+
+    @property
     def regions(self) -> list[str]:
         """Regions in their order, from the whole image."""
         return list(self.values["region"].cat.categories)
@@ -130,7 +135,7 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
         values["measure"], [measure.column for measure in measures], ordered=True
     )
     values["region"] = pd.Categorical(values["region"], ordered_regions(values["region"]), ordered=True)
-    sessions, has_times = _ordered_sessions(images)
+    sessions, has_times = _ordered_sessions(rows.drop_duplicates("image"))
     return CohortTable(values, images, _covariates(rows), measures, sessions, has_times)
 
 
@@ -150,9 +155,9 @@ def per_participant(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
 
 
 def overview_region(values: pd.DataFrame) -> str:
-    """The region that stands for a study where a figure or a text shows only one.
+    """The region that a figure or a text reports where it shows only one.
 
-    The vertebral level of most participants, because the whole image is another piece of cord in every image; without
+    The vertebral level that most participants have, because whole images cover different parts of the cord; without
     levels the whole image.
 
     Args:

@@ -38,8 +38,7 @@ def people_of(cohort: CohortTable, *factors: str) -> pd.DataFrame:
 def first_known(cohort: CohortTable, factor: str) -> pd.Series:
     """Value of a column in the first session in which it is known, by participant."""
     values = cohort.values[cohort.values[factor] != UNKNOWN]
-    order = {name: number for number, name in enumerate(cohort.sessions)}
-    values = values.assign(order=values["session_id"].map(order))
+    values = values.assign(order=values["session_id"].map(cohort.session_order))
     return values.sort_values(["order", "image"]).groupby("participant_id")[factor].first()
 
 

@@ -62,7 +62,7 @@ def repeated_runs(cohort: CohortTable) -> pd.DataFrame:
     Returns:
         Rows of `cohort.values` with at least two runs for each participant, region and measure, in the order of runs.
     """
-    order = {name: number for number, name in enumerate(cohort.sessions)}
+    order = cohort.session_order
     images = cohort.used[cohort.used["run"] != UNKNOWN]
     keyed = [
         (

@@ -87,7 +87,7 @@ def session_differences(cohort: CohortTable, repeatability: GroupTable | None) -
         cohort: What is analysed.
         repeatability: Result of `keras_scgm.study.group.repeats.reliability`.
     """
-    order = {name: number for number, name in enumerate(cohort.sessions)}
+    order = cohort.session_order
     images = cohort.values[cohort.values["session_id"].isin(order)]
     runs = images.groupby([*OF_SESSION, "acquisition", "region", "measure"], observed=True)["value"]
     values = runs.agg(value="mean", n="size").reset_index()

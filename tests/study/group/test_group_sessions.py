@@ -80,6 +80,9 @@ def test_sessions_are_in_the_order_in_time(tmp_path):
     dropped_out = row("sub-7", "all", 15.0, session="ses-pre", acq_time="1909-05-01T10:00:00")
     cohort = read_cohort(write_summary(tmp_path, [*rows, dropped_out]))
     assert (cohort.sessions, cohort.has_times) == (("ses-pre", "ses-post"), True)
+    missing = {"participant_id": "sub-9", "session_id": "ses-post", "image": "x.nii", "region": "all"}
+    with_failed = write_summary(tmp_path, [*rows, missing | {"status": "failed"}])
+    assert read_cohort(with_failed).has_times
     found = of_gray_matter(session_differences(cohort, None))
     assert found["difference"].tolist() == [-1.0] * 6
     assert found["years"].tolist() == pytest.approx([182 / 365.25] * 6, abs=2 / 365)
