@@ -91,7 +91,7 @@ def read_study_table(path: Path, *needed: str) -> list[Row]:
 
     Args:
         path: Its file.
-        needed: Columns of which every row must have a known cell.
+        needed: Columns of which every row must have a known cell, but for the image of a row that says what is missing.
 
     Raises:
         keras_scgm.errors.InputError: There is no such file, it cannot be read, or a cell is missing.
@@ -100,9 +100,20 @@ def read_study_table(path: Path, *needed: str) -> list[Row]:
         raise InputError(f"{path}: no such table; run participant first")
     rows = read_tsv(path, *needed)
     for name in needed:
-        if any(row[name] == UNKNOWN for row in rows):
+        if any(
+            row[name] == UNKNOWN and not (name == "image" and row.get("status") == "failed") for row in rows
+        ):
             raise InputError(f"{path}: column {name} has gaps; run participant again")
     return rows
+
+
+def image_name(row: Mapping[str, str]) -> str:
+    """Path of the image of a row; participant and session where there is no image."""
+    if row.get("image", UNKNOWN) != UNKNOWN:
+        return row["image"]
+    return ", ".join(
+        name for key in ("participant_id", "session_id") if (name := row.get(key, UNKNOWN)) != UNKNOWN
+    )
 
 
 def _others(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:

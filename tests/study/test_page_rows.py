@@ -19,6 +19,7 @@ def test_worst_first(tmp_path):
         {"image": "unknown", "verdict": "review"},
         {"image": "bad", "verdict": "fail", "predicted_dsc": 0.99},
         {"image": "broken", "error": "a.nii: truncated"},
+        {"participant_id": "sub-1", "session_id": "ses-2", "status": "failed", "error": "session missing"},
         {"image": "also good", "verdict": "pass", "predicted_dsc": 0.95},
     ]
     levels = [{"image": "good", "region": "3", "verdict": "fail"}]
@@ -28,6 +29,8 @@ def test_worst_first(tmp_path):
         [{"image": "good", "slice": k, "verdict": verdict} for k, verdict in ((7, "pass"), (8, "n/a"))],
     )
     found = read_rows(tmp_path)
+    assert found[0].is_missing
+    assert found.pop(0).image == "sub-1, ses-2"
     order = ["broken", "bad", "unknown", "worse", "doubtful", "also good", "good"]
     assert [row.image for row in found] == order
     assert found[0].verdict is None

@@ -73,6 +73,30 @@ def test_a_plain_folder_with_a_bad_image_ends_with_exit_code_2(run, tmp_path, we
     assert {row["participant_id"]: row["status"] for row in read(out / "summary.tsv")}["sub-bad"] == "failed"
 
 
+@needs_ancpbids
+def test_a_study_with_missing_images_has_statistics_and_a_page(run, raw, tmp_path, weights):
+    for package in ("jinja2", "pingouin", "skimage", "yaml"):
+        pytest.importorskip(package, reason="needs the extra 'study'")
+    (raw / "participants.tsv").write_text("participant_id\n01\n02\n03\n04\n")
+    out = tmp_path / "out"
+    arguments = ("--suffix", "T2star", "-w", weights, "--window", "center", "--workers", "1")
+    code, text, _ = run("study", raw, out, "participant", *arguments)
+    assert code == 2
+    assert "2 segmented, 0 finished before, 0 failed, 2 other problems" in text
+    assert run("study", raw, out, "group")[0] == 0
+    text, page = (out / "group" / "group.md").read_text(), (out / "quality.html").read_text()
+    assert "2 participants, 2 images" in text
+    assert "Left out: 0 marked by a person, 2 not segmented." in text
+    for name in ("sub-03", "sub-04"):
+        reason = "in participants.tsv, but there is no image of this participant"
+        assert f"- {name}: {reason}" in text
+        assert (
+            f'<section class="case"><h2>{name}</h2><p class="error">missing: {reason}</p></section>' in page
+        )
+    assert page.index(">sub-04<") < page.index('data-image="') < page.index('data-mark="')
+    assert page.count('data-image="') == page.count('data-mark="pass"') == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

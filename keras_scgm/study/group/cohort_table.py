@@ -21,7 +21,7 @@ from keras_scgm.study.group.measures import (
     natural_key,
     ordered_regions,
 )
-from keras_scgm.study.tables import SUMMARY, read_study_table
+from keras_scgm.study.tables import SUMMARY, image_name, read_study_table
 
 NEEDED = ("image", "region", "status")
 OF_IMAGES = ("verdict", "reason", "error", "version", "weights")
@@ -103,13 +103,14 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     for name in (*KEYS, *OF_IMAGES, "manufacturer", "model", "field_strength_t", ACQUISITION_TIME):
         if name not in rows:
             rows[name] = UNKNOWN
+    rows["image"] = [image_name(row) for row in rows.to_dict("records")]
     rows["participant_id"] = rows["participant_id"].where(rows["participant_id"] != UNKNOWN, rows["image"])
     rows["acquisition"] = rows["image"].map(_acquisition)
     rows[ACQUISITION_TIME] = pd.to_datetime(
         rows[ACQUISITION_TIME], errors="coerce", format="ISO8601", utc=True
     )
     rows["excluded"] = [(excluded or {}).get(image, "") for image in rows["image"]]
-    images = rows.drop_duplicates("image", ignore_index=True)
+    images = rows.drop_duplicates(["image", "error"], ignore_index=True)
     images = images[[*KEYS, *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
     rows = rows[(rows["status"] == "segmented") & (rows["excluded"] == "")].reset_index(drop=True)
     if rows.empty:

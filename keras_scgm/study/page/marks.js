@@ -1,7 +1,7 @@
 // Marks of the images of this study, which the browser keeps; other pages of the study write the same item.
 const study = document.body.dataset.study;
 const ITEM = `keras-scgm quality ${study}`;
-const cases = [...document.querySelectorAll(".case")];
+const cases = [...document.querySelectorAll(".case[data-image]")];
 const trouble = document.getElementById("trouble");
 let unkept = null;
 

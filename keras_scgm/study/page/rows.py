@@ -11,7 +11,7 @@ from pathlib import Path
 from keras_scgm.errors import InputError
 from keras_scgm.quality.verdicts import VERDICTS, Verdict
 from keras_scgm.study.columns import ALL, UNKNOWN
-from keras_scgm.study.tables import AREAS, SUMMARY, read_study_table
+from keras_scgm.study.tables import AREAS, SUMMARY, image_name, read_study_table
 
 Cells = Mapping[str, str]
 
@@ -30,7 +30,12 @@ class ImageRow:
 
     @property
     def image(self) -> str:
-        return self.summary["image"]
+        return image_name(self.summary)
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether a participant or a session has no image."""
+        return "image" not in self.summary
 
     @property
     def verdict(self) -> Verdict | None:
@@ -47,8 +52,8 @@ class ImageRow:
 def read_rows(folder: Path) -> list[ImageRow]:
     """All images of a study, the worst first.
 
-    Images that could not be segmented come before those that fail, those to be reviewed and those that pass; of the
-    same verdict, the lowest predicted Dice coefficient is first.
+    Participants and sessions without an image come first, then images that could not be segmented, those that fail,
+    those to be reviewed and those that pass; of the same verdict, the lowest predicted Dice coefficient is first.
 
     Args:
         folder: Folder of the study with `summary.tsv` and `areas.tsv`.
@@ -66,10 +71,15 @@ def read_rows(folder: Path) -> list[ImageRow]:
             slices[cells["image"]][int(cells["slice"])] = cells
     summaries = [row for row in _known(folder / SUMMARY, "image", "region") if row["region"] == ALL]
     order = {None: 0, "fail": 1, "review": 2, "pass": 3}
-    rows = [ImageRow(row, slices.get(row["image"], {})) for row in summaries]
+    rows = [ImageRow(row, slices.get(row.get("image", ""), {})) for row in summaries]
     return sorted(
         rows,
-        key=lambda row: (order[row.verdict], number(row.summary, "predicted_dsc", -1.0), row.image),
+        key=lambda row: (
+            not row.is_missing,
+            order[row.verdict],
+            number(row.summary, "predicted_dsc", -1.0),
+            row.image,
+        ),
     )
 
 

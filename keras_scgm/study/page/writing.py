@@ -79,7 +79,8 @@ def write_pages(images: str | Path, output: str | Path) -> list[Path]:
         InputError: There is no `summary.tsv`, it holds no image, or the pages cannot be written.
     """
     images, output = checks.path("images", images), checks.path("output", output)
-    rows = read_rows(output)
+    found = read_rows(output)
+    missing, rows = ([row for row in found if row.is_missing == is_missing] for is_missing in (True, False))
     if not rows:
         raise InputError(f"{output}: the tables hold no image; run the step participant first")
     show = template(PACKAGE, "row.html")
@@ -88,6 +89,7 @@ def write_pages(images: str | Path, output: str | Path) -> list[Path]:
     common = {
         "study": hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12],
         "n_images": len(parts),
+        "missing": missing,
         "colours": {"gm": CONTOUR, "cord": CORD_CONTOUR},
         "verdict_colours": VERDICT_COLOURS,
         "niivue": base64.b64encode(files(PACKAGE).joinpath(NIIVUE).read_bytes()).decode(),
