@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
@@ -67,6 +67,9 @@ def draw_head(
     width: int,
 ) -> Image.Image:
     volume, quality = result.volume, result.quality
+    judged = [
+        (volume.stored_slice_index(k), quality.slices[k].verdict, quality.slices[k].reason) for k in wanted
+    ]
     names = " + ".join(item["name"] for item in result.record["weights"])
     plain, bold, title = font_of(LINE), font_of(LINE + 2, bold=True), font_of(TITLE, bold=True)
     verdict = f"{quality.verdict}, predicted DSC {shown_dsc(quality.predicted_dsc)}"
@@ -85,7 +88,7 @@ def draw_head(
             for place, tint in zip(("second", "third"), tints, strict=False)
         ),
         *((f"warning: {warning}", WARNING, plain) for warning in result.warnings),
-        *((line, colour, plain) for line, colour in _reasons(volume, wanted, quality.slices)),
+        *((line, VERDICT_COLOURS[verdict], plain) for verdict, line in reasons_of(judged)),
         *((line, WARNING, plain) for line in _left_out(volume, wanted, shown, quality.slices)),
     ]
     lines = [
@@ -152,23 +155,30 @@ def _left_out(
         )
 
 
-def _reasons(
-    volume: Volume, wanted: Sequence[int], slices: Sequence[SliceQuality]
-) -> Iterator[tuple[str, str]]:
-    """Reasons with the slices to which they apply, the worst verdict first, and the colour of the verdict."""
+def reasons_of(judged: Iterable[tuple[int, Verdict, str]]) -> Iterator[tuple[Verdict, str]]:
+    """Reasons with the slices to which they apply, the worst verdict first.
+
+    Args:
+        judged: Number in the file, verdict and reason of each slice.
+    """
     alike = defaultdict(list)
-    for k in wanted:
-        if slices[k].verdict != "pass":
-            alike[slices[k].verdict, slices[k].reason].append(k)
-    for verdict, colour in VERDICT_COLOURS.items():
-        reasons = {reason: indices for (of, reason), indices in alike.items() if of == verdict}
-        for reason, indices in sorted(reasons.items(), key=lambda item: -len(item[1])):
-            yield f"{verdict}, {reason}: {_named(volume, indices, LISTED_RANGES)}", colour
+    for place, verdict, reason in judged:
+        alike[verdict, reason].append(place)
+    for verdict in VERDICT_COLOURS:
+        if verdict != "pass":
+            reasons = {reason: places for (of, reason), places in alike.items() if of == verdict}
+            for reason, places in sorted(reasons.items(), key=lambda item: -len(item[1])):
+                yield verdict, f"{verdict}, {reason}: {_ranges(places, LISTED_RANGES)}"
 
 
-def _named(volume: Volume, indices: Sequence[int], most: int = MAX_SLICES + 1) -> str:
-    """Numbers of slices as in the file, consecutive ones as a range; how many there are if the ranges are too many."""
-    stored = np.sort([volume.stored_slice_index(k) for k in indices])
+def _named(volume: Volume, indices: Sequence[int]) -> str:
+    """Numbers of slices as in the file."""
+    return _ranges([volume.stored_slice_index(k) for k in indices], MAX_SLICES + 1)
+
+
+def _ranges(places: Sequence[int], most: int) -> str:
+    """Numbers of slices, consecutive ones as a range; how many there are if the ranges are too many."""
+    stored = np.sort(places)
     runs = np.split(stored, np.flatnonzero(np.diff(stored) > 1) + 1)
     if len(runs) > most:
         return f"{len(stored)} slices"

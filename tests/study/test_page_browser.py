@@ -132,7 +132,7 @@ cases[1].querySelector("[data-mark=pass]").click();
 const filter = document.getElementById("filter"), shown = () => cases.map(place => place.hidden ? 0 : 1).join("");
 const choices = {};
 choose(cases[0]);
-for (const choice of ["unmarked", "pass", "fail", "all"]) {
+for (const choice of ["unmarked", "pass", "fail", "verdict pass", "all"]) {
   filter.value = choice;
   filter.dispatchEvent(new Event("change"));
   choices[choice] = shown();
@@ -158,7 +158,9 @@ def test_clicks_filters_and_marks_from_a_file(study, tmp_path):
     assert seen["clicked"] == [["", "", "artefact", ""], 2]
     assert seen["again"] == [""] * 4
     # The row being worked on, the first, stays.
-    assert seen["choices"] == {"unmarked": "1011", "pass": "1100", "fail": "1000", "all": "1111"}
+    assert seen["choices"] == {
+        "unmarked": "1011", "pass": "1100", "fail": "1000", "verdict pass": "1011", "all": "1111"
+    }  # fmt: skip
     assert seen["added"] == [["", "pass", "", "fail"], 'a "b"', True]
     assert seen["stale"] == [False, True]
     assert seen["trouble"].startswith("No marks in this file")

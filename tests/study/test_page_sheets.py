@@ -116,7 +116,7 @@ def test_a_cord_at_the_edge_has_black_beyond_it(files):
     assert len(sheet.tiles) == 4
 
 
-def test_slices_between_are_shown_and_those_beyond_are_not(files):
+def test_slices_between_are_shown_and_those_beyond_only_if_they_do_not_pass(files):
     cord, gray = cord_and_gray_matter((80, 72, 9))
     cord[..., :2] = cord[..., 7:] = gray[..., :4] = gray[..., 5] = False
     gray &= cord
@@ -127,6 +127,8 @@ def test_slices_between_are_shown_and_those_beyond_are_not(files):
     assert sheet.data["slices"] == [2, 3, 4, 5, 6]
     assert sheet.data["n_slices"] == 9
     assert [bool(tile.paths["gm"]) for tile in sheet.tiles] == [False, False, True, False, True]
+    sheet = sheet_of(*files(image=image, gray=gray, cord=cord), verdicts={0: "pass", 1: "fail", 8: "review"})
+    assert [tile.slice for tile in sheet.tiles] == [1, 2, 3, 4, 5, 6, 8]
 
 
 def test_without_masks_the_whole_field_is_shown(files):

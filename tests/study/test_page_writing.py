@@ -51,6 +51,7 @@ def test_one_page(tmp_path):
     assert page.n_paths == 2 * 4 * 3
     assert "slice 2, level 4, 24.0 of 96.0 mm², DSC 0.41" in page.texts
     assert page.texts.count("fail: the outline is uncertain") == 4
+    assert page.texts.count("fail, the outline is uncertain: slices 0-3") == 1
     assert "no slices" in page.texts
     assert {"gray matter 24.0 mm²", "cord 96.0 mm²", "predicted DSC 0.70"} <= set(page.texts)
     assert all(link.startswith(("data:", "#")) for link in page.links)

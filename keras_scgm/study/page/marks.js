@@ -46,7 +46,8 @@ function show() {
     if (field !== document.activeElement) field.value = comment;
     place.querySelector(".stale").hidden = !mark || mask === place.dataset.mask;
     // The row being worked on stays in sight when its mark no longer fits the filter.
-    place.hidden = !["all", mark || "unmarked"].includes(filter) && !place.classList.contains("current");
+    const fits = ["all", mark || "unmarked", `verdict ${place.dataset.verdict}`].includes(filter);
+    place.hidden = !fits && !place.classList.contains("current");
     if (mark) counts[mark]++;
   }
   const n = counts.pass + counts.fail + counts.artefact;

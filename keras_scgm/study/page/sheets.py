@@ -77,7 +77,7 @@ class Sheet:
 
 
 def sheet_of(image: Path, masks: Mapping[str, Path], verdicts: Mapping[int, Verdict]) -> Sheet:
-    """All slices from the first to the last with a tissue, as the picture of `segment` shows them.
+    """All slices from the first to the last with a tissue, and those beyond whose verdict is not "pass".
 
     Args:
         image: The image.
@@ -91,9 +91,11 @@ def sheet_of(image: Path, masks: Mapping[str, Path], verdicts: Mapping[int, Verd
     found = {tissue: _marked(path, volume) for tissue, path in masks.items()}
     anywhere = np.any(list(found.values()), axis=0)
     filled = np.flatnonzero(anywhere.any(axis=(1, 2)))
-    wanted = range(filled[0], filled[-1] + 1) if filled.size else range(volume.n_slices)
     stored = [volume.stored_slice_index(k) for k in range(volume.n_slices)]
-    shown = chosen_slices(wanted, [verdicts.get(index, "pass") for index in stored])
+    of_slices = [verdicts.get(index, "pass") for index in stored]
+    between = range(filled[0], filled[-1] + 1) if filled.size else range(volume.n_slices)
+    wanted = [k for k, verdict in enumerate(of_slices) if k in between or verdict != "pass"]
+    shown = chosen_slices(wanted, of_slices)
     centred_on = list(found.values())[::-1]
     marked = {
         k: next((points for mask in centred_on if len(points := np.argwhere(mask[k]))), np.empty((0, 2)))

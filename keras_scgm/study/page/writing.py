@@ -14,7 +14,7 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of, staged
 from keras_scgm.messages import shown_dsc
-from keras_scgm.picture import CONTOUR, CORD_CONTOUR, VERDICT_COLOURS
+from keras_scgm.picture import CONTOUR, CORD_CONTOUR, VERDICT_COLOURS, reasons_of
 from keras_scgm.quality.verdicts import Verdict
 from keras_scgm.study.derivatives import DerivativePaths
 from keras_scgm.study.page.rows import Cells, ImageRow, number, read_rows, verdict_in
@@ -24,6 +24,8 @@ from keras_scgm.webpage import script_json, template
 PACKAGE = "keras_scgm.study.page"
 PAGE, FOLDER = "quality.html", "quality"
 """Name of the only page, and folder of several."""
+FAIL_COLOUR = "#ff6b6b"
+"""That of the pictures is too dark for text on the gray of the page."""
 MAX_IMAGES = 200
 MAX_BYTES = 19_500_000
 """Size of a page."""
@@ -47,6 +49,7 @@ class RowContent:
         row: Its tables.
         values: Its values as text.
         problems: Reason of the verdict and warnings.
+        reasons: Verdicts other than "pass", and their reasons with the slices to which they apply.
         mask_id: Beginning of the hash of its mask; empty without a mask.
         sheet: Its slices, None if it cannot be shown.
         captions: A line for each slice on the sheet, with its verdict and the reason.
@@ -56,6 +59,7 @@ class RowContent:
     row: ImageRow
     values: Sequence[str]
     problems: Sequence[str]
+    reasons: Sequence[tuple[Verdict, str]]
     mask_id: str
     sheet: Sheet | None
     captions: Sequence[tuple[str, Verdict | None, str]]
@@ -91,7 +95,7 @@ def write_pages(images: str | Path, output: str | Path) -> list[Path]:
         "n_images": len(parts),
         "missing": missing,
         "colours": {"gm": CONTOUR, "cord": CORD_CONTOUR},
-        "verdict_colours": VERDICT_COLOURS,
+        "verdict_colours": VERDICT_COLOURS | {"fail": FAIL_COLOUR},
         "niivue": base64.b64encode(files(PACKAGE).joinpath(NIIVUE).read_bytes()).decode(),
         "licence": files(PACKAGE).joinpath(LICENCE).read_text("utf-8"),
     }
@@ -148,6 +152,12 @@ def _content(row: ImageRow, images: Path, output: Path) -> RowContent:
         row=row,
         values=[text for text in (_value(summary, *column) for column in VALUES) if text],
         problems=problems,
+        reasons=list(
+            reasons_of(
+                (place, verdict, row.slices[place].get("reason", ""))
+                for place, verdict in row.verdicts.items()
+            )
+        ),
         mask_id=mask_id,
         sheet=sheet,
         captions=[_caption(row.slices.get(tile.slice, {}), tile.slice) for tile in sheet.tiles]
