@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
+from uuid import uuid4
 
 from keras_scgm.errors import InputError
 from keras_scgm.files import CORD_SUFFIX, RESULT_SUFFIX, WHITE_MATTER_SUFFIX, nifti_stem, write_text
@@ -32,6 +33,8 @@ MASK = "_label-GM_mask"
 BIDS_VERSION = "1.10.0"
 RAW = "raw"
 """Name of the folder of the images in BIDS URIs."""
+STUDY_ID = "StudyID"
+"""Key of dataset_description.json: tells studies apart, wherever their folder is."""
 
 IGNORED = (
     "areas.*",
@@ -124,39 +127,46 @@ class DerivativePaths(OutputPaths):
         return {**sidecars, self.record: {**record, **sidecars[self.record], "files": files}}
 
 
-def write_description(output: Path, images: Path) -> None:
+def write_description(output: Path, images: Path) -> str:
     """Write dataset_description.json, README and .bidsignore, unless they are there.
 
     Args:
         output: Folder of the results, made if missing.
         images: Folder of the images.
 
+    Returns:
+        Identifier of the study, which stays the same.
+
     Raises:
         InputError: The folder holds a data set of something else, or cannot be written to.
     """
     path = output / "dataset_description.json"
     name = "keras_scgm"
+    description: dict[str, Any] = dict(sidecar(path))
     if path.exists():
-        made_by = sidecar(path).get("GeneratedBy")
+        made_by = description.get("GeneratedBy")
         if not any(isinstance(one, dict) and one.get("Name") == name for one in made_by or ()):
             raise InputError(
                 f"{output}: holds a data set that this program has not made; choose another folder"
             )
-        return
-    raw = Path(os.path.relpath(images, output)).as_posix()
-    description = {
-        "Name": "Gray matter, white matter and cord by keras_scgm",
-        "BIDSVersion": BIDS_VERSION,
-        "DatasetType": "derivative",
-        "GeneratedBy": [
-            {"Name": name, "Version": version(name), "Description": "Segmentation of the spinal cord"}
-        ],
-        "SourceDatasets": [{"URL": raw}],
-        "DatasetLinks": {RAW: raw},
-    }
-    write_text(output / "README", README)
-    write_text(output / ".bidsignore", "\n".join(IGNORED) + "\n")
-    write_text(path, json.dumps(description, indent=2) + "\n")
+    else:
+        raw = Path(os.path.relpath(images, output)).as_posix()
+        description = {
+            "Name": "Gray matter, white matter and cord by keras_scgm",
+            "BIDSVersion": BIDS_VERSION,
+            "DatasetType": "derivative",
+            "GeneratedBy": [
+                {"Name": name, "Version": version(name), "Description": "Segmentation of the spinal cord"}
+            ],
+            "SourceDatasets": [{"URL": raw}],
+            "DatasetLinks": {RAW: raw},
+        }
+        write_text(output / "README", README)
+        write_text(output / ".bidsignore", "\n".join(IGNORED) + "\n")
+    if STUDY_ID not in description:
+        description[STUDY_ID] = uuid4().hex
+        write_text(path, json.dumps(description, indent=2) + "\n")
+    return str(description[STUDY_ID])
 
 
 def _relative(path: Path, folder: Path) -> str:

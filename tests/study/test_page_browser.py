@@ -16,7 +16,7 @@ pytest.importorskip("skimage", reason="needs the extra 'study'")
 if CHROMIUM is None:
     pytest.skip("no Chromium", allow_module_level=True)
 
-from keras_scgm.study.page import Mark, read_marks, write_pages
+from keras_scgm.study.page import Mark, mask_id, read_marks, write_pages
 
 HELPERS = """
 const seen = {};
@@ -105,7 +105,12 @@ def test_marks_survive_a_reload_and_come_out(study, tmp_path):
     comment = 'motion ° "ghosts" and  more'
     assert seen["comments"] == [comment, "", "", ""]
     assert seen["counts"] == "3 of 4 marked: 1 pass, 1 fail, 1 artefact"
-    expected = {image("b"): Mark("fail", comment), image("c"): Mark("artefact"), image("d"): Mark("pass")}
+    marks = {"b": ("fail", comment), "c": ("artefact", ""), "d": ("pass", "")}
+    hashes = {
+        name: mask_id(study.parent / image(name).replace(".nii", "_label-GM_mask.nii")) for name in marks
+    }
+    expected = {image(name): Mark(*mark, hashes[name]) for name, mark in marks.items()}
+    assert all(hashes.values())
     assert set(seen["files"]) == {"qc.yml", "qc.tsv"}
     for name, text in seen["files"].items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -140,12 +145,13 @@ for (const choice of ["unmarked", "pass", "fail", "verdict pass", "all"]) {
 say("choices", choices);
 add('marks:\\n  - image: "sub-d/anat/sub-d_T2starw.nii.gz"\\n    mark: "fail"\\n    comment: "a \\\\"b\\\\""\\n');
 say("added", [marksShown(), comments()[3], cases[3].querySelector(".stale").hidden]);
+add(asYaml().replaceAll(cases[3].dataset.mask, "an earlier"));
 const stored = JSON.parse(localStorage.getItem(ITEM));
-stored["sub-d/anat/sub-d_T2starw.nii.gz"].mask = "another";
 stored["sub-z/anat/another-page.nii.gz"] = {mark: "pass", comment: ""};
 localStorage.setItem(ITEM, JSON.stringify(stored));
 window.dispatchEvent(new StorageEvent("storage"));
-say("stale", [cases[3].querySelector(".stale").hidden, asYaml().includes("another-page")]);
+const exported = ["another-page", '"an earlier"'].map(text => asYaml().includes(text));
+say("stale", [cases[3].querySelector(".stale").hidden, ...exported]);
 add("nothing");
 say("trouble", trouble.textContent);
 """
@@ -162,7 +168,7 @@ def test_clicks_filters_and_marks_from_a_file(study, tmp_path):
         "unmarked": "1011", "pass": "1100", "fail": "1000", "verdict pass": "1011", "all": "1111"
     }  # fmt: skip
     assert seen["added"] == [["", "pass", "", "fail"], 'a "b"', True]
-    assert seen["stale"] == [False, True]
+    assert seen["stale"] == [False, True, True]
     assert seen["trouble"].startswith("No marks in this file")
 
 

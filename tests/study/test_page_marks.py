@@ -14,6 +14,7 @@ marks:
   - image: "sub-01/anat/a b.nii.gz"
     mark: "fail"
     comment: "it says \\"no\\": 3 °"
+    mask_sha256: "0123456789ab"
     time: "2026-01-01T00:00:00.000Z"
   - {image: sub-02/anat/x.nii.gz, mark: artefact}
   - image: sub-03/anat/y.nii.gz
@@ -21,13 +22,13 @@ marks:
     comment: null
 """
 TSV = (
-    "image\tmark\tcomment\ttime\n"
-    'sub-01/anat/a b.nii.gz\tfail\tit says "no": 3 °\t2026\n'
-    "sub-02/anat/x.nii.gz\tartefact\tn/a\tn/a\n"
-    "sub-03/anat/y.nii.gz\tpass\t\tn/a\n"
+    "image\tmark\tcomment\tmask_sha256\ttime\n"
+    'sub-01/anat/a b.nii.gz\tfail\tit says "no": 3 °\t0123456789ab\t2026\n'
+    "sub-02/anat/x.nii.gz\tartefact\tn/a\tn/a\tn/a\n"
+    "sub-03/anat/y.nii.gz\tpass\t\t\tn/a\n"
 )
 EXPECTED = {
-    "sub-01/anat/a b.nii.gz": Mark("fail", 'it says "no": 3 °'),
+    "sub-01/anat/a b.nii.gz": Mark("fail", 'it says "no": 3 °', "0123456789ab"),
     "sub-02/anat/x.nii.gz": Mark("artefact"),
     "sub-03/anat/y.nii.gz": Mark("pass"),
 }

@@ -103,6 +103,18 @@ def test_several_pages_replace_one_and_back(tmp_path, monkeypatch):
     assert not list((out / "quality").glob("*"))
 
 
+def test_a_study_keeps_its_marks_where_its_folder_moves_and_another_has_its_own(tmp_path):
+    def identifier(bids, out):
+        return re.search('data-study="(.*?)"', write_pages(bids, out)[0].read_text(encoding="utf-8"))[1]
+
+    bids, out = write_study(tmp_path / "one", [("a", "pass", 0.9)])
+    first = identifier(bids, out)
+    moved = out.rename(tmp_path / "one" / "moved")
+    assert identifier(bids, moved) == first
+    (moved / "dataset_description.json").unlink()
+    assert identifier(bids, moved.rename(out)) != first
+
+
 def test_pages_are_cut_by_their_size(tmp_path, monkeypatch):
     bids, out = write_study(tmp_path, [(name, "pass", 0.9) for name in "abcd"])
     (single,) = write_pages(bids, out)

@@ -20,7 +20,7 @@ from keras_scgm.study.group.sessions import session_differences, session_tests
 from keras_scgm.study.group.sites import site_effects, site_values
 from keras_scgm.study.group.spread import spread
 from keras_scgm.study.group.tables import GroupTable
-from keras_scgm.study.page import read_marks
+from keras_scgm.study.page import mask_id, read_marks
 
 FOLDER = "group"
 TEXT = "group.md"
@@ -62,6 +62,12 @@ def write_group(output: Path, exclude: Path | None) -> list[Path]:
         raise InputError(
             f"{exclude}: no marked image is in the study ({first_of(unknown)}); are these its marks?"
         )
+    masks = dict(zip(cohort.images["image"], cohort.images["mask"], strict=True))
+    stale = [
+        image
+        for image, mark in marks.items()
+        if mark.mask_sha256 and image in masks and mark.mask_sha256 != mask_id(output / masks[image])
+    ]
     tables = group_tables(cohort)
     drawn = group_figures(cohort, tables)
     folder = output / FOLDER
@@ -70,7 +76,7 @@ def write_group(output: Path, exclude: Path | None) -> list[Path]:
             table.write(staging)
         for name, figure in drawn.items():
             write_figure(staging / f"{name}.png", figure, DPI)
-        (staging / TEXT).write_text(group_text(cohort, tables, drawn, unknown), encoding="utf-8")
+        (staging / TEXT).write_text(group_text(cohort, tables, drawn, unknown, stale), encoding="utf-8")
         written = sorted(path.name for path in staging.iterdir())
     return [folder / name for name in written]
 

@@ -24,7 +24,7 @@ from keras_scgm.study.group.measures import (
 from keras_scgm.study.tables import SUMMARY, image_name, read_study_table
 
 NEEDED = ("image", "region", "status")
-OF_IMAGES = ("verdict", "reason", "error", "version", "weights")
+OF_IMAGES = ("verdict", "reason", "error", "mask", "version", "weights")
 
 SITE_COLUMNS = ("site", "site_id", "institution", "institution_id", "centre", "center")
 """Names that participants.tsv may give the place of a scan; the first that is there counts."""
@@ -47,8 +47,8 @@ class CohortTable:
             `region` and `measure` (ordered categories), `value`, `site`, `vendor` and `scanner`. Texts that are not
             known are `n/a`.
         images: One row per image of the study, excluded ones too: `KEYS`, `acquisition`, `acq_time` (NaT if not
-            known), `status`, `verdict`, `reason`, `error`, `version`, `weights`, and `excluded`: why it is left out,
-            empty if it is not.
+            known), `status`, `verdict`, `reason`, `error`, `mask`, `version`, `weights`, and `excluded`: why it is
+            left out, empty if it is not.
         participants: Those of `COVARIATES` that the study has, by participant; NaN if not known.
         measures: Measures with at least one value.
         sessions: Names of the sessions in their order.

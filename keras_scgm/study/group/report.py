@@ -27,6 +27,7 @@ def group_text(
     tables: Mapping[str, GroupTable],
     figures: Collection[str],
     marks_of_none: Sequence[str],
+    marked_before: Sequence[str],
 ) -> str:
     """What a person reads first: who was analysed, and the results with their figures, in Markdown.
 
@@ -35,9 +36,10 @@ def group_text(
         tables: The tables by name.
         figures: Names of the figures, without .png.
         marks_of_none: Images that are marked but not in the study.
+        marked_before: Images whose masks are not those that were marked.
     """
     sections = [
-        _who(cohort, marks_of_none),
+        _who(cohort, marks_of_none, marked_before),
         _spread(cohort, tables["by_level"]),
         _outliers(tables["outliers"], "outliers" in figures),
         _sessions(cohort, tables),
@@ -52,7 +54,7 @@ def group_text(
     return "\n\n".join(part for section in sections for part in section if part) + "\n"
 
 
-def _who(cohort: CohortTable, marks_of_none: Sequence[str]) -> list[str]:
+def _who(cohort: CohortTable, marks_of_none: Sequence[str], marked_before: Sequence[str]) -> list[str]:
     values, used = cohort.values, cohort.used
     failed = cohort.images[cohort.images["status"] != "segmented"]
     excluded = cohort.images[cohort.images["excluded"] != ""]
@@ -76,6 +78,11 @@ def _who(cohort: CohortTable, marks_of_none: Sequence[str]) -> list[str]:
             f"{first_of(marks_of_none, MAX_LISTED)}."
         )
     parts = ["# Group", " ".join(lines), *_mixtures(cohort)]
+    if marked_before:
+        parts.append(
+            f"**{_count(len(marked_before), 'mark')} of earlier masks**: {first_of(marked_before, MAX_LISTED)}. Look "
+            "at the present masks on the quality page."
+        )
     for title, rows, reason in (("Excluded", excluded, "excluded"), ("Not segmented", failed, "error")):
         items = [f"{row['image']}: {row[reason]}" for _, row in rows.iterrows()]
         if items:

@@ -29,7 +29,7 @@ const plain = text => text.replace(/\p{C}+/gu, " ").trim();
 
 function change(place, changes) {
   const marks = kept(), {image, mask} = place.dataset;
-  const changed = {mark: "", comment: "", ...marks[image], ...changes, mask, time: new Date().toISOString()};
+  const changed = {mark: "", comment: "", ...marks[image], ...changes, mask_sha256: mask, time: new Date().toISOString()};
   if (changed.mark || changed.comment) marks[image] = changed;
   else delete marks[image];
   keep(marks);
@@ -39,12 +39,12 @@ function change(place, changes) {
 function show() {
   const marks = kept(), filter = document.getElementById("filter").value, counts = {pass: 0, fail: 0, artefact: 0};
   for (const place of cases) {
-    const {mark = "", comment = "", mask} = marks[place.dataset.image] ?? {};
+    const {mark = "", comment = "", mask_sha256} = marks[place.dataset.image] ?? {};
     for (const button of place.querySelectorAll("[data-mark]"))
       button.setAttribute("aria-pressed", String(button.dataset.mark === mark));
     const field = place.querySelector(".comment");
     if (field !== document.activeElement) field.value = comment;
-    place.querySelector(".stale").hidden = !mark || mask === place.dataset.mask;
+    place.querySelector(".stale").hidden = !mark || mask_sha256 === place.dataset.mask;
     // The row being worked on stays in sight when its mark no longer fits the filter.
     const fits = ["all", mark || "unmarked", `verdict ${place.dataset.verdict}`].includes(filter);
     place.hidden = !fits && !place.classList.contains("current");
@@ -61,16 +61,17 @@ function marked() {
 }
 
 function asYaml() {
-  const entries = marked().map(([image, {mark, comment, time}]) =>
+  const entries = marked().map(([image, {mark, comment, mask_sha256 = "", time}]) =>
     [`  - image: ${JSON.stringify(image)}`, `    mark: ${JSON.stringify(mark)}`,
-     `    comment: ${JSON.stringify(comment)}`, `    time: ${JSON.stringify(time)}`].join("\n"));
+     `    comment: ${JSON.stringify(comment)}`, `    mask_sha256: ${JSON.stringify(mask_sha256)}`, `    time: ${JSON.stringify(time)}`].join("\n"));
   const head = "# Marks of the quality page. Images marked fail or artefact are left out with --exclude.";
   return `${head}\nmarks:${entries.length ? `\n${entries.join("\n")}` : " []"}\n`;
 }
 
 function asTable() {
-  const rows = marked().map(([image, {mark, comment, time}]) => [image, mark, comment || "n/a", time]);
-  return [["image", "mark", "comment", "time"], ...rows].map(row => `${row.join("\t")}\n`).join("");
+  const rows = marked().map(([image, {mark, comment, mask_sha256, time}]) =>
+    [image, mark, comment || "n/a", mask_sha256 || "n/a", time]);
+  return [["image", "mark", "comment", "mask_sha256", "time"], ...rows].map(row => `${row.join("\t")}\n`).join("");
 }
 
 function save(name, text) {
@@ -83,16 +84,16 @@ function save(name, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-// Reads what `asYaml` writes; a mark of the file replaces one that was kept.
+// Reads what `asYaml` writes; a mark of the file replaces one that was kept. Without a hash it is of the present mask.
 function add(text) {
   const marks = kept(), masks = Object.fromEntries(cases.map(({dataset}) => [dataset.image, dataset.mask]));
   let entry = null, n = 0;
   for (const line of text.split("\n")) {
-    const found = line.match(/^ {2}(- image|  mark|  comment|  time): (".*")\s*$/);
+    const found = line.match(/^ {2}(- image|  mark|  comment|  mask_sha256|  time): (".*")\s*$/);
     if (!found) continue;
     const value = JSON.parse(found[2]);
     if (found[1] === "- image") {
-      entry = marks[value] = {mark: "", comment: "", mask: masks[value] ?? ""};
+      entry = marks[value] = {mark: "", comment: "", mask_sha256: masks[value] ?? ""};
       n++;
     } else if (entry) entry[found[1].trim()] = value;
   }

@@ -11,6 +11,7 @@ import yaml
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import sha256_of
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.tsv import read_tsv
 
@@ -25,10 +26,12 @@ class Mark:
     Args:
         mark: "pass", "fail" or "artefact".
         comment: One line, empty if there is none.
+        mask_sha256: `mask_id` of the mask that was marked, empty if it is not known.
     """
 
     mark: MarkName
     comment: str = ""
+    mask_sha256: str = ""
 
     @property
     def is_excluded(self) -> bool:
@@ -36,12 +39,17 @@ class Mark:
         return self.mark != "pass"
 
 
+def mask_id(mask: Path) -> str:
+    """Beginning of the hash of a mask, by which a mark knows it; empty if there is no such file."""
+    return sha256_of(mask)[:12] if mask.is_file() else ""
+
+
 def read_marks(path: str | Path) -> dict[str, Mark]:
     """Marks by image, from a file that a quality page has exported or a person has written.
 
     Args:
-        path: A TSV table with the columns `image`, `mark` and, if there are any, `comment`, if its name ends in
-            `.tsv`; else YAML: a list `marks` of mappings with these keys.
+        path: A TSV table with the columns `image`, `mark` and, if there are any, `comment` and `mask_sha256`, if its
+            name ends in `.tsv`; else YAML: a list `marks` of mappings with these keys.
 
     Returns:
         Path of the image as in `summary.tsv` -> its mark, in the order of the file.
@@ -52,7 +60,7 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
     path = checks.path("path", path)
     marks: dict[str, Mark] = {}
     for place, entry in (_table if path.suffix.lower() == ".tsv" else _list)(path):
-        image, mark, comment = (entry.get(name) for name in ("image", "mark", "comment"))
+        image, mark, *known = (entry.get(name) for name in ("image", "mark", "comment", "mask_sha256"))
         if not isinstance(image, str) or image in ("", UNKNOWN):
             raise InputError(f"{path}: {place}: no image; each mark needs the path of its image")
         if mark not in MARKS:
@@ -61,7 +69,7 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
             raise InputError(
                 f"{path}: {place}: {image} is marked {marks[image].mark} and {mark}; keep one of them"
             )
-        marks[image] = Mark(mark, "" if comment in (None, UNKNOWN) else str(comment))
+        marks[image] = Mark(mark, *("" if text in (None, UNKNOWN) else str(text) for text in known))
     return marks
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pathlib import Path
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import sha256_of, staged
+from keras_scgm.files import staged
 from keras_scgm.messages import shown_dsc
 from keras_scgm.picture import CONTOUR, CORD_CONTOUR, VERDICT_COLOURS, reasons_of
 from keras_scgm.quality.verdicts import Verdict
-from keras_scgm.study.derivatives import DerivativePaths
+from keras_scgm.study.derivatives import DerivativePaths, write_description
+from keras_scgm.study.page.marks import mask_id
 from keras_scgm.study.page.rows import Cells, ImageRow, number, read_rows, verdict_in
 from keras_scgm.study.page.sheets import Sheet, sheet_of
 from keras_scgm.webpage import script_json, template
@@ -91,7 +91,7 @@ def write_pages(images: str | Path, output: str | Path) -> list[Path]:
     parts = [show.render(content=_content(row, images, output)) for row in rows]
     page = template(PACKAGE, "quality.html")
     common = {
-        "study": hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12],
+        "study": write_description(output, images),
         "n_images": len(parts),
         "missing": missing,
         "colours": {"gm": CONTOUR, "cord": CORD_CONTOUR},
@@ -139,11 +139,10 @@ def _content(row: ImageRow, images: Path, output: Path) -> RowContent:
     warnings, reason = summary.get("warnings", ""), summary.get("reason", "")
     problems = [text for text in (summary.get("error"), reason not in warnings and reason, warnings) if text]
     mask = output / summary["mask"] if "mask" in summary else None
-    sheet, mask_id = None, ""
+    sheet = None
     if mask is not None:
         try:
             sheet = sheet_of(images / row.image, _masks(mask), row.verdicts)
-            mask_id = sha256_of(mask)[:12]
         except (InputError, OSError) as error:
             problems.append(f"cannot be shown: {error}")
     if sheet is not None and sheet.n_left_out:
@@ -158,7 +157,7 @@ def _content(row: ImageRow, images: Path, output: Path) -> RowContent:
                 for place, verdict in row.verdicts.items()
             )
         ),
-        mask_id=mask_id,
+        mask_id=mask_id(mask) if mask else "",
         sheet=sheet,
         captions=[_caption(row.slices.get(tile.slice, {}), tile.slice) for tile in sheet.tiles]
         if sheet

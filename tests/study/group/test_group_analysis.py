@@ -13,6 +13,7 @@ from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.group import analyse
 from keras_scgm.study.group.analysis import group_figures, group_tables
 from keras_scgm.study.group.cohort_table import read_cohort
+from keras_scgm.study.page import mask_id
 
 FAILED = {
     "participant_id": "sub-99",
@@ -110,6 +111,19 @@ def test_excluded_images_are_left_out(tmp_path, name, text, why):
     (tmp_path / name).write_text(text.replace("IMAGE", "other.nii.gz"))
     with pytest.raises(InputError, match="no marked image is in the study"):
         analyse(tmp_path, tmp_path / name)
+
+
+def test_marks_of_earlier_masks_are_named(tmp_path):
+    rows = [row(f"sub-{n}", "all", 15.0 + n, mask=f"sub-{n}.nii.gz") for n in range(3)]
+    write_summary(tmp_path, rows)
+    for one in rows:
+        (tmp_path / one["mask"]).write_bytes(one["mask"].encode())
+    hashes = [mask_id(tmp_path / rows[0]["mask"]), "0123456789ab", "n/a"]
+    lines = [f"{one['image']}\tpass\t{sha256}\n" for one, sha256 in zip(rows, hashes, strict=True)]
+    (tmp_path / "qc.tsv").write_text("".join(["image\tmark\tmask_sha256\n", *lines]))
+    analyse(tmp_path, tmp_path / "qc.tsv")
+    text = (tmp_path / "group" / "group.md").read_text()
+    assert f"**1 mark of earlier masks**: {rows[1]['image']}." in text
 
 
 def test_figures_show_the_tables(tmp_path):
