@@ -104,7 +104,7 @@ def test_self_contained_and_small(report):
 # Sorts by DSC twice, so that the best case comes first, and turns the flicker on and off again.
 ACT = """
 <script>
-for (let i = 0; i < 2; i++) document.querySelectorAll("#case-table th")[3].click();
+for (let i = 0; i < 2; i++) document.querySelectorAll("#case-table th button")[3].click();
 const seen = [];
 for (let i = 0; i < 2; i++) {
   document.dispatchEvent(new KeyboardEvent("keydown", {key: "f"}));
@@ -120,9 +120,10 @@ const box = document.querySelector("[data-layer='1']");
 box.focus(); box.click(); layers.push(displays());
 document.body.dataset.layers = layers.join(", ") + (document.activeElement === box ? ", focused" : "");
 const tile = document.querySelector(".mosaic svg");
-tile.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
-document.body.dataset.tile = tile.tabIndex + " " + getComputedStyle(tile.querySelector(".contours")).visibility;
-tile.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
+tile.dispatchEvent(new MouseEvent("click"));
+const visibility = getComputedStyle(tile.querySelector(".contours")).visibility;
+document.body.dataset.tile = `${tile.tabIndex} ${tile.ariaLabel.slice(0, 5)} ${visibility}`;
+tile.dispatchEvent(new MouseEvent("click"));
 </script>
 """
 
@@ -147,7 +148,7 @@ def test_in_a_browser(report, tmp_path):
     assert 'data-flicker="flicker none"' in dom
     # Shown, the model hidden by its key, the first rater hidden by its key, and shown again by its checkbox.
     assert 'data-layers="inline inline, none inline, inline none, inline inline, focused"' in dom
-    assert 'data-tile="0 hidden"' in dom
+    assert 'data-tile="-1 slice hidden"' in dom
     assert dom.count('class="trace scatter') == 1
     table = dom[dom.index('id="case-table"') :]
     assert 'aria-sort="descending"' in table[: table.index("<tbody>")]

@@ -125,6 +125,7 @@ for (const [key, at, name] of [["f", ".contours", "animationName"], ["c", ".cont
   press(key); toggled.push(style(at, name));
   press(key); toggled.push(style(at, name));
 }
+press("c"); say("pressed", document.getElementById("bare").getAttribute("aria-pressed")); press("c");
 say("toggled", toggled);
 const tile = document.querySelector(".mosaic svg");
 tile.dispatchEvent(new MouseEvent("click", {bubbles: true}));
@@ -153,7 +154,11 @@ window.dispatchEvent(new StorageEvent("storage"));
 const exported = ["another-page", '"an earlier"'].map(text => asYaml().includes(text));
 say("stale", [cases[3].querySelector(".stale").hidden, ...exported]);
 add("nothing");
-say("trouble", trouble.textContent);
+say("trouble", [trouble.textContent, trouble.hidden]);
+add(asYaml());
+say("no trouble", trouble.hidden);
+window.dispatchEvent(new Event("beforeprint"));
+say("printed", document.querySelectorAll(".mosaic image:not([href])").length);
 """
 
 
@@ -169,13 +174,42 @@ def test_clicks_filters_and_marks_from_a_file(study, tmp_path):
     }  # fmt: skip
     assert seen["added"] == [["", "pass", "", "fail"], 'a "b"', True]
     assert seen["stale"] == [False, True, True]
-    assert seen["trouble"].startswith("No marks in this file")
+    assert seen["trouble"][0].startswith("No marks in this file")
+    assert [seen["trouble"][1], seen["no trouble"]] == [False, True]
+    assert seen["pressed"] == "true"
+    assert seen["printed"] == 0
+
+
+SCROLLED = """
+const said = () => document.getElementById("said").textContent;
+const seen_by = place => place.getBoundingClientRect().bottom > 0 && place.getBoundingClientRect().top < innerHeight;
+press("1");
+scrollTo(0, document.body.scrollHeight);
+say("before", [seen_by(cases[0]), said()]);
+press("2");
+say("chosen", [marksShown(), seen_by(cases[currentRow()])]);
+const row = currentRow();
+press("2");
+say("marked", [row, marksShown(), said()]);
+"""
+
+
+def test_keys_mark_no_row_that_is_not_on_the_screen(study, tmp_path):
+    seen = act(study, tmp_path, SCROLLED)
+    assert seen["before"] == [False, "sub-b_T2starw: pass"]
+    assert seen["chosen"] == [["pass", "", "", ""], True]
+    row, marks, said = seen["marked"]
+    assert row > 0
+    assert marks == ["pass", *("fail" if k == row else "" for k in (1, 2, 3))]
+    assert said == f"sub-{'bcad'[row]}_T2starw: fail"
 
 
 VIEW = """
 press("j"); press("v");
 (async () => {
   while (!viewer?.volumes[1]?.colormapLabel) await new Promise(done => setTimeout(done, 50));
+  document.getElementById("opacity").focus();
+  press("2", document.activeElement);
   const [gray, masks] = viewer.volumes, voxel = (volume, ...at) =>
     volume.img[at[0] + gray.dims[1] * (at[1] + gray.dims[2] * at[2])];
   const counts = [0, 1, 2].map(label => masks.img.filter(value => value === label).length);
@@ -186,7 +220,7 @@ press("j"); press("v");
     spacing: gray.pixDims.slice(1, 4),
     world: gray.hdr.affine.slice(0, 3).map(row => row[3] + first.reduce((sum, at, axis) => sum + at * row[axis], 0)),
     inside: voxel(gray, first[0] + 3, first[1] + 3, 1), outside: voxel(gray, first[0] - 3, first[1], 1),
-    row: currentRow(),
+    row: currentRow(), mark: document.getElementById("viewer-mark").textContent, marks: marksShown(),
   });
 })();
 """
@@ -198,6 +232,7 @@ def test_a_volume_opens_in_the_viewer(study, tmp_path):
     assert seen["title"] == image("c")
     assert seen["open"]
     assert seen["row"] == 1
+    assert seen["mark"] == seen["marks"][1] == "fail"
     assert seen["counts"][1:] == [4 * (24 * 16 - 12 * 8), 4 * 12 * 8]
     np.testing.assert_allclose(seen["spacing"], SPACING_MM)
     # The first voxel of the gray matter is (36, 32, 0).

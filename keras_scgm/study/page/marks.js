@@ -7,7 +7,7 @@ let unkept = null;
 
 function complain(text) {
   trouble.textContent = text;
-  trouble.hidden = false;
+  trouble.hidden = !text;
 }
 
 function kept() {
@@ -18,6 +18,7 @@ function kept() {
 function keep(marks) {
   try {
     localStorage.setItem(ITEM, JSON.stringify(marks));
+    complain("");
   } catch {
     unkept = marks;
     complain("This browser keeps no marks: export them before you close the page.");
@@ -34,7 +35,11 @@ function change(place, changes) {
   else delete marks[image];
   keep(marks);
   show();
+  if ("mark" in changes)
+    document.getElementById("said").textContent = `${image.split("/").pop().replace(/\.nii(\.gz)?$/, "")}: ${nameOf(changes.mark)}`;
 }
+
+const nameOf = mark => mark || "no mark";
 
 function show() {
   const marks = kept(), filter = document.getElementById("filter").value, counts = {pass: 0, fail: 0, artefact: 0};
@@ -50,6 +55,7 @@ function show() {
     place.hidden = !fits && !place.classList.contains("current");
     if (mark) counts[mark]++;
   }
+  document.getElementById("viewer-mark").textContent = nameOf(marks[current?.dataset.image]?.mark);
   const n = counts.pass + counts.fail + counts.artefact;
   document.getElementById("counts").textContent =
     `${n} of ${cases.length} marked: ${counts.pass} pass, ${counts.fail} fail, ${counts.artefact} artefact`;

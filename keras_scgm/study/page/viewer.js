@@ -54,6 +54,7 @@ function nifti({shape, n_slices, affine}, voxels, datatype) {
 async function openViewer(place) {
   const data = dataOf(place), n = data.shape[0] * data.shape[1] * data.n_slices;
   dialog.showModal();
+  show();
   document.getElementById("viewer-title").textContent = place.dataset.image;
   const [library, sheet, labels] = await Promise.all(
     [niivuePromise ??= loadNiivue(), grayOf(data.sheet), grayOf(data.labels)]);
@@ -82,6 +83,7 @@ async function openViewer(place) {
   });
   setPlane();
   viewer.updateGLVolume();
+  complain("");
 }
 
 const setPlane = () => viewer?.setSliceType(viewer[`sliceType${document.getElementById("plane").value}`]);
