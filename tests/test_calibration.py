@@ -9,12 +9,14 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from scipy.special import logit
 from typer.testing import CliRunner
 
 from keras_scgm import DilatedGMNet, InputError, Segmenter
-from keras_scgm.calibration import calibrate, write_calibration
+from keras_scgm.calibration import calibrate, figure, write_calibration
 from keras_scgm.datasets import AnnotatedVolume, Split
+from keras_scgm.figures import write_figure
 from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm_cli.main import app
@@ -244,7 +246,11 @@ def own_weights(tmp_path):
     return folder
 
 
-def test_the_choice_goes_into_the_card(tmp_path, own_weights, volumes):
+def test_the_choice_goes_into_the_card(tmp_path, own_weights, volumes, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        figure, "write_figure", lambda *args, **kw: (drawn.append(args[1]), write_figure(*args, **kw))
+    )
     weights, out = own_weights / "mine.weights.h5", tmp_path / "out"
     Split(train=(), validation=tuple(volumes)).write(tmp_path / "split.json")
     command = ["calibrate", str(out), "--split", str(tmp_path / "split.json"), "--weights", str(weights)]
@@ -256,6 +262,8 @@ def test_the_choice_goes_into_the_card(tmp_path, own_weights, volumes):
     assert Segmenter(weights).threshold == card["threshold"] != 0.3
     assert sorted(path.name for path in out.iterdir()) == ["calibration.csv", "calibration.png"]
     assert (out / "calibration.png").read_bytes().startswith(b"\x89PNG")
+    # Nothing in a figure is markup of mathematics.
+    assert not [text for text in drawn[0].findobj(Text) if "$" in text.get_text()]
     with open(out / "calibration.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     best = max(float(row["dsc"]) for row in rows)

@@ -6,6 +6,18 @@ from PIL import Image
 from keras_scgm.figures import write_figure
 
 
+def test_a_dollar_sign_is_a_character_wherever_it_stands(tmp_path):
+    figure = Figure(figsize=(4, 3), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([1, 2], label="a$_{")
+    axes.set(title="b$_{_.nii$", xlabel="c$^$")
+    axes.set_xticks([0, 1], ["site$\\d$", "$_{"])
+    axes.annotate("$_{$", (0, 1))
+    figure.legend()
+    write_figure(tmp_path / "a.png", figure, dpi=50)
+    assert (tmp_path / "a.png").exists()
+
+
 def test_a_figure_is_a_png_of_the_same_bytes_whatever_its_name(tmp_path):
     for name in ("a.png", "b"):
         figure = Figure(figsize=(2, 1), facecolor="red")

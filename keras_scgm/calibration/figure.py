@@ -6,10 +6,13 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from keras_scgm.calibration.choice import Calibration
 from keras_scgm.evaluation.tissues import TISSUE_NAMES
 from keras_scgm.figures import write_figure
+
+TICKS = (0.0001, 0.01, 0.5, 0.99, 0.9999)
 
 
 def draw(calibration: Calibration, path: Path) -> None:
@@ -28,7 +31,8 @@ def _draw_curve(axes: Axes, calibration: Calibration) -> None:
     before = calibration.thresholds[calibration.used]
     axes.axvline(before, color="gray", linestyle=":", label=f"before, {before:.3g}")
     axes.set_xscale("logit")
-    axes.set_xticks([0.0001, 0.01, 0.5, 0.99, 0.9999])
+    axes.set_xticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(
         xlabel="threshold",
         title=f"{TISSUE_NAMES[calibration.tissue]}, {calibration.n_volumes} validation volumes",

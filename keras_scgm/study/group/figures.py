@@ -29,6 +29,10 @@ VENDOR_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#00000
 
 MAX_NAMED = 8
 """Outliers that a panel names."""
+MAX_CHARACTERS = 50
+"""Width of an axis; regions between are not named where their names would touch."""
+MIN_SUMMARIZED = 3
+"""Participants from whom on a region has a median and quartiles."""
 
 PANEL_INCHES = (5.4, 3.6)
 JITTER = 0.12
@@ -47,7 +51,8 @@ def draw_spread(cohort: CohortTable, by_level: GroupTable, outliers: GroupTable)
         )
         lines = lines.reindex(regions)
         axes.plot(lines.to_numpy(), color="gray", alpha=0.35, linewidth=0.8, marker=".", markersize=3)
-        table = by_level.rows[by_level.rows["measure"] == measure.column].set_index("region").reindex(regions)
+        table = by_level.rows[by_level.rows["measure"] == measure.column].set_index("region")
+        table = table[table["n_participants"] >= MIN_SUMMARIZED].reindex(regions)
         places = np.arange(len(regions))
         axes.fill_between(
             places, table["q25"], table["q75"], color=COHORT_COLOUR, alpha=0.25, label="quartiles"
@@ -55,8 +60,8 @@ def draw_spread(cohort: CohortTable, by_level: GroupTable, outliers: GroupTable)
         axes.plot(places, table["median"], color=COHORT_COLOUR, marker="o", label="median of participants")
         _mark_outliers(axes, _placed(_by_region(marked, measure, regions), regions), "value")
         axes.set(xlabel=label, ylabel=measure.title)
-        axes.set_xticks(places, regions)
-    _legend(figure, panels[0][0])
+        _label_regions(axes, regions)
+    _legend(figure, *(axes for axes, _ in panels))
     return figure
 
 
@@ -73,7 +78,7 @@ def draw_outliers(cohort: CohortTable, outliers: GroupTable) -> Figure:
         for height in (-LIMIT_Z, LIMIT_Z):
             axes.axhline(height, color="black", linestyle=":")
         axes.set(xlabel=label, ylabel="robust z-score", title=measure.label)
-        axes.set_xticks(range(len(regions)), regions)
+        _label_regions(axes, regions)
     return figure
 
 
@@ -162,11 +167,20 @@ def _panels(measures: Sequence[Measure]) -> tuple[Figure, list[tuple[Axes, Measu
     return figure, [(figure.add_subplot(rows, columns, n), measure) for n, measure in enumerate(measures, 1)]
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Legend above the panels: places in a panel are searched slowly among many lines."""
-    handles, labels = axes.get_legend_handles_labels()
+def _label_regions(axes: Axes, regions: Sequence[str]) -> None:
+    step = math.ceil(len(regions) * (2 + max(map(len, regions))) / MAX_CHARACTERS)
+    axes.set_xticks(range(0, len(regions), step), regions[::step])
+
+
+def _legend(figure: Figure, *panels: Axes) -> None:
+    """Legend of some panels above all: places in a panel are searched slowly among many lines."""
+    handles = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
     if handles:
-        figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), fontsize=8)
+        figure.legend(handles.values(), handles, loc="outside upper right", ncols=len(handles), fontsize=8)
 
 
 def _by_region(rows: pd.DataFrame, measure: Measure, regions: Sequence[str]) -> pd.DataFrame:
@@ -196,7 +210,7 @@ def _mark_outliers(axes: Axes, rows: pd.DataFrame, column: str) -> None:
         facecolors="none",
         edgecolors=OUTLIER_COLOUR,
         zorder=3,
-        label="outlier",
+        label="outlier" if len(rows) else None,
     )
     axes.margins(x=0.12)
     named = rows.drop_duplicates(["participant_id", "region"]).head(MAX_NAMED)

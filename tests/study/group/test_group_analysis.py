@@ -155,6 +155,23 @@ def test_figures_show_the_tables(tmp_path):
     assert names == ["site3", "site4", "site1", "site2"]
 
 
+def test_many_regions_of_few_participants(tmp_path):
+    regions = [str(level) for level in range(1, 22)]
+    rows = [
+        row(f"sub-{n}", region, 15.0 + n) for n in range(4) for region in regions if n < 2 or int(region) > 3
+    ]
+    cohort = read_cohort(write_summary(tmp_path, rows))
+    figure = group_figures(cohort, group_tables(cohort))["by_level"]
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == regions[::2]
+    median = next(line for line in axes.lines if line.get_label() == "median of participants").get_ydata()
+    np.testing.assert_array_equal(np.isnan(median), [True] * 3 + [False] * 18)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "quartiles",
+        "median of participants",
+    ]
+
+
 def test_one_centre_whose_scanners_are_known(tmp_path):
     rows = [row(f"sub-{n}", "all", 15.0 + n, manufacturer=("GE", "Philips")[n % 2]) for n in range(8)]
     assert tmp_path / "group" / "sites.png" in analyse(write_summary(tmp_path, rows))
