@@ -203,7 +203,7 @@ def test_tiles_hold_every_contour_in_one_scale(islands):
         for points in contours.values():
             assert points.min() > 0.9
             assert points.max() < width - 0.9
-    contours = next(contours for label, _, contours in drawn if label.startswith("slice 3:"))
+    contours = next(contours for label, _, contours in drawn if label.startswith("slice 3 "))
     # The island ends 9.5 mm to the left of the rater's outline, and 2 mm behind its anterior edge.
     rater, island = contours[2], contours[1]
     assert island[:, 0].max() - rater[:, 0].max() == pytest.approx(9.5, abs=0.01)
@@ -244,7 +244,7 @@ def test_a_model_may_have_the_name_of_a_rater(islands):
     _, text = islands
     labels = re.findall(r'data-layer="\d+">.*?</svg>(.*?)(?: <kbd>|</label>)', text)
     assert labels == ["narrow", "model rater r1", "rater r1"]
-    assert "slice 3: narrow 0.89, model rater r1 0.99" in [label for label, _, _ in tiles(text)]
+    assert "slice 3 from inferior: narrow 0.89, model rater r1 0.99" in [label for label, _, _ in tiles(text)]
     meshes = json.loads(re.search(r'id="meshes-data">(.*?)</script>', text)[1])
     assert [trace["name"] for trace in meshes["cord"]["data"]] == [
         "narrow",
@@ -255,7 +255,7 @@ def test_a_model_may_have_the_name_of_a_rater(islands):
 
 def test_the_worst_slices_are_shown_and_the_others_counted(islands):
     _, text = islands
-    shown = [int(re.match(r"slice (\d+):", label)[1]) for label, _, _ in tiles(text)]
+    shown = [int(re.match(r"slice (\d+) from inferior:", label)[1]) for label, _, _ in tiles(text)]
     assert len(shown) == 60
     assert shown == sorted(shown)
     assert {0, 69} <= set(shown)
@@ -277,7 +277,7 @@ def test_areas_are_plotted_as_bland_and_altman_do(islands):
     )
     assert titles[1].startswith("model rater r1: bias ")
     points = figure["data"][0]
-    assert points["text"][:2] == ["cord, slice 0", "cord, slice 1"]
+    assert points["text"][:2] == ["cord, slice 0 from inferior", "cord, slice 1 from inferior"]
     np.testing.assert_allclose(decoded(points["x"])[:2], (25, 45))
     np.testing.assert_allclose(decoded(points["y"])[:2], (-50, -10))
     row = re.search(r"<tr><td>narrow</td><td><a.*?</tr>", text)[0]
@@ -290,6 +290,30 @@ def test_areas_are_plotted_as_bland_and_altman_do(islands):
         f"{70 * 50 * 3:.1f}",
     ]
     assert "mean area 40.00 mm² (raters 50.00)" in text
+
+
+def test_a_long_cord_is_in_the_view(islands):
+    _, text = islands
+    scene = json.loads(re.search(r'id="meshes-data">(.*?)</script>', text)[1])["cord"]["layout"]["scene"]
+    assert scene["aspectmode"] == "manual"
+    # The surface is smooth, so that it has no small island.
+    ratio = {"x": 10 / 210, "y": 5 / 210, "z": 1}
+    assert scene["aspectratio"] == pytest.approx(ratio, rel=0.1)
+
+
+def test_cases_without_result_and_without_image_are_said(tmp_path):
+    mask = np.zeros((12, 12, 2), bool)
+    mask[4:8, 4:8] = True
+    for place in ("found", "manual"):
+        for name in ("a", "b"):
+            save_mask(tmp_path / place / f"{name}_gmseg.nii.gz", mask)
+    (tmp_path / "found" / "b_gmseg.nii.gz").write_bytes(b"no image")
+    write_report(evaluate(tmp_path / "found", tmp_path / "manual"), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 of 2 cases compared," in text
+    assert '<section class="case" id="case-b"><h3>b</h3><p class="error">no result' in text
+    assert Elements(text).cases == ["case-b", "case-a"]
+    assert text.count("no image given (--images)") == 1
 
 
 def test_many_models_do_not_look_alike(islands):

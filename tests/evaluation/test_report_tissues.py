@@ -53,8 +53,8 @@ def test_tissues_in_the_report(whole_cord, tmp_path):
     labels = [label for label, _, _ in tiles(text)]
     # Gray matter begins in slice 4; the cord is in every slice.
     assert len(labels) == 12
-    assert labels[0] == "slice 0: both gm -, cord 0.96, gray gm -, cord -"
-    assert labels[4] == "slice 4: both gm 0.88, cord 0.96, gray gm 0.88, cord -"
+    assert labels[0] == "slice 0 from inferior: both gm -, cord 0.96, gray gm -, cord -"
+    assert labels[4] == "slice 4 from inferior: both gm 0.88, cord 0.96, gray gm 0.88, cord -"
     cords = re.findall(r'<path class="layer-(\d) cord"', text)
     assert sorted(cords) == ["0"] * 12 + ["2"] * 12
     rows = re.findall(r"<tr><td>(both|gray)</td><td>(gm|wm|cord)</td><td><a", text)
@@ -67,7 +67,7 @@ def test_the_cord_lies_around_the_gray_matter(whole_cord, tmp_path):
     write_report(evaluate(*whole_cord), tmp_path / "gm.html")
     text = (tmp_path / "gm.html").read_text(encoding="utf-8")
     assert "<h1>Gray matter segmentation</h1>" in text
-    assert next(label for label, _, _ in tiles(text)) == "slice 4: both 0.88, gray 0.88"
+    assert next(label for label, _, _ in tiles(text)) == "slice 4 from inferior: both 0.88, gray 0.88"
     meshes = json.loads(re.search(r'id="meshes-data">(.*?)</script>', text)[1])
     solids = {trace["name"]: trace for trace in meshes["a"]["data"]}
     assert list(solids) == ["both", "gray", "raters' majority", "both, cord", "raters' majority, cord"]

@@ -29,6 +29,7 @@ class CasePicture:
     scores: Sequence[str]
     tiles: Sequence[Tile]
     left_out: str
+    has_image: bool
     mesh: go.Figure
 
 
@@ -58,7 +59,7 @@ def case_picture(evaluations: Sequence[Evaluation], case: Case) -> CasePicture |
         for evaluation in evaluations
         for model in evaluation.models
     ]
-    return CasePicture(case.case_id, scores, tiles, left_out, mesh_of(masks))
+    return CasePicture(case.case_id, scores, tiles, left_out, image is not None, mesh_of(masks))
 
 
 def named(model: str, evaluation: Evaluation, evaluations: Sequence[Evaluation]) -> str:

@@ -75,10 +75,11 @@ def write_report(
     evaluations = list(evaluation.values()) if isinstance(evaluation, Mapping) else [evaluation]
     first = evaluations[0]
     meshes = {}
-    cases = []
+    cases, without_result = [], []
     for case in _worst_first(first):
         picture = case_picture(evaluations, case)
         if picture is None:
+            without_result.append(case.case_id)
             continue
         cases.append(picture)
         meshes[case.case_id] = json.loads(picture.mesh.to_json())
@@ -92,6 +93,7 @@ def write_report(
         areas=AREA_COLUMNS,
         metrics=[f"{name} ({UNITS[name]})" if name in UNITS else name for name in CHALLENGE_METRICS],
         cases=cases,
+        without_result=without_result,
         has_cord=any(c.path and c.tissue == CORD for p in cases for t in p.tiles for c in t.contours),
         layers=layers_of(first),
         plotly=get_plotlyjs(),

@@ -96,7 +96,7 @@ def bland_altman_plots(evaluation: Evaluation) -> go.Figure:
         points = go.Scatter(
             x=areas.mean(axis=1).round(3),
             y=(areas[:, 0] - areas[:, 1]).round(3),
-            text=[f"{html.escape(case_id)}, slice {k}" for case_id, k in of_model],
+            text=[f"{html.escape(case_id)}, slice {k} from inferior" for case_id, k in of_model],
             mode="markers",
             marker={"color": layer.colour, "size": 6, "opacity": 0.7},
             hovertemplate="%{text}: mean %{x} mm², difference %{y} mm²<extra></extra>",

@@ -53,10 +53,12 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
         solids += cords
     spacing_mm = next(iter(masks[inner].values())).spacing_mm
     figure = go.Figure()
+    corners_mm = []
     for solid in solids:
         if not solid.voxels.any():
             continue
         vertices, faces = _surface(solid.voxels, spacing_mm, MAX_FACES // len(solids))
+        corners_mm += [vertices.min(axis=0), vertices.max(axis=0)]
         x, y, z = vertices.T.astype(np.float32).round(2)
         i, j, k = faces.T.astype(np.uint16 if len(vertices) < 2**16 else np.int32)
         figure.add_trace(
@@ -75,6 +77,7 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
                 hoverinfo="name",
             )
         )
+    extent_mm = np.ptp(corners_mm or [np.ones(3), np.zeros(3)], axis=0)
     axis = {"title": "", "showticklabels": False, "showbackground": False, "showgrid": False}
     figure.update_layout(
         template="plotly_dark",
@@ -86,8 +89,10 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
             "xaxis": axis | {"title": "right to left"},
             "yaxis": axis | {"title": "posterior to anterior"},
             "zaxis": axis | {"title": "inferior to superior"},
-            "aspectmode": "data",
-            "camera": {"eye": {"x": 1.8, "y": -1.8, "z": 1.0}},
+            # The longest side is 1, so that the camera sees a cord of any length.
+            "aspectmode": "manual",
+            "aspectratio": dict(zip("xyz", extent_mm / extent_mm.max(), strict=True)),
+            "camera": {"eye": {"x": 1.2, "y": -1.2, "z": 0.6}},
         },
     )
     return figure

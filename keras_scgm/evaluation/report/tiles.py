@@ -38,7 +38,7 @@ class Tile:
     """A slice with the contours of all masks, as parts of an SVG; lengths in mm.
 
     Args:
-        label: Number of the slice, and Dice coefficients.
+        label: Number of the slice from the inferior end, and Dice coefficients.
         width: Width of the square tile.
         box: (left, top, width, height) of the image in it, which may end before or after it.
         png: Image as base64.
@@ -104,7 +104,7 @@ def tiles_of(
         pixels = np.zeros(high - low) if image is None else image[(*window, k)]
         tiles.append(
             Tile(
-                label=f"slice {k}: {_label(scores[k])}",
+                label=f"slice {k} from inferior: {_label(scores[k])}",
                 width=2 * half_mm,
                 box=(
                     box[0] * spacing_mm[0],
