@@ -16,7 +16,8 @@ pytest.importorskip("skimage", reason="needs the extra 'study'")
 if CHROMIUM is None:
     pytest.skip("no Chromium", allow_module_level=True)
 
-from keras_scgm.study.page import Mark, mask_id, read_marks, write_pages
+from keras_scgm.study.page import Mark, read_marks, write_pages
+from keras_scgm.study.page.marks import mask_id
 
 HELPERS = """
 const seen = {};

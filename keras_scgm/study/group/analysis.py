@@ -20,7 +20,8 @@ from keras_scgm.study.group.sessions import session_differences, session_tests
 from keras_scgm.study.group.sites import site_effects, site_values
 from keras_scgm.study.group.spread import spread
 from keras_scgm.study.group.tables import GroupTable
-from keras_scgm.study.page import mask_id, read_marks
+from keras_scgm.study.page import read_marks
+from keras_scgm.study.page.marks import mask_id
 
 FOLDER = "group"
 TEXT = "group.md"

@@ -13,7 +13,7 @@ from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.group import analyse
 from keras_scgm.study.group.analysis import group_figures, group_tables
 from keras_scgm.study.group.cohort_table import read_cohort
-from keras_scgm.study.page import mask_id
+from keras_scgm.study.page.marks import mask_id
 
 FAILED = {
     "participant_id": "sub-99",
