@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 from concurrent import futures
 
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from client_checks import NOTHING_LISTENS, check_mask, error, good_answer, in_process, names, rest_answers
-from keras_scgm_client import Client, ServerUnavailable, SettingsError
+from keras_scgm_client import Client, ImageError, ServerUnavailable, SettingsError
 from keras_scgm_client.client import VERSION_UNKNOWN
 from keras_scgm_client.transport import VersionStatus
 from tiny_serving import (
@@ -122,6 +123,16 @@ def test_a_model_without_the_cord(tmp_path, image, soft):
     with open(tmp_path / "out" / "0_gmseg_area.csv", newline="") as file:
         assert {row["cord_area_mm2"] for row in csv.DictReader(file)} == {""}
     assert "cord_volume_mm3" not in json.loads((tmp_path / "out" / "0_gmseg.json").read_text())
+
+
+def test_names_may_be_text(url, image, tmp_path):
+    with Client(url) as client:
+        assert client.segment(str(image), str(tmp_path / "a")).parent == tmp_path / "a"
+        entries = [str(image), (str(image), str(tmp_path / "b")), (image, None)]
+        outcomes = list(client.segment_all(entries, jobs=1))
+    assert [outcome.error for outcome in outcomes] == [None] * 3
+    assert [outcome.mask.parent for outcome in outcomes] == [image.parent, tmp_path / "b", image.parent]
+    assert outcomes[2].skipped
 
 
 def test_probabilities(url, image):
@@ -328,9 +339,11 @@ def test_a_mask_that_was_edited_is_named_and_stays(run, url, image):
     edited = mask.read_bytes()
     code, _, err = run("segment", image, "--server", url, "--force")
     assert (code, mask.read_bytes()) == (2, edited)
-    assert err.splitlines()[0].endswith(
-        f"{mask}: edited by hand; delete it to have the image segmented again"
-    )
+    reason = f"{mask}: edited by hand; delete it to have the image segmented again"
+    assert err.splitlines()[0].endswith(reason)
+    with Client(url) as client, pytest.raises(ImageError, match=f"^{re.escape(reason)}$"):
+        client.segment(image)
+    assert mask.read_bytes() == edited
     mask.unlink()
     assert run("segment", image, "--server", url, "--force")[0] == 0
 

@@ -168,13 +168,15 @@ class Client:
 
         Args:
             image: File in .nii or .nii.gz format.
-            folder: Folder of the results; that of the image if None. Existing files are replaced.
+            folder: Folder of the results; that of the image if None. Existing files are replaced, but not masks that
+                were edited by hand.
 
         Returns:
             Path of the gray matter mask, `NAME_gmseg.nii.gz`.
 
         Raises:
-            ImageError: The client or the server refuses the image, or the results cannot be written.
+            ImageError: The client or the server refuses the image, a mask was edited by hand, or the results cannot be
+                written.
             ServerError: The server gave no mask before the deadline.
         """
         paths = OutputPaths.for_input(Path(image), Path(folder) if folder else None)
@@ -183,7 +185,7 @@ class Client:
 
     def segment_all(
         self,
-        images: Iterable[tuple[Path, Path | None]] | Iterable[Path],
+        images: Iterable[str | Path | tuple[str | Path, str | Path | None]],
         *,
         jobs: int = 4,
         force: bool = False,
@@ -208,7 +210,8 @@ class Client:
         try:
             while True:
                 for image, folder in islice(queue, jobs - len(running)):
-                    running.add(pool.submit(self._process, image, folder, force))
+                    paths = OutputPaths.for_input(Path(image), Path(folder) if folder else None)
+                    running.add(pool.submit(self._process, Path(image), paths, force))
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -218,13 +221,9 @@ class Client:
             # A caller that stops early must not wait for the server; only this thread writes files.
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _process(self, image: Path, folder: Path | None, force: bool) -> Outcome | Result:
-        paths = OutputPaths.for_input(image, folder)
+    def _process(self, image: Path, paths: OutputPaths, force: bool) -> Outcome | Result:
         try:
             existing = [path for path in paths.own if os.path.lexists(path)]
-            edited = edited_masks(paths) if existing else []
-            if edited and force:
-                raise ImageError(f"{edited[0]}: edited by hand; delete it to have the image segmented again")
             if existing and not force:
                 record = self._finished(image, paths)
                 made_by = record.get("version")
@@ -238,7 +237,7 @@ class Client:
                     *(() if served else (VERSION_UNKNOWN,)),
                     *(
                         f"{path.name} was edited by hand, and is not measured here; keras-scgm areas does it"
-                        for path in edited
+                        for path in edited_masks(paths)
                     ),
                 )
                 return Outcome(image, paths.mask, warnings, skipped=True, verdict=verdict)
@@ -287,6 +286,8 @@ class Client:
         return {"output": self.kind, "output_tissues": self.tissues, **of_model}
 
     def _segment(self, image: Path, paths: OutputPaths) -> Result:
+        for mask in edited_masks(paths):
+            raise ImageError(f"{mask}: edited by hand; delete it to have the image segmented again")
         started = time.time()
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
