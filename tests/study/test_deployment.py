@@ -10,18 +10,36 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "serving" / "study"
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.mark.parametrize("name", ["Dockerfile", "keras_scgm.def"])
 def test_both_images_install_the_extra_and_run_the_command(name):
     text = (FOLDER / name).read_text()
     (extra,) = re.findall(r'pip install --no-cache-dir "/opt/keras_scgm\[(\w+)\]"', text)
-    assert extra in EXTRAS
+    assert extra in PROJECT["optional-dependencies"]
     version = re.search(r"(?:FROM|From:) python:3\.(\d+)-slim", text)[1]
     assert 11 <= int(version) <= 13
     assert "KERAS_SCGM_HOME" in text
     assert "latest" not in text
+    assert re.search(r'(?:licenses="|License )(.+?)"?\n', text)[1] == PROJECT["license"]
+
+
+def test_images_copy_what_the_package_is_built_from_and_nothing_else():
+    """A layer of an image keeps its files for good: the keys and tokens of a checkout must not be among them."""
+    rules = re.findall(r"^[^#].*", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    allowed = {rule[1:] for rule in rules if rule.startswith("!")}
+    assert rules[0] == "**"
+    assert rules[-2:] == ["**/.*", "**/__pycache__"]
+    assert len(rules) == len(allowed) + 3
+    named = set(re.findall(r'"([\w./]+)"', (ROOT / "setup.py").read_text()))
+    sources = {name for name in named if (ROOT / name).exists() and name != "."}
+    files = {PROJECT["readme"], *PROJECT["license-files"], "MANIFEST.in", "pyproject.toml", "setup.py"}
+    assert allowed == sources | {name for name in files if not name.startswith("keras_scgm/")}
+    copied = re.findall(
+        r"^    (\S+) /opt/keras_scgm/(\S+)$", (FOLDER / "keras_scgm.def").read_text(), re.MULTILINE
+    )
+    assert copied == [(name, name) for name in sorted(allowed)]
 
 
 def test_the_dockerfile_has_an_entry_point_and_no_root():
