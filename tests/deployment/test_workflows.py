@@ -57,3 +57,12 @@ def test_hooks_are_the_checks_of_tox():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     names = {hook["id"] for repository in hooks["repos"] for hook in repository["hooks"]}
     assert {"ruff-check", "ruff-format", "mypy", "imports"} <= names
+
+
+def test_ruff_is_of_one_version_everywhere():
+    """Another version finds other faults and formats otherwise."""
+    pattern = r"ruff-pre-commit\n +rev: v(\S+)|\bruff==([\d.]+)"
+    names = (".pre-commit-config.yaml", "tox.ini", "pyproject.toml")
+    found = [re.findall(pattern, (ROOT / name).read_text()) for name in names]
+    assert [len(versions) for versions in found] == [1, 1, 1]
+    assert len({"".join(version) for versions in found for version in versions}) == 1
