@@ -7,6 +7,19 @@ from typing import TYPE_CHECKING, Any
 from wrapt import register_post_import_hook
 
 if TYPE_CHECKING:
+    from keras_scgm import adaptation as adaptation
+    from keras_scgm import augmentation as augmentation
+    from keras_scgm import callbacks as callbacks
+    from keras_scgm import datasets as datasets
+    from keras_scgm import errors as errors
+    from keras_scgm import evaluation as evaluation
+    from keras_scgm import export as export
+    from keras_scgm import losses as losses
+    from keras_scgm import metrics as metrics
+    from keras_scgm import models as models
+    from keras_scgm import pretrained as pretrained
+    from keras_scgm import segmentation as segmentation
+    from keras_scgm import training as training
     from keras_scgm.augmentation import AugmentationConfig as AugmentationConfig
     from keras_scgm.augmentation import AugmentationLayer as AugmentationLayer
     from keras_scgm.augmentation import augment as augment
@@ -65,18 +78,21 @@ _PACKAGES = ("adaptation", "augmentation", "datasets", "evaluation", "export", "
 __all__ = sorted({"__version__", *_MODULE_OF})
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first asked for: Keras, which most of them need, takes seconds."""
-    if name in _MODULE_OF:
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-    elif name in _PACKAGES or name in _MODULE_OF.values():
-        value = import_module(f"{__name__}.{name}")
-    elif name == "__version__":
-        value = version(__name__)
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Type checkers would take it as a promise of every name.
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is first asked for: Keras, which most of them need, takes seconds."""
+        if name in _MODULE_OF:
+            value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        elif name in _PACKAGES or name in _MODULE_OF.values():
+            value = import_module(f"{__name__}.{name}")
+        elif name == "__version__":
+            value = version(__name__)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

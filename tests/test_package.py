@@ -201,6 +201,14 @@ def test_names_for_type_checkers_are_those_of_the_package():
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert {*imported, "__version__"} == set(keras_scgm.__all__)
+    lazy_modules = {*keras_scgm._PACKAGES, *keras_scgm._MODULE_OF.values()} - {"export.saved_model"}
+    assert {name for name, module in imported.items() if module == "keras_scgm"} == lazy_modules
+    assert {*imported, "__version__"} - lazy_modules == set(keras_scgm.__all__)
     for name, module in imported.items():
         assert getattr(keras_scgm, name) is getattr(import_module(module), name)
+
+
+def test_type_checkers_see_no_getattr():
+    """With it they would accept every name."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    assert "__getattr__" not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
