@@ -20,6 +20,9 @@ class BuildWithCitation(build_py):
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         return [*super().get_outputs(include_bytecode), str(self._copy)]
 
+    def get_output_mapping(self) -> dict[str, str]:
+        return {**super().get_output_mapping(), str(self._copy): "CITATION.cff"}
+
     @property
     def _copy(self) -> Path:
         return Path(self.build_lib, "keras_scgm", "CITATION.cff")

@@ -1,7 +1,10 @@
 """CITATION.cff is the one source of citation and version."""
 
+import runpy
 from importlib.metadata import version
 from pathlib import Path
+
+import setuptools
 
 from keras_scgm_cli.cite import read_citation
 
@@ -41,3 +44,15 @@ def test_it_is_the_file_of_the_top_level():
     import yaml
 
     assert read_citation() == yaml.safe_load((ROOT / "CITATION.cff").read_text())
+
+
+def test_every_file_of_a_build_has_a_source(monkeypatch):
+    """A strict editable install links the files of the package to these."""
+    settings = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **given: settings.update(given))
+    monkeypatch.chdir(ROOT)
+    runpy.run_path("setup.py")
+    build = settings["cmdclass"]["build_py"](setuptools.Distribution({**settings, "script_name": "setup.py"}))
+    build.ensure_finalized()
+    assert set(build.get_outputs(include_bytecode=False)) == set(build.get_output_mapping())
+    assert all(Path(source).is_file() for source in build.get_output_mapping().values())
