@@ -1,4 +1,4 @@
-"""Installs the built wheel and the sdist without a network, and runs the main job, on each Python that is given.
+"""Installs the wheels and sdists of package and client without a network, and runs them, on each Python that is given.
 
     python .ci/try_install.py python3.11 python3.12 python3.13
 
@@ -26,32 +26,40 @@ def main(pythons: list[str]) -> None:
     offline = _allowed(NO_NETWORK)
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder, "dist")
-        _run(sys.executable, "-m", "build", "--outdir", built, ROOT)
+        for source in (ROOT, ROOT / "serving" / "client"):
+            _run(sys.executable, "-m", "build", "--outdir", built, source)
         _run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir())
         for python in pythons:
             _try_python(python, built, Path(folder, python.replace("/", "_")), offline)
 
 
 def _try_python(python: str, built: Path, folder: Path, offline: list[str]) -> None:
-    wheel, sdist = next(built.glob("*.whl")), next(built.glob("*.tar.gz"))
     downloads = folder / "downloads"
     _run(python, "-m", "venv", folder / "download")
     # An sdist is built where it is installed, in an environment with these.
-    build_needs = ("setuptools>=77", "wheel")
-    _run(folder / "download/bin/pip", "download", "--quiet", "--dest", downloads, wheel, *build_needs)
-    for package in (wheel, sdist):
+    needs = (*built.glob("*.whl"), "setuptools>=77", "wheel")
+    _run(folder / "download/bin/pip", "download", "--quiet", "--dest", downloads, *needs)
+    network = "without a network" if offline else "with a network"
+    for package in sorted(built.iterdir()):
         environment = folder / package.name
         _run(python, "-m", "venv", environment)
         _run(environment / "bin/pip", "install", "--quiet", "--no-index", "--find-links", downloads, package)
-        command = environment / "bin/keras-scgm"
-        version = _run(command, "--version").splitlines()[0]
-        job = _run(*offline, command, "demo", environment / "demo", "--no-show")
-        missing = [mask for mask in MASKS if not list((environment / "demo").glob(f"*_{mask}.nii.gz"))]
-        if missing:
-            sys.exit(f"{package.name} on {python}: no mask {', '.join(missing)} in what demo wrote")
-        network = "without a network" if offline else "with a network"
-        print(f"{python}: {package.name} installed, {version}; {network}: {job.splitlines()[-1]}", flush=True)
+        if package.name.startswith("keras_scgm_client-"):
+            done = _run(*offline, environment / "bin/scgm-client", "--version").strip()
+        else:
+            done = _run_demo(environment, package.name, offline)
+        print(f"{python}: {package.name} installed; {network}: {done}", flush=True)
         shutil.rmtree(environment)
+
+
+def _run_demo(environment: Path, package: str, offline: list[str]) -> str:
+    command = environment / "bin/keras-scgm"
+    version = _run(command, "--version").splitlines()[0]
+    job = _run(*offline, command, "demo", environment / "demo", "--no-show")
+    missing = [mask for mask in MASKS if not list((environment / "demo").glob(f"*_{mask}.nii.gz"))]
+    if missing:
+        sys.exit(f"{package}: no mask {', '.join(missing)} in what demo wrote")
+    return f"{version}, {job.splitlines()[-1]}"
 
 
 def _allowed(command: list[str]) -> list[str]:

@@ -53,6 +53,13 @@ def test_workflows_try_every_python_of_the_package():
     assert tests["jobs"]["tests"]["strategy"]["matrix"]["python"] == pythons
 
 
+def test_package_and_client_are_built_for_a_release():
+    (publish,) = (path.read_text() for path in WORKFLOWS if path.name == "publish.yml")
+    folders = re.findall(r"run: python -m build --outdir dist (\S+)", publish)
+    assert [ROOT / folder for folder in folders] == [ROOT, ROOT / "serving" / "client"]
+    assert all((ROOT / folder / "pyproject.toml").is_file() for folder in folders)
+
+
 def test_hooks_are_the_checks_of_tox():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     names = {hook["id"] for repository in hooks["repos"] for hook in repository["hooks"]}

@@ -3,6 +3,8 @@
 from keras_scgm_client.client import Client, Outcome
 from keras_scgm_client.errors import ClientError, ImageError, ServerError, ServerUnavailable, SettingsError
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Client",
     "ClientError",
@@ -11,4 +13,5 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "SettingsError",
+    "__version__",
 ]

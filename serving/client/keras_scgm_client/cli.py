@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_scgm_client import logs
+from keras_scgm_client import __version__, logs
 from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Outcome
 from keras_scgm_client.dicom import command as dicom_command
 from keras_scgm_client.errors import ClientError, ImageError
@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scgm-client", description="Gray matter masks from a TensorFlow Serving server."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     segment = commands.add_parser("segment", parents=[server], help="images to masks")
     segment.add_argument("inputs", nargs="+", type=Path, help=".nii or .nii.gz files, or folders of them")
