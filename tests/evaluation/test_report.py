@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import PIL.Image
 import pytest
-from browser import CHROMIUM, browse
+from browser import browse
 from matplotlib.image import imread
 from report_pages import decoded, save_mask, tiles
 
@@ -128,7 +128,6 @@ tile.dispatchEvent(new MouseEvent("click"));
 """
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_errors_of_a_page_are_seen(tmp_path):
     broken = tmp_path / "broken.html"
     broken.write_text("<script>nothing.at.all();</script>")
@@ -136,7 +135,6 @@ def test_errors_of_a_page_are_seen(tmp_path):
     assert len(errors) == 1
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_in_a_browser(report, tmp_path):
     page = tmp_path / "acting.html"
     page.write_text(report.read_text(encoding="utf-8").replace("</body>", f"{ACT}</body>"), encoding="utf-8")

@@ -6,7 +6,7 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
-from browser import CHROMIUM, browse
+from browser import browse
 from report_pages import decoded, save_mask, tiles
 
 from keras_scgm import evaluate
@@ -84,7 +84,6 @@ def test_the_cord_lies_around_the_gray_matter(whole_cord, tmp_path):
     assert middles["raters' majority, cord"] == pytest.approx((15.75, 11.75, 5.5), abs=0.5)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 def test_the_cord_can_be_hidden(whole_cord, tmp_path):
     write_report(evaluate_tissues(*whole_cord), tmp_path / "all.html")
     act = """

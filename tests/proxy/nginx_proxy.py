@@ -21,6 +21,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from missing import missing
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 SHIPPED = Path(__file__).parents[2] / "serving" / "proxy"
@@ -29,11 +30,6 @@ NOTHING_LISTENS = "127.0.0.1:9"
 USER = 101
 """Of the container, see `docker-compose.cpu.yml`."""
 BODY_LIMIT = 140 * 2**20
-
-
-def missing(what):
-    """A missing nginx is a failure in CI, which installs it, and a skip elsewhere."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{what} is not installed")
 
 
 @functools.cache

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
-from browser import CHROMIUM, OPTIONS, console_errors
+from browser import OPTIONS, chromium, console_errors
 
 SAY = 'const say = seen => fetch("/seen", {method: "POST", body: JSON.stringify(seen)});'
 """JavaScript function that sends a value to the server."""
@@ -56,7 +56,7 @@ class ServedSite:
             options: Further options of Chromium.
         """
         (self.folder / name).write_text(text, encoding="utf-8")
-        command = [CHROMIUM, *OPTIONS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
+        command = [chromium(), *OPTIONS, "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         command += [f"--user-data-dir={place / 'profile'}", *options, f"{self.address}/{name}"]
         log = place / "chromium.log"
         with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as browser:

@@ -5,11 +5,8 @@ import json
 import re
 
 import pytest
-from browser import CHROMIUM, browse
+from browser import browse
 from served_site import SAY, served
-
-if CHROMIUM is None:
-    pytest.skip("no Chromium", allow_module_level=True)
 
 WIDTHS = (390, 1280)
 

@@ -6,15 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, browse
+from browser import browse
 from matplotlib.image import imread
 from small_study import SPACING_MM, write_study
 
 pytest.importorskip("yaml", reason="needs the extra 'study'")
 pytest.importorskip("jinja2", reason="needs the extra 'study'")
 pytest.importorskip("skimage", reason="needs the extra 'study'")
-if CHROMIUM is None:
-    pytest.skip("no Chromium", allow_module_level=True)
 
 from keras_scgm.study.page import Mark, read_marks, write_pages
 from keras_scgm.study.page.marks import mask_id
