@@ -76,6 +76,9 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         made = staging / target.name
         shape = (*model.inputs[0].shape[:-3], config.window_px, config.window_px, 1)
         signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
+        if file_format == "openvino":
+            # Before Keras imports OpenVINO.
+            import keras_scgm.runtimes.openvino_import  # noqa: F401
         with warnings.catch_warnings():
             # Keras 3.15 uses a deprecated NumPy name when it writes ONNX.
             warnings.simplefilter("ignore", FutureWarning)
@@ -116,7 +119,7 @@ def _onnx(path: Path) -> Run:
 
 
 def _openvino(path: Path) -> Run:
-    import openvino
+    from keras_scgm.runtimes.openvino_import import openvino
 
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda slices: compiled(slices)[0]

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,10 +37,6 @@ NAMES = ("auto", "onnxruntime", "openvino", "tensorflow", "keras")
 PRECISIONS = ("float32", "bfloat16")
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
-
-# OpenVINO's package sends usage data when it is imported, from a forked process. A fork while NumPy's threads compute
-# can stop them for good. Without this module, which the user has not asked for, OpenVINO sends nothing.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 WITH_BFLOAT16 = ("openvino", "tensorflow")
 

@@ -7,10 +7,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-import openvino as ov
-import openvino.opset13 as opset
 
 from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.openvino_import import openvino as ov
+from keras_scgm.runtimes.openvino_import import opset13 as opset
 from keras_scgm.runtimes.region_of_interest import Compute
 from keras_scgm.runtimes.stacks import in_stacks
 from keras_scgm.runtimes.threads import thread_limit
