@@ -212,3 +212,13 @@ def test_type_checkers_see_no_getattr():
     """With it they would accept every name."""
     tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
     assert "__getattr__" not in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+
+
+def test_extras_in_messages_are_quoted():
+    """Zsh takes brackets for a pattern."""
+    sources = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "keras_scgm_cli").rglob("*.py")]
+    found = re.findall(
+        r"pip install (\S+\[)", "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    )
+    assert len(found) > 5
+    assert all(extra.startswith("'") for extra in found)

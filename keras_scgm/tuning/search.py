@@ -183,7 +183,7 @@ def _run(open_tuner: Callable[[], Any], record: SearchRecord, folder: Path, role
 
 def _check_package(module: str, name: str) -> None:
     if find_spec(module) is None:
-        raise InputError(f"a search needs {name}; install it with pip install keras-scgm[tuner]")
+        raise InputError(f"a search needs {name}; install it with pip install 'keras-scgm[tuner]'")
 
 
 def _check_ranges(tuning: SearchConfig, training: TrainingConfig, batches: Batches) -> None:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from client_checks import names, rest_answers
+from keras_scgm_client.dicom import command
 from tiny_serving import nifti_bytes, random_voxels
 
 
@@ -146,3 +147,9 @@ def test_an_interrupt_ends_the_command_and_leaves_nothing_half(images, tmp_path)
             assert process.wait(20) == 130
             assert "interrupted; finished images are kept" in process.stderr.read()
     assert names(tmp_path / "out") == []
+
+
+def test_the_gateway_says_where_it_runs(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    code, _, err = run("dicom-gateway", "--store", tmp_path, "--send-to", "A@localhost:1")
+    assert (code, err) == (2, "error: the gateway runs on Linux and macOS, not on this system\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def add_parser(commands: Any, parents: list[argparse.ArgumentParser], connect: C
 
 
 def _run(options: argparse.Namespace, connect: Callable[..., Client]) -> int:
+    if find_spec("fcntl") is None:
+        raise ClientError("the gateway runs on Linux and macOS, not on this system")
     try:
         from keras_scgm_client.dicom.gateway import GatewayConfig, run
         from keras_scgm_client.dicom.peers import Peer, Tls, is_ae_title
