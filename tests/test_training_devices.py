@@ -61,7 +61,7 @@ if n_devices > 1:
 """
 
 
-@pytest.mark.parametrize(("backend", "n_devices"), [("tensorflow", 2), ("jax", 2), ("jax", 1), ("torch", 1)])
+@pytest.mark.parametrize(("backend", "n_devices"), [("tensorflow", 2), ("jax", 2), ("torch", 1)])
 def test_other_backends_and_several_devices(tmp_path: Path, backend: str, n_devices: int) -> None:
     if find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")

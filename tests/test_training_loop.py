@@ -119,6 +119,7 @@ def test_weights_are_averaged(trained: TrainingResult, watch: Watch) -> None:
     assert not np.array_equal(weights_of(trained.last)[0], watch.weights[0])
 
 
+@pytest.mark.usefixtures("untraced")
 def test_training_in_float16_goes_on_to_more_epochs(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

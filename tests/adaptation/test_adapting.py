@@ -37,12 +37,15 @@ def files(folder: Path) -> set[str]:
 
 KILLED = """
 import sys
+import tensorflow as tf
 from tiny_adaptation import LENIENT, TINY
 from keras_scgm.adaptation import adapt, find_scans
+tf.config.run_functions_eagerly(True)
 adapt(find_scans(sys.argv[1])[0], sys.argv[3], sys.argv[2], TINY, LENIENT, resume=True)
 """
 
 
+@pytest.mark.usefixtures("untraced")
 def test_a_kill_changes_nothing_and_accepted_weights_segment(
     scan_folder: Path, start_weights: Path, tmp_path: Path
 ) -> None:

@@ -48,7 +48,7 @@ def resident_bytes(process):
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="memory is read from /proc")
 def test_a_killed_server_loses_nothing_and_memory_stays_flat(models, tmp_path):
-    n_images = 40
+    n_images = 24
     for k in range(n_images):
         voxels = random_voxels(k, SIZE)
         (tmp_path / f"{k}.nii.gz").write_bytes(nifti_bytes(voxels, compress=True))
@@ -89,7 +89,7 @@ def test_a_killed_server_loses_nothing_and_memory_stays_flat(models, tmp_path):
         sizes = []
         with futures.ThreadPoolExecutor(8) as pool:
             for _ in range(2):
-                list(pool.map(lambda k: transports[k % 2].predict(data, 60, 2**24), range(300)))
+                list(pool.map(lambda k: transports[k % 2].predict(data, 60, 2**24), range(150)))
                 sizes.append(resident_bytes(process))
         for transport in transports:
             transport.close()

@@ -252,10 +252,12 @@ def test_failed_trial_is_listed_and_bad_settings_end_the_search(
 WORK = """
 import sys
 from pathlib import Path
+import tensorflow as tf
 from keras_scgm.datasets import find_challenge, load_slices
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import SliceBatches, TrainingConfig
 from keras_scgm.tuning import TuningConfig, tune
+tf.config.run_functions_eagerly(True)
 data, folder = map(Path, sys.argv[1:3])
 volumes = find_challenge(data)
 tuning, training = (
