@@ -11,6 +11,8 @@ from keras_scgm.files import sha256_of
 from keras_scgm.models import BUILDERS, DilatedGMNet, DilatedGMNet3D, UNet
 from keras_scgm.pretrained import WeightsCard, card_path, weights_card
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 def randomize(model, seed=0):
     """Random weights and moving statistics, so that no normalization is the identity."""

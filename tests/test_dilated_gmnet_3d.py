@@ -8,6 +8,8 @@ from keras_scgm.datasets.phantom import DomainConfig, draw_stacks
 from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet, DilatedGMNet3D, UNet, load_model, preprocess_input
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 @pytest.fixture(scope="module")
 def stack():

@@ -16,6 +16,8 @@ from keras_scgm.files import sha256_of
 from keras_scgm.models import BUILDERS, STACK_BUILDERS, DilatedGMNet, UNet, load_model, load_network
 from keras_scgm.pretrained import TISSUES, WeightsCard
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 ARCHITECTURES = sorted(BUILDERS)
 SIZES = [(40, 56), (24, 8)]
 PUBLISHED = {"challenge": 32, "large": 64}

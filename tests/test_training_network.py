@@ -64,7 +64,7 @@ for precision in ("float32", "mixed_bfloat16", "mixed_float16"):
     start = DilatedGMNet(**tiny)
     start.set_weights(network.get_weights())
     copy = training_copy(start, TrainingConfig(mixed_precision=precision == "mixed_bfloat16"))
-    for size in (40,) if precision == "mixed_float16" else (1, 5, 40):
+    for size in (40,) if precision == "mixed_float16" else (1, 40):
         images = rng.normal(size=(3, size, size, 1)).astype(np.float32)
         batch = images, np.float32(images > 0.5)
         # Statistics of nine numbers leave little to compare in half precision.
