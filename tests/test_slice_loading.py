@@ -16,6 +16,7 @@ from keras_scgm.datasets import (
     load_slices,
 )
 from keras_scgm.datasets.labelled_slices import slices_with_labels
+from keras_scgm.datasets.slice_loading import labels_sha256
 from keras_scgm.errors import InputError
 from keras_scgm.nifti import read_volume
 from keras_scgm.slices import SliceConfig, SliceGeometry, measure_intensities, read_windows
@@ -131,6 +132,7 @@ def test_indices_name_volume_rater_and_slice(written):
 def test_label_value_chooses_what_is_gray_matter(written):
     gray = load_slices(labelled(written)[:1], SPEC)
     white = load_slices(labelled(written, label_value=2)[:1], SPEC)
+    assert gray.labels_sha256 == labels_sha256(labelled(written)[:1]) != white.labels_sha256
     assert gray.masks.sum() > 0 < white.masks.sum()
     assert not np.logical_and(gray.masks > 0.99, white.masks > 0.99).any()
     volume = labelled(written, label_value=None)[0]

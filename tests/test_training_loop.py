@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import keras
+import nibabel as nib
 import numpy as np
 import pytest
 from tiny_training import TINY, weights_of
@@ -23,8 +24,9 @@ from keras_scgm.models import load_network
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, train
-from keras_scgm.training.checkpoint import finished_epochs, kept_config
+from keras_scgm.training.checkpoint import data_hashes, finished_epochs, kept_config
 from keras_scgm.training.loop import TrainingResult
+from keras_scgm.training.network import build_network
 from keras_scgm.training.validation import mean_volume_dice
 
 SAVED = """
@@ -195,6 +197,30 @@ def test_the_card_says_what_the_slices_are(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "samples.png").stat().st_size > 5000
 
 
+def test_a_corrected_mask_and_other_initial_weights_are_noticed(
+    drawn_slices: AnnotatedSlices, tmp_path: Path
+) -> None:
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=1)
+    write_challenge_dataset(tmp_path, subjects_per_site=1, raters=1, sites={1: site})
+    (volume,) = find_challenge(tmp_path)
+    weights, network = tmp_path / "start.weights.h5", build_network(TINY)
+    config = replace(TINY, initial_weights=str(weights))
+    image = nib.load(volume.masks[0])
+    voxels = np.array(image.dataobj)
+
+    def hashes() -> dict[str, str]:
+        nib.save(nib.Nifti1Image(voxels, image.affine), volume.masks[0])
+        network.save_weights(weights)
+        return data_hashes(config, SliceBatches(drawn_slices), [volume])
+
+    before = hashes()
+    assert hashes() == before
+    voxels[tuple(np.argwhere(voxels == 1)[0])] = 0
+    network.set_weights([array + 1e-3 for array in network.get_weights()])
+    changed = [name for name, sha256 in hashes().items() if before[name] != sha256]
+    assert changed == ["validation masks", "initial weights"]
+
+
 @pytest.mark.usefixtures("untraced")
 def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
     site = PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=1)
@@ -218,6 +244,9 @@ def test_a_training_goes_on_with_its_own_data_only(drawn_slices: AnnotatedSlices
     refused(SyntheticBatches(48), [one], "its data were annotated slices, now they are drawn anatomy only.*")
     changed = replace(drawn_slices, images=drawn_slices.images[::-1])
     refused(SliceBatches(changed), [one], "its data were other annotated slices")
+    refused(
+        SliceBatches(replace(drawn_slices, labels_sha256="0" * 64)), [one], "its training masks were others"
+    )
     # As another processor resamples.
     rounded = replace(drawn_slices, images=drawn_slices.images + np.float32(1e-5))
     train(config, SliceBatches(rounded), tmp_path / "out", [one], resume=True)

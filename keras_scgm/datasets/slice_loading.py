@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -48,6 +49,7 @@ class AnnotatedSlices:
         spacing_mm: Pixel spacing in both directions, mm.
         contour_smoothing_mm: Width of the label smoothing on the contours, mm.
         warnings: Possible problems of the data, one line each.
+        labels_sha256: `labels_sha256` of the volumes; empty if the slices are of no files.
     """
 
     images: np.ndarray
@@ -60,6 +62,7 @@ class AnnotatedSlices:
     spacing_mm: float
     contour_smoothing_mm: float
     warnings: tuple[str, ...]
+    labels_sha256: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -117,6 +120,7 @@ def load_slices(
     images = np.empty((ends[-1], config.window_px, config.window_px, 1), np.float32)
     masks = np.empty_like(images)
     volume_indices, rater_indices, slice_indices = np.empty((3, ends[-1]), int)
+    digest = _LabelsDigest()
     for index, annotated in enumerate(volumes):
         sizes = n_targets[index], n_slices[index]
         part = slice(ends[index] - math.prod(sizes), ends[index])
@@ -124,7 +128,7 @@ def load_slices(
             images=images[part].reshape(*sizes, config.window_px, config.window_px),
             masks=masks[part].reshape(*sizes, config.window_px, config.window_px),
         )
-        stored = _load_volume(annotated, config, raters, contour_smoothing_mm, samples, notes)
+        stored = _load_volume(annotated, config, raters, contour_smoothing_mm, samples, notes, digest)
         volume_indices[part] = index
         rater_indices[part] = np.repeat(np.arange(sizes[0]) if keeps_raters else -1, sizes[1])
         slice_indices[part] = np.tile(stored, sizes[0])
@@ -141,6 +145,7 @@ def load_slices(
         spacing_mm=config.spacing_mm,
         contour_smoothing_mm=contour_smoothing_mm,
         warnings=in_lines(notes, len(volumes) + len(also_checked)),
+        labels_sha256=digest.hexdigest(),
     )
 
 
@@ -164,6 +169,33 @@ def check_slices(volumes: Sequence[AnnotatedVolume], config: SliceConfig) -> tup
     for annotated in volumes:
         _open(annotated, config, notes)
     return in_lines(notes, len(volumes))
+
+
+def labels_sha256(volumes: Sequence[AnnotatedVolume]) -> str:
+    """Hash of the gray matter that all raters drew in the labelled slices, however the files are stored.
+
+    Raises:
+        InputError: A file cannot be used.
+    """
+    digest = _LabelsDigest()
+    for annotated in annotated_volumes("volumes", volumes):
+        volume = read_volume(annotated.image)
+        slices = np.array(annotated.slices_of(volume))
+        labels = [annotated.read_labels(path, volume, slices)[0] for path in annotated.masks]
+        digest.add(slices, np.stack(labels))
+    return digest.hexdigest()
+
+
+class _LabelsDigest:
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+
+    def add(self, slices: np.ndarray, labels: np.ndarray) -> None:
+        self._sha256.update(f"{labels.shape} {slices.tolist()}".encode())
+        self._sha256.update(np.packbits(labels).tobytes())
+
+    def hexdigest(self) -> str:
+        return self._sha256.hexdigest()
 
 
 class _Opened(NamedTuple):
@@ -215,9 +247,11 @@ def _load_volume(
     contour_smoothing_mm: float,
     samples: _Samples,
     notes: Notes,
+    digest: _LabelsDigest,
 ) -> list[int]:
     """Fill the samples of one volume; returns the stored indices of its slices in their order."""
     volume, slices, labels, geometry, statistics = _open(annotated, config, notes)
+    digest.add(slices, labels)
     labels = fuse(labels, raters)
     for first, start, stop in contiguous_chunks(slices):
         part = slice(first, first + stop - start)

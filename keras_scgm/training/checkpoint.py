@@ -6,6 +6,7 @@ Files are replaced whole, so that a kill at any moment leaves those of the last 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import keras
 import numpy as np
 from matplotlib.figure import Figure
 
+from keras_scgm.datasets import AnnotatedVolume
+from keras_scgm.datasets.slice_loading import labels_sha256
 from keras_scgm.errors import InputError
 from keras_scgm.figures import write_figure
 from keras_scgm.files import check_writable, replaced, sha256_of, write_rows, write_text
-from keras_scgm.pretrained import WeightsCard, card_path
+from keras_scgm.pretrained import WeightsCard, card_path, resolve_weights
+from keras_scgm.training.batches import Batches, SliceBatches
 from keras_scgm.training.config import TrainingConfig
 
 BEST, LAST = "best.weights.h5", "last.weights.h5"
@@ -93,11 +97,13 @@ class Data:
         what: Description of the data.
         examples: Some of the slices, (sample, height, width, 1), or stacks of them.
         validation: Names of the images for validation.
+        hashes: Result of `data_hashes`.
     """
 
     what: str
     examples: np.ndarray
     validation: tuple[str, ...]
+    hashes: Mapping[str, str]
 
     def differs_from(self, other: Data) -> str:
         """Description of the first difference, empty if there is none."""
@@ -107,17 +113,38 @@ class Data:
         if self.what != other.what:
             return f"its data were {other.what}, now they are {self.what}"
         # Processors differ in the last digits of what is resampled.
-        if self.examples.shape == other.examples.shape and np.allclose(
+        if self.examples.shape != other.examples.shape or not np.allclose(
             self.examples, other.examples, atol=1e-2
         ):
-            return ""
-        return f"its data were other {self.what}"
+            return f"its data were other {self.what}"
+        changed = [name for name, sha256 in self.hashes.items() if other.hashes.get(name) != sha256]
+        return f"its {changed[0]} were others" if changed else ""
+
+
+def data_hashes(
+    config: TrainingConfig, batches: Batches, validation: Sequence[AnnotatedVolume]
+) -> dict[str, str]:
+    """SHA-256 of what a training depends on besides images and settings, by what it is.
+
+    Raises:
+        InputError: A mask or the initial weights cannot be used.
+    """
+    hashes = {}
+    if isinstance(batches, SliceBatches):
+        hashes["training masks"] = batches.slices.labels_sha256
+    if validation:
+        hashes["validation masks"] = labels_sha256(validation)
+    if config.initial_weights is not None:
+        hashes["initial weights"] = sha256_of(resolve_weights(config.initial_weights)[0])
+    return hashes
 
 
 def save_state(folder: Path, model: keras.Model, history: list[Row], data: Data) -> None:
     """Writes the state that a resumed training needs."""
     arrays = [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
-    words = json.dumps({"history": history, "what": data.what, "validation": data.validation})
+    words = json.dumps(
+        {"history": history, "what": data.what, "validation": data.validation, "hashes": data.hashes}
+    )
     with replaced(folder / STATE) as temporary, temporary.open("wb") as file:
         np.savez(file, *arrays, words=np.array(words), examples=data.examples)
 
@@ -136,7 +163,7 @@ def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
         with np.load(path) as file:
             arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
             words = json.loads(str(file["words"]))
-            before = Data(words["what"], file["examples"], tuple(words["validation"]))
+            before = Data(words["what"], file["examples"], tuple(words["validation"]), words["hashes"])
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: damaged ({error}); train again in another folder") from error
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:

@@ -28,6 +28,7 @@ from keras_scgm.training.checkpoint import (
     Data,
     Row,
     check_start,
+    data_hashes,
     load_state,
     save_state,
     save_weights,
@@ -130,7 +131,12 @@ def train(
     network = build_network(config)
     model = method.model(network, config)
     examples = batches.examples(config)
-    data = Data(batches.what, examples[..., ::8, ::8, :], tuple(volume.image.name for volume in validation))
+    data = Data(
+        batches.what,
+        examples[..., ::8, ::8, :],
+        tuple(volume.image.name for volume in validation),
+        data_hashes(config, batches, validation),
+    )
     history = load_state(folder, model, data)
 
     # Gray matter lies in the cord: the classes do not exclude each other.

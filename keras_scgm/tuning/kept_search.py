@@ -11,6 +11,7 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
 from keras_scgm.files import write_text
 from keras_scgm.training import Batches, TrainingConfig
+from keras_scgm.training.checkpoint import data_hashes
 from keras_scgm.tuning.config import SearchConfig, TuningConfig
 
 SEARCH = "search.json"
@@ -24,7 +25,7 @@ class KeptSearch:
         tuning: Strategy of the search.
         training: Settings that every trial starts from.
         hypermodel: MODULE:NAME of what is searched in place of the ranges of a `TuningConfig`; None for these.
-        data: Description of the slices to train on, and of each volume for validation.
+        data: Description of the slices to train on, and of each volume for validation, and the start of hashes.
     """
 
     tuning: SearchConfig
@@ -42,7 +43,9 @@ class KeptSearch:
         validation: Sequence[AnnotatedVolume],
     ) -> KeptSearch:
         """What is kept of the arguments of a search."""
-        return cls(tuning, training, hypermodel, (batches.what, *map(_described, validation)))
+        hashes = data_hashes(training, batches, validation)
+        shown = (f"{name} {sha256[:8]}" for name, sha256 in hashes.items())
+        return cls(tuning, training, hypermodel, (batches.what, *map(_described, validation), *shown))
 
     @classmethod
     def read(cls, folder: Path) -> KeptSearch | None:

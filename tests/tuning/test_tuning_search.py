@@ -170,6 +170,9 @@ def test_search_goes_on_with_more_trials(
         tune(SEARCH, TRAINING, batches, tmp_path, other, resume=True)
     with pytest.raises(InputError, match="its data were annotated slices; its data now are other slices"):
         tune(SEARCH, TRAINING, SliceBatches(batches.slices, "other slices"), tmp_path, volumes, resume=True)
+    corrected = SliceBatches(replace(batches.slices, labels_sha256="0" * 64))
+    with pytest.raises(InputError, match=r"its data were training masks .*now are training masks 00000000;"):
+        tune(SEARCH, TRAINING, corrected, tmp_path, volumes, resume=True)
     again = tune(SEARCH, TRAINING, batches, tmp_path, volumes, resume=True)
     assert len(drawn_scores) == 2
     more = tune(replace(SEARCH, trials=12), TRAINING, batches, tmp_path, volumes, resume=True)
