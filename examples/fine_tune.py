@@ -5,8 +5,9 @@ on many images see edges and textures, which are the same in yours; only the res
 
     python examples/fine_tune.py --data my_study --weights challenge --frozen-stages 2 --output tuned
 
-The data are in the challenge's layout, or in that of BIDS with masks under derivatives/labels. Without data,
-synthetic subjects take their place.
+The data are in the challenge's layout, or in that of BIDS with masks under derivatives/labels. A fifth of the subjects
+is held out and tells what the training brought; others choose the epoch and the threshold. Without data, synthetic
+subjects take their place.
 """
 
 import argparse
@@ -17,11 +18,15 @@ from pathlib import Path
 
 import keras
 
-from keras_scgm import DilatedGMNet, InputError
+from keras_scgm import InputError
 from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
+from keras_scgm.datasets import Split, find_dataset, subject_folds
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
+from keras_scgm.files import written_once
 from keras_scgm.models import load_network, stages
-from keras_scgm.training import TrainingConfig, annotated_source, train
+from keras_scgm.pretrained import WeightsCard
+from keras_scgm.training import TrainingConfig, annotated_source, fine_tuned, train
+from keras_scgm.training.checkpoint import save_weights
 from keras_scgm.training.validation import mean_volume_dice
 
 COOLING = 10.0
@@ -29,6 +34,8 @@ COOLING = 10.0
 Dividing the last layer by this leaves their mask as it is and gives the loss something to hold on to."""
 
 SPEC = TrainingConfig(
+    # Without the statistics of its own batches, dropout would shift what the later layers see.
+    model_kwargs={"dropout": 0.0},
     epochs=20,
     learning_rate=1e-4,
     rate_per="step",
@@ -43,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--data", type=Path, help="folder of images and masks; synthetic subjects if not given"
     )
-    parser.add_argument("--weights", help="known name or file, of gray matter alone; by default challenge")
+    parser.add_argument("--weights", help="known name or file; by default challenge")
     parser.add_argument("--frozen-stages", type=int, default=2, choices=range(4))
     parser.add_argument("--output", type=Path, help="folder that keeps the weights and the log")
-    parser.add_argument("--quick", action="store_true", help="a tiny network and few steps, to try it out")
+    parser.add_argument("--quick", action="store_true", help="small images and one step, to try it out")
     options = parser.parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as temporary:
@@ -56,43 +63,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    config, data, weights = SPEC, options.data, options.weights
+    config, weights, subjects, size = SPEC, "challenge", 10, {"n_slices": 8}
+    folder.mkdir(parents=True, exist_ok=True)
     if options.quick:
-        config = replace(config, epochs=1, steps_per_epoch=2, batch_size=2)
-        weights = str(folder / "tiny.weights.h5")
-        folder.mkdir(parents=True, exist_ok=True)
-        DilatedGMNet(filters=2).save_weights(weights)
-    weights = weights or "challenge"
-    if data is None:
-        data = folder / "drawn"
-        sites = {1: replace(SITES[1], contrast="psir", n_slices=2 if options.quick else 8)}
-        write_challenge_dataset(data, subjects_per_site=3 if options.quick else 10, raters=1, sites=sites)
-
-    batches, validation = annotated_source(data, folder / "split.json")
-    network, card = load_network(weights)
-    print(f"{weights}, as it is: validation DSC {mean_volume_dice(network, validation):.4f}")
-    # The statistics of few images would replace those of the many that the weights were made from.
-    statistics = [layer.name for layer in network.layers if "normalization" in layer.name]
-    frozen = list(stages(network))[: options.frozen_stages]
-    config = replace(
-        config,
-        architecture=card.architecture,
-        # Without the statistics of its own batches, dropout would shift what the later layers see.
-        model_kwargs={**card.model_kwargs, "dropout": 0.0},
-        initial_weights=cooled(network, folder),
-        frozen_layers=(*frozen, *statistics),
+        config = replace(config, epochs=1, steps_per_epoch=1, batch_size=1)
+        weights, subjects, size = "synthetic", 3, {"n_slices": 1, "matrix_size": 64}
+    weights = options.weights or weights
+    sites = {1: replace(SITES[1], contrast="psir", **size)}
+    data = options.data or written_once(
+        folder / "drawn", lambda place: write_challenge_dataset(place, subjects, raters=1, sites=sites)
     )
+    split = folder / "split.json"
+    if not split.exists():
+        write_split(data, split)
+
+    network, card = load_network(weights)
+    config = replace(config, spacing_mm=card.slices.spacing_mm, window_px=card.slices.window_px)
+    batches, validation = annotated_source(data, split, config)
+    test = Split.read(split).test
+    print(f"{weights}, as it is: DSC {mean_volume_dice(weights, test):.4f} of {len(test)} volumes held out")
+    # The statistics of few images would replace those of the many that the weights were made from.
+    statistics = [
+        layer.name for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    frozen = list(stages(network))[: options.frozen_stages]
+    config = replace(fine_tuned(config, cooled(network, card, folder)), frozen_layers=(*frozen, *statistics))
     result = train(config, batches, folder, validation, resume=True, verbose=2)
-    best = max(row["val_dsc"] for row in result.history)
-    print(f"fine-tuned: validation DSC {best:.4f}, weights in {result.best}")
+    print(f"fine-tuned: DSC {mean_volume_dice(result.best, test):.4f} of them, weights in {result.best}")
 
 
-def cooled(network: keras.Model, folder: Path) -> str:
+def write_split(data: Path, path: Path) -> None:
+    """A fifth of the subjects for the test, and of the others a fifth for validation."""
+    volumes = [volume for volume in find_dataset(data) if volume.masks]
+    subjects = {volume.subject_id for volume in volumes}
+    subject_folds(volumes, max(2, min(5, len(subjects))))[0].write(path)
+
+
+def cooled(network: keras.Model, card: WeightsCard, folder: Path) -> str:
     last = network.get_layer("predictions")
     last.set_weights([array / COOLING for array in last.get_weights()])
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "cooled.weights.h5"
-    network.save_weights(path)
+    save_weights(path, network, replace(card, url=None))
     return str(path)
 
 

@@ -22,6 +22,7 @@ import keras_tuner
 from keras_scgm import DiceLoss, DilatedGMNet, HardDice, InputError
 from keras_scgm.datasets import find_dataset, load_slices, paper_split
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
+from keras_scgm.files import written_once
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import TrainingConfig
 
@@ -65,18 +66,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    data, window = options.data, SliceConfig(window_px=48 if options.quick else 200)
-    if data is None:
-        data = folder / "drawn"
-        sites = {1: replace(SITES[1], n_slices=2)} if options.quick else SITES
-        write_challenge_dataset(data, subjects_per_site=3, raters=1, sites=sites)
+    if (folder / "search").exists():
+        # KerasTuner would go on with it, whatever its data were.
+        raise InputError(f"{folder / 'search'}: holds a search; choose another folder with --output")
+    window = SliceConfig(window_px=48 if options.quick else 200)
+    sites = {1: replace(SITES[1], n_slices=1, matrix_size=64)} if options.quick else SITES
+    data = options.data or written_once(
+        folder / "drawn", lambda place: write_challenge_dataset(place, 3, raters=1, sites=sites)
+    )
     split = paper_split(find_dataset(data), seed=0)
     train, validation = (load_slices(volumes, window) for volumes in (split.train, split.validation))
 
     # KerasTuner knows the direction of Keras' own metrics only.
     objective = keras_tuner.Objective("val_hard_dice", "max")
+    keras.utils.set_random_seed(0)
     tuner = keras_tuner.RandomSearch(
-        network, objective, max_trials=options.trials, directory=str(folder), project_name="search"
+        network, objective, max_trials=options.trials, seed=0, directory=str(folder), project_name="search"
     )
     tuner.search(
         train.images,

@@ -15,6 +15,7 @@ import argparse
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +24,7 @@ from keras_scgm import InputError, Segmenter, evaluate
 from keras_scgm.datasets import AnnotatedVolume, find_challenge
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.evaluation import table2
+from keras_scgm.files import written_once
 from keras_scgm.segmentation import SegmentationConfig
 from keras_scgm.training import PRESETS, annotated_source, train
 
@@ -49,10 +51,14 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         config = replace(config, model_kwargs={"filters": 2}, epochs=1, steps_per_epoch=2, batch_size=2)
     if data is None:
         data, test = folder / "drawn", folder / "drawn_test"
-        sites = {1: replace(SITES[1], n_slices=2)} if options.quick else SITES
-        for place, subjects, seed in ((data, 10, 0), (test, 2, 1)):
-            if not place.exists():
-                write_challenge_dataset(place, 3 if options.quick else subjects, seed, sites=sites)
+        sites, counts = (
+            ({1: replace(SITES[1], n_slices=1, matrix_size=64)}, (3, 1))
+            if options.quick
+            else (SITES, (10, 2))
+        )
+        for place, count, seed in zip((data, test), counts, (0, 1), strict=True):
+            draw = partial(write_challenge_dataset, subjects_per_site=count, seed=seed, sites=sites)
+            written_once(place, draw)
 
     # The split is by subject; it is kept beside the weights.
     batches, validation = annotated_source(data, folder / "split.json", config)

@@ -27,6 +27,7 @@ from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.datasets import AnnotatedVolume, Split
 from keras_scgm.datasets.phantom import write_exvivo_dataset
 from keras_scgm.evaluation import table3
+from keras_scgm.files import written_once
 from keras_scgm.models import load_network
 from keras_scgm.nifti import read_volume
 from keras_scgm.segmentation import SegmentationConfig
@@ -52,15 +53,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    config, data = replace(PRESETS["exvivo"], epochs=options.epochs), options.data
+    config, size = replace(PRESETS["exvivo"], epochs=options.epochs), {}
     if options.quick:
         tiny = {"model_kwargs": {"filters": 2}, "epochs": 1, "steps_per_epoch": 2, "batch_size": 1}
         config = replace(config, slice_counts=(2, 1, 1), window_px=64, **tiny)
-    if data is None:
-        data = folder / "drawn"
-        if not data.exists():
-            size = {"n_slices": 16, "matrix_size": 160} if options.quick else {}
-            write_exvivo_dataset(data, **size)
+        size = {"n_slices": 16, "matrix_size": 160}
+    data = options.data or written_once(folder / "drawn", lambda place: write_exvivo_dataset(place, **size))
 
     batches, validation = annotated_source(data, folder / "split.json", config)
     (volume,) = Split.read(folder / "split.json").test

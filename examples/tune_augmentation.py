@@ -18,6 +18,7 @@ from pathlib import Path
 
 from keras_scgm import InputError
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
+from keras_scgm.files import written_once
 from keras_scgm.training import TrainingConfig, annotated_source
 from keras_scgm.tuning import TuningConfig, tune
 
@@ -47,15 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
-    training, tuning, data = TRAINING, TuningConfig(trials=options.trials), options.data
+    training, tuning, sites = TRAINING, TuningConfig(trials=options.trials), SITES
     if options.quick:
         tiny = {"model_kwargs": {"filters": 2}, "window_px": 64, "epochs": 1}
         training = replace(training, steps_per_epoch=1, batch_size=1, **tiny)
         tuning = replace(tuning, trials=2)
-    if data is None:
-        data = folder / "drawn"
-        sites = {1: replace(SITES[1], n_slices=2)} if options.quick else SITES
-        write_challenge_dataset(data, subjects_per_site=3, raters=1, sites=sites)
+        sites = {1: replace(SITES[1], n_slices=1, matrix_size=64)}
+    data = options.data or written_once(
+        folder / "drawn", lambda place: write_challenge_dataset(place, 3, raters=1, sites=sites)
+    )
 
     batches, validation = annotated_source(data, folder / "split.json", training)
     result = tune(tuning, training, batches, folder, validation, resume=True)

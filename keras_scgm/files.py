@@ -221,6 +221,25 @@ def files_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
 
 
+def written_once(folder: Path, write: Callable[[Path], Any]) -> Path:
+    """A folder that exists only whole: it is written under another name and moved, or left as it is if it exists.
+
+    Args:
+        folder: Folder to write.
+        write: Function that writes the folder that it is given.
+
+    Returns:
+        The folder.
+    """
+    if not folder.exists():
+        with staging_folder(folder.parent) as staging:
+            write(staging / folder.name)
+            # Another process may have been faster.
+            if not folder.exists():
+                os.rename(staging / folder.name, folder)
+    return folder
+
+
 @contextmanager
 def undone_unless(folder: Path, marker: str) -> Iterator[None]:
     """Removes what a start that fails has put into a folder, and the folder if it was new.

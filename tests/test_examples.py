@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SAYS = {
     "train_on_challenge": "Proposed (published)",
     "train_on_exvivo": "776,321",
-    "fine_tune": "fine-tuned: validation DSC",
+    "fine_tune": "fine-tuned: DSC ",
     "few_labels": "from scratch, mean of 1:",
     "tune_augmentation": "highest validation DSC: trial_",
     "own_search": "validation Dice",
@@ -20,6 +20,11 @@ SAYS = {
     "transfer_to_colour": "mean Dice on unseen pictures after",
     "multisite": "| all 2 | gray_matter |",
 }
+AGAIN = {
+    "own_search": ([], "search: holds a search; choose another folder with --output"),
+    "fine_tune": (["--weights", "nothing.weights.h5"], "nothing.weights.h5: no such weights file"),
+}
+"""Arguments of a second run into the same folder, which finds the synthetic subjects there, and how it ends."""
 
 
 def test_all_examples_are_tested() -> None:
@@ -37,10 +42,30 @@ def test_example_runs(
 ) -> None:
     if name in ("tune_augmentation", "own_search") and find_spec("keras_tuner") is None:
         pytest.skip("KerasTuner is not installed")
-    monkeypatch.setattr(sys, "argv", [name, "--quick", "--output", str(tmp_path / "out")])
+    arguments = [name, "--quick", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", arguments)
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert SAYS[name] in capsys.readouterr().out
     assert list((tmp_path / "out").rglob("*.weights.h5"))
+    if name in AGAIN:
+        more, message = AGAIN[name]
+        assert message in refusal(name, [*arguments[1:], *more], monkeypatch, capsys)
+
+
+def refusal(
+    name: str,
+    arguments: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """The one line with which an example ends."""
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{name}.py: ")
+    return line
 
 
 TAKE = {
@@ -63,13 +88,7 @@ def test_a_file_that_cannot_be_used_is_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--quick", "--output", str(tmp_path / "out"), *TAKE[name], str(tmp_path / "nothing.nii.gz")]
-    monkeypatch.setattr(sys, "argv", [name, *arguments])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-    assert end.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{name}.py: ")
-    assert "nothing.nii.gz" in line
+    assert "nothing.nii.gz" in refusal(name, arguments, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("network", ["DilatedGMNet", "UNet"])

@@ -16,6 +16,7 @@ from keras_scgm.files import (
     staged,
     write_rows,
     write_text,
+    written_once,
 )
 
 
@@ -83,6 +84,31 @@ def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
 def write(staging: Path, text: str, *names: str) -> None:
     for name in names:
         (staging / name).write_text(text)
+
+
+def test_a_folder_is_written_once_and_whole(tmp_path):
+    folder = tmp_path / "new" / "drawn"
+
+    def interrupted(place):
+        place.mkdir()
+        (place / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        written_once(folder, interrupted)
+    assert not folder.exists()
+
+    def overtaken(place):
+        place.mkdir()
+        (place / "slower").touch()
+        written_once(folder, faster)
+
+    def faster(place):
+        place.mkdir()
+        (place / "faster").touch()
+
+    assert written_once(folder, overtaken) == written_once(folder, interrupted) == folder
+    assert [path.name for path in folder.parent.rglob("*")] == ["drawn", "faster"]
 
 
 def test_rows_are_a_table_with_all_their_columns(tmp_path):
