@@ -23,6 +23,7 @@ from keras_scgm import DilatedGMNet, InputError, Segmenter, evaluate
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import summary_text, write_evaluation
 from keras_scgm.models import load_network
+from keras_scgm.pretrained.card import distinct_names
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,18 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace, folder: Path) -> None:
+    if (options.image is None) != (options.manual is None):
+        raise InputError("--image and --manual: give both, or neither for a synthetic cord")
     folder.mkdir(parents=True, exist_ok=True)
+    weights = [tiny_weights(folder)] if options.quick else options.weights or ["synthetic"]
+    names = distinct_names(weights)
+    others: dict[str, Path] = {}
+    for text in options.mask:
+        name, _, path = text.partition("=")
+        if not name or not path:
+            raise InputError(f"--mask {text}: give NAME=FILE")
+        if name in names or name in others:
+            raise InputError(f"--mask {text}: {name} is there already; give another name")
+        others[name] = Path(path)
+
     image, manual = (options.image, options.manual) if options.image else draw_cord(folder)
-    names = options.weights or ["synthetic"]
-    if options.quick:
-        names = [tiny_weights(folder)]
     masks, parameters = {}, {}
-    for weights in names:
-        name = Path(weights).name.removesuffix(".weights.h5")
-        masks[name] = folder / f"{name}_gmseg.nii.gz"
-        nib.save(Segmenter(weights).segment(image).mask, masks[name])
-        parameters[name] = n_parameters(weights)
-    masks |= {name: Path(path) for name, path in (text.split("=", 1) for text in options.mask)}
+    for name, source in zip(names, weights, strict=True):
+        masks[name] = folder / f"{name.replace('/', '_')}_gmseg.nii.gz"
+        nib.save(Segmenter(source).segment(image).mask, masks[name])
+        parameters[name] = n_parameters(source)
+    masks |= others
     result = evaluate(masks, manual, parameters=parameters)
     write_evaluation(result, folder, with_published=True)
     print(summary_text(result, with_published=True))

@@ -5,8 +5,8 @@ of the known weights makes of them:
 
     python examples/multisite.py volumes/ --weights synthetic --weights challenge --weights large --output table/
 
-The folder holds NAME_scan.nii.gz and, as far as there are any, NAME_rescan.nii.gz (the same person, scanned again),
-NAME_gm.nii.gz and NAME_cord.nii.gz (masks of the scan). A CSV or JSON list with columns volume, rescan, gm, cord and
+The folder holds NAME_scan.nii.gz (or .nii) and, as far as there are any, NAME_rescan.nii.gz (the same person, scanned
+again), NAME_gm.nii.gz and NAME_cord.nii.gz (masks of the scan). A CSV or JSON list with columns volume, rescan, gm, cord and
 note takes its place where files have other names; paths are relative to the list, columns and cells may be missing,
 and the note is repeated in the table, such as which masks were made with which network. Without either, two synthetic
 subjects are drawn. Prints Markdown, and writes volumes.csv and summary.csv.
@@ -34,9 +34,11 @@ import numpy as np
 from keras_scgm import DilatedGMNet, InputError, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import Comparison, MeasuredMask
+from keras_scgm.files import is_nifti, nifti_stem
 from keras_scgm.grids import grid_difference
 from keras_scgm.nifti import read_volume
 from keras_scgm.pretrained import CORD, GRAY_MATTER
+from keras_scgm.pretrained.card import distinct_names
 from keras_scgm.segmentation import Segmentation
 
 FILES = ("volume", "rescan", "gm", "cord")
@@ -112,10 +114,10 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     cases = read_cases(options.files) if options.files else draw_cases(folder)
     names = [tiny_weights(folder)] if options.quick else options.weights or ["synthetic"]
     rows = []
-    for weights in names:
+    for name, weights in zip(distinct_names(names), names, strict=True):
         segmenter = Segmenter(weights)
         for case in cases:
-            rows += case_rows(case, Path(weights).name.removesuffix(".weights.h5"), segmenter)
+            rows += case_rows(case, name, segmenter)
     # The weights of a volume stand below each other, to be compared.
     rows.sort(key=lambda row: ([case.name for case in cases].index(row.volume), row.tissue != GRAY_MATTER))
     summary = summary_rows(rows)
@@ -126,15 +128,13 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
 def read_cases(files: Path) -> list[Case]:
     if files.is_dir():
-        found = [
-            {
-                "volume": scan.name,
-                **{name: f"{stem}_{name}.nii.gz" for name in FILES[1:]},
-            }
-            for scan in sorted(files.glob("*_scan.nii.gz"))
-            for stem in [scan.name.removesuffix("_scan.nii.gz")]
+        found = {nifti_stem(path): path.name for path in sorted(files.iterdir()) if is_nifti(path)}
+        scans = [stem.removesuffix("scan") for stem in found if stem.endswith("_scan")]
+        parts = dict(zip(("scan", *FILES[1:]), FILES, strict=True))
+        entries = [
+            {column: found[one + part] for part, column in parts.items() if one + part in found}
+            for one in scans
         ]
-        entries = [{k: v for k, v in entry.items() if (files / v).exists()} for entry in found]
     else:
         entries = read_list(files)
     if not entries:
@@ -144,7 +144,7 @@ def read_cases(files: Path) -> list[Case]:
 
 def read_list(path: Path) -> list[Mapping[str, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         entries = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(StringIO(text)))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(
@@ -162,7 +162,7 @@ def case_of(entry: Mapping[str, str], folder: Path) -> Case:
             f"an entry has volume, and may have rescan, gm, cord, name and note, received {entry}"
         )
     paths = {name: folder / entry[name] for name in FILES if entry.get(name)}
-    name = entry.get("name") or paths["volume"].name.split(".")[0].removesuffix("_scan")
+    name = entry.get("name") or nifti_stem(paths["volume"]).removesuffix("_scan")
     return Case(name=name, note=entry.get("note") or "", **paths)
 
 
@@ -198,8 +198,10 @@ def read_mask(path: Path, result: Segmentation) -> np.ndarray:
     grids = [(volume.voxels.shape, volume.affine) for volume in (label, result.volume)]
     if difference := grid_difference(*grids[0], *grids[1]):
         raise InputError(f"{path}: not on the grid of {result.volume.source}, {difference}")
-    values, _ = label.read_slices(0, label.n_slices)
-    return np.moveaxis(values > 0.5, 0, 2)
+    marked = label.read_slices(0, label.n_slices)[0] > 0.5
+    if not marked.any():
+        raise InputError(f"{path}: no voxel is marked; mend the mask, or take it away")
+    return np.moveaxis(marked, 0, 2)
 
 
 def overlap(found: np.ndarray, label: np.ndarray, result: Segmentation) -> dict[str, float]:

@@ -69,7 +69,7 @@ def refusal(
 
 
 TAKE = {
-    "compare_with_published": ["--image"],
+    "compare_with_published": ["--manual", "mask.nii.gz", "--image"],
     "few_labels": ["--mask", "mask.nii.gz", "--image"],
     "fine_tune": ["--data"],
     "multisite": [],
@@ -89,6 +89,33 @@ def test_a_file_that_cannot_be_used_is_one_line(
 ) -> None:
     arguments = ["--quick", "--output", str(tmp_path / "out"), *TAKE[name], str(tmp_path / "nothing.nii.gz")]
     assert "nothing.nii.gz" in refusal(name, arguments, monkeypatch, capsys)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("compare_with_published", ["--manual", "m.nii"], "--image and --manual: give both, or neither"),
+        ("compare_with_published", ["--image", "i.nii"], "--image and --manual: give both, or neither"),
+        ("compare_with_published", ["--mask", "m.nii"], "--mask m.nii: give NAME=FILE"),
+        ("compare_with_published", ["--mask", "tiny=m.nii"], "--mask tiny=m.nii: tiny is there already"),
+        ("few_labels", ["--mask", "m.nii"], "--image and --mask: give both, or neither"),
+        (
+            "few_labels",
+            ["--labelled", "5"],
+            "--labelled 5: {}/cord.nii.gz has 5 slices; train on one at least",
+        ),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line(
+    name: str,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = refusal(name, ["--quick", "--output", str(tmp_path), *arguments], monkeypatch, capsys)
+    assert message.format(tmp_path) in line
 
 
 @pytest.mark.parametrize("network", ["DilatedGMNet", "UNet"])

@@ -120,10 +120,21 @@ def test_a_folder_may_be_relative(folder, monkeypatch):
     assert all(case.volume.exists() for case in relative)
 
 
+def test_files_need_not_be_compressed(folder):
+    for name in ("a_scan", "a_gm"):
+        nib.save(nib.load(folder / f"{name}.nii.gz"), folder / f"{name}.nii")
+        (folder / f"{name}.nii.gz").unlink()
+    case, _ = EXAMPLE["read_cases"](folder)
+    assert (case.name, case.volume.name, case.gm.name, case.cord.name) == (
+        "a", "a_scan.nii", "a_gm.nii", "a_cord.nii.gz",
+    )  # fmt: skip
+
+
 def test_lists_name_the_files(folder):
     entry = {"volume": "a_scan.nii.gz", "cord": "a_cord.nii.gz", "rescan": "", "note": "by hand"}
     (folder / "list.json").write_text(json.dumps([entry]))
-    with open(folder / "list.csv", "w", newline="") as file:
+    # As Excel writes it.
+    with open(folder / "list.csv", "w", newline="", encoding="utf-8-sig") as file:
         table = csv.DictWriter(file, entry)
         table.writeheader()
         table.writerow(entry)
@@ -149,6 +160,9 @@ def test_bad_lists_and_masks_are_refused(folder, segmenter, tmp_path):
     (folder / "e.json").write_text('{"volume": "a_scan.nii.gz"}')
     with pytest.raises(InputError, match="give a list of objects, one of each volume"):
         EXAMPLE["read_cases"](folder / "e.json")
+    write(folder, "a_gm", np.zeros((140, 120, 5), np.uint8))
+    with pytest.raises(InputError, match=r"a_gm.nii.gz: no voxel is marked; mend the mask"):
+        EXAMPLE["case_rows"](EXAMPLE["read_cases"](folder)[0], "w", segmenter)
     write(folder, "a_gm", np.ones((140, 120, 4), np.uint8))
     with pytest.raises(InputError, match=r"a_gm.nii.gz: not on the grid of .*a_scan.nii.gz"):
         EXAMPLE["case_rows"](EXAMPLE["read_cases"](folder)[0], "w", segmenter)

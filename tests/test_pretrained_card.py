@@ -5,11 +5,13 @@ import json
 
 import pytest
 
+from keras_scgm.errors import InputError
 from keras_scgm.pretrained import (
     WeightsCard,
     list_weights,
     weights_card,
 )
+from keras_scgm.pretrained.card import distinct_names
 
 
 def test_published_cards():
@@ -68,3 +70,14 @@ def test_card_rules(changes, message):
 def test_card_from_wrong_json(text, message):
     with pytest.raises(ValueError, match=message):
         WeightsCard.from_json(text)
+
+
+def test_weights_that_share_a_file_name_are_told_apart_by_their_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    monkeypatch.chdir(tmp_path / "run")
+    weights = ["synthetic", "best.weights.h5", "../other/best.weights.h5", "own.keras"]
+    assert distinct_names(weights) == ["synthetic", "run/best", "other/best", "own"]
+    with pytest.raises(
+        InputError, match=r"run/best.weights.h5 and best.weights.h5: one name, run/best; give"
+    ):
+        distinct_names(["../run/best.weights.h5", "best.weights.h5"])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keras_scgm import checks
+from keras_scgm.errors import InputError
 from keras_scgm.json_config import JsonConfig
 from keras_scgm.slices import SliceConfig
 
@@ -100,6 +103,27 @@ def weights_stem(path: Path) -> str:
         if path.name.endswith(suffix):
             return path.name.removesuffix(suffix)
     return path.stem
+
+
+def distinct_names(weights: Sequence[str]) -> list[str]:
+    """Short names of known names and files: without the folder, or with it if two files are called alike.
+
+    Raises:
+        InputError: Two have the same name and folder.
+
+    >>> distinct_names(["synthetic", "a/best.weights.h5", "b/best.weights.h5"])
+    ['synthetic', 'a/best', 'b/best']
+    """
+    stems = [weights_stem(Path(item)) for item in weights]
+    names = [
+        f"{Path(os.path.abspath(item)).parent.name}/{stem}" if stems.count(stem) > 1 else stem
+        for item, stem in zip(weights, stems, strict=True)
+    ]
+    for name in names:
+        if names.count(name) > 1:
+            same = [item for item, other in zip(weights, names, strict=True) if other == name]
+            raise InputError(f"{' and '.join(same)}: one name, {name}; give each once, or rename a folder")
+    return names
 
 
 def card_path(path: Path) -> Path:
