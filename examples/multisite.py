@@ -6,10 +6,10 @@ of the known weights makes of them:
     python examples/multisite.py volumes/ --weights synthetic --weights challenge --weights large --output table/
 
 The folder holds NAME_scan.nii.gz (or .nii) and, as far as there are any, NAME_rescan.nii.gz (the same person, scanned
-again), NAME_gm.nii.gz and NAME_cord.nii.gz (masks of the scan). A CSV or JSON list with columns volume, rescan, gm, cord and
-note takes its place where files have other names; paths are relative to the list, columns and cells may be missing,
-and the note is repeated in the table, such as which masks were made with which network. Without either, two synthetic
-subjects are drawn. Prints Markdown, and writes volumes.csv and summary.csv.
+again), NAME_gm.nii.gz and NAME_cord.nii.gz (masks of the scan). A CSV or JSON list with columns volume, rescan, gm,
+cord and note takes its place where files have other names; paths are relative to the list, columns and cells may be
+missing, and the note is repeated in the table, such as which masks were made with which network. Without either, two
+synthetic subjects are drawn. Prints Markdown, and writes volumes.csv and summary.csv.
 
 Slices without label in a mask do not count. DSC and area bias are over all voxels of the others together, the worst
 slice is that with the lowest DSC, HSD is the largest distance between the contours in 3-D, and beside it is the share

@@ -1,11 +1,17 @@
 """The notebooks in examples/ run from end to end, and are kept with their outputs."""
 
+import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import matplotlib.pyplot as plt
 import nbformat
+import nibabel as nib
 import pytest
 from nbclient import NotebookClient
+
+from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 # Notebook, the text before a number that it prints, and the least that this may be: 0.92 and 0.87 as kept.
@@ -48,6 +54,24 @@ def test_a_notebook_runs_and_its_outputs_are_kept(name: str, text: str, least: f
     assert float(printed(kept).split(text)[1].split()[0]) > least
     assert kinds(kept) == kinds(again)
     assert ["display_data"] in kinds(kept)
+
+
+def test_the_first_mask_may_be_that_of_an_image_of_yours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = draw_subject(PhantomConfig(spacing_mm=0.5, matrix_size=64, n_slices=6), seed=1)
+    nib.save(subject.image.slicer[:, :, ::-1], tmp_path / "t2s.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plt, "subplots", figures := mock.Mock(side_effect=plt.subplots))
+    _, drawing, *others = code_of(read("first_mask"))
+    (line,) = re.findall(r'`(image = nib.load\("t2s.nii.gz"\))`', read("first_mask").cells[2].source)
+    assert drawing.source.count("image = subject.image") == 1
+    source = drawing.source.replace("image = subject.image", line)
+    exec("\n".join([source, *(cell.source for cell in others)]), {})
+    plt.close("all")
+    assert "Dice" not in capsys.readouterr().out
+    assert figures.call_args.args == (1, 3)
+    assert nib.load("first_mask/image_gmseg.nii.gz").shape == subject.image.shape
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in SAYS])
