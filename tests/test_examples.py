@@ -17,6 +17,7 @@ SAYS = {
     "own_search": "validation Dice",
     "compare_with_published": "Proposed (published)",
     "your_own_task": "unseen images: Dice",
+    "plain_fit": "held-out subjects: Dice",
     "transfer_to_colour": "mean Dice on unseen pictures after",
     "multisite": "| all 2 | gray_matter |",
 }
@@ -74,6 +75,7 @@ TAKE = {
     "fine_tune": ["--data"],
     "multisite": [],
     "own_search": ["--data"],
+    "plain_fit": ["--data"],
     "paper_figures": ["--volumes", "nothing.nii.gz"],
     "train_on_challenge": ["--data"],
     "train_on_exvivo": ["--data"],
