@@ -24,7 +24,7 @@ import json
 import math
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from io import StringIO
 from pathlib import Path
 
@@ -34,7 +34,7 @@ import numpy as np
 from keras_scgm import DilatedGMNet, InputError, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.evaluation import Comparison, MeasuredMask
-from keras_scgm.files import is_nifti, nifti_stem
+from keras_scgm.files import is_nifti, nifti_stem, write_rows
 from keras_scgm.grids import grid_difference
 from keras_scgm.nifti import read_volume
 from keras_scgm.pretrained import CORD, GRAY_MATTER
@@ -122,7 +122,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
     rows.sort(key=lambda row: ([case.name for case in cases].index(row.volume), row.tissue != GRAY_MATTER))
     summary = summary_rows(rows)
     for name, table in (("volumes", rows), ("summary", summary)):
-        write_csv(folder / f"{name}.csv", table)
+        write_rows(folder / f"{name}.csv", [as_cells(row) for row in table])
         print(markdown(table), end="\n\n")
 
 
@@ -278,17 +278,14 @@ def markdown(rows: Sequence[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def as_cells(row: Row) -> dict[str, str | float]:
+    return {name: "" if value != value else value for name, value in asdict(row).items()}
+
+
 def cell(name: str, value: str | float) -> str:
     if isinstance(value, str):
         return value
     return "" if math.isnan(value) else f"{value:.{DIGITS.get(name, 1)}f}"
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(HEADINGS)
-        table.writerows(["" if value != value else value for value in astuple(row)] for row in rows)
 
 
 def draw_cases(folder: Path) -> list[Case]:
