@@ -63,7 +63,8 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         load_slices(part, slices) for part in (split.train, split.validation, split.test)
     )
 
-    model = DilatedGMNet(classes=1, batch_norm_momentum=0.9, **network)
+    # Dropout would shift what the known layers see.
+    model = DilatedGMNet(classes=1, dropout=0.0, batch_norm_momentum=0.9, **network)
     model.compile(keras.optimizers.Adam(0.001), DiceCrossEntropyLoss(), metrics=[HardDice(name="dice")])
     batches = tf.data.Dataset.from_tensor_slices((train.images, train.masks)).shuffle(len(train)).batch(4)
     best = folder / "best.weights.h5"
