@@ -55,7 +55,7 @@ def test_one_page(tmp_path):
     assert "no slices" in page.texts
     assert {"gray matter 24.0 mm²", "cord 96.0 mm²", "predicted DSC 0.70"} <= set(page.texts)
     assert all(link.startswith(("data:", "#")) for link in page.links)
-    assert "BSD 2-Clause License" in (out / "quality.html").read_text(encoding="utf-8")
+    assert "NiiVue: Copyright (c) 2021, Niivue" in (out / "quality.html").read_text(encoding="utf-8")
     assert (out / "quality.html").stat().st_size < 1.5e6
 
 

@@ -66,7 +66,7 @@ def test_search_is_checked_before_it_starts(
     monkeypatch.delenv("KERASTUNER_ORACLE_IP")
     monkeypatch.setattr(search, "find_spec", lambda name: None)
     with pytest.raises(
-        InputError, match=r"needs KerasTuner; install it with pip install keras-scgm\[tuner\]"
+        InputError, match=r"needs KerasTuner; install it with pip install 'keras-scgm\[tuner\]'"
     ):
         tune(SEARCH, TRAINING, batches, tmp_path, volumes)
     assert not list(tmp_path.iterdir())
