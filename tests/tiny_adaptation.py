@@ -6,8 +6,8 @@ from keras_scgm.adaptation import AdaptationConfig, GuardConfig
 from keras_scgm.augmentation import AugmentationConfig
 
 TINY = AdaptationConfig(
-    epochs=6,
-    steps_per_epoch=3,
+    epochs=4,
+    steps_per_epoch=2,
     synthetic_slices=1,
     real_slices=2,
     labelled_slices=1,

@@ -9,12 +9,11 @@ from served_model import Served, check_answer
 from unchecked_export import export_unchecked
 
 from keras_scgm import DilatedGMNet, segment
-from keras_scgm.export import saved_model
 
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory, bright_network):
-    return Served(saved_model.export_saved_model(bright_network, tmp_path_factory.mktemp("models")))
+    return Served(export_unchecked(bright_network, tmp_path_factory.mktemp("models")))
 
 
 @pytest.fixture(scope="session")
