@@ -161,9 +161,11 @@ def test_killed_in_the_middle_and_resumed_every_image_once(tmp_path, weights, ne
     stamps = {path: path.stat().st_mtime_ns for path in records}
     assert 2 <= len(records) < 8
     second = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    assert second[::2].count("skipped") == len(records)
-    assert second[::2].count("segmented") == 8 - len(records)
-    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items())
+    skipped = second[::2].count("skipped")
+    # A record whose other files a worker could not write any more is no finished result.
+    assert max(2, len(records) - len(workers)) <= skipped <= len(records)
+    assert second[::2].count("segmented") == 8 - skipped
+    assert sum(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items()) == skipped
     rows = [row for row in read(out / "summary.tsv") if row["region"] == "all"]
     assert len({row["image"] for row in rows}) == len(rows) == 8
     assert {row["status"] for row in rows} == {"segmented"}
