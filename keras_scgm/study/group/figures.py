@@ -53,11 +53,14 @@ def draw_spread(cohort: CohortTable, by_level: GroupTable, outliers: GroupTable)
         axes.plot(lines.to_numpy(), color="gray", alpha=0.35, linewidth=0.8, marker=".", markersize=3)
         table = by_level.rows[by_level.rows["measure"] == measure.column].set_index("region")
         table = table[table["n_participants"] >= MIN_SUMMARIZED].reindex(regions)
-        places = np.arange(len(regions))
-        axes.fill_between(
-            places, table["q25"], table["q75"], color=COHORT_COLOUR, alpha=0.25, label="quartiles"
-        )
-        axes.plot(places, table["median"], color=COHORT_COLOUR, marker="o", label="median of participants")
+        if table["median"].notna().any():
+            places = np.arange(len(regions))
+            axes.fill_between(
+                places, table["q25"], table["q75"], color=COHORT_COLOUR, alpha=0.25, label="quartiles"
+            )
+            axes.plot(
+                places, table["median"], color=COHORT_COLOUR, marker="o", label="median of participants"
+            )
         _mark_outliers(axes, _placed(_by_region(marked, measure, regions), regions), "value")
         axes.set(xlabel=label, ylabel=measure.title)
         _label_regions(axes, regions)
