@@ -46,7 +46,12 @@ def _segment() -> Iterable[str]:
     yield "## areas\n"
     for kind, name, text in (
         (CrossSection, "NAME_sections.csv", "A row per axial slice."),
-        (LevelSection, "NAME_sections_levels.csv", "A row per vertebral level, with means over its slices."),
+        (
+            LevelSection,
+            "NAME_sections_levels.csv",
+            "A row per vertebral level, with means: of columns in cord_ over its slices with cord, of all others over those with "
+            "gray matter.",
+        ),
     ):
         yield f"### {name}\n\n{text}\n"
         yield _areas(kind)

@@ -18,6 +18,7 @@ from keras_scgm.morphometry import (
     LevelSection,
     cross_sections,
     level_sections,
+    tissue_cells,
     write_table,
 )
 from keras_scgm.nifti import volume_from_image
@@ -69,6 +70,27 @@ def test_drawn_subject_by_level():
         assert section.gm_perpendicular_mm2 == pytest.approx(np.mean(np.multiply(areas, cosines)), rel=1e-3)
         assert section.area_mm2 + section.wm_area_mm2 == pytest.approx(section.cord_area_mm2)
     assert {section.level for section in level_sections(rows)} == set(subject.levels)
+
+
+def test_the_cord_of_a_level_does_not_depend_on_its_gray_matter():
+    cord, gray, levels = np.zeros((3, 12, 12, 4), np.uint8)
+    levels[:] = [3, 3, 3, 4]
+    for k, width in enumerate((6, 7, 8, 8)):
+        cord[2 : 2 + width, 2:10, k] = 1
+    gray[4:6, 4:8, :2] = 1
+    alone = level_sections(cross_sections(None, volume(cord), levels=volume(levels)))
+    both = level_sections(cross_sections(volume(gray), volume(cord), levels=volume(levels)))
+    assert [section.cord_area_mm2 for section in both] == [section.cord_area_mm2 for section in alone]
+    assert [(section.n_slices, section.n_cord_slices) for section in both] == [(2, 3), (0, 1)]
+    assert [(section.n_slices, section.n_cord_slices) for section in alone] == [(0, 3), (0, 1)]
+    voxel_mm2 = volume(gray).voxel_area_mm2
+    assert both[0].area_mm2 == pytest.approx(8 * voxel_mm2)
+    assert math.isnan(both[1].area_mm2)
+    assert both[0].wm_area_mm2 == pytest.approx((52 - 8) * voxel_mm2)
+    assert (
+        dict(zip(TISSUE_COLUMNS, tissue_cells(both[0]), strict=True))["wm_area_mm2"]
+        == f"{44 * voxel_mm2:.3f}"
+    )
 
 
 def test_interval_of_raters():
@@ -204,7 +226,7 @@ def test_an_interval_holds_its_own_area():
 def test_the_table_of_no_level_has_a_header(tmp_path):
     write_table(tmp_path / "levels.csv", LevelSection, [])
     header = (tmp_path / "levels.csv").read_text()
-    assert header.split(",")[:3] == ["level", "n_slices", "area_mm2"]
+    assert header.split(",")[:4] == ["level", "n_slices", "n_cord_slices", "area_mm2"]
     assert header.count("\n") == 1
 
 
@@ -262,6 +284,7 @@ def test_the_cord_alone_is_measured_as_beside_gray_matter(run, tmp_path):
         for of_both, of_cord in zip(*tables, strict=True):
             gray = {name for name in of_cord if name.startswith(("gm_", "wm_", "area_"))}
             assert not any(of_cord[name] for name in gray)
+            assert int(of_cord.pop("n_slices", 0)) == 0
             assert all(of_cord[name] == of_both[name] for name in of_cord.keys() - gray)
             assert of_cord["cord_area_mm2"]
 

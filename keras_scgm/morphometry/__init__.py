@@ -3,10 +3,11 @@
 from keras_scgm.morphometry.section_table import TISSUE_COLUMNS, tissue_cells, write_table
 from keras_scgm.morphometry.sections import CrossSection, cross_sections, outside_cord
 from keras_scgm.morphometry.slice_area import SliceArea
-from keras_scgm.morphometry.tissue_areas import TissueAreas, tissue_areas
+from keras_scgm.morphometry.tissue_areas import CORD_MEASUREMENTS, TissueAreas, tissue_areas
 from keras_scgm.morphometry.vertebral_levels import LevelSection, level_sections
 
 __all__ = [
+    "CORD_MEASUREMENTS",
     "TISSUE_COLUMNS",
     "CrossSection",
     "LevelSection",

@@ -25,7 +25,8 @@ SUMS = (
     ("gm_left_mm2", "gm_right_mm2", "area_mm2"),
     ("gm_ventral_mm2", "gm_dorsal_mm2", "area_mm2"),
 )
-"""Two columns whose sum is the third, in the digits of the table too: the second is what the first leaves."""
+"""Two columns whose sum is the third, in the digits of the table too: the second is what the first leaves. Means of a
+level over different slices have no such sum."""
 
 
 def tissue_cells(row: SliceArea | CrossSection | LevelSection) -> list[str]:
@@ -37,7 +38,8 @@ def tissue_cells(row: SliceArea | CrossSection | LevelSection) -> list[str]:
     """
     shown = {name: round(getattr(row, name), DIGITS.get(name, 3)) for name in ("area_mm2", *TISSUE_COLUMNS)}
     for part, rest, whole in SUMS:
-        shown[rest] = shown[whole] - shown[part] if math.isfinite(shown[rest]) else math.nan
+        if math.isclose(getattr(row, part) + getattr(row, rest), getattr(row, whole), abs_tol=1e-6):
+            shown[rest] = shown[whole] - shown[part]
     return [_number(shown[name], DIGITS.get(name, 3)) for name in TISSUE_COLUMNS]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -71,6 +71,10 @@ class TissueAreas:
     def cord_aspect(self) -> float:
         """Width of the cord divided by its depth; infinite for a line of voxels."""
         return self.cord_rl_mm / self.cord_ap_mm if self.cord_ap_mm else math.inf
+
+
+CORD_MEASUREMENTS = tuple(item.name for item in fields(TissueAreas) if item.name.startswith("cord_"))
+"""Pooled over slices with cord; all others are pooled over those with gray matter."""
 
 
 @dataclass(frozen=True)

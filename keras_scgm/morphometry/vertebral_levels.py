@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from keras_scgm.morphometry.sections import CrossSection
-from keras_scgm.morphometry.tissue_areas import TissueAreas
+from keras_scgm.morphometry.tissue_areas import CORD_MEASUREMENTS, TissueAreas
 
 
 @dataclass(frozen=True)
 class LevelSection(TissueAreas):
-    """Mean cross-section of a vertebral level, over its slices with gray matter, or with cord if that alone was given.
+    """Mean cross-section of a vertebral level: what begins with cord_ over its slices with cord, all else over those
+    with gray matter.
 
-    The measurements of `TissueAreas` are means over the slices in which they are known.
+    Slices in which a measurement is not known do not count for it.
 
     Args:
         level: Vertebral level, as numbered in the level map.
-        n_slices: Number of these slices.
-        area_mm2: Mean gray matter area over the slices.
+        n_slices: Number of its slices with gray matter.
+        n_cord_slices: Number of its slices with cord.
+        area_mm2: Mean gray matter area.
         area_slices_sd_mm2: Standard deviation over the slices (n - 1), NaN for one slice.
     """
 
     level: int
     n_slices: int
+    n_cord_slices: int
     area_mm2: float
     area_slices_sd_mm2: float
 
@@ -40,22 +43,33 @@ def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
     """
     by_level: dict[int, list[CrossSection]] = {}
     for row in rows:
-        if row.level is not None and row.has_tissue:
+        if row.level is not None and (row.area_mm2 > 0 or row.cord_area_mm2 > 0):
             by_level.setdefault(row.level, []).append(row)
-    return tuple(
-        LevelSection(
-            level=level,
-            n_slices=len(members),
-            area_mm2=float(np.mean([row.area_mm2 for row in members])),
-            area_slices_sd_mm2=float(np.std([row.area_mm2 for row in members], ddof=1))
-            if len(members) > 1
-            else math.nan,
-            **{item.name: _mean(members, item.name) for item in fields(TissueAreas)},
-        )
-        for level, members in sorted(by_level.items())
+    return tuple(_pooled(level, members) for level, members in sorted(by_level.items()))
+
+
+def _pooled(level: int, rows: Sequence[CrossSection]) -> LevelSection:
+    with_gray = [row for row in rows if row.area_mm2 > 0]
+    with_cord = [row for row in rows if row.cord_area_mm2 > 0]
+    areas_mm2 = [row.area_mm2 for row in with_gray]
+    return LevelSection(
+        level=level,
+        n_slices=len(with_gray),
+        n_cord_slices=len(with_cord),
+        area_mm2=_mean(areas_mm2),
+        area_slices_sd_mm2=float(np.std(areas_mm2, ddof=1)) if len(areas_mm2) > 1 else math.nan,
+        **{
+            item.name: _mean(
+                [
+                    getattr(row, item.name)
+                    for row in (with_cord if item.name in CORD_MEASUREMENTS else with_gray)
+                ]
+            )
+            for item in fields(TissueAreas)
+        },
     )
 
 
-def _mean(rows: Iterable[CrossSection], name: str) -> float:
-    known = [value for row in rows if not math.isnan(value := getattr(row, name))]
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
     return float(np.mean(known)) if known else math.nan

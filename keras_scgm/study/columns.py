@@ -16,9 +16,6 @@ ALL = "all"
 KEYS = ("participant_id", "session_id", "run", "image")
 """Columns that name an image, in both tables."""
 
-CORD_COLUMNS = tuple(name for name in TISSUE_COLUMNS if name.startswith("cord_"))
-"""Measurements pooled over the slices with cord; all others are pooled over those with gray matter."""
-
 MEASUREMENTS = (
     "area_mm2",
     "soft_area_mm2",

@@ -13,14 +13,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from keras_scgm.study.columns import (
-    ALL,
-    CORD_COLUMNS,
-    MEASUREMENTS,
-    UNKNOWN,
-    WITH_SD,
-    sd_column,
-)
+from keras_scgm.morphometry import CORD_MEASUREMENTS
+from keras_scgm.study.columns import ALL, MEASUREMENTS, UNKNOWN, WITH_SD, sd_column
 from keras_scgm.study.tsv import Row, number
 
 BIN_MM = 10
@@ -89,7 +83,7 @@ def _pooled(slices: Sequence[Values]) -> Values:
     with_cord = [one for one in slices if one["cord_area_mm2"] > 0]
     pooled: Values = {"n_slices": len(with_gray), "n_cord_slices": len(with_cord)}
     for name in MEASUREMENTS:
-        members = with_cord if name in CORD_COLUMNS else with_gray
+        members = with_cord if name in CORD_MEASUREMENTS else with_gray
         known = np.array([one[name] for one in members if math.isfinite(one[name])])
         if name == "n_voxels":
             pooled[name] = int(known.sum())
