@@ -25,6 +25,9 @@ HEIGHTS_MM = {1: 10.5, 2: 15.5, 3: 18.5, 4: 18.5, 5: 16.5, 6: 15.5, 7: 16.5}
 """Length of the cord at the levels C1 to C7 in the average of 72 people at 7 T (template AMU7T, Taso et al., NeuroImage
 2015), for images in which the level of one slice alone is known."""
 
+ROUNDING_MM = 1e-3
+"""Distance between a slice and a disc that is that of a header's rounding."""
+
 ESTIMATED = "levels estimated from that of one slice and average lengths of the vertebrae"
 
 PLACEHOLDERS = ("folder", "name", "participant", "session")
@@ -174,7 +177,7 @@ def between_discs(volume: Volume, discs: Volume) -> list[int | None]:
         raise InputError(f"{discs.source}: labels of discs must rise from top to bottom; check them")
     levels: list[int | None] = []
     for k in range(volume.n_slices):
-        at_mm = k * volume.slice_spacing_mm
+        at_mm = k * volume.slice_spacing_mm + ROUNDING_MM
         levels.append(
             next(
                 (upper for (upper, top_mm), (lower, end_mm) in pairwise(ordered) if end_mm <= at_mm < top_mm),

@@ -79,6 +79,16 @@ def test_discs_bound_the_levels():
     assert between_discs(grid(), discs({3: 22, 4: 10, 5: 3})) == [None, 4, 3, 3, 3, None]
 
 
+def test_the_slice_of_a_disc_is_above_it_whatever_the_rounding():
+    affine = np.diag([-0.5, 0.5, 0.8, 1.0])
+    affine[2, 3] = 10.3
+    labels = np.zeros((10, 10, 15), np.uint8)
+    labels[5, 5, [2, 7, 12]] = 5, 4, 3
+    image = nib.Nifti1Image(labels, affine)
+    found = between_discs(grid(affine, labels.shape), volume_from_image(image))
+    assert found == [None] * 2 + [4] * 5 + [3] * 5 + [None] * 3
+
+
 @pytest.mark.parametrize(
     ("at_mm", "message"), [({3: 10, 4: 22}, "rise from top to bottom"), ({}, "at least one")]
 )

@@ -73,6 +73,26 @@ def test_patients_are_compared_with_patients(tmp_path):
     assert set(table.index[table["outlier"] == "n/a"]) == {"sub-37", "sub-38"}
 
 
+def test_small_groups_do_not_narrow_the_spread(tmp_path):
+    """The one member of a group is its median, and no measure of how far people are from it."""
+    rng = np.random.default_rng(1)
+    values = rng.normal(15, 1, 2 * MIN_PARTICIPANTS)
+    rows = [
+        row(f"sub-{n:02d}", "3", value, group="control" if n < MIN_PARTICIPANTS else f"rare {n}")
+        for n, value in enumerate(values)
+    ]
+    table = of_gray_matter(tmp_path, rows).set_index("participant_id")
+    controls = table[table["group"] == "control"]
+    deviations = np.abs(values[:MIN_PARTICIPANTS] - np.median(values[:MIN_PARTICIPANTS]))
+    assert controls["robust_sd"].tolist() == pytest.approx(
+        [1.4826 * np.median(deviations)] * MIN_PARTICIPANTS, rel=1e-5
+    )
+    assert table["n_participants"].eq(MIN_PARTICIPANTS).all()
+    assert table.loc[table["group"] != "control", "outlier"].eq("n/a").all()
+    few = of_gray_matter(tmp_path / "few", rows[3:])
+    assert few["outlier"].eq("n/a").all()
+
+
 @pytest.mark.parametrize(("participants", "percent"), [(MIN_PARTICIPANTS, 1.7), (6, 3.0)])
 def test_share_of_normal_values_that_few_participants_mark(participants, percent):
     values = np.random.default_rng(0).normal(size=(20000, participants))
