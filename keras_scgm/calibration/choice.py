@@ -75,8 +75,8 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """Chosen threshold, rounded to five digits."""
-        return float(f"{self.thresholds[self.chosen]:.5g}")
+        """Chosen threshold."""
+        return float(self.thresholds[self.chosen])
 
     @property
     def is_at_end(self) -> bool:
