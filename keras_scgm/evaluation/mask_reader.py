@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,10 @@ LISTED_VALUES = 6
 
 GRID_TOLERANCE = 1e-3
 """Of a voxel."""
+
+
+MAX_SHEAR = 0.01
+"""Largest cosine of the angle between two axes of a grid that is measured as perpendicular."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,20 @@ def _mask_of(volume: Volume, path: Path, values: frozenset[int] | None) -> Canon
         chosen = slices != 0 if values is None else np.isin(slices, list(values))
         voxels[:, :, start:stop] = np.moveaxis(chosen, 0, 2)
     affine = canonical_grid(volume.voxels.shape, volume.affine)[1]
-    return CanonicalMask(path, voxels, affine, volume.warnings)
+    return CanonicalMask(path, voxels, affine, (*volume.warnings, *_shear(affine)))
+
+
+def _shear(affine: np.ndarray) -> list[str]:
+    """A line if the axes of a grid are not perpendicular."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosine = float(np.abs(axes.T @ axes - np.eye(3)).max())
+    if cosine <= MAX_SHEAR:
+        return []
+    angle_deg = math.degrees(math.acos(min(cosine, 1)))
+    return [
+        f"axes of the grid {angle_deg:.0f} degrees apart, not 90; areas, volumes and distances are measured as if "
+        "perpendicular; resample the masks to another grid"
+    ]
 
 
 def _combined(

@@ -67,6 +67,21 @@ def test_what_resampling_leaves_out_is_said(tmp_path):
     assert not evaluate(found, far_and_empty, resample_reference=True).errors
 
 
+def test_a_sheared_grid_is_said(tmp_path):
+    """Of a gantry tilt, or of a registration with twelve parameters."""
+    sheared = AFFINE.copy()
+    sheared[:3, 2] = 4 * np.array([0, np.sin(0.3), np.cos(0.3)])
+    found, wanted = (
+        save(tmp_path / f"{name}.nii", disc(radius), sheared) for name, radius in (("a", 5), ("b", 4))
+    )
+    doubts = [
+        f"{path}: axes of the grid 73 degrees apart, not 90; areas, volumes and distances are measured as if "
+        "perpendicular; resample the masks to another grid"
+        for path in (found, wanted)
+    ]
+    assert sorted(evaluate(found, wanted).warnings) == doubts
+
+
 def test_labels(tmp_path):
     both = save(tmp_path / "both.nii", disc(3) + 5 * (disc(6) & ~disc(3)))
     for label, mask in ((1, disc(3)), (5, disc(6) & ~disc(3))):

@@ -49,3 +49,13 @@ def test_the_smallest_p_of_few_differences(n):
     assert signed_rank_p(np.full(n, 0.5)) == smallest
     assert signed_rank_p(np.array([*np.arange(1.0, n + 1), 0, 0])) == smallest
     assert (signed_rank_p(np.full(n, 0.5)) < 0.05) == (n >= MIN_SIGNIFICANT)
+
+
+def test_differences_that_are_equal_but_for_rounding_are_equal():
+    """Areas are voxels times the area of one, and written in a few digits."""
+    voxels = np.array([1, 2, 2, 2, 1, 3, 3, -2])
+    before = np.array([91, 85, 102, 77, 90, 88, 95, 103])
+    differences_mm2 = 0.17 * (before + voxels) - 0.17 * before
+    assert np.unique(differences_mm2).size > np.unique(voxels).size
+    assert signed_rank_p(differences_mm2) == signed_rank_p(voxels.astype(float))
+    assert signed_rank_p(np.array([1.0, 2.0, 4.0, 1e-12])) == signed_rank_p(np.array([1.0, 2.0, 4.0, 0.0]))
