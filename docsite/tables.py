@@ -49,8 +49,8 @@ def _segment() -> Iterable[str]:
         (
             LevelSection,
             "NAME_sections_levels.csv",
-            "A row per vertebral level, with means: of columns in cord_ over its slices with cord, of all others over those with "
-            "gray matter.",
+            "A row per vertebral level, with means: of columns in cord_ over its slices with cord, of all others over "
+            "those with gray matter.",
         ),
     ):
         yield f"### {name}\n\n{text}\n"
