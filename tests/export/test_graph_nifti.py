@@ -12,7 +12,7 @@ from header_forms import FORMS
 from served_model import GOOD, patched, reoriented, stored
 
 from keras_scgm import InputError, messages, segment
-from keras_scgm.export.graph.nifti import read_nifti, reading
+from keras_scgm.export.graph.nifti import read_nifti, reading, unpacking
 from keras_scgm.export.graph.nifti.unpacking import BGZIP_END
 from keras_scgm.nifti import read_volume
 
@@ -225,6 +225,25 @@ def test_what_a_request_may_hold(monkeypatch):
         refused(gzip.compress(GOOD + tail), "unpacks to more than 1 MiB")
     refused(GOOD, "3 axial slices, and a file of this size may have 2", n_files=2)
     assert list(read(GOOD + bytes(1000), 2)) == [4, 5, 3]
+
+
+@pytest.mark.parametrize("n_before", [0, 20_000])
+def test_how_much_a_bomb_is_decompressed(monkeypatch, n_before):
+    """A stream that expands 1000-fold from some place on is refused before more than the headroom is in memory."""
+    most_bytes, headroom = 2**20, 2**22
+    monkeypatch.setattr(unpacking, "HEADROOM_BYTES", headroom)
+    inflate, sizes = unpacking._inflate, []
+
+    def watched(data):
+        is_whole, content = inflate(data)
+        sizes.append(tf.strings.length(content))
+        return is_whole, content
+
+    monkeypatch.setattr(unpacking, "_inflate", watched)
+    bomb = gzip.compress(np.random.default_rng(0).bytes(n_before) + bytes(2**24))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="unpacks to more than 1 MiB"):
+        unpacking.unpacked(tf.constant(bomb), tf.constant("file"), tf.constant(most_bytes))
+    assert most_bytes < max(sizes) <= most_bytes + headroom
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import tensorflow as tf
 from keras_scgm.export.graph.refusals import require
 from keras_scgm.messages import DAMAGED_GZIP
 
-UNPACKING_STEPS = 8
-"""Number of growing parts of a gzip stream that are decompressed to find its size."""
+HEADROOM_BYTES = 2**29
+"""Bytes beyond the permitted size that may be decompressed. With fewer, large files are decompressed more often."""
 
+MAX_EXPANSION = 1032
+"""Bytes that one byte of deflated data can become."""
 
 # Follows the data into the decompressor: it comes out again only if the stream before it was whole.
 _END_MARK = b"keras_scgm: end of file"
@@ -29,18 +31,19 @@ def unpacked(data: tf.Tensor, source: tf.Tensor, most_bytes: tf.Tensor) -> tf.Te
     is_bgzip = tf.strings.substr(data, body, len(BGZIP_END)) == BGZIP_END
     data = tf.cond(is_bgzip, lambda: tf.strings.substr(data, 0, body), lambda: data)
     n_bytes = tf.strings.length(data)
-    step = -(-n_bytes // UNPACKING_STEPS)
 
     def look_further(size: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         _, content = _inflate(tf.strings.substr(data, 0, size))
-        return size + step, tf.strings.length(content)
+        unpacked = tf.strings.length(content)
+        harmless = (most_bytes + HEADROOM_BYTES - unpacked) // MAX_EXPANSION
+        return size + tf.minimum(size, harmless), unpacked
 
-    # The decompressor has no limit of its own; growing parts reveal a small file of very large content before all of
-    # it is in memory.
+    # The decompressor has no limit of its own; growing parts reveal very large content before all of it is in memory.
+    # A part grows by no more than what fits in the headroom at the worst, whatever it held so far.
     _, unpacked = tf.while_loop(
         lambda size, unpacked: tf.logical_and(size < n_bytes, unpacked <= most_bytes),
         look_further,
-        [step, tf.constant(0)],
+        [most_bytes // MAX_EXPANSION, tf.constant(0)],
     )
     too_large = tf.strings.format(
         "unpacks to more than {} MiB; send it uncompressed or segment it with keras-scgm segment",
