@@ -11,6 +11,9 @@ from keras_scgm.errors import InputError, first_of
 
 NAME, PYPROJECT, TABLE = "keras_scgm.toml", "pyproject.toml", "keras_scgm"
 
+NAMING_CODE = ("callback", "hypermodel")
+"""Options that name Python objects. The file may lie in a folder that others write to."""
+
 
 def find_defaults(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The defaults that hold in a folder: those of the nearest file in it or above it.
@@ -43,7 +46,8 @@ def default_map(source: Path, tables: Mapping[str, Any], commands: Mapping[str, 
         commands: The commands by name.
 
     Raises:
-        InputError: There is no such command or option, or a value cannot be that of the option.
+        InputError: There is no such command or option, the option names code that would run, or a value cannot be that
+            of the option.
     """
     defaults: dict[str, Any] = {}
     for command, table in tables.items():
@@ -64,6 +68,10 @@ def default_map(source: Path, tables: Mapping[str, Any], commands: Mapping[str, 
             if option is None:
                 raise InputError(
                     f"{source}: {command} has no option {key}; it has {first_of(sorted(options), len(options))}"
+                )
+            if option.name in NAMING_CODE:
+                raise InputError(
+                    f"{source}: {command}.{key} names code that would run; give it on the command line"
                 )
             defaults[command][option.name] = _checked(f"{source}: {command}.{key}", option, value)
     return defaults

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,12 @@ def _callback(description: str, folder: Path) -> keras.callbacks.Callback:
     module, _, call = description.partition(":")
     name, positional, named = _parsed(description, call, folder)
     make = named_object("--callback", f"{module}:{name}")
+    if not inspect.isfunction(make) and not (
+        inspect.isclass(make) and issubclass(make, keras.callbacks.Callback)
+    ):
+        raise InputError(
+            f"--callback {description}: neither a class of Keras callbacks nor a function that returns one; {FORM}"
+        )
     try:
         made = make(*positional, **named)
     # What a class of the user raises can be of any type.

@@ -72,6 +72,14 @@ def test_other_commands_say_nothing(run, here):
             "[segment]\nthreshold = [0.5]\n",
             "segment.threshold must be a text or a number, received [0.5]",
         ),
+        (
+            "[train]\ncallback = ['os:getcwd()']\n",
+            "train.callback names code that would run; give it on the command line",
+        ),
+        (
+            "[tune]\nhypermodel = 'this:s'\n",
+            "tune.hypermodel names code that would run; give it on the command line",
+        ),
         ("[segment]\nweights = [true]\n", "segment.weights must be a text, a number or a list of them"),
     ],
 )

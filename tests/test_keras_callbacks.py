@@ -20,6 +20,15 @@ def watch(*names, every=1):
     callback.given = names, every
     return callback
 
+made = []
+
+class Unrelated:
+    def __init__(self):
+        made.append(self)
+
+def unrelated():
+    return 3
+
 def broken():
     raise RuntimeError("no server\\nat all")
 """
@@ -61,10 +70,20 @@ def test_classes_and_functions_with_arguments(tmp_path: Path) -> None:
         ("keras.callbacks:Nothing", "AttributeError: module 'keras.callbacks' has no attribute 'Nothing'"),
         ("keras.callbacks:CSVLogger", "TypeError: .*filename"),
         ("own_callbacks:broken", "RuntimeError: no server at all; give"),
-        ("keras.optimizers:Adam", "--callback keras.optimizers:Adam: makes a Adam, not a Keras callback"),
+        ("own_callbacks:unrelated", "--callback own_callbacks:unrelated: makes a int, not a Keras callback"),
+        ("own_callbacks:made", "--callback own_callbacks:made: neither a class of Keras callbacks nor a"),
+        ("os:getcwd()", r"--callback os:getcwd\(\): neither a class of Keras callbacks nor a function"),
     ],
 )
 def test_what_is_no_callback_is_one_line(tmp_path: Path, description: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
         keras_callbacks([description], tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_class_of_something_else_is_not_called(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="neither a class of Keras callbacks nor a function that returns one"
+    ):
+        keras_callbacks(["own_callbacks:Unrelated"], tmp_path)
+    assert sys.modules["own_callbacks"].made == []
