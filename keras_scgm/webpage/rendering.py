@@ -23,5 +23,5 @@ def template(package: str, name: str) -> jinja2.Template:
 
 
 def script_json(content: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
-    return json.dumps(content, separators=(",", ":")).replace("</", "<\\/")
+    """JSON without `<`, which can neither end the script element it stands in nor open a comment there."""
+    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")

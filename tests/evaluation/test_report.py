@@ -367,3 +367,16 @@ def test_every_metric_has_a_panel_whatever_their_number(result, monkeypatch):
         panels = {trace.xaxis for trace in figure.data}
         assert len(panels) == number
         assert [title.text.split()[0] for title in figure.layout.annotations] == list(metrics)
+
+
+def test_names_are_no_markup_in_plots(report):
+    text = report.read_text(encoding="utf-8")
+    boxes, agreement, meshes = (
+        json.loads(re.search(rf'id="{name}-data">(.*?)</script>', text)[1])
+        for name in ("gm-boxes", "gm-agreement", "meshes")
+    )
+    name = "&lt;net&gt; &amp; co"
+    assert {trace["name"] for trace in boxes["data"]} == {name, plots.RATERS}
+    assert agreement["layout"]["annotations"][0]["text"].startswith(f"{name}: bias ")
+    assert [trace["name"] for trace in next(iter(meshes.values()))["data"]] == [name, "raters' majority"]
+    assert "<net>" not in text

@@ -29,6 +29,11 @@ PLAIN = {
 }
 
 
+def without_markup(text: str) -> str:
+    """A text in which Plotly, which knows some HTML, sees its characters alone."""
+    return html.escape(text, quote=False)
+
+
 def box_plots(evaluation: Evaluation) -> go.Figure:
     """Every metric in a panel of its own, as in the paper's Figure 6; each point is a pair of case and rater."""
     titles = [f"{with_unit(name)} {'↓' if name in LOWER_IS_BETTER else '↑'}" for name in CHALLENGE_METRICS]
@@ -55,8 +60,11 @@ def box_plots(evaluation: Evaluation) -> go.Figure:
             values = [score.challenge[metric] for score in scores]
             box = go.Box(
                 y=[None if math.isnan(value) else value for value in values],
-                text=[f"{score.case_id}, {score.annotator} against {score.rater}" for score in scores],
-                name=name,
+                text=[
+                    without_markup(f"{score.case_id}, {score.annotator} against {score.rater}")
+                    for score in scores
+                ],
+                name=without_markup(name),
                 legendgroup=name,
                 showlegend=panel == 0,
                 marker={"color": colour, "size": 4},
@@ -83,7 +91,7 @@ def bland_altman_plots(evaluation: Evaluation) -> go.Figure:
         shared_xaxes="all",
         shared_yaxes="all",
         subplot_titles=[
-            f"{html.escape(layer.label)}: bias {number(one.bias)}, "
+            f"{without_markup(layer.label)}: bias {number(one.bias)}, "
             f"limits {number(one.low)} to {number(one.high)} mm², {one.n} slices"
             for layer, one in zip(layers, found, strict=True)
         ],
@@ -96,7 +104,7 @@ def bland_altman_plots(evaluation: Evaluation) -> go.Figure:
         points = go.Scatter(
             x=areas.mean(axis=1).round(3),
             y=(areas[:, 0] - areas[:, 1]).round(3),
-            text=[f"{html.escape(case_id)}, slice {k} from inferior" for case_id, k in of_model],
+            text=[f"{without_markup(case_id)}, slice {k} from inferior" for case_id, k in of_model],
             mode="markers",
             marker={"color": layer.colour, "size": 6, "opacity": 0.7},
             hovertemplate="%{text}: mean %{x} mm², difference %{y} mm²<extra></extra>",

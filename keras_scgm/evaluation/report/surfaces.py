@@ -13,6 +13,7 @@ from skimage.measure import marching_cubes
 from keras_scgm.datasets.raters import majority
 from keras_scgm.evaluation.mask_reader import CanonicalMask
 from keras_scgm.evaluation.report.layers import Layer
+from keras_scgm.evaluation.report.plots import without_markup
 from keras_scgm.evaluation.tissues import CORD, Tissue
 
 MAX_FACES = 20_000
@@ -69,7 +70,7 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
                 i=i,
                 j=j,
                 k=k,
-                name=solid.name,
+                name=without_markup(solid.name),
                 color=solid.colour,
                 opacity=solid.opacity,
                 visible="legendonly" if solid.is_hidden else True,
