@@ -143,7 +143,7 @@ for (const choice of ["unmarked", "pass", "fail", "verdict pass", "all"]) {
   choices[choice] = shown();
 }
 say("choices", choices);
-add('marks:\\n  - image: "sub-d/anat/sub-d_T2starw.nii.gz"\\n    mark: "fail"\\n    comment: "a \\\\"b\\\\""\\n');
+add('marks:\\n  - image: "sub-d/anat/sub-d_T2starw.nii.gz"\\n    mark: "fail"\\n    comment: "a \\\\"b\\\\"\\\\t"\\n');
 say("added", [marksShown(), comments()[3], cases[3].querySelector(".stale").hidden]);
 add(asYaml().replaceAll(cases[3].dataset.mask, "an earlier"));
 const stored = JSON.parse(localStorage.getItem(ITEM));

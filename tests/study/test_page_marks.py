@@ -50,6 +50,21 @@ def test_files_of_spreadsheets_and_without_comments(tmp_path):
     assert read_marks(path) == {"ä.nii.gz": Mark("fail")}
 
 
+def test_texts_stay_as_they_are_written(tmp_path):
+    text = "marks:\n  - {image: a, mark: pass, comment: no, mask_sha256: 001234567012}\n"
+    (tmp_path / "qc.yml").write_text(
+        f"{text}  - {{image: b, mark: fail, comment: 2026-99-99, mask_sha256: ~}}\n"
+    )
+    marks = read_marks(tmp_path / "qc.yml")
+    assert marks == {"a": Mark("pass", "no", "001234567012"), "b": Mark("fail", "2026-99-99")}
+
+
+def bomb(key):
+    """YAML of a few lines whose last list has a million elements."""
+    lines = ["a0: &a0 [x]", *(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]" for k in range(1, 7))]
+    return "\n".join([*lines, "marks:", f"  - {{image: a, mark: pass, {key}: *a6}}\n"])
+
+
 def test_no_marks(tmp_path):
     (tmp_path / "qc.yml").write_text("marks: []\n")
     assert read_marks(tmp_path / "qc.yml") == {}
@@ -79,6 +94,10 @@ def test_no_marks(tmp_path):
         ),
         ("qc.tsv", "image\tmark\na.nii\tfail\nb.nii\tgood\n", "row 2: mark must be one of"),
         ("qc.tsv", "image\tmark\nn/a\tfail\n", "row 1: no image"),
+        ("qc.yml", bomb("comment"), "entry 1: comment and mask_sha256 must be texts"),
+        ("qc.yml", bomb("mask_sha256"), "entry 1: comment and mask_sha256 must be texts"),
+        ("qc.yml", bomb("mark"), "entry 1: mark must be one of pass, fail, artefact, received list"),
+        ("qc.yml", "marks: " + "[" * 600, "not YAML; give the qc.yml"),
     ],
 )
 def test_refused(tmp_path, name, text, message):

@@ -97,7 +97,7 @@ function add(text) {
   for (const line of text.split("\n")) {
     const found = line.match(/^ {2}(- image|  mark|  comment|  mask_sha256|  time): (".*")\s*$/);
     if (!found) continue;
-    const value = JSON.parse(found[2]);
+    const value = plain(JSON.parse(found[2]));
     if (found[1] === "- image") {
       entry = marks[value] = {mark: "", comment: "", mask_sha256: masks[value] ?? ""};
       n++;

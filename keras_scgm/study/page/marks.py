@@ -64,12 +64,15 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
         if not isinstance(image, str) or image in ("", UNKNOWN):
             raise InputError(f"{path}: {place}: no image; each mark needs the path of its image")
         if mark not in MARKS:
-            raise InputError(f"{path}: {place}: mark must be one of {', '.join(MARKS)}, received {mark!r}")
+            shown = repr(mark) if isinstance(mark, str) else type(mark).__name__
+            raise InputError(f"{path}: {place}: mark must be one of {', '.join(MARKS)}, received {shown}")
         if image in marks and marks[image].mark != mark:
             raise InputError(
                 f"{path}: {place}: {image} is marked {marks[image].mark} and {mark}; keep one of them"
             )
-        marks[image] = Mark(mark, *("" if text in (None, UNKNOWN) else str(text) for text in known))
+        if not all(isinstance(text, str | None) for text in known):
+            raise InputError(f"{path}: {place}: comment and mask_sha256 must be texts")
+        marks[image] = Mark(mark, *("" if text in (None, "~", "null", UNKNOWN) else text for text in known))
     return marks
 
 
@@ -87,8 +90,9 @@ def _list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         reason = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise InputError(f"{path}: cannot be read ({reason}); give the qc.yml or qc.tsv of a page") from error
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        # All scalars as they are written: a hash of digits alone is no number, and a comment "no" is not false.
+        content = yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         place = getattr(error, "problem_mark", None)
         line = f" (line {place.line + 1})" if place else ""
         raise InputError(f"{path}: not YAML{line}; give the qc.yml or qc.tsv of a page") from error
