@@ -268,7 +268,7 @@ def _recorded(paths: OutputPaths) -> tuple[dict[str, Any] | None, list[Path]]:
     try:
         record = json.loads(paths.record.read_text(encoding="utf-8"))
         return record, [paths.folder / name for name in record["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None, []
 
 

@@ -123,8 +123,9 @@ def test_finished_means_the_same_way_and_all_files(tmp_path, result):
     assert not finished_record(paths, {**like, "output": "probabilities"})
     paths.areas.unlink()
     assert not finished_record(paths, like)
-    paths.record.write_text("{")
-    assert not finished_record(paths, like)
+    for damaged in ("{", "[" * 100_000):
+        paths.record.write_text(damaged)
+        assert not finished_record(paths, like)
 
 
 def test_a_full_disk_leaves_nothing_behind(tmp_path, result):

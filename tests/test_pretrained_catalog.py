@@ -17,10 +17,23 @@ def test_every_card_is_in_its_own_file():
         assert weights_card(path.stem).name == path.stem
 
 
-def test_damaged_card_names_its_file(tiny_card, tmp_path):
-    (tmp_path / "package" / "tiny.json").write_text("{")
-    with pytest.raises(InputError, match=r"tiny\.json: WeightsCard is not JSON: Expecting property name"):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"tiny\.json: WeightsCard is not JSON: Expecting property name"),
+        ("[" * 100_000, r"tiny\.json: .*recursion"),
+    ],
+)
+def test_damaged_card_names_its_file(tiny_card, tmp_path, text, message):
+    (tmp_path / "package" / "tiny.json").write_text(text)
+    with pytest.raises(InputError, match=message):
         list_weights()
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]"])
+def test_a_file_beside_weights_that_is_no_card_is_left_alone(tmp_path, text):
+    (tmp_path / "own.json").write_text(text)
+    assert catalog.find_card(tmp_path / "own.weights.h5") is None
 
 
 def test_cards_come_from_the_package_or_the_checkout(tmp_path, monkeypatch):

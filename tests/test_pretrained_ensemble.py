@@ -51,6 +51,7 @@ def test_files_are_verified(card: Path) -> None:
     ("text", "message"),
     [
         ("{", "ensemble.json: Expecting property name"),
+        ("[" * 100_000, "ensemble.json: maximum recursion depth exceeded"),
         ("[]", "ensemble.json: EnsembleCard must be a JSON object, received list"),
         ('{"name": "e"}', "ensemble.json: EnsembleCard lacks members"),
         ('{"name": "e", "members": {}}', "ensemble.json: members must be relative paths of files ending in"),

@@ -116,7 +116,7 @@ def _known_cards() -> dict[str, WeightsCard]:
 def _read_card(path: Path) -> WeightsCard:
     try:
         return WeightsCard.from_json(_text_of(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
 
 
@@ -124,7 +124,7 @@ def _is_card(path: Path) -> bool:
     """Whether a JSON file is meant as a card: the authors keep others beside their weights."""
     try:
         content = json.loads(_text_of(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and "architecture" in content
 

@@ -88,7 +88,7 @@ def _read(path: Path) -> EnsembleCard:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such card of an ensemble") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     if isinstance(values, dict) and "architecture" in values:
         raise InputError(

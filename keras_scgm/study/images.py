@@ -127,7 +127,8 @@ def sidecar(path: Path) -> Metadata:
     """A JSON file as a dictionary, empty if it cannot be read."""
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    # JSON that is nested too deep is a RecursionError.
+    except (OSError, ValueError, RecursionError):
         return {}
     return read if isinstance(read, dict) else {}
 

@@ -52,6 +52,15 @@ def test_images_sessions_runs_and_sidecars(tmp_path):
 
 
 @needs_ancpbids
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
+def test_a_sidecar_that_cannot_be_read_says_nothing(tmp_path, text):
+    folder = write_bids(tmp_path, [place("01"), place("02")])
+    (folder / place("01", rest="T2starw.json")).write_text(text)
+    (folder / place("02", rest="T2starw.json")).write_text('{"MagneticFieldStrength": 3}')
+    assert [image.metadata() for image in read_bids(folder).images] == [{}, {"MagneticFieldStrength": 3}]
+
+
+@needs_ancpbids
 def test_what_is_missing_is_a_problem(tmp_path):
     given = [place(name, session) for name in ("01", "02") for session in "AB"]
     given += [place("03", "A"), place("04", "A", "T1w.nii.gz"), place("04", "B")]
