@@ -120,10 +120,13 @@ def adapt(
     from keras_scgm.adaptation import GuardConfig, find_scans
     from keras_scgm.adaptation import adapt as adapt_weights
     from keras_scgm.adaptation.record import SETTINGS
+    from keras_scgm.errors import InputError
     from keras_scgm.files import undone_unless
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.training.checkpoint import LAST
 
+    if label_value is not None and labels is None:
+        raise InputError("--label-value: for masks only; give their folder with --labels")
     output, chosen = output.expanduser(), weights or DEFAULT_WEIGHTS
     changes: dict[str, Any] = {
         "epochs": epochs,

@@ -39,6 +39,8 @@ def augment_preview(
     from keras_scgm.errors import InputError
     from keras_scgm.slices import SliceConfig
 
+    if label_value is not None and mask is None:
+        raise InputError("--label-value: for a mask only; give it with --mask")
     if augmentation in PRESETS:
         config = PRESETS[augmentation]
     elif Path(augmentation).is_file():

@@ -247,6 +247,8 @@ def train(
     chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
     if spacing is not None:
         chosen = replace(chosen, spacing_mm=None if spacing == "native" else _number("--spacing", spacing))
+    if annotated is None and resplit:
+        raise InputError("--resplit: for annotated volumes only; give their folder with --data")
     if annotated is None and own_split.exists():
         raise InputError(f"{own_split}: the training is one on annotated volumes; give them with --data")
     if annotated is not None and drawn.exists():

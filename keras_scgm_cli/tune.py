@@ -48,7 +48,8 @@ def tune(
     ranges: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file of a whole search, in place of the options above.", rich_help_panel=SEARCH
+            help="JSON file of a whole search, without --also; the other options change it.",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     hypermodel: Annotated[
@@ -186,7 +187,11 @@ def _tuning(
             raise InputError("--hypermodel says what is searched; leave out --also and --ranges")
         return SearchConfig(**options)
     if path is not None:
-        return read_config(TuningConfig, path)
+        if also:
+            raise InputError(
+                f"--ranges {path} says what is searched; leave out --also, or add its ranges there"
+            )
+        return replace(read_config(TuningConfig, path), **options)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
         raise InputError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
     return TuningConfig(**options, **{name: OPTIONAL_RANGES[name] for name in also})

@@ -287,6 +287,8 @@ def test_augmentation_preview(run, tmp_path, reference):
         f"error: {tmp_path}/t2s.nii.gz: the picture is PNG; give a name ending in .png\n",
     )
     assert (tmp_path / "t2s.nii.gz").read_bytes() == b"the image"
+    code, _, err = run("augment-preview", tmp_path / "c.png", "--label-value", 1)
+    assert (code, err) == (2, "error: --label-value: for a mask only; give it with --mask\n")
     code, _, err = run("augment-preview", tmp_path / "c.png", "--augmentation", "none.json")
     assert code == 2
     assert "augmentation 'none.json' is neither a file nor one of" in err

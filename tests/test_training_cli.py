@@ -313,9 +313,13 @@ def test_a_search_leaves_settings_that_train_takes(run, data, config, tmp_path):
     code, out, err = run("tune", tmp_path / "search", "--data", data, "--resume")
     assert (code, err) == (0, "")
     assert "trials.csv: 2 trials; " in out
-    code, _, err = run("tune", tmp_path / "search", "--data", data, "--resume", "--seed", 1)
+    ranges = tmp_path / "ranges.json"
+    ranges.write_text(json.dumps({"threshold": [0.2, 0.8], "seed": 2}))
+    code, _, err = run(
+        "tune", tmp_path / "search", "--data", data, "--resume", "--ranges", ranges, "--seed", 1
+    )
     assert code == 2
-    assert "search.json: another search, seed was 0, now 1" in err
+    assert "search.json: another search, seed was 0, now 1; leave" in err
     best = tmp_path / "search" / "best_training.json"
     code, _, err = run("train", tmp_path / "again", "--data", data, "--spec", best)
     assert code == 0, err
@@ -368,7 +372,12 @@ def test_a_search_in_a_space_of_the_user(run, data, config, tmp_path, monkeypatc
             ("train", "out", "--data", "."),
             "no image of a known layout in it, looked for siteS-scNN-image.nii.gz",
         ),
+        (("train", "out", "--resplit"), "--resplit: for annotated volumes only"),
         (("tune", "out", "--data", "nowhere", "--strategy", "grid"), "strategy must be one of random"),
+        (
+            ("tune", "out", "--data", "nowhere", "--ranges", "a.json", "--also", "dropout"),
+            "--ranges a.json says what is searched; leave out --also",
+        ),
         (
             ("tune", "out", "--data", "nowhere", "--hypermodel", "a.b"),
             "--hypermodel a.b: ValueError: no colon",

@@ -89,6 +89,7 @@ def test_slices_are_suggested(
         (["--images", "none"], "none: cannot be read (No such file or directory)"),
         (["--images", "{scans}", "--weights", "none"], "none"),
         (["--images", "{scans}", "--labels", "none"], "none: no such folder"),
+        (["--images", "{scans}", "--label-value", "1"], "--label-value: for masks only; give their folder"),
         (["--images", "{scans}", "--epochs", "0"], "epochs must be an integer of at least 1, received 0"),
         (["--images", "{scans}", "--suggest", "0"], "count must be an integer of at least 1, received 0"),
         (["--images", "{scans}", "--spec", "none.json"], "none.json"),
