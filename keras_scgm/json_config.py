@@ -5,17 +5,41 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, fields
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, get_type_hints
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.files import write_text
 
 
 class JsonConfig:
     """Base of the frozen dataclasses that are kept in JSON files.
 
-    A field whose default is one of them is an object within the object.
+    A field whose type is one of them is an object within the object.
     """
+
+    def write(self, path: Path) -> None:
+        """Replace a file by all fields as JSON.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        write_text(path, self.to_json())
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads what `write` wrote; fields left out take their defaults.
+
+        Raises:
+            InputError: the file cannot be read, or as `from_json`; the message names the file.
+        """
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+        except ValueError as error:
+            raise InputError(f"{path}: {error}") from error
 
     def to_json(self) -> str:
         """All fields as a JSON object."""
@@ -63,9 +87,9 @@ class JsonConfig:
         if missing := [key for key in needed if key not in values]:
             raise InputError(f"{cls.__name__} lacks {', '.join(missing)}")
         nested = {
-            name: type(item.default).from_values(values[name])
-            for name, item in known.items()
-            if name in values and isinstance(item.default, JsonConfig)
+            name: kind.from_values(values[name])
+            for name, kind in get_type_hints(cls).items()
+            if name in values and isinstance(kind, type) and issubclass(kind, JsonConfig)
         }
         return cls(**values | nested)
 

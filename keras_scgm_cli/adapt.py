@@ -14,7 +14,6 @@ from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.help import DATA, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.stderr import import_keras_scgm
-from keras_scgm_cli.train import read_config
 
 if TYPE_CHECKING:
     from keras_scgm.adaptation import AdaptationConfig, Suggestion
@@ -137,7 +136,7 @@ def adapt(
     config = replace(
         _config(spec, output, resume), **{name: value for name, value in changes.items() if value is not None}
     )
-    limits = GuardConfig() if guard is None else read_config(GuardConfig, guard)
+    limits = GuardConfig() if guard is None else GuardConfig.read(guard)
     scans, notes = find_scans(images, labels, rescans, label_value)
     for note in notes:
         typer.echo(f"note: {note}", err=True)
@@ -170,11 +169,12 @@ def adapt(
 
 def _config(spec: Path | None, output: Path, resume: bool) -> AdaptationConfig:
     from keras_scgm.adaptation import AdaptationConfig
-    from keras_scgm.adaptation.record import kept_settings
+    from keras_scgm.adaptation.record import kept_record
 
     if spec is not None:
-        return read_config(AdaptationConfig, spec)
-    return (kept_settings(output) if resume else None) or AdaptationConfig()
+        return AdaptationConfig.read(spec)
+    kept = kept_record(output) if resume else None
+    return AdaptationConfig() if kept is None else kept.adaptation
 
 
 def _suggest(output: Path, images: list[str], weights: str, count: int, seed: int) -> None:

@@ -7,7 +7,6 @@ import typer
 
 from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.stderr import import_keras_scgm
-from keras_scgm_cli.train import read_config
 
 
 def augment_preview(
@@ -44,7 +43,7 @@ def augment_preview(
     if augmentation in PRESETS:
         config = PRESETS[augmentation]
     elif Path(augmentation).is_file():
-        config = read_config(AugmentationConfig, Path(augmentation))
+        config = AugmentationConfig.read(Path(augmentation))
     else:
         raise InputError(f"augmentation {augmentation!r} is neither a file nor one of {', '.join(PRESETS)}")
     if image is not None and mask is not None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,10 +21,7 @@ from keras_scgm_cli.training_options import Epochs, Spec, Steps
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import AnnotatedVolume
-    from keras_scgm.json_config import JsonConfig
     from keras_scgm.training import DataConfig, SliceBatches, TrainingConfig
-
-    Config = TypeVar("Config", bound=JsonConfig)
 
 
 def train(
@@ -209,6 +206,7 @@ def train(
     )
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
+    from keras_scgm.training.data_config import DATA
     from keras_scgm.training.folds import SPLIT, fold_folder, table_text
 
     if resume and resplit:
@@ -223,7 +221,8 @@ def train(
         "mask_pattern": mask_pattern,
         "label_value": label_value,
     }
-    annotated = _data_config(given, own_split, DataConfig.read(output) if resume else None)
+    kept_data = DataConfig.read(output / DATA) if resume and (output / DATA).exists() else None
+    annotated = _data_config(given, own_split, kept_data)
     first_fold = fold_folder(output, 1)
     kept_in = first_fold if (first_fold / SPEC).exists() else output
     chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
@@ -276,7 +275,7 @@ def train(
             if warning not in shown:
                 typer.echo(f"warning: {warning}", err=True)
         shown.update(batches.slices.warnings)
-        data.write(output)
+        data.write(output / DATA)
         return batches, validation
 
     started = f"{first_fold.name}/{SPEC}" if held_out else SPEC
@@ -386,18 +385,8 @@ def training_config(preset: str | None, path: Path | None, default: str) -> Trai
     if path is not None:
         if preset is not None:
             raise InputError(f"--preset {preset} and --spec {path} are both whole settings; give one of them")
-        return read_config(TrainingConfig, path)
+        return TrainingConfig.read(path)
     preset = preset or default
     if preset not in PRESETS:
         raise InputError(f"unknown preset {preset!r}; known: {', '.join(PRESETS)}")
     return PRESETS[preset]
-
-
-def read_config(kind: type[Config], path: Path) -> Config:
-    """The settings in a JSON file."""
-    from keras_scgm.errors import InputError
-
-    try:
-        return kind.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from error

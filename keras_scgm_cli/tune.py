@@ -13,7 +13,7 @@ from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.help import DATA, RESULTS, SEARCH, TRAINING
 from keras_scgm_cli.named_objects import named_object
 from keras_scgm_cli.stderr import import_keras_scgm
-from keras_scgm_cli.train import read_config, training_config
+from keras_scgm_cli.train import training_config
 from keras_scgm_cli.training_options import Epochs, Spec, Steps
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def _tuning(
             raise InputError(
                 f"--ranges {path} says what is searched; leave out --also, or add its ranges there"
             )
-        return replace(read_config(TuningConfig, path), **options)
+        return replace(TuningConfig.read(path), **options)
     if unknown := sorted(set(also) - set(OPTIONAL_RANGES)):
         raise InputError(f"also: unknown {', '.join(unknown)}; known: {', '.join(OPTIONAL_RANGES)}")
     return TuningConfig(**options, **{name: OPTIONAL_RANGES[name] for name in also})

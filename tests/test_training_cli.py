@@ -357,7 +357,10 @@ def test_a_search_in_a_space_of_the_user(run, data, config, tmp_path, monkeypatc
         (("train", "out", "--preset", "fast"), "unknown preset 'fast'; known: challenge, exvivo, quick"),
         (("train", "out", "--data", "nowhere"), "nowhere"),
         (("train", "out", "--epochs", "0"), "epochs must be an integer of at least 1, received 0"),
-        (("train", "out", "--spec", "missing.json"), "missing.json: "),
+        (
+            ("train", "out", "--spec", "missing.json"),
+            "missing.json: cannot be read (No such file or directory); check the path",
+        ),
         (
             ("train", "out", "--architecture", "VNet"),
             "architecture must be one of DilatedGMNet, DilatedGMNet3D, UNet",

@@ -130,18 +130,17 @@ def test_data_settings_move_with_their_folder(tmp_path):
     config = DataConfig(
         str(tmp_path / "data"), str(tmp_path / "run" / "split.json"), "majority", label_value=2
     )
-    config.write(tmp_path / "run")
-    assert DataConfig.read(tmp_path / "run") == config
+    config.write(tmp_path / "run" / "data.json")
+    assert DataConfig.read(tmp_path / "run" / "data.json") == config
     moved = tmp_path / "moved"
     moved.mkdir()
     (tmp_path / "run").rename(moved / "run")
-    assert DataConfig.read(moved / "run") == replace(
+    assert DataConfig.read(moved / "run" / "data.json") == replace(
         config, folder=str(moved / "data"), split=str(moved / "run" / "split.json")
     )
-    assert DataConfig.read(tmp_path) is None
     (moved / "run" / "data.json").write_text('{"folder": "a"}')
     with pytest.raises(InputError, match=r"run/data.json: DataConfig lacks split"):
-        DataConfig.read(moved / "run")
+        DataConfig.read(moved / "run" / "data.json")
 
 
 @pytest.mark.parametrize("place", ["new", "new/deeper", "old"])

@@ -15,13 +15,13 @@ from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
 from keras_scgm.adaptation.guard import Compared, Guard, Judgement
 from keras_scgm.adaptation.mean_teacher import MeanTeacher
 from keras_scgm.adaptation.normalization import adapt_statistics
-from keras_scgm.adaptation.record import Record
+from keras_scgm.adaptation.record import SETTINGS, Record
 from keras_scgm.adaptation.report import write_report
 from keras_scgm.adaptation.scans import RealSlices, Scans, read_real_slices
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import SITES, DomainConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
-from keras_scgm.files import check_writable, sha256_of, write_text
+from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, WeightsCard, card_path
@@ -108,7 +108,7 @@ def adapt(
     labelled = load_slices(scans.labelled, networks.config, "mean") if scans.labelled else None
     batches = AdaptationBatches(config, real, labelled, networks.config.spacing_mm, domain)
     check_window(card.architecture, batches.crop_px)
-    record.write(folder)
+    record.write(folder / SETTINGS)
     stopped = None
     if config.statistics_only:
         _statistics_only(folder, training, real, card, config.statistics_share)
@@ -215,4 +215,4 @@ def _statistics_only(
 
 def _write_card(weights: Path, card: WeightsCard) -> None:
     card = replace(card, file=weights.name, sha256=sha256_of(weights))
-    write_text(card_path(weights), card.to_json())
+    card.write(card_path(weights))

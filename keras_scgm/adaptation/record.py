@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from keras_scgm import checks
 from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
 from keras_scgm.adaptation.scans import Scans
 from keras_scgm.errors import InputError, first_of
-from keras_scgm.files import sha256_of, write_text
+from keras_scgm.files import sha256_of
+from keras_scgm.json_config import JsonConfig
 from keras_scgm.training.checkpoint import LAST
 
 SETTINGS = "adaptation.json"
 
 
 @dataclass(frozen=True)
-class Record:
+class Record(JsonConfig):
     """Settings and files of an adaptation.
 
     Args:
-        config: Settings.
+        adaptation: Settings.
         guard: Limits of the guard, which may change.
         learned_from: SHA-256 of the scans and masks that were learned from, by name.
         held_back: The same of those that only the guard sees.
+
+    Raises:
+        InputError: A field breaks its rule.
     """
 
-    config: AdaptationConfig
+    adaptation: AdaptationConfig
     guard: GuardConfig
     learned_from: dict[str, str]
     held_back: dict[str, str]
+
+    def __post_init__(self) -> None:
+        mapping = checks.instance(dict, "a mapping")
+        checks.check_fields(self, learned_from=mapping, held_back=mapping)
 
     @classmethod
     def of(cls, config: AdaptationConfig, guard: GuardConfig, scans: Scans) -> Self:
@@ -44,15 +52,6 @@ class Record:
         masks = [mask for volume in scans.labelled for mask in volume.masks]
         return cls(config, guard, _hashes([*learned, *masks]), _hashes(held_back))
 
-    def write(self, folder: Path) -> None:
-        values = {
-            "adaptation": json.loads(self.config.to_json()),
-            "guard": json.loads(self.guard.to_json()),
-            "learned_from": self.learned_from,
-            "held_back": self.held_back,
-        }
-        write_text(folder / SETTINGS, json.dumps(values, indent=2) + "\n")
-
     def check_start(self, folder: Path, resume: bool) -> None:
         """Checks that the adaptation may start in a folder, or go on with the one in it; writes nothing.
 
@@ -63,48 +62,31 @@ class Record:
             return
         if not resume:
             raise InputError(f"{folder}: holds an adaptation; go on with --resume, or choose another folder")
-        values = _read(folder)
-        before = kept_settings(folder)
-        if before is None or values is None:
+        before = kept_record(folder)
+        if before is None:
             raise InputError(f"{folder / SETTINGS}: missing; adapt in another folder")
-        if changed := replace(before, epochs=self.config.epochs).differences(self.config):
+        now = self.adaptation
+        if changed := replace(before.adaptation, epochs=now.epochs).differences(now):
             raise InputError(
                 f"{folder / SETTINGS}: another adaptation, {'; '.join(changed)}; leave the setting as it was, or "
                 "choose another folder"
             )
-        known = values.get("learned_from")
-        if known != self.learned_from:
-            shown = first_of(list(known)) if isinstance(known, dict) else "not known"
+        if before.learned_from != self.learned_from:
+            shown = first_of(list(before.learned_from))
             raise InputError(
                 f"{folder / SETTINGS}: of another adaptation, it learned from other scans or masks ({shown}); give the "
                 "same, or choose another folder"
             )
 
 
-def kept_settings(folder: Path) -> AdaptationConfig | None:
-    """The settings of the adaptation in a folder; None if it holds none.
+def kept_record(folder: Path) -> Record | None:
+    """The record of the adaptation in a folder; None if it holds none.
 
     Raises:
         InputError: The file cannot be read.
     """
-    values = _read(folder)
-    if values is None:
-        return None
-    try:
-        return AdaptationConfig.from_values(values["adaptation"])
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"{folder / SETTINGS}: cannot be read ({error})") from error
-
-
-def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / SETTINGS
-    if not path.exists():
-        return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    return values if isinstance(values, dict) else {}
+    return Record.read(path) if path.exists() else None
 
 
 def _hashes(paths: Iterable[Path]) -> dict[str, str]:

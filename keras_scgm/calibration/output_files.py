@@ -15,7 +15,7 @@ from keras_scgm.calibration.choice import CalibratedTissue, Calibration
 from keras_scgm.calibration.figure import draw
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.tissues import CORD, GM
-from keras_scgm.files import replaced, staged, write_rows
+from keras_scgm.files import staged, write_rows
 from keras_scgm.pretrained import WEIGHTS_SUFFIXES, WeightsCard, card_path, resolve_weights
 
 CALIBRATED = {GM: "calibrated: threshold chosen", CORD: "calibrated: threshold of the cord chosen"}
@@ -73,11 +73,10 @@ def write_calibration(calibration: Calibration, weights: str | Path, folder: Pat
         draw(calibration, staging / "calibration.png")
         if not in_place:
             shutil.copyfile(path, staging / path.name)
-            card_path(staging / path.name).write_text(card.to_json(), encoding="utf-8")
+            card.write(card_path(staging / path.name))
     if not in_place:
         return folder / path.name
-    with replaced(card_path(path)) as temporary:
-        temporary.write_text(card.to_json(), encoding="utf-8")
+    card.write(card_path(path))
     return path
 
 

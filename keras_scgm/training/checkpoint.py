@@ -19,7 +19,7 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.slice_loading import labels_sha256
 from keras_scgm.errors import InputError
 from keras_scgm.figures import write_figure
-from keras_scgm.files import check_writable, replaced, sha256_of, write_rows, write_text
+from keras_scgm.files import check_writable, replaced, sha256_of, write_rows
 from keras_scgm.pretrained import WeightsCard, card_path, resolve_weights
 from keras_scgm.training.batches import Batches, SliceBatches
 from keras_scgm.training.config import TrainingConfig
@@ -67,17 +67,7 @@ def kept_config(folder: Path) -> TrainingConfig | None:
         InputError: The file cannot be read.
     """
     path = folder / SPEC
-    if not path.exists():
-        return None
-    try:
-        return TrainingConfig.from_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {error}") from error
-
-
-def write_config(folder: Path, config: TrainingConfig) -> None:
-    """Writes the settings, which mark a folder as that of a training that has started."""
-    write_text(folder / SPEC, config.to_json())
+    return TrainingConfig.read(path) if path.exists() else None
 
 
 def finished_epochs(folder: Path) -> int:
@@ -183,7 +173,7 @@ def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
     with replaced(path) as temporary:
         (network.save if path.suffix == ".keras" else network.save_weights)(temporary)
     card = WeightsCard(**{**vars(card), "file": path.name, "sha256": sha256_of(path)})
-    write_text(card_path(path), card.to_json())
+    card.write(card_path(path))
 
 
 def write_log(folder: Path, history: list[Row]) -> None:

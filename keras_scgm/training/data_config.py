@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from keras_scgm import checks
 from keras_scgm.datasets.raters import RATER_MODES
-from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
 from keras_scgm.json_config import JsonConfig
 
 DATA = "data.json"
@@ -49,26 +48,18 @@ class DataConfig(JsonConfig):
             label_value=checks.optional(checks.integer(1)),
         )
 
-    def write(self, run: Path) -> None:
-        """Writes the settings into the folder of a training, with paths relative to it, so that both can move."""
-        here = replace(self, folder=os.path.relpath(self.folder, run), split=os.path.relpath(self.split, run))
-        with replaced(run / DATA) as temporary:
-            temporary.write_text(here.to_json(), encoding="utf-8")
+    def write(self, path: Path) -> None:
+        """Writes the settings with paths relative to the file, so that data and training can move together."""
+        folder, split = (os.path.relpath(place, path.parent) for place in (self.folder, self.split))
+        super(DataConfig, replace(self, folder=folder, split=split)).write(path)
 
     @classmethod
-    def read(cls, run: Path) -> DataConfig | None:
-        """What `write` wrote; None if there is nothing.
+    def read(cls, path: Path) -> Self:
+        """What `write` wrote, with paths as they are now.
 
         Raises:
             InputError: The file cannot be read.
         """
-        path = run / DATA
-        if not path.exists():
-            return None
-        try:
-            kept = cls.from_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: {error}") from error
-        return replace(
-            kept, folder=os.path.normpath(run / kept.folder), split=os.path.normpath(run / kept.split)
-        )
+        kept = super().read(path)
+        folder, split = (os.path.normpath(path.parent / place) for place in (kept.folder, kept.split))
+        return replace(kept, folder=folder, split=split)

@@ -163,7 +163,7 @@ def train_folds(
         for name, rows in ((SUBJECTS, subjects), (FOLDS, scores)):
             write_rows(staging / name, [_cells(row) for row in rows])
         card = ensemble_card(folder, [result.best for result in results], scores[-1])
-        (staging / ENSEMBLE).write_text(card.to_json(), encoding="utf-8")
+        card.write(staging / ENSEMBLE)
     return FoldsResult(folder / ENSEMBLE, tuple(scores), tuple(subjects))
 
 

@@ -25,6 +25,7 @@ from keras_scgm.training.checkpoint import (
     BEST,
     LAST,
     SAMPLES,
+    SPEC,
     Data,
     Row,
     check_start,
@@ -32,7 +33,6 @@ from keras_scgm.training.checkpoint import (
     load_state,
     save_state,
     save_weights,
-    write_config,
     write_log,
 )
 from keras_scgm.training.config import TrainingConfig
@@ -150,7 +150,8 @@ def train(
     if tensorboard:
         own.append(keras.callbacks.TensorBoard(str(folder / "tensorboard"), profile_batch=0))
     if len(history) < config.epochs and not stops_early(config, history):
-        write_config(folder, config)
+        # Marks the folder as that of a training that has started.
+        config.write(folder / SPEC)
         try:
             model.fit(
                 batches.dataset(config, first_step=len(history) * config.steps_per_epoch),

@@ -53,7 +53,7 @@ def choose_threshold(
     if CORD in config.tissues:
         tissues["cord"] = weights.parent / "cord"
     for tissue, folder in tissues.items():
-        card = WeightsCard.from_json(card_path(weights).read_text(encoding="utf-8"))
+        card = WeightsCard.read(card_path(weights))
         if is_calibrated(card, tissue):
             continue
         try:

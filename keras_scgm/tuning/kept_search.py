@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from keras_scgm.datasets import AnnotatedVolume
@@ -72,13 +72,7 @@ class KeptSearch:
 
     def write(self, folder: Path) -> None:
         """Write the file, which marks a folder as that of a search that has started."""
-        values = {
-            "tuning": json.loads(self.tuning.to_json()),
-            "training": json.loads(self.training.to_json()),
-            "hypermodel": self.hypermodel,
-            "data": self.data,
-        }
-        write_text(folder / SEARCH, json.dumps(values, indent=2) + "\n")
+        write_text(folder / SEARCH, json.dumps(asdict(self), indent=2) + "\n")
 
     def differences(self, now: KeptSearch) -> list[str]:
         """In what a later search is another one; the number of trials may differ."""

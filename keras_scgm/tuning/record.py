@@ -11,7 +11,7 @@ from typing import Any
 
 from keras_scgm.errors import InputError
 from keras_scgm.figures import write_figure
-from keras_scgm.files import replaced, write_rows, write_text
+from keras_scgm.files import replaced, write_rows
 from keras_scgm.pretrained import WeightsCard, card_path
 from keras_scgm.training import TrainingConfig
 from keras_scgm.training.checkpoint import LOG
@@ -124,17 +124,16 @@ class SearchRecord:
 
     def _write_best(self, best: Trial) -> None:
         if config := self._settings(best):
-            write_text(self.folder / "best_augmentation.json", config.augmentation.to_json())
-            write_text(self.folder / "best_training.json", config.to_json())
+            config.augmentation.write(self.folder / "best_augmentation.json")
+            config.write(self.folder / "best_training.json")
         folder = self.folder / TRIALS / best.name
         if (folder / self.weights).exists():
             with replaced(self.folder / self.weights) as temporary:
                 shutil.copyfile(folder / self.weights, temporary)
-            card = WeightsCard.from_json(card_path(folder / self.weights).read_text(encoding="utf-8"))
+            card = WeightsCard.read(card_path(folder / self.weights))
             if self.settings_of is not None:
                 card = replace(card, threshold=best.values.get(THRESHOLD, card.threshold))
-            card = replace(card, name=self.folder.name or "best")
-            write_text(card_path(self.folder / self.weights), card.to_json())
+            replace(card, name=self.folder.name or "best").write(card_path(self.folder / self.weights))
 
 
 def last_line(traceback: str | None) -> str:

@@ -175,9 +175,16 @@ def test_labelled_slices_are_learned_from(scan_folder: Path, start_weights: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", r"adaptation.json: cannot be read \('adaptation'\)"),
-        ("{", "adaptation.json: cannot be read"),
-        ('{"adaptation": 3}', "AdaptationConfig must be a JSON object"),
+        ("{}", r"adaptation.json: Record lacks adaptation, guard, learned_from, held_back"),
+        ("{", "adaptation.json: Record is not JSON"),
+        (
+            '{"adaptation": 3, "guard": {}, "learned_from": {}, "held_back": {}}',
+            "adaptation.json: AdaptationConfig must be a JSON object",
+        ),
+        (
+            '{"adaptation": {}, "guard": {}, "learned_from": 3, "held_back": {}}',
+            "adaptation.json: learned_from must be a mapping, received 3",
+        ),
         (None, "adaptation.json: missing; adapt in another folder"),
     ],
 )
