@@ -41,11 +41,11 @@ def test_drawn_batches_end_with_whole_windows() -> None:
 def test_no_slice_is_drawn_twice_whatever_the_devices(shares: int, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[range] = []
 
-    def note(n: int, seed: int, *, size: int, start: int, **_: object) -> np.ndarray:
+    def note(n: int, n_slices: int, seed: int, *, size: int, start: int, **_: object) -> np.ndarray:
         drawn.append(range(start, start + n))
-        return np.zeros((3, n, size, size), np.float32)
+        return np.zeros((3, n, n_slices, size, size), np.float32)
 
-    monkeypatch.setattr("keras_scgm.training.batches.draw_slices", note)
+    monkeypatch.setattr("keras_scgm.training.batches.draw_stacks", note)
     config = TrainingConfig(epochs=1, steps_per_epoch=100, batch_size=4)
     for step in range(config.steps):
         SyntheticBatches().batch(config, step, shares)

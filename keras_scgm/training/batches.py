@@ -13,7 +13,7 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
-from keras_scgm.datasets.phantom import DomainConfig, draw_slices, draw_stacks
+from keras_scgm.datasets.phantom import DomainConfig, draw_stacks
 from keras_scgm.models.unet import LEVELS
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.devices import device_count, own_share
@@ -200,16 +200,16 @@ class SyntheticBatches:
         )
         n, most = (count + -count % shares for count in (n, most))
         # Every step has as many samples to itself as the largest batch needs, so that none is drawn twice.
-        given: dict[str, Any] = {
-            "size": size,
-            "spacing_mm": self.spacing_mm,
-            "config": domain,
-            "start": step * most,
-        }
-        if config.samples_stacks:
-            images, gray_matter, cord = draw_stacks(n, n_slices, config.seed, **given)
-        else:
-            images, gray_matter, cord = draw_slices(n, config.seed, **given)
+        stacks = draw_stacks(
+            n,
+            n_slices,
+            config.seed,
+            size=size,
+            spacing_mm=self.spacing_mm,
+            config=domain,
+            start=step * most,
+        )
+        images, gray_matter, cord = stacks if config.samples_stacks else (each[:, 0] for each in stacks)
         masks = np.stack([gray_matter, cord][: len(config.tissues)], axis=-1)
         images = _normalize(images, rng)
         flipped = rng.random(n) < 0.5
@@ -249,13 +249,15 @@ class SyntheticBatches:
         return steps.map(draw, num_parallel_calls=2, deterministic=True).prefetch(PREFETCH)
 
     def examples(self, config: TrainingConfig) -> np.ndarray:
-        domain = replace(self.domain, empty=0.0)
-        given: dict[str, Any] = {"size": self.window_px, "spacing_mm": self.spacing_mm, "config": domain}
-        if config.samples_stacks:
-            images, _, _ = draw_stacks(4, config.stack_slices, config.seed + 1, **given)
-        else:
-            images, _, _ = draw_slices(4, config.seed + 1, **given)
-        return _normalize(images, None)[..., np.newaxis]
+        stacks, _, _ = draw_stacks(
+            4,
+            config.stack_slices if config.samples_stacks else 1,
+            config.seed + 1,
+            size=self.window_px,
+            spacing_mm=self.spacing_mm,
+            config=replace(self.domain, empty=0.0),
+        )
+        return _normalize(stacks if config.samples_stacks else stacks[:, 0], None)[..., np.newaxis]
 
 
 def _normalize(images: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
