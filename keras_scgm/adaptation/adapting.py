@@ -21,12 +21,12 @@ from keras_scgm.adaptation.scans import RealSlices, Scans, read_real_slices
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import SITES, DomainConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
-from keras_scgm.files import check_writable, sha256_of
+from keras_scgm.files import check_writable
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, WeightsCard, card_path
 from keras_scgm.training import TrainingConfig, fine_tuned, train
-from keras_scgm.training.checkpoint import BEST, LAST, check_start, save_weights
+from keras_scgm.training.checkpoint import BEST, LAST, check_start, save_weights, write_card
 from keras_scgm.training.network import build_network, check_window
 
 ADAPTED, DRAWN = "adapted.weights.h5", "synthetic"
@@ -126,7 +126,7 @@ def adapt(
             f"{folder}: the adaptation ended before its first epoch ({stopped}); change the settings"
         )
     last_card = adapted_card(card, folder, batches.what, training, config)
-    _write_card(last, last_card)
+    write_card(last, last_card)
     judgement, compared = Guard(held_back, scans.rescans, synthetic_subjects(folder, guard), guard).compare(
         weights, str(last)
     )
@@ -137,7 +137,7 @@ def adapt(
         else f"refused by the guard: {'; '.join(judgement.reasons)}"
     )
     last_card = replace(last_card, limits=verdict)
-    _write_card(last, last_card)
+    write_card(last, last_card)
     adapted = folder / ADAPTED
     if judgement.accepted and not stopped:
         save_weights(adapted, load_network(last)[0], last_card)
@@ -183,8 +183,6 @@ def adapted_card(
     return replace(
         card,
         name=folder.name or "adapted",
-        file=LAST,
-        sha256="0" * 64,
         url=None,
         data=f"{card.name} ({card.data}); adapted on {data}",
         training=settings,
@@ -211,8 +209,3 @@ def _statistics_only(
     network = build_network(training)
     adapt_statistics(network, real.images, share)
     save_weights(folder / LAST, network, card)
-
-
-def _write_card(weights: Path, card: WeightsCard) -> None:
-    card = replace(card, file=weights.name, sha256=sha256_of(weights))
-    card.write(card_path(weights))

@@ -27,6 +27,9 @@ from keras_scgm.training.config import TrainingConfig
 BEST, LAST = "best.weights.h5", "last.weights.h5"
 SPEC, STATE, LOG, CURVES, SAMPLES = "spec.json", "state.npz", "log.csv", "curves.png", "samples.png"
 
+NOT_HASHED = "0" * 64
+"""Hash in a card of weights that are not written yet; `write_card` replaces it."""
+
 Row = dict[str, float]
 """What was measured in an epoch, by name."""
 
@@ -172,8 +175,12 @@ def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
     """Writes weights, or a whole network if the name ends in .keras, and the card that `segment` finds beside them."""
     with replaced(path) as temporary:
         (network.save if path.suffix == ".keras" else network.save_weights)(temporary)
-    card = WeightsCard(**{**vars(card), "file": path.name, "sha256": sha256_of(path)})
-    card.write(card_path(path))
+    write_card(path, card)
+
+
+def write_card(weights: Path, card: WeightsCard) -> None:
+    """Writes the card beside a weights file, with the name and the hash of the file."""
+    replace(card, file=weights.name, sha256=sha256_of(weights)).write(card_path(weights))
 
 
 def write_log(folder: Path, history: list[Row]) -> None:

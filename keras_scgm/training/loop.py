@@ -24,6 +24,7 @@ from keras_scgm.training.batches import Batches, SliceBatches
 from keras_scgm.training.checkpoint import (
     BEST,
     LAST,
+    NOT_HASHED,
     SAMPLES,
     SPEC,
     Data,
@@ -210,7 +211,7 @@ class EndOfEpoch(keras.callbacks.Callback):
             model_kwargs={**config.model_kwargs, "classes": len(config.tissues)},
             tissues=config.tissues,
             file=LAST,
-            sha256="0" * 64,
+            sha256=NOT_HASHED,
             slices=slices,
             data=data.what,
             training=json.loads(config.to_json()),

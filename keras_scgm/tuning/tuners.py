@@ -26,7 +26,7 @@ from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, TrainingConfig, TrainingResult, train
-from keras_scgm.training.checkpoint import BEST, LOG, save_weights
+from keras_scgm.training.checkpoint import BEST, LOG, NOT_HASHED, save_weights
 from keras_scgm.training.validation import mean_volume_dice, volume_dice
 from keras_scgm.tuning.config import SearchConfig
 from keras_scgm.tuning.record import TRIALS, SearchRecord
@@ -153,7 +153,7 @@ class NetworkTuner(keras_tuner.Tuner):
             architecture=model.name,
             model_kwargs={},
             file="last.keras",
-            sha256="0" * 64,
+            sha256=NOT_HASHED,
             slices=SliceConfig(self.batches.spacing_mm, self.batches.window_px),
             tissues=tissues_of_outputs(model.output_shape[-1]),
             data=self.batches.what,
