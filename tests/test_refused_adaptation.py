@@ -18,10 +18,10 @@ from wrong_values import (
 
 from keras_scgm.adaptation import (
     AdaptationConfig,
-    Guard,
     GuardConfig,
     Scans,
     adapt,
+    compare,
     find_scans,
     suggest_slices,
 )
@@ -87,8 +87,8 @@ CASES = [
         rescans=(*but(NO_PATHS, None), "none"),
     ),
     *config_cases(
-        Guard,
-        {"held_back": ["no.nii.gz"], "rescans": [], "synthetic": []},
+        compare,
+        {"before": "synthetic", "after": "synthetic", "held_back": ["no.nii.gz"]},
         held_back=(*NO_PATH_LISTS, []),
         rescans=NO_PAIRS_OF_PATHS,
         synthetic=(*NO_OBJECTS, None, [3]),

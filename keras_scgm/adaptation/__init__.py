@@ -7,7 +7,7 @@ and `normalization` moves the statistics of batch normalization. `guard` judges,
 
 from keras_scgm.adaptation.adapting import AdaptationResult, adapt
 from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
-from keras_scgm.adaptation.guard import Check, Compared, Guard, Judgement
+from keras_scgm.adaptation.guard import Check, Compared, Judgement, compare
 from keras_scgm.adaptation.scans import Scans, find_scans
 from keras_scgm.adaptation.suggestions import Suggestion, suggest_slices
 
@@ -16,12 +16,12 @@ __all__ = [
     "AdaptationResult",
     "Check",
     "Compared",
-    "Guard",
     "GuardConfig",
     "Judgement",
     "Scans",
     "Suggestion",
     "adapt",
+    "compare",
     "find_scans",
     "suggest_slices",
 ]

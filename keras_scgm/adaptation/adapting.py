@@ -12,7 +12,7 @@ import keras
 from keras_scgm import checks
 from keras_scgm.adaptation.batches import AdaptationBatches
 from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
-from keras_scgm.adaptation.guard import Compared, Guard, Judgement
+from keras_scgm.adaptation.guard import Compared, Judgement, compare
 from keras_scgm.adaptation.mean_teacher import MeanTeacher
 from keras_scgm.adaptation.normalization import adapt_statistics
 from keras_scgm.adaptation.record import SETTINGS, Record
@@ -127,8 +127,8 @@ def adapt(
         )
     last_card = adapted_card(card, folder, batches.what, training, config)
     write_card(last, last_card)
-    judgement, compared = Guard(held_back, scans.rescans, synthetic_subjects(folder, guard), guard).compare(
-        weights, str(last)
+    judgement, compared = compare(
+        weights, str(last), held_back, scans.rescans, synthetic_subjects(folder, guard), guard
     )
     write_report(folder, judgement, compared)
     verdict = (

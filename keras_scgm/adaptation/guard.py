@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.adaptation.config import GuardConfig
+from keras_scgm.adaptation.scans import pairs_of_paths
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes
 from keras_scgm.dice import dice
 from keras_scgm.prediction import Weights
@@ -112,72 +113,50 @@ class Compared:
         return dice(*(np.asarray(one.mask_voxels) > 0 for one in (self.before, self.after)))
 
 
-class Guard:
-    """Segments the scans of the guard with two networks and compares them.
+def compare(
+    before: Weights,
+    after: Weights,
+    held_back: Sequence[Path],
+    rescans: Sequence[tuple[Path, Path]] = (),
+    synthetic: Sequence[AnnotatedVolume] = (),
+    config: GuardConfig | None = None,
+) -> tuple[Judgement, tuple[Compared, ...]]:
+    """Segment the scans of the guard with two networks, and judge one by the other.
 
     Args:
+        before: Weights that were started from.
+        after: Adapted weights.
         held_back: Scans that the adaptation did not see.
         rescans: Pairs of scans of the same person.
         synthetic: Synthetic subjects.
-        config: Limits.
+        config: Limits; None for the defaults.
+
+    Returns:
+        The verdict, and the results on the scans that were held back.
+
+    Raises:
+        keras_scgm.errors.InputError: Weights or an image cannot be used.
     """
+    held_back = checks.several(checks.path, "paths of images")("held_back", held_back)
+    if not held_back:
+        checks.refuse("held_back", "at least one image", held_back)
+    rescans, synthetic = pairs_of_paths("rescans", rescans), annotated_volumes("synthetic", synthetic)
+    is_config = checks.instance(GuardConfig, "a GuardConfig")
+    config = checks.optional(is_config)("config", config) or GuardConfig()
 
-    def __init__(
-        self,
-        held_back: Sequence[Path],
-        rescans: Sequence[tuple[Path, Path]],
-        synthetic: Sequence[AnnotatedVolume],
-        config: GuardConfig | None = None,
-    ) -> None:
-        self.held_back = checks.several(checks.path, "paths of images")("held_back", held_back)
-        if not self.held_back:
-            checks.refuse("held_back", "at least one image", held_back)
-        pair = checks.several(checks.path, "two paths", length=2)
-        self.rescans = checks.several(pair, "pairs of paths")("rescans", rescans)
-        self.synthetic = annotated_volumes("synthetic", synthetic)
-        is_config = checks.instance(GuardConfig, "a GuardConfig")
-        self.config = checks.optional(is_config)("config", config) or GuardConfig()
-
-    def compare(self, before: Weights, after: Weights) -> tuple[Judgement, tuple[Compared, ...]]:
-        """Judge a network by the one it started from.
-
-        Args:
-            before: Weights that were started from.
-            after: Adapted weights.
-
-        Returns:
-            The verdict, and the results on the scans that were held back.
-
-        Raises:
-            keras_scgm.errors.InputError: Weights or an image cannot be used.
-        """
-        config = self.config
-        segmenters = [
-            Segmenter(weights, SegmentationConfig(keep_probabilities=False)) for weights in (before, after)
+    def measured(weights: Weights) -> tuple[dict[Path, Segmentation], float, float]:
+        segmenter = Segmenter(weights, SegmentationConfig(keep_probabilities=False))
+        results = {path: segmenter.segment(path) for path in held_back}
+        areas_mm2 = [
+            tuple(mean_area_mm2(results.get(path) or segmenter.segment(path)) for path in pair)
+            for pair in rescans
         ]
-        compared = tuple(
-            Compared(*(segmenter.segment(path) for segmenter in segmenters)) for path in self.held_back
-        )
-        known = [
-            dict(zip(self.held_back, results, strict=True))
-            for results in zip(*((one.before, one.after) for one in compared), strict=True)
-        ]
-        cov = [
-            coefficient_of_variation(
-                [
-                    tuple(mean_area_mm2(results.get(path) or segmenter.segment(path)) for path in pair)
-                    for pair in self.rescans
-                ]
-            )
-            for results, segmenter in zip(known, segmenters, strict=True)
-        ]
-        dsc = [self._synthetic_dsc(segmenter) for segmenter in segmenters]
-        return judge(compared, (cov[0], cov[1]), (dsc[0], dsc[1]), config), compared
+        dsc = [volume_dice(segmenter, volume) for volume in synthetic]
+        return results, coefficient_of_variation(areas_mm2), float(np.mean(dsc)) if dsc else math.nan
 
-    def _synthetic_dsc(self, segmenter: Segmenter) -> float:
-        if not self.synthetic:
-            return math.nan
-        return float(np.mean([volume_dice(segmenter, volume) for volume in self.synthetic]))
+    (old, old_cov, old_dsc), (new, new_cov, new_dsc) = measured(before), measured(after)
+    compared = tuple(Compared(old[path], new[path]) for path in held_back)
+    return judge(compared, (old_cov, new_cov), (old_dsc, new_dsc), config), compared
 
 
 def judge(

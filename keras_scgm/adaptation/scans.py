@@ -27,6 +27,9 @@ SLICES_PER_SCAN = 64
 RESCAN = re.compile(r"(?<![a-z0-9])(?:re)?scan(?![a-z0-9])|(?<=_run-)\d+", re.IGNORECASE)
 """What differs between the names of a scan and its repetition: `_scan`, `_rescan`, or BIDS' `_run-1`, `_run-2`."""
 
+pairs_of_paths = checks.several(checks.several(checks.path, "two paths", length=2), "pairs of paths")
+"""The rule for rescans."""
+
 
 @dataclass(frozen=True)
 class Scans:
@@ -47,12 +50,11 @@ class Scans:
     rescans: tuple[tuple[Path, Path], ...] = ()
 
     def __post_init__(self) -> None:
-        pair = checks.several(checks.path, "two paths", length=2)
         checks.check_fields(
             self,
             images=checks.several(checks.path, "paths of images"),
             labelled=annotated_volumes,
-            rescans=checks.several(pair, "pairs of paths"),
+            rescans=pairs_of_paths,
         )
         if not self.images:
             checks.refuse("images", "at least one image", self.images)

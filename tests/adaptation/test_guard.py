@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_scgm.adaptation import Guard, GuardConfig
+from keras_scgm.adaptation import GuardConfig, compare
 from keras_scgm.adaptation.guard import (
     AGREEMENT,
     GAIN,
@@ -118,8 +118,7 @@ def test_the_same_weights_are_as_good_as_themselves(scan_folder: Path, start_wei
         [scan_folder / "b.nii.gz"],
         [(scan_folder / "a_scan.nii.gz", scan_folder / "a_rescan.nii.gz")],
     )
-    guard = Guard(held_back, pair, (), CONFIG)
-    judgement, compared = guard.compare(str(start_weights), str(start_weights))
+    judgement, compared = compare(str(start_weights), str(start_weights), held_back, pair)
     by_name = {check.name: check for check in judgement.checks}
     assert by_name[PREDICTED].before == by_name[PREDICTED].after > 0
     assert by_name[AGREEMENT].after == 1.0
