@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_scgm.evaluation.paired_tests import holm
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable
 from keras_scgm.study.group.linear_models import (
@@ -21,6 +20,7 @@ from keras_scgm.study.group.linear_models import (
     formula,
     people_of,
 )
+from keras_scgm.study.group.spread import N_PARTICIPANTS, SPREAD, spread_within
 from keras_scgm.study.group.tables import (
     MEASURE,
     OF_MEASURE,
@@ -29,6 +29,7 @@ from keras_scgm.study.group.tables import (
     UNIT,
     Column,
     GroupTable,
+    table_of_tests,
     with_units,
 )
 
@@ -37,10 +38,8 @@ COLUMNS = (
     REGION,
     MEASURE,
     UNIT,
-    Column("n_participants", "Number of participants."),
-    Column("mean", "Mean over participants; each counts once, by the mean of its sessions.", OF_MEASURE),
-    Column("sd", "Standard deviation over participants (n - 1).", OF_MEASURE),
-    Column("cov_percent", "Coefficient of variation: standard deviation divided by mean.", "%"),
+    N_PARTICIPANTS,
+    *SPREAD,
 )
 
 DIFFERENCE_COLUMNS = (
@@ -71,11 +70,8 @@ def group_values(cohort: CohortTable) -> GroupTable | None:
     people = _people(cohort)
     if people is None:
         return None
-    rows = people.groupby(["group", "measure", "region"], observed=True)["value"].agg(
-        n_participants="size", mean="mean", sd="std"
-    )
-    rows["cov_percent"] = 100 * rows["sd"] / rows["mean"]
-    return GroupTable("groups", COLUMNS, with_units(rows.reset_index(), cohort.measures))
+    rows = spread_within(people, "group").reset_index()
+    return GroupTable("groups", COLUMNS, with_units(rows, cohort.measures))
 
 
 def group_differences(cohort: CohortTable) -> GroupTable | None:
@@ -96,11 +92,7 @@ def group_differences(cohort: CohortTable) -> GroupTable | None:
                     | {"n_left_out": len(both) - len(complete)}
                     | _difference(complete.assign(is_group=is_group.astype(float)), adjusted)
                 )
-    if not rows:
-        return None
-    table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"].to_numpy(float))
-    return GroupTable("group_differences", DIFFERENCE_COLUMNS, with_units(table, cohort.measures))
+    return table_of_tests("group_differences", DIFFERENCE_COLUMNS, rows, cohort.measures) if rows else None
 
 
 def _people(cohort: CohortTable) -> pd.DataFrame | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from keras_scgm.evaluation.bland_altman import LIMIT_STDS
-from keras_scgm.evaluation.paired_tests import holm, signed_rank_p
+from keras_scgm.evaluation.paired_tests import signed_rank_p
 from keras_scgm.evaluation.summary import mean_interval
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import ACQUISITION_TIME, CohortTable
@@ -21,6 +21,7 @@ from keras_scgm.study.group.tables import (
     UNIT,
     Column,
     GroupTable,
+    table_of_tests,
     with_units,
     yes_no,
 )
@@ -152,9 +153,7 @@ def session_tests(differences: GroupTable, cohort: CohortTable) -> GroupTable:
             | {"sd": difference.std(ddof=1) if len(group) > 1 else math.nan}
             | {"percent": group["percent"].mean(), "p": signed_rank_p(difference)}
         )
-    table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"].to_numpy())
-    return GroupTable("session_tests", TEST_COLUMNS, with_units(table, cohort.measures))
+    return table_of_tests("session_tests", TEST_COLUMNS, rows, cohort.measures)
 
 
 def _beyond(rows: pd.DataFrame, repeatability: GroupTable | None) -> np.ndarray:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from keras_scgm.evaluation.paired_tests import holm
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable
 from keras_scgm.study.group.linear_models import (
@@ -21,14 +20,15 @@ from keras_scgm.study.group.linear_models import (
     formula,
     people_of,
 )
+from keras_scgm.study.group.spread import N_PARTICIPANTS, SPREAD, spread_within
 from keras_scgm.study.group.tables import (
     MEASURE,
-    OF_MEASURE,
     P_HOLM,
     REGION,
     UNIT,
     Column,
     GroupTable,
+    table_of_tests,
     with_units,
 )
 
@@ -44,11 +44,9 @@ COLUMNS = (
     REGION,
     MEASURE,
     UNIT,
-    Column("n_participants", "Number of participants."),
+    N_PARTICIPANTS,
     Column("n_sites", f"Number of sites with at least {MIN_PARTICIPANTS} participants."),
-    Column("mean", "Mean over participants.", OF_MEASURE),
-    Column("sd", "Standard deviation over participants (n - 1).", OF_MEASURE),
-    Column("cov_percent", "Coefficient of variation over participants.", "%"),
+    *SPREAD,
     Column(
         "between_sites_cov_percent",
         f"Coefficient of variation of the means of the sites of a vendor that have at least {MIN_PARTICIPANTS} "
@@ -90,10 +88,7 @@ def site_values(cohort: CohortTable) -> GroupTable | None:
     """Mean and variation at every site and for every vendor; None if neither is known."""
     tables = []
     for factor in _known_factors(cohort):
-        people = people_of(cohort, factor)
-        groups = people.groupby([factor, "measure", "region"], observed=True)
-        rows = groups["value"].agg(n_participants="size", mean="mean", sd="std")
-        rows["cov_percent"] = 100 * rows["sd"] / rows["mean"]
+        rows = spread_within(people_of(cohort, factor), factor)
         rows["n_sites"], rows["between_sites_cov_percent"] = np.nan, np.nan
         if factor == "vendor" and "site" in _known_factors(cohort):
             means = _site_means(cohort).groupby(["vendor", "measure", "region"], observed=True)["value"]
@@ -124,11 +119,7 @@ def site_effects(cohort: CohortTable) -> GroupTable | None:
                     rows.append(
                         {"factor": factor, "measure": measure, "region": region, "counted": counted, **effect}
                     )
-    if not rows:
-        return None
-    table = pd.DataFrame(rows)
-    table["p_holm"] = holm(table["p"].to_numpy(float))
-    return GroupTable("site_effects", EFFECT_COLUMNS, with_units(table, cohort.measures))
+    return table_of_tests("site_effects", EFFECT_COLUMNS, rows, cohort.measures) if rows else None
 
 
 def _known_factors(cohort: CohortTable) -> list[str]:

@@ -1,18 +1,25 @@
-"""Spread of the cohort, by region."""
+"""Spread over participants, by region."""
 
 from __future__ import annotations
 
+import pandas as pd
+
 from keras_scgm.study.group.cohort_table import CohortTable, per_participant
 from keras_scgm.study.group.tables import MEASURE, OF_MEASURE, REGION, UNIT, Column, GroupTable, with_units
+
+N_PARTICIPANTS = Column("n_participants", "Number of participants.")
+SPREAD = (
+    Column("mean", "Mean over participants; each counts once, by the mean of its sessions.", OF_MEASURE),
+    Column("sd", "Standard deviation over participants (n - 1).", OF_MEASURE),
+    Column("cov_percent", "Coefficient of variation: standard deviation divided by mean.", "%"),
+)
 
 COLUMNS = (
     REGION,
     MEASURE,
     UNIT,
-    Column("n_participants", "Number of participants."),
-    Column("mean", "Mean over participants; each counts once, by the mean of its sessions.", OF_MEASURE),
-    Column("sd", "Standard deviation over participants (n - 1).", OF_MEASURE),
-    Column("cov_percent", "Coefficient of variation: standard deviation divided by mean.", "%"),
+    N_PARTICIPANTS,
+    *SPREAD,
     Column("min", "Lowest value of a participant.", OF_MEASURE),
     Column("q25", "Lower quartile.", OF_MEASURE),
     Column("median", "Median.", OF_MEASURE),
@@ -26,10 +33,24 @@ def spread(cohort: CohortTable) -> GroupTable:
 
     Runs are averaged within a session and sessions within a participant, so that each participant counts once.
     """
-    groups = per_participant(cohort.values).groupby(["measure", "region"], observed=True)["value"]
-    rows = groups.describe().rename(
-        columns={"count": "n_participants", "std": "sd", "25%": "q25", "50%": "median"}
+    people = per_participant(cohort.values)
+    quantiles = people.groupby(["measure", "region"], observed=True)["value"].describe()
+    rows = spread_within(people).join(
+        quantiles.rename(columns={"25%": "q25", "50%": "median", "75%": "q75"})[
+            ["min", "q25", "median", "q75", "max"]
+        ]
     )
-    rows = rows.rename(columns={"75%": "q75"}).astype({"n_participants": int}).reset_index()
+    return GroupTable("by_level", COLUMNS, with_units(rows.reset_index(), cohort.measures))
+
+
+def spread_within(people: pd.DataFrame, *factors: str) -> pd.DataFrame:
+    """The columns `N_PARTICIPANTS` and `SPREAD`, indexed by the factors, measure and region.
+
+    Args:
+        people: One `value` per participant within the factors, measure and region.
+        factors: Columns of what is described apart, such as groups.
+    """
+    values = people.groupby([*factors, "measure", "region"], observed=True)["value"]
+    rows = values.agg(n_participants="size", mean="mean", sd="std")
     rows["cov_percent"] = 100 * rows["sd"] / rows["mean"]
-    return GroupTable("by_level", COLUMNS, with_units(rows, cohort.measures))
+    return rows

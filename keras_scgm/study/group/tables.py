@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from keras_scgm.evaluation.paired_tests import holm
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.measures import Measure
 
@@ -80,6 +82,15 @@ def with_units(rows: pd.DataFrame, measures: Iterable[Measure]) -> pd.DataFrame:
     """Add the column `unit`."""
     units = {measure.column: measure.unit or UNKNOWN for measure in measures}
     return rows.assign(unit=rows["measure"].astype(str).map(units))
+
+
+def table_of_tests(
+    name: str, columns: tuple[Column, ...], rows: Sequence[Mapping[str, Any]], measures: Iterable[Measure]
+) -> GroupTable:
+    """A table of tests, whose rows have the P value `p`, with the columns `p_holm` and `unit` added."""
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p"].to_numpy(float))
+    return GroupTable(name, columns, with_units(table, measures))
 
 
 def yes_no(values: Iterable[bool]) -> np.ndarray:
