@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_scgm.datasets.phantom import DomainConfig, draw_slices
+from keras_scgm.dice import dice
 from keras_scgm.prediction import Ensemble
 
 DOMAINS = {
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for start in range(0, options.slices, BATCH)
             ]
             found = np.concatenate(parts) > 0.5
-            scores.append(2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()))
+            scores.append(dice(found, truth))
         print(f"{domain:<10}" + "".join(f"{score:18.4f}" for score in scores))
 
 

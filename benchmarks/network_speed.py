@@ -28,6 +28,7 @@ import numpy as np
 from unfolded_onnx import unfolded_onnx
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.dice import dice
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble
@@ -66,11 +67,6 @@ def read_slices(image: Path | None, batch: int, network: Ensemble) -> tuple[np.n
 
 def _around(network: Ensemble, cord: np.ndarray, slices: np.ndarray) -> np.ndarray:
     return network.predict(slices, cord)
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """DSC of two masks."""
-    return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 
 
 def main() -> None:
@@ -118,7 +114,7 @@ def main() -> None:
     print(f"| runtime | turns | {' | '.join(head)} |\n|{'---|' * 9}")
     for name, turns in milliseconds.items():
         best, processor = turns.min(axis=0)
-        mask = overlap(probabilities[name] > 0.5, expected > 0.5)
+        mask = dice(probabilities[name] > 0.5, expected > 0.5)
         difference = np.abs(probabilities[name] - expected).max()
         print(
             f"| {name} | {len(turns)} | {best:.1f} | {np.median(turns[:, 0]):.1f} "

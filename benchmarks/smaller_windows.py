@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
+from keras_scgm.dice import dice_of_counts
 from keras_scgm.localization import windows_on_cord
 from keras_scgm.nifti import read_volume, volume_from_image
 from keras_scgm.prediction import Ensemble
@@ -91,11 +92,10 @@ def main() -> None:
                 masks = np.zeros_like(expected)
                 for mask, region, part in zip(masks, regions, found, strict=True):
                     mask[region] = part
-                common = 2 * np.count_nonzero(masks & expected, axis=(1, 2))
-                total = np.count_nonzero(masks, axis=(1, 2)) + np.count_nonzero(expected, axis=(1, 2))
-                volume_scores[case].append(common.sum(axis=0) / total.sum(axis=0))
+                counts = np.count_nonzero([masks & expected, masks, expected], axis=(2, 3))
+                volume_scores[case].append(dice_of_counts(*counts.sum(axis=1)))
                 # A slice of which both show nothing agrees.
-                slice_scores[case].append(np.where(total > 0, common / np.maximum(total, 1), 1))
+                slice_scores[case].append(np.nan_to_num(dice_of_counts(*counts), nan=1))
         for (number, tissue), case in itertools.product(enumerate(network.tissues), cases):
             of_volumes = np.array(volume_scores[case])[:, number]
             of_slices = np.concatenate(slice_scores[case])[:, number]

@@ -29,6 +29,7 @@ import numpy as np
 from unfolded_onnx import unfolded_onnx
 
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.dice import dice
 from keras_scgm.runtimes import has_openvino
 
 PEER = """
@@ -94,8 +95,7 @@ def timed(command: list[str]) -> tuple[float, float]:
 
 def overlap(a: Path, b: Path) -> float:
     """DSC of two mask files."""
-    first, second = (np.asarray(nib.load(path).dataobj) > 0 for path in (a, b))
-    return float(2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second)))
+    return dice(*(np.asarray(nib.load(path).dataobj) > 0 for path in (a, b)))
 
 
 def main() -> None:

@@ -71,7 +71,9 @@ def choose_threshold(
     return tuple(warnings)
 
 
-def mean_volume_dice(weights: Weights, volumes: Sequence[AnnotatedVolume]) -> float:
-    """Mean of `volume_dice` over the volumes where it is defined."""
-    segmenter = Segmenter(weights, SegmentationConfig(keep_probabilities=False))
+def mean_volume_dice(
+    weights: Weights, volumes: Sequence[AnnotatedVolume], threshold: float | None = None
+) -> float:
+    """Mean of `volume_dice` over the volumes where it is defined; a threshold of None is that of the card."""
+    segmenter = Segmenter(weights, SegmentationConfig(threshold=threshold, keep_probabilities=False))
     return float(np.nanmean([volume_dice(segmenter, annotated) for annotated in volumes]))

@@ -23,11 +23,11 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
 from keras_scgm.files import write_rows
 from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
-from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, TrainingConfig, TrainingResult, train
 from keras_scgm.training.checkpoint import BEST, LOG, NOT_HASHED, save_weights
-from keras_scgm.training.validation import mean_volume_dice, volume_dice
+from keras_scgm.training.validation import mean_volume_dice
 from keras_scgm.tuning.config import SearchConfig
 from keras_scgm.tuning.record import TRIALS, SearchRecord
 from keras_scgm.tuning.spaces import THRESHOLD, Space, round_values
@@ -267,8 +267,7 @@ def score(result: TrainingResult, threshold: float | None, validation: Sequence[
         return 0.0
     if threshold is None:
         return max(scores)
-    segmenter = Segmenter(result.best, SegmentationConfig(threshold=threshold, keep_probabilities=False))
-    return float(np.nanmean([volume_dice(segmenter, volume) for volume in validation]))
+    return mean_volume_dice(result.best, validation, threshold)
 
 
 @contextmanager
