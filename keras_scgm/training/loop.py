@@ -126,8 +126,9 @@ def train(
     if isinstance(batches, SliceBatches) and len(config.tissues) > 1:
         raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
     check_start(folder, config, resume)
+    slices = SliceConfig(batches.spacing_mm, batches.window_px)
     if validation:
-        check_slices(validation, SliceConfig(batches.spacing_mm, batches.window_px))
+        check_slices(validation, slices)
     keras.utils.set_random_seed(config.seed)
     network = build_network(config)
     model = method.model(network, config)
@@ -142,7 +143,6 @@ def train(
 
     # Gray matter lies in the cord: the classes do not exclude each other.
     collapse = TerminateOnCollapse(examples, classifier_activation="sigmoid")
-    slices = SliceConfig(batches.spacing_mm, batches.window_px)
     end = EndOfEpoch(batches.as_used(config), network, method, slices, folder, validation, data, history)
     own: list[keras.callbacks.Callback] = [*rate_callbacks(config), collapse, end]
     progress = ProgressLine(config.epochs, config.steps_per_epoch, bool(validation))
