@@ -20,6 +20,9 @@ from keras_scgm.errors import InputError
 
 T = TypeVar("T")
 
+_STAGING = ".keras_scgm_"
+"""Beginning of the names of staging folders."""
+
 RESULT_SUFFIX = "_gmseg"
 """End of the names of gray matter that this package writes, before .nii.gz."""
 WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_wmseg", "_seg"
@@ -145,9 +148,12 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
     staging = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".keras_scgm_", dir=folder))
+        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
         yield staging
     except OSError as error:
+        if any(part.startswith(_STAGING) for part in folder.parts):
+            # Inside another staging folder, whose own target is the one to name.
+            raise
         reason = error.strerror or str(error)
         raise InputError(f"{folder}: writing failed ({reason}); {advice}") from error
     finally:
@@ -177,17 +183,26 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
     """Replace a file by a CSV table, as `replaced` does.
 
     Args:
         path: File to replace.
-        rows: Values by the names of their columns, in the order of first appearance; what a row lacks is empty.
+        rows: Values by the names of their columns; NaN, and what a row lacks, is an empty cell.
+        columns: Names of all columns; those of the rows in the order of first appearance by default.
     """
+    names = columns or list(dict.fromkeys(name for row in rows for name in row))
     with replaced(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {name: "" if value != value else value for name, value in row.items()} for row in rows
+        )
+
+
+def csv_cell(value: Any, form: str) -> str:
+    """A value in a format such as ".3f"; NaN and None are empty cells."""
+    return "" if value is None or value != value else format(value, form)
 
 
 @contextmanager

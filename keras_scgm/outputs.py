@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,35 @@ from keras_scgm.files import (
     CORD_SUFFIX,
     RESULT_SUFFIX,
     WHITE_MATTER_SUFFIX,
+    csv_cell,
     files_below,
     nifti_stem,
     sha256_of,
     staged,
+    write_rows,
 )
 from keras_scgm.morphometry import TISSUE_COLUMNS, SliceArea, tissue_cells
 from keras_scgm.picture import save_mosaic
 from keras_scgm.segmentation import Segmentation
 from keras_scgm.volume import as_array
+
+AREA_FORMATS = {
+    "slice": "",
+    "position_mm": ".3f",
+    "area_mm2": ".3f",
+    "soft_area_mm2": ".3f",
+    "n_voxels": "",
+    "mean_probability": ".4f",
+    "equivalent_diameter_mm": ".3f",
+    "warning": "",
+    "contrast": ".6g",
+    "noise": ".6g",
+    "predicted_dsc": ".3f",
+    "verdict": "",
+    "area_sd_mm2": ".3f",
+    "uncertainty": ".3f",
+}
+"""Columns of the table of areas before `TISSUE_COLUMNS`, and the format of their cells."""
 
 
 @dataclass(frozen=True)
@@ -194,51 +212,11 @@ def _dicom_segmentation(result: Segmentation, images: Sequence[Path], gray_matte
 
 def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
     """CSV table, one row per axial slice, units in the column names."""
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow(
-            [
-                "slice",
-                "position_mm",
-                "area_mm2",
-                "soft_area_mm2",
-                "n_voxels",
-                "mean_probability",
-                "equivalent_diameter_mm",
-                "warning",
-                "contrast",
-                "noise",
-                "predicted_dsc",
-                "verdict",
-                "area_sd_mm2",
-                "uncertainty",
-                *TISSUE_COLUMNS,
-            ]
-        )
-        for row in areas:
-            table.writerow(
-                [
-                    row.slice,
-                    f"{row.position_mm:.3f}",
-                    f"{row.area_mm2:.3f}",
-                    _known(row.soft_area_mm2, ".3f"),
-                    row.n_voxels,
-                    _known(row.mean_probability, ".4f"),
-                    f"{row.equivalent_diameter_mm:.3f}",
-                    row.warning,
-                    _known(row.contrast, ".6g"),
-                    _known(row.noise, ".6g"),
-                    _known(row.predicted_dsc, ".3f"),
-                    row.verdict,
-                    _known(row.area_sd_mm2, ".3f"),
-                    _known(row.uncertainty, ".3f"),
-                    *tissue_cells(row),
-                ]
-            )
-
-
-def _known(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
+    rows = [
+        {name: csv_cell(getattr(row, name), form) for name, form in AREA_FORMATS.items()} | tissue_cells(row)
+        for row in areas
+    ]
+    write_rows(path, rows, [*AREA_FORMATS, *TISSUE_COLUMNS])
 
 
 def output_kind(soft: bool, gray_matter_alone: bool) -> dict[str, str]:

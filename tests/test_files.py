@@ -1,8 +1,13 @@
 """Names, paths and writing: everything or nothing."""
 
+import csv
+import errno
+import math
 import os
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from keras_scgm import checks
@@ -114,6 +119,24 @@ def test_a_folder_is_written_once_and_whole(tmp_path):
 def test_rows_are_a_table_with_all_their_columns(tmp_path):
     write_rows(tmp_path / "new" / "a.csv", [{"n": 1, "what": "a,b"}, {"n": 2, "score": 0.5}])
     assert (tmp_path / "new" / "a.csv").read_bytes() == b'n,what,score\r\n1,"a,b",\r\n2,,0.5\r\n'
+
+
+def test_what_is_not_known_is_an_empty_cell_and_a_table_without_rows_has_its_columns(tmp_path):
+    write_rows(tmp_path / "a.csv", [{"n": math.nan, "m": 0.5}, {"n": np.float32("nan"), "m": None}])
+    assert (tmp_path / "a.csv").read_bytes() == b"n,m\r\n,0.5\r\n,\r\n"
+    write_rows(tmp_path / "a.csv", [], ["n", "m"])
+    assert (tmp_path / "a.csv").read_bytes() == b"n,m\r\n"
+
+
+def test_a_table_that_cannot_be_written_names_the_folder_of_the_result(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+    message = f"{tmp_path}: writing failed (No space left on device); free space or change folder"
+    with pytest.raises(InputError, match=re.escape(message)), staged(tmp_path) as staging:
+        write_rows(staging / "below" / "a.csv", [{"n": 1}])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_text_is_utf_8(tmp_path):

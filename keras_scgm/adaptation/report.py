@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from keras_scgm.adaptation.guard import Compared, Judgement
 from keras_scgm.dice import dice
 from keras_scgm.figures import write_figure
-from keras_scgm.files import write_rows, write_text
+from keras_scgm.files import csv_cell, write_rows, write_text
 from keras_scgm.picture import CONTOUR, CORD_CONTOUR, HALF_WIDTH_MM, View, draw_section
 from keras_scgm.segmentation import Segmentation
 from keras_scgm.views import centred_squares
@@ -73,10 +73,10 @@ def _rows(pair: Compared) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"scan": Path(volume.source).name, "slice": before.slice}
         for name in ("area_mm2", "cord_area_mm2", "predicted_dsc"):
             row |= {
-                f"{name}_{when}": f"{getattr(one, name):.4f}"
+                f"{name}_{when}": csv_cell(getattr(one, name), ".4f")
                 for when, one in (("before", before), ("after", after))
             }
-        rows.append(row | {"dsc_between": f"{agreement[before.slice]:.4f}"})
+        rows.append(row | {"dsc_between": csv_cell(agreement[before.slice], ".4f")})
     return rows
 
 

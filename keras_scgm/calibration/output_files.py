@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keras_scgm import checks
 from keras_scgm.calibration.choice import CalibratedTissue, Calibration
 from keras_scgm.calibration.figure import draw
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.tissues import CORD, GM
-from keras_scgm.files import staged, write_rows
+from keras_scgm.files import csv_cell, staged, write_rows
 from keras_scgm.pretrained import WEIGHTS_SUFFIXES, WeightsCard, card_path, resolve_weights
 
 CALIBRATED = {GM: "calibrated: threshold chosen", CORD: "calibrated: threshold of the cord chosen"}
@@ -97,5 +95,5 @@ def _write_curve(calibration: Calibration, path: Path) -> None:
         "recall": calibration.recall,
         "area_bias_mm2": calibration.area_bias_mm2,
     }
-    cells = [["" if np.isnan(value) else f"{value:.6g}" for value in values] for values in columns.values()]
+    cells = [[csv_cell(value, ".6g") for value in values] for values in columns.values()]
     write_rows(path, [dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True)])

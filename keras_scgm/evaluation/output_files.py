@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +20,7 @@ from keras_scgm.evaluation.scores import Evaluation, Score
 from keras_scgm.evaluation.table import UNITS
 from keras_scgm.evaluation.tables import all_tables, summary_text
 from keras_scgm.evaluation.tissues import GM
-from keras_scgm.files import staged
+from keras_scgm.files import staged, write_rows
 
 TABLES = ("table2", "table3", "breakdown", "raters", "models", "agreement", "table1")
 
@@ -94,29 +93,33 @@ def summary_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _write_cases(path: Path, scores: Sequence[Score]) -> None:
     rows = [
-        {"model": s.annotator, "case": s.case_id, "site": s.site_id or "", "rater": s.rater}
+        _names(s)
         | {_column(name): value for name, value in s.challenge.items()}
         | dict(s.fcn)
         | {_detail_column(name): value for name, value in s.details.items()}
         for s in scores
     ]
-    _write_rows(path, list(rows[0]), rows)
+    write_rows(path, rows)
 
 
 def _write_slices(path: Path, scores: Sequence[Score]) -> None:
+    columns = {name: _column(name) for name in SLICE_COLUMNS}
     rows = [
-        {"model": s.annotator, "case": s.case_id, "site": s.site_id or "", "rater": s.rater} | dict(values)
+        _names(s) | {column: values[name] for name, column in columns.items()}
         for s in scores
         for values in s.slices
     ]
-    _write_rows(path, ["model", "case", "site", "rater", *map(_column, SLICE_COLUMNS)], rows)
+    write_rows(path, rows, [*_names(scores[0]), *columns.values()])
 
 
-def _write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([["" if value != value else value for value in row.values()] for row in rows])
+def _names(score: Score) -> dict[str, Any]:
+    """Cells that say what a row is of."""
+    return {
+        "model": score.annotator,
+        "case": score.case_id,
+        "site": score.site_id or "",
+        "rater": score.rater,
+    }
 
 
 def _column(metric: str) -> str:

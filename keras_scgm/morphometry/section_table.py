@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from keras_scgm.files import replaced
+from keras_scgm.files import csv_cell, write_rows
 from keras_scgm.morphometry.sections import CrossSection
 from keras_scgm.morphometry.slice_area import SliceArea
 from keras_scgm.morphometry.tissue_areas import TissueAreas
@@ -29,18 +28,18 @@ SUMS = (
 level over different slices have no such sum."""
 
 
-def tissue_cells(row: SliceArea | CrossSection | LevelSection) -> list[str]:
-    """Cells of `TISSUE_COLUMNS`; unknown values are empty.
+def tissue_cells(row: SliceArea | CrossSection | LevelSection) -> dict[str, str]:
+    """Cells of `TISSUE_COLUMNS` by their names; unknown values are empty.
 
-    >>> row = CrossSection(0, 0.0, None, 1.0004, cord_area_mm2=2.0008, wm_area_mm2=1.0004)
-    >>> tissue_cells(row)[:2]
-    ['2.001', '1.001']
+    >>> cells = tissue_cells(CrossSection(0, 0.0, None, 1.0004, cord_area_mm2=2.0008, wm_area_mm2=1.0004))
+    >>> cells["cord_area_mm2"], cells["wm_area_mm2"], cells["cord_ap_mm"]
+    ('2.001', '1.001', '')
     """
     shown = {name: round(getattr(row, name), DIGITS.get(name, 3)) for name in ("area_mm2", *TISSUE_COLUMNS)}
     for part, rest, whole in SUMS:
         if math.isclose(getattr(row, part) + getattr(row, rest), getattr(row, whole), abs_tol=1e-6):
             shown[rest] = shown[whole] - shown[part]
-    return [_number(shown[name], DIGITS.get(name, 3)) for name in TISSUE_COLUMNS]
+    return {name: csv_cell(shown[name], f".{DIGITS.get(name, 3)}f") for name in TISSUE_COLUMNS}
 
 
 def write_table(
@@ -59,18 +58,9 @@ def write_table(
         InputError: the file cannot be written.
     """
     own = [item.name for item in fields(kind) if item.name not in TISSUE_COLUMNS]
-    with replaced(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        table.writerow([*own, *TISSUE_COLUMNS])
-        for row in rows:
-            table.writerow([*(_cell(getattr(row, name)) for name in own), *tissue_cells(row)])
+    cells = [{name: _cell(getattr(row, name)) for name in own} | tissue_cells(row) for row in rows]
+    write_rows(path, cells, [*own, *TISSUE_COLUMNS])
 
 
 def _cell(value: float | int | None) -> str:
-    if value is None:
-        return ""
-    return _number(value, 3) if isinstance(value, float) else str(value)
-
-
-def _number(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"{value:.{digits}f}"
+    return csv_cell(value, ".3f" if isinstance(value, float) else "")

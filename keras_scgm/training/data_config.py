@@ -51,7 +51,7 @@ class DataConfig(JsonConfig):
     def write(self, path: Path) -> None:
         """Writes the settings with paths relative to the file, so that data and training can move together."""
         folder, split = (os.path.relpath(place, path.parent) for place in (self.folder, self.split))
-        super(DataConfig, replace(self, folder=folder, split=split)).write(path)
+        JsonConfig.write(replace(self, folder=folder, split=split), path)
 
     @classmethod
     def read(cls, path: Path) -> Self:
