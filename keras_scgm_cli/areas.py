@@ -153,16 +153,9 @@ def _doubts(rows: Sequence[CrossSection], name: str, has_direction: bool) -> lis
     from keras_scgm.quality.verdicts import mask_doubts
 
     doubts = [*filter(None, [outside_cord(rows)])]
-    with_tissue = [row for row in rows if row.has_tissue]
-    in_cord = [
-        (row.cord_area_mm2, row.cord_aspect, row.gm_cord_ratio)
-        for row in with_tissue
-        if row.cord_area_mm2 > 0
-    ]
-    if not with_tissue:
+    if not any(row.has_tissue for row in rows):
         doubts.append(f"no {name} in the mask")
-    areas_mm2 = [row.area_mm2 for row in with_tissue if not math.isnan(row.area_mm2)]
-    doubts += mask_doubts(areas_mm2, in_cord)
+    doubts += mask_doubts(rows)
     if has_direction and all(math.isnan(row.cord_angle_deg) for row in rows):
         doubts.append("the cord is marked in fewer than 2 slices; its direction is unknown")
     return doubts

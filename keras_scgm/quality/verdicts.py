@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 
@@ -229,14 +229,35 @@ def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.
     return doubts
 
 
-def mask_doubts(areas_mm2: Sequence[float], in_cord: Sequence[tuple[float, float, float]]) -> list[str]:
+class MeasuredSlice(Protocol):
+    """Gray matter and cord of a slice, as `keras_scgm.morphometry` measures them; NaN if they are not known."""
+
+    @property
+    def area_mm2(self) -> float:
+        """Gray matter."""
+
+    @property
+    def cord_area_mm2(self) -> float: ...
+
+    @property
+    def cord_aspect(self) -> float:
+        """Width divided by depth."""
+
+    @property
+    def gm_cord_ratio(self) -> float: ...
+
+
+def mask_doubts(slices: Sequence[MeasuredSlice]) -> list[str]:
     """Doubts about masks that are measured without what a network says of them, one line each.
 
-    Args:
-        areas_mm2: Gray matter of the slices that have some; none if it was not measured.
-        in_cord: Area of the cord, its width divided by its depth, and gray matter divided by cord, of the slices with
-            cord and, if it was measured, gray matter.
+    Slices without gray matter do not count, unless gray matter was not measured at all.
     """
+    areas_mm2 = [one.area_mm2 for one in slices if one.area_mm2 > 0]
+    in_cord = [
+        (one.cord_area_mm2, one.cord_aspect, one.gm_cord_ratio)
+        for one in slices
+        if one.cord_area_mm2 > 0 and one.area_mm2 != 0
+    ]
     doubts = []
     if areas_mm2:
         area_mm2 = float(np.median(areas_mm2))

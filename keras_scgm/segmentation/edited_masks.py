@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from keras_scgm import messages
 from keras_scgm.errors import InputError
 from keras_scgm.grids import check_same_grid
-from keras_scgm.morphometry import SliceArea, TissueAreas, tissue_areas
+from keras_scgm.morphometry import SliceArea, tissue_areas
 from keras_scgm.morphometry.inputs import fractions
 from keras_scgm.nifti import read_mask, read_volume
 from keras_scgm.quality.features import SliceFeatures
@@ -74,7 +74,6 @@ def segmentation_of_edited(
         None if whole is None else lambda start, stop: whole[start:stop],
     )
     n_voxels = gray.sum(axis=(1, 2)).tolist()
-    warnings = (EDITED, *volume.warnings, *_doubts(n_voxels, tissues, volume.voxel_area_mm2))
     quality = Quality(
         predicted_dsc=math.nan,
         verdict="review",
@@ -100,6 +99,8 @@ def segmentation_of_edited(
         )
         for k, (n, of_slice) in enumerate(zip(n_voxels, tissues, strict=True))
     ]
+    doubts = mask_doubts(areas) if any(n_voxels) else [messages.EMPTY_MASK]
+    warnings = (EDITED, *volume.warnings, *doubts)
     n_cord = None if whole is None else int(whole.sum())
     return Segmentation(
         volume=volume,
@@ -130,15 +131,3 @@ def _stored(mask: np.ndarray, image: Volume) -> Voxels:
     voxels = zeros(mask.dtype, image.voxels.shape)
     image.axial_view(voxels)[...] = np.moveaxis(mask, 0, 2)
     return voxels
-
-
-def _doubts(n_voxels: Sequence[int], tissues: Sequence[TissueAreas], voxel_mm2: float) -> list[str]:
-    if not any(n_voxels):
-        return [messages.EMPTY_MASK]
-    present = [(n * voxel_mm2, one) for n, one in zip(n_voxels, tissues, strict=True) if n]
-    in_cord = [
-        (one.cord_area_mm2, one.cord_aspect, one.gm_cord_ratio)
-        for _, one in present
-        if not math.isnan(one.cord_area_mm2)
-    ]
-    return mask_doubts([area_mm2 for area_mm2, _ in present], in_cord)
