@@ -106,6 +106,10 @@ class Windows:
     def of(cls, volume: Volume, geometry: SliceGeometry) -> Windows:
         return cls(geometry, measure_intensities(volume, geometry))
 
+    def with_cord(self, track: CordTrack) -> Windows:
+        """The same windows, and where a cord with at least one known position is in them."""
+        return replace(self, cord=_centers(track, self.geometry) - self.geometry.starts)
+
 
 def windows_on_cord(volume: Volume, config: SliceConfig, predict: Predict) -> Windows:
     """Windows that hold the cord.
@@ -124,7 +128,7 @@ def windows_on_cord(volume: Volume, config: SliceConfig, predict: Predict) -> Wi
     if not track.is_convincing and max(middle.resampled_shape) > config.window_px:
         elsewhere = _search(volume, middle, predict)
         if len(elsewhere.slices):
-            around, track_there = _tracked(volume, _around(elsewhere, middle, volume.n_slices), predict)
+            around, track_there = _tracked(volume, _around(elsewhere, middle), predict)
             if track_there.is_convincing:
                 windows, track = around, track_there
             elif elsewhere.is_convincing and len(elsewhere.slices) > 1:
@@ -132,9 +136,9 @@ def windows_on_cord(volume: Volume, config: SliceConfig, predict: Predict) -> Wi
     if not track.is_convincing:
         return windows
     if not _in_inner_half(track, windows.geometry):
-        windows, again = _tracked(volume, _around(track, middle, volume.n_slices), predict)
+        windows, again = _tracked(volume, _around(track, middle), predict)
         track = again if again.is_convincing else track
-    return _with_cord(windows, track)
+    return windows.with_cord(track)
 
 
 def fixed_windows(volume: Volume, geometry: SliceGeometry, predict: Predict) -> Windows:
@@ -146,31 +150,17 @@ def fixed_windows(volume: Volume, geometry: SliceGeometry, predict: Predict) -> 
         predict: The network.
     """
     windows, track = _tracked(volume, geometry, predict)
-    return _with_cord(windows, track) if track.is_convincing else windows
+    return windows.with_cord(track) if track.is_convincing else windows
 
 
-def windows_on_track(volume: Volume, config: SliceConfig, track: CordTrack) -> Windows:
-    """Windows that hold a cord whose place is known; they stay in the middle as in `windows_on_cord`.
-
-    Args:
-        volume: The image.
-        config: The network's slices.
-        track: Positions of the cord, at least one.
-    """
-    middle = SliceGeometry.centered(volume, config)
-    geometry = middle if _in_inner_half(track, middle) else _around(track, middle, volume.n_slices)
-    return fixed_windows_on_track(volume, geometry, track)
-
-
-def fixed_windows_on_track(volume: Volume, geometry: SliceGeometry, track: CordTrack) -> Windows:
-    """Windows that stay where they are, and a cord whose place is known.
+def geometry_on_track(geometry: SliceGeometry, track: CordTrack) -> SliceGeometry:
+    """Windows that hold a cord whose place is known; they stay where they are as in `windows_on_cord`.
 
     Args:
-        volume: The image.
         geometry: Where the windows lie.
         track: Positions of the cord, at least one.
     """
-    return _with_cord(Windows.of(volume, geometry), track)
+    return geometry if _in_inner_half(track, geometry) else _around(track, geometry)
 
 
 def _tracked(volume: Volume, geometry: SliceGeometry, predict: Predict) -> tuple[Windows, CordTrack]:
@@ -194,18 +184,14 @@ def _search(volume: Volume, middle: SliceGeometry, predict: Predict) -> CordTrac
     return track_cord(field, ((index, found) for index, found in maps if found is not None))
 
 
-def _around(track: CordTrack, geometry: SliceGeometry, n_slices: int) -> SliceGeometry:
+def _around(track: CordTrack, geometry: SliceGeometry) -> SliceGeometry:
     """Windows around the cord in every slice."""
-    return geometry.recentered(_centers(track, geometry, n_slices))
+    return geometry.recentered(_centers(track, geometry))
 
 
-def _centers(track: CordTrack, geometry: SliceGeometry, n_slices: int) -> np.ndarray:
-    return np.clip(track.centers_of_all(n_slices), 0, np.subtract(geometry.resampled_shape, 1))
-
-
-def _with_cord(windows: Windows, track: CordTrack) -> Windows:
-    geometry = windows.geometry
-    return replace(windows, cord=_centers(track, geometry, len(geometry.starts)) - geometry.starts)
+def _centers(track: CordTrack, geometry: SliceGeometry) -> np.ndarray:
+    centers = track.centers_of_all(len(geometry.starts))
+    return np.clip(centers, 0, np.subtract(geometry.resampled_shape, 1))
 
 
 def track_cord(geometry: SliceGeometry, maps: Iterable[tuple[int, np.ndarray]]) -> CordTrack:

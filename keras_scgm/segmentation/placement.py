@@ -7,13 +7,7 @@ from typing import Literal
 import numpy as np
 
 from keras_scgm.errors import InputError
-from keras_scgm.localization import (
-    Windows,
-    fixed_windows,
-    fixed_windows_on_track,
-    windows_on_cord,
-    windows_on_track,
-)
+from keras_scgm.localization import Windows, fixed_windows, geometry_on_track, windows_on_cord
 from keras_scgm.predict import Predict
 from keras_scgm.segmentation.given_cord import GivenCord
 from keras_scgm.slices import SliceConfig, SliceGeometry
@@ -42,11 +36,16 @@ def place_windows(
     centered = SliceGeometry.centered(volume, config)
     track = None if cord is None else cord.track(centered)
     if window == "auto":
-        return windows_on_track(volume, config, track) if track else windows_on_cord(volume, config, predict)
-    geometry = centered if window == "center" else centered.recentered(_center(volume, centered, window))
-    return (
-        fixed_windows_on_track(volume, geometry, track) if track else fixed_windows(volume, geometry, predict)
-    )
+        if track is None:
+            return windows_on_cord(volume, config, predict)
+        geometry = geometry_on_track(centered, track)
+    elif window == "center":
+        geometry = centered
+    else:
+        geometry = centered.recentered(_center(volume, centered, window))
+    if track is None:
+        return fixed_windows(volume, geometry, predict)
+    return Windows.of(volume, geometry).with_cord(track)
 
 
 def _center(volume: Volume, centered: SliceGeometry, window: tuple[float, float]) -> np.ndarray:
