@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -17,6 +18,28 @@ from keras_scgm.segmentation.window_prediction import WindowPrediction
 from keras_scgm.slices import EDGE_MM, Region
 from keras_scgm.uncertainty import Uncertainty
 from keras_scgm.volume import Volume, Voxels, zeros
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive slices of a volume, as they were read.
+
+    Args:
+        start: Index of the first slice, from the inferior end.
+        native: (slice, right-left, posterior-anterior) intensities.
+        windows: Z-scored windows, float32 (slice, rows, columns, 1).
+        cord: Bool (slice, right-left, posterior-anterior), if the user gave the cord.
+    """
+
+    start: int
+    native: np.ndarray
+    windows: np.ndarray
+    cord: np.ndarray | None
+
+    def of(self, part: slice) -> Chunk:
+        """Some of the slices."""
+        cord = None if self.cord is None else self.cord[part]
+        return Chunk(self.start + part.start, self.native[part], self.windows[part], cord)
 
 
 @dataclass(frozen=True)
@@ -58,6 +81,15 @@ class _Sampled:
     region: Region
     probabilities: np.ndarray
     mask: np.ndarray
+
+    @cached_property
+    def place(self) -> Region:
+        """Native region that the mask covers; of size 0 if it is empty."""
+        rows, columns = (
+            slice(outer.start + inner.start, outer.start + inner.stop)
+            for inner, outer in zip(_extent(self.mask), self.region, strict=True)
+        )
+        return rows, columns
 
     def within(self, cord: _Sampled) -> _Sampled:
         """Gray matter in the region of the cord, and nowhere outside the cord."""
@@ -111,72 +143,37 @@ class NativeGrid:
         nothing = SliceFeatures(area_mm2=0.0, cord_area_mm2=0.0 if self._knows_cord else math.nan)
         self.features = [nothing] * volume.n_slices
 
-    def add(
-        self,
-        start: int,
-        native_slices: np.ndarray,
-        slices: np.ndarray,
-        given_cord: np.ndarray | None,
-        prediction: WindowPrediction,
-        uncertainty: Uncertainty | None,
-    ) -> None:
-        """Resample predictions to the native grid, and measure them.
+    def add(self, chunk: Chunk, prediction: WindowPrediction, uncertainty: Uncertainty | None) -> None:
+        """Resample the predictions for a chunk to the native grid, store and measure them.
 
         Args:
-            start: Index of the first slice.
-            native_slices: (slice, right-left, posterior-anterior) intensities.
-            slices: Z-scored windows, float32 (slice, rows, columns, 1).
-            given_cord: Bool (slice, right-left, posterior-anterior), if the user gave the cord.
-            prediction: Probabilities in the windows.
+            chunk: The slices.
+            prediction: Probabilities in their windows.
             uncertainty: Variation over the passes, if there were any.
         """
-        volume, windows = self._volume, self._windows
-        geometry, spacing_mm = windows.geometry, windows.geometry.pixel_spacing_mm
-        mask_view = volume.axial_view(self.mask)
-        cord_view, probability_view, cord_probability_view, uncertainty_view = (
-            None if voxels is None else volume.axial_view(voxels)
-            for voxels in (self.cord, self.probabilities, self.cord_probabilities, self.uncertainty)
-        )
-        for k, (found, cord) in enumerate(self._sampled(prediction.probabilities, start, given_cord)):
-            index, region, native = start + k, found.region, found.probabilities
-            box, seen = _extent(found.mask), _seen(native_slices[k], geometry.covered(index))
-            gray_matter, place = found.mask[box], _shifted(box, region)
-            mask_view[(*place, index)] = gray_matter
-            if probability_view is not None:
-                probability_view[(*region, index)] = native
-            if cord is not None and cord_view is not None:
-                cord_view[(*region, index)] = cord.mask
-            if cord is not None and cord_probability_view is not None:
-                cord_probability_view[(*region, index)] = cord.probabilities
-            area_std = uncertainty_sum = math.nan
-            if uncertainty is not None and uncertainty_view is not None:
-                uncertainty_view[..., index] = uncertainty.std[k]
-                area_std, uncertainty_sum = float(uncertainty.area_std[k]), float(uncertainty.std[k].sum())
+        geometry = self._windows.geometry
+        spacing_mm = geometry.pixel_spacing_mm
+        for k, (found, cord) in enumerate(self._sampled(prediction.probabilities, chunk.start, chunk.cord)):
+            index = chunk.start + k
+            std = None if uncertainty is None else uncertainty.std[k]
+            self._store(index, found, cord, std)
+            seen = _seen(chunk.native[k], geometry.covered(index))
             measured = SliceMeasurement(
-                n_voxels=int(np.count_nonzero(gray_matter)),
+                n_voxels=int(np.count_nonzero(found.mask)),
                 n_cord_voxels=0 if cord is None else int(np.count_nonzero(cord.mask)),
-                mask_probability=float(native[box][gray_matter].sum()),
-                probability_sum=float(native.sum()),
-                near_edge=self._is_near_edge(place, seen),
+                mask_probability=float(found.probabilities[found.mask].sum()),
+                probability_sum=float(found.probabilities.sum()),
+                near_edge=self._is_near_edge(found.place, seen),
                 removed_mm2=float(prediction.n_removed[k] * spacing_mm**2),
-                area_std=area_std,
-                uncertainty_sum=uncertainty_sum,
+                area_std=math.nan if uncertainty is None else float(uncertainty.area_std[k]),
+                uncertainty_sum=math.nan if std is None else float(std.sum()),
             )
             self.measurements[index] = measured
-            window, origin = prediction.probabilities[k], geometry.starts[index]
+            window = prediction.probabilities[k]
             if measured.n_voxels:
-                self.features[index] = slice_features(
-                    slices[k, ..., 0],
-                    window[..., 0],
-                    spacing_mm,
-                    threshold=self._thresholds[0],
-                    origin=origin,
-                    unit=windows.statistics.std,
-                    near_edge=measured.near_edge,
-                    noise=noise_level(native_slices[k], place, volume.in_plane_spacing_mm),
-                    voxel_mm=math.sqrt(volume.voxel_area_mm2),
-                    removed_mm2=measured.removed_mm2,
-                    within=window[..., 1] > self._thresholds[1] if self._knows_cord else None,
+                noise = noise_level(chunk.native[k], found.place, self._volume.in_plane_spacing_mm)
+                self.features[index] = self._features(
+                    index, chunk.windows[k, ..., 0], window, measured, noise
                 )
             if self._knows_cord and cord is not None and measured.n_cord_voxels:
                 self.features[index] = with_cord(
@@ -184,10 +181,51 @@ class NativeGrid:
                     window[..., 1],
                     spacing_mm,
                     threshold=self._thresholds[1],
-                    origin=origin,
-                    near_edge=self._is_near_edge(_shifted(_extent(cord.mask), region), seen),
+                    origin=geometry.starts[index],
+                    near_edge=self._is_near_edge(cord.place, seen),
                 )
-        compare_with_neighbours(self.features, start, start + len(slices), spacing_mm)
+        compare_with_neighbours(self.features, chunk.start, chunk.start + len(chunk.native), spacing_mm)
+
+    def _store(self, index: int, found: _Sampled, cord: _Sampled | None, std: np.ndarray | None) -> None:
+        """Write a slice into the arrays that are wanted."""
+        stored: list[tuple[Voxels | None, Region, np.ndarray]] = [
+            (self.mask, found.region, found.mask),
+            (self.probabilities, found.region, found.probabilities),
+        ]
+        if cord is not None:
+            stored += [
+                (self.cord, cord.region, cord.mask),
+                (self.cord_probabilities, cord.region, cord.probabilities),
+            ]
+        if std is not None:
+            stored.append((self.uncertainty, np.s_[:, :], std))
+        for voxels, region, values in stored:
+            if voxels is not None:
+                self._volume.axial_view(voxels)[(*region, index)] = values
+
+    def _features(
+        self,
+        index: int,
+        window: np.ndarray,
+        probabilities: np.ndarray,
+        measured: SliceMeasurement,
+        noise: float,
+    ) -> SliceFeatures:
+        """Quality features of the gray matter in a slice, from the z-scored window and the probabilities in it."""
+        windows = self._windows
+        return slice_features(
+            window,
+            probabilities[..., 0],
+            windows.geometry.pixel_spacing_mm,
+            threshold=self._thresholds[0],
+            origin=windows.geometry.starts[index],
+            unit=windows.statistics.std,
+            near_edge=measured.near_edge,
+            noise=noise,
+            voxel_mm=math.sqrt(self._volume.voxel_area_mm2),
+            removed_mm2=measured.removed_mm2,
+            within=probabilities[..., 1] > self._thresholds[1] if self._knows_cord else None,
+        )
 
     def _sampled(
         self, probabilities: np.ndarray, start: int, given_cord: np.ndarray | None
@@ -259,12 +297,3 @@ def _extent(mask: np.ndarray) -> Region:
         marked = np.flatnonzero(mask.any(axis=1 - axis))
         box.append(slice(int(marked[0]), int(marked[-1]) + 1) if len(marked) else slice(0, 0))
     return box[0], box[1]
-
-
-def _shifted(box: Region, region: Region) -> Region:
-    """Region of the slice that a box inside a region covers."""
-    rows, columns = (
-        slice(outer.start + inner.start, outer.start + inner.stop)
-        for inner, outer in zip(box, region, strict=True)
-    )
-    return rows, columns

@@ -27,7 +27,7 @@ from keras_scgm.pretrained import DEFAULT_WEIGHTS, TISSUES, WeightsCard
 from keras_scgm.quality.verdicts import anatomical_doubts, predict_quality
 from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.given_cord import GivenCord
-from keras_scgm.segmentation.native_grid import NativeGrid
+from keras_scgm.segmentation.native_grid import Chunk, NativeGrid
 from keras_scgm.segmentation.placement import place_windows
 from keras_scgm.segmentation.record import make_record, slice_areas
 from keras_scgm.segmentation.result import Segmentation
@@ -39,10 +39,6 @@ from keras_scgm.uncertainty import Uncertainty, measure_uncertainty
 from keras_scgm.volume import Volume
 
 Progress = Callable[[int, int], None]
-
-Given = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-"""Native slices of a part and the neighbours that the network sees, their normalised windows, and the masks of the cord
-if the user gave it."""
 
 Found = tuple[WindowPrediction, Uncertainty | None]
 
@@ -262,46 +258,32 @@ class Segmenter:
             keeps_detached=config.binarize == "paper",
             in_stacks=networks.slice_reach is not None,
         )
+        reach = networks.slice_reach or 0
 
-        def with_neighbours(part: Part) -> Part:
-            reach = networks.slice_reach or 0
-            return max(part[0] - reach, 0), min(part[1] + reach, volume.n_slices)
+        def read(part: Part) -> Chunk:
+            start, stop = max(part[0] - reach, 0), min(part[1] + reach, volume.n_slices)
+            native_slices, _ = volume.view_slices(start, stop)
+            resampled = windows.geometry.to_windows(native_slices, start)
+            normalised = windows.statistics.normalize(resampled)[..., np.newaxis]
+            return Chunk(start, native_slices, normalised, None if cord is None else cord.masks(start, stop))
 
-        def read(part: Part) -> Given:
-            seen = with_neighbours(part)
-            native_slices, _ = volume.view_slices(*seen)
-            resampled = windows.geometry.to_windows(native_slices, seen[0])
-            slices = windows.statistics.normalize(resampled)[..., np.newaxis]
-            return native_slices, slices, None if cord is None else cord.masks(*seen)
-
-        def predict(part: Part, given: Given) -> Found:
-            native_slices, slices, masks = given
-            start, _ = with_neighbours(part)
-
+        def predict(_: Part, seen: Chunk) -> Found:
             def again(network: Predict, changed_slices: np.ndarray, changed: Windows) -> np.ndarray:
-                return predict_windows(network, changed_slices, changed, start, masks).probabilities[..., 0]
+                found = predict_windows(network, changed_slices, changed, seen.start, seen.cord)
+                return found.probabilities[..., 0]
 
-            found = predict_windows(networks.predict, slices, windows, start, masks)
+            found = predict_windows(networks.predict, seen.windows, windows, seen.start, seen.cord)
             if not config.uncertainty_passes:
                 return found, None
             passes, seed = config.uncertainty_passes, config.seed
             return found, measure_uncertainty(
-                networks.members, again, native_slices, windows, start, passes, seed
+                networks.members, again, seen.native, windows, seen.start, passes, seed
             )
 
-        def add(part: Part, given: Given, found: Found) -> None:
-            start, _ = with_neighbours(part)
-            own = slice(part[0] - start, part[1] - start)
-            native_slices, slices, masks = given
+        def add(part: Part, seen: Chunk, found: Found) -> None:
+            own = slice(part[0] - seen.start, part[1] - seen.start)
             prediction, uncertainty = found
-            native.add(
-                part[0],
-                native_slices[own],
-                slices[own],
-                None if masks is None else masks[own],
-                prediction.of(own),
-                uncertainty.of(own) if uncertainty else None,
-            )
+            native.add(seen.of(own), prediction.of(own), uncertainty.of(own) if uncertainty else None)
 
         for _, stop in stream([*chunks(volume.n_slices)], read, predict, add):
             if progress:
