@@ -7,23 +7,14 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.help import NETWORK, RESULTS
+from keras_scgm_cli.network_options import Threshold, Weights
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
 def export(
     folder: Annotated[Path, typer.Argument(help="Folder of the models, created if missing.")],
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--weights",
-            "-w",
-            autocompletion=known_weights,
-            help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    weights: Weights = None,
     file_format: Annotated[
         str,
         typer.Option(
@@ -32,13 +23,7 @@ def export(
             rich_help_panel=RESULTS,
         ),
     ] = "savedmodel",
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Probability above which a voxel is gray matter, if not the weights' own.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    threshold: Threshold = None,
     window: Annotated[
         str, typer.Option(help="auto: find the cord; center: middle of the field.", rich_help_panel=NETWORK)
     ] = "auto",

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_scgm.errors import InputError
-from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
+from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
 from keras_scgm_cli.stderr import held_back_stderr
 from keras_scgm_cli.viewers import show_hint
 
@@ -39,16 +39,7 @@ def segment(
             rich_help_panel=RESULTS,
         ),
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--weights",
-            "-w",
-            autocompletion=known_weights,
-            help="Known name (see `keras-scgm weights`), file, or ensemble.json; the networks of several are averaged.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
+    weights: Weights = None,
     binarize: Annotated[
         str,
         typer.Option(
@@ -56,21 +47,8 @@ def segment(
             rich_help_panel=NETWORK,
         ),
     ] = "native",
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="Probability above which a voxel is gray matter, if not the weights' own.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    window: Annotated[
-        str,
-        typer.Option(
-            help="auto: around the cord; center: middle of the field of view; X,Y: centre in mm from its right "
-            "posterior corner.",
-            rich_help_panel=NETWORK,
-        ),
-    ] = "auto",
+    threshold: Threshold = None,
+    window: Window = "auto",
     cord: Annotated[
         str,
         typer.Option(
@@ -90,12 +68,7 @@ def segment(
         bool,
         typer.Option("--soft", help="Write probabilities (float32), not masks.", rich_help_panel=RESULTS),
     ] = False,
-    mirror: Annotated[
-        bool,
-        typer.Option(
-            "--mirror", help="Average with the mirrored slice; twice the time.", rich_help_panel=NETWORK
-        ),
-    ] = False,
+    mirror: Mirror = False,
     uncertainty: Annotated[
         int,
         typer.Option(
@@ -113,20 +86,8 @@ def segment(
             rich_help_panel=IMAGES,
         ),
     ] = None,
-    runtime: Annotated[
-        str,
-        typer.Option(
-            help="Program that computes the network: onnxruntime, openvino, tensorflow, keras, or auto for the "
-            "fastest installed one.",
-            rich_help_panel=COMPUTING,
-        ),
-    ] = "auto",
-    precision: Annotated[
-        str,
-        typer.Option(
-            help="float32, or bfloat16 for less time and almost the same mask.", rich_help_panel=COMPUTING
-        ),
-    ] = "float32",
+    runtime: Runtime = "auto",
+    precision: Precision = "float32",
     engine: Annotated[
         str,
         typer.Option(

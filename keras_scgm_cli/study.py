@@ -10,6 +10,7 @@ import typer
 
 from keras_scgm.errors import InputError
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
+from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
 from keras_scgm_cli.segment import check_engine, parse_window, report
 from keras_scgm_cli.stderr import held_back_stderr
 
@@ -112,12 +113,7 @@ def study(
             help="Slices, from 0, for a further row of the summary, such as 3:8.", rich_help_panel=MEASURES
         ),
     ] = None,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--weights", "-w", help="As for segment; repeat it for an ensemble.", rich_help_panel=NETWORK
-        ),
-    ] = None,
+    weights: Weights = None,
     cord: Annotated[
         str,
         typer.Option(
@@ -125,13 +121,11 @@ def study(
             rich_help_panel=NETWORK,
         ),
     ] = "auto",
-    threshold: Annotated[float | None, typer.Option(help="As for segment.", rich_help_panel=NETWORK)] = None,
-    window: Annotated[str, typer.Option(help="As for segment.", rich_help_panel=NETWORK)] = "auto",
-    mirror: Annotated[
-        bool, typer.Option("--mirror", help="As for segment.", rich_help_panel=NETWORK)
-    ] = False,
-    runtime: Annotated[str, typer.Option(help="As for segment.", rich_help_panel=COMPUTING)] = "auto",
-    precision: Annotated[str, typer.Option(help="As for segment.", rich_help_panel=COMPUTING)] = "float32",
+    threshold: Threshold = None,
+    window: Window = "auto",
+    mirror: Mirror = False,
+    runtime: Runtime = "auto",
+    precision: Precision = "float32",
     engine: Annotated[
         str,
         typer.Option(

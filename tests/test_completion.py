@@ -23,6 +23,7 @@ def test_commands_options_and_weights_are_completed(complete):
     assert complete("keras-scgm segment --wei") == ["--weights"]
     assert complete("keras-scgm segment --weights synth") == ["synthetic", "synthetic_unet"]
     assert complete("keras-scgm segment --weights my_file") == []
+    assert complete("keras-scgm study --weights synth") == ["synthetic", "synthetic_unet"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
