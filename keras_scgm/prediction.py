@@ -51,6 +51,7 @@ class Ensemble:
             for gray matter alone.
 
     Attributes:
+        networks: The networks as they were loaded.
         config: The slices that the networks expect.
         cards: Weights cards.
         cord_card: Card of the weights whose cord is taken in place of the networks' own; None if it is not.
@@ -82,8 +83,9 @@ class Ensemble:
         chosen: list[Weights] = [*weights] if several else [weights]  # type: ignore[misc]
         if not chosen:
             checks.refuse("weights", "at least one network", weights)
-        networks = [_load(member) for item in chosen for member in ensemble_members(item)]
-        self.cards = [card for _, card in networks]
+        loaded = [_load(member) for item in chosen for member in ensemble_members(item)]
+        self.networks = tuple(network for network, _ in loaded)
+        self.cards = [card for _, card in loaded]
         configs = {card.slices for card in self.cards}
         if len(configs) > 1:
             names = ", ".join(card.name for card in self.cards)
@@ -104,14 +106,12 @@ class Ensemble:
         self.tissues = TISSUES[0] if cord == "none" else (self.cord_card or self.cards[0]).tissues
         self.knows_dark = all(DARK in card.contrasts for card in self.cards)
         thresholds = [card.paper_threshold if binarize == "paper" else card.threshold for card in self.cards]
-        cord_cards = [self.cord_card] if self.cord_card else self.cards
-        cord_threshold = float(np.mean([card.cord_threshold for card in cord_cards]))
-        self.thresholds = (
-            float(np.mean(thresholds)) if threshold is None else threshold,
-            *[cord_threshold][: len(self.tissues) - 1],
-        )
+        self.thresholds: tuple[float, ...] = (float(np.mean(thresholds)) if threshold is None else threshold,)
+        if CORD in self.tissues:
+            cord_cards = [self.cord_card] if self.cord_card else self.cards
+            self.thresholds += (float(np.mean([card.cord_threshold for card in cord_cards])),)
         opened = open_runtime(
-            [network for network, _ in networks],
+            self.networks,
             runtime,
             precision,
             mirror=mirror,

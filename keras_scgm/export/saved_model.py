@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import keras
 import nibabel as nib
 import numpy as np
 import tensorflow as tf
@@ -37,9 +36,7 @@ from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.warmup import WarmupRequest, write_warmup
 from keras_scgm.files import staging_folder
 from keras_scgm.limits import MAX_REQUEST_FILES
-from keras_scgm.models import load_network
 from keras_scgm.prediction import Weights
-from keras_scgm.pretrained import DEFAULT_WEIGHTS, ensemble_members
 from keras_scgm.segmentation import Segmentation, SegmentationConfig, Segmenter
 from keras_scgm.volume import as_array
 
@@ -127,8 +124,8 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
     segmenter = Segmenter(
         weights, SegmentationConfig(threshold=threshold, window=window, runtime="tensorflow")
     )
-    network = GraphNetwork(_models(weights), precision)
     networks = segmenter.networks
+    network = GraphNetwork([one.model for one in networks.networks], precision)
     config = GraphConfig(networks.config, networks.thresholds, window, networks.knows_dark)
     provenance = {**segmenter.provenance, "precision": precision}
     card = json.dumps(provenance, indent=2) + "\n"
@@ -295,13 +292,6 @@ def _finite(slices: tf.Tensor) -> tf.Tensor:
 def _within_samples(slices: tf.Tensor) -> tuple[int, ...]:
     """The axes within a slice, or within a stack."""
     return tuple(range(1, len(slices.shape)))
-
-
-def _models(weights: Weights | Sequence[Weights] | None) -> list[keras.Model]:
-    weights = DEFAULT_WEIGHTS if weights is None else weights
-    chosen = [weights] if isinstance(weights, (str, Path, keras.Model)) else list(weights)
-    members = [member for item in chosen for member in ensemble_members(item)]
-    return [item if isinstance(item, keras.Model) else load_network(item)[0] for item in members]
 
 
 def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) -> None:
