@@ -93,6 +93,21 @@ def as_array(voxels: Voxels) -> np.ndarray:
     return voxels.map() if isinstance(voxels, DiskArray) else voxels
 
 
+def bounding_box(array: np.ndarray) -> tuple[slice, ...]:
+    """The smallest part of an array, a slice for each axis, that holds all that is not 0; of size 0 without any.
+
+    >>> bounding_box(np.array([[0, 0, 0], [0, 1, 1]]))
+    (slice(1, 2, None), slice(1, 3, None))
+    """
+    box = []
+    # Much faster on large masks than `scipy.ndimage.find_objects`.
+    for axis in range(array.ndim):
+        others = tuple(other for other in range(array.ndim) if other != axis)
+        marked = np.flatnonzero(array.any(axis=others))
+        box.append(slice(int(marked[0]), int(marked[-1]) + 1) if len(marked) else slice(0, 0))
+    return tuple(box)
+
+
 @dataclass(frozen=True)
 class Volume:
     """A 3-D image on its stored grid, read as a stack of axial slices.

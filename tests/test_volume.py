@@ -14,7 +14,7 @@ from nifti_files import SHAPE, las_data, patched, save
 import keras_scgm.volume
 from keras_scgm.errors import InputError
 from keras_scgm.nifti import axis_codes, read_volume, volume_from_image
-from keras_scgm.volume import DiskArray
+from keras_scgm.volume import DiskArray, bounding_box
 
 ALL_ORIENTATIONS = [
     "".join(codes)
@@ -259,3 +259,15 @@ def test_orientation_can_be_declared_for_a_file_without_one(tmp_path):
 def test_orientation_codes_are_checked(codes):
     with pytest.raises(InputError, match="is not three axis codes"):
         axis_codes(codes)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_bounding_box_goes_from_the_first_to_the_last_voxel(order):
+    rng = np.random.default_rng(0)
+    for shape in ((5, 6), (4, 5, 6)):
+        array = np.zeros(shape, order=order)
+        assert array[bounding_box(array)].size == 0
+        array[tuple(rng.integers(0, shape, (2, len(shape))).T)] = 0.5
+        places = np.argwhere(array)
+        expected = zip(places.min(axis=0), places.max(axis=0) + 1, strict=True)
+        assert bounding_box(array) == tuple(slice(*map(int, ends)) for ends in expected)

@@ -20,6 +20,7 @@ from keras_scgm.evaluation.overlap import Counts, overlap_metrics, table3_metric
 from keras_scgm.evaluation.skeleton import slice_skeletons
 from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.surface import DirectedDistances, contour
+from keras_scgm.volume import bounding_box
 
 CHALLENGE_METRICS = ("DSC", "MSD", "HSD", "SHD", "SMD", "TPR", "TNR", "PPV", "JI", "CC")
 """In the order of Table 2."""
@@ -64,14 +65,9 @@ class MeasuredMask:
         self.voxels = voxels if self._is_3d else voxels[:, :, np.newaxis]
 
     @cached_property
-    def box(self) -> tuple[slice, slice, slice]:
-        """Bounding box of the mask; empty slices for an empty mask."""
-        bounds = []
-        for axis in range(3):
-            others = tuple(other for other in range(3) if other != axis)
-            present = np.flatnonzero(self.voxels.any(axis=others))
-            bounds.append(slice(int(present[0]), int(present[-1]) + 1) if present.size else slice(0, 0))
-        return bounds[0], bounds[1], bounds[2]
+    def box(self) -> tuple[slice, ...]:
+        """Bounding box of the mask, (rows, columns, slice); of size 0 for an empty mask."""
+        return bounding_box(self.voxels)
 
     @cached_property
     def contour_points(self) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from keras_scgm.morphometry.cord_direction import cord_tangents
 from keras_scgm.morphometry.patient_axes import axial_steps_mm, plane_axes, slice_normal
 from keras_scgm.morphometry.section_shape import ellipse, solidity
-from keras_scgm.volume import Volume
+from keras_scgm.volume import Volume, bounding_box
 
 Slices = Callable[[int, int], np.ndarray]
 """Slices [start, stop) from the inferior end, (slice, right-left, posterior-anterior): a mask of 0 and 1, or
@@ -155,7 +155,7 @@ def _each(slices: Slices, n_slices: int) -> Iterator[np.ndarray]:
 
 
 def _tangents(steps_mm: np.ndarray, middle: Slices, n_slices: int) -> np.ndarray:
-    centers = [_moments(section, _box(section))[1] for section in _each(middle, n_slices)]
+    centers = [_moments(section, bounding_box(section))[1] for section in _each(middle, n_slices)]
     return cord_tangents(steps_mm, np.array(centers))
 
 
@@ -165,15 +165,7 @@ def _angles(steps_mm: np.ndarray, tangents: np.ndarray) -> tuple[list[float], li
     return cosines.tolist(), np.degrees(np.arccos(cosines)).tolist()
 
 
-def _box(section: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that are not empty."""
-    rows, columns = (np.flatnonzero(section.any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-
-
-def _moments(section: np.ndarray, box: tuple[slice, slice]) -> tuple[float, np.ndarray, np.ndarray]:
+def _moments(section: np.ndarray, box: tuple[slice, ...]) -> tuple[float, np.ndarray, np.ndarray]:
     """Sum, centre (2,) and covariance (2, 2) in voxels; centre and covariance are NaN for an empty section."""
     weights = section[box].astype(np.float64)
     total = float(weights.sum())
@@ -195,7 +187,7 @@ def _section(gray: np.ndarray | None, cord: np.ndarray, axes: np.ndarray) -> _Se
         cord: Cord.
         axes: How far a step along rows and columns goes to the left and to the front, (2, 2) mm.
     """
-    box = _box(cord)
+    box = bounding_box(cord)
     total, center, covariance = _moments(cord, box)
     inside = None if gray is None else np.minimum(gray[box], cord[box]).astype(np.float64)
     gray_total = math.nan if inside is None else float(inside.sum())

@@ -17,7 +17,7 @@ from keras_scgm.segmentation.config import SegmentationConfig
 from keras_scgm.segmentation.window_prediction import WindowPrediction
 from keras_scgm.slices import EDGE_MM, Region
 from keras_scgm.uncertainty import Uncertainty
-from keras_scgm.volume import Volume, Voxels, zeros
+from keras_scgm.volume import Volume, Voxels, bounding_box, zeros
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Sampled:
         """Native region that the mask covers; of size 0 if it is empty."""
         rows, columns = (
             slice(outer.start + inner.start, outer.start + inner.stop)
-            for inner, outer in zip(_extent(self.mask), self.region, strict=True)
+            for inner, outer in zip(bounding_box(self.mask), self.region, strict=True)
         )
         return rows, columns
 
@@ -288,12 +288,3 @@ def _placed(part: Region, values: np.ndarray, region: Region) -> np.ndarray:
     )
     placed[rows, columns] = values
     return placed
-
-
-def _extent(mask: np.ndarray) -> Region:
-    """Bounding box of a mask; of size 0 if the mask is empty."""
-    box = []
-    for axis in (0, 1):
-        marked = np.flatnonzero(mask.any(axis=1 - axis))
-        box.append(slice(int(marked[0]), int(marked[-1]) + 1) if len(marked) else slice(0, 0))
-    return box[0], box[1]
