@@ -94,7 +94,6 @@ NOT_FINITE = "{} voxels are NaN or infinite; each was given the mean of its slic
 CONSTANT_IMAGE = "the image is constant inside the window; the mask is empty"
 EMPTY_MASK = "no gray matter was found; the mask is empty"
 MISSING_SLICES = "no gray matter between slices that have some: {}"
-CUT_OFF = "gray matter within {} mm of the edge of the window or the field of view, it may be cut off: {}"
 CORD_ALONE = (
     "no gray matter was found in what is marked as cord; the mask is empty; T2-weighted images, for "
     "example, hardly show gray matter"
@@ -104,28 +103,11 @@ RARE_GRAY_MATTER = (
 )
 MISSING_CORD = "no cord between slices that have one: {}"
 REMOVED_WITHOUT_CORD = "no cord at its place, and what was found away from it was removed: {}"
-CORD_CUT_OFF = (
-    "the cord is within {} mm of the edge of the window or the field of view, it may be cut off: {}"
-)
 DARK_GRAY_MATTER = (
     "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, T1-weighted), which these "
     "weights may not know"
 )
-IMPLAUSIBLE_SIZE = (
-    "gray matter of {} mm2 and {} mm width (medians): anatomy allows {} to {} mm2 and up to {} mm; check the voxel "
-    "spacing"
-)
-IMPLAUSIBLE_AREA = (
-    "gray matter of {} mm2 (median): anatomy allows {} to {} mm2; check the mask and the voxel spacing"
-)
-IMPLAUSIBLE_CORD = (
-    "a cord of {} mm2, {} times as wide as deep (medians): anatomy allows {} to {} mm2 and {} to {} times; check the "
-    "voxel spacing"
-)
-IMPLAUSIBLE_SHARE = "gray matter takes {} % of the cord (median): anatomy allows {} to {} %"
-OFF_CENTRE = "gray matter lies {} radii of the cord beside its centre (median): anatomy allows up to {}"
 VOLUME_NOT_PASSED = "predicted DSC {}, {}: {}{}"
-SLICES_NOT_PASSED = "predicted DSC below {} in some slices: {}{}"
 LOOK_AT = "; look at {}"
 DSC_STEP_SHARE = 1e-7
 """How little below a step of a shown Dice coefficient, in shares of it, a value still counts as on it."""

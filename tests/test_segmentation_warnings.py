@@ -12,7 +12,7 @@ from keras_scgm import messages, segment
 from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.verdicts import predict_quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
-from keras_scgm.segmentation.warnings import result_warnings
+from keras_scgm.segmentation.warnings import CORD_CUT_OFF, CUT_OFF, result_warnings
 
 BLANK = SliceFeatures(area_mm2=0.0)
 EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
@@ -60,10 +60,10 @@ def warned(features, removed_mm2=()):
             [GOOD_WITH_CORD, WITHOUT_CORD, EMPTY_CORD, GOOD_WITH_CORD, WITHOUT_CORD, EMPTY_CORD],
             [messages.MISSING_SLICES.format("slice 2"), messages.MISSING_CORD.format("slices 1, 4")],
         ),
-        ([CORD_AT_EDGE, GOOD_WITH_CORD], [messages.CORD_CUT_OFF.format("2", "slice 0")]),
+        ([CORD_AT_EDGE, GOOD_WITH_CORD], [CORD_CUT_OFF.format("slice 0")]),
         (
             [CORD_AT_EDGE, BOTH_AT_EDGE, GOOD_WITH_CORD],
-            [messages.CUT_OFF.format("2", "slice 1"), messages.CORD_CUT_OFF.format("2", "slice 0")],
+            [CUT_OFF.format("slice 1"), CORD_CUT_OFF.format("slice 0")],
         ),
         ([BLANK] * 2, [messages.EMPTY_MASK]),
         ([WITHOUT_CORD] * 2, [messages.EMPTY_MASK]),
@@ -95,7 +95,7 @@ def test_a_segmentation_tells_what_is_wrong_with_the_cord(nested_discs, cord_net
     image, gray_matter, cord = nested_discs()
     values = np.asarray(image.dataobj)
     cut = segment(nib.Nifti1Image(values[70:], image.affine), cord_network)
-    assert messages.CORD_CUT_OFF.format("2", "slices 0, 1, 2, 3, 4") in cut.warnings
+    assert CORD_CUT_OFF.format("slices 0, 1, 2, 3, 4") in cut.warnings
     hidden = segment(nib.Nifti1Image(values - 100 * gray_matter, image.affine), cord_network)
     assert messages.CORD_ALONE in hidden.warnings
     assert hidden.quality.verdict == "fail"

@@ -69,6 +69,27 @@ EXCHANGED = (
     "anterior and posterior seem to be exchanged: the broad horns lie behind; check the header's orientation"
 )
 
+IMPLAUSIBLE_SIZE = (
+    f"gray matter of {{}} mm2 and {{}} mm width (medians): anatomy allows {MIN_AREA_MM2:g} to {{}} mm2 and up to "
+    f"{MAX_WIDTH_MM:g} mm; check the voxel spacing"
+)
+IMPLAUSIBLE_AREA = (
+    f"gray matter of {{}} mm2 (median): anatomy allows {MIN_AREA_MM2:g} to {{}} mm2; check the mask and the voxel "
+    "spacing"
+)
+IMPLAUSIBLE_CORD = (
+    f"a cord of {{}} mm2, {{}} times as wide as deep (medians): anatomy allows {MIN_CORD_MM2:g} to {MAX_CORD_MM2:g} "
+    f"mm2 and {MIN_CORD_ASPECT:g} to {MAX_CORD_ASPECT:g} times; check the voxel spacing"
+)
+IMPLAUSIBLE_SHARE = (
+    f"gray matter takes {{}} % of the cord (median): anatomy allows {100 * MIN_CORD_SHARE:g} to "
+    f"{100 * MAX_CORD_SHARE:g} %"
+)
+OFF_CENTRE = (
+    "gray matter lies {} radii of the cord beside its centre (median): anatomy allows up to "
+    f"{MAX_CORD_OFFSET:g}"
+)
+
 
 @dataclass(frozen=True)
 class SliceQuality:
@@ -191,8 +212,7 @@ def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
     max_area_mm2 = MAX_AREA_IN_CORD_MM2 if present[0].knows_cord else MAX_AREA_MM2
     doubts = []
     if not MIN_AREA_MM2 <= area_mm2 <= max_area_mm2 or width_mm > MAX_WIDTH_MM:
-        found, allowed = (f"{area_mm2:.1f}", f"{width_mm:.1f}"), (MIN_AREA_MM2, max_area_mm2, MAX_WIDTH_MM)
-        doubts.append(messages.IMPLAUSIBLE_SIZE.format(*found, *(f"{limit:g}" for limit in allowed)))
+        doubts.append(IMPLAUSIBLE_SIZE.format(f"{area_mm2:.1f}", f"{width_mm:.1f}", f"{max_area_mm2:g}"))
     if skewness > MAX_DEPTH_SKEWNESS:
         doubts.append(EXCHANGED)
     return doubts + _doubts_about_cord(slices)
@@ -218,14 +238,11 @@ def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.
     """
     doubts = []
     if not MIN_CORD_MM2 <= area_mm2 <= MAX_CORD_MM2 or not MIN_CORD_ASPECT <= aspect <= MAX_CORD_ASPECT:
-        limits = (MIN_CORD_MM2, MAX_CORD_MM2, MIN_CORD_ASPECT, MAX_CORD_ASPECT)
-        found = (f"{area_mm2:.1f}", f"{aspect:.2f}")
-        doubts.append(messages.IMPLAUSIBLE_CORD.format(*found, *(f"{limit:g}" for limit in limits)))
+        doubts.append(IMPLAUSIBLE_CORD.format(f"{area_mm2:.1f}", f"{aspect:.2f}"))
     if share < MIN_CORD_SHARE or share > MAX_CORD_SHARE:
-        allowed = (f"{100 * limit:g}" for limit in (MIN_CORD_SHARE, MAX_CORD_SHARE))
-        doubts.append(messages.IMPLAUSIBLE_SHARE.format(f"{100 * share:.1f}", *allowed))
+        doubts.append(IMPLAUSIBLE_SHARE.format(f"{100 * share:.1f}"))
     if offset > MAX_CORD_OFFSET:
-        doubts.append(messages.OFF_CENTRE.format(f"{offset:.2f}", f"{MAX_CORD_OFFSET:g}"))
+        doubts.append(OFF_CENTRE.format(f"{offset:.2f}"))
     return doubts
 
 
@@ -261,10 +278,9 @@ def mask_doubts(slices: Sequence[MeasuredSlice]) -> list[str]:
     doubts = []
     if areas_mm2:
         area_mm2 = float(np.median(areas_mm2))
-        limits = MIN_AREA_MM2, MAX_AREA_IN_CORD_MM2 if in_cord else MAX_AREA_MM2
-        if not limits[0] <= area_mm2 <= limits[1]:
-            shown = f"{area_mm2:.1f}", *(f"{limit:g}" for limit in limits)
-            doubts.append(messages.IMPLAUSIBLE_AREA.format(*shown))
+        max_area_mm2 = MAX_AREA_IN_CORD_MM2 if in_cord else MAX_AREA_MM2
+        if not MIN_AREA_MM2 <= area_mm2 <= max_area_mm2:
+            doubts.append(IMPLAUSIBLE_AREA.format(f"{area_mm2:.1f}", f"{max_area_mm2:g}"))
     if in_cord:
         doubts += cord_doubts(*np.median(in_cord, axis=0))
     return doubts

@@ -36,6 +36,13 @@ MIN_SLICE_DISTANCE = 0.2
 
 NAMED_SLICES = 10
 
+CUT_OFF = f"gray matter within {EDGE_MM:g} mm of the edge of the window or the field of view, it may be cut off: {{}}"
+CORD_CUT_OFF = (
+    f"the cord is within {EDGE_MM:g} mm of the edge of the window or the field of view, it may be cut off: "
+    "{}"
+)
+SLICES_NOT_PASSED = f"predicted DSC below {PASS_DSC:g} in some slices: {{}}{{}}"
+
 
 def image_doubts(volume: Volume, windows: Windows) -> list[str]:
     """Doubts about a whole volume that need no measurement."""
@@ -122,8 +129,8 @@ def _of_slices(
         (messages.MISSING_SLICES, _between(is_present) & ~without_cord),
         (messages.MISSING_CORD, _between(has_cord)),
         (messages.REMOVED_WITHOUT_CORD, without_cord & removed),
-        (messages.CUT_OFF.replace("{}", f"{EDGE_MM:g}", 1), near_edge),
-        (messages.CORD_CUT_OFF.replace("{}", f"{EDGE_MM:g}", 1), cord_near_edge & ~near_edge),
+        (CUT_OFF, near_edge),
+        (CORD_CUT_OFF, cord_near_edge & ~near_edge),
     ]
     warnings = [text.format(_name(volume, np.flatnonzero(where))) for text, where in named if where.any()]
     if quality.contrast < 0 and not knows_dark:
@@ -152,7 +159,7 @@ def quality_warnings(
     if not suspects:
         return []
     reasons = Counter(quality.slices[k].reason for k in suspects)
-    return [messages.SLICES_NOT_PASSED.format(f"{PASS_DSC:g}", reasons.most_common(1)[0][0], look)]
+    return [SLICES_NOT_PASSED.format(reasons.most_common(1)[0][0], look)]
 
 
 def _name(volume: Volume, indices: Sequence[int] | np.ndarray) -> str:

@@ -10,13 +10,14 @@ from served_model import check_answer, reoriented
 from unchecked_export import as_exported
 from zero_filled import interpolated
 
-from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, messages, segment
+from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.export.graph.network import GraphNetwork
 from keras_scgm.export.graph.segmentation import GraphConfig
 from keras_scgm.export.saved_model import nifti_endpoints, slices_endpoints
 from keras_scgm.files import sha256_of
 from keras_scgm.pretrained import WeightsCard
+from keras_scgm.segmentation.warnings import CORD_CUT_OFF
 from keras_scgm.slices import SliceConfig
 
 
@@ -105,7 +106,7 @@ def test_borders_of_one_intensity(same_with_cord, cord_image, fill):
     columns = np.flatnonzero((data[..., 1] > 150).any(axis=0))
     data[:, columns[-1] + 2 :, 1] = fill
     expected = same_with_cord(nib.Nifti1Image(data, image.affine))
-    assert messages.CORD_CUT_OFF.format("2", "slice 1") in expected.warnings
+    assert CORD_CUT_OFF.format("slice 1") in expected.warnings
     assert expected.areas[1].verdict != "pass"
 
 

@@ -22,6 +22,9 @@ from keras_scgm.quality.verdicts import (
     DSC_DIGITS,
     EXCHANGED,
     FAIL_DSC,
+    IMPLAUSIBLE_CORD,
+    IMPLAUSIBLE_SHARE,
+    IMPLAUSIBLE_SIZE,
     MAX_AREA_IN_CORD_MM2,
     MAX_AREA_MM2,
     MAX_CORD_ASPECT,
@@ -40,9 +43,11 @@ from keras_scgm.quality.verdicts import (
     NOTHING,
     NOTHING_FOUND,
     OF_VOLUME,
+    OFF_CENTRE,
     PASS_DSC,
     VERDICTS,
 )
+from keras_scgm.segmentation.warnings import SLICES_NOT_PASSED
 
 _OF_FEATURES = REASONS | CORD_REASONS
 _TEXTS = tuple(
@@ -101,8 +106,7 @@ def anatomical_doubts(features: tf.Tensor, knows_cord: bool = False) -> list[Dou
     max_area_mm2 = MAX_AREA_IN_CORD_MM2 if knows_cord else MAX_AREA_MM2
     is_beyond = tf.logical_or(_is_outside(area_mm2, MIN_AREA_MM2, max_area_mm2), width_mm > MAX_WIDTH_MM)
     found = (tf.strings.as_string(value, precision=1) for value in (area_mm2, width_mm))
-    allowed = (f"{limit:g}" for limit in (MIN_AREA_MM2, max_area_mm2, MAX_WIDTH_MM))
-    of_size = filled(messages.IMPLAUSIBLE_SIZE, *found, *allowed)
+    of_size = filled(IMPLAUSIBLE_SIZE, *found, f"{max_area_mm2:g}")
     return [
         (tf.logical_and(is_any, is_beyond), of_size),
         (tf.logical_and(is_any, skewness > MAX_DEPTH_SKEWNESS), EXCHANGED),
@@ -117,19 +121,13 @@ def _doubts_about_cord(features: tf.Tensor, is_present: tf.Tensor) -> list[Doubt
         median(tf.boolean_mask(column(features, name), in_cord))
         for name in ("cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
     )
-    size_limits = (MIN_CORD_MM2, MAX_CORD_MM2, MIN_CORD_ASPECT, MAX_CORD_ASPECT)
     of_size = filled(
-        messages.IMPLAUSIBLE_CORD,
+        IMPLAUSIBLE_CORD,
         tf.strings.as_string(area_mm2, precision=1),
         tf.strings.as_string(aspect, precision=2),
-        *(f"{limit:g}" for limit in size_limits),
     )
-    of_share = filled(
-        messages.IMPLAUSIBLE_SHARE,
-        tf.strings.as_string(100 * share, precision=1),
-        *(f"{100 * limit:g}" for limit in (MIN_CORD_SHARE, MAX_CORD_SHARE)),
-    )
-    of_offset = filled(messages.OFF_CENTRE, tf.strings.as_string(offset, precision=2), f"{MAX_CORD_OFFSET:g}")
+    of_share = filled(IMPLAUSIBLE_SHARE, tf.strings.as_string(100 * share, precision=1))
+    of_offset = filled(OFF_CENTRE, tf.strings.as_string(offset, precision=2))
     n_in_cord, n_cord = (tf.math.count_nonzero(each) for each in (in_cord, has_cord))
     counts = tf.strings.as_string(n_in_cord), tf.strings.as_string(n_cord)
     is_rare = tf.cast(n_in_cord, tf.float64) < MIN_SEEN_SHARE * tf.cast(n_cord, tf.float64)
@@ -236,7 +234,7 @@ def quality_warnings(
         tf.floor(100 * quality.predicted_dsc + messages.DSC_STEP_SHARE) / 100, precision=2
     )
     of_volume = filled(messages.VOLUME_NOT_PASSED, dsc, quality.verdict, quality.reason, look)
-    of_slices = filled(messages.SLICES_NOT_PASSED, f"{PASS_DSC:g}", quality.most_common_reason, look)
+    of_slices = filled(SLICES_NOT_PASSED, quality.most_common_reason, look)
     return [
         (tf.logical_not(tf.logical_or(passes, quality.is_doubted)), of_volume),
         (tf.logical_and(passes, is_any), of_slices),

@@ -10,7 +10,7 @@ from keras_scgm import messages
 from keras_scgm.export.graph.quality import Doubt
 from keras_scgm.export.graph.refusals import filled
 from keras_scgm.export.graph.slice_features import column
-from keras_scgm.slices import EDGE_MM
+from keras_scgm.segmentation.warnings import CORD_CUT_OFF, CUT_OFF
 
 
 def slice_warnings(
@@ -38,13 +38,12 @@ def slice_warnings(
     cord_near_edge = tf.logical_and(column(features, "cord_near_edge") > 0, tf.logical_not(near_edge))
     missing = tf.logical_and(_between(is_present), tf.logical_not(without_cord))
     removed = tf.logical_and(without_cord, removed_mm2 > 0)
-    within = f"{EDGE_MM:g}"
     named = [
         (filled(messages.MISSING_SLICES, name(missing)), missing),
         (filled(messages.MISSING_CORD, name(_between(has_cord))), _between(has_cord)),
         (filled(messages.REMOVED_WITHOUT_CORD, name(removed)), removed),
-        (filled(messages.CUT_OFF, within, name(near_edge)), near_edge),
-        (filled(messages.CORD_CUT_OFF, within, name(cord_near_edge)), cord_near_edge),
+        (filled(CUT_OFF, name(near_edge)), near_edge),
+        (filled(CORD_CUT_OFF, name(cord_near_edge)), cord_near_edge),
     ]
     is_any = tf.reduce_any(is_present)
     is_empty = tf.logical_not(is_any)
