@@ -63,7 +63,8 @@ class JsonConfig:
         """
         try:
             values = json.loads(checks.text(f"JSON of {cls.__name__}", text))
-        except json.JSONDecodeError as error:
+        # JSON that is nested too deep is a RecursionError.
+        except (json.JSONDecodeError, RecursionError) as error:
             raise InputError(f"{cls.__name__} is not JSON: {error}") from error
         return cls.from_values(values)
 
