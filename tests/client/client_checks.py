@@ -7,6 +7,7 @@ import sys
 import threading
 from concurrent import futures
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
@@ -73,9 +74,13 @@ def good_answer(voxels=None):
 
 def tiny_answer(image):
     """What the tiny model answers over REST."""
-    data = tf.constant([image.read_bytes()])
+    return _tiny_answer(image.read_bytes())
+
+
+@cache
+def _tiny_answer(content):
     model = TinyNifti()
-    outputs = {name: value.numpy() for name, value in model.segment(data).items()}
+    outputs = {name: value.numpy() for name, value in model.segment(tf.constant([content])).items()}
     return json.loads(format_outputs(outputs, "column"))["outputs"]
 
 

@@ -1,6 +1,8 @@
 """Answers that fit the image, and answers that do not."""
 
 import json
+import math
+import re
 import struct
 
 import nibabel as nib
@@ -123,10 +125,44 @@ def test_areas_of_other_slices_are_not_written(image):
         pytest.raises(ServerError, match="areas of 2 slices for an image of 3"),
     ):
         client.segment(image)
-    wrong = {**answer, "verdict": ["perhaps"]}
-    with (
-        rest_answers((200, json.dumps({"outputs": wrong}).encode(), {})) as (url, _),
-        Client(url) as client,
-        pytest.raises(ServerError, match="verdict perhaps"),
-    ):
-        client.segment(image)
+
+
+WRONG_MEASUREMENTS = {
+    "a text for an area": ({"area_mm2": [["x", 1.0, 1.0]]}, "could not convert"),
+    "nothing for a count": ({"n_voxels": [[None, 1, 1]]}, "contradicts itself"),
+    "a number for a text": ({"slice_reason": [[1, "", ""]]}, "int in place of a text"),
+    "a character that no file can hold": ({"reason": ["\ud800"]}, "surrogates"),
+    "no verdict": ({"verdict": ["perhaps"]}, "verdict perhaps"),
+    "no verdict of a slice": ({"slice_verdict": [["pass", "", "pass"]]}, "contradicts itself"),
+    "provenance without weights": ({"provenance": ["{}"]}, "weights"),
+    "weights without a name": ({"provenance": ['{"weights": [{"name": 1}]}']}, "int in place of a text"),
+    "nested provenance": (
+        {"provenance": ['{"weights": [], "x": ' + "[" * 900 + "]" * 900 + "}"]},
+        "too many",
+    ),
+    "a negative area": ({"area_mm2": [[-1.0, 1.0, 1.0]]}, "areas other than 0 to 360000"),
+    "a cord larger than any slice": (
+        {"cord_area_mm2": [[1e308] * 3]},
+        "areas of the cord other than 0 to 360000",
+    ),
+    "an endless area": ({"area_mm2": [[math.inf, 1.0, 1.0]]}, "areas other than"),
+    "more voxels than in any slice": (
+        {"n_voxels": [[2**25, 1, 1]]},
+        "counts of voxels other than 0 to 16777216",
+    ),
+    "an endless count": ({"n_voxels": [[math.inf, 1, 1]]}, "contradicts itself"),
+    "a coefficient over 1": ({"predicted_dsc": [math.inf]}, "coefficients other than 0 to 1"),
+    "an empty cord": ({"cord_bytes": [{"b64": ""}]}, "no image"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_MEASUREMENTS)
+def test_measurements_that_no_server_gives_are_errors_of_their_image(image, what):
+    change, message = WRONG_MEASUREMENTS[what]
+    before = names(image.parent)
+    content = json.dumps({"outputs": {**tiny_answer(image), **change}}).encode()
+    with rest_answers((200, content, {})) as (url, _), Client(url) as client:
+        (outcome,) = client.segment_all([image])
+    assert isinstance(outcome.error, ServerError)
+    assert re.search(message, str(outcome.error))
+    assert names(image.parent) == before

@@ -7,12 +7,13 @@ import json
 import math
 import operator
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from keras_scgm_client.errors import ServerError, SettingsError
 from keras_scgm_client.grid import VOXEL_BYTES, Grid, parse_grid
+from keras_scgm_client.limits import MAX_FIELD_MM2, MAX_SLICE_VOXELS
 
 Kind = Literal["mask", "probabilities"]
 TYPE_CODES: dict[Kind, int] = {"mask": 2, "probabilities": 16}
@@ -48,6 +49,8 @@ _BYTES_PER_VOXEL: dict[Kind, int] = {"mask": 2, "probabilities": 10}
 _BYTES_PER_SLICE = 2**10
 """Room for the measurements of one slice, as JSON."""
 _HEADERS_BYTES = 2**20
+_MAX_BRACKETS = 500
+"""In the provenance; JSON that is nested deeper can be read, but not always be written again."""
 _NATIVE_ORDER = "<" if sys.byteorder == "little" else ">"
 _NEGATIVE_ZERO, _ONE = 0x8000_0000, 0x3F80_0008
 # Bits of float32, which order non-negative numbers as their values; one is rounded generously.
@@ -165,16 +168,17 @@ def answer_from(outputs: Mapping[str, Any], signature: str, version: int | None 
     """
     if not isinstance(outputs.get(FILE_OF[signature]), bytes):
         raise SettingsError(f"the model's outputs are {sorted(outputs)}, not an image's; check --model")
-    texts = [str(text) for text in outputs.get("warnings", ())]
     try:
+        texts = [_text(text) for text in outputs.get("warnings", ())]
+        rows = _rows(outputs)
         return Answer(
             **{name: outputs.get(key) for name, key in _FILES.items()},
-            rows=_rows(outputs),
+            rows=rows,
             warnings=tuple(line for text in texts for line in text.splitlines() if line.strip()),
-            findings=_findings(outputs),
+            findings=_findings(outputs, rows),
             version=version,
         )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ServerError(f"the server's answer contradicts itself ({error}); check the model") from error
 
 
@@ -182,17 +186,53 @@ def _rows(outputs: Mapping[str, Any]) -> tuple[SliceRow, ...]:
     n_slices = int(outputs["n_slices"][0]) if "n_slices" in outputs else None
     columns = {name: outputs[key][:n_slices] for name, key in _COLUMNS.items() if key in outputs}
     return tuple(
-        SliceRow(**dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)
+        SliceRow(**_converted(SliceRow, dict(zip(columns, values, strict=True))))
+        for values in zip(*columns.values(), strict=True)
     )
 
 
-def _findings(outputs: Mapping[str, Any]) -> Findings | None:
+def _findings(outputs: Mapping[str, Any], rows: Sequence[SliceRow]) -> Findings | None:
     if "verdict" not in outputs:
         return None
-    values = {item.name: outputs[item.name][0] for item in fields(Findings)}
-    if not {values["verdict"], *outputs["slice_verdict"]} <= {*VERDICTS, ""}:
-        raise ValueError(f"verdict {values['verdict']}")
-    return Findings(**{**values, "provenance": dict(json.loads(values["provenance"]))})
+    findings = Findings(
+        **_converted(Findings, {item.name: outputs[item.name][0] for item in fields(Findings)})
+    )
+    for verdict in (findings.verdict, *(row.verdict for row in rows)):
+        if verdict not in VERDICTS:
+            raise ValueError(f"verdict {verdict}")
+    return findings
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in place of a text")
+    # JSON can hold characters that no file can.
+    value.encode()
+    return value
+
+
+def _provenance(text: str) -> dict[str, Any]:
+    if text.count("{") + text.count("[") > _MAX_BRACKETS:
+        raise ValueError("provenance of too many parts")
+    provenance = dict(json.loads(text))
+    for weights in provenance["weights"]:
+        _text(weights["name"])
+    return provenance
+
+
+_CONVERTERS: dict[Any, Callable[[Any], Any]] = {
+    "float": float,
+    "int | None": int,
+    "bool": bool,
+    "str": _text,
+    "Mapping[str, Any]": _provenance,
+}
+"""Type of a field -> function that converts the server's value."""
+
+
+def _converted(kind: type[SliceRow | Findings], values: Mapping[str, Any]) -> dict[str, Any]:
+    types = {item.name: item.type for item in fields(kind)}
+    return {name: _CONVERTERS[types[name]](value) for name, value in values.items()}
 
 
 def max_answer_bytes(image: Grid, kind: Kind) -> int:
@@ -231,6 +271,32 @@ def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
     if not (_is_mask(voxels) if kind == "mask" else _are_probabilities(voxels, answer.order)):
         values = "0 and 1" if kind == "mask" else "0 to 1"
         raise ServerError(f"the server's answer has voxels other than {values}; check the model")
+
+
+def check_measurements(answer: Answer, image: Grid) -> None:
+    """Check that the measurements of an answer can be those of an image that is served.
+
+    Raises:
+        ServerError: There are rows of more or fewer slices, or a number is out of its range.
+    """
+    if answer.findings and len(answer.rows) != image.n_slices:
+        raise ServerError(
+            f"the server's answer has areas of {len(answer.rows)} slices for an image of {image.n_slices}; "
+            "check the model"
+        )
+    scores = [row.predicted_dsc for row in answer.rows]
+    if answer.findings:
+        scores.append(answer.findings.predicted_dsc)
+    for name, values, largest in (
+        ("areas", [row.area_mm2 for row in answer.rows], MAX_FIELD_MM2),
+        ("areas of the cord", [row.cord_area_mm2 for row in answer.rows], MAX_FIELD_MM2),
+        ("counts of voxels", [row.n_voxels or 0 for row in answer.rows], MAX_SLICE_VOXELS),
+        ("predicted Dice coefficients", scores, 1.0),
+    ):
+        if any(value < 0 or value > largest for value in values):
+            raise ServerError(
+                f"the server's answer has {name} other than 0 to {largest:.9g}; check the model"
+            )
 
 
 def white_matter(gray_matter: bytes, cord: bytes, kind: Kind) -> bytes:

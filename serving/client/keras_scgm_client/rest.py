@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import ssl
 from collections.abc import Mapping
@@ -86,7 +85,7 @@ class RestTransport:
                 # The server omits the name of a single output.
                 outputs = {FILE_OF[self._model.signature]: outputs}
             first = {name: _first(value) for name, value in outputs.items()}
-        except (KeyError, IndexError, AttributeError, TypeError, binascii.Error) as error:
+        except (LookupError, AttributeError, TypeError, ValueError) as error:
             raise SettingsError("the server's answer is not a model's outputs; check --server") from error
         return answer_from(first, self._model.signature, version)
 
@@ -95,11 +94,13 @@ class RestTransport:
         try:
             return [
                 VersionStatus(
-                    int(entry["version"]), entry["state"], entry.get("status", {}).get("error_message", "")
+                    int(entry["version"]),
+                    str(entry["state"]),
+                    str(entry.get("status", {}).get("error_message", "")),
                 )
                 for entry in reply["model_version_status"]
             ]
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise ServerError("the server's answer is not a model's status; check --server") from error
 
     def version(self, seconds: float) -> int | None:
@@ -109,7 +110,7 @@ class RestTransport:
             return int(reply["model_spec"]["version"])
         except ServerUnavailable:
             raise
-        except (ClientError, KeyError, TypeError, ValueError):
+        except (ClientError, KeyError, TypeError, ValueError, OverflowError):
             return None
 
     def close(self) -> None:
@@ -166,7 +167,7 @@ class RestTransport:
             raise _error(response.status, bytes(content), response.headers.get("location"))
         try:
             return json.loads(content)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(
                 "the answer is not JSON, so not from TensorFlow Serving; check --server"
             ) from error
@@ -183,7 +184,7 @@ def _first(value: Any) -> Any:
 def _error(status: int, content: bytes, location: str | None) -> ClientError:
     try:
         message = str(json.loads(content)["error"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         message = ""
     said = f": {message.splitlines()[0]}" if message else ""
     if status in _RETRY_STATUS:

@@ -11,8 +11,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from keras_scgm_client.answer import VERDICTS, Answer, Findings, Kind, check_answer, white_matter
-from keras_scgm_client.errors import ImageError, ServerError
+from keras_scgm_client.answer import (
+    VERDICTS,
+    Answer,
+    Findings,
+    Kind,
+    check_answer,
+    check_measurements,
+    white_matter,
+)
+from keras_scgm_client.errors import ImageError
 from keras_scgm_client.grid import Grid
 from keras_scgm_client.outputs import OutputPaths, Tissues, write_outputs
 from keras_scgm_client.picture import save_picture
@@ -61,13 +69,10 @@ class Result:
             "probabilities": (answer.probabilities, answer.cord_probabilities),
         }
         for kind, files in kinds.items():
-            for file in filter(None, files):
-                check_answer(file, grid, kind)
-        if answer.findings and len(answer.rows) != grid.n_slices:
-            raise ServerError(
-                f"the server's answer has areas of {len(answer.rows)} slices for an image of {grid.n_slices}; "
-                "check the model"
-            )
+            for file in files:
+                if file is not None:
+                    check_answer(file, grid, kind)
+        check_measurements(answer, grid)
         _ = self.images
 
     def check_paths(self) -> None:
