@@ -27,6 +27,15 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(text: str) -> str:
+    r"""Text in one line, with escapes for what a terminal would obey; headers and names of files can hold it.
+
+    >>> printable("t2s\x1b[2J\nerror: ü")
+    't2s\\x1b[2J\\nerror: ü'
+    """
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def first_of(names: Sequence[object], most: int = 3) -> str:
     """The first of some names for a message, with dots for the others.
 

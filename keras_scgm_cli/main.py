@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, printable
 from keras_scgm_cli.adapt import adapt
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
@@ -84,7 +84,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except InputError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
     finally:
         # Python collects garbage once more before it ends: 0.1 s of the 1.7 s of a usual volume.

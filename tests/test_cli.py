@@ -217,6 +217,13 @@ def test_damaged_weights_are_refused(run, images, reference, monkeypatch, tmp_pa
     assert len(err.splitlines()) == 1
 
 
+def test_an_error_is_one_line_whatever_the_name_of_the_file(run):
+    code, _, err = run("areas", "a\x1b[2J\nerror: b.nii.gz")
+    assert code == 2
+    assert err.startswith("error: a\\x1b[2J\\nerror: b.nii.gz: ")
+    assert err.count("\n") == 1
+
+
 def test_unwritable_output_folder(run, images, weights, tmp_path):
     (tmp_path / "file").write_text("")
     code, _, err = run("segment", images / "a.nii.gz", "-w", weights, "-o", tmp_path / "file" / "out")

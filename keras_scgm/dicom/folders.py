@@ -23,7 +23,7 @@ from keras_scgm.dicom.series import (
     why_ignored,
     why_unusable,
 )
-from keras_scgm.errors import InputError, first_of
+from keras_scgm.errors import InputError, first_of, printable
 from keras_scgm.files import is_visible, place_name
 
 OBJECT_CLASS = "MediaStorageSOPClassUID"
@@ -60,7 +60,7 @@ class _Candidate:
     def label(self) -> str:
         header = self.images[0][1]
         names = (header.get(keyword) for keyword in ("SeriesDescription", "ProtocolName"))
-        described = next((f" ({name})" for name in names if name), "")
+        described = next((f" ({printable(str(name))})" for name in names if name), "")
         return f"series {header.get('SeriesNumber') or 'without number'}{described}"
 
     @property
@@ -105,8 +105,22 @@ def find_series(folder: Path) -> tuple[list[SeriesFiles], list[str]]:
         The series, and one line for each one that is left out.
 
     Raises:
-        keras_scgm.errors.InputError: There is none.
+        keras_scgm.errors.InputError: There is none, or a header is damaged.
     """
+    with quiet():
+        try:
+            return _chosen(folder)
+        except InputError:
+            raise
+        # What a damaged header raises can be of any type.
+        except Exception as error:
+            raise InputError(
+                f"{folder}: a header of its images cannot be read ({type(error).__name__}); copy the images again, or "
+                "convert them by hand"
+            ) from error
+
+
+def _chosen(folder: Path) -> tuple[list[SeriesFiles], list[str]]:
     usable, unusable, damaged = _candidates(folder)
     if not usable:
         unreadable = [f"{path.name}: cannot be read" for path in damaged]
@@ -146,18 +160,17 @@ def _candidates(folder: Path) -> tuple[list[_Candidate], list[str], list[Path]]:
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(filter(is_visible, folders))
         for path in (Path(parent, name) for name in sorted(names) if is_visible(name)):
-            with quiet():
-                try:
-                    header = dcmread(path, stop_before_pixels=True)
-                    reason = why_unusable(header)
-                    series, instance = (
-                        str(header.get(keyword)) for keyword in ("SeriesInstanceUID", "SOPInstanceUID")
-                    )
-                # What a damaged header raises can be of any type.
-                except Exception as error:
-                    if not isinstance(error, InvalidDicomError) or _is_named_as_image(path):
-                        damaged.append(path)
-                    continue
+            try:
+                header = dcmread(path, stop_before_pixels=True)
+                reason = why_unusable(header)
+                series, instance = (
+                    str(header.get(keyword)) for keyword in ("SeriesInstanceUID", "SOPInstanceUID")
+                )
+            # What a damaged header raises can be of any type.
+            except Exception as error:
+                if not isinstance(error, InvalidDicomError) or _is_named_as_image(path):
+                    damaged.append(path)
+                continue
             if "SeriesInstanceUID" not in header and header.file_meta.get(OBJECT_CLASS) in MR_CLASSES:
                 damaged.append(path)
             elif reason:

@@ -1,6 +1,7 @@
 """Request ids, the log, metrics and traces."""
 
 import json
+import logging
 import sys
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ import keras_scgm_client.picture
 import keras_scgm_client.tracing
 import pytest
 from client_checks import NOTHING_LISTENS, check_mask, error, good_answer, grpc_server, rest_answers
-from keras_scgm_client import Client, SettingsError
+from keras_scgm_client import Client, SettingsError, logs
 from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
 from opentelemetry import trace
@@ -68,6 +69,16 @@ def test_the_log_as_json(run, url, images):
     assert {line["verdict"] for line in done} == {"pass"}
     assert len({line["request_id"] for line in done}) == 4
     assert (lines[-1]["segmented"], lines[-1]["failed"]) == (4, 1)
+
+
+def test_lines_hold_nothing_that_a_terminal_obeys(capsys):
+    logs.configure("text")
+    logs.say(logging.INFO, "a\x1b[2J\nb.nii.gz")
+    logs.say(logging.ERROR, "\x9b1m \u202e \udcff: zu groß", request_id="1\n2")
+    assert capsys.readouterr() == (
+        "a\\x1b[2J\\nb.nii.gz\n",
+        "error: \\x9b1m \\u202e \\udcff: zu groß (request 1\\n2)\n",
+    )
 
 
 def test_metrics_of_a_run(run, images, tmp_path):

@@ -116,7 +116,11 @@ def test_echoes_become_their_root_mean_square(run, drawn, tmp_path):
 def test_of_several_series_those_that_fit_are_taken(run, drawn, tmp_path):
     voxels, affine = drawn
     study = {"StudyInstanceUID": generate_uid()}
-    for number, changed in ((3, {}), (4, {"ScanningSequence": "SE", "SeriesDescription": "T2 ax"}), (5, {})):
+    for number, changed in (
+        (3, {}),
+        (4, {"ScanningSequence": "SE", "SeriesDescription": "T2\x1b[2J ax"}),
+        (5, {}),
+    ):
         save(
             make_images(voxels, affine, SeriesNumber=number, **changed, **study),
             tmp_path / "all" / str(number),
@@ -124,7 +128,7 @@ def test_of_several_series_those_that_fit_are_taken(run, drawn, tmp_path):
     (tmp_path / "all" / "notes.txt").write_text("hello")
     code, out, err = run("segment", tmp_path / "all", "-o", tmp_path / "out", "--tissues", "gm")
     assert code == 0, err
-    assert f"{tmp_path}/all: left out, series 4 (T2 ax): not a gradient echo\n" in out
+    assert f"{tmp_path}/all: left out, series 4 (T2\\x1b[2J ax): not a gradient echo\n" in out
     assert "2 segmented, 0 skipped, 0 failed" in out
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {f"all_t2s_ax_zebrowski_{number}_gmseg.dcm" for number in (3, 5)} <= names
@@ -149,6 +153,8 @@ def bad(kind, folder):
         images[-1].ImageType = ["DERIVED", "SECONDARY", "MPR"]
     elif kind == "last slice without orientation":
         del images[-1].ImageOrientationPatient
+    elif kind == "number that is none":
+        images = make_images(voxels, SeriesNumber=271828)
     elif kind == "localizer":
         images = make_images(voxels, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     elif kind == "two, none axial":
@@ -160,6 +166,9 @@ def bad(kind, folder):
     for k, image in enumerate(images):
         folder.mkdir(exist_ok=True)
         image.save_as(folder / f"{k}.dcm", enforce_file_format=True)
+        if kind == "number that is none":
+            path = folder / f"{k}.dcm"
+            path.write_bytes(path.read_bytes().replace(b"271828", b"number"))
 
 
 @pytest.mark.parametrize(
@@ -181,6 +190,10 @@ def bad(kind, folder):
         (
             "localizer",
             "no series to segment in it (a localizer, a phase image or a projection); check the folder",
+        ),
+        (
+            "number that is none",
+            "a header of its images cannot be read (ValueError); copy the images again, or convert them by hand",
         ),
         (
             "two, none axial",

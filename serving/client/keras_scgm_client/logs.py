@@ -32,11 +32,17 @@ class _TextHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.levelno <= logging.INFO:
-            print(record.getMessage(), flush=True)
+            print(_printable(record.getMessage()), flush=True)
             return
         fields = getattr(record, "fields", {})
         request = f" (request {fields['request_id']})" if fields.get("request_id") else ""
-        print(f"{record.levelname.lower()}: {record.getMessage()}{request}", file=sys.stderr, flush=True)
+        message = f"{record.levelname.lower()}: {record.getMessage()}{request}"
+        print(_printable(message), file=sys.stderr, flush=True)
+
+
+def _printable(text: str) -> str:
+    """Text in one line, with escapes for what a terminal would obey: servers and names of files can hold it."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def configure(form: str) -> None:
