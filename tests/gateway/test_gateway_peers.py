@@ -1,11 +1,15 @@
 """Addresses, options and sending, without a running gateway."""
 
 import re
+import socket
+import struct
 
 import pydicom
 import pytest
 from dicom_images import make_images, save, segmented, voxels_of
+from dicom_peers import send
 from keras_scgm_client.cli import main
+from keras_scgm_client.dicom import peers
 from keras_scgm_client.dicom.peers import (
     Peer,
     PeerRefuses,
@@ -14,6 +18,7 @@ from keras_scgm_client.dicom.peers import (
     is_ae_title,
     readable_syntaxes,
 )
+from keras_scgm_client.dicom.spool import Spool
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -75,6 +80,32 @@ def test_settings_that_are_refused(options, message, tmp_path, capsys):
     assert stop.value.code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_more_than_an_image_is_kept_in_memory(tmp_path, monkeypatch):
+    """Of an association, until it is answered; a PDU may claim any length, before its sender is known, too."""
+    images = make_images(voxels_of(shape=(64, 64, 5)))
+    n_bytes = 3 * 64 * 64
+    monkeypatch.setattr(peers, "MAX_IMAGE_BYTES", n_bytes)
+    told = []
+    spool = Spool(tmp_path, 10**9)
+    listener = peers.Listener(
+        spool, "SCGM", (), None, lambda *event, **fields: told.append(fields.get("reason")), None
+    )
+    port = listener.start("127.0.0.1", 0)
+    try:
+        assert send(images, port) == images
+        assert not any(told)
+        assert send(make_images(voxels_of(shape=(128, 128, 1))), port) == []
+        reason = f"an image of over {n_bytes / 1e6:.0f} MB"
+        assert told[-1] == reason
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as peer:
+            peer.sendall(struct.pack(">BBL", 1, 0, 2**32 - 1))
+            assert peer.recv(1) == b"", "closed"
+        assert told[-2:] == [reason] * 2
+    finally:
+        listener.stop()
+        spool.close()
 
 
 @pytest.fixture

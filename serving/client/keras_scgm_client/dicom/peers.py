@@ -36,6 +36,8 @@ from keras_scgm_client.errors import ClientError
 SUCCESS, OUT_OF_RESOURCES, NOT_UNDERSTOOD = 0x0000, 0xA700, 0xC000
 """Status of a C-STORE response (PS3.4, B.2.3)."""
 MAX_ASSOCIATIONS = 10
+MAX_IMAGE_BYTES = 300_000_000
+"""Largest image that is received; the voxels of the largest series that is read have 268 MB."""
 CONNECT_SECONDS, HANDSHAKE_SECONDS, NETWORK_SECONDS = 10.0, 3.0, 60.0
 
 _PLAIN = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
@@ -148,6 +150,41 @@ def readable_syntaxes() -> list[str]:
     return [str(syntax) for syntax in (*_PLAIN, *compressed)]
 
 
+class _BoundedReceive:
+    """In place of `recv` of an association's socket: receives at most `MAX_IMAGE_BYTES` until a C-STORE is answered.
+
+    pynetdicom reads whole PDUs and messages into memory, however large they are.
+
+    Args:
+        link: The association.
+        receive: Its `recv`.
+        refused: Function that logs the reason of a refusal.
+    """
+
+    def __init__(
+        self,
+        link: Association,
+        receive: Callable[[int], bytearray],
+        refused: Callable[[Association, str], None],
+    ) -> None:
+        self._link = link
+        self._receive = receive
+        self._refused = refused
+        self._n_bytes = 0
+
+    def __call__(self, n_bytes: int) -> bytearray:
+        self._n_bytes += n_bytes
+        if self._n_bytes > MAX_IMAGE_BYTES:
+            self._refused(self._link, f"an image of over {MAX_IMAGE_BYTES / 1e6:.0f} MB")
+            raise ConnectionAbortedError
+        return self._receive(n_bytes)
+
+    def answered(self) -> None:
+        # A sender that does not wait for answers has sent more meanwhile.
+        if self._link.dimse.message is None and self._link.dimse.msg_queue.empty():
+            self._n_bytes = 0
+
+
 class Listener:
     """Receives images, and acknowledges each after it was written to disk.
 
@@ -193,6 +230,7 @@ class Listener:
         """
         context = self._tls.server_context() if self._tls else None
         handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_ACCEPTED, self._accepted),
             (evt.EVT_C_STORE, self._store),
@@ -218,6 +256,10 @@ class Listener:
         with self._lock:
             self._receiving = {link: names for link, names in self._receiving.items() if link.is_alive()}
             return set().union(*self._receiving.values())
+
+    def _opened(self, event: Event) -> None:
+        connection: Any = event.assoc.dul.socket
+        connection.recv = _BoundedReceive(event.assoc, connection.recv, self._refused)
 
     def _rejected(self, event: Event) -> None:
         answer: Any = event.assoc.acceptor.primitive
@@ -256,6 +298,9 @@ class Listener:
             # Error messages of other packages may contain patient data from the header.
             self._refused(event.assoc, f"not understood ({type(error).__name__})")
             return NOT_UNDERSTOOD
+        finally:
+            connection: Any = event.assoc.dul.socket
+            connection.recv.answered()
 
     def _keep(self, link: Association, image: Dataset, encoded: Callable[[], bytes]) -> int:
         for keyword in ("SeriesInstanceUID", "SOPInstanceUID"):
