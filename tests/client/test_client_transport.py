@@ -1,6 +1,7 @@
 """Errors, retries and waiting, over REST and gRPC."""
 
 import base64
+import gzip
 import json
 import re
 import socket
@@ -18,7 +19,16 @@ import keras_scgm_devserver as dev_server
 import numpy as np
 import pytest
 import tensorflow as tf
-from client_checks import NOTHING_LISTENS, check_mask, error, good_answer, grpc_answer, names, rest_answers
+from client_checks import (
+    NOTHING_LISTENS,
+    check_mask,
+    error,
+    good_answer,
+    grpc_answer,
+    grpc_server,
+    names,
+    rest_answers,
+)
 from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
 from keras_scgm_client.transport import Access
 from tiny_serving import random_voxels
@@ -60,6 +70,7 @@ def test_numbers_over_grpc_however_they_are_sent(content):
         (error(500, "Data loss: corrupt"), ServerError, "Data loss: corrupt"),
         (error(503, "queue is full"), ServerUnavailable, "queue is full"),
         ((200, b"<html>", {}), SettingsError, "not JSON"),
+        ((200, gzip.compress(b" " * 3_000_000), {"Content-Encoding": "gzip"}), SettingsError, "not JSON"),
         ((200, b"[" * 100_000, {}), SettingsError, "not JSON"),
         ((400, b"[" * 100_000, {}), ServerError, "HTTP 400"),
         ((200, b"{}", {}), SettingsError, "not a model's outputs"),
@@ -128,6 +139,27 @@ def test_grpc_answers_that_are_errors(image, code, details, kind, message):
         with pytest.raises(kind, match=message) as caught:
             client.segment(image)
         assert type(caught.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("answer", "compression", "message"),
+    [
+        (bytes(3_000_000), None, "over 2 MB"),
+        (bytes(3_000_000), grpc.Compression.Gzip, "compressed, which is not accepted"),
+        (b"no message", None, "damaged"),
+    ],
+)
+def test_grpc_answers_that_are_not_read(image, answer, compression, message):
+    def reply(request, context):
+        context.set_compression(compression or grpc.Compression.NoCompression)
+        return answer
+
+    with grpc_server(lambda call: reply) as url, Client(url) as client:
+        with pytest.raises(ServerError, match=message) as caught:
+            client.segment(image)
+        assert type(caught.value) is ServerError
+        with pytest.raises(ServerError):
+            client.status()
 
 
 def test_a_command_that_gives_up_does_not_go_on_trying(images):

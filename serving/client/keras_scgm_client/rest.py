@@ -139,7 +139,8 @@ class RestTransport:
             )
             try:
                 content = bytearray()
-                for chunk in response.stream(_CHUNK_BYTES):
+                # Nobody asked for a compressed answer, a chunk of which could be a thousand times larger.
+                for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
                     content += chunk
                     if len(content) > limit:
                         raise ServerError(

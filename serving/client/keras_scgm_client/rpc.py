@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from keras_scgm_client import messages
 from keras_scgm_client.answer import Answer, answer_from
@@ -50,6 +51,8 @@ class GrpcTransport:
         options = [
             ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
             ("grpc.max_send_message_length", -1),
+            # Identity alone: the size of a compressed answer is known only when it is unpacked.
+            ("grpc.compression_enabled_algorithms_bitset", 1),
             # The client retries with its own pauses; a channel would wait up to two minutes before it connects
             # again.
             ("grpc.enable_retries", 0),
@@ -74,12 +77,10 @@ class GrpcTransport:
         self._predict = self._channel.unary_unary(
             messages.PREDICT,
             request_serializer=messages.PredictRequest.SerializeToString,
-            response_deserializer=messages.PredictResponse.FromString,
         )
         self._status = self._channel.unary_unary(
             messages.GET_MODEL_STATUS,
             request_serializer=messages.GetModelStatusRequest.SerializeToString,
-            response_deserializer=messages.GetModelStatusResponse.FromString,
         )
 
     def predict(
@@ -92,12 +93,12 @@ class GrpcTransport:
         image.dtype = messages.DT_STRING
         image.tensor_shape.dim.add(size=1)
         image.string_val.append(nifti)
-        response = self._call(self._predict, request, seconds, headers)
-        if response.ByteSize() > max_answer_bytes + REQUEST_SLACK_BYTES:
-            raise ServerError(f"the server's answer is over {max_answer_bytes / 1e6:.0f} MB; check the model")
+        limit = max_answer_bytes + REQUEST_SLACK_BYTES
+        answer = self._call(self._predict, request, seconds, limit, headers)
         try:
+            response = messages.PredictResponse.FromString(answer)
             outputs = {named.key: _values(named.key, named.value) for named in response.outputs}
-        except struct.error as error:
+        except (DecodeError, struct.error) as error:
             raise ServerError(f"the server's answer is damaged ({error}); check the connection") from error
         version = response.model_spec.version.value if response.model_spec.HasField("version") else None
         return answer_from(outputs, self._model.signature, version)
@@ -105,7 +106,11 @@ class GrpcTransport:
     def status(self, seconds: float) -> list[VersionStatus]:
         request = messages.GetModelStatusRequest()
         self._name_model(request.model_spec)
-        response = self._call(self._status, request, seconds)
+        answer = self._call(self._status, request, seconds, REQUEST_SLACK_BYTES)
+        try:
+            response = messages.GetModelStatusResponse.FromString(answer)
+        except DecodeError as error:
+            raise ServerError("the server's answer is not a model's status; check --server") from error
         return [
             VersionStatus(
                 entry.version, messages.STATES.get(entry.state, str(entry.state)), entry.status.error_message
@@ -131,14 +136,24 @@ class GrpcTransport:
         model_spec.version_label = self._model.label
 
     def _call(
-        self, method: Any, request: Any, seconds: float, headers: Mapping[str, str] | None = None
-    ) -> Any:
+        self,
+        method: Any,
+        request: Any,
+        seconds: float,
+        limit: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         try:
-            return method(request, timeout=seconds, metadata=(*self._metadata, *(headers or {}).items()))
+            answer: bytes = method(
+                request, timeout=seconds, metadata=(*self._metadata, *(headers or {}).items())
+            )
         except grpc.RpcError as error:
             raise _error(error.code(), error.details() or "", seconds) from error
         except ValueError as error:
             raise ServerError(f"the gRPC request cannot be sent ({error})") from error
+        if len(answer) > limit:
+            raise ServerError(f"the server's answer is over {limit / 1e6:.0f} MB; check the model")
+        return answer
 
 
 def _values(name: str, tensor: Any) -> Any:
@@ -166,6 +181,8 @@ def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
         return ImageError(
             f"the image or its result is larger than the server or the proxy accepts: {first_line}"
         )
+    if "Compression algorithm" in details:
+        return ServerError("the server's answers are compressed, which is not accepted; check its settings")
     # "tcp handshaker shutdown" means that connecting took too long; it does not concern TLS.
     if code is grpc.StatusCode.UNAVAILABLE and re.search(
         "certificate|ssl|handshake(?!r)", details, re.IGNORECASE
