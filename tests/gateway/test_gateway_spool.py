@@ -11,7 +11,7 @@ from keras_scgm_client.errors import ClientError
 
 @pytest.fixture
 def spool(tmp_path):
-    with closing(Spool(tmp_path / "store", 10_000)) as opened:
+    with closing(Spool(tmp_path / "store", 100_000)) as opened:
         yield opened
 
 
@@ -131,15 +131,28 @@ def test_one_gateway_per_folder(spool):
 
 
 def test_no_more_than_the_bound(spool):
-    spool.store("1.2", "1.2.1", b"x" * 6000)
+    spool.store("1.2", "1.2.1", b"x" * 60_000)
     with pytest.raises(SpoolFull):
-        spool.store("1.2", "1.2.2", b"x" * 6000)
+        spool.store("1.2", "1.2.2", b"x" * 60_000)
     with again(spool) as later:
         with pytest.raises(SpoolFull):
-            later.store("1.2", "1.2.2", b"x" * 6000)
+            later.store("1.2", "1.2.2", b"x" * 60_000)
         sent(later, later.name("1.2"))
         later.prune(-1)
-        assert later.store("1.2", "1.2.2", b"x" * 6000)
+        assert later.store("1.2", "1.2.2", b"x" * 60_000)
+
+
+def test_what_is_not_kept_counts_too(spool):
+    """Each series has folders on the disk, and each image a line in a file."""
+    for k in range(6):
+        assert spool.discard(f"1.{k}", "1.1", "not axial")
+    with pytest.raises(SpoolFull):
+        spool.discard("1.6", "1.1", "not axial")
+    with pytest.raises(SpoolFull):
+        spool.discard("1.0", "1.2", "x" * 10_000)
+    assert len(spool.names("incoming")) == 6
+    with again(spool) as later, pytest.raises(SpoolFull):
+        later.discard("1.6", "1.1", "not axial")
 
 
 def test_what_is_deleted_and_what_stays(spool):

@@ -35,6 +35,8 @@ STATES: tuple[State, ...] = ("incoming", "outgoing", "sent", "failed", "ignored"
 CUT_OFF_FACTOR = 10
 """Factor by which the waiting time is longer after a sender was disconnected, since it needs time to return."""
 
+_SERIES_BYTES = 4 * 2**12
+"""Counted for each series besides its images: its two folders and two small files take at least a block each."""
 _REASON = "reason.txt"
 _DISCARDED = "discarded.txt"
 _UNRELEASED = "unreleased"
@@ -134,9 +136,7 @@ class Spool:
         with self._lock:
             if self._holder(name, file):
                 return False
-            if self._n_bytes + len(content) > self.max_bytes:
-                raise SpoolFull
-            self._n_bytes += len(content)
+            self._claim(name, len(content))
         temporary = self._write(content)
         with self._lock:
             target = self._reopened(name)
@@ -159,12 +159,14 @@ class Spool:
             place: At which another image of the series makes up for it; nothing does without a place.
         """
         name, file = self.name(series_uid), f"{self.name(instance_uid)}.dcm"
+        note = _note(file, Discarded(reason, place))
         with self._lock:
             if self._holder(name, file) or any(file in self.discarded(state, name) for state in STATES):
                 return False
+            self._claim(name, len(note))
             target = self._reopened(name)
             with (target / _DISCARDED).open("a") as notes:
-                notes.write(_note(file, Discarded(reason, place)))
+                notes.write(note)
                 notes.flush()
                 os.fsync(notes.fileno())
             os.utime(self._images(target))
@@ -182,6 +184,14 @@ class Spool:
             file: Discarded(reason, tuple(map(int, filter(None, place.split(",")))))
             for file, place, reason in (line.split(" ", 2) for line in lines)
         }
+
+    def _claim(self, name: str, n_bytes: int) -> None:
+        """Count what is about to be written for a series."""
+        is_new = not any(self.path(state, name).exists() for state in STATES)
+        n_bytes += _SERIES_BYTES if is_new else 0
+        if self._n_bytes + n_bytes > self.max_bytes:
+            raise SpoolFull
+        self._n_bytes += n_bytes
 
     def _reopened(self, name: str) -> Path:
         """Folder of a series in `incoming`, to which it returns from any other state."""
@@ -351,7 +361,7 @@ class Spool:
         return temporary
 
     def _measure(self) -> int:
-        total = 0
+        total = _SERIES_BYTES * sum(len(self.names(state)) for state in STATES)
         for parent, _, files in os.walk(self.folder):
             for file in files:
                 try:
