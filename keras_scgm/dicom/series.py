@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 import warnings
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -14,8 +16,16 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.encaps import generate_frames
 from pydicom.multival import MultiValue
-from pydicom.uid import EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage, MRImageStorage
+from pydicom.uid import (
+    EnhancedMRImageStorage,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
 from keras_scgm.errors import InputError
 
@@ -29,6 +39,10 @@ ORIENTATION_TOLERANCE = 1e-3
 """Tolerance of direction cosines, which scanners round differently from image to image."""
 
 PER_FRAME = "PerFrameFunctionalGroupsSequence"
+
+_WITH_START_OF_FRAME = (JPEGLSLossless, JPEGLossless, JPEGLosslessSV1)
+_STARTS_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+"""Second bytes of the markers, of JPEG and of JPEG-LS."""
 
 OTHER_KIND = "a localizer, a phase image or a projection"
 """Reason against images that may lie at the places of others in their series."""
@@ -185,9 +199,18 @@ def _check(images: Sequence[Dataset]) -> None:
         raise SeriesError("color images")
     if any(image.get("LossyImageCompression") == "01" for image in images):
         raise SeriesError("images that were compressed with loss; take those of the scanner")
-    n_voxels = sum(image.Rows * image.Columns * int(image.get("NumberOfFrames") or 1) for image in images)
+    sizes = [(image.Rows, image.Columns, int(image.get("NumberOfFrames", 1) or 1)) for image in images]
+    for image, size in zip(images, sizes, strict=True):
+        # A negative number would hide the voxels of other images in the sum.
+        if min(size) < 1:
+            raise SeriesError(
+                f"image {_file_name(image)} has {size[0]} x {size[1]} voxels in {size[2]} frames"
+            )
+    n_voxels = sum(map(math.prod, sizes))
     if n_voxels > MAX_VOXELS:
         raise SeriesError(f"{n_voxels / 1e6:.0f} million voxels, too many for an axial series of the cord")
+    for image, size in zip(images, sizes, strict=True):
+        _check_coded_size(image, *size)
     if is_multi_frame:
         _check_echoes({str(echo) for frame in images[0].get(PER_FRAME, []) for echo in _echo_times(frame)})
         return
@@ -207,6 +230,36 @@ def _check(images: Sequence[Dataset]) -> None:
         raise SeriesError(
             f"slices {steps.min():.2f} to {steps.max():.2f} mm apart; an image is missing, or they are not one volume"
         )
+
+
+def _check_coded_size(image: Dataset, n_rows: int, n_columns: int, n_frames: int) -> None:
+    """Check that compressed frames have the size of the header: decoders take memory for what the frames claim.
+
+    Pillow bounds the size of JPEG 2000 images, and RLE expands a file at most 64 times.
+    """
+    if image.file_meta.TransferSyntaxUID not in _WITH_START_OF_FRAME:
+        return
+    try:
+        for frame in generate_frames(image.PixelData, number_of_frames=n_frames):
+            if _coded_size(frame) != (n_rows, n_columns):
+                raise ValueError("another size")
+    # What damaged pixels raise can be of any type.
+    except Exception as error:
+        raise SeriesError(
+            f"the pixels of image {_file_name(image)} are damaged, or not of the size in its header; copy it again"
+        ) from error
+
+
+def _coded_size(frame: bytes) -> tuple[int, int]:
+    """Rows and columns in the start of frame of a JPEG or JPEG-LS image (ISO/IEC 10918-1, B.2.2)."""
+    place = 2
+    while frame[place + 1] not in _STARTS_OF_FRAME:
+        if frame[place] != 0xFF:
+            raise ValueError("no marker")
+        (n_bytes,) = struct.unpack_from(">H", frame, place + 2)
+        place += 2 + n_bytes
+    n_rows, n_columns = struct.unpack_from(">2H", frame, place + 5)
+    return n_rows, n_columns
 
 
 def _check_echoes(times_ms: Collection[str]) -> None:

@@ -112,6 +112,11 @@ def other_size(images):
             "images that were compressed with loss",
         ),
         (lambda images: images.clear(), "it has no images"),
+        (
+            lambda images: setattr(images[1], "NumberOfFrames", -1),
+            r"image \d\.dcm has 10 x 12 voxels in -1 frames",
+        ),
+        (lambda images: setattr(images[1], "Rows", 0), r"image \d\.dcm has 0 x 12 voxels in 1 frames"),
         (huge, "1342 million voxels, too many for an axial series of the cord"),
     ],
 )
@@ -131,6 +136,19 @@ def test_compressed_images(syntax, tmp_path):
         image.PixelData = encapsulate([encode_frame(image.pixel_array, syntax, 8, 8, "MONOCHROME2")])
         image.file_meta.TransferSyntaxUID = syntax
     np.testing.assert_array_equal(read_series(save(images, tmp_path / "in")).volume.array, plain.volume.array)
+
+
+@pytest.mark.parametrize("change", [(b"\x00\x40\x00\x40", b"\xff\xff\xff\xff"), (b"\xff\xf7", b"\x00\x00")])
+def test_compressed_images_of_another_size_than_their_header(change, tmp_path):
+    """A decoder would take memory for as many voxels as they claim."""
+    images = make_images(voxels_of(shape=(64, 64, 3)))
+    for image in images:
+        frame = encode_frame(image.pixel_array, JPEGLSLossless, 8, 8, "MONOCHROME2")
+        assert change[0] in frame[:20]
+        image.PixelData = encapsulate([frame.replace(*change, 1)])
+        image.file_meta.TransferSyntaxUID = JPEGLSLossless
+    with pytest.raises(SeriesError, match=r"image 0\.dcm are damaged, or not of the size in its header"):
+        read_series(save(images, tmp_path / "in"))
 
 
 def test_a_multi_frame_image_of_several_echoes_is_refused(tmp_path):
