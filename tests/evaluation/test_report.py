@@ -299,6 +299,27 @@ def test_a_long_cord_is_in_the_view(islands):
     assert scene["aspectratio"] == pytest.approx(ratio, rel=0.1)
 
 
+def test_the_view_in_3d_is_no_mirror_image(tmp_path):
+    # A horn on the patient's left, posterior, in the upper half. Voxels count from the right, posterior and inferior.
+    mask = np.zeros((20, 20, 8), bool)
+    mask[9:11, 4:16] = mask[11:16, 4:7, 4:] = True
+    for place in ("found", "manual"):
+        save_mask(tmp_path / place / "a_gmseg.nii.gz", mask)
+    write_report(evaluate(tmp_path / "found", tmp_path / "manual"), tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    figure = json.loads(re.search(r'id="meshes-data">(.*?)</script>', text)[1])["a"]
+    scene = figure["layout"]["scene"]
+    letters = {one["text"]: np.array([one[axis] for axis in "xyz"]) for one in scene["annotations"]}
+    points = np.array([decoded(figure["data"][0][axis]) for axis in "xyz"])
+    horn = points[:, points[0] > 11.5 * 0.5].mean(axis=1)
+    middle = (letters["S"] + letters["I"]) / 2
+    assert all((horn - middle) @ (letters[to] - letters[away]) > 0 for to, away in ("LR", "PA", "SI"))
+    # Plotly's axes are right-handed, as left to right, posterior to anterior, inferior to superior are.
+    shown = np.array([letters["R"] - letters["L"], letters["A"] - letters["P"], letters["S"] - letters["I"]])
+    turned = [-1 if scene[f"{axis}axis"].get("autorange") == "reversed" else 1 for axis in "xyz"]
+    assert np.linalg.det(shown * turned) > 0
+
+
 def test_cases_without_result_and_without_image_are_said(tmp_path):
     mask = np.zeros((12, 12, 2), bool)
     mask[4:8, 4:8] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -22,6 +23,11 @@ MAX_FACES = 20_000
 MAX_STEP = 8
 """Voxels that a triangle spans at most; as many are empty beyond a mask, so that its surface is closed."""
 PAD = 2
+
+DIRECTIONS = ("RL", "PA", "IS")
+"""First and last end of each axis: right and left, posterior and anterior, inferior and superior."""
+LETTER_DISTANCE = 0.12
+"""Distance of the letters from the surfaces in their longest side."""
 
 MESH_COLOUR = "#f28e2b"
 RATERS_COLOUR = "#9aa5b1"
@@ -78,8 +84,9 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
                 hoverinfo="name",
             )
         )
-    extent_mm = np.ptp(corners_mm or [np.ones(3), np.zeros(3)], axis=0)
-    axis = {"title": "", "showticklabels": False, "showbackground": False, "showgrid": False}
+    low_mm, high_mm = (bound(corners_mm or [np.zeros(3), np.ones(3)], axis=0) for bound in (np.min, np.max))
+    extent_mm = high_mm - low_mm
+    hidden = {"visible": False}
     figure.update_layout(
         template="plotly_dark",
         height=460,
@@ -87,9 +94,11 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
         paper_bgcolor="rgba(0,0,0,0)",
         legend={"x": 0, "y": 1},
         scene={
-            "xaxis": axis | {"title": "right to left"},
-            "yaxis": axis | {"title": "posterior to anterior"},
-            "zaxis": axis | {"title": "inferior to superior"},
+            # Plotly's axes are right-handed, and those of the voxels left-handed.
+            "xaxis": hidden | {"autorange": "reversed"},
+            "yaxis": hidden,
+            "zaxis": hidden,
+            "annotations": list(_directions(low_mm, high_mm)),
             # The longest side is 1, so that the camera sees a cord of any length.
             "aspectmode": "manual",
             "aspectratio": dict(zip("xyz", extent_mm / extent_mm.max(), strict=True)),
@@ -97,6 +106,18 @@ def mesh_of(masks: Mapping[Tissue, Mapping[Layer, CanonicalMask]]) -> go.Figure:
         },
     )
     return figure
+
+
+def _directions(low_mm: np.ndarray, high_mm: np.ndarray) -> Iterator[dict[str, Any]]:
+    """Letters of the directions around a box: above and below it, and around its lower end."""
+    distance_mm = LETTER_DISTANCE * (high_mm - low_mm).max()
+    for axis, letters in enumerate(DIRECTIONS):
+        for letter, end in zip(
+            letters, (low_mm[axis] - distance_mm, high_mm[axis] + distance_mm), strict=True
+        ):
+            place = np.array([*(low_mm + high_mm)[:2] / 2, low_mm[2]])
+            place[axis] = end
+            yield dict(zip("xyz", place.tolist(), strict=True)) | {"text": letter, "showarrow": False}
 
 
 def _solids(masks: Mapping[Layer, CanonicalMask]) -> Iterator[_Solid]:
