@@ -165,7 +165,11 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
     "mask": ("Mask", "Path of the mask of gray matter, from the folder of the results", ""),
     "version": ("Version", "Program and version that made the mask", ""),
     "weights": ("Weights", "Weights of the networks that made the mask", ""),
-    "spacing_mm": ("Voxel spacing", "Spacing of the voxels along the axes of the file", "mm"),
+    "spacing_mm": (
+        "Voxel spacing",
+        "Spacing of the voxels right to left, posterior to anterior, inferior to superior",
+        "mm",
+    ),
     "manufacturer": ("Manufacturer", "Manufacturer of the scanner, of the image's sidecar", ""),
     "model": ("Model", "Model of the scanner, of the image's sidecar", ""),
     "field_strength_t": ("Field strength", "Magnetic field strength, of the image's sidecar", "tesla"),

@@ -193,7 +193,7 @@ class _Rows:
             "mask": paths.mask.relative_to(self._output).as_posix(),
             "version": record["program"],
             "weights": ", ".join(weights["name"] for weights in record["weights"]),
-            "spacing_mm": " x ".join(f"{spacing:.4g}" for spacing in record["spacing_mm"]),
+            "spacing_mm": _spacing_text(record["spacing_mm"], record["orientation"]),
         }
         regions = pool(slices, self._config.level_ranges, self._config.slices)
         return slices, [{**common, **region} for region in regions]
@@ -236,3 +236,14 @@ def _remove_tables_of_others(output: Path, participants: set[str]) -> None:
     for folder in output.glob("sub-*"):
         if folder.name not in participants:
             ParticipantTables(output, folder.name).remove()
+
+
+def _spacing_text(spacing_mm: Sequence[float], orientation: str) -> str:
+    """Voxel spacing right to left, posterior to anterior, inferior to superior, in whatever order the file has them.
+
+    >>> _spacing_text([3.0, 0.5, 0.4], "SLA")
+    '0.5 x 0.4 x 3'
+    """
+    of_letter = dict(zip(orientation, spacing_mm, strict=True))
+    in_order = (of_letter[letter] for ends in ("RL", "PA", "IS") for letter in ends if letter in of_letter)
+    return " x ".join(f"{spacing:.4g}" for spacing in in_order)

@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from study_data import SPACING_MM, engine, level_map, save, write_bids
 
 from keras_scgm import InputError
@@ -94,6 +95,19 @@ def test_masks_sidecars_and_tables(study_folder, tmp_path, cord_network):
     assert row["spacing_mm"] == "0.5 x 0.5 x 4"
     assert json.loads((output / "summary.json").read_text())["age"] == {"Units": "year"}
     assert set(json.loads((output / "areas.json").read_text())) == set(AREA_COLUMNS)
+
+
+def test_another_order_of_storage_is_no_other_voxel_spacing(
+    study_folder, tmp_path, cord_network, nested_discs
+):
+    image = nested_discs((0.5, 0.6, 4.0))[0]
+    for name, order in (("01", "LAS"), ("02", "SRA")):
+        turn = ornt_transform(io_orientation(image.affine), axcodes2ornt(order))
+        save(image.as_reoriented(turn), study_folder / NAME.format(name))
+    run_study(read_bids(study_folder), tmp_path / "out", engine(cord_network))
+    rows = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"]
+    assert [row["spacing_mm"] for row in rows] == ["0.5 x 0.6 x 4"] * 2
+    assert not any("most images have" in row["warnings"] for row in rows)
 
 
 def test_everything_that_is_wrong_is_a_row_with_its_reason(
