@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from keras_scgm.views import centred_squares
 REPORT, CHANGES, PICTURES = "guard.json", "changes.csv", "changes.png"
 SCANS, SLICES = 4, 5
 """Scans and slices of each that are shown: those that changed most."""
+LETTERS_PER_COLUMN = 30
+"""Of the name of a scan; a longer one takes another line."""
 
 
 def write_report(folder: Path, judgement: Judgement, compared: Sequence[Compared]) -> None:
@@ -36,29 +39,49 @@ def write_report(folder: Path, judgement: Judgement, compared: Sequence[Compared
 
 
 def save_pictures(path: Path, compared: Sequence[Compared]) -> None:
-    """Draws the slices that changed most, before and below them after, as PNG.
+    """Draws the slices whose gray matter changed most, before and below them after, as PNG.
 
     Args:
         path: File to replace.
         compared: Results on scans.
     """
-    shown = sorted(compared, key=lambda pair: np.nan_to_num(pair.agreement))[:SCANS]
-    figure = Figure(figsize=(2.2 * SLICES, 4.4 * len(shown) + 0.4), layout="constrained")
-    figure.suptitle(
-        "red: gray matter, blue: cord; before and, below it, after; A is up, R on the left", fontsize=9
-    )
-    grid = figure.subplots(2 * len(shown), SLICES, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for number, pair in enumerate(shown):
-        chosen = _most_changed(pair)
-        for line, result in zip(grid[2 * number : 2 * number + 2], (pair.before, pair.after), strict=True):
+    write_figure(path, draw_changes(compared), dpi=110)
+
+
+def draw_changes(compared: Sequence[Compared]) -> Figure:
+    """The figure of `save_pictures`; one line of text if nothing changed."""
+    by_agreement = sorted(compared, key=lambda pair: np.nan_to_num(pair.agreement))
+    shown = [(pair, chosen) for pair in by_agreement if (chosen := _most_changed(pair))][:SCANS]
+    if not shown:
+        figure = Figure(figsize=(6, 0.5))
+        figure.suptitle("the gray matter of no slice changed", fontsize=9)
+        return figure
+    columns = max(len(chosen) for _, chosen in shown)
+    figure = Figure(figsize=(max(4.4, 2.2 * columns) + 0.3, 4.9 * len(shown) + 0.4), layout="constrained")
+    figure.suptitle("red: gray matter, blue: cord; A is up, R on the left", fontsize=9)
+    parts = figure.subfigures(len(shown), squeeze=False).flat
+    for part, (pair, chosen) in zip(parts, shown, strict=True):
+        name = Path(pair.before.volume.source).name
+        part.suptitle("\n".join(wrap(name, LETTERS_PER_COLUMN * columns)), fontsize=8)
+        grid = part.subplots(2, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set(xticks=[], yticks=[])
+            axes.set_frame_on(False)
+        for line, when, result in zip(grid, ("before", "after"), (pair.before, pair.after), strict=True):
+            line[0].set_ylabel(when, fontsize=8)
             for axes, k in zip(line, chosen, strict=False):
                 axes.imshow(_section(pair, result, k))
-        for axes, k in zip(grid[2 * number], chosen, strict=False):
-            stored = pair.before.volume.stored_slice_index(k)
-            axes.set_title(f"{Path(pair.before.volume.source).name}, slice {stored}", fontsize=6)
-    write_figure(path, figure, dpi=110)
+        for axes, k in zip(grid[0], chosen, strict=False):
+            axes.set_title(_change(pair, k), fontsize=8)
+    return figure
+
+
+def _change(pair: Compared, k: int) -> str:
+    """Agreement and areas of the gray matter of a slice before and after."""
+    before, after = (_masks(result)[:, :, k] for result in (pair.before, pair.after))
+    volume = pair.before.volume
+    areas = " → ".join(f"{mask.sum() * volume.voxel_area_mm2:.1f}" for mask in (before, after))
+    return f"slice {volume.stored_slice_index(k)}, DSC between {dice(before, after):.3f}\n{areas} mm²"
 
 
 def _rows(pair: Compared) -> list[dict[str, Any]]:
@@ -86,13 +109,10 @@ def _masks(result: Segmentation) -> np.ndarray:
 
 
 def _most_changed(pair: Compared) -> list[int]:
-    """Slices with the most voxels that differ, in the order of the scan."""
-    before, after = _masks(pair.before), _masks(pair.after)
-    changed = np.count_nonzero(before != after, axis=(0, 1))
-    # Of slices that did not change, those with gray matter.
-    size = np.count_nonzero(before | after, axis=(0, 1))
-    order = np.lexsort((-size, -changed))
-    return sorted(int(k) for k in order[:SLICES])
+    """Slices with the most voxels of gray matter that differ, in the order of the scan."""
+    changed = np.count_nonzero(_masks(pair.before) != _masks(pair.after), axis=(0, 1))
+    order = np.argsort(-changed, kind="stable")
+    return sorted(int(k) for k in order[:SLICES] if changed[k])
 
 
 def _section(pair: Compared, result: Segmentation, k: int) -> Any:
