@@ -222,7 +222,7 @@ def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright
     assert soft.shape[1] > np.asarray(Image.open(tmp_path / "hard.png")).shape[1]
 
 
-def test_training_samples_hold_the_masks_of_network_and_rater(tmp_path, monkeypatch):
+def test_training_samples_hold_the_masks_of_network_and_rater(monkeypatch):
     found = bar(3, shape=(200, 90))
     drawn = np.roll(found, 60, axis=0)
     result = judged(found)
@@ -240,8 +240,11 @@ def test_training_samples_hold_the_masks_of_network_and_rater(tmp_path, monkeypa
         return draw_section(image, contours, view)
 
     monkeypatch.setattr(samples, "draw_section", draw)
-    samples.save_samples(tmp_path / "samples.png", SimpleNamespace(segment=lambda _: result), [annotated])
-    assert len(seen) == samples.SLICES
+    figure = samples.draw_samples(SimpleNamespace(segment=lambda _: result), [annotated])
+    # Three slices, each once, in five places.
+    assert len(seen) == 3
+    assert [axes.get_title() for axes in figure.axes] == ["s, slice 0", "slice 1", "slice 2", "", ""]
+    assert not any(axes.axison for axes in figure.axes)
     # 80 voxels from one end to the other.
     assert {view.half_width_mm for view in seen} == {80 * VOXEL_MM / 2 + 1}
     assert all(view.center == pytest.approx((79.5, 44.5)) for view in seen)

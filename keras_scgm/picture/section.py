@@ -15,7 +15,8 @@ HALF_WIDTH_MM = 16.0
 """Half width of the square part of a slice that is shown, unless the mask needs more."""
 CONTOUR, CORD_CONTOUR = "#ff4d5a", "#2f8bff"
 """Of gray matter and cord; colour-blind people can tell them apart, and both are seen on dark and bright tissue."""
-REFERENCE = "#3ddc84"
+REFERENCE = CORD_CONTOUR
+"""Of a rater's gray matter, in pictures without the cord."""
 OPAQUENESS = 0.7
 """Opacity of the full tint."""
 BLUR = 1.0

@@ -25,28 +25,36 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
         segmenter: Segmenter with the weights to show.
         volumes: Images with masks; the first rater's contour is drawn.
     """
-    picks = np.unique(np.linspace(0, len(volumes) - 1, min(VOLUMES, len(volumes))).round().astype(int))
+    write_figure(path, draw_samples(segmenter, volumes), dpi=110)
+
+
+def draw_samples(segmenter: Segmenter, volumes: Sequence[AnnotatedVolume]) -> Figure:
+    """The figure of `save_samples`."""
+    picks = _spaced(range(len(volumes)), VOLUMES)
     figure = Figure(figsize=(2.2 * SLICES, 2.2 * len(picks) + 0.4), layout="constrained")
-    figure.suptitle("red: network, green: first rater; A is up, R on the left", fontsize=9)
+    figure.suptitle("red: network, blue: first rater; A is up, R on the left", fontsize=9)
     grid = figure.subplots(len(picks), SLICES, squeeze=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
     for line, pick in zip(grid, picks, strict=True):
         annotated = volumes[pick]
         result = segmenter.segment(annotated.image)
         volume, found = result.volume, result.volume.axial_view(result.mask_voxels)
         truth = annotated.read_mask(annotated.masks[0], volume)
-        labelled = annotated.slices_of(volume)
-        shown = [labelled[round(place)] for place in np.linspace(0, len(labelled) - 1, SLICES)]
+        shown = _spaced(annotated.slices_of(volume), SLICES)
         spacing_mm = volume.in_plane_spacing_mm
-        # Of few labelled slices some are shown more than once, so places tell them apart.
-        marked = {
-            place: np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for place, k in enumerate(shown)
-        }
+        marked = {k: np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for k in shown}
         centers, half_width_mm = centred_squares(marked, volume.in_plane_shape, spacing_mm, HALF_WIDTH_MM)
-        for axes, k, center in zip(line, shown, centers, strict=True):
+        for axes, k, center in zip(line, shown, centers, strict=False):
             image = volume.read_slices(k, k + 1)[0][0]
             contours = ((truth[k], REFERENCE), (np.asarray(found[:, :, k]) > 0, CONTOUR))
             axes.imshow(draw_section(image, contours, View(center, half_width_mm, spacing_mm)))
-            axes.set_axis_off()
             axes.set_title(f"slice {volume.stored_slice_index(k)}", fontsize=7)
         line[0].set_title(f"{annotated.subject_id}, slice {volume.stored_slice_index(shown[0])}", fontsize=7)
-    write_figure(path, figure, dpi=110)
+    return figure
+
+
+def _spaced(numbers: Sequence[int], most: int) -> list[int]:
+    """At most so many of the numbers, evenly spaced from the first to the last."""
+    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+    return [numbers[place] for place in places]
