@@ -214,7 +214,14 @@ def test_what_was_asked_for_is_a_tint_beside(tmp_path, texts, blob_image, bright
     write_outputs(result, OutputPaths(tmp_path / "m.nii.gz"), soft=True)
     assert "second panel of each slice: probability, from 0 (clear) to 1" in said(texts)
     assert "third panel of each slice: uncertainty (standard deviation" in said(texts)
+    assert "of the probability), from 0 (clear) to 0.25 or more" in said(texts)
     soft = np.asarray(Image.open(tmp_path / "m_qc.png"))
+    # The contour would hide the uncertainty, which lies on it.
+    contours = [
+        pixels_of(soft[-TILE - 12 : -12, left : left + TILE], CONTOUR).any()
+        for left in (6, 9 + TILE, 12 + 2 * TILE)
+    ]
+    assert contours == [True, True, False]
     texts.clear()
     hard = replace(result, uncertainty_voxels=None)
     save_mosaic(hard, tmp_path / "hard.png")

@@ -36,7 +36,7 @@ def test_tints_lie_under_the_contour_and_over_the_image(colour):
     )
     middle, beside = (TILE // 2, TILE // 2), (TILE // 2, TILE // 2 + 70)
     np.testing.assert_array_equal(plain[beside], tinted[beside])
-    expected = 0.3 * plain[middle] + 0.7 * np.array(ImageColor.getrgb(colour))
+    expected = 0.15 * plain[middle] + 0.85 * np.array(ImageColor.getrgb(colour))
     np.testing.assert_allclose(tinted[middle], expected, atol=2)
     for drawn in (plain, tinted):
         assert pixels_of(drawn, CONTOUR).sum() > 300

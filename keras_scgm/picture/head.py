@@ -84,7 +84,7 @@ def draw_head(
         *((line, colour, plain) for line, colour in _outlines(result)),
         (_selection(result, present, wanted), FAINT, plain),
         *(
-            (f"{place} panel of each slice: {tint.legend}, from 0 (clear) to {tint.full:g}", FAINT, plain)
+            (f"{place} panel of each slice: {tint.legend}", FAINT, plain)
             for place, tint in zip(("second", "third"), tints, strict=False)
         ),
         *((f"warning: {warning}", WARNING, plain) for warning in result.warnings),

@@ -29,9 +29,9 @@ from keras_scgm.views import centred_squares
 from keras_scgm.volume import BLOCK_BYTES, Volume, Voxels
 
 SCALE_BAR_MM = 10.0
-PROBABILITY_COLOUR, SPREAD_COLOUR = "#2fb4ff", "#8a2be2"
-LARGEST_SPREAD = 0.5
-"""Standard deviation of a probability that is 0 as often as 1."""
+PROBABILITY_COLOUR, SPREAD_COLOUR = "#2fb4ff", "#ff40ff"
+LARGEST_SPREAD = 0.25
+"""Standard deviation of the full tint; few voxels have more. That of a probability that is 0 as often as 1 is 0.5."""
 
 GAP, FRAME = 12, 3
 """Pixels between cells, and of a frame."""
@@ -82,7 +82,8 @@ def save_mosaic(result: Result, path: Path, soft: bool = False) -> None:
     which all masks are visible. The caption of a slice has its area (and that of the cord), its verdict, its predicted
     DSC and the reason of the verdict. If there are more than `MAX_SLICES`, slices that fail are chosen first, then
     those to be reviewed, then those that pass, each kind evenly spaced, and the head of the picture says which are left
-    out. The uncertainty, if it was computed, is a tint over the slice in a second panel.
+    out. The uncertainty, if it was computed, is a tint over the slice in a second panel, without the contour of the
+    gray matter, which lies where the network is uncertain.
 
     Args:
         result: The segmentation.
@@ -148,10 +149,14 @@ def chosen_slices(wanted: Sequence[int], verdicts: Sequence[Verdict]) -> list[in
 def _tints(result: Result, soft: bool) -> list[Tint]:
     tints = []
     if soft and result.probability_voxels is not None:
-        tints.append(Tint(result.probability_voxels, 1.0, PROBABILITY_COLOUR, "probability"))
+        tints.append(
+            Tint(result.probability_voxels, 1.0, PROBABILITY_COLOUR, "probability, from 0 (clear) to 1")
+        )
     if result.uncertainty_voxels is not None:
-        legend = "uncertainty (standard deviation of the probability)"
-        tints.append(Tint(result.uncertainty_voxels, LARGEST_SPREAD, SPREAD_COLOUR, legend))
+        legend = f"uncertainty (standard deviation of the probability), from 0 (clear) to {LARGEST_SPREAD:g} or more"
+        tints.append(
+            Tint(result.uncertainty_voxels, LARGEST_SPREAD, SPREAD_COLOUR, legend, is_on_border=True)
+        )
     return tints
 
 
@@ -213,8 +218,12 @@ def _painted(
                 section = np.zeros(volume.in_plane_shape, bool)
                 section[tuple(mask[k].T)] = True
                 contours.append((section, colour))
-            overlays = (None, *((values[k - first] / tint.full, tint.colour) for values, tint in tinted))
-            yield k, [draw_section(images[k - first], contours, views[k], overlay) for overlay in overlays]
+            panels = [draw_section(images[k - first], contours, views[k])]
+            for values, tint in tinted:
+                shown = [*contours[:-1], (contours[-1][0], None)] if tint.is_on_border else contours
+                overlay = (values[k - first] / tint.full, tint.colour)
+                panels.append(draw_section(images[k - first], shown, views[k], overlay))
+            yield k, panels
 
 
 def _mark(pen: ImageDraw.ImageDraw, left: int, top: int, view: View, font: ImageFont.FreeTypeFont) -> None:

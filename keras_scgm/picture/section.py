@@ -17,7 +17,7 @@ CONTOUR, CORD_CONTOUR = "#ff4d5a", "#2f8bff"
 """Of gray matter and cord; colour-blind people can tell them apart, and both are seen on dark and bright tissue."""
 REFERENCE = CORD_CONTOUR
 """Of a rater's gray matter, in pictures without the cord."""
-OPAQUENESS = 0.7
+OPAQUENESS = 0.85
 """Opacity of the full tint."""
 BLUR = 1.0
 """Pixels; the contour, some two pixels wide, is where the blurred mask has middle values."""
@@ -46,20 +46,22 @@ class Tint:
 
     Args:
         voxels: Values on the stored grid.
-        full: Value of the full tint; 0 is clear.
+        full: Least value of the full tint; 0 is clear.
         colour: Colour of the tint.
         legend: Text for the head of the picture.
+        is_on_border: Whether the values lie on the border of the gray matter, whose contour would hide them.
     """
 
     voxels: Voxels
     full: float
     colour: str
     legend: str
+    is_on_border: bool = False
 
 
 def draw_section(
     image: np.ndarray,
-    contours: Sequence[tuple[np.ndarray, str]],
+    contours: Sequence[tuple[np.ndarray, str | None]],
     view: View,
     tint: tuple[np.ndarray, str] | None = None,
 ) -> Image.Image:
@@ -67,7 +69,7 @@ def draw_section(
 
     Args:
         image: Slice (right to left, posterior to anterior).
-        contours: Masks of the same shape with their colours; the last sets the brightness.
+        contours: Masks of the same shape with their colours, None for no contour; the last sets the brightness.
         view: The part.
         tint: Values from 0 (clear) to 1 of the same shape, and their colour; contours lie over it.
 
@@ -98,10 +100,13 @@ def draw_section(
     if tint is not None:
         values, colour = tint
         painted.paste(colour, mask=magnified(np.rint(255 * OPAQUENESS * np.clip(values[region], 0, 1))))
-    for section, colour in contours:
+    for section, contour_colour in contours:
+        if contour_colour is None:
+            continue
         inside = magnified(np.where(section[region], 255, 0)).point([0] * 128 + [255] * 128)
         blurred = inside.filter(ImageFilter.GaussianBlur(BLUR))
         painted.paste(
-            colour, mask=blurred.point([min(255, 2 * (255 - abs(2 * level - 255))) for level in range(256)])
+            contour_colour,
+            mask=blurred.point([min(255, 2 * (255 - abs(2 * level - 255))) for level in range(256)]),
         )
     return painted
