@@ -36,6 +36,7 @@ from keras_scgm.datasets.phantom.exvivo import LENGTH_MM
 from keras_scgm.datasets.raters import majority
 from keras_scgm.evaluation import CHALLENGE_METRICS, Evaluation, published, table2, table3
 from keras_scgm.evaluation.challenge import LOWER_IS_BETTER
+from keras_scgm.evaluation.table import with_unit
 from keras_scgm.files import nifti_files, replaced
 from keras_scgm.nifti import read_volume
 from keras_scgm.picture.section import CONTOUR
@@ -301,7 +302,7 @@ def metrics_figure(evaluations: Mapping[str, Evaluation]) -> Figure:
         if metric in LOWER_IS_BETTER:
             axis.set_ylim(bottom=0)
         better = "lower" if metric in LOWER_IS_BETTER else "higher"
-        axis.set_title(f"{metric} ({better} is better)", fontsize=8)
+        axis.set_title(f"{with_unit(metric)}, {better} is better", fontsize=8)
     return figure
 
 
@@ -340,8 +341,9 @@ def surface_figure(segmenter: Segmenter, quick: bool) -> Figure:
     for voxels, colour, opacity in tissues:
         smooth = gaussian_filter(np.pad(np.asarray(voxels, np.float32), 2), (1.0, 1.0, 0.6))
         points, faces, *_ = marching_cubes(smooth, 0.5, spacing=spacing_mm, step_size=2)
-        # The cord lies along the picture, its lower end on the left.
-        triangles = points[:, [2, 0, 1]][faces]
+        # The cord lies along the picture, its lower end on the left. Matplotlib's axes are right-handed: inferior to
+        # superior, left to right, posterior to anterior.
+        triangles = (points * (-1, 1, 1))[:, [2, 0, 1]][faces]
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
         light = 0.45 + 0.55 * np.abs(normals @ (-0.29, -0.59, 0.73))
@@ -349,7 +351,7 @@ def surface_figure(segmenter: Segmenter, quick: bool) -> Figure:
         axis.add_collection3d(Poly3DCollection(triangles, **shades))
     extent = np.multiply(result.mask_voxels.shape, spacing_mm)[[2, 0, 1]]
     middle = extent[1] / 2
-    axis.set(xlim=(0, extent[0]), ylim=(middle - 7, middle + 7), zlim=(middle - 7, middle + 7))
+    axis.set(xlim=(0, extent[0]), ylim=(-middle - 7, -middle + 7), zlim=(middle - 7, middle + 7))
     axis.set_box_aspect((extent[0], 14, 14))
     axis.view_init(elev=35, azim=-70)
     axis.axis("off")
