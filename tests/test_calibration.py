@@ -273,6 +273,20 @@ def test_the_choice_goes_into_the_card(tmp_path, own_weights, volumes, monkeypat
     assert len(json.loads((own_weights / "mine.json").read_text())["scores"]) == 1
 
 
+def test_the_figure_tells_scores_apart_and_says_if_the_choice_is_at_the_end(ramp, volumes, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figure, "write_figure", lambda path, made, **kw: drawn.append(made))
+    found = calibrate(ramp, volumes[:1])
+    for chosen in (found.chosen, 0, len(found.thresholds) - 1):
+        figure.draw(replace(found, chosen=chosen), "unused")
+    curves = [made.axes[0] for made in drawn]
+    labels = [[line.get_label() for line in axes.lines] for axes in curves]
+    assert [label[:3] for label in labels] == [["DSC", "precision", "recall"]] * 3
+    assert ["end of the range" in label[3] for label in labels] == [False, True, True]
+    assert len({line.get_linestyle() for line in curves[0].lines[:3]}) == 3
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in drawn[0].axes)
+
+
 def test_weights_without_a_card_are_copied_with_one(tmp_path, own_weights, volumes):
     bare = own_weights / "bare.weights.h5"
     result = calibrate(bare, volumes[:1])

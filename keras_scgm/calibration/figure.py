@@ -13,6 +13,12 @@ from keras_scgm.evaluation.tissues import TISSUE_NAMES
 from keras_scgm.figures import write_figure
 
 TICKS = (0.0001, 0.01, 0.5, 0.99, 0.9999)
+LINES = {
+    "dsc": ("DSC", "#0072B2", "-"),
+    "precision": ("precision", "#E69F00", "--"),
+    "recall": ("recall", "#009E73", "-."),
+}
+"""Label, colour and style of each score; colours of Okabe and Ito, which readers of every colour vision tell apart."""
 
 
 def draw(calibration: Calibration, path: Path) -> None:
@@ -25,9 +31,10 @@ def draw(calibration: Calibration, path: Path) -> None:
 
 
 def _draw_curve(axes: Axes, calibration: Calibration) -> None:
-    for name in ("dsc", "precision", "recall"):
-        axes.plot(calibration.thresholds, getattr(calibration, name), label=name.replace("dsc", "DSC"))
-    axes.axvline(calibration.threshold, color="black", label=f"chosen, {calibration.threshold:.3g}")
+    for name, (label, colour, style) in LINES.items():
+        axes.plot(calibration.thresholds, getattr(calibration, name), style, color=colour, label=label)
+    end = ", end of the range" if calibration.is_at_end else ""
+    axes.axvline(calibration.threshold, color="black", label=f"chosen, {calibration.threshold:.3g}{end}")
     before = calibration.thresholds[calibration.used]
     axes.axvline(before, color="gray", linestyle=":", label=f"before, {before:.3g}")
     axes.set_xscale("logit")
@@ -35,6 +42,7 @@ def _draw_curve(axes: Axes, calibration: Calibration) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(
         xlabel="threshold",
+        ylabel="score, mean over volumes and raters",
         title=f"{TISSUE_NAMES[calibration.tissue]}, {calibration.n_volumes} validation volumes",
     )
     axes.legend(fontsize=8)
