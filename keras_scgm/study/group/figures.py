@@ -32,7 +32,7 @@ MAX_NAMED = 8
 MAX_CHARACTERS = 50
 """Width of an axis; regions between are not named where their names would touch."""
 MIN_SUMMARIZED = 3
-"""Participants from whom on a region has a median and quartiles."""
+"""Participants from whom on a region or a site has a median, and a region quartiles."""
 
 PANEL_INCHES = (5.4, 3.6)
 JITTER = 0.12
@@ -138,7 +138,10 @@ def draw_repeats(cohort: CohortTable, repeated: pd.DataFrame) -> Figure:
 
 
 def draw_sites(cohort: CohortTable) -> Figure:
-    """Participants and median of every site, coloured by vendor; of every vendor where sites are not known."""
+    """Participants of every site, coloured by vendor; of every vendor where sites are not known.
+
+    Sites of at least `MIN_SUMMARIZED` participants have their median.
+    """
     figure, panels = _panels(cohort.shown)
     factor = "site" if (cohort.values["site"] != UNKNOWN).any() else "vendor"
     values = cohort.values[cohort.values[factor] != UNKNOWN]
@@ -149,17 +152,29 @@ def draw_sites(cohort: CohortTable) -> Figure:
     places = values[columns].drop_duplicates().sort_values(columns)
     people = per_participant(values, *columns)
     for axes, measure in panels:
+        names, medians = [], {}
         for place, (vendor, name) in enumerate(zip(places["vendor"], places[factor], strict=True)):
             shown = _by_region(people, measure, [region])
-            shown = shown.loc[(shown["vendor"] == vendor) & (shown[factor] == name), "value"]
-            axes.scatter(place + _jitter(len(shown)), shown, s=10, color=colours[vendor], alpha=0.6)
-            axes.plot([place - 0.3, place + 0.3], [shown.median()] * 2, color=colours[vendor], linewidth=2)
+            shown = shown.loc[(shown["vendor"] == vendor) & (shown[factor] == name), "value"].dropna()
+            axes.scatter(
+                place + _jitter(len(shown)),
+                shown,
+                s=10,
+                color=colours[vendor],
+                alpha=0.6,
+                label=vendor if vendor != UNKNOWN else None,
+            )
+            if len(shown) >= MIN_SUMMARIZED:
+                medians[place] = shown.median()
+            names.append(f"{name} (n = {len(shown)})")
+        if medians:
+            at = np.array(list(medians))
+            axes.hlines(
+                list(medians.values()), at - 0.3, at + 0.3, color="black", linewidth=2, label="median"
+            )
         axes.set(ylabel=measure.title, title=f"region {region}")
-        axes.set_xticks(range(len(places)), places[factor], rotation=45, ha="right", rotation_mode="anchor")
-    for vendor in vendors:
-        if vendor != UNKNOWN:
-            panels[0][0].plot([], color=colours[vendor], linewidth=2, label=vendor)
-    _legend(figure, panels[0][0])
+        axes.set_xticks(range(len(places)), names, rotation=45, ha="right", rotation_mode="anchor")
+    _legend(figure, *(axes for axes, _ in panels))
     return figure
 
 

@@ -152,7 +152,7 @@ def test_figures_show_the_tables(tmp_path):
     heights = [line.get_ydata()[0] for line in figures["test_retest"].axes[0].lines]
     np.testing.assert_allclose(heights, [repeats["bias"], repeats["limit_low"], repeats["limit_high"]])
     names = [text.get_text() for text in figures["sites"].axes[0].get_xticklabels()]
-    assert names == ["site3", "site4", "site1", "site2"]
+    assert names == [f"site{number} (n = 11)" for number in (3, 4, 1, 2)]
 
 
 def test_many_regions_of_few_participants(tmp_path):
@@ -177,7 +177,20 @@ def test_one_centre_whose_scanners_are_known(tmp_path):
     assert tmp_path / "group" / "sites.png" in analyse(write_summary(tmp_path, rows))
     cohort = read_cohort(tmp_path)
     figure = group_figures(cohort, group_tables(cohort))["sites"]
-    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["GE", "Philips"]
+    assert [text.get_text() for text in figure.axes[0].get_xticklabels()] == ["GE (n = 4)", "Philips (n = 4)"]
+
+
+def test_a_site_of_few_participants_has_no_median(tmp_path):
+    rows = [
+        row(f"sub-{n}", "all", 15.0 + n, site="many" if n else "one", manufacturer="GE") for n in range(4)
+    ]
+    cohort = read_cohort(write_summary(tmp_path, rows))
+    figure = group_figures(cohort, group_tables(cohort))["sites"]
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["many (n = 3)", "one (n = 1)"]
+    (medians,) = (one for one in axes.collections if one.get_label() == "median")
+    assert [segment[0, 1] for segment in medians.get_segments()] == [17.0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["GE", "median"]
 
 
 def test_the_text_is_about_the_level_of_most_participants(tmp_path):
