@@ -98,6 +98,9 @@ def draw_trials(trials: Sequence[Trial]) -> Figure:
                 colour = "#dc2626" if trial in highest else "#2563eb"
                 marker = "o" if trial.number else "D"
                 axes.plot(trial.values[name], trial.val_dsc, marker, color=colour, alpha=0.8)
+        if any(isinstance(trial.values.get(name), str) for trial in scored):
+            for label in axes.get_xticklabels():
+                label.set(rotation=30, ha="right", rotation_mode="anchor")
         axes.set_xlabel(name.replace("_", " "))
         axes.grid(alpha=0.3)
     for axes in panels[len(names) :]:

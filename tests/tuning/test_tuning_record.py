@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,21 @@ def test_trials_without_a_value_have_no_point_in_its_panel() -> None:
     ]
     loss, weight = draw_trials(trials).axes
     assert [len(axes.lines) for axes in (loss, weight)] == [2, 1]
+
+
+def test_long_texts_of_values_do_not_touch() -> None:
+    rates = ("6-12-18-24", "4-8-12-16", "3-6-12-18-24", "6-12-18-24-30")
+    figure = draw_trials(
+        [
+            Trial(f"trial_{number}", "COMPLETED", 0.5, 1, 1.0, {"dilation_rates": rate, "noise": number})
+            for number, rate in enumerate(rates)
+        ]
+    )
+    figure.draw_without_rendering()
+    texts, numbers = (axes.get_xticklabels() for axes in figure.axes)
+    assert [label.get_text() for label in texts] == list(rates)
+    # Texts that are turned about their end are apart if their ends are a line's height apart.
+    boxes = [label.get_window_extent() for label in texts]
+    assert all(label.get_rotation() == 30 for label in texts)
+    assert all(right.x1 - left.x1 > 15 for left, right in pairwise(boxes))
+    assert all(label.get_rotation() == 0 for label in numbers)
