@@ -29,7 +29,6 @@ DIRECTIONS = ("RL", "PA", "IS")
 LETTER_DISTANCE = 0.12
 """Distance of the letters from the surfaces in their longest side."""
 
-MESH_COLOUR = "#f28e2b"
 RATERS_COLOUR = "#9aa5b1"
 CORD_COLOUR = "#e8e4d8"
 
@@ -124,8 +123,7 @@ def _solids(masks: Mapping[Layer, CanonicalMask]) -> Iterator[_Solid]:
     """The models' masks of a tissue, of which the first is shown, and the raters' majority."""
     models = [(layer, mask) for layer, mask in masks.items() if not layer.is_rater]
     for position, (layer, mask) in enumerate(models):
-        colour = layer.colour if layer.number else MESH_COLOUR
-        yield _Solid(layer.label, mask.voxels, colour, 1.0, is_hidden=position > 0)
+        yield _Solid(layer.label, mask.voxels, layer.colour, 1.0, is_hidden=position > 0)
     raters = [mask.voxels for layer, mask in masks.items() if layer.is_rater]
     if raters:
         yield _Solid("raters' majority", majority(np.stack(raters)), RATERS_COLOUR, 0.25)
