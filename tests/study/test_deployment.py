@@ -20,7 +20,6 @@ def test_both_images_install_the_extra_and_run_the_command(name):
     assert extra in PROJECT["optional-dependencies"]
     version = re.search(r"(?:FROM|From:) python:3\.(\d+)-slim", text)[1]
     assert 11 <= int(version) <= 13
-    assert "KERAS_SCGM_HOME" in text
     assert "latest" not in text
     assert re.search(r'(?:licenses="|License )(.+?)"?\n', text)[1] == PROJECT["license"]
 
@@ -56,18 +55,32 @@ def test_the_apptainer_recipe_has_its_sections():
     sections = re.findall(r"^%(\w+)$", text, re.MULTILINE)
     assert sections == ["files", "post", "environment", "runscript", "labels", "help"]
     assert 'exec keras-scgm study "$@"' in text
+    assert "/tmp" not in text, "which Apptainer shares with all users of the host"
     assert re.search(r"^Bootstrap: docker\nFrom: ", text, re.MULTILINE)
 
 
-def test_a_task_of_the_array_takes_its_participant(tmp_path):
-    for name in ("sub-01", "sub-02", "sub-10"):
-        (tmp_path / "raw" / name).mkdir(parents=True)
+@pytest.fixture
+def path_with_program(tmp_path):
+    """PATH with a keras-scgm that shows how it is called, an argument a line."""
     program = tmp_path / "bin" / "keras-scgm"
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\necho "$OMP_NUM_THREADS $@"\n')
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$OMP_NUM_THREADS" "$@"\n')
     program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_the_group_job_takes_any_path(path_with_program):
+    (command,) = re.findall(r"--wrap '(.+)'\n", (FOLDER / "array.sbatch").read_text())
+    environment = {"PATH": path_with_program, "BIDS_DIR": "a study; $(touch x)", "OUT": "it's out"}
+    said = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["", "study", "a study; $(touch x)", "it's out", "group"]
+
+
+def test_a_task_of_the_array_takes_its_participant(tmp_path, path_with_program):
+    for name in ("sub-01", "sub-02", "sub-10"):
+        (tmp_path / "raw" / name).mkdir(parents=True)
     environment = {
-        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "PATH": path_with_program,
         "BIDS_DIR": str(tmp_path / "raw"),
         "OUT": "out",
         "SLURM_ARRAY_TASK_ID": "3",
