@@ -57,7 +57,7 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
     grid = figure.subplots(len(chosen), len(pairs), squeeze=False)
     figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.3 / (1.8 * len(chosen) + 0.3), 0.02, 0.02)
     for column, (changed_images, changed_masks) in enumerate(pairs):
-        title = f"variation {column}" if column else "original"
+        title = f"variation {column}" if column else "original, red: mask"
         grid[0, column].set_title(title, color="white", fontsize=8, pad=3)
         for row, original in enumerate(images):
             window = np.percentile(original[..., 0], (0.5, 99.5))

@@ -49,6 +49,7 @@ def test_one_page(tmp_path):
     assert all(re.fullmatch("[0-9a-f]{12}", row["data-mask"]) for row in page.rows[1:])
     # Gray matter and cord in 4 slices of 3 images.
     assert page.n_paths == 2 * 4 * 3
+    assert page.texts.count("R") == 4 * 3
     assert "slice 2, level 4, 24.0 of 96.0 mm², DSC 0.41" in page.texts
     assert page.texts.count("fail: the outline is uncertain") == 4
     assert page.texts.count("fail, the outline is uncertain: slices 0-3") == 1
