@@ -11,6 +11,7 @@ import typer
 
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.help import DATA, RESULTS, SEARCH, TRAINING
+from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.named_objects import named_object
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import training_config
@@ -142,7 +143,8 @@ def tune(
         tuning = _tuning(options | _given(trials=trials), also or [], ranges, hypermodel)
     searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
     # The folder of a search that is shared among processes is the chief's.
-    with nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH):
+    started = nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH)
+    with started, kept_interrupts() as interruption:
         batches, validation = annotated_source(
             data,
             split or output / "split.json",
@@ -156,7 +158,15 @@ def tune(
         for warning in batches.slices.warnings:
             typer.echo(f"warning: {warning}", err=True)
         result = run_trials(
-            tuning, training, batches, output, validation, hypermodel=searched, resume=resume, verbose=1
+            tuning,
+            training,
+            batches,
+            output,
+            validation,
+            hypermodel=searched,
+            resume=resume,
+            callbacks=[interruption],
+            verbose=1,
         )
     typer.echo("no trial is left for this worker" if result is None else _summary(result, output))
 

@@ -12,9 +12,12 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -24,6 +27,7 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet
 from keras_scgm.pretrained import read_layers
 from keras_scgm.training import TrainingConfig, all_devices
+from keras_scgm_cli.interruption import kept_interrupts
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -181,38 +185,69 @@ def test_an_interruption_says_how_to_go_on(data, config, tmp_path):
     assert re.fullmatch(said, re.split(r"[\r\n]", err.rstrip())[-1].strip())
 
 
-LOST_INTERRUPTION = """
-import signal
-from contextlib import suppress
+@pytest.fixture
+def interrupted() -> Iterator[Callable[..., None]]:
+    """A fit of four steps that calls a function in its first step, or at its begin, and must be interrupted."""
+    before = signal.getsignal(signal.SIGINT)
 
-import keras
-import numpy as np
+    def fit(in_step: Callable[[], None] = lambda: None, at_begin: Callable[[], None] = lambda: None) -> None:
+        class Network(keras.Model):
+            def train_step(self, data):
+                in_step()
+                return super().train_step(data)
 
-from keras_scgm_cli.interruption import kept_interrupts
+        inputs = keras.Input((1,))
+        model = Network(inputs, keras.layers.Dense(1)(inputs))
+        model.compile("sgd", "mse")
+        ends = []
+        others = keras.callbacks.LambdaCallback(
+            on_train_begin=lambda logs: at_begin(), on_train_batch_end=lambda batch, logs: ends.append(batch)
+        )
+        with pytest.raises(KeyboardInterrupt), kept_interrupts() as interruption:
+            model.fit(np.ones((4, 1)), np.ones(4), batch_size=1, callbacks=[others, interruption], verbose=0)
+        assert len(ends) <= 1
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
-model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-model.compile("sgd", "mse")
-batches = []
-
-def lose_an_interruption(batch, logs):
-    batches.append(batch)
-    with suppress(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
-
-before = signal.getsignal(signal.SIGINT)
-losing = keras.callbacks.LambdaCallback(on_train_batch_end=lose_an_interruption)
-try:
-    with kept_interrupts() as interruption:
-        model.fit(np.ones((4, 1)), np.ones(4), batch_size=1, callbacks=[losing, interruption], verbose=0)
-except KeyboardInterrupt:
-    print(batches, signal.getsignal(signal.SIGINT) == before)
-"""
+    yield fit
+    signal.signal(signal.SIGINT, before)
 
 
-def test_an_interruption_that_is_lost_ends_the_training_at_its_next_batch():
-    command = [sys.executable, "-c", LOST_INTERRUPTION]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "[0] True\n"), done.stderr[-2000:]
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interruption_within_a_step_waits_for_its_end(interrupted, capfd):
+    done = []
+
+    def twice():
+        interrupt()
+        interrupt()
+        done.append("step")
+
+    interrupted(in_step=twice)
+    assert done == ["step"]
+    assert capfd.readouterr().err == "stopping after this step\n"
+
+
+def test_an_interruption_that_is_lost_ends_the_training_with_its_next_step(interrupted, capfd):
+    def lose():
+        with suppress(KeyboardInterrupt):
+            interrupt()
+
+    interrupted(at_begin=lose)
+    assert capfd.readouterr().err == ""
+
+
+def test_an_interruption_that_becomes_another_error_is_one(interrupted):
+    def change():
+        try:
+            interrupt()
+        except KeyboardInterrupt:
+            # Cleaning up is not interrupted.
+            interrupt()
+            raise SystemError from None
+
+    interrupted(at_begin=change)
 
 
 def test_a_search_that_cannot_start_leaves_nothing(run, data, config, tmp_path):

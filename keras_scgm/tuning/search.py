@@ -23,6 +23,7 @@ from keras_scgm.tuning.results import TuningResult
 from keras_scgm.tuning.spaces import space_of, takes_training
 
 if TYPE_CHECKING:
+    import keras
     import keras_tuner
 
 
@@ -35,6 +36,7 @@ def tune(
     *,
     hypermodel: keras_tuner.HyperModel | Callable[..., Any] | None = None,
     resume: bool = False,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int = 0,
 ) -> TuningResult | None:
     """Run the trials of a search, or go on with them, and keep what was found in a folder.
@@ -69,6 +71,7 @@ def tune(
         validation: Volumes that the trials are validated on; not those trained on.
         hypermodel: What is searched, in place of the ranges of a `TuningConfig`.
         resume: Whether to continue the search in the folder, if there is one.
+        callbacks: Further callbacks of every training; KerasTuner copies them for each network.
         verbose: 1 for a line for each trial and, on a terminal, a bar of its epochs; 0 for none.
 
     Returns:
@@ -96,7 +99,9 @@ def tune(
         _check_ranges(tuning, training, batches)
     elif isinstance(tuning, TuningConfig):
         raise InputError("tuning must be a SearchConfig, since hypermodel says what is searched")
-    open_tuner, record = _prepared(tuning, training, batches, folder, validation, hypermodel, bool(verbose))
+    open_tuner, record = _prepared(
+        tuning, training, batches, folder, validation, hypermodel, callbacks, bool(verbose)
+    )
     if role != "worker":
         name = None if hypermodel is None else _name(hypermodel)
         _open_folder(folder, KeptSearch.of(tuning, training, name, batches, validation), resume)
@@ -110,6 +115,7 @@ def _prepared(
     folder: Path,
     validation: Sequence[AnnotatedVolume],
     hypermodel: Any,
+    callbacks: Sequence[keras.callbacks.Callback],
     verbose: bool,
 ) -> tuple[Callable[[], Any], SearchRecord]:
     """A function that opens KerasTuner's tuner, and the record that it keeps; nothing is written yet."""
@@ -120,7 +126,7 @@ def _prepared(
 
     is_class = isinstance(hypermodel, type) and issubclass(hypermodel, keras_tuner.HyperModel)
     searched = _called(hypermodel, hypermodel) if is_class else hypermodel
-    data = training, batches, validation, folder, verbose
+    data = training, batches, validation, folder, callbacks, verbose
     if isinstance(tuning, TuningConfig):
         space = space_of(tuning)
     elif isinstance(searched, keras_tuner.HyperModel) or not takes_training(searched):

@@ -46,6 +46,7 @@ class TrainingTuner(BaseTuner):
         batches: Training data.
         validation: Volumes that score the trials.
         folder: Folder of the search.
+        callbacks: Further callbacks of every trial.
         shows_epochs: Whether to show a bar of the epochs of a trial.
     """
 
@@ -57,10 +58,12 @@ class TrainingTuner(BaseTuner):
         batches: Batches,
         validation: Sequence[AnnotatedVolume],
         folder: Path,
+        callbacks: Sequence[keras.callbacks.Callback],
         shows_epochs: bool,
     ) -> None:
         self.space, self.training = space, training
-        self.batches, self.validation, self.shows_epochs = batches, validation, shows_epochs
+        self.batches, self.validation = batches, validation
+        self.callbacks, self.shows_epochs = callbacks, shows_epochs
         super().__init__(oracle, self.settings_of, directory=str(folder), project_name=TRIALS)
 
     def settings_of(self, hyperparameters: keras_tuner.HyperParameters) -> TrainingConfig:
@@ -79,7 +82,10 @@ class TrainingTuner(BaseTuner):
                 seen = keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda epoch, _: bar.update(epoch + 1 - bar.n)
                 )
-                result = train(config, self.batches, folder, self.validation, resume=True, callbacks=[seen])
+                callbacks = [seen, *self.callbacks]
+                result = train(
+                    config, self.batches, folder, self.validation, resume=True, callbacks=callbacks
+                )
             return score(result, values.get(THRESHOLD), self.validation)
         except ValueError as error:
             # What is wrong with one trial's settings or data is wrong with all; KerasTuner would go on.
@@ -103,6 +109,7 @@ class NetworkTuner(keras_tuner.Tuner):
         batches: As in `TrainingTuner`.
         validation: As in `TrainingTuner`.
         folder: As in `TrainingTuner`.
+        callbacks: As in `TrainingTuner`.
         shows_epochs: As in `TrainingTuner`.
     """
 
@@ -114,10 +121,11 @@ class NetworkTuner(keras_tuner.Tuner):
         batches: Batches,
         validation: Sequence[AnnotatedVolume],
         folder: Path,
+        callbacks: Sequence[keras.callbacks.Callback],
         shows_epochs: bool,
     ) -> None:
         self.training, self.batches, self.validation = training, batches, validation
-        self.shows_epochs = shows_epochs
+        self.callbacks, self.shows_epochs = callbacks, shows_epochs
         self._rows: list[dict[str, float]] = []
         self._started = time.monotonic()
         self._bar: tqdm | None = None
@@ -137,6 +145,7 @@ class NetworkTuner(keras_tuner.Tuner):
                     self.batches.dataset(config, first_step=0),
                     epochs=epochs,
                     steps_per_epoch=config.steps_per_epoch,
+                    callbacks=list(self.callbacks),
                     shuffle=False,
                     verbose=0,
                 )

@@ -91,7 +91,11 @@ def test_networks_are_searched(
     batches: SliceBatches, volumes: Sequence[AnnotatedVolume], tmp_path: Path
 ) -> None:
     training = replace(TRAINING, epochs=2)
-    result = tune(SearchConfig(trials=2), training, batches, tmp_path, volumes, hypermodel=Networks)
+    steps: list[int] = []
+    further = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: steps.append(step))
+    options: dict[str, Any] = {"hypermodel": Networks, "callbacks": [further]}
+    result = tune(SearchConfig(trials=2), training, batches, tmp_path, volumes, **options)
+    assert steps == [*range(TRAINING.steps_per_epoch)] * 4
     assert result is not None
     first, second = result.trials
     assert first.values == {"kernel": 1, "rate": 0.01}

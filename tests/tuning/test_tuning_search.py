@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from tiny_search import KERAS_TUNER_WARNINGS, SEARCH, TRAINING, rows
@@ -78,7 +79,10 @@ def test_search_leaves_table_picture_and_best(
     config = replace(
         SEARCH, threshold=(0.2, 0.4), dropout=(0.0, 0.5), filters=(3,), dilation_rates=((6, 12),)
     )
-    result = tune(config, TRAINING, batches, tmp_path / "search", volumes)
+    steps: list[int] = []
+    further = keras.callbacks.LambdaCallback(on_train_batch_end=lambda step, logs: steps.append(step))
+    result = tune(config, TRAINING, batches, tmp_path / "search", volumes, callbacks=[further])
+    assert steps == [*range(TRAINING.steps_per_epoch)] * 2
     assert result is not None
     given, other = result.trials
     assert given.values == {
