@@ -16,7 +16,7 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, one_line
 
 T = TypeVar("T")
 
@@ -154,7 +154,7 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
         if any(part.startswith(_STAGING) for part in folder.parts):
             # Inside another staging folder, whose own target is the one to name.
             raise
-        reason = error.strerror or str(error)
+        reason = error.strerror or one_line(error)
         raise InputError(f"{folder}: writing failed ({reason}); {advice}") from error
     finally:
         if staging is not None:

@@ -2,9 +2,12 @@
 
 import hashlib
 import os
+import resource
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,24 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
         return code, *capfd.readouterr()
 
     return call
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """A context in which no file grows beyond 1000 bytes."""
+
+    @contextmanager
+    def limited() -> Iterator[None]:
+        old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old_limit[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
+            signal.signal(signal.SIGXFSZ, old_handler)
+
+    return limited
 
 
 @pytest.fixture

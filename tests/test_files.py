@@ -83,6 +83,8 @@ def test_a_replaced_file_is_the_old_one_until_the_new_one_is_whole(tmp_path):
     failed = pytest.raises(InputError, match=r"writing failed \(No such file or directory\); try again")
     with failed, replaced(path, "try again"):
         pass
+    with pytest.raises(InputError, match=r"writing failed \(one two\); free"), replaced(path):
+        raise OSError("one\ntwo")
     assert content(tmp_path) == {"new/a.txt": "1"}
 
 

@@ -4,8 +4,6 @@ import csv
 import errno
 import json
 import os
-import resource
-import signal
 
 import nibabel as nib
 import numpy as np
@@ -128,18 +126,11 @@ def test_finished_means_the_same_way_and_all_files(tmp_path, result):
         assert not finished_record(paths, like)
 
 
-def test_a_full_disk_leaves_nothing_behind(tmp_path, result):
+def test_a_full_disk_leaves_nothing_behind(tmp_path, result, full_disk):
     paths = OutputPaths(tmp_path / "m.nii.gz")
     paths.areas.write_text("old")
-    old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old_limit[1]))
-    try:
-        with pytest.raises(InputError, match=r"writing failed \(File too large\); free space"):
-            write_outputs(result, paths)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
-        signal.signal(signal.SIGXFSZ, old_handler)
+    with full_disk(), pytest.raises(InputError, match=r"writing failed \(File too large\); free space"):
+        write_outputs(result, paths)
     assert [path.name for path in tmp_path.iterdir()] == ["m_area.csv"]
     assert paths.areas.read_text() == "old"
 

@@ -20,14 +20,24 @@ from tiny_training import TINY, weights_of
 from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
-from keras_scgm.models import load_network
+from keras_scgm.models import UNet, load_network
+from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, train
-from keras_scgm.training.checkpoint import data_hashes, finished_epochs, kept_config
+from keras_scgm.training.checkpoint import NOT_HASHED, data_hashes, finished_epochs, kept_config, save_weights
 from keras_scgm.training.loop import TrainingResult
 from keras_scgm.training.network import build_network
 from keras_scgm.training.validation import mean_volume_dice
+
+
+@pytest.mark.parametrize("name", ["best.weights.h5", "best.keras"])
+def test_weights_on_a_full_disk_are_an_error_and_leave_nothing(tmp_path, full_disk, name):
+    card = WeightsCard("full", "UNet", {"filters": 2}, name, NOT_HASHED)
+    with full_disk(), pytest.raises(InputError, match=r"writing failed \(File too large\); free space"):
+        save_weights(tmp_path / name, UNet(filters=2), card)
+    assert not list(tmp_path.iterdir())
+
 
 SAVED = """
 import sys

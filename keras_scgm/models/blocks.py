@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, one_line
 from keras_scgm.pretrained import classes_of, find_card, load_weights_into, weights_for
 
 Activation = str | Callable[..., Any] | None
@@ -181,9 +181,9 @@ class BuilderArguments:
         try:
             return keras.Model(sources[0] if len(sources) == 1 else sources, output, name=self.name)
         except ValueError as error:
-            reason = " ".join(str(error).split())
             raise InputError(
-                f"input_tensor: the layers before it do not fit: {reason}; give a layer whose name is taken another one"
+                f"input_tensor: the layers before it do not fit: {one_line(error)}; give a layer whose name is taken "
+                "another one"
             ) from error
 
 

@@ -5,6 +5,7 @@ Files are replaced whole, so that a kill at any moment leaves those of the last 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -174,8 +175,21 @@ def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
 def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
     """Writes weights, or a whole network if the name ends in .keras, and the card that `segment` finds beside them."""
     with replaced(path) as temporary:
-        (network.save if path.suffix == ".keras" else network.save_weights)(temporary)
+        if path.suffix == ".keras":
+            network.save(temporary)
+        else:
+            # HDF5 crashes the process where it cannot write on a full disk; Python raises an error.
+            memory = _WeightsFile()
+            network.save_weights(memory)
+            temporary.write_bytes(memory.getbuffer())
     write_card(path, card)
+
+
+class _WeightsFile(io.BytesIO):
+    """A file in memory, whose name ends as Keras requires it of files of weights."""
+
+    def __str__(self) -> str:
+        return ".weights.h5"
 
 
 def write_card(weights: Path, card: WeightsCard) -> None:

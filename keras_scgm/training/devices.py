@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, one_line
 
 PROCESSES = tuple(f"KERAS_DISTRIBUTION_{name}" for name in ("JOB_ADDRESSES", "NUM_PROCESSES", "PROCESS_ID"))
 """Environment variables that `keras.distribution.initialize` reads."""
@@ -63,7 +63,7 @@ def _join_processes(backend: str) -> None:
     try:
         keras.distribution.initialize()
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"{', '.join(PROCESSES)}: {error}") from error
+        raise InputError(f"{', '.join(PROCESSES)}: {one_line(error)}") from error
 
 
 def own_share(arrays: Sequence[Any]) -> tuple[Any, ...]:
