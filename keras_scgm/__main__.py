@@ -1,5 +1,5 @@
 """`python -m keras_scgm`."""
 
-from keras_scgm_cli.main import main
+from keras_scgm_cli.entry import main
 
 main()

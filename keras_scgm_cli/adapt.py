@@ -149,8 +149,7 @@ def adapt(
                 scans, output, chosen, config, limits, resume=resume, callbacks=[interruption], verbose=2
             )
     except KeyboardInterrupt:
-        typer.echo(_after_interruption(output, config.epochs), err=True)
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt(_after_interruption(output, config.epochs)) from None
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if result.stopped:

@@ -1,4 +1,4 @@
-"""Help of the commands: options in groups, headings in bold on terminals."""
+"""The commands' help, with options in groups and bold headings on terminals, and their line after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 from typer.core import TyperCommand
+
+from keras_scgm_cli.interruption import EXIT_CODE, START_AGAIN, interrupts
 
 IMAGES = "Images"
 DATA = "Data"
@@ -25,6 +27,19 @@ class Command(TyperCommand):
     Typer draws groups with Rich alone, which would also draw a frame around the one line of an error. Context and
     formatter are classes of Click, or of the copy of it that newer Typer holds.
     """
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; after Ctrl-C one line says how to go on, that of the exception if it has one."""
+        try:
+            with interrupts():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as interruption:
+            resumes = any(parameter.name == "resume" for parameter in self.params)
+            advice = (
+                "interrupted; finished files are kept, continue with --resume" if resumes else START_AGAIN
+            )
+            typer.echo(str(interruption) or advice, err=True)
+            raise typer.Exit(EXIT_CODE) from None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then the groups in the order of their first options, then the other options."""

@@ -1,17 +1,69 @@
-"""Ctrl-C in a training."""
+"""Ctrl-C: where it ends the process at once, where it raises `KeyboardInterrupt`, and where it waits."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import keras
+
+EXIT_CODE = 130
+START_AGAIN = "interrupted; start again with the same command"
+
+
+@contextmanager
+def exits_on_interrupt(stderr: int = 2) -> Iterator[None]:
+    """Ends the process with one line on Ctrl-C, without an exception, on which TensorFlow crashes while it is imported.
+
+    Args:
+        stderr: File descriptor for the line.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        with suppress(OSError):
+            os.write(stderr, f"{START_AGAIN}\n".encode())
+        os._exit(EXIT_CODE)
+
+    with _handled(leave):
+        yield
+
+
+@contextmanager
+def interrupts(steps: Collection[int] = ()) -> Iterator[list[int]]:
+    """Raises `KeyboardInterrupt` on Ctrl-C, also in place of another error that it became in a library.
+
+    After the first one further ones are ignored, so that nothing interrupts what cleans up and the last line.
+
+    Args:
+        steps: Changes within the context; while it has an element, Ctrl-C is only noted.
+
+    Returns:
+        The signals that were received.
+    """
+    seen: list[int] = []
+
+    def notice(number: int, frame: FrameType | None) -> None:
+        if steps and not seen:
+            # The handler may have interrupted a print, within which Python allows no other.
+            with suppress(OSError):
+                os.write(2, b"stopping after this step\n")
+        seen.append(number)
+        if not steps and not isinstance(sys.exception(), KeyboardInterrupt):
+            raise KeyboardInterrupt
+
+    with _handled(notice):
+        try:
+            yield seen
+        except Exception as error:
+            if seen:
+                raise KeyboardInterrupt from error
+            raise
 
 
 @contextmanager
@@ -20,41 +72,35 @@ def kept_interrupts() -> Iterator[keras.callbacks.Callback]:
 
     Within a step it waits for the end of the step: Python would raise the exception in functions that TensorFlow's C++
     code calls while it traces the step, which can crash the process. Elsewhere Python raises it at once. Where it is
-    lost, as in finalizers and where a library catches everything, the training ends with the next step; where it
-    becomes another error, that error becomes `KeyboardInterrupt` again. After an interruption further ones are ignored.
+    lost, as in finalizers and where a library catches everything, the training ends with the next step.
     """
     import keras
 
-    seen = in_step = False
+    steps: set[int] = set()
+    with interrupts(steps) as seen:
 
-    def notice(number: int, frame: FrameType | None) -> None:
-        nonlocal seen
-        if in_step and not seen:
-            # The handler may have interrupted a print, within which Python allows no other.
-            with suppress(OSError):
-                os.write(2, b"stopping after this step\n")
-        seen = True
-        # What cleans up after the first one is not interrupted.
-        if not in_step and not isinstance(sys.exception(), KeyboardInterrupt):
-            raise KeyboardInterrupt
+        def end(batch: int, logs: dict[str, Any] | None = None) -> None:
+            steps.clear()
+            if seen:
+                raise KeyboardInterrupt
 
-    def begin(batch: int, logs: dict[str, Any] | None = None) -> None:
-        nonlocal in_step
-        in_step = True
+        yield keras.callbacks.LambdaCallback(
+            on_train_batch_begin=lambda batch, logs=None: steps.add(batch), on_train_batch_end=end
+        )
 
-    def end(batch: int, logs: dict[str, Any] | None = None) -> None:
-        nonlocal in_step
-        in_step = False
-        if seen:
-            raise KeyboardInterrupt
 
-    after = signal.signal(signal.SIGINT, notice)
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Calls a handler on Ctrl-C, unless it is ignored, as by what a script starts in the background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, handler)
     try:
-        yield keras.callbacks.LambdaCallback(on_train_batch_begin=begin, on_train_batch_end=end)
-    except BaseException as error:
-        if not seen:
-            raise
-        after = signal.SIG_IGN
-        raise KeyboardInterrupt from error
+        yield
+    except KeyboardInterrupt:
+        before = signal.SIG_IGN
+        raise
     finally:
-        signal.signal(signal.SIGINT, after)
+        signal.signal(signal.SIGINT, before)

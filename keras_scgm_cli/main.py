@@ -77,9 +77,6 @@ def main() -> None:
         if hint := counterpart(sys.argv[1:]):
             raise InputError(hint)
         app(prog_name="keras-scgm")
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished files are kept, continue with --resume", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from keras_scgm.errors import InputError
+from keras_scgm_cli.interruption import exits_on_interrupt
 
 
 def import_keras_scgm() -> None:
@@ -15,7 +16,7 @@ def import_keras_scgm() -> None:
     TensorFlow writes them to the process's standard error before its log level can be set, the last ones in its
     first operation. They are shown if the import fails.
     """
-    with held_back_stderr():
+    with held_back_stderr() as stderr, exits_on_interrupt(stderr):
         import keras
 
         import keras_scgm  # noqa: F401
@@ -25,16 +26,20 @@ def import_keras_scgm() -> None:
 
 
 @contextmanager
-def held_back_stderr() -> Iterator[None]:
-    """Hold back what libraries print to standard error; show it only after an error other than `InputError`."""
+def held_back_stderr() -> Iterator[int]:
+    """Hold back what libraries print to standard error; show it only after an unexpected error.
+
+    Returns:
+        File descriptor of standard error itself.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as held_back:
         os.dup2(held_back.fileno(), 2)
         try:
-            yield
-        except InputError:
+            yield saved
+        except (InputError, KeyboardInterrupt):
             raise
         except BaseException:
             held_back.seek(0)

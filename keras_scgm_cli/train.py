@@ -316,8 +316,7 @@ def train(
     except KeyboardInterrupt:
         again = ["--tensorboard"] * tensorboard + ["--all-devices"] * everywhere
         again += [f"--callback {quote(text)}" for text in callback or ()]
-        typer.echo(_after_interruption(output, chosen.epochs, len(held_out), again), err=True)
-        raise typer.Exit(130) from None
+        raise KeyboardInterrupt(_after_interruption(output, chosen.epochs, len(held_out), again)) from None
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if result.stopped:

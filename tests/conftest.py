@@ -92,12 +92,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["keras-scgm", *map(str, arguments)])
+        interrupt_handler = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as stop:
             code = stop.code or 0
         else:
             code = 0
+        finally:
+            signal.signal(signal.SIGINT, interrupt_handler)
         return code, *capfd.readouterr()
 
     return call

@@ -12,7 +12,7 @@ import pytest
 
 from keras_scgm import segment
 
-CONSOLE_SCRIPT = "from keras_scgm_cli.main import main; main()"
+CONSOLE_SCRIPT = "from keras_scgm_cli.entry import main; main()"
 
 
 @pytest.fixture

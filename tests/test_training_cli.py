@@ -12,12 +12,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -27,7 +25,6 @@ from keras_scgm.errors import InputError
 from keras_scgm.models import DilatedGMNet
 from keras_scgm.pretrained import read_layers
 from keras_scgm.training import TrainingConfig, all_devices
-from keras_scgm_cli.interruption import kept_interrupts
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
@@ -172,10 +169,13 @@ def test_an_interruption_says_how_to_go_on(data, config, tmp_path):
     out = tmp_path / "my run"
     command = (sys.executable, "-m", "keras_scgm", "train", out, "--data", data, "--spec", config)
     options = ("--epochs", "1000", "--callback", "keras.callbacks:Callback()", "--tensorboard")
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True, preexec_fn=heeding)
     while not (out / "state.npz").exists():
         assert process.poll() is None
         time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
@@ -183,71 +183,6 @@ def test_an_interruption_says_how_to_go_on(data, config, tmp_path):
     # A slow machine shows its progress before.
     said = rf"interrupted after \d+ of 1000 epochs; go on with: {again}"
     assert re.fullmatch(said, re.split(r"[\r\n]", err.rstrip())[-1].strip())
-
-
-@pytest.fixture
-def interrupted() -> Iterator[Callable[..., None]]:
-    """A fit of four steps that calls a function in its first step, or at its begin, and must be interrupted."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def fit(in_step: Callable[[], None] = lambda: None, at_begin: Callable[[], None] = lambda: None) -> None:
-        class Network(keras.Model):
-            def train_step(self, data):
-                in_step()
-                return super().train_step(data)
-
-        inputs = keras.Input((1,))
-        model = Network(inputs, keras.layers.Dense(1)(inputs))
-        model.compile("sgd", "mse")
-        ends = []
-        others = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: at_begin(), on_train_batch_end=lambda batch, logs: ends.append(batch)
-        )
-        with pytest.raises(KeyboardInterrupt), kept_interrupts() as interruption:
-            model.fit(np.ones((4, 1)), np.ones(4), batch_size=1, callbacks=[others, interruption], verbose=0)
-        assert len(ends) <= 1
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-
-    yield fit
-    signal.signal(signal.SIGINT, before)
-
-
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-def test_an_interruption_within_a_step_waits_for_its_end(interrupted, capfd):
-    done = []
-
-    def twice():
-        interrupt()
-        interrupt()
-        done.append("step")
-
-    interrupted(in_step=twice)
-    assert done == ["step"]
-    assert capfd.readouterr().err == "stopping after this step\n"
-
-
-def test_an_interruption_that_is_lost_ends_the_training_with_its_next_step(interrupted, capfd):
-    def lose():
-        with suppress(KeyboardInterrupt):
-            interrupt()
-
-    interrupted(at_begin=lose)
-    assert capfd.readouterr().err == ""
-
-
-def test_an_interruption_that_becomes_another_error_is_one(interrupted):
-    def change():
-        try:
-            interrupt()
-        except KeyboardInterrupt:
-            # Cleaning up is not interrupted.
-            interrupt()
-            raise SystemError from None
-
-    interrupted(at_begin=change)
 
 
 def test_a_search_that_cannot_start_leaves_nothing(run, data, config, tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,8 @@ class _Process:
         context = multiprocessing.get_context("spawn")
         self.connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, weights, settings, output), daemon=True)
-        self._process.start()
+        with _interrupts_blocked():
+            self._process.start()
         other.close()
 
     def give(self, job: SegmentationJob) -> None:
@@ -97,6 +100,21 @@ class _Process:
         self.connection.close()
         self._process.kill()
         self._process.join()
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes that start within never see a Ctrl-C; it is for this process, which ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Its start unblocks the signal in some versions of Python.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(connection: Connection, *of_worker: Any) -> None:
