@@ -83,6 +83,17 @@ def test_truncated_files(tmp_path):
             read_layers(path)
 
 
+def test_a_compressed_archive_with_wrong_bytes(tmp_path):
+    path = tmp_path / "mine.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(5000))
+    content = bytearray(path.read_bytes())
+    content[46:56] = b"\xff" * 10
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"mine\.keras: not a Keras weights file, or damaged"):
+        read_layers(path)
+
+
 def test_other_files(tmp_path):
     with pytest.raises(InputError, match="a weights file must end in"):
         read_layers(tmp_path / "weights.pt")

@@ -1,6 +1,7 @@
 """The training loop and its checkpoints: files, resumption after a kill, refused folders and data."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -25,7 +26,15 @@ from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, train
-from keras_scgm.training.checkpoint import NOT_HASHED, data_hashes, finished_epochs, kept_config, save_weights
+from keras_scgm.training.checkpoint import (
+    NOT_HASHED,
+    Data,
+    data_hashes,
+    finished_epochs,
+    kept_config,
+    load_state,
+    save_weights,
+)
 from keras_scgm.training.loop import TrainingResult
 from keras_scgm.training.network import build_network
 from keras_scgm.training.validation import mean_volume_dice
@@ -294,6 +303,17 @@ def test_training_on_images_that_are_not_finite_keeps_nothing(
     result = train(TINY, SliceBatches(replace(drawn_slices, images=drawn_slices.images * np.nan)), tmp_path)
     assert "not finite" in (result.stopped or "")
     assert not result.last.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 2, 100, -1])
+def test_a_state_that_is_cut_short_is_damaged(tmp_path, kept):
+    whole = io.BytesIO()
+    np.savez(whole, np.zeros(9), words=np.array('{"history": []}'))
+    (tmp_path / "state.npz").write_bytes(whole.getvalue()[:kept])
+    nothing = Data("", np.zeros(0), (), {})
+    with pytest.raises(InputError, match=r"state.npz: damaged \(.+\); train again in another folder$"):
+        load_state(tmp_path, keras.Sequential(), nothing)
+    assert finished_epochs(tmp_path) == 0
 
 
 def test_folder_is_checked(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:

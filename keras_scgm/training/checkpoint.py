@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.slice_loading import labels_sha256
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, one_line
 from keras_scgm.figures import write_figure
 from keras_scgm.files import check_writable, replaced, sha256_of, write_rows
 from keras_scgm.pretrained import WeightsCard, card_path, resolve_weights
@@ -77,9 +78,9 @@ def kept_config(folder: Path) -> TrainingConfig | None:
 def finished_epochs(folder: Path) -> int:
     """How many epochs of the training in a folder are finished."""
     try:
-        with np.load(folder / STATE) as file:
+        with _opened(folder / STATE) as file:
             return len(json.loads(str(file["words"]))["history"])
-    except (OSError, ValueError, KeyError):
+    except InputError:
         return 0
 
 
@@ -152,14 +153,11 @@ def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
     path = folder / STATE
     if not path.exists():
         return []
+    with _opened(path) as file:
+        arrays = [file[f"arr_{index}"] for index in range(len(file) - 2)]
+        words = json.loads(str(file["words"]))
+        before = Data(words["what"], file["examples"], tuple(words["validation"]), words["hashes"])
     variables = _variables(model)
-    try:
-        with np.load(path) as file:
-            arrays = [file[f"arr_{index}"] for index in range(len(file.files) - 2)]
-            words = json.loads(str(file["words"]))
-            before = Data(words["what"], file["examples"], tuple(words["validation"]), words["hashes"])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: damaged ({error}); train again in another folder") from error
     if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
         raise InputError(f"{path}: the state of another network; train in another folder")
     if difference := data.differs_from(before):
@@ -170,6 +168,16 @@ def load_state(folder: Path, model: keras.Model, data: Data) -> list[Row]:
         variable.assign(array)
     history: list[Row] = words["history"]
     return history
+
+
+@contextmanager
+def _opened(state: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    try:
+        with state.open("rb") as source, np.load(source) as file:
+            yield file
+    # NumPy passes on whatever a damaged archive raises, of any type.
+    except Exception as error:
+        raise InputError(f"{state}: damaged ({one_line(error)}); train again in another folder") from error
 
 
 def save_weights(path: Path, network: keras.Model, card: WeightsCard) -> None:
