@@ -34,8 +34,14 @@ def held_back_stderr() -> Iterator[int]:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
+    try:
+        held_back = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:
+        # In a container whose folders are read-only nothing can be held back.
+        yield 2
+        return
     saved = os.dup(2)
-    with tempfile.TemporaryFile() as held_back:
+    with held_back:
         os.dup2(held_back.fileno(), 2)
         try:
             yield saved

@@ -1,6 +1,5 @@
 """Ctrl-C: one line, in imports, commands and trainings."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 
 from keras_scgm_cli.interruption import interrupts, kept_interrupts
-from keras_scgm_cli.stderr import held_back_stderr
 
 START_AGAIN = "interrupted; start again with the same command\n"
 
@@ -68,16 +66,6 @@ def test_what_is_ignored_stays_ignored():
     finally:
         signal.signal(signal.SIGINT, before)
     assert not seen
-
-
-def test_what_is_held_back_is_not_shown_after_an_interruption(capfd):
-    def log_and_stop():
-        os.write(2, b"log line")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), held_back_stderr():
-        log_and_stop()
-    assert capfd.readouterr().err == ""
 
 
 @pytest.fixture
