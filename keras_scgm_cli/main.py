@@ -1,7 +1,6 @@
 """Entry point: one thin command per verb."""
 
 import gc
-import os
 import sys
 from pathlib import Path
 
@@ -77,9 +76,6 @@ def main() -> None:
         if hint := counterpart(sys.argv[1:]):
             raise InputError(hint)
         app(prog_name="keras-scgm")
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except InputError as error:
         typer.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(2)
