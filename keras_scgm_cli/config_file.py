@@ -15,18 +15,19 @@ NAMING_CODE = ("callback", "hypermodel")
 """Options that name Python objects. The file may lie in a folder that others write to."""
 
 
-def find_defaults(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The defaults that hold in a folder: those of the nearest file in it or above it.
-
-    Args:
-        folder: The current folder.
+def find_defaults() -> tuple[Path, dict[str, Any]] | None:
+    """The defaults that hold in the current folder: those of the nearest file in it or above it.
 
     Returns:
         The file, and its tables by command; None if there is none.
 
     Raises:
-        InputError: A file is no TOML file.
+        InputError: A file is no TOML file, or the current folder was removed.
     """
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError as error:
+        raise InputError("the current folder was removed; change to another one") from error
     for parent in (folder, *folder.parents):
         if (parent / NAME).is_file():
             return parent / NAME, _read(parent / NAME)

@@ -2,7 +2,6 @@
 
 import gc
 import sys
-from pathlib import Path
 
 import typer
 
@@ -63,7 +62,7 @@ def _before_every_command(
 
         typer.echo(f"keras_scgm {installed_version('keras_scgm')}\nto cite it: keras-scgm cite")
         raise typer.Exit
-    if found := find_defaults(Path.cwd()):
+    if found := find_defaults():
         source, tables = found
         context.default_map = default_map(source, tables, context.command.commands)  # type: ignore[attr-defined]
         if options := context.default_map.get(context.invoked_subcommand or ""):

@@ -42,3 +42,9 @@ def test_closed_streams_are_no_error():
     assert "Perone" in out
     assert shell(f"{PROGRAM} cite >&-") == (0, "", "")
     assert shell(f"{PROGRAM} segment no.nii.gz >&- 2>&-") == (2, "", "")
+
+
+def test_a_current_folder_that_was_removed_is_one_line(tmp_path):
+    (tmp_path / "gone").mkdir()
+    said = "error: the current folder was removed; change to another one\n"
+    assert shell(f"rmdir ../gone; {PROGRAM} cite", cwd=tmp_path / "gone") == (2, "", said)
