@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import traceback
+import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
@@ -22,6 +23,10 @@ class NotAnImageError(InputError):
     """A file holds labels, such as a mask, where an image is needed; in a folder such files are passed over."""
 
 
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories: controls, formats such as the direction of writing, surrogates, ends of lines and paragraphs."""
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error in one line; its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
@@ -33,7 +38,7 @@ def printable(text: str) -> str:
     >>> printable("t2s\x1b[2J\nerror: ü")
     't2s\\x1b[2J\\nerror: ü'
     """
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return "".join(ascii(one)[1:-1] if unicodedata.category(one) in _OBEYED else one for one in text)
 
 
 def first_of(names: Sequence[object], most: int = 3) -> str:

@@ -200,6 +200,22 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[
         )
 
 
+@contextmanager
+def temporary_space() -> Iterator[None]:
+    """Where a temporary file is made or filled: errors of its folder say what to do.
+
+    Raises:
+        InputError: There is no such folder that can be written to, or no room in it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"no room for a temporary file ({error.strerror or one_line(error)}); free space, or set TMPDIR to a "
+            "folder with more"
+        ) from error
+
+
 def csv_cell(value: Any, form: str) -> str:
     """A value in a format such as ".3f"; NaN and None are empty cells."""
     return "" if value is None or value != value else format(value, form)

@@ -19,6 +19,7 @@ from zlib_ng import gzip_ng
 
 from keras_scgm import messages
 from keras_scgm.errors import InputError
+from keras_scgm.files import temporary_space
 
 CANONICAL_AXES = ("L", "A", "S")
 """Slices are indexed [right-to-left, posterior-to-anterior], from inferior to superior.
@@ -50,14 +51,19 @@ class DiskArray:
 
     @classmethod
     def scratch(cls, dtype: np.dtype, shape: tuple[int, ...]) -> DiskArray:
-        """Zeros in a temporary file without a name, which is deleted with the array."""
-        file = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
+        """Zeros in a temporary file without a name, which is deleted with the array.
+
+        Raises:
+            InputError: There is no room for it.
+        """
         n_bytes = math.prod(shape) * dtype.itemsize
-        if hasattr(os, "posix_fallocate"):
-            # Writing through a mapping to a full disk kills the process; reserving the space raises instead.
-            os.posix_fallocate(file.fileno(), 0, n_bytes)
-        else:
-            file.truncate(n_bytes)
+        with temporary_space():
+            file = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
+            if hasattr(os, "posix_fallocate"):
+                # Writing through a mapping to a full disk kills the process; reserving the space raises instead.
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
         return cls(file, dtype, shape)
 
     def map(self) -> np.memmap:

@@ -122,7 +122,7 @@ def areas(
         typer.echo(f"warning: {measured}: {warning}", err=True)
     if levels:
         per_level = level_sections(rows)
-        if not per_level:
+        if not any(section.n_slices if mask else section.n_cord_slices for section in per_level):
             typer.echo(f"warning: {levels}: no level in any slice with {name}", err=True)
         write_table(level_table, LevelSection, per_level)
         typer.echo(f"{level_table}: {len(per_level)} levels")

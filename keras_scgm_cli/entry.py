@@ -22,9 +22,10 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _FULL:
             raise
+        place = f"{error.filename}: " if error.filename else ""
         # Standard error may be what is full.
         with suppress(OSError):
-            print(f"error: writing failed ({error.strerror}); free space", file=sys.stderr, flush=True)
+            print(f"error: {place}writing failed ({error.strerror}); free space", file=sys.stderr, flush=True)
         # Python writes what is left to write once more when it ends.
         _write_nowhere(1, 2)
         sys.exit(2)

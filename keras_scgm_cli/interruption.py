@@ -38,7 +38,8 @@ def exits_on_interrupt(stderr: int = 2) -> Iterator[None]:
 def interrupts(steps: Collection[int] = ()) -> Iterator[list[int]]:
     """Raises `KeyboardInterrupt` on Ctrl-C, also in place of another error that it became in a library.
 
-    After the first one further ones are ignored, so that nothing interrupts what cleans up and the last line.
+    While one is handled and after it further ones are ignored, so that nothing interrupts what cleans up and the last
+    line; where one was lost, the next is raised again.
 
     Args:
         steps: Changes within the context; while it has an element, Ctrl-C is only noted.
@@ -85,7 +86,10 @@ def kept_interrupts() -> Iterator[keras.callbacks.Callback]:
                 raise KeyboardInterrupt
 
         yield keras.callbacks.LambdaCallback(
-            on_train_batch_begin=lambda batch, logs=None: steps.add(batch), on_train_batch_end=end
+            # A training before this one may have ended with an error within a step.
+            on_train_begin=lambda logs=None: steps.clear(),
+            on_train_batch_begin=lambda batch, logs=None: steps.add(batch),
+            on_train_batch_end=end,
         )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -109,6 +108,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
 @pytest.fixture
 def full_disk() -> Callable[[], AbstractContextManager[None]]:
     """A context in which no file grows beyond 1000 bytes."""
+    # Not on Windows.
+    import resource
 
     @contextmanager
     def limited() -> Iterator[None]:

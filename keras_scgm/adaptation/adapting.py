@@ -15,7 +15,7 @@ from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
 from keras_scgm.adaptation.guard import Compared, Judgement, compare
 from keras_scgm.adaptation.mean_teacher import MeanTeacher
 from keras_scgm.adaptation.normalization import adapt_statistics
-from keras_scgm.adaptation.record import SETTINGS, Record
+from keras_scgm.adaptation.record import SETTINGS, AdaptationRecord
 from keras_scgm.adaptation.report import write_report
 from keras_scgm.adaptation.scans import RealSlices, Scans, read_real_slices
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
@@ -100,7 +100,7 @@ def adapt(
     networks = Ensemble(weights)
     card = networks.cards[0]
     training = training_config(config, weights, card)
-    record = Record.of(config, guard, scans)
+    record = AdaptationRecord.of(config, guard, scans)
     record.check_start(folder, resume)
     check_start(folder, training, resume)
     check_writable(folder)

@@ -19,7 +19,7 @@ SETTINGS = "adaptation.json"
 
 
 @dataclass(frozen=True)
-class Record(JsonConfig):
+class AdaptationRecord(JsonConfig):
     """Settings and files of an adaptation.
 
     Args:
@@ -79,14 +79,19 @@ class Record(JsonConfig):
             )
 
 
-def kept_record(folder: Path) -> Record | None:
+def kept_record(folder: Path) -> AdaptationRecord | None:
     """The record of the adaptation in a folder; None if it holds none.
 
     Raises:
         InputError: The file cannot be read.
     """
     path = folder / SETTINGS
-    return Record.read(path) if path.exists() else None
+    if not path.exists():
+        return None
+    try:
+        return AdaptationRecord.read(path)
+    except InputError as error:
+        raise InputError(f"{error}; adapt in another folder") from error
 
 
 def _hashes(paths: Iterable[Path]) -> dict[str, str]:

@@ -8,8 +8,8 @@ from scipy.special import expit
 from keras_scgm.dice import dice_of_counts
 
 THRESHOLDS = np.unique([float(f"{value:.5g}") for value in expit(np.arange(-100, 101) / 10)])
-"""Evenly spaced in the logit, from 0.00005 to 0.99995: most probabilities are close to 0 or 1. Rounded, as cards have
-them."""
+"""About evenly spaced in the logit, from 0.00005 to 0.99995: most probabilities are close to 0 or 1. Rounded, as cards
+have them."""
 
 RELIABILITY_BINS = 10
 

@@ -71,7 +71,7 @@ class Split:
             raise InputError(f"{path}: no such file; write it with Split.write") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}: not a split ({error}); write it with Split.write") from error
 
 

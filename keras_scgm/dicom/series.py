@@ -23,6 +23,7 @@ from pydicom.uid import (
     JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
 )
@@ -40,7 +41,7 @@ ORIENTATION_TOLERANCE = 1e-3
 
 PER_FRAME = "PerFrameFunctionalGroupsSequence"
 
-_WITH_START_OF_FRAME = (JPEGLSLossless, JPEGLossless, JPEGLosslessSV1)
+_WITH_START_OF_FRAME = (JPEGLSLossless, JPEGLSNearLossless, JPEGLossless, JPEGLosslessSV1)
 _STARTS_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 """Second bytes of the markers, of JPEG and of JPEG-LS."""
 
@@ -237,7 +238,7 @@ def _check_coded_size(image: Dataset, n_rows: int, n_columns: int, n_frames: int
 
     Pillow bounds the size of JPEG 2000 images, and RLE expands a file at most 64 times.
     """
-    if image.file_meta.TransferSyntaxUID not in _WITH_START_OF_FRAME:
+    if image.file_meta.get("TransferSyntaxUID") not in _WITH_START_OF_FRAME:
         return
     try:
         for frame in generate_frames(image.PixelData, number_of_frames=n_frames):

@@ -18,6 +18,7 @@ from zlib_ng import gzip_ng, zlib_ng
 import keras_scgm.volume
 from keras_scgm import checks, messages
 from keras_scgm.errors import InputError
+from keras_scgm.files import temporary_space
 from keras_scgm.grids import shape_text
 from keras_scgm.nifti.affine import axis_codes, checked_affine, declared_affine, header_affine, orientation_of
 from keras_scgm.nifti.disagreements import disagreements
@@ -255,7 +256,8 @@ def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> tuple[V
     n_bytes = math.prod(layout.grid_shape) * layout.dtype.itemsize
     target: Any = bytearray()
     if n_bytes > keras_scgm.volume.IN_MEMORY_BYTES:
-        target = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
+        with temporary_space():
+            target = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
     position = 0
     # The stream is read to its end, beyond the voxels of the frame, because the checksum follows there.
     while block := stream.read(2**20):
@@ -263,13 +265,15 @@ def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> tuple[V
         if isinstance(target, bytearray):
             target += wanted
         else:
-            target.write(wanted)
+            with temporary_space():
+                target.write(wanted)
         position += len(block)
     if position < _claimed_bytes(layout):
         raise _cut_short(path, layout, position)
     if isinstance(target, bytearray):
         return np.frombuffer(target, layout.dtype).reshape(layout.grid_shape, order="F"), position
-    target.flush()
+    with temporary_space():
+        target.flush()
     return DiskArray(target, layout.dtype, layout.grid_shape), position
 
 

@@ -116,7 +116,7 @@ def _known_cards() -> dict[str, WeightsCard]:
 def _read_card(path: Path) -> WeightsCard:
     try:
         return WeightsCard.from_json(_text_of(path))
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
 
 

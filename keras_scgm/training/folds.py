@@ -16,7 +16,7 @@ from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, Split, check_slices, held_out, native_spacing_mm
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.summary import Summary, mean_interval
-from keras_scgm.files import sha256_of, staged, undone_unless, write_rows
+from keras_scgm.files import csv_cell, sha256_of, staged, undone_unless, write_rows
 from keras_scgm.pretrained import EnsembleCard, find_card
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 from keras_scgm.slices import SliceConfig
@@ -307,8 +307,7 @@ def table_text(scores: Sequence[FoldScore]) -> str:
 
 
 def _cells(row: SubjectScore | FoldScore) -> dict[str, Any]:
-    """Cells of a table; unknown numbers are empty."""
     return {
-        name: value if not isinstance(value, float) else "" if np.isnan(value) else f"{value:.6g}"
+        name: csv_cell(value, ".6g") if isinstance(value, float) else value
         for name, value in asdict(row).items()
     }

@@ -67,7 +67,7 @@ class KeptSearch:
                 hypermodel,
                 tuple(values["data"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"{path}: cannot be read ({error}); choose another folder") from error
 
     def write(self, folder: Path) -> None:

@@ -175,8 +175,8 @@ def test_labelled_slices_are_learned_from(scan_folder: Path, start_weights: Path
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{}", r"adaptation.json: Record lacks adaptation, guard, learned_from, held_back"),
-        ("{", "adaptation.json: Record is not JSON"),
+        ("{}", r"adaptation.json: AdaptationRecord lacks adaptation, guard, .*; adapt in another folder"),
+        ("{", "adaptation.json: AdaptationRecord is not JSON"),
         (
             '{"adaptation": 3, "guard": {}, "learned_from": {}, "held_back": {}}',
             "adaptation.json: AdaptationConfig must be a JSON object",

@@ -11,7 +11,7 @@ import pytest
 from dicom_images import SHAPE, SPACING_MM, affine_of, converted, make_images, save, segmented, voxels_of
 from highdicom.frame import encode_frame
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLSLossless, RLELossless
+from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, RLELossless
 
 from keras_scgm.dicom.objects import make_segmentation
 from keras_scgm.dicom.series import SeriesError, read_series, why_ignored, write_nifti
@@ -138,17 +138,29 @@ def test_compressed_images(syntax, tmp_path):
     np.testing.assert_array_equal(read_series(save(images, tmp_path / "in")).volume.array, plain.volume.array)
 
 
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEGLSNearLossless])
 @pytest.mark.parametrize("change", [(b"\x00\x40\x00\x40", b"\xff\xff\xff\xff"), (b"\xff\xf7", b"\x00\x00")])
-def test_compressed_images_of_another_size_than_their_header(change, tmp_path):
+def test_compressed_images_of_another_size_than_their_header(change, syntax, tmp_path):
     """A decoder would take memory for as many voxels as they claim."""
     images = make_images(voxels_of(shape=(64, 64, 3)))
     for image in images:
         frame = encode_frame(image.pixel_array, JPEGLSLossless, 8, 8, "MONOCHROME2")
         assert change[0] in frame[:20]
         image.PixelData = encapsulate([frame.replace(*change, 1)])
-        image.file_meta.TransferSyntaxUID = JPEGLSLossless
+        image.file_meta.TransferSyntaxUID = syntax
     with pytest.raises(SeriesError, match=r"image 0\.dcm are damaged, or not of the size in its header"):
         read_series(save(images, tmp_path / "in"))
+
+
+def test_images_without_a_transfer_syntax(tmp_path):
+    """pydicom finds it out."""
+    files = save(make_images(voxels_of()), tmp_path / "in")
+    expected = read_series(files).volume.array
+    for path in files:
+        image = pydicom.dcmread(path)
+        del image.file_meta.TransferSyntaxUID
+        image.save_as(path, enforce_file_format=False)
+    np.testing.assert_array_equal(read_series(files).volume.array, expected)
 
 
 def test_a_multi_frame_image_of_several_echoes_is_refused(tmp_path):

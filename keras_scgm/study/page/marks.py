@@ -64,7 +64,7 @@ def read_marks(path: str | Path) -> dict[str, Mark]:
         if not isinstance(image, str) or image in ("", UNKNOWN):
             raise InputError(f"{path}: {place}: no image; each mark needs the path of its image")
         if mark not in MARKS:
-            shown = repr(mark) if isinstance(mark, str) else type(mark).__name__
+            shown = repr(mark) if isinstance(mark, str) else "none" if mark is None else type(mark).__name__
             raise InputError(f"{path}: {place}: mark must be one of {', '.join(MARKS)}, received {shown}")
         if image in marks and marks[image].mark != mark:
             raise InputError(

@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
+
+_OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories: controls, formats such as the direction of writing, surrogates, ends of lines and paragraphs."""
 
 LOG = logging.getLogger("keras_scgm_client")
 
@@ -42,7 +46,7 @@ class _TextHandler(logging.Handler):
 
 def _printable(text: str) -> str:
     """Text in one line, with escapes for what a terminal would obey: servers and names of files can hold it."""
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return "".join(ascii(one)[1:-1] if unicodedata.category(one) in _OBEYED else one for one in text)
 
 
 def configure(form: str) -> None:

@@ -21,6 +21,7 @@ from keras_scgm_client.errors import (
     SettingsError,
 )
 from keras_scgm_client.transport import (
+    COMPRESSED,
     CONNECT_SECONDS,
     INPUT,
     REQUEST_SLACK_BYTES,
@@ -166,6 +167,8 @@ class RestTransport:
             raise ServerUnavailable(f"no connection ({_reason(error)})") from error
         if response.status != 200:
             raise _error(response.status, bytes(content), response.headers.get("location"))
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise ServerError(COMPRESSED)
         try:
             return json.loads(content)
         except (ValueError, RecursionError) as error:

@@ -22,6 +22,7 @@ from keras_scgm_client.errors import (
     SettingsError,
 )
 from keras_scgm_client.transport import (
+    COMPRESSED,
     CONNECT_SECONDS,
     INPUT,
     REQUEST_SLACK_BYTES,
@@ -182,7 +183,7 @@ def _error(code: grpc.StatusCode, details: str, seconds: float) -> ClientError:
             f"the image or its result is larger than the server or the proxy accepts: {first_line}"
         )
     if "Compression algorithm" in details:
-        return ServerError("the server's answers are compressed, which is not accepted; check its settings")
+        return ServerError(COMPRESSED)
     # "tcp handshaker shutdown" means that connecting took too long; it does not concern TLS.
     if code is grpc.StatusCode.UNAVAILABLE and re.search(
         "certificate|ssl|handshake(?!r)", details, re.IGNORECASE

@@ -19,6 +19,7 @@ CONNECT_SECONDS = 4.0
 SHORTEST_TRY_SECONDS = 1.0
 """Shortest time limit of a request; with less, every fault just before the deadline would look like "no answer"."""
 INPUT = "nifti_bytes"
+COMPRESSED = "the server's answers are compressed, which is not accepted; check its settings"
 REQUEST_SLACK_BYTES = 2**20
 """Room in an answer for areas, warnings and the JSON syntax."""
 
