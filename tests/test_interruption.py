@@ -33,6 +33,14 @@ def interrupt(*_: object, **__: object) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
+@pytest.fixture(autouse=True)
+def not_ignored() -> Iterator[None]:
+    """As in a terminal; what a script starts in the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("module", ["typer", "keras"])
 def test_imports_are_interrupted_at_once(module):
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, "weights", module]
@@ -69,9 +77,8 @@ def test_what_is_ignored_stays_ignored():
 
 
 @pytest.fixture
-def interrupted(untraced: None) -> Iterator[Callable[..., None]]:
+def interrupted(untraced: None) -> Callable[..., None]:
     """A fit of four steps that calls a function in its first step, or at its begin, and must be interrupted."""
-    before = signal.getsignal(signal.SIGINT)
 
     def fit(in_step: Callable[[], None] = lambda: None, at_begin: Callable[[], None] = lambda: None) -> None:
         class Network(keras.Model):
@@ -91,8 +98,7 @@ def interrupted(untraced: None) -> Iterator[Callable[..., None]]:
         assert len(ends) <= 1
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
 
-    yield fit
-    signal.signal(signal.SIGINT, before)
+    return fit
 
 
 def test_an_interruption_within_a_step_waits_for_its_end(interrupted, capfd):
