@@ -1,18 +1,12 @@
 """Ctrl-C: one line, in imports, commands and trainings."""
 
-import signal
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
-
-from keras_scgm_cli.interruption import interrupts, kept_interrupts
-
-START_AGAIN = "interrupted; start again with the same command\n"
+from interrupted_in_process import START_AGAIN
 
 INTERRUPTED_IMPORT = """
 import signal, sys
@@ -29,18 +23,6 @@ main()
 """
 
 
-def interrupt(*_: object, **__: object) -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def not_ignored() -> Iterator[None]:
-    """As in a terminal; what a script starts in the background ignores Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("module", ["typer", "keras"])
 def test_imports_are_interrupted_at_once(module):
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, "weights", module]
@@ -48,88 +30,11 @@ def test_imports_are_interrupted_at_once(module):
     assert (done.returncode, done.stdout, done.stderr) == (130, "", START_AGAIN)
 
 
-def test_a_command_that_is_interrupted_says_how_to_go_on(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_scgm.datasets.phantom.write_challenge_dataset", interrupt)
-    assert run("phantom", tmp_path / "drawn") == (130, "", START_AGAIN)
-    monkeypatch.setattr("keras_scgm.images.find_images", interrupt)
-    said = "interrupted; finished files are kept, continue with --resume\n"
-    assert run("segment", tmp_path) == (130, "", said)
-
-
-def test_an_interruption_that_a_library_makes_an_error_of_is_one(run, tmp_path, monkeypatch):
-    def change(*_):
-        with suppress(KeyboardInterrupt):
-            interrupt()
-        raise ImportError
-
-    monkeypatch.setattr("keras_scgm.images.find_images", change)
-    assert run("segment", tmp_path)[0] == 130
-
-
-def test_what_is_ignored_stays_ignored():
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with interrupts() as seen:
-            interrupt()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert not seen
-
-
-@pytest.fixture
-def interrupted(untraced: None) -> Callable[..., None]:
-    """A fit of four steps that calls a function in its first step, or at its begin, and must be interrupted."""
-
-    def fit(in_step: Callable[[], None] = lambda: None, at_begin: Callable[[], None] = lambda: None) -> None:
-        class Network(keras.Model):
-            def train_step(self, data):
-                in_step()
-                return super().train_step(data)
-
-        inputs = keras.Input((1,))
-        model = Network(inputs, keras.layers.Dense(1)(inputs))
-        model.compile("sgd", "mse")
-        ends = []
-        others = keras.callbacks.LambdaCallback(
-            on_train_begin=lambda logs: at_begin(), on_train_batch_end=lambda batch, logs: ends.append(batch)
-        )
-        with pytest.raises(KeyboardInterrupt), kept_interrupts() as interruption:
-            model.fit(np.ones((4, 1)), np.ones(4), batch_size=1, callbacks=[others, interruption], verbose=0)
-        assert len(ends) <= 1
-        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-
-    return fit
-
-
-def test_an_interruption_within_a_step_waits_for_its_end(interrupted, capfd):
-    done = []
-
-    def twice():
-        interrupt()
-        interrupt()
-        done.append("step")
-
-    interrupted(in_step=twice)
-    assert done == ["step"]
-    assert capfd.readouterr().err == "stopping after this step\n"
-
-
-def test_an_interruption_that_is_lost_ends_the_training_with_its_next_step(interrupted, capfd):
-    def lose():
-        with suppress(KeyboardInterrupt):
-            interrupt()
-
-    interrupted(at_begin=lose)
-    assert capfd.readouterr().err == ""
-
-
-def test_an_interruption_that_becomes_another_error_is_one(interrupted):
-    def change():
-        try:
-            interrupt()
-        except KeyboardInterrupt:
-            # Cleaning up is not interrupted.
-            interrupt()
-            raise SystemError from None
-
-    interrupted(at_begin=change)
+def test_commands_and_trainings_are_interrupted():
+    """In a process of its own, which is the one that gets the signals."""
+    tests = Path(__file__).with_name("interrupted_in_process.py")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cloudcoil", "-p", "no:xdist", str(tests)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "6 passed" in done.stdout
