@@ -1,4 +1,4 @@
-"""Writes figures as PNG files."""
+"""Writes figures as PNG files, and has their colours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from keras_scgm.files import replaced
+
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+"""Colours of Okabe and Ito, which readers of every colour vision tell apart."""
 
 
 def write_figure(path: Path, figure: Figure, dpi: int = 100) -> None:

@@ -1,4 +1,4 @@
-"""Entry point: one thin command per verb."""
+"""The program: one thin command per verb."""
 
 import gc
 import sys

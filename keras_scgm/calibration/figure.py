@@ -10,15 +10,11 @@ from matplotlib.ticker import NullFormatter
 
 from keras_scgm.calibration.choice import Calibration
 from keras_scgm.evaluation.tissues import TISSUE_NAMES
-from keras_scgm.figures import write_figure
+from keras_scgm.figures import PALETTE, write_figure
 
 TICKS = (0.0001, 0.01, 0.5, 0.99, 0.9999)
-LINES = {
-    "dsc": ("DSC", "#0072B2", "-"),
-    "precision": ("precision", "#E69F00", "--"),
-    "recall": ("recall", "#009E73", "-."),
-}
-"""Label, colour and style of each score; colours of Okabe and Ito, which readers of every colour vision tell apart."""
+LINES = {"dsc": ("DSC", "-"), "precision": ("precision", "--"), "recall": ("recall", "-.")}
+"""Label and style of each score."""
 
 
 def draw(calibration: Calibration, path: Path) -> None:
@@ -31,7 +27,7 @@ def draw(calibration: Calibration, path: Path) -> None:
 
 
 def _draw_curve(axes: Axes, calibration: Calibration) -> None:
-    for name, (label, colour, style) in LINES.items():
+    for (name, (label, style)), colour in zip(LINES.items(), PALETTE, strict=False):
         axes.plot(calibration.thresholds, getattr(calibration, name), style, color=colour, label=label)
     end = ", end of the range" if calibration.is_at_end else ""
     axes.axvline(calibration.threshold, color="black", label=f"chosen, {calibration.threshold:.3g}{end}")

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from keras_scgm.evaluation.bland_altman import bland_altman
+from keras_scgm.figures import PALETTE
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import (
     CohortTable,
@@ -23,9 +24,7 @@ from keras_scgm.study.group.outliers import LIMIT_Z
 from keras_scgm.study.group.repeats import first_pairs
 from keras_scgm.study.group.tables import GroupTable
 
-COHORT_COLOUR, OUTLIER_COLOUR = "#0072B2", "#D55E00"
-VENDOR_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-"""Colours of Okabe and Ito, which readers of every colour vision tell apart."""
+COHORT_COLOUR, OUTLIER_COLOUR = PALETTE[0], "#D55E00"
 
 MAX_NAMED = 8
 """Outliers that a panel names."""
@@ -147,7 +146,7 @@ def draw_sites(cohort: CohortTable) -> Figure:
     values = cohort.values[cohort.values[factor] != UNKNOWN]
     region = overview_region(values)
     vendors = sorted(values["vendor"].unique())
-    colours = {vendor: VENDOR_COLOURS[number % len(VENDOR_COLOURS)] for number, vendor in enumerate(vendors)}
+    colours = {vendor: PALETTE[number % len(PALETTE)] for number, vendor in enumerate(vendors)}
     columns = list(dict.fromkeys(("vendor", factor)))
     places = values[columns].drop_duplicates().sort_values(columns)
     people = per_participant(values, *columns)
