@@ -75,14 +75,18 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
     with staged(folder) as staging:
         made = staging / target.name
         shape = (*model.inputs[0].shape[:-3], config.window_px, config.window_px, 1)
-        signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
         if file_format == "openvino":
-            # Before Keras imports OpenVINO.
-            import keras_scgm.runtimes.openvino_import  # noqa: F401
-        with warnings.catch_warnings():
-            # Keras 3.15 uses a deprecated NumPy name when it writes ONNX.
-            warnings.simplefilter("ignore", FutureWarning)
-            _bounded(model).export(str(made), format=file_format, input_signature=signature, verbose=False)
+            from keras_scgm.runtimes import openvino_network
+
+            openvino_network.ov.serialize(openvino_network.from_keras(_bounded(model), shape), made)
+        else:
+            signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
+            with warnings.catch_warnings():
+                # Keras 3.15 uses a deprecated NumPy name when it writes ONNX.
+                warnings.simplefilter("ignore", FutureWarning)
+                _bounded(model).export(
+                    str(made), format=file_format, input_signature=signature, verbose=False
+                )
         _check(made, file_format, model, config)
     return target
 

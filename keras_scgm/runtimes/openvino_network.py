@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
+from keras_scgm.files import temporary_space
 from keras_scgm.runtimes.folding import FoldedNetwork
 from keras_scgm.runtimes.openvino_import import openvino as ov
 from keras_scgm.runtimes.openvino_import import opset13 as opset
 from keras_scgm.runtimes.region_of_interest import Compute
 from keras_scgm.runtimes.stacks import in_stacks
 from keras_scgm.runtimes.threads import thread_limit
-
-if TYPE_CHECKING:
-    import keras
 
 # Channels come second in OpenVINO.
 ROWS_AND_COLUMNS = (2, 3)
@@ -49,12 +48,24 @@ def compiled(network: FoldedNetwork, precision: str) -> Compute:
 
 def converted(model: keras.Model, precision: str) -> Compute:
     """Prediction of whole slices, or stacks of them, by any Keras model on the TensorFlow backend."""
-    import tensorflow as tf
+    any_size = [None] * (len(model.inputs[0].shape) - 1)
+    request = _request(from_keras(model, (*any_size, 1)), precision)
+    return in_stacks(request) if len(any_size) == 4 else lambda slices, _=None: request(slices)
 
-    function = tf.function(lambda slices: model(slices, training=False), autograph=False)
-    signature = tf.TensorSpec((*[None] * (len(model.inputs[0].shape) - 1), 1), tf.float32)
-    request = _request(ov.convert_model(function.get_concrete_function(signature)), precision)
-    return in_stacks(request) if len(signature.shape) == 5 else lambda slices, _=None: request(slices)
+
+def from_keras(model: keras.Model, shape: Sequence[int | None]) -> ov.Model:
+    """A Keras model on the TensorFlow backend in OpenVINO, by way of a SavedModel.
+
+    OpenVINO 2026.4 does not take functions of TensorFlow on Python 3.13, where it ends in a NameError.
+
+    Args:
+        model: Network with one input and one output.
+        shape: Shape of the input, which is named "slices"; None for an axis of any length.
+    """
+    signature = [keras.InputSpec(shape=tuple(shape), dtype="float32", name="slices")]
+    with temporary_space(), tempfile.TemporaryDirectory(prefix="keras_scgm_") as folder:
+        model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
+        return ov.convert_model(folder)
 
 
 def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
