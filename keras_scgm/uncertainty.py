@@ -110,6 +110,7 @@ def measure_uncertainty(
     first: int,
     passes: int,
     seed: int,
+    cord: np.ndarray | None = None,
 ) -> Uncertainty:
     """Variation over passes, each by every network.
 
@@ -121,6 +122,7 @@ def measure_uncertainty(
         first: Index of the first of the slices in the volume.
         passes: Number of variations, at least 2.
         seed: Seed of the variations.
+        cord: Bool (slice, right-left, posterior-anterior), if the user gave it; there is no gray matter outside.
     """
     total, squares = np.zeros(slices.shape), np.zeros(slices.shape)
     areas = []
@@ -131,7 +133,10 @@ def measure_uncertainty(
         seen = variation.gray_values(normalised)[..., np.newaxis]
         for network in networks:
             probabilities = predict_windows(variation.network(network), seen, changed)
-            found = list(changed.geometry.to_native(probabilities, first))
+            found = [
+                (region, values if cord is None else values * cord[(k, *region)])
+                for k, (region, values) in enumerate(changed.geometry.to_native(probabilities, first))
+            ]
             for k, (region, values) in enumerate(found):
                 total[(k, *region)] += values
                 squares[(k, *region)] += values**2

@@ -114,6 +114,20 @@ def test_a_mask_is_the_cord(discs, gray_network, cord_network, saved):
         assert voxels(other.mask).any()
 
 
+def test_uncertainty_is_that_of_the_gray_matter_in_the_mask(discs, gray_network, saved):
+    image, gray, _ = discs
+    edge = np.zeros(gray.shape, bool)
+    rows, columns, _ = np.nonzero(gray)
+    edge[rows.min(), int(columns.mean())] = True
+    result = segment(image, gray_network, cord=saved(edge), uncertainty_passes=4)
+    std = voxels(result.uncertainty)
+    assert not std[~edge].any()
+    # The only voxel of a slice is its area.
+    area_sd_mm2 = [row.area_sd_mm2 for row in result.areas]
+    np.testing.assert_allclose(area_sd_mm2, std[edge] * result.volume.voxel_area_mm2, rtol=1e-6)
+    assert min(area_sd_mm2) > 0
+
+
 def test_a_mask_in_another_order_of_storage_is_the_same(discs, gray_network, saved, tmp_path):
     image, _, _ = discs
     expected = segment(image, gray_network, cord=saved())

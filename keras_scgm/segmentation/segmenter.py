@@ -277,7 +277,7 @@ class Segmenter:
                 return found, None
             passes, seed = config.uncertainty_passes, config.seed
             return found, measure_uncertainty(
-                networks.members, again, seen.native, windows, seen.start, passes, seed
+                networks.members, again, seen.native, windows, seen.start, passes, seed, seen.cord
             )
 
         def add(part: Part, seen: Chunk, found: Found) -> None:
