@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
@@ -129,7 +130,7 @@ def evaluate_tissues(
     tissues = checks.several(checks.one_of(TISSUES), f"some of {', '.join(TISSUES)}")("tissues", tissues)
     only = tissues[0] if len(tissues) == 1 else None
     reader = MaskReader(label_values("label", label), resample_reference, only or GM)
-    study = _Study.of(predictions, references, images, parameters, annotated_only, only)
+    study = _Study.of(predictions, references, images, parameters, annotated_only, only, reader)
     found: dict[Tissue, Evaluation] = {}
     errors: list[InputError] = []
     missing: list[InputError] = []
@@ -165,6 +166,7 @@ class _Study:
         parameters: Mapping[str, int] | None,
         annotated_only: bool,
         tissue: Tissue | None,
+        reader: MaskReader,
     ) -> _Study:
         """Check the arguments of `evaluate`, and find the files."""
         if not isinstance(predictions, Mapping):
@@ -192,7 +194,7 @@ class _Study:
         annotated_only = checks.flag("annotated_only", annotated_only)
         volumes = checks.optional(checks.path)("images", images)
         cases, warnings = find_cases(models, places, volumes, tissue)
-        return cls(tuple(models), tuple(cases), tuple(warnings), counts, annotated_only)
+        return cls(tuple(models), _with_labels(cases, reader), tuple(warnings), counts, annotated_only)
 
     def compared(self, reader: MaskReader, tissue: Tissue, progress: Progress | None) -> Evaluation:
         """Scores of a tissue.
@@ -227,6 +229,24 @@ class _Study:
             tissue=tissue,
             annotated_only=self.annotated_only,
         )
+
+
+def _with_labels(cases: Sequence[Case], reader: MaskReader) -> tuple[Case, ...]:
+    """The cases with the labels of each model, which a mask may lack where the model found no such tissue."""
+    files: defaultdict[str, list[Path]] = defaultdict(list)
+    for case in cases:
+        for model, found in case.predictions.items():
+            files[model] += [found.unnamed] if found.unnamed else []
+    labels = {model: reader.labels_in(paths) for model, paths in files.items()}
+    return tuple(
+        replace(
+            case,
+            predictions={
+                model: replace(found, labels=labels[model]) for model, found in case.predictions.items()
+            },
+        )
+        for case in cases
+    )
 
 
 class _Scorer:

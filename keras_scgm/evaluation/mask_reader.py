@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,16 @@ class MaskReader:
             self, label=label_values, resample_reference=checks.flag, unnamed=checks.one_of(TISSUES)
         )
 
+    def labels_in(self, paths: Iterable[Path]) -> frozenset[int]:
+        """Which values of `label` the masks hold, those that cannot be read left out."""
+        wanted, found = set(self.label or ()), set[int]()
+        for path in paths:
+            if found == wanted:
+                break
+            with suppress(InputError):
+                found |= {label for label in wanted if label in _marked_values(_open(path, ()))}
+        return frozenset(found)
+
     def prediction(
         self, files: AnnotatorFiles, references: Iterable[AnnotatorFiles], tissue: Tissue
     ) -> CanonicalMask:
@@ -113,10 +124,10 @@ class MaskReader:
 
         def read(path: Path, of: Tissue) -> CanonicalMask:
             volume = _open(path, partners)
+            is_named = path in named.values()
+            labels = frozenset[int]() if is_named else files.labels
             marked = _marked_values(volume)
-            return _mask_of(
-                volume, path, self._values(path, of, marked, path in named.values(), is_reference)
-            )
+            return _mask_of(volume, path, self._values(path, of, marked, labels, is_named, is_reference))
 
         if tissue in named:
             return read(named[tissue], tissue)
@@ -129,18 +140,34 @@ class MaskReader:
         raise MissingTissueError(f"{files.paths[0]}: no mask of the {TISSUE_NAMES[tissue]} beside it")
 
     def _values(
-        self, path: Path, tissue: Tissue, marked: set[float], is_named: bool, is_reference: bool
+        self,
+        path: Path,
+        tissue: Tissue,
+        marked: set[float],
+        in_others: frozenset[int],
+        is_named: bool,
+        is_reference: bool,
     ) -> frozenset[int] | None:
-        """Values of the voxels of a tissue in a file, None for all but zero."""
+        """Values of the voxels of a tissue in a file, None for all but zero.
+
+        Args:
+            path: The file.
+            tissue: The tissue.
+            marked: Values in the file that are not zero.
+            in_others: Labels in the model's masks of all cases, of which this one may lack some.
+            is_named: Whether the name of the file says a tissue.
+            is_reference: Whether it is a reference.
+        """
         listed = ", ".join(f"{value:g}" for value in sorted({0.0, *marked})[:LISTED_VALUES])
         holds = f"{path}: holds {listed}{', ...' if len(marked) >= LISTED_VALUES else ''}"
         if any(value != round(value) for value in marked):
             raise InputError(f"{holds}, probabilities and not labels; cut it at 0.5 first")
         of_challenge = self.label is None and MASK_NAME.fullmatch(path.name) is not None
         labels = CHALLENGE_LABELS if of_challenge else self.label
+        known = marked | in_others
         # A reference with labels may lack one of them; a file of the cord or of white matter alone has none.
         must_have = of_challenge or (is_reference and not (is_named and tissue != GM))
-        if labels is None or not (len(marked) > 1 or must_have):
+        if labels is None or not (must_have or len(known) > 1 or known.intersection(labels[1:])):
             if len(marked) > 1:
                 raise InputError(f"{holds}, not a binary mask; choose one with --label")
             if not is_named and tissue != self.unnamed:
@@ -152,9 +179,9 @@ class MaskReader:
         if not wanted:
             raise MissingTissueError(f"{path}: the label of the {TISSUE_NAMES[tissue]} is not known")
         if tissue == GM or len(labels) == 1:
-            if marked and not wanted & marked:
+            if known and not wanted & known:
                 raise InputError(f"{holds}, no voxel is {labels[0]}; choose another --label")
-        elif marked and labels[1] not in marked:
+        elif known and labels[1] not in known:
             raise MissingTissueError(f"{holds}, no voxel is {labels[1]}, white matter")
         return wanted
 

@@ -49,10 +49,12 @@ class AnnotatorFiles:
     Args:
         by_tissue: Files whose names say the tissue.
         unnamed: File whose name does not, which may hold several labels.
+        labels: Labels of gray and of white matter that the unnamed files of a model hold, in any case.
     """
 
     by_tissue: Mapping[Tissue, Path] = field(default_factory=dict)
     unnamed: Path | None = None
+    labels: frozenset[int] = frozenset()
 
     @property
     def paths(self) -> list[Path]:

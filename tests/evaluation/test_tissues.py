@@ -123,6 +123,28 @@ def test_labels_of_gray_and_white_matter(tmp_path):
     assert list(evaluate_tissues(found, both, label=3)) == ["gm"]
 
 
+def test_a_label_that_a_model_has_in_other_cases_was_not_found(tmp_path):
+    gray, white = GRAY * np.uint8(1), (CORD & ~GRAY) * np.uint8(2)
+    found = {"both": gray + white, "gray": gray, "white": white, "neither": 0 * gray}
+    for case, mask in found.items():
+        save(tmp_path / "found" / f"{case}.nii.gz", mask)
+        save(tmp_path / "manual" / f"{case}.nii.gz", gray + white)
+    results = evaluate_tissues(tmp_path / "found", tmp_path / "manual", label=(1, 2))
+    for tissue, values in {"gm": (1,), "wm": (2,), "cord": (1, 2)}.items():
+        expected = {
+            case: challenge_metrics(np.isin(mask, values), TRUE[tissue], SPACING_MM)["DSC"]
+            for case, mask in found.items()
+        }
+        assert {score.case_id: score.challenge["DSC"] for score in results[tissue].scores} == expected
+    single = evaluate(tmp_path / "found", tmp_path / "manual", label=1)
+    assert [score.challenge["DSC"] for score in single.scores] == [
+        score.challenge["DSC"] for score in results["gm"].scores
+    ]
+    white_alone = tmp_path / "found" / "white.nii.gz"
+    with pytest.raises(InputError, match=r"white.nii.gz: holds 0, 2, no voxel is 1; choose another --label"):
+        evaluate(white_alone, tmp_path / "manual" / "white.nii.gz", label=(1, 2))
+
+
 @pytest.mark.parametrize("wrong", [0, (), (1, 1), (1, 2, 3), "12", 1.5, (1, 0)])
 def test_wrong_labels(wrong):
     with pytest.raises(InputError, match="label must be a label, or those of gray and of white matter"):
