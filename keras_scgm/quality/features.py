@@ -258,8 +258,8 @@ def compare_with_neighbours(slices: list[SliceFeatures], start: int, stop: int, 
 def noise_level(image: np.ndarray, region: Region, spacing_mm: tuple[float, float]) -> float:
     """Standard deviation of the noise around the gray matter.
 
-    It is computed from the median absolute second difference along both axes, which smooth structure and edges
-    hardly change.
+    It is computed from the median absolute second difference along both axes, which smooth structure hardly changes.
+    Edges of the anatomy add to it, the more the larger the voxels.
 
     Args:
         image: Slice as acquired, (right-left, anterior-posterior).
