@@ -4,7 +4,7 @@ from keras_scgm.morphometry.section_table import TISSUE_COLUMNS, tissue_cells, w
 from keras_scgm.morphometry.sections import CrossSection, cross_sections, outside_cord
 from keras_scgm.morphometry.slice_area import SliceArea
 from keras_scgm.morphometry.tissue_areas import CORD_MEASUREMENTS, TissueAreas, tissue_areas
-from keras_scgm.morphometry.vertebral_levels import LevelSection, level_sections
+from keras_scgm.morphometry.vertebral_levels import LevelSection, level_sections, mean_and_sd
 
 __all__ = [
     "CORD_MEASUREMENTS",
@@ -15,6 +15,7 @@ __all__ = [
     "TissueAreas",
     "cross_sections",
     "level_sections",
+    "mean_and_sd",
     "outside_cord",
     "tissue_areas",
     "tissue_cells",

@@ -24,7 +24,7 @@ class LevelSection(TissueAreas):
         n_slices: Number of its slices with gray matter.
         n_cord_slices: Number of its slices with cord.
         area_mm2: Mean gray matter area.
-        area_slices_sd_mm2: Standard deviation over the slices (n - 1), NaN for one slice.
+        area_slices_sd_mm2: Standard deviation over these slices, divided by their number, n.
     """
 
     level: int
@@ -51,25 +51,37 @@ def level_sections(rows: Iterable[CrossSection]) -> tuple[LevelSection, ...]:
 def _pooled(level: int, rows: Sequence[CrossSection]) -> LevelSection:
     with_gray = [row for row in rows if row.area_mm2 > 0]
     with_cord = [row for row in rows if row.cord_area_mm2 > 0]
-    areas_mm2 = [row.area_mm2 for row in with_gray]
+    area_mm2, area_slices_sd_mm2 = mean_and_sd(row.area_mm2 for row in with_gray)
     return LevelSection(
         level=level,
         n_slices=len(with_gray),
         n_cord_slices=len(with_cord),
-        area_mm2=_mean(areas_mm2),
-        area_slices_sd_mm2=float(np.std(areas_mm2, ddof=1)) if len(areas_mm2) > 1 else math.nan,
+        area_mm2=area_mm2,
+        area_slices_sd_mm2=area_slices_sd_mm2,
         **{
-            item.name: _mean(
-                [
-                    getattr(row, item.name)
-                    for row in (with_cord if item.name in CORD_MEASUREMENTS else with_gray)
-                ]
-            )
+            item.name: mean_and_sd(
+                getattr(row, item.name)
+                for row in (with_cord if item.name in CORD_MEASUREMENTS else with_gray)
+            )[0]
             for item in fields(TissueAreas)
         },
     )
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean_and_sd(values: Iterable[float]) -> tuple[float, float]:
+    """Mean and standard deviation of a measurement over slices, as `sct_process_segmentation` has them.
+
+    Every slice in which it is known counts the same, whatever its area. The standard deviation divides by the number
+    of these slices, n, so it is 0 for one slice.
+
+    Args:
+        values: The measurement in each slice, NaN where it is not known.
+
+    Returns:
+        Both, NaN if it is known in no slice.
+
+    >>> mean_and_sd([14.0, 16.0, math.nan]), mean_and_sd([14.0])
+    ((15.0, 1.0), (14.0, 0.0))
+    """
     known = [value for value in values if not math.isnan(value)]
-    return float(np.mean(known)) if known else math.nan
+    return (float(np.mean(known)), float(np.std(known))) if known else (math.nan, math.nan)

@@ -1,9 +1,7 @@
 """Means over regions of an image: vertebral levels, ranges of them, slices, or positions.
 
-As in `sct_process_segmentation` of the Spinal Cord Toolbox, every slice of a region in which a measurement
-is known counts the same, whatever its area, and a range of levels is the mean over all its slices, not over
-the means of its levels. The standard deviation divides by the number of slices, as there. A slice without a
-tissue does not count for it.
+As in `sct_process_segmentation` of the Spinal Cord Toolbox, a range of levels is the mean over all its slices, not
+over the means of its levels. A slice without a tissue does not count for it.
 """
 
 from __future__ import annotations
@@ -11,9 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
-from keras_scgm.morphometry import CORD_MEASUREMENTS
+from keras_scgm.morphometry import CORD_MEASUREMENTS, mean_and_sd
 from keras_scgm.study.columns import ALL, MEASUREMENTS, UNKNOWN, WITH_SD, sd_column
 from keras_scgm.study.tsv import Row, number
 
@@ -84,11 +80,10 @@ def _pooled(slices: Sequence[Values]) -> Values:
     pooled: Values = {"n_slices": len(with_gray), "n_cord_slices": len(with_cord)}
     for name in MEASUREMENTS:
         members = with_cord if name in CORD_MEASUREMENTS else with_gray
-        known = np.array([one[name] for one in members if math.isfinite(one[name])])
         if name == "n_voxels":
-            pooled[name] = int(known.sum())
+            pooled[name] = sum(int(one[name]) for one in members if not math.isnan(one[name]))
             continue
-        pooled[name] = float(known.mean()) if len(known) else math.nan
+        pooled[name], sd = mean_and_sd(one[name] for one in members)
         if name in WITH_SD:
-            pooled[sd_column(name)] = float(known.std()) if len(known) else math.nan
+            pooled[sd_column(name)] = sd
     return pooled
