@@ -263,7 +263,11 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
 
     root = images.parent if images.is_file() else images
     write_study_tables(output, sidecar(root / "participants.json"))
-    for path in [*analyse(output, exclude), *write_pages(root, output)]:
+
+    def warn(warning: str) -> None:
+        typer.echo(f"warning: {output}: {warning}", err=True)
+
+    for path in [*analyse(output, exclude, warn), *write_pages(root, output)]:
         typer.echo(path)
 
 

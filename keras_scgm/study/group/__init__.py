@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,11 @@ from keras_scgm.errors import InputError
 NEEDED = ("pandas", "pingouin", "statsmodels", "tabulate")
 
 
-def analyse(output: str | Path, exclude: str | Path | None = None) -> list[Path]:
+def analyse(
+    output: str | Path,
+    exclude: str | Path | None = None,
+    report: Callable[[str], None] = lambda warning: None,
+) -> list[Path]:
     """Write tables, figures and a text of the group into the folder `group` of a study's results.
 
     Area by level with the spread of the cohort, outliers within scanner and level, differences between the sessions
@@ -21,6 +26,7 @@ def analyse(output: str | Path, exclude: str | Path | None = None) -> list[Path]
     Args:
         output: Folder of the derivatives, with `summary.tsv`.
         exclude: Marks of a quality page, `qc.yml` or TSV; images marked fail or artefact are left out.
+        report: Called with each reason why the results may be wrong, one line; `group.md` has them, too.
 
     Returns:
         The files, in `output/group`; files of an earlier analysis are replaced or removed.
@@ -35,4 +41,4 @@ def analyse(output: str | Path, exclude: str | Path | None = None) -> list[Path]
         raise InputError(f"group statistics need {', '.join(missing)}; pip install 'keras-scgm[study]'")
     from keras_scgm.study.group.analysis import write_group
 
-    return write_group(output, marks)
+    return write_group(output, marks, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -10,12 +10,14 @@ from matplotlib.figure import Figure
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.figures import write_figure
 from keras_scgm.files import staged
+from keras_scgm.outputs import edited_masks
+from keras_scgm.study.derivatives import DerivativePaths
 from keras_scgm.study.group import figures
 from keras_scgm.study.group.cohort_table import CohortTable, read_cohort
 from keras_scgm.study.group.groups import group_differences, group_values
 from keras_scgm.study.group.outliers import outliers
 from keras_scgm.study.group.repeats import reliability, repeated_runs
-from keras_scgm.study.group.report import group_text
+from keras_scgm.study.group.report import group_text, warnings_of
 from keras_scgm.study.group.sessions import session_differences, session_tests
 from keras_scgm.study.group.sites import site_effects, site_values
 from keras_scgm.study.group.spread import spread
@@ -47,7 +49,7 @@ FILES = (
 DPI = 120
 
 
-def write_group(output: Path, exclude: Path | None) -> list[Path]:
+def write_group(output: Path, exclude: Path | None, report: Callable[[str], None]) -> list[Path]:
     """Analyse the summary of a study; see `keras_scgm.study.group.analyse`."""
     marks = read_marks(exclude) if exclude else {}
     cohort = read_cohort(
@@ -58,17 +60,23 @@ def write_group(output: Path, exclude: Path | None) -> list[Path]:
             if mark.is_excluded
         },
     )
-    unknown = [image for image in marks if image not in set(cohort.images["image"])]
+    masks = dict(zip(cohort.images["image"], cohort.images["mask"], strict=True))
+    unknown = [image for image in marks if image not in masks]
     if unknown and len(unknown) == len(marks):
         raise InputError(
             f"{exclude}: no marked image is in the study ({first_of(unknown)}); are these its marks?"
         )
-    masks = dict(zip(cohort.images["image"], cohort.images["mask"], strict=True))
-    stale = [
+    marked_before = [
         image
         for image, mark in marks.items()
         if mark.mask_sha256 and image in masks and mark.mask_sha256 != mask_id(output / masks[image])
     ]
+    not_measured = [
+        row["image"]
+        for _, row in cohort.used.iterrows()
+        if (edited := edited_masks(DerivativePaths(output / row["mask"]))) and edited.changed
+    ]
+    warnings = warnings_of(cohort, unknown, marked_before, not_measured)
     tables = group_tables(cohort)
     drawn = group_figures(cohort, tables)
     folder = output / FOLDER
@@ -77,8 +85,10 @@ def write_group(output: Path, exclude: Path | None) -> list[Path]:
             table.write(staging)
         for name, figure in drawn.items():
             write_figure(staging / f"{name}.png", figure, DPI)
-        (staging / TEXT).write_text(group_text(cohort, tables, drawn, unknown, stale), encoding="utf-8")
+        (staging / TEXT).write_text(group_text(cohort, tables, drawn, warnings), encoding="utf-8")
         written = sorted(path.name for path in staging.iterdir())
+    for warning in warnings:
+        report(warning)
     return [folder / name for name in written]
 
 

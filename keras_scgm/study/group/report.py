@@ -26,8 +26,7 @@ def group_text(
     cohort: CohortTable,
     tables: Mapping[str, GroupTable],
     figures: Collection[str],
-    marks_of_none: Sequence[str],
-    marked_before: Sequence[str],
+    warnings: Sequence[str],
 ) -> str:
     """What a person reads first: who was analysed, and the results with their figures, in Markdown.
 
@@ -35,11 +34,10 @@ def group_text(
         cohort: What was analysed.
         tables: The tables by name.
         figures: Names of the figures, without .png.
-        marks_of_none: Images that are marked but not in the study.
-        marked_before: Images whose masks are not those that were marked.
+        warnings: Those of `warnings_of`.
     """
     sections = [
-        _who(cohort, marks_of_none, marked_before),
+        _who(cohort, warnings),
         _spread(cohort, tables["by_level"]),
         _outliers(tables["outliers"], "outliers" in figures),
         _sessions(cohort, tables),
@@ -54,7 +52,48 @@ def group_text(
     return "\n\n".join(part for section in sections for part in section if part) + "\n"
 
 
-def _who(cohort: CohortTable, marks_of_none: Sequence[str], marked_before: Sequence[str]) -> list[str]:
+def warnings_of(
+    cohort: CohortTable,
+    marks_of_none: Sequence[str],
+    marked_before: Sequence[str],
+    not_measured: Sequence[str],
+) -> list[str]:
+    """Reasons why the results may be wrong, one line each.
+
+    Args:
+        cohort: What is analysed.
+        marks_of_none: Images that are marked but not in the study.
+        marked_before: Images whose masks are not those that were marked.
+        not_measured: Images whose masks were edited after they were measured.
+    """
+    used, values, found = cohort.used, cohort.values, []
+    for name, what in (("version", "versions of the program"), ("weights", "weights")):
+        counts = used[name].value_counts()
+        if len(counts) > 1:
+            shares = ", ".join(f"{count} by {text}" for text, count in counts.items())
+            found.append(f"several {what}: {shares}. Their areas are not comparable; run participant --force")
+    with_levels = set(values.loc[values["region"].astype(str).map(is_level), "image"])
+    without = [image for image in used["image"] if image not in with_levels] if with_levels else []
+    of_images = (
+        (
+            without,
+            "without levels, in no row of a level; run participant again with the levels of all images",
+        ),
+        (not_measured, "edited by hand and not measured since; run participant again"),
+        (
+            marked_before,
+            "marked with an earlier mask, and the mark counts; look at the mask on the quality page",
+        ),
+        (marks_of_none, "marked, but not in this study"),
+    )
+    return found + [
+        f"{_count(len(images), 'image')} {what}: {first_of(images, MAX_LISTED)}"
+        for images, what in of_images
+        if images
+    ]
+
+
+def _who(cohort: CohortTable, warnings: Sequence[str]) -> list[str]:
     values, used = cohort.values, cohort.used
     failed = cohort.images[cohort.images["status"] != "segmented"]
     excluded = cohort.images[cohort.images["excluded"] != ""]
@@ -72,17 +111,8 @@ def _who(cohort: CohortTable, marks_of_none: Sequence[str], marked_before: Seque
         lines.append("Images with the verdict fail are in all results unless a person has excluded them.")
     if n_edited := (used["reason"] == EDITED).sum():
         lines.append(f"{_count(n_edited, 'image')} with masks that were edited by hand.")
-    if marks_of_none:
-        lines.append(
-            f"{_count(len(marks_of_none), 'mark')} of images that are not in this study: "
-            f"{first_of(marks_of_none, MAX_LISTED)}."
-        )
-    parts = ["# Group", " ".join(lines), *_mixtures(cohort)]
-    if marked_before:
-        parts.append(
-            f"**{_count(len(marked_before), 'mark')} of earlier masks**: {first_of(marked_before, MAX_LISTED)}. Look "
-            "at the present masks on the quality page."
-        )
+    parts = ["# Group", " ".join(lines), *(f"**Warning**: {warning}" for warning in warnings)]
+    parts += _acquisitions(cohort)
     for title, rows, reason in (("Excluded", excluded, "excluded"), ("Not segmented", failed, "error")):
         items = [f"{row['image']}: {row[reason]}" for _, row in rows.iterrows()]
         if items:
@@ -92,25 +122,17 @@ def _who(cohort: CohortTable, marks_of_none: Sequence[str], marked_before: Seque
     return parts
 
 
-def _mixtures(cohort: CohortTable) -> list[str]:
-    """What is not alike in the images and may make a difference where there is none."""
-    used, parts = cohort.used, []
-    for name, what in (("version", "versions of the program"), ("weights", "weights")):
-        counts = used[name].value_counts()
-        if len(counts) > 1:
-            shares = ", ".join(f"{count} by {text}" for text, count in counts.items())
-            parts.append(
-                f"**Several {what}**: {shares}. Their areas are not comparable; run `participant --force`."
-            )
-    kinds = used.groupby(["participant_id", "session_id"])["acquisition"].agg(["nunique", set])
+def _acquisitions(cohort: CohortTable) -> list[str]:
+    """What the statistics do with several acquisitions of a session."""
+    kinds = cohort.used.groupby(["participant_id", "session_id"])["acquisition"].agg(["nunique", set])
     several = kinds[kinds["nunique"] > 1]
-    if not several.empty:
-        names = first_of(sorted(set().union(*several["set"])), MAX_LISTED)
-        parts.append(
-            f"**Several acquisitions in {_count(len(several), 'session')}** ({names}): the statistics "
-            "use their mean; differences between sessions are computed for each acquisition."
-        )
-    return parts
+    if several.empty:
+        return []
+    names = first_of(sorted(set().union(*several["set"])), MAX_LISTED)
+    return [
+        f"**Several acquisitions in {_count(len(several), 'session')}** ({names}): the statistics "
+        "use their mean; differences between sessions are computed for each acquisition."
+    ]
 
 
 def _spread(cohort: CohortTable, table: GroupTable) -> list[str]:

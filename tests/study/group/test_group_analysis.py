@@ -1,5 +1,6 @@
 """Everything of the group, from summary.tsv to the files."""
 
+import json
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ from group_studies import multicentre, row, write_summary
 from PIL import Image
 
 from keras_scgm.errors import InputError
+from keras_scgm.files import sha256_of
 from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.group import analyse
 from keras_scgm.study.group.analysis import group_figures, group_tables
@@ -102,28 +104,52 @@ def test_excluded_images_are_left_out(tmp_path, name, text, why):
     rows = [row(f"sub-{n}", "all", 15.0 + n) for n in range(4)]
     write_summary(tmp_path, rows)
     (tmp_path / name).write_text(text.replace("IMAGE", rows[3]["image"]))
-    analyse(tmp_path, tmp_path / name)
+    warnings = []
+    analyse(tmp_path, tmp_path / name, warnings.append)
     assert float(written(tmp_path / "group" / "by_level.tsv")["mean"][0]) == 16.0
     assert rows[3]["image"] not in written(tmp_path / "group" / "outliers.tsv")["image"].tolist()
     report = (tmp_path / "group" / "group.md").read_text()
     assert f"Excluded:\n\n- {rows[3]['image']}: {why}\n" in report
-    assert "1 mark of images that are not in this study: gone.nii.gz." in report
+    assert warnings == ["1 image marked, but not in this study: gone.nii.gz"]
+    assert f"**Warning**: {warnings[0]}\n" in report
     (tmp_path / name).write_text(text.replace("IMAGE", "other.nii.gz"))
     with pytest.raises(InputError, match="no marked image is in the study"):
         analyse(tmp_path, tmp_path / name)
 
 
-def test_marks_of_earlier_masks_are_named(tmp_path):
-    rows = [row(f"sub-{n}", "all", 15.0 + n, mask=f"sub-{n}.nii.gz") for n in range(3)]
+def test_masks_that_are_not_those_of_the_tables_and_the_marks_are_named(tmp_path):
+    rows = [row(f"sub-{n}", "all", 15.0 + n, mask=f"sub-{n}_label-GM_mask.nii.gz") for n in range(4)]
     write_summary(tmp_path, rows)
-    for one in rows:
-        (tmp_path / one["mask"]).write_bytes(one["mask"].encode())
-    hashes = [mask_id(tmp_path / rows[0]["mask"]), "0123456789ab", "n/a"]
-    lines = [f"{one['image']}\tpass\t{sha256}\n" for one, sha256 in zip(rows, hashes, strict=True)]
+    masks = [tmp_path / one["mask"] for one in rows]
+    for mask in masks:
+        mask.write_bytes(mask.name.encode())
+    hashes = [mask_id(masks[0]), "0123456789ab", "n/a"]
+    lines = [f"{one['image']}\tpass\t{sha256}\n" for one, sha256 in zip(rows, hashes, strict=False)]
     (tmp_path / "qc.tsv").write_text("".join(["image\tmark\tmask_sha256\n", *lines]))
-    analyse(tmp_path, tmp_path / "qc.tsv")
+    for mask in masks[2:]:
+        measured = {"file": mask.relative_to(tmp_path.parent).as_posix(), "sha256": sha256_of(mask)}
+        record = mask.with_name(mask.name.replace(".nii.gz", ".json"))
+        record.write_text(json.dumps({"files": [], "masks": [measured]}))
+    masks[3].write_bytes(b"edited")
+    warnings = []
+    analyse(tmp_path, tmp_path / "qc.tsv", warnings.append)
+    edited, marked = warnings
+    assert (
+        edited == f"1 image edited by hand and not measured since; run participant again: {rows[3]['image']}"
+    )
+    assert marked.startswith("1 image marked with an earlier mask, and the mark counts; ")
+    assert marked.endswith(f": {rows[1]['image']}")
     text = (tmp_path / "group" / "group.md").read_text()
-    assert f"**1 mark of earlier masks**: {rows[1]['image']}." in text
+    assert [f"**Warning**: {warning}" in text for warning in warnings] == [True, True]
+
+
+def test_images_without_levels_among_others_with_levels_are_named(tmp_path):
+    rows = [row(f"sub-{n}", region, 15.0 + n) for n in range(3) for region in ("all", "3")]
+    warnings = []
+    analyse(write_summary(tmp_path, rows[:-1]), report=warnings.append)
+    (warning,) = warnings
+    assert warning.startswith("1 image without levels, ")
+    assert warning.endswith(f": {rows[-1]['image']}")
 
 
 def test_figures_show_the_tables(tmp_path):
@@ -222,12 +248,16 @@ def test_the_text_names_what_is_mixed(tmp_path):
     rows[0]["reason"] = EDITED
     low = "sub-0/anat/sub-0_acq-low_T2starw.nii.gz"
     rows.append(row("sub-0", "all", 12.0, version="keras_scgm 0.0.0", weights="synthetic", image=low))
-    analyse(write_summary(tmp_path, rows))
+    warnings = []
+    analyse(write_summary(tmp_path, rows), report=warnings.append)
     text = (tmp_path / "group" / "group.md").read_text()
-    assert "**Several versions of the program**: 4 by keras_scgm 0.0.0, 3 by keras_scgm 0.1.0." in text
+    (warning,) = warnings
+    assert warning.startswith(
+        "several versions of the program: 4 by keras_scgm 0.0.0, 3 by keras_scgm 0.1.0. Their"
+    )
+    assert f"**Warning**: {warning}" in text
     assert "**Several acquisitions in 1 session** (T2starw, acq-low_T2starw)" in text
     assert "1 image with masks that were edited by hand." in text
-    assert "Several weights" not in text
 
 
 def test_the_mean_over_sessions_is_of_those_who_have_all(tmp_path):
