@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -226,10 +226,7 @@ def segment(
         with held_back_stderr():
             segmenter = Segmenter(weights or None, settings)
         outcomes = run_here(segmenter, jobs, output_config, _progress_bar)
-    reported = []
-    for outcome in outcomes:
-        report(outcome)
-        reported.append(outcome)
+    reported = list(reporting(outcomes, len(jobs)))
     counts = Counter(outcome.status for outcome in reported) + Counter({"failed": len(problems)})
     if len(jobs) + len(problems) > 1:
         typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
@@ -247,11 +244,15 @@ def check_engine(engine: str) -> None:
         raise InputError(f"--engine must be local or ray, received {engine!r}")
 
 
-def report(outcome: Outcome) -> None:
-    """Tell the user what became of an image."""
-    typer.echo(outcome.message, err=outcome.status == "failed")
-    for warning in outcome.warnings:
-        typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
+def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
+    """Tell the user what becomes of each of `count` images."""
+    for number, outcome in enumerate(outcomes, start=1):
+        is_failed = outcome.status == "failed"
+        place = f"[{number}/{count}] " if count > 1 and not is_failed else ""
+        typer.echo(place + outcome.message, err=is_failed)
+        for warning in outcome.warnings:
+            typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
+        yield outcome
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 from keras_scgm.errors import InputError
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
 from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
-from keras_scgm_cli.segment import check_engine, parse_window, report
+from keras_scgm_cli.segment import check_engine, parse_window, reporting
 from keras_scgm_cli.stderr import held_back_stderr
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def study(
     cord: Annotated[
         str,
         typer.Option(
-            help="auto: the cord, if the weights know it; ours: that of the default weights.",
+            help="auto: the cord, if the weights know it; ours: that of the default weights; none: gray matter alone.",
             rich_help_panel=NETWORK,
         ),
     ] = "auto",
@@ -219,7 +219,7 @@ def study(
     read = _read(images, suffix, validate=not skip_bids_validation)
     output_config = OutputConfig(force=force, resume=not force)
 
-    def run(jobs: Sequence[SegmentationJob]) -> Iterable[Outcome]:
+    def outcomes(jobs: Sequence[SegmentationJob]) -> Iterable[Outcome]:
         if engine == "ray":
             return run_on_ray(weights, settings, jobs, output_config, address, workers)
         if workers == 1 or len(jobs) < 2:
@@ -228,7 +228,7 @@ def study(
             return run_here(segmenter, jobs, output_config)
         return run_on_cores(weights, settings, jobs, output_config, workers)
 
-    result = run_study(read, output, run, config, report)
+    result = run_study(read, output, lambda jobs: reporting(outcomes(jobs), len(jobs)), config)
     counts = result.counts
     typer.echo(
         f"{output / 'summary.tsv'}: {counts['segmented']} segmented, {counts['skipped']} finished before, "

@@ -68,6 +68,7 @@ def test_a_plain_folder_with_a_bad_image_ends_with_exit_code_2(run, tmp_path, we
     code, text, errors = run("study", folder, out, "participant", "-w", weights, "--workers", "1")
     assert code == 2
     assert "1 segmented, 0 finished before, 1 failed" in text
+    assert text.startswith("[2/2] ")
     assert "bad.nii.gz" in errors
     assert "Traceback" not in errors
     assert {row["participant_id"]: row["status"] for row in read(out / "summary.tsv")}["sub-bad"] == "failed"
