@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, first_of
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
 from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
 from keras_scgm_cli.segment import check_engine, parse_window, reporting
@@ -260,6 +260,7 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
     from keras_scgm.study.group import analyse
     from keras_scgm.study.images import sidecar
     from keras_scgm.study.page import write_pages
+    from keras_scgm.study.participant import outdated_participants
 
     root = images.parent if images.is_file() else images
     write_study_tables(output, sidecar(root / "participants.json"))
@@ -267,6 +268,11 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
     def warn(warning: str) -> None:
         typer.echo(f"warning: {output}: {warning}", err=True)
 
+    if images.is_dir() and (outdated := outdated_participants(images, output)):
+        warn(
+            f"participants.tsv and summary.tsv differ in {len(outdated)} of the participants; run participant again: "
+            f"{first_of(outdated)}"
+        )
     for path in [*analyse(output, exclude, warn), *write_pages(root, output)]:
         typer.echo(path)
 

@@ -14,11 +14,11 @@ from keras_scgm.cohort import Outcome, SegmentationJob
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
-from keras_scgm.study.images import Problem, Study, StudyImage, sidecar
+from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
 from keras_scgm.study.levels import ESTIMATED, LevelConfig, LevelSource
 from keras_scgm.study.pooling import Range, pool
-from keras_scgm.study.tables import ParticipantTables, write_study_tables
-from keras_scgm.study.tsv import Row, read_tsv
+from keras_scgm.study.tables import SUMMARY, ParticipantTables, write_study_tables
+from keras_scgm.study.tsv import Row, cell, read_tsv
 
 RunJobs = Callable[[Sequence[SegmentationJob]], Iterable[Outcome]]
 """Segments images, such as `keras_scgm.cohort.run_here` with its networks."""
@@ -135,6 +135,41 @@ def run_study(
     return StudyResult(tuple(write_study_tables(output, study.dictionary)), counts)
 
 
+def outdated_participants(images: Path, output: Path) -> list[str]:
+    """Participants who are not in `summary.tsv`, or with other cells than in participants.tsv.
+
+    Columns that sessions.tsv or scans.tsv may replace are not compared.
+
+    Args:
+        images: Folder of the images.
+        output: Folder of the results, with `summary.tsv`.
+
+    Raises:
+        keras_scgm.errors.InputError: A table cannot be read.
+    """
+    participants, _ = read_participants(images)
+    found: dict[str, list[Row]] = {}
+    for row in read_tsv(output / SUMMARY, "participant_id"):
+        found.setdefault(row["participant_id"], []).append(row)
+
+    def is_outdated(name: str, cells: Row) -> bool:
+        sessions = images / name / f"{name}_sessions.tsv"
+        replaced = {"acq_time"}.union(*(read_tsv(sessions) if sessions.is_file() else ()))
+        return name not in found or any(
+            row.get(_summary_column(column), UNKNOWN) != cell(text)
+            for row in found[name]
+            for column, text in cells.items()
+            if column not in replaced
+        )
+
+    return [name for name, cells in (participants or {}).items() if is_outdated(name, cells)]
+
+
+def _summary_column(name: str) -> str:
+    """Column of `summary.tsv` for one of participants.tsv."""
+    return OF_PARTICIPANTS * (name in SUMMARY_COLUMNS) + name
+
+
 class _Rows:
     """Makes rows of the tables."""
 
@@ -203,7 +238,7 @@ class _Rows:
         for name, text in self._study.image_columns.get(item.image, {}).items():
             if text != UNKNOWN or name not in row:
                 row[name] = text
-        return {OF_PARTICIPANTS * (name in SUMMARY_COLUMNS) + name: text for name, text in row.items()}
+        return {_summary_column(name): text for name, text in row.items()}
 
     def _warnings(self, image: StudyImage) -> list[str]:
         participants = self._study.participants

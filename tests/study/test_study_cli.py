@@ -84,10 +84,11 @@ def test_a_study_with_missing_images_has_statistics_and_a_page(run, raw, tmp_pat
     code, text, _ = run("study", raw, out, "participant", *arguments)
     assert code == 2
     assert "2 segmented, 0 finished before, 0 failed, 2 other problems" in text
-    assert run("study", raw, out, "group")[0] == 0
+    code, _, errors = run("study", raw, out, "group")
+    assert (code, errors) == (0, "")
     text, page = (out / "group" / "group.md").read_text(), (out / "quality.html").read_text()
     assert "2 participants, 2 images" in text
-    assert "Left out: 0 marked by a person, 2 not segmented." in text
+    assert "Left out: 0 marked by a person, 0 not segmented, 2 without an image." in text
     for name in ("sub-03", "sub-04"):
         reason = "in participants.tsv, but there is no image of this participant"
         assert f"- {name}: {reason}" in text
@@ -96,6 +97,10 @@ def test_a_study_with_missing_images_has_statistics_and_a_page(run, raw, tmp_pat
         )
     assert page.index(">sub-04<") < page.index('data-image="') < page.index('data-mark="')
     assert page.count('data-image="') == page.count('data-mark="pass"') == 2
+    (raw / "participants.tsv").write_text("participant_id\tgroup\n01\tn/a\n02\tpatient\n03\tn/a\n05\tn/a\n")
+    _, _, errors = run("study", raw, out, "group")
+    reason = "participants.tsv and summary.tsv differ in 2 of the participants; run participant again"
+    assert errors == f"warning: {out}: {reason}: sub-02, sub-05\n"
 
 
 @pytest.mark.parametrize(

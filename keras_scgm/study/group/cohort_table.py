@@ -46,9 +46,9 @@ class CohortTable:
         values: One row per image, region and measure: `participant_id`, `session_id`, `run`, `image`, `acquisition`,
             `region` and `measure` (ordered categories), `value`, `site`, `vendor` and `scanner`. Texts that are not
             known are `n/a`.
-        images: One row per image of the study, excluded ones too: `KEYS`, `acquisition`, `acq_time` (NaT if not
-            known), `status`, `verdict`, `reason`, `error`, `mask`, `version`, `weights`, and `excluded`: why it is
-            left out, empty if it is not.
+        images: One row per image of the study, excluded ones too: `KEYS`, `has_image` (False for a participant or a
+            session without an image), `acquisition`, `acq_time` (NaT if not known), `status`, `verdict`, `reason`,
+            `error`, `mask`, `version`, `weights`, and `excluded`: why it is left out, empty if it is not.
         participants: Those of `COVARIATES` that the study has, by participant; NaN if not known.
         measures: Measures with at least one value.
         sessions: Names of the sessions in their order.
@@ -103,6 +103,7 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     for name in (*KEYS, *OF_IMAGES, "manufacturer", "model", "field_strength_t", ACQUISITION_TIME):
         if name not in rows:
             rows[name] = UNKNOWN
+    rows["has_image"] = rows["image"] != UNKNOWN
     rows["image"] = [image_name(row) for row in rows.to_dict("records")]
     rows["participant_id"] = rows["participant_id"].where(rows["participant_id"] != UNKNOWN, rows["image"])
     rows["acquisition"] = rows["image"].map(_acquisition)
@@ -111,7 +112,7 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     )
     rows["excluded"] = [(excluded or {}).get(image, "") for image in rows["image"]]
     images = rows.drop_duplicates(["image", "error"], ignore_index=True)
-    images = images[[*KEYS, *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
+    images = images[[*KEYS, "has_image", *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
     rows = rows[(rows["status"] == "segmented") & (rows["excluded"] == "")].reset_index(drop=True)
     if rows.empty:
         raise InputError(f"{path}: has no segmented image that is not excluded; nothing to analyse")

@@ -95,7 +95,10 @@ def warnings_of(
 
 def _who(cohort: CohortTable, warnings: Sequence[str]) -> list[str]:
     values, used = cohort.values, cohort.used
-    failed = cohort.images[cohort.images["status"] != "segmented"]
+    without_result = cohort.images[cohort.images["status"] != "segmented"]
+    failed, missing = (
+        without_result[without_result["has_image"] == has_image] for has_image in (True, False)
+    )
     excluded = cohort.images[cohort.images["excluded"] != ""]
     n_sessions = len(
         values.loc[values["session_id"] != UNKNOWN, ["participant_id", "session_id"]].drop_duplicates()
@@ -105,7 +108,8 @@ def _who(cohort: CohortTable, warnings: Sequence[str]) -> list[str]:
         f"{_count(used['participant_id'].nunique(), 'participant')}, "
         + (f"{_count(n_sessions, 'session')}, " if n_sessions else "")
         + f"{_count(len(used), 'image')} (verdicts: {verdicts}).",
-        f"Left out: {len(excluded)} marked by a person, {len(failed)} not segmented.",
+        f"Left out: {len(excluded)} marked by a person, {len(failed)} not segmented, {len(missing)} without an "
+        "image.",
     ]
     if (used["verdict"] == "fail").any():
         lines.append("Images with the verdict fail are in all results unless a person has excluded them.")
@@ -113,7 +117,11 @@ def _who(cohort: CohortTable, warnings: Sequence[str]) -> list[str]:
         lines.append(f"{_count(n_edited, 'image')} with masks that were edited by hand.")
     parts = ["# Group", " ".join(lines), *(f"**Warning**: {warning}" for warning in warnings)]
     parts += _acquisitions(cohort)
-    for title, rows, reason in (("Excluded", excluded, "excluded"), ("Not segmented", failed, "error")):
+    for title, rows, reason in (
+        ("Excluded", excluded, "excluded"),
+        ("Not segmented", failed, "error"),
+        ("Without an image", missing, "error"),
+    ):
         items = [f"{row['image']}: {row[reason]}" for _, row in rows.iterrows()]
         if items:
             shown = [f"- {item}" for item in items[:MAX_LISTED]]

@@ -58,7 +58,7 @@ def test_files_of_a_study(tmp_path):
         with Image.open(folder / name) as image:
             assert min(image.size) > 500
     assert "12 participants, 24 sessions, 48 images (verdicts: 47 pass, 1 fail)" in text
-    assert "Left out: 0 marked by a person, 1 not segmented." in text
+    assert "Left out: 0 marked by a person, 1 not segmented, 0 without an image." in text
     assert "- sub-99/anat/x.nii.gz: 4-D" in text
     assert "Images with the verdict fail are in all results" in text
     gray = (
