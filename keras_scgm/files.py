@@ -143,7 +143,7 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
         advice: Advice in the message if it cannot be written to.
 
     Raises:
-        InputError: Nothing can be written there.
+        InputError: Nothing can be written there, or a name is to be written that is not UTF-8.
     """
     staging = None
     try:
@@ -156,6 +156,9 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
             raise
         reason = error.strerror or one_line(error)
         raise InputError(f"{folder}: writing failed ({reason}); {advice}") from error
+    except UnicodeEncodeError as error:
+        name, *_ = re.findall(r"[^\s,]*[\ud800-\udfff][^\s,]*", error.object)
+        raise InputError(f"{folder}: writing failed ({name} is not UTF-8); rename the file") from error
     finally:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)

@@ -13,6 +13,7 @@ from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.help import DATA, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def adapt(
     limits = GuardConfig() if guard is None else GuardConfig.read(guard)
     scans, notes = find_scans(images, labels, rescans, label_value)
     for note in notes:
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if suggest is not None:
         _suggest(output, [str(path) for path in scans.images], chosen, suggest, config.seed)
         return
@@ -151,19 +152,19 @@ def adapt(
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_after_interruption(output, config.epochs)) from None
     for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if result.stopped:
-        typer.echo(f"error: adaptation stopped: {result.stopped}", err=True)
+        say(f"error: adaptation stopped: {result.stopped}", err=True)
         raise typer.Exit(2)
-    typer.echo(result.judgement.table())
+    say(*result.judgement.table().splitlines())
     if result.adapted is None:
-        typer.echo(
+        say(
             f"refused: the adapted weights are not better by what can be told without labels; go on with {chosen}, "
             f"or look at {output / 'changes.png'} ({output / LAST} has the refused weights)",
             err=True,
         )
         raise typer.Exit(REFUSED)
-    typer.echo(f"accepted; segment with --weights {result.adapted}")
+    say(f"accepted; segment with --weights {result.adapted}")
 
 
 def _config(spec: Path | None, output: Path, resume: bool) -> AdaptationConfig:
@@ -184,8 +185,8 @@ def _suggest(output: Path, images: list[str], weights: str, count: int, seed: in
     found = suggest_slices(images, weights, count, seed)
     write_rows(output / SUGGESTED, [_row(rank, one) for rank, one in enumerate(found, start=1)])
     for one in found:
-        typer.echo(f"{one.image}: slice {one.slice}, uncertainty {one.uncertainty:.3f}")
-    typer.echo(
+        say(f"{one.image}: slice {one.slice}, uncertainty {one.uncertainty:.3f}")
+    say(
         f"{output / SUGGESTED}; draw the gray matter of these slices into IMAGE_gmseg.nii.gz in a folder of their own "
         "and give it with --labels"
     )

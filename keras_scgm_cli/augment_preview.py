@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_scgm_cli.data_options import LabelValue
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -27,7 +28,7 @@ def augment_preview(
       keras-scgm augment-preview preview.png --image t2s.nii.gz --mask t2s_gmseg.nii.gz --augmentation paper_exvivo
     """
     if (image is None) != (mask is None):
-        typer.echo("error: --image and --mask go together", err=True)
+        say("error: --image and --mask go together", err=True)
         raise typer.Exit(2)
     import_keras_scgm()
     import numpy as np
@@ -50,7 +51,7 @@ def augment_preview(
         annotated = AnnotatedVolume(image, (mask,), subject_id=image.name, label_value=label_value)
         slices = load_slices([annotated], SliceConfig())
         for warning in slices.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            say(f"warning: {warning}", err=True)
         images, masks = slices.images, slices.masks
     else:
         drawn, fractions, _ = draw_slices(4, seed=seed)
@@ -58,4 +59,4 @@ def augment_preview(
         images = (images / images.std(axis=(1, 2), keepdims=True))[..., np.newaxis]
         masks = fractions[..., np.newaxis]
     preview(images, masks, config, seed, picture)
-    typer.echo(f"{picture}: {augmentation}, seed {seed}")
+    say(f"{picture}: {augmentation}, seed {seed}")

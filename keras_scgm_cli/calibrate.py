@@ -10,6 +10,7 @@ import typer
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.help import DATA, NETWORK, RESULTS
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -97,15 +98,15 @@ def calibrate(
     result = choose(chosen, volumes, objective, tissue)  # type: ignore[arg-type]
     path = write_calibration(result, chosen, output)
     for index, title in ((result.used, "before"), (result.chosen, "chosen")):
-        typer.echo(
+        say(
             f"{title}: threshold {result.thresholds[index]:.5g}, DSC {result.dsc[index]:.4f}, "
             f"precision {result.precision[index]:.4f}, recall {result.recall[index]:.4f}, "
             f"area bias {result.area_bias_mm2[index]:+.2f} mm2"
         )
     if result.is_at_end:
-        typer.echo(
+        say(
             f"warning: {chosen}: the best threshold is at the end of the range; the network may not know such "
             "images, check the figure",
             err=True,
         )
-    typer.echo(f"{output / 'calibration.png'}; segment with --weights {path}")
+    say(f"{output / 'calibration.png'}; segment with --weights {path}")

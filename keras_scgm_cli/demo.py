@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 SEED = 20171004
@@ -43,7 +44,7 @@ def demo(
     with staged(folder) as staging:
         nib.save(subject.image, staging / image.name)
         nib.save(subject.mask, staging / "phantom_t2s_truth.nii.gz")
-    typer.echo(f"made  {image}  (a synthetic cord, 10 slices of 0.5 x 0.5 x 5 mm)")
+    say(f"made  {image}  (a synthetic cord, 10 slices of 0.5 x 0.5 x 5 mm)")
 
     result = Segmenter(DEFAULT_WEIGHTS).segment(image)
     paths = OutputPaths.for_input(image)
@@ -57,11 +58,11 @@ def demo(
         ("record", paths.record),
         ("look at", paths.picture),
     ):
-        typer.echo(f"{title:8}{path}")
-    typer.echo(
+        say(f"{title:8}{path}")
+    say(
         f"weights {DEFAULT_WEIGHTS!r}: DSC {agreement:.2f} with the true mask, {result.record['seconds']:.1f} s"
     )
     for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if show and sys.stdout.isatty():
         typer.launch(str(paths.picture))

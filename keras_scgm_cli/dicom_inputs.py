@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from keras_scgm.errors import InputError, log_traceback
+from keras_scgm_cli.say import say
 
 if TYPE_CHECKING:
     from keras_scgm.cohort import SegmentationJob
@@ -76,7 +75,7 @@ def converted_jobs(
             problems.append(str(error))
             continue
         for note in notes:
-            typer.echo(note)
+            say(note)
         found += [(folder, one) for one in series]
     is_file = is_nifti(output)
     if is_file and len(found) > 1:

@@ -10,6 +10,7 @@ import typer
 
 from keras_scgm.errors import InputError
 from keras_scgm_cli.help import DATA, MEASURES, RESULTS
+from keras_scgm_cli.say import say
 
 ALL = "all"
 
@@ -146,7 +147,7 @@ def evaluate(
             parameters=counts,
             progress=progress,
         )
-    typer.echo("\n".join(tables_text(result, published) for result in results.values()), nl=False)
+    say(*"\n".join(tables_text(result, published) for result in results.values()).splitlines())
     for name, result in results.items():
         if output:
             write_evaluation(result, output / name if tissue == ALL else output, published)
@@ -158,8 +159,7 @@ def evaluate(
         for result in results.values()
         for line in (result.warnings if kind == "warning" else result.errors)
     }
-    for line in lines:
-        typer.echo(line, err=True)
+    say(*lines, err=True)
     if any(result.errors for result in results.values()):
         raise typer.Exit(2)
 

@@ -9,6 +9,7 @@ import typer
 
 from keras_scgm_cli.help import NETWORK, RESULTS
 from keras_scgm_cli.network_options import Threshold, Weights
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -58,8 +59,8 @@ def export(
             window=window,  # type: ignore[arg-type]
             precision=precision,  # type: ignore[arg-type]
         )
-        typer.echo(models.slices)
-        typer.echo(f"{models.nifti}: DSC {models.dsc:.4f} with keras-scgm segment")
+        say(models.slices)
+        say(f"{models.nifti}: DSC {models.dsc:.4f} with keras-scgm segment")
         return
 
     from keras_scgm.export.formats import export_network
@@ -71,4 +72,4 @@ def export(
         raise InputError(
             f"format {file_format} is the network alone, without threshold, window and precision"
         )
-    typer.echo(export_network(weights[0] if weights else DEFAULT_WEIGHTS, folder, file_format))
+    say(export_network(weights[0] if weights else DEFAULT_WEIGHTS, folder, file_format))

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from keras_scgm_cli.interruption import EXIT_CODE, START_AGAIN, interrupts
+from keras_scgm_cli.say import say
 
 IMAGES = "Images"
 DATA = "Data"
@@ -38,7 +39,7 @@ class Command(TyperCommand):
             advice = (
                 "interrupted; finished files are kept, continue with --resume" if resumes else START_AGAIN
             )
-            typer.echo(str(interruption) or advice, err=True)
+            say(str(interruption) or advice, err=True)
             raise typer.Exit(EXIT_CODE) from None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from keras_scgm.errors import InputError, printable
+from keras_scgm.errors import InputError
 from keras_scgm_cli.adapt import adapt
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
@@ -18,6 +18,7 @@ from keras_scgm_cli.export import export
 from keras_scgm_cli.from_sct import counterpart
 from keras_scgm_cli.help import Command
 from keras_scgm_cli.phantom import phantom
+from keras_scgm_cli.say import say
 from keras_scgm_cli.segment import segment
 from keras_scgm_cli.serve import serve
 from keras_scgm_cli.study import study
@@ -60,13 +61,13 @@ def _before_every_command(
     if version:
         from importlib.metadata import version as installed_version
 
-        typer.echo(f"keras_scgm {installed_version('keras_scgm')}\nto cite it: keras-scgm cite")
+        say(f"keras_scgm {installed_version('keras_scgm')}", "to cite it: keras-scgm cite")
         raise typer.Exit
     if found := find_defaults():
         source, tables = found
         context.default_map = default_map(source, tables, context.command.commands)  # type: ignore[attr-defined]
         if options := context.default_map.get(context.invoked_subcommand or ""):
-            typer.echo(f"defaults from {source}: {', '.join(options)}", err=True)
+            say(f"defaults from {source}: {', '.join(options)}", err=True)
 
 
 def main() -> None:
@@ -76,7 +77,7 @@ def main() -> None:
             raise InputError(hint)
         app(prog_name="keras-scgm")
     except InputError as error:
-        typer.echo(f"error: {printable(str(error))}", err=True)
+        say(f"error: {error}", err=True)
         sys.exit(2)
     finally:
         # Python collects garbage once more before it ends: 0.1 s of the 1.7 s of a usual volume.

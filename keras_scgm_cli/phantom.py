@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_scgm_cli.help import IMAGES, RESULTS
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -76,14 +77,14 @@ def phantom(
             )
     check_writable(folder)
     if exvivo is not None:
-        typer.echo(f"{write_exvivo_dataset(folder, exvivo, seed, force=force)}: {exvivo} slices, seed {seed}")
+        say(f"{write_exvivo_dataset(folder, exvivo, seed, force=force)}: {exvivo} slices, seed {seed}")
         return
     if study is not None:
         images = write_study_dataset(folder, study, seed, force=force)
-        typer.echo(f"{folder}: {study} participants, {len(images)} images, seed {seed}")
+        say(f"{folder}: {study} participants, {len(images)} images, seed {seed}")
         return
     subjects, raters = 10 if subjects is None else subjects, 4 if raters is None else raters
     images = write_challenge_dataset(
         folder, subjects, seed, raters=raters, unlabelled_per_site=unlabelled or 0, force=force
     )
-    typer.echo(f"{folder}: {len(images)} subjects, {raters} raters, seed {seed}")
+    say(f"{folder}: {len(images)} subjects, {raters} raters, seed {seed}")

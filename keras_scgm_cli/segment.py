@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, printable
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
 from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import held_back_stderr
 from keras_scgm_cli.viewers import show_hint
 
@@ -178,12 +179,12 @@ def segment(
     dicom_folders, inputs = split_dicom_folders(inputs)
     found = find_images(inputs, suffix, pattern) if inputs or suffix or pattern else FoundImages()
     for note in found.notes:
-        typer.echo(note)
+        say(note)
     output = output and checks.path("output", output)
     converted, not_converted = converted_jobs(dicom_folders, output, force) if dicom_folders else ([], [])
     problems = [*found.problems, *not_converted]
     for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+        say(f"error: {problem}", err=True)
     if not found.images and not converted:
         raise typer.Exit(2)
     if output is not None and is_nifti(output):
@@ -229,7 +230,7 @@ def segment(
     reported = list(reporting(outcomes, len(jobs)))
     counts = Counter(outcome.status for outcome in reported) + Counter({"failed": len(problems)})
     if len(jobs) + len(problems) > 1:
-        typer.echo(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
+        say(f"{counts['segmented']} segmented, {counts['skipped']} skipped, {counts['failed']} failed")
     if shown := next((outcome.job for outcome in reported if outcome.status == "segmented"), None):
         show_hint(shown.image, shown.paths.mask, is_mask=not soft)
     if counts["failed"]:
@@ -249,9 +250,9 @@ def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
     for number, outcome in enumerate(outcomes, start=1):
         is_failed = outcome.status == "failed"
         place = f"[{number}/{count}] " if count > 1 and not is_failed else ""
-        typer.echo(place + outcome.message, err=is_failed)
+        say(place + outcome.message, err=is_failed)
         for warning in outcome.warnings:
-            typer.echo(f"warning: {outcome.job.image}: {warning}", err=True)
+            say(f"warning: {outcome.job.image}: {warning}", err=True)
         yield outcome
 
 
@@ -259,8 +260,9 @@ def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
 def _progress_bar(job: SegmentationJob) -> Iterator[Progress]:
     from tqdm import tqdm
 
-    name = job.image.name
-    with tqdm(desc=name, unit="slice", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(
+        desc=printable(job.image.name), unit="slice", leave=False, delay=2.0, disable=not sys.stderr.isatty()
+    ) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -49,6 +50,6 @@ def serve(
     with dev_server.serve(catalogue, host, rest_port, grpc_port) as address:
         for name, model in catalogue.models.items():
             labels = "".join(f", {label} is {number}" for label, number in model.labels.items())
-            typer.echo(f"{name}: version {', '.join(map(str, sorted(model.versions)))}{labels}")
-        typer.echo(f"{dev_server.NAME}; REST {address.rest_url}, gRPC {address.grpc}; stop with Ctrl-C")
+            say(f"{name}: version {', '.join(map(str, sorted(model.versions)))}{labels}")
+        say(f"{dev_server.NAME}; REST {address.rest_url}, gRPC {address.grpc}; stop with Ctrl-C")
         stop.wait()

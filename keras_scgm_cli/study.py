@@ -11,6 +11,7 @@ import typer
 from keras_scgm.errors import InputError, first_of
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
 from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
+from keras_scgm_cli.say import say
 from keras_scgm_cli.segment import check_engine, parse_window, reporting
 from keras_scgm_cli.stderr import held_back_stderr
 
@@ -230,12 +231,12 @@ def study(
 
     result = run_study(read, output, lambda jobs: reporting(outcomes(jobs), len(jobs)), config)
     counts = result.counts
-    typer.echo(
+    say(
         f"{output / 'summary.tsv'}: {counts['segmented']} segmented, {counts['skipped']} finished before, "
         f"{counts['failed']} failed, {counts['problems']} other problems"
     )
     if counts["failed"] or counts["problems"]:
-        typer.echo("the column error of summary.tsv has the reasons", err=True)
+        say("the column error of summary.tsv has the reasons", err=True)
         raise typer.Exit(2)
 
 
@@ -266,7 +267,7 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
     write_study_tables(output, sidecar(root / "participants.json"))
 
     def warn(warning: str) -> None:
-        typer.echo(f"warning: {output}: {warning}", err=True)
+        say(f"warning: {output}: {warning}", err=True)
 
     if images.is_dir() and (outdated := outdated_participants(images, output)):
         warn(
@@ -274,7 +275,7 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
             f"{first_of(outdated)}"
         )
     for path in [*analyse(output, exclude, warn), *write_pages(root, output)]:
-        typer.echo(path)
+        say(path)
 
 
 def _range(name: str, text: str) -> tuple[int, int]:

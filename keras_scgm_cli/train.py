@@ -16,6 +16,7 @@ from keras_scgm_cli.folds import chosen_folds
 from keras_scgm_cli.help import COMPUTING, DATA, NETWORK, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.training_options import Epochs, Spec, Steps
 
@@ -273,7 +274,7 @@ def train(
         )
         for warning in batches.slices.warnings:
             if warning not in shown:
-                typer.echo(f"warning: {warning}", err=True)
+                say(f"warning: {warning}", err=True)
         shown.update(batches.slices.warnings)
         data.write(output / DATA)
         return batches, validation
@@ -296,7 +297,7 @@ def train(
                     callbacks=lambda place: [*keras_callbacks(callback or (), place), interruption],
                     verbose=2,
                 )
-                typer.echo(f"{table_text(of_folds.folds)}\n{of_folds.ensemble}")
+                say(*table_text(of_folds.folds).splitlines(), of_folds.ensemble)
                 return
             batches: Batches
             if annotated is None:
@@ -318,16 +319,16 @@ def train(
         again += [f"--callback {quote(text)}" for text in callback or ()]
         raise KeyboardInterrupt(_after_interruption(output, chosen.epochs, len(held_out), again)) from None
     for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     if result.stopped:
-        typer.echo(f"error: training stopped: {result.stopped}", err=True)
+        say(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)
     score = max((row["val_dsc"] for row in result.history if "val_dsc" in row), default=None)
     if len(result.history) < chosen.epochs:
-        typer.echo(
+        say(
             f"ended after epoch {len(result.history)} of {chosen.epochs}, as the settings or a callback ask for"
         )
-    typer.echo(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
+    say(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
 def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None) -> DataConfig | None:

@@ -13,6 +13,7 @@ from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.help import DATA, RESULTS, SEARCH, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.named_objects import named_object
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import training_config
 from keras_scgm_cli.training_options import Epochs, Spec, Steps
@@ -156,7 +157,7 @@ def tune(
             resplit=resplit,
         )
         for warning in batches.slices.warnings:
-            typer.echo(f"warning: {warning}", err=True)
+            say(f"warning: {warning}", err=True)
         result = run_trials(
             tuning,
             training,
@@ -168,7 +169,7 @@ def tune(
             callbacks=[interruption],
             verbose=1,
         )
-    typer.echo("no trial is left for this worker" if result is None else _summary(result, output))
+    say("no trial is left for this worker" if result is None else _summary(result, output))
 
 
 def _summary(result: TuningResult, folder: Path) -> str:

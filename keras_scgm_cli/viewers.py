@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from keras_scgm_cli.say import say
+
 
 def hint(image: Path, mask: Path, is_mask: bool = True) -> str:
     """One line with the commands that show a result, those of the viewers on this machine, or of all if it has none.
@@ -31,4 +33,4 @@ def hint(image: Path, mask: Path, is_mask: bool = True) -> str:
 def show_hint(image: Path, mask: Path, is_mask: bool = True) -> None:
     """Print `hint` if a person reads the output."""
     if sys.stdout.isatty():
-        print(hint(image, mask, is_mask))
+        say(hint(image, mask, is_mask))

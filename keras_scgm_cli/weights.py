@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from keras_scgm_cli.completion import known_weights
+from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -33,9 +34,9 @@ def weights(
         return
     for card in map(weights_card, list_weights()):
         filters = card.model_kwargs.get("filters")
-        typer.echo(f"{card.name}  ({card.architecture}, {filters} filters, {weights_status(card)})")
-        typer.echo(f"    data: {card.data}")
-        typer.echo(f"    licence: {card.licence}")
+        say(f"{card.name}  ({card.architecture}, {filters} filters, {weights_status(card)})")
+        say(f"    data: {card.data}")
+        say(f"    licence: {card.licence}")
         if card.url:
-            typer.echo(f"    file: {cache_folder() / card.file}")
-            typer.echo(f"    from: {card.url}")
+            say(f"    file: {cache_folder() / card.file}")
+            say(f"    from: {card.url}")

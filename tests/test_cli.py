@@ -346,3 +346,15 @@ def test_segmentation_does_not_wait_for_tensorflow_to_be_imported(phantom, tmp_p
 def test_help_does_not_wait_for_tensorflow():
     code = "import sys, keras_scgm_cli.main; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_lines_are_printable_whatever_the_names_of_files(run, images, weights):
+    """As in a terminal whose locale is in UTF-8; without one, Python writes bytes of names as they are."""
+    image = images.rename(images.with_name("\x1b[2J\n\udcff")) / "a.nii.gz"
+    shown = str(image).replace(image.parent.name, r"\x1b[2J\n\udcff")
+    code, out, err = run("segment", image, images / "no.nii.gz", "-w", weights)
+    assert (code, err.count("\n")) == (2, 1)
+    assert out.startswith(shown.replace(".nii.gz", "_gmseg.nii.gz: 5 of 5 slices"))
+    code, out, _ = run("areas", image.with_name("a_gmseg.nii.gz"))
+    assert code == 0
+    assert out.startswith(shown.replace(".nii.gz", "_gmseg_sections.csv: "))

@@ -191,3 +191,9 @@ def test_a_file_that_cannot_be_replaced_leaves_everything_as_it_was(tmp_path, mo
         ):
             attempt()
     assert content(tmp_path) == before
+
+
+def test_a_name_that_is_not_utf_8_is_refused_where_it_would_be_written(tmp_path):
+    with pytest.raises(InputError, match=r"writing failed \(b\udcff\.nii is not UTF-8\); rename the file"):
+        write_rows(tmp_path / "table.csv", [{"name": "a.nii", "image": "b\udcff.nii"}])
+    assert content(tmp_path) == {}
