@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import defaultdict
+from contextlib import suppress
 from typing import Any
 
 import typer
 from typer.core import TyperCommand
 
-from keras_scgm_cli.interruption import EXIT_CODE, START_AGAIN, interrupts
+from keras_scgm_cli.interruption import START_AGAIN, exit_code, interrupts
 from keras_scgm_cli.say import say
 
 IMAGES = "Images"
@@ -30,17 +32,19 @@ class Command(TyperCommand):
     """
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; after Ctrl-C one line says how to go on, that of the exception if it has one."""
+        """Run the command; after an interruption one line says how to go on, that of the exception if it has one."""
         try:
-            with interrupts():
+            with interrupts() as seen:
                 return super().invoke(ctx)
         except KeyboardInterrupt as interruption:
             resumes = any(parameter.name == "resume" for parameter in self.params)
             advice = (
                 "interrupted; finished files are kept, continue with --resume" if resumes else START_AGAIN
             )
-            say(str(interruption) or advice, err=True)
-            raise typer.Exit(EXIT_CODE) from None
+            # A terminal that was closed shows nothing.
+            with suppress(OSError):
+                say(str(interruption) or advice, err=True)
+            raise typer.Exit(exit_code(seen[0] if seen else signal.SIGINT)) from None
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments, then the groups in the order of their first options, then the other options."""

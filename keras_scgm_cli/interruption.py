@@ -1,4 +1,7 @@
-"""Ctrl-C: where it ends the process at once, where it raises `KeyboardInterrupt`, and where it waits."""
+"""Ctrl-C: where it ends the process at once, where it raises `KeyboardInterrupt`, and where it waits.
+
+So do SIGTERM, as of a cluster whose time limit is reached, and SIGHUP of a terminal that is closed.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
-EXIT_CODE = 130
+# Windows has no SIGHUP.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 START_AGAIN = "interrupted; start again with the same command"
+
+
+def exit_code(number: int) -> int:
+    """Exit code after a signal, as shells have it."""
+    return 128 + number
 
 
 @contextmanager
@@ -28,7 +37,7 @@ def exits_on_interrupt(stderr: int = 2) -> Iterator[None]:
     def leave(number: int, frame: FrameType | None) -> None:
         with suppress(OSError):
             os.write(stderr, f"{START_AGAIN}\n".encode())
-        os._exit(EXIT_CODE)
+        os._exit(exit_code(number))
 
     with _handled(leave):
         yield
@@ -95,16 +104,17 @@ def kept_interrupts() -> Iterator[keras.callbacks.Callback]:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Calls a handler on Ctrl-C, unless it is ignored, as by what a script starts in the background."""
-    before = signal.getsignal(signal.SIGINT)
-    if before == signal.SIG_IGN:
-        yield
-        return
-    signal.signal(signal.SIGINT, handler)
+    """Calls a handler for each signal that is not ignored, as SIGINT is in the background and SIGHUP by nohup."""
+    before: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in SIGNALS}
+    # None is a handler of a library in C.
+    before = {number: now for number, now in before.items() if now not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     except KeyboardInterrupt:
-        before = signal.SIG_IGN
+        before = dict.fromkeys(before, signal.SIG_IGN)
         raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, former in before.items():
+            signal.signal(number, former)

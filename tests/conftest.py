@@ -22,6 +22,7 @@ from keras_scgm import DilatedGMNet
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import PhantomConfig, draw_slices, draw_subject, write_challenge_dataset
 from keras_scgm.pretrained import WeightsCard, catalog
+from keras_scgm_cli.interruption import SIGNALS
 from keras_scgm_cli.main import main
 
 
@@ -91,7 +92,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["keras-scgm", *map(str, arguments)])
-        interrupt_handler = signal.getsignal(signal.SIGINT)
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
         try:
             main()
         except SystemExit as stop:
@@ -99,7 +100,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callab
         else:
             code = 0
         finally:
-            signal.signal(signal.SIGINT, interrupt_handler)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         return code, *capfd.readouterr()
 
     return call

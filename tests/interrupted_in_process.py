@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_scgm.files import staging_folder
 from keras_scgm_cli.interruption import interrupts, kept_interrupts
 
 START_AGAIN = "interrupted; start again with the same command\n"
@@ -31,6 +32,17 @@ def test_a_command_that_is_interrupted_says_how_to_go_on(run, tmp_path, monkeypa
     monkeypatch.setattr("keras_scgm.images.find_images", interrupt)
     said = "interrupted; finished files are kept, continue with --resume\n"
     assert run("segment", tmp_path) == (130, "", said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_end_from_outside_is_an_interruption(run, tmp_path, monkeypatch, number):
+    def begin(folder, *_, **__):
+        with staging_folder(folder):
+            signal.raise_signal(number)
+
+    monkeypatch.setattr("keras_scgm.datasets.phantom.write_challenge_dataset", begin)
+    assert run("phantom", tmp_path) == (128 + number, "", START_AGAIN)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_interruption_that_a_library_makes_an_error_of_is_one(run, tmp_path, monkeypatch):
