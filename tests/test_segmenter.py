@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import json
+import time
 
 import keras
 import nibabel as nib
@@ -256,6 +257,12 @@ def test_models_that_do_not_fit_are_refused(blob_image):
 def test_arrays_are_refused_with_advice(bright_network):
     with pytest.raises(InputError, match="received ndarray; wrap an array with its affine"):
         segment(np.zeros((3, 3, 3)), bright_network)
+
+
+def test_a_clock_that_is_set_back_makes_no_negative_time(blob_image, bright_network, monkeypatch):
+    times = itertools.count(1e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: next(times))
+    assert 0 <= segment(blob_image(), bright_network).record["seconds"] < 3600
 
 
 def test_what_was_not_asked_for_is_not_there(blob_image, bright_network):

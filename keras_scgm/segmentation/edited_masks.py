@@ -52,7 +52,7 @@ def segmentation_of_edited(
         InputError: A file cannot be read, lies on another grid or is no mask, gray matter lies outside the cord, or
             white matter is not the rest of it.
     """
-    started = time.time()
+    started = time.monotonic()
     volume = read_volume(image, record["settings"]["frame"], record["settings"]["orientation"])
     gray = _mask(gray_matter, volume)
     whole = None if cord is None else _mask(cord, volume)

@@ -79,7 +79,7 @@ def make_record(
         measurements: One for each slice, from the inferior end.
         quality: Quality of the result.
         warnings: Warnings about the result.
-        started: Time in seconds since the epoch.
+        started: `time.monotonic()` at the start.
         has_cord: Whether the cord was segmented.
     """
     n_gray = sum(measured.n_voxels for measured in measurements)
@@ -116,12 +116,14 @@ def findings(
         n_cord: Number of voxels of the cord, None without one.
         quality: Quality of the result.
         warnings: Warnings about the result.
-        started: Time in seconds since the epoch.
+        started: `time.monotonic()` at the start.
     """
 
     def volume_mm3(n_voxels: int) -> float:
         return n_voxels * volume.voxel_area_mm2 * volume.slice_spacing_mm
 
+    # The clock may be set meanwhile.
+    seconds = time.monotonic() - started
     of_cord = (
         {}
         if n_cord is None
@@ -131,8 +133,8 @@ def findings(
         "gray_matter_volume_mm3": volume_mm3(n_gray),
         **of_cord,
         "quality": quality.as_record(volume.stored_slice_index),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-        "seconds": round(time.time() - started, 3),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
+        "seconds": round(seconds, 3),
         "warnings": list(warnings),
     }
 

@@ -189,7 +189,7 @@ class Segmenter:
         return self._segment_volume(volume, progress)
 
     def _segment_volume(self, volume: Volume, progress: Progress | None) -> Segmentation:
-        started = time.time()
+        started = time.monotonic()
         networks, config = self.networks, self.config
         cord = GivenCord.read(self._cord, volume) if self._cord else None
         windows = place_windows(volume, networks.config, networks.predict, config.window, cord)

@@ -117,6 +117,9 @@ def test_when_a_series_is_complete(spool):
     assert spool.complete(60) == []
     os.utime(images, (0, time.time() - 700))
     assert spool.complete(60) == [name]
+    # The clock was set back since.
+    os.utime(images, (0, time.time() + 700))
+    assert spool.complete(60) == [name]
     with again(spool) as later:
         # The sender has the whole time again.
         assert later.complete(60) == []

@@ -288,7 +288,7 @@ class Client:
     def _segment(self, image: Path, paths: OutputPaths) -> Result:
         for mask in edited_masks(paths):
             raise ImageError(f"{mask}: edited by hand; delete it to have the image segmented again")
-        started = time.time()
+        started = time.monotonic()
         data, grid = read_image(image, self.max_upload_bytes)
         check_writable(paths.mask.parent)
         limit = max_answer_bytes(grid, self.kind)
@@ -325,6 +325,8 @@ class Client:
         started: float,
         request_id: str,
     ) -> Result:
+        # The clock may be set meanwhile.
+        seconds = time.monotonic() - started
         record = {
             "server": self.access.url,
             **self._result_settings,
@@ -332,8 +334,8 @@ class Client:
             "signature": self.model.signature,
             "request_id": request_id,
             "input_sha256": hashlib.sha256(data).hexdigest(),
-            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
-            "seconds": round(time.time() - started, 3),
+            "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
+            "seconds": round(seconds, 3),
         }
         if self.picture and not answer.findings:
             raise SettingsError(

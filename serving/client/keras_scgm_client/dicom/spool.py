@@ -165,7 +165,7 @@ class Spool:
                 return False
             self._claim(name, len(note))
             target = self._reopened(name)
-            with (target / _DISCARDED).open("a") as notes:
+            with (target / _DISCARDED).open("a", encoding="utf-8") as notes:
                 notes.write(note)
                 notes.flush()
                 os.fsync(notes.fileno())
@@ -177,7 +177,7 @@ class Spool:
     def discarded(self, state: State, name: str) -> dict[str, Discarded]:
         """The images of a series that are not kept, by their names."""
         try:
-            lines = (self.path(state, name) / _DISCARDED).read_text().splitlines()
+            lines = (self.path(state, name) / _DISCARDED).read_text("utf-8").splitlines()
         except FileNotFoundError:
             return {}
         return {
@@ -233,7 +233,8 @@ class Spool:
 
     def _is_settled(self, name: str, seconds: float) -> bool:
         was_cut_off = (self.path("incoming", name) / _UNRELEASED).exists()
-        return time.time() - self.received(name) >= seconds * (CUT_OFF_FACTOR if was_cut_off else 1)
+        # A time that is yet to come is of a clock that was set back since.
+        return abs(time.time() - self.received(name)) >= seconds * (CUT_OFF_FACTOR if was_cut_off else 1)
 
     def received(self, name: str, state: State = "incoming") -> float:
         """Time of the last image of a series, seconds since the epoch."""
@@ -304,7 +305,7 @@ class Spool:
             if target == "outgoing" and self.discarded(source, name) != discarded:
                 return False
             if reason:
-                (self.path(source, name) / _REASON).write_text(f"{reason}\n")
+                (self.path(source, name) / _REASON).write_text(f"{reason}\n", "utf-8")
             self._move(name, source, target)
         return True
 
