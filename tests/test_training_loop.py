@@ -16,6 +16,7 @@ import keras
 import nibabel as nib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from tiny_training import TINY, weights_of
 
 from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge, load_slices
@@ -25,7 +26,7 @@ from keras_scgm.models import UNet, load_network
 from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, train
+from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, checkpoint, train
 from keras_scgm.training.checkpoint import (
     NOT_HASHED,
     Data,
@@ -120,6 +121,16 @@ def test_a_callback_saves_the_plain_network(
     plain, mixed = map(float, process.stdout.split())
     assert plain < 1e-4
     assert mixed < 0.01
+
+
+def test_ticks_of_the_curves_are_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(checkpoint, "write_figure", lambda path, figure: figures.append(figure))
+    for n_epochs in (1, 3):
+        checkpoint.write_log(tmp_path, [{"epoch": epoch + 1, "loss": 1.0} for epoch in range(n_epochs)])
+        (axes,) = figures.pop().axes
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [*range(1, n_epochs + 1)]
 
 
 def test_training_leaves_weights_log_and_curves(trained: TrainingResult, folder: Path) -> None:

@@ -163,6 +163,8 @@ def _candidates(folder: Path) -> tuple[list[_Candidate], list[str], list[Path]]:
             try:
                 header = dcmread(path, stop_before_pixels=True)
                 reason = why_unusable(header)
+                # Numbers are read when they are first asked for; the file of a damaged one is to be named.
+                why_ignored(header), place_of(header), _number_of(header)
                 series, instance = (
                     str(header.get(keyword)) for keyword in ("SeriesInstanceUID", "SOPInstanceUID")
                 )
@@ -178,8 +180,12 @@ def _candidates(folder: Path) -> tuple[list[_Candidate], list[str], list[Path]]:
             else:
                 images[series].setdefault(instance, (path, header))
     candidates = [_Candidate([*found.values()], others.pop(series, [])) for series, found in images.items()]
-    candidates.sort(key=lambda one: int(one.images[0][1].get("SeriesNumber") or 0))
+    candidates.sort(key=lambda one: _number_of(one.images[0][1]))
     return candidates, [reason for found in others.values() for _, _, reason in found], damaged
+
+
+def _number_of(header: Dataset) -> int:
+    return int(header.get("SeriesNumber") or 0)
 
 
 def _is_named_as_image(path: Path) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.slice_loading import labels_sha256
@@ -214,6 +215,7 @@ def write_log(folder: Path, history: list[Row]) -> None:
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         axes.plot(epochs, [row[name] for row in history], ".-", color="#2563eb")
         axes.set(title=name.replace("_", " "), xlabel="epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
     write_figure(folder / CURVES, figure)
 

@@ -193,7 +193,8 @@ def bad(kind, folder):
         ),
         (
             "number that is none",
-            "a header of its images cannot be read (ValueError); copy the images again, or convert them by hand",
+            "no series to segment in it (0.dcm: cannot be read, 1.dcm: cannot be read, 2.dcm: cannot be read, ...); "
+            "check the folder",
         ),
         (
             "two, none axial",
@@ -218,6 +219,17 @@ def test_a_damaged_file_is_not_passed_over(run, drawn, tmp_path, n_bytes):
     code, out, err = run("segment", tmp_path / "in", "-o", tmp_path / "out")
     message = "cannot be read, and may be an image of a series; copy it again, or move it elsewhere"
     assert (code, out, err) == (2, "", f"error: {last}: {message}\n")
+
+
+def test_a_damaged_number_is_an_error_that_names_the_file(run, drawn, tmp_path):
+    images = make_images(*drawn)
+    images[1].EchoTime = 27182.8
+    save(images, tmp_path / "in")
+    (damaged,) = (path for path in (tmp_path / "in").iterdir() if b"27182.8" in path.read_bytes())
+    damaged.write_bytes(damaged.read_bytes().replace(b"27182.8", b"number."))
+    code, out, err = run("segment", tmp_path / "in", "-o", tmp_path / "out")
+    message = "cannot be read, and may be an image of a series; copy it again, or move it elsewhere"
+    assert (code, out, err) == (2, "", f"error: {damaged}: {message}\n")
 
 
 def test_phase_images_and_copies_of_images_are_left_out(run, drawn, tmp_path):
