@@ -127,7 +127,7 @@ def adapt(
 
     if label_value is not None and labels is None:
         raise InputError("--label-value: for masks only; give their folder with --labels")
-    output, chosen = output.expanduser(), weights or DEFAULT_WEIGHTS
+    chosen = weights or DEFAULT_WEIGHTS
     changes: dict[str, Any] = {
         "epochs": epochs,
         "steps_per_epoch": steps,

@@ -1,4 +1,4 @@
-"""The commands' help, with options in groups and bold headings on terminals, and their line after Ctrl-C."""
+"""The commands' help with groups of options and bold headings on terminals, their paths, their line after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import signal
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -35,6 +36,7 @@ class Command(TyperCommand):
         """Run the command; after an interruption one line says how to go on, that of the exception if it has one."""
         try:
             with interrupts() as seen:
+                ctx.params.update({name: _from_home(value) for name, value in ctx.params.items()})
                 return super().invoke(ctx)
         except KeyboardInterrupt as interruption:
             resumes = any(parameter.name == "resume" for parameter in self.params)
@@ -61,6 +63,15 @@ class Command(TyperCommand):
             if rows:
                 with formatter.section(_heading(group)):
                     formatter.write_dl(rows)
+
+
+def _from_home(value: Any) -> Any:
+    """Paths with the home folder for a leading `~`, which shells leave in `--option=~/file`."""
+    from keras_scgm import checks
+
+    if isinstance(value, list):
+        return [_from_home(one) for one in value]
+    return checks.path("path", value) if isinstance(value, Path) else value
 
 
 def _heading(text: str) -> str:

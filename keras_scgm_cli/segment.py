@@ -166,7 +166,6 @@ def segment(
       keras-scgm segment t2s.nii.gz --weights large --cord ours
     """
     with held_back_stderr():
-        from keras_scgm import checks
         from keras_scgm.cohort import OutputConfig, SegmentationJob, run_here, run_on_ray
         from keras_scgm.files import is_nifti
         from keras_scgm.images import FoundImages, find_images
@@ -180,7 +179,6 @@ def segment(
     found = find_images(inputs, suffix, pattern) if inputs or suffix or pattern else FoundImages()
     for note in found.notes:
         say(note)
-    output = output and checks.path("output", output)
     converted, not_converted = converted_jobs(dicom_folders, output, force) if dicom_folders else ([], [])
     problems = [*found.problems, *not_converted]
     for problem in problems:

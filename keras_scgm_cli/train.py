@@ -212,11 +212,10 @@ def train(
 
     if resume and resplit:
         raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
-    output = output.expanduser()
     own_split, drawn = output / SPLIT, output / "validation"
     given: dict[str, Any] = {
-        "folder": data and str(data.expanduser()),
-        "split": split and str(split.expanduser()),
+        "folder": data and str(data),
+        "split": split and str(split),
         "raters": raters,
         "image_pattern": image_pattern,
         "mask_pattern": mask_pattern,

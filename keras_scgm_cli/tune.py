@@ -130,7 +130,6 @@ def tune(
 
     if resume and resplit:
         raise InputError("--resplit starts another search, --resume goes on with one; choose one of them")
-    output = output.expanduser()
     kept = KeptSearch.read(output) if resume else None
     if kept is not None and preset is None and spec is None:
         training = kept.training

@@ -358,3 +358,28 @@ def test_lines_are_printable_whatever_the_names_of_files(run, images, weights):
     code, out, _ = run("areas", image.with_name("a_gmseg.nii.gz"))
     assert code == 0
     assert out.startswith(shown.replace(".nii.gz", "_gmseg_sections.csv: "))
+
+
+def test_paths_may_begin_with_a_tilde(run, tmp_path, monkeypatch, nested_discs):
+    """In `--output=~/areas.csv` and in keras_scgm.toml no shell replaces it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    image, mask, _ = nested_discs()
+    nib.Nifti1Image(mask.astype(np.uint8), image.affine).to_filename(tmp_path / "a.nii.gz")
+    code, out, err = run(
+        "areas", "~/a.nii.gz", "--sample", "~/a.nii.gz", "--sample", "~/a.nii.gz", "--output=~/b.csv"
+    )
+    assert (code, out.partition(":")[0]) == (0, str(tmp_path / "b.csv")), err
+    code, _, err = run("areas", "~no-such-user/a.nii.gz")
+    assert (code, err.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "nothing"])
+def test_a_backend_that_is_missing_is_one_line(backend):
+    """In an environment without PyTorch; what stands in its place is found first and cannot be imported."""
+    code = f"import sys; sys.modules['torch'] = None; {CONSOLE_SCRIPT}"
+    command = (sys.executable, "-c", code, "areas", "no.nii.gz")
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: Keras cannot use its backend (")
+    assert done.stderr.endswith("); install it, or set KERAS_BACKEND=tensorflow\n")
