@@ -32,6 +32,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def no_memory(error: MemoryError) -> str:
+    """What to tell the user where memory is exhausted."""
+    return f"not enough memory ({one_line(error)}); end other programs, or take a machine with more"
+
+
 def printable(text: str) -> str:
     r"""Text in one line, with escapes for what a terminal would obey; headers and names of files can hold it.
 

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, no_memory
 from keras_scgm_cli.adapt import adapt
 from keras_scgm_cli.areas import areas
 from keras_scgm_cli.augment_preview import augment_preview
@@ -78,6 +78,9 @@ def main() -> None:
         app(prog_name="keras-scgm")
     except InputError as error:
         say(f"error: {error}", err=True)
+        sys.exit(2)
+    except MemoryError as error:
+        say(f"error: {no_memory(error)}", err=True)
         sys.exit(2)
     except (ImportError, ValueError) as error:
         if not _is_of_backend(error):

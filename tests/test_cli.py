@@ -383,3 +383,19 @@ def test_a_backend_that_is_missing_is_one_line(backend):
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: Keras cannot use its backend (")
     assert done.stderr.endswith("); install it, or set KERAS_BACKEND=tensorflow\n")
+
+
+def test_exhausted_memory_is_one_line(run, images, weights, monkeypatch):
+    def exhausted(*_, **__):
+        np.empty(2**50)
+
+    said = "not enough memory (Unable to allocate 8.00 PiB for "
+    monkeypatch.setattr("keras_scgm.segmentation.Segmenter.segment", exhausted)
+    monkeypatch.setattr("keras_scgm.datasets.phantom.write_challenge_dataset", exhausted)
+    for command, place in (
+        (("segment", images / "a.nii.gz", "-w", weights), f"{images / 'a.nii.gz'}: "),
+        (("phantom", images / "drawn"), ""),
+    ):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"error: {place}{said}")

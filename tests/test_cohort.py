@@ -204,4 +204,6 @@ def test_a_killed_process_loses_nothing_and_an_image_that_kills_is_given_up(imag
     assert len(outcomes) == len(statuses) == 4
     assert [name for name, status in statuses.items() if status == "failed"] == ["3.nii.gz"]
     assert killed.count("3.nii.gz") == 2
-    assert next(one.message for one in outcomes if one.status == "failed").endswith("lost 2 processes")
+    assert next(one.message for one in outcomes if one.status == "failed").endswith(
+        "lost 2 processes, perhaps for lack of memory; give fewer workers"
+    )

@@ -68,7 +68,8 @@ def run_on_cores(
                     if losses[job.image] <= RETRIES:
                         waiting.appendleft(job)
                         continue
-                    outcome = Outcome(job, "failed", f"error: {job.image}: lost {RETRIES + 1} processes")
+                    lost = f"lost {RETRIES + 1} processes, perhaps for lack of memory; give fewer workers"
+                    outcome = Outcome(job, "failed", f"error: {job.image}: {lost}")
                 else:
                     idle.append(process)
                 yield outcome

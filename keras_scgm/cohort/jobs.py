@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError, NotAnImageError, log_traceback
+from keras_scgm.errors import InputError, NotAnImageError, log_traceback, no_memory
 from keras_scgm.files import check_writable, sha256_of
 from keras_scgm.messages import shown_dsc
 from keras_scgm.outputs import (
@@ -113,6 +113,8 @@ def do_job(
         return Outcome(job, "skipped", f"{str(error).partition(';')[0]}; skipped")
     except InputError as error:
         return Outcome(job, "failed", f"error: {error}")
+    except MemoryError as error:
+        return Outcome(job, "failed", f"error: {job.image}: {no_memory(error)}")
     # One image must not stop a cohort, whatever is wrong with it or with us.
     except Exception as error:
         return Outcome(job, "failed", f"error: {log_traceback(str(job.image), error)}")
