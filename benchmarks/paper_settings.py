@@ -10,7 +10,6 @@ Prints one row per setting; the exit code is 1 if one differs.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +25,7 @@ from keras_scgm.augmentation import AugmentationConfig
 from keras_scgm.callbacks import PolyLearningRate
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.pretrained import WeightsCard
-from keras_scgm.training import PRESETS, SliceBatches, TrainingConfig, annotated_source, train
+from keras_scgm.training import PRESETS, DataConfig, SliceBatches, TrainingConfig, train
 
 PROTOCOLS = {"challenge": "3.4.1", "exvivo": "3.4.3"}
 
@@ -129,13 +128,12 @@ def ours(config: TrainingConfig, spacing_mm: float) -> dict[str, Any]:
         if item.name not in NO_CHANGES
         and getattr(config.augmentation, item.name) != getattr(neutral, item.name)
     }
-    parameters = inspect.signature(annotated_source).parameters
     return {
         "resampled to, mm": "not resampled" if config.spacing_mm is None else config.spacing_mm,
         "window, pixels": config.window_px,
         "validation subjects of each site": config.validation_per_site,
         "slices for training, validation, test": config.slice_counts or "split by subject",
-        "masks of several raters": parameters["raters"].default,
+        "masks of several raters": DataConfig.raters,
         "batch size": config.batch_size,
         "optimizer": type(model.optimizer).__name__,
         "learning rate": round(float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)), 9),

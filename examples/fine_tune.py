@@ -25,7 +25,7 @@ from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.files import written_once
 from keras_scgm.models import load_network, stages
 from keras_scgm.pretrained import WeightsCard
-from keras_scgm.training import TrainingConfig, annotated_source, fine_tuned, train
+from keras_scgm.training import DataConfig, TrainingConfig, annotated_source, fine_tuned, train
 from keras_scgm.training.checkpoint import save_weights
 from keras_scgm.training.validation import mean_volume_dice
 
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
 
     network, card = load_network(weights)
     config = replace(config, spacing_mm=card.slices.spacing_mm, window_px=card.slices.window_px)
-    batches, validation = annotated_source(data, split, config)
+    batches, validation = annotated_source(DataConfig(data, split), config)
     test = Split.read(split).test
     print(f"{weights}, as it is: DSC {mean_volume_dice(weights, test):.4f} of {len(test)} volumes held out")
     # The statistics of few images would replace those of the many that the weights were made from.

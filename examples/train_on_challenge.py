@@ -26,7 +26,7 @@ from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.evaluation import table2
 from keras_scgm.files import written_once
 from keras_scgm.segmentation import SegmentationConfig
-from keras_scgm.training import PRESETS, annotated_source, train
+from keras_scgm.training import PRESETS, DataConfig, annotated_source, train
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
             written_once(place, draw)
 
     # The split is by subject; it is kept beside the weights.
-    batches, validation = annotated_source(data, folder / "split.json", config)
+    batches, validation = annotated_source(DataConfig(data, folder / "split.json"), config)
     print(f"{batches.what}; {len(validation)} volumes for validation")
     result = train(config, batches, folder, validation, resume=True, verbose=2)
     best = max(row["val_dsc"] for row in result.history)

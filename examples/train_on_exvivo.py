@@ -31,7 +31,7 @@ from keras_scgm.files import written_once
 from keras_scgm.models import load_network
 from keras_scgm.nifti import read_volume
 from keras_scgm.segmentation import SegmentationConfig
-from keras_scgm.training import PRESETS, annotated_source, train
+from keras_scgm.training import PRESETS, DataConfig, annotated_source, train
 
 # The U-Net overfits, so it is augmented more (4.2.2).
 NETWORKS = {"UNet": AUGMENTATIONS["unet_aggressive"], "DilatedGMNet": PRESETS["exvivo"].augmentation}
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         size = {"n_slices": 16, "matrix_size": 160}
     data = options.data or written_once(folder / "drawn", lambda place: write_exvivo_dataset(place, **size))
 
-    batches, validation = annotated_source(data, folder / "split.json", config)
+    batches, validation = annotated_source(DataConfig(data, folder / "split.json"), config)
     (volume,) = Split.read(folder / "split.json").test
     print(f"{batches.what}, {batches.spacing_mm:g} mm; test on slices {volume.labelled_slices}")
     masks, parameters = {}, {}

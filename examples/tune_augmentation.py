@@ -19,7 +19,7 @@ from pathlib import Path
 from keras_scgm import InputError
 from keras_scgm.datasets.phantom import SITES, write_challenge_dataset
 from keras_scgm.files import written_once
-from keras_scgm.training import TrainingConfig, annotated_source
+from keras_scgm.training import DataConfig, TrainingConfig, annotated_source
 from keras_scgm.tuning import TuningConfig, tune
 
 TRAINING = TrainingConfig(
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, folder: Path) -> None:
         folder / "drawn", lambda place: write_challenge_dataset(place, 3, raters=1, sites=sites)
     )
 
-    batches, validation = annotated_source(data, folder / "split.json", training)
+    batches, validation = annotated_source(DataConfig(data, folder / "split.json"), training)
     result = tune(tuning, training, batches, folder, validation, resume=True)
     if result is None:
         return

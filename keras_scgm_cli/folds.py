@@ -28,7 +28,7 @@ def chosen_folds(
     Raises:
         InputError: The options contradict each other or what the folder holds, or the data have no such folds.
     """
-    from keras_scgm.datasets import find_dataset, held_out, site_folds, subject_folds
+    from keras_scgm.datasets import held_out, site_folds, subject_folds
     from keras_scgm.training.folds import folds_begun, read_folds
 
     if n_folds is not None and by_site:
@@ -49,5 +49,5 @@ def chosen_folds(
         return ()
     if data is None:
         raise InputError("synthetic slices have no subjects to hold out; give annotated volumes with --data")
-    volumes = find_dataset(data.folder, data.image_pattern, data.mask_pattern, data.label_value)
+    volumes = data.volumes()
     return site_folds(volumes, seed) if n_folds is None else subject_folds(volumes, n_folds, seed)

@@ -214,8 +214,8 @@ def train(
         raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
     own_split, drawn = output / SPLIT, output / "validation"
     given: dict[str, Any] = {
-        "folder": data and str(data),
-        "split": split and str(split),
+        "folder": data,
+        "split": split,
         "raters": raters,
         "image_pattern": image_pattern,
         "mask_pattern": mask_pattern,
@@ -261,16 +261,7 @@ def train(
     shown: set[str] = set()
 
     def load(data: DataConfig, place: Path) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
-        batches, validation = annotated_source(
-            Path(data.folder),
-            place,
-            chosen,
-            data.raters,
-            image_pattern=data.image_pattern,
-            mask_pattern=data.mask_pattern,
-            label_value=data.label_value,
-            resplit=resplit,
-        )
+        batches, validation = annotated_source(replace(data, split=place), chosen, resplit=resplit)
         for warning in batches.slices.warnings:
             if warning not in shown:
                 say(f"warning: {warning}", err=True)
@@ -343,7 +334,7 @@ def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None
             raise InputError(f"{options}: for annotated volumes only; give their folder with --data")
         return None
     if kept is None:
-        return DataConfig(**{"split": str(own_split), **given})
+        return DataConfig(**{"split": own_split, **given})
     now = replace(kept, **given)
     # The volumes themselves are compared: the folder may have moved with its split.
     if changed := replace(kept, folder=now.folder, split=now.split).differences(now):

@@ -123,7 +123,7 @@ def tune(
     import_keras_scgm()
     from keras_scgm.errors import InputError
     from keras_scgm.files import undone_unless
-    from keras_scgm.training import annotated_source
+    from keras_scgm.training import DataConfig, annotated_source
     from keras_scgm.tuning import tune as run_trials
     from keras_scgm.tuning.kept_search import SEARCH, KeptSearch
     from keras_scgm.tuning.search import process_role
@@ -145,16 +145,10 @@ def tune(
     # The folder of a search that is shared among processes is the chief's.
     started = nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH)
     with started, kept_interrupts() as interruption:
-        batches, validation = annotated_source(
-            data,
-            split or output / "split.json",
-            training,
-            raters,
-            image_pattern=image_pattern,
-            mask_pattern=mask_pattern,
-            label_value=label_value,
-            resplit=resplit,
+        annotated = DataConfig(
+            data, split or output / "split.json", raters, image_pattern, mask_pattern, label_value
         )
+        batches, validation = annotated_source(annotated, training, resplit=resplit)
         for warning in batches.slices.warnings:
             say(f"warning: {warning}", err=True)
         result = run_trials(

@@ -14,7 +14,14 @@ from keras_scgm.datasets import Split, find_dataset, native_spacing_mm
 from keras_scgm.datasets.phantom import write_exvivo_dataset
 from keras_scgm.errors import InputError
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import PRESETS, TrainingConfig, annotated_source, sources, synthetic_source
+from keras_scgm.training import (
+    PRESETS,
+    DataConfig,
+    TrainingConfig,
+    annotated_source,
+    sources,
+    synthetic_source,
+)
 
 SETTINGS = Path(__file__).parents[1] / "benchmarks" / "paper_settings.py"
 
@@ -53,7 +60,7 @@ def test_the_ex_vivo_cord_is_like_the_papers(exvivo):
 
 def test_ex_vivo_slices_are_split_and_not_resampled(exvivo, tmp_path):
     config = replace(PRESETS["exvivo"], slice_counts=(6, 3, 2), window_px=128)
-    batches, validation = annotated_source(exvivo, tmp_path / "split.json", config)
+    batches, validation = annotated_source(DataConfig(exvivo, tmp_path / "split.json"), config)
     assert (batches.spacing_mm, batches.window_px, len(batches.slices)) == (0.1, 128, 6)
     split = Split.read(tmp_path / "split.json")
     parts = [split.train[0].labelled_slices, validation[0].labelled_slices, split.test[0].labelled_slices]
@@ -62,7 +69,9 @@ def test_ex_vivo_slices_are_split_and_not_resampled(exvivo, tmp_path):
     # A slice of the batch is the stored one but for the z-score.
     stored = np.asarray(nib.load(validation[0].image).dataobj)[16:144, 16:144, parts[0][0]]
     assert np.corrcoef(stored.ravel(), batches.slices.images[0].ravel())[0, 1] > 0.9999
-    again, _ = annotated_source(exvivo, tmp_path / "split.json", replace(config, contour_smoothing_mm=0.4))
+    again, _ = annotated_source(
+        DataConfig(exvivo, tmp_path / "split.json"), replace(config, contour_smoothing_mm=0.4)
+    )
     soft, sharp = again.slices.masks, batches.slices.masks
     assert set(np.unique(sharp)) == {0, 1}
     assert np.count_nonzero((soft > 0) & (soft < 1)) > 1000

@@ -144,9 +144,8 @@ CASES = [
     ),
     *config_cases(
         annotated_source,
-        {"folder": "no", "split": "no.json"},
-        folder=NO_PATHS,
-        split=NO_PATHS,
+        {"data": DataConfig("no", "no.json")},
+        data=(*NO_OBJECTS, None),
         config=NO_OBJECTS,
         resplit=NO_FLAGS,
     ),
@@ -154,8 +153,8 @@ CASES = [
     *config_cases(
         DataConfig,
         {"folder": "data", "split": "split.json"},
-        folder=NO_TEXTS,
-        split=NO_TEXTS,
+        folder=NO_PATHS,
+        split=NO_PATHS,
         raters=(*NO_TEXTS, "none"),
         image_pattern=but(NO_TEXTS, None),
         mask_pattern=but(NO_TEXTS, None),

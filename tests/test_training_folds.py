@@ -21,7 +21,7 @@ from keras_scgm.evaluation.summary import mean_interval
 from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.pretrained import EnsembleCard
 from keras_scgm.segmentation import segment
-from keras_scgm.training import annotated_source, train_folds
+from keras_scgm.training import DataConfig, annotated_source, train_folds
 from keras_scgm.training.folds import FoldScore, SubjectScore, fold_scores, read_folds, table_text
 from keras_scgm.training.loop import TrainingResult
 
@@ -42,7 +42,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "whole"
     folds = subject_folds(find_challenge(data), 2)
     with steps_untraced():
-        train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), folder)
+        train_folds(QUICK, folds, lambda split: annotated_source(DataConfig(data, split), QUICK), folder)
     return folder
 
 
@@ -169,12 +169,16 @@ def test_folds_that_cannot_be_trained_leave_nothing(data: Path, tmp_path: Path) 
     folds = subject_folds(find_challenge(data), 2)
     wrong = replace(QUICK, frozen_layers=("conv9",))
     with pytest.raises(InputError, match="no stage or layer 'conv9' to freeze"):
-        train_folds(wrong, folds, lambda split: annotated_source(data, split, wrong), tmp_path / "out")
+        train_folds(
+            wrong, folds, lambda split: annotated_source(DataConfig(data, split), wrong), tmp_path / "out"
+        )
     assert not (tmp_path / "out").exists()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "spec.json").write_text("{}")
     with pytest.raises(InputError, match="out: holds a training without folds"):
-        train_folds(QUICK, folds, lambda split: annotated_source(data, split, QUICK), tmp_path / "out")
+        train_folds(
+            QUICK, folds, lambda split: annotated_source(DataConfig(data, split), QUICK), tmp_path / "out"
+        )
 
 
 def test_what_the_first_fold_holds_out_is_checked_before_it_is_trained(data: Path, tmp_path: Path) -> None:
@@ -197,7 +201,11 @@ def test_folds_go_on_with_their_own_volumes_only(data: Path, finished: Path) -> 
     def refused(folds: tuple[Split, ...], message: str) -> None:
         with pytest.raises(InputError, match=message):
             train_folds(
-                QUICK, folds, lambda split: annotated_source(data, split, QUICK), finished, resume=True
+                QUICK,
+                folds,
+                lambda split: annotated_source(DataConfig(data, split), QUICK),
+                finished,
+                resume=True,
             )
 
     refused(subject_folds(volumes, 3), "holds 2 folds, not 3")
@@ -206,7 +214,10 @@ def test_folds_go_on_with_their_own_volumes_only(data: Path, finished: Path) -> 
     )
     with pytest.raises(InputError, match="holds folds; go on with --resume"):
         train_folds(
-            QUICK, subject_folds(volumes, 2), lambda split: annotated_source(data, split, QUICK), finished
+            QUICK,
+            subject_folds(volumes, 2),
+            lambda split: annotated_source(DataConfig(data, split), QUICK),
+            finished,
         )
 
 

@@ -14,8 +14,10 @@ from keras_scgm.files import undone_unless
 from keras_scgm.training import DataConfig, TrainingConfig, annotated_source
 
 
-def source(folder, split, **options):
-    return annotated_source(folder, split, TrainingConfig(window_px=32), **options)
+def source(folder, split, resplit=False, **reading):
+    return annotated_source(
+        DataConfig(folder, split, **reading), TrainingConfig(window_px=32), resplit=resplit
+    )
 
 
 def rewritten(path, change):

@@ -13,7 +13,6 @@ from keras_scgm.datasets import (
     AnnotatedVolume,
     Split,
     find_challenge,
-    find_dataset,
     load_slices,
     native_spacing_mm,
     paper_split,
@@ -25,34 +24,22 @@ from keras_scgm.files import check_folder
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import SliceBatches, SyntheticBatches
 from keras_scgm.training.config import TrainingConfig
+from keras_scgm.training.data_config import DataConfig
 
 RESPLIT = "make a new split with --resplit"
 
 
 def annotated_source(
-    folder: Path,
-    split: Path,
-    config: TrainingConfig | None = None,
-    raters: str = "all",
-    *,
-    image_pattern: str | None = None,
-    mask_pattern: str | None = None,
-    label_value: int | None = None,
-    resplit: bool = False,
+    data: DataConfig, config: TrainingConfig | None = None, *, resplit: bool = False
 ) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
     """Slices of a data set on disk.
 
     The volumes for validation pass the same checks as those for training. The warnings of both are those of the slices.
 
     Args:
-        folder: Data set in the challenge's layout or that of BIDS.
-        split: File of the split, of volumes in the folder; if it is missing, the one that the settings ask for is
-            made and written there.
+        data: Data set in the challenge's layout or that of BIDS. If the file of its split is missing, the split that
+            `config` asks for is made and written there.
         config: Settings of the training, which say how to split the data and to load the slices; None for the defaults.
-        raters: Use of several raters' masks, as in `load_slices`.
-        image_pattern: As in `find_dataset`.
-        mask_pattern: As in `find_dataset`.
-        label_value: As in `find_dataset`; it counts for a split that exists, too.
         resplit: Whether to make a split even if there is one.
 
     Returns:
@@ -61,12 +48,13 @@ def annotated_source(
     Raises:
         InputError: A file is missing or cannot be used, or the split is of other data. Nothing is written then.
     """
-    folder, split = checks.path("folder", folder), checks.path("split", split)
+    checks.instance(DataConfig, "a DataConfig")("data", data)
+    folder, split = Path(data.folder), Path(data.split)
     config = _checked(config)
     notes: tuple[str, ...] = ()
     is_new = checks.flag("resplit", resplit) or not split.exists()
     if is_new:
-        volumes = find_dataset(folder, image_pattern, mask_pattern, label_value)
+        volumes = data.volumes()
         if config.slice_counts is None:
             parts = paper_split(volumes, config.seed, config.validation_per_site)
         else:
@@ -74,24 +62,24 @@ def annotated_source(
     else:
         check_folder(folder)
         parts = Split.read(split)
-        if label_value is not None:
-            parts = _with_label(parts, label_value)
+        if data.label_value is not None:
+            parts = _with_label(parts, data.label_value)
         _check_in_folder(parts, split, folder)
         # The split may be of files in a layout of its own.
         with suppress(InputError):
-            notes = _additions(parts, split, find_dataset(folder, image_pattern, mask_pattern, label_value))
+            notes = _additions(parts, split, data.volumes())
     spacing_mm = native_spacing_mm(parts.train) if config.spacing_mm is None else config.spacing_mm
     slices = load_slices(
         parts.train,
         SliceConfig(spacing_mm, config.window_px),
-        raters,
+        data.raters,
         config.contour_smoothing_mm,
         seed=config.seed,
         also_checked=parts.validation,
     )
     if is_new:
         parts.write(split)
-    masks = "" if raters == "all" else f", {raters} of the raters"
+    masks = "" if data.raters == "all" else f", {data.raters} of the raters"
     what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}{masks}"
     return SliceBatches(replace(slices, warnings=(*notes, *slices.warnings)), what), parts.validation
 
