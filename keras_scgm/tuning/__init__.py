@@ -2,8 +2,8 @@
 
 A trial is one `keras_scgm.training.train`, or the fit of a network of the user, scored by the Dice coefficient of whole
 validation volumes. `config` holds the strategy and the ranges, `spaces` turns ranges into a search space, `search` is
-the entry, `tuners` has KerasTuner propose, distribute and run the trials, `record` keeps the files and says how the
-search goes on, and `results` holds what was found.
+the entry, `trial_setup` holds what all trials share, `tuners` has KerasTuner propose, distribute and run them, `record`
+keeps the files and says how the search goes on, and `results` holds what was found.
 """
 
 from keras_scgm.tuning.config import (

@@ -6,7 +6,6 @@ import csv
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
@@ -17,6 +16,7 @@ from keras_scgm.training import TrainingConfig
 from keras_scgm.training.checkpoint import LOG
 from keras_scgm.tuning.results import Trial, TuningResult, draw_trials, highest_trials, standing
 from keras_scgm.tuning.spaces import THRESHOLD, rounded
+from keras_scgm.tuning.trial_setup import TrialSetup
 
 TRIALS, TABLE, PICTURE = "trials", "trials.csv", "trials.png"
 
@@ -25,25 +25,21 @@ class SearchRecord:
     """The files about a search.
 
     Args:
-        folder: Folder of the search.
-        training: The given training.
+        setup: What all trials have in common.
         weights: Name of the file of the best weights, in the folder of a trial and in that of the search.
         settings_of: From KerasTuner's hyperparameters to the training of a trial; None if trials are networks.
         at_most: Largest number of trials.
-        verbose: Whether to print a line for each trial.
     """
 
     def __init__(
         self,
-        folder: Path,
-        training: TrainingConfig,
+        setup: TrialSetup,
         weights: str,
         settings_of: Callable[[Any], TrainingConfig] | None,
         at_most: int,
-        verbose: bool,
     ) -> None:
-        self.folder, self.training, self.weights = folder, training, weights
-        self.settings_of, self.at_most, self.verbose = settings_of, at_most, verbose
+        self.folder, self.training, self.verbose = setup.folder, setup.training, setup.verbose
+        self.weights, self.settings_of, self.at_most = weights, settings_of, at_most
         self._found: dict[str, Any] = {}
         self._trials: list[Trial] = []
 

@@ -21,6 +21,7 @@ from keras_scgm.tuning.kept_search import SEARCH, KeptSearch
 from keras_scgm.tuning.record import TRIALS, SearchRecord, last_line
 from keras_scgm.tuning.results import TuningResult
 from keras_scgm.tuning.spaces import space_of, takes_training
+from keras_scgm.tuning.trial_setup import TrialSetup
 
 if TYPE_CHECKING:
     import keras
@@ -99,9 +100,8 @@ def tune(
         _check_ranges(tuning, training, batches)
     elif isinstance(tuning, TuningConfig):
         raise InputError("tuning must be a SearchConfig, since hypermodel says what is searched")
-    open_tuner, record = _prepared(
-        tuning, training, batches, folder, validation, hypermodel, callbacks, bool(verbose)
-    )
+    setup = TrialSetup(folder, training, batches, validation, callbacks, bool(verbose))
+    open_tuner, record = _prepared(tuning, hypermodel, setup)
     if role != "worker":
         name = None if hypermodel is None else _name(hypermodel)
         _open_folder(folder, KeptSearch.of(tuning, training, name, batches, validation), resume)
@@ -109,14 +109,7 @@ def tune(
 
 
 def _prepared(
-    tuning: SearchConfig,
-    training: TrainingConfig,
-    batches: Batches,
-    folder: Path,
-    validation: Sequence[AnnotatedVolume],
-    hypermodel: Any,
-    callbacks: Sequence[keras.callbacks.Callback],
-    verbose: bool,
+    tuning: SearchConfig, hypermodel: Any, setup: TrialSetup
 ) -> tuple[Callable[[], Any], SearchRecord]:
     """A function that opens KerasTuner's tuner, and the record that it keeps; nothing is written yet."""
     # KerasTuner is optional.
@@ -126,7 +119,7 @@ def _prepared(
 
     is_class = isinstance(hypermodel, type) and issubclass(hypermodel, keras_tuner.HyperModel)
     searched = _called(hypermodel, hypermodel) if is_class else hypermodel
-    data = training, batches, validation, folder, callbacks, verbose
+    training, batches = setup.training, setup.batches
     if isinstance(tuning, TuningConfig):
         space = space_of(tuning)
     elif isinstance(searched, keras_tuner.HyperModel) or not takes_training(searched):
@@ -136,9 +129,9 @@ def _prepared(
             batches.slices.masks.shape[-1] if isinstance(batches, SliceBatches) else len(training.tissues)
         )
         _called(hypermodel, tuners.check_network, searched, n_masks)
-        record = SearchRecord(folder, training, "best.keras", None, tuning.trials, verbose)
+        record = SearchRecord(setup, "best.keras", None, tuning.trials)
         return lambda: tuners.NetworkTuner(
-            tuners.oracle_of(tuning, training, record), searched, *data
+            tuners.oracle_of(tuning, training, record), searched, setup
         ), record
     else:
         space = searched
@@ -150,8 +143,8 @@ def _prepared(
     def settings_of(hyperparameters: Any) -> TrainingConfig:
         return tuners.settings_of(space, training, hyperparameters)
 
-    record = SearchRecord(folder, training, BEST, settings_of, tuning.trials, verbose)
-    return lambda: tuners.TrainingTuner(tuners.oracle_of(tuning, training, record), space, *data), record
+    record = SearchRecord(setup, BEST, settings_of, tuning.trials)
+    return lambda: tuners.TrainingTuner(tuners.oracle_of(tuning, training, record), space, setup), record
 
 
 def _run(open_tuner: Callable[[], Any], record: SearchRecord, folder: Path, role: str) -> TuningResult | None:

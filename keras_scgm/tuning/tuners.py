@@ -25,12 +25,13 @@ from keras_scgm.files import write_rows
 from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
-from keras_scgm.training import Batches, TrainingConfig, TrainingResult, train
+from keras_scgm.training import TrainingConfig, TrainingResult, train
 from keras_scgm.training.checkpoint import BEST, LOG, NOT_HASHED, save_weights
 from keras_scgm.training.validation import mean_volume_dice
 from keras_scgm.tuning.config import SearchConfig
 from keras_scgm.tuning.record import TRIALS, SearchRecord
 from keras_scgm.tuning.spaces import THRESHOLD, Space, round_values
+from keras_scgm.tuning.trial_setup import TrialSetup
 
 EPOCHS = "tuner/epochs"
 """Where Hyperband puts the number of epochs of a trial."""
@@ -42,51 +43,34 @@ class TrainingTuner(BaseTuner):
     Args:
         oracle: KerasTuner's oracle, which proposes the trials.
         space: From hyperparameters to the settings of a trial.
-        training: The given training.
-        batches: Training data.
-        validation: Volumes that score the trials.
-        folder: Folder of the search.
-        callbacks: Further callbacks of every trial.
-        shows_epochs: Whether to show a bar of the epochs of a trial.
+        setup: What all trials have in common.
     """
 
-    def __init__(
-        self,
-        oracle: keras_tuner.Oracle,
-        space: Space,
-        training: TrainingConfig,
-        batches: Batches,
-        validation: Sequence[AnnotatedVolume],
-        folder: Path,
-        callbacks: Sequence[keras.callbacks.Callback],
-        shows_epochs: bool,
-    ) -> None:
-        self.space, self.training = space, training
-        self.batches, self.validation = batches, validation
-        self.callbacks, self.shows_epochs = callbacks, shows_epochs
-        super().__init__(oracle, self.settings_of, directory=str(folder), project_name=TRIALS)
+    def __init__(self, oracle: keras_tuner.Oracle, space: Space, setup: TrialSetup) -> None:
+        self.space, self.setup = space, setup
+        super().__init__(oracle, self.settings_of, directory=str(setup.folder), project_name=TRIALS)
 
     def settings_of(self, hyperparameters: keras_tuner.HyperParameters) -> TrainingConfig:
         """The settings of a trial."""
-        return settings_of(self.space, self.training, hyperparameters)
+        return settings_of(self.space, self.setup.training, hyperparameters)
 
     def run_trial(self, trial: Any) -> float:
         keras.utils.clear_session()
-        values = trial.hyperparameters.values
+        setup, values = self.setup, trial.hyperparameters.values
         try:
             config = self.settings_of(trial.hyperparameters)
             # A threshold chosen on the validation volumes would make their score that of a choice.
             config = replace(config, epochs=values.get(EPOCHS, config.epochs), threshold_objective=None)
             folder = self.get_trial_dir(trial.trial_id)
-            with epoch_bar(Path(folder).name, config.epochs, self.shows_epochs) as bar:
+            with epoch_bar(Path(folder).name, config.epochs, setup.verbose) as bar:
                 seen = keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda epoch, _: bar.update(epoch + 1 - bar.n)
                 )
-                callbacks = [seen, *self.callbacks]
+                callbacks = [seen, *setup.callbacks]
                 result = train(
-                    config, self.batches, folder, self.validation, resume=True, callbacks=callbacks
+                    config, setup.batches, folder, setup.validation, resume=True, callbacks=callbacks
                 )
-            return score(result, values.get(THRESHOLD), self.validation)
+            return score(result, values.get(THRESHOLD), setup.validation)
         except ValueError as error:
             # What is wrong with one trial's settings or data is wrong with all; KerasTuner would go on.
             raise keras_tuner.errors.FatalError(str(error)) from error
@@ -105,47 +89,32 @@ class NetworkTuner(keras_tuner.Tuner):
     Args:
         oracle: As in `TrainingTuner`.
         hypermodel: KerasTuner's, or a function of (hp) that builds a network.
-        training: Number of epochs and steps, batch size, augmentation and seed.
-        batches: As in `TrainingTuner`.
-        validation: As in `TrainingTuner`.
-        folder: As in `TrainingTuner`.
-        callbacks: As in `TrainingTuner`.
-        shows_epochs: As in `TrainingTuner`.
+        setup: What all trials have in common; of its training the numbers of epochs and steps, batch size, augmentation
+            and seed count.
     """
 
-    def __init__(
-        self,
-        oracle: keras_tuner.Oracle,
-        hypermodel: Any,
-        training: TrainingConfig,
-        batches: Batches,
-        validation: Sequence[AnnotatedVolume],
-        folder: Path,
-        callbacks: Sequence[keras.callbacks.Callback],
-        shows_epochs: bool,
-    ) -> None:
-        self.training, self.batches, self.validation = training, batches, validation
-        self.callbacks, self.shows_epochs = callbacks, shows_epochs
+    def __init__(self, oracle: keras_tuner.Oracle, hypermodel: Any, setup: TrialSetup) -> None:
+        self.setup = setup
         self._rows: list[dict[str, float]] = []
         self._started = time.monotonic()
         self._bar: tqdm | None = None
-        super().__init__(
-            oracle, SeededHyperModel(hypermodel, training.seed), directory=str(folder), project_name=TRIALS
-        )
+        seeded = SeededHyperModel(hypermodel, setup.training.seed)
+        super().__init__(oracle, seeded, directory=str(setup.folder), project_name=TRIALS)
 
     def run_trial(self, trial: Any) -> Any:
         round_values(trial.hyperparameters)
-        epochs = trial.hyperparameters.values.get(EPOCHS, self.training.epochs)
-        config = replace(self.training, epochs=epochs)
+        setup = self.setup
+        epochs = trial.hyperparameters.values.get(EPOCHS, setup.training.epochs)
+        config = replace(setup.training, epochs=epochs)
         self._rows = []
         try:
-            with epoch_bar(f"trial_{trial.trial_id}", epochs, self.shows_epochs) as self._bar:
+            with epoch_bar(f"trial_{trial.trial_id}", epochs, setup.verbose) as self._bar:
                 return super().run_trial(
                     trial,
-                    self.batches.dataset(config, first_step=0),
+                    setup.batches.dataset(config, first_step=0),
                     epochs=epochs,
                     steps_per_epoch=config.steps_per_epoch,
-                    callbacks=list(self.callbacks),
+                    callbacks=list(setup.callbacks),
                     shuffle=False,
                     verbose=0,
                 )
@@ -156,20 +125,20 @@ class NetworkTuner(keras_tuner.Tuner):
         self._started = time.monotonic()
 
     def on_epoch_end(self, trial: Any, model: keras.Model, epoch: int, logs: Any = None) -> None:
-        folder = Path(self.get_trial_dir(trial.trial_id))
+        folder, batches = Path(self.get_trial_dir(trial.trial_id)), self.setup.batches
         card = WeightsCard(
             name=folder.name,
             architecture=model.name,
             model_kwargs={},
             file="last.keras",
             sha256=NOT_HASHED,
-            slices=SliceConfig(self.batches.spacing_mm, self.batches.window_px),
+            slices=SliceConfig(batches.spacing_mm, batches.window_px),
             tissues=tissues_of_outputs(model.output_shape[-1]),
-            data=self.batches.what,
+            data=batches.what,
         )
         save_weights(folder / "last.keras", model, card)
         # The checkpoint that KerasTuner writes next goes by what is added to the logs here.
-        logs["val_dsc"] = mean_volume_dice(folder / "last.keras", self.validation)
+        logs["val_dsc"] = mean_volume_dice(folder / "last.keras", self.setup.validation)
         seconds = round(time.monotonic() - self._started, 1)
         self._rows.append(
             {"epoch": epoch + 1, **{name: float(logs[name]) for name in logs}, "seconds": seconds}
