@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Self, get_type_hints
@@ -93,6 +93,23 @@ class JsonConfig:
             if name in values and isinstance(kind, type) and issubclass(kind, JsonConfig)
         }
         return cls(**values | nested)
+
+
+def refuse_changes(path: Path, what: str, changes: Sequence[str]) -> None:
+    """Refuse to go on with other settings than those that a file keeps.
+
+    Args:
+        path: File of the settings.
+        what: What would go on, such as "training".
+        changes: Result of `JsonConfig.differences`.
+
+    Raises:
+        InputError: A setting differs.
+    """
+    if changes:
+        raise InputError(
+            f"{path}: another {what}, {'; '.join(changes)}; leave the setting as it was, or choose another folder"
+        )
 
 
 def _flat(values: dict[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:

@@ -324,6 +324,7 @@ def train(
 def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None) -> DataConfig | None:
     """The annotated data by the options that were given, over those of a training to go on with."""
     from keras_scgm.errors import InputError
+    from keras_scgm.json_config import refuse_changes
     from keras_scgm.training import DataConfig
     from keras_scgm.training.data_config import DATA
 
@@ -337,11 +338,8 @@ def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None
         return DataConfig(**{"split": own_split, **given})
     now = replace(kept, **given)
     # The volumes themselves are compared: the folder may have moved with its split.
-    if changed := replace(kept, folder=now.folder, split=now.split).differences(now):
-        raise InputError(
-            f"{own_split.with_name(DATA)}: another training, {'; '.join(changed)}; leave the setting as it was, or "
-            "choose another folder"
-        )
+    changes = replace(kept, folder=now.folder, split=now.split).differences(now)
+    refuse_changes(own_split.with_name(DATA), "training", changes)
     return now
 
 

@@ -12,7 +12,7 @@ from keras_scgm.adaptation.config import AdaptationConfig, GuardConfig
 from keras_scgm.adaptation.scans import Scans
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import sha256_of
-from keras_scgm.json_config import JsonConfig
+from keras_scgm.json_config import JsonConfig, refuse_changes
 from keras_scgm.training.checkpoint import LAST
 
 SETTINGS = "adaptation.json"
@@ -66,11 +66,8 @@ class AdaptationRecord(JsonConfig):
         if before is None:
             raise InputError(f"{folder / SETTINGS}: missing; adapt in another folder")
         now = self.adaptation
-        if changed := replace(before.adaptation, epochs=now.epochs).differences(now):
-            raise InputError(
-                f"{folder / SETTINGS}: another adaptation, {'; '.join(changed)}; leave the setting as it was, or "
-                "choose another folder"
-            )
+        changes = replace(before.adaptation, epochs=now.epochs).differences(now)
+        refuse_changes(folder / SETTINGS, "adaptation", changes)
         if before.learned_from != self.learned_from:
             shown = first_of(list(before.learned_from))
             raise InputError(

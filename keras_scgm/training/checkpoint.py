@@ -23,6 +23,7 @@ from keras_scgm.datasets.slice_loading import labels_sha256
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.figures import write_figure
 from keras_scgm.files import check_writable, replaced, sha256_of, write_rows
+from keras_scgm.json_config import refuse_changes
 from keras_scgm.pretrained import WeightsCard, card_path, resolve_weights
 from keras_scgm.training.batches import Batches, SliceBatches
 from keras_scgm.training.config import TrainingConfig
@@ -59,11 +60,7 @@ def check_start(folder: Path, config: TrainingConfig, resume: bool) -> None:
             f"{folder / SPEC}: epochs was {before.epochs}, now {config.epochs}; a training that goes on may have "
             "more epochs, not fewer"
         )
-    if changed := replace(before, epochs=config.epochs).differences(config):
-        raise InputError(
-            f"{folder / SPEC}: another training, {'; '.join(changed)}; leave the setting as it was, or choose "
-            "another folder"
-        )
+    refuse_changes(folder / SPEC, "training", replace(before, epochs=config.epochs).differences(config))
 
 
 def kept_config(folder: Path) -> TrainingConfig | None:

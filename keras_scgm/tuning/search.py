@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError, one_line
+from keras_scgm.json_config import refuse_changes
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig
 from keras_scgm.training.checkpoint import BEST
@@ -225,11 +226,7 @@ def _open_folder(folder: Path, search: KeptSearch, resume: bool) -> None:
     if before is not None:
         if not resume:
             raise InputError(f"{folder}: holds a search; go on with --resume, or choose another folder")
-        if changed := before.differences(search):
-            raise InputError(
-                f"{folder / SEARCH}: another search, {'; '.join(changed)}; leave the setting as it was, or choose "
-                "another folder"
-            )
+        refuse_changes(folder / SEARCH, "search", before.differences(search))
     search.write(folder)
 
 
