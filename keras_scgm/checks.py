@@ -148,6 +148,12 @@ def optional(rule: Rule) -> Rule:
     return lambda name, value: None if value is None else rule(name, value)
 
 
+def settings(kind: type) -> Rule:
+    """Settings of a class; None takes its defaults."""
+    rule = instance(kind, f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}")
+    return lambda name, value: kind() if value is None else rule(name, value)
+
+
 def several(rule: Rule, wanted: str, length: int | None = None) -> Rule:
     """Sequences of what another rule takes, as tuples.
 

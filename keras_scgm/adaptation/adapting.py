@@ -90,10 +90,8 @@ def adapt(
     """
     checks.instance(Scans, "what find_scans returned")("scans", scans)
     folder, weights = checks.path("folder", folder), checks.text("weights", weights)
-    is_config = checks.instance(AdaptationConfig, "an AdaptationConfig")
-    config = checks.optional(is_config)("config", config) or AdaptationConfig()
-    is_guard = checks.instance(GuardConfig, "a GuardConfig")
-    guard = checks.optional(is_guard)("guard", guard) or GuardConfig()
+    config = checks.settings(AdaptationConfig)("config", config)
+    guard = checks.settings(GuardConfig)("guard", guard)
     checks.optional(checks.instance(DomainConfig, "a DomainConfig"))("domain", domain)
     resume = checks.flag("resume", resume)
     learned, held_back = scans.split(config.held_back, config.seed)

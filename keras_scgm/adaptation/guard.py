@@ -141,8 +141,7 @@ def compare(
     if not held_back:
         checks.refuse("held_back", "at least one image", held_back)
     rescans, synthetic = pairs_of_paths("rescans", rescans), annotated_volumes("synthetic", synthetic)
-    is_config = checks.instance(GuardConfig, "a GuardConfig")
-    config = checks.optional(is_config)("config", config) or GuardConfig()
+    config = checks.settings(GuardConfig)("config", config)
 
     def measured(weights: Weights) -> tuple[dict[Path, Segmentation], float, float]:
         segmenter = Segmenter(weights, SegmentationConfig(keep_probabilities=False))

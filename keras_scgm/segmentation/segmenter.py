@@ -115,8 +115,7 @@ class Segmenter:
         weights: Weights | Sequence[Weights] | None = None,
         config: SegmentationConfig | None = None,
     ) -> None:
-        is_config = checks.instance(SegmentationConfig, "SegmentationConfig")
-        self.config = checks.optional(is_config)("config", config) or SegmentationConfig()
+        self.config: SegmentationConfig = checks.settings(SegmentationConfig)("config", config)
         self._cord = self.config.cord if isinstance(self.config.cord, Path) else None
         if self._cord is not None and not self._cord.is_file():
             raise InputError(f"{self._cord}: no such file; give a mask of the cord, or leave it out")

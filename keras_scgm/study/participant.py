@@ -90,13 +90,14 @@ def run_study(
         study: The images.
         output: Folder of the results, in the layout of BIDS derivatives.
         run: Segments images.
-        config: What to take, and how to make tables.
+        config: What to take, and how to make tables; None for the defaults.
         report: Called with the outcome of every image.
 
     Raises:
         keras_scgm.errors.InputError: The folder cannot be used, or a setting does not fit the study.
     """
-    config, output = config or StudyConfig(), checks.path("output", output)
+    config = checks.settings(StudyConfig)("config", config)
+    output = checks.path("output", output)
     if output.resolve() == study.root.resolve():
         raise InputError(f"{output}: is the folder of the images; choose another one for the results")
     chosen = study.chosen(config.participants, config.sessions)

@@ -50,7 +50,7 @@ def annotated_source(
     """
     checks.instance(DataConfig, "a DataConfig")("data", data)
     folder, split = Path(data.folder), Path(data.split)
-    config = _checked(config)
+    config = checks.settings(TrainingConfig)("config", config)
     notes: tuple[str, ...] = ()
     is_new = checks.flag("resplit", resplit) or not split.exists()
     if is_new:
@@ -96,7 +96,8 @@ def synthetic_source(
     Raises:
         InputError: The settings ask for the spacing of the data, or for their slices.
     """
-    folder, config = checks.path("folder", folder), _checked(config)
+    folder = checks.path("folder", folder)
+    config = checks.settings(TrainingConfig)("config", config)
     if config.spacing_mm is None or config.slice_counts is not None:
         raise InputError(
             "synthetic slices have no spacing of their own and no split; choose a number with --spacing and leave "
@@ -104,11 +105,6 @@ def synthetic_source(
         )
     write_challenge_dataset(folder, subjects_per_site=1, seed=config.seed, raters=1, force=True)
     return SyntheticBatches(config.window_px, spacing_mm=config.spacing_mm), tuple(find_challenge(folder))
-
-
-def _checked(config: TrainingConfig | None) -> TrainingConfig:
-    is_config = checks.instance(TrainingConfig, "a TrainingConfig")
-    return checks.optional(is_config)("config", config) or TrainingConfig()
 
 
 def _with_label(parts: Split, label_value: int) -> Split:

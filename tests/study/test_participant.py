@@ -273,6 +273,8 @@ def test_a_folder_of_something_else_is_refused(study_folder, tmp_path, cord_netw
     with pytest.raises(InputError, match="holds a data set that this program has not made"):
         run_study(study, other, run)
     assert [path.name for path in other.iterdir()] == ["dataset_description.json"]
+    with pytest.raises(InputError, match="config must be a StudyConfig, received 'sct'"):
+        run_study(study, tmp_path / "out", run, "sct")
 
 
 def test_ranges_need_levels_and_an_order():

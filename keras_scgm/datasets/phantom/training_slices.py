@@ -164,8 +164,7 @@ def _drawn(
     n, seed = checks.integer(1)("n", n), checks.integer(0)("seed", seed)
     size, start = checks.integer(16)("size", size), checks.integer(0)("start", start)
     spacing_mm = checks.number(0.05, 2)("spacing_mm", spacing_mm)
-    checks.optional(checks.instance(DomainConfig, "a DomainConfig"))("config", config)
-    config = config or DomainConfig()
+    config = checks.settings(DomainConfig)("config", config)
     drawn = np.empty((3, n, n_slices, size, size), np.float32)
     for i in range(n):
         rng = np.random.default_rng((seed, start + i))
