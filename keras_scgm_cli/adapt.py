@@ -15,6 +15,7 @@ from keras_scgm_cli.help import DATA, RESULTS, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
+from keras_scgm_cli.training_options import given
 
 if TYPE_CHECKING:
     from keras_scgm.adaptation import AdaptationConfig, Suggestion
@@ -128,15 +129,8 @@ def adapt(
     if label_value is not None and labels is None:
         raise InputError("--label-value: for masks only; give their folder with --labels")
     chosen = weights or DEFAULT_WEIGHTS
-    changes: dict[str, Any] = {
-        "epochs": epochs,
-        "steps_per_epoch": steps,
-        "seed": seed,
-        "statistics_only": statistics_only or None,
-    }
-    config = replace(
-        _config(spec, output, resume), **{name: value for name, value in changes.items() if value is not None}
-    )
+    changes = given(epochs=epochs, steps_per_epoch=steps, seed=seed, statistics_only=statistics_only or None)
+    config = replace(_config(spec, output, resume), **changes)
     limits = GuardConfig() if guard is None else GuardConfig.read(guard)
     scans, notes = find_scans(images, labels, rescans, label_value)
     for note in notes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from keras_scgm.errors import InputError
 from keras_scgm_cli.help import DATA, MEASURES, RESULTS
+from keras_scgm_cli.progress import progress_bar
 from keras_scgm_cli.say import say
 
 ALL = "all"
@@ -122,20 +122,13 @@ def evaluate(
             raise InputError(
                 f"--report needs {missing.name}; install it with pip install 'keras-scgm[report]'"
             ) from missing
-    from tqdm import tqdm
-
     from keras_scgm import checks
     from keras_scgm.evaluation import evaluate_tissues, tables_text, write_evaluation
     from keras_scgm.evaluation.tissues import TISSUES
 
     checks.one_of((*TISSUES, ALL))("--tissue", tissue)
 
-    with tqdm(unit="case", leave=False, delay=2.0, disable=not sys.stderr.isatty()) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("case") as progress:
         results = evaluate_tissues(
             models,
             references,

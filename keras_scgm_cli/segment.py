@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_scgm.errors import InputError, printable
+from keras_scgm.errors import InputError
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
 from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
+from keras_scgm_cli.progress import progress_bar
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import held_back_stderr
 from keras_scgm_cli.viewers import show_hint
 
 if TYPE_CHECKING:
     from keras_scgm.cohort import Outcome, SegmentationJob
-    from keras_scgm.segmentation import Progress
 
 
 def segment(
@@ -224,7 +222,7 @@ def segment(
     else:
         with held_back_stderr():
             segmenter = Segmenter(weights or None, settings)
-        outcomes = run_here(segmenter, jobs, output_config, _progress_bar)
+        outcomes = run_here(segmenter, jobs, output_config, lambda job: progress_bar("slice", job.image.name))
     reported = list(reporting(outcomes, len(jobs)))
     counts = Counter(outcome.status for outcome in reported) + Counter({"failed": len(problems)})
     if len(jobs) + len(problems) > 1:
@@ -252,21 +250,6 @@ def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
         for warning in outcome.warnings:
             say(f"warning: {outcome.job.image}: {warning}", err=True)
         yield outcome
-
-
-@contextmanager
-def _progress_bar(job: SegmentationJob) -> Iterator[Progress]:
-    from tqdm import tqdm
-
-    with tqdm(
-        desc=printable(job.image.name), unit="slice", leave=False, delay=2.0, disable=not sys.stderr.isatty()
-    ) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
 
 
 def _refuse_collisions(jobs: list[SegmentationJob]) -> None:

@@ -18,7 +18,7 @@ from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
-from keras_scgm_cli.training_options import Epochs, Spec, Steps
+from keras_scgm_cli.training_options import Epochs, Spec, Steps, given
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import AnnotatedVolume
@@ -213,16 +213,16 @@ def train(
     if resume and resplit:
         raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
     own_split, drawn = output / SPLIT, output / "validation"
-    given: dict[str, Any] = {
-        "folder": data,
-        "split": split,
-        "raters": raters,
-        "image_pattern": image_pattern,
-        "mask_pattern": mask_pattern,
-        "label_value": label_value,
-    }
+    of_data = given(
+        folder=data,
+        split=split,
+        raters=raters,
+        image_pattern=image_pattern,
+        mask_pattern=mask_pattern,
+        label_value=label_value,
+    )
     kept_data = DataConfig.read(output / DATA) if resume and (output / DATA).exists() else None
-    annotated = _data_config(given, own_split, kept_data)
+    annotated = _data_config(of_data, own_split, kept_data)
     first_fold = fold_folder(output, 1)
     kept_in = first_fold if (first_fold / SPEC).exists() else output
     chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
@@ -230,20 +230,20 @@ def train(
         chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
     if fine_tune is not None:
         chosen = fine_tuned(chosen, fine_tune, architecture)
-    changes: dict[str, Any] = {
-        "architecture": architecture,
-        "frozen_layers": tuple(freeze) if freeze else None,
-        "epochs": epochs,
-        "steps_per_epoch": steps,
-        "seed": seed,
-        "validation_per_site": validation_subjects,
-        "slice_counts": slices,
-        "window_px": window_px,
-        "contour_smoothing_mm": contour_smoothing,
-        "mixed_precision": mixed_precision or None,
-        "xla": xla or None,
-    }
-    chosen = replace(chosen, **{name: value for name, value in changes.items() if value is not None})
+    changes = given(
+        architecture=architecture,
+        frozen_layers=tuple(freeze) if freeze else None,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        seed=seed,
+        validation_per_site=validation_subjects,
+        slice_counts=slices,
+        window_px=window_px,
+        contour_smoothing_mm=contour_smoothing,
+        mixed_precision=mixed_precision or None,
+        xla=xla or None,
+    )
+    chosen = replace(chosen, **changes)
     if spacing is not None:
         chosen = replace(chosen, spacing_mm=None if spacing == "native" else _number("--spacing", spacing))
     if annotated is None and resplit:
@@ -321,22 +321,21 @@ def train(
     say(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
-def _data_config(given: dict[str, Any], own_split: Path, kept: DataConfig | None) -> DataConfig | None:
+def _data_config(options: dict[str, Any], own_split: Path, kept: DataConfig | None) -> DataConfig | None:
     """The annotated data by the options that were given, over those of a training to go on with."""
     from keras_scgm.errors import InputError
     from keras_scgm.json_config import refuse_changes
     from keras_scgm.training import DataConfig
     from keras_scgm.training.data_config import DATA
 
-    given = {name: value for name, value in given.items() if value is not None}
-    if kept is None and "folder" not in given:
-        if given:
-            options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise InputError(f"{options}: for annotated volumes only; give their folder with --data")
+    if kept is None and "folder" not in options:
+        if options:
+            shown = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+            raise InputError(f"{shown}: for annotated volumes only; give their folder with --data")
         return None
     if kept is None:
-        return DataConfig(**{"split": own_split, **given})
-    now = replace(kept, **given)
+        return DataConfig(**{"split": own_split, **options})
+    now = replace(kept, **options)
     # The volumes themselves are compared: the folder may have moved with its split.
     changes = replace(kept, folder=now.folder, split=now.split).differences(now)
     refuse_changes(own_split.with_name(DATA), "training", changes)

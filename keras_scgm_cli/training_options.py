@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,3 +20,8 @@ Steps = Annotated[
     int | None,
     typer.Option("--steps", help="Batches of an epoch, in place of the preset's.", rich_help_panel=TRAINING),
 ]
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given, by name; None stands for one that was not."""
+    return {name: value for name, value in options.items() if value is not None}

@@ -16,7 +16,7 @@ from keras_scgm_cli.named_objects import named_object
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import training_config
-from keras_scgm_cli.training_options import Epochs, Spec, Steps
+from keras_scgm_cli.training_options import Epochs, Spec, Steps, given
 
 if TYPE_CHECKING:
     from keras_scgm.tuning import SearchConfig, TuningResult
@@ -135,12 +135,12 @@ def tune(
         training = kept.training
     else:
         training = training_config(preset, spec, "challenge")
-    training = replace(training, **_given(epochs=epochs, steps_per_epoch=steps))
-    options = _given(strategy=strategy, seed=seed)
+    training = replace(training, **given(epochs=epochs, steps_per_epoch=steps))
+    options = given(strategy=strategy, seed=seed)
     if kept is not None and not (options or also or ranges or hypermodel):
-        tuning, hypermodel = replace(kept.tuning, **_given(trials=trials)), kept.hypermodel
+        tuning, hypermodel = replace(kept.tuning, **given(trials=trials)), kept.hypermodel
     else:
-        tuning = _tuning(options | _given(trials=trials), also or [], ranges, hypermodel)
+        tuning = _tuning(options | given(trials=trials), also or [], ranges, hypermodel)
     searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
     # The folder of a search that is shared among processes is the chief's.
     started = nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH)
@@ -174,10 +174,6 @@ def _summary(result: TuningResult, folder: Path) -> str:
     if first in result.highest or first.val_dsc is None:
         return text
     return f"{text}, {first.val_dsc:.4f} with the given settings"
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
 
 
 def _tuning(
