@@ -9,7 +9,6 @@ subject of each site of the challenge, and real volumes if they are given:
 """
 
 import argparse
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from scipy.ndimage import gaussian_filter, rotate, zoom
 
 from keras_scgm.datasets.phantom import SITES, draw_subject
 from keras_scgm.dice import dice
+from keras_scgm.files import write_rows
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 Arrays = tuple[np.ndarray, np.ndarray, tuple[float, ...]]
@@ -58,10 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         means = [np.mean([row[name] for row in rows if row["images"] == group]) for name in networks]
         print(f"{'mean':<18}{group:<9}" + "".join(f"{mean:12.3f}" for mean in means))
     if options.output:
-        with options.output.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(options.output, rows)
 
 
 def arrays_of(image: nib.Nifti1Image, mask: nib.Nifti1Image) -> Arrays:

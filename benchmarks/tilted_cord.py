@@ -9,7 +9,6 @@ and the thickness of slices leave.
 """
 
 import argparse
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from keras_scgm.datasets.phantom.canvas import Pose
 from keras_scgm.datasets.phantom.contrast import draw_tissues
 from keras_scgm.datasets.phantom.drawing import Scene, draw_slice
 from keras_scgm.datasets.phantom.fields import N_DIALS
+from keras_scgm.files import write_rows
 from keras_scgm.morphometry import cross_sections
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.segmentation import Segmenter
@@ -179,10 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(cells)
             print(text, flush=True)
     if options.output:
-        with open(options.output, "w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, rows[0])
-            table.writeheader()
-            table.writerows(rows)
+        write_rows(options.output, rows)
 
 
 if __name__ == "__main__":

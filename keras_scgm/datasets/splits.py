@@ -17,7 +17,7 @@ from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volu
 from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced
+from keras_scgm.files import write_text
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Split:
         parts = {
             name: [_to_json(volume, path.parent) for volume in part] for name, part in self._parts().items()
         }
-        with replaced(path) as temporary:
-            temporary.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(parts, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: str | Path) -> Split:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from keras_scgm.evaluation.summary import Summary
+from keras_scgm.files import write_rows
 
 UNITS = {"MSD": "mm", "HSD": "mm", "SHD": "mm", "SMD": "mm", "TPR": "%", "TNR": "%", "PPV": "%", "CC": "%"}
 NOTHING = "-"
@@ -49,8 +49,7 @@ class Table:
 
     def write_csv(self, path: Path) -> None:
         """Write the cells, with the headings in the first row."""
-        with open(path, "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows((self.columns, *self.rows))
+        write_rows(path, [dict(zip(self.columns, row, strict=True)) for row in self.rows], self.columns)
 
 
 def mean_std(summary: Summary, decimals: int = 2) -> str:

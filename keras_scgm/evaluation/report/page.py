@@ -22,7 +22,7 @@ from keras_scgm.evaluation.scores import Evaluation
 from keras_scgm.evaluation.table import UNITS, Table, number
 from keras_scgm.evaluation.tables import all_tables
 from keras_scgm.evaluation.tissues import CORD, TISSUE_NAMES, Tissue
-from keras_scgm.files import replaced
+from keras_scgm.files import write_text
 from keras_scgm.webpage import script_json, template
 
 AREA_COLUMNS = ("mean area (mm2)", "raters' area (mm2)", "volume (mm3)", "raters' volume (mm3)")
@@ -99,8 +99,7 @@ def write_report(
         plotly=get_plotlyjs(),
         meshes=script_json(meshes),
     )
-    with replaced(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def _title(evaluations: Sequence[Evaluation]) -> str:
