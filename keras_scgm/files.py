@@ -164,6 +164,12 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def remove_staging(folder: Path) -> None:
+    """Remove the staging folders that a killed run has left in a folder."""
+    for staging in folder.glob(f"{_STAGING}*"):
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 @contextmanager
 def replaced(path: Path, advice: str = "free space or change folder") -> Iterator[Path]:
     """A temporary path whose file takes the place of `path` at the end; at every moment one of them is there.

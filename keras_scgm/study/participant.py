@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, get_args
 from keras_scgm import checks
 from keras_scgm.cohort import Outcome, SegmentationJob
 from keras_scgm.errors import InputError, one_line
+from keras_scgm.files import remove_staging
 from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
 from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
@@ -107,7 +107,8 @@ def run_study(
         image.path.absolute(): DerivativePaths.of_image(image, output, config.names)
         for image in chosen.images
     }
-    _remove_leftovers({path.folder for path in paths.values()})
+    for folder in {path.folder for path in paths.values()}:
+        remove_staging(folder)
     rows = _Rows(study, output, source, config)
     counts: Counter[str] = Counter()
     waiting = Counter(image.participant_id for image in chosen.images)
@@ -258,13 +259,6 @@ def _reason(message: str, image: StudyImage) -> str:
     """The message of a failed image without what the row says anyway."""
     text = message.removeprefix("error: ")
     return " ".join(text.removeprefix(f"{image.path}: ").removeprefix(f"{image.path.absolute()}: ").split())
-
-
-def _remove_leftovers(folders: Iterable[Path]) -> None:
-    """Remove temporary folders of a run that was killed."""
-    for folder in folders:
-        for place in folder.glob(".keras_scgm_*"):
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def _remove_tables_of_others(output: Path, participants: set[str]) -> None:
