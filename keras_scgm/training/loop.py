@@ -110,21 +110,7 @@ def train(
     if tensorboard and find_spec("tensorboard") is None:
         raise InputError("logs for TensorBoard need it; install it with pip install tensorboard")
     folder = checks.path("folder", folder)
-    if config.samples_per_batch % device_count():
-        what = f"batch_size {config.batch_size}"
-        if config.samples_stacks:
-            what += f", {config.samples_per_batch} stacks of {config.stack_slices} slices,"
-        raise InputError(f"{what} cannot be shared by {device_count()} devices")
-    if config.window_px != batches.window_px:
-        raise InputError(
-            f"window_px is {config.window_px}, but the batches have windows of {batches.window_px}"
-        )
-    if config.spacing_mm not in (None, batches.spacing_mm):
-        raise InputError(
-            f"spacing_mm is {config.spacing_mm:g}, but the batches have pixels of {batches.spacing_mm:g} mm"
-        )
-    if isinstance(batches, SliceBatches) and len(config.tissues) > 1:
-        raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
+    _check_batches(config, batches)
     check_start(folder, config, resume)
     slices = SliceConfig(batches.spacing_mm, batches.window_px)
     if validation:
@@ -172,6 +158,25 @@ def train(
             warnings = choose_threshold(best, validation, config)
             save_samples(folder / SAMPLES, Segmenter(best), validation)
     return TrainingResult(best, last, tuple(history), collapse.reason or end.stopped, warnings)
+
+
+def _check_batches(config: TrainingConfig, batches: Batches) -> None:
+    """Refuse batches that do not fit the settings, or that the devices cannot share."""
+    if config.samples_per_batch % device_count():
+        what = f"batch_size {config.batch_size}"
+        if config.samples_stacks:
+            what += f", {config.samples_per_batch} stacks of {config.stack_slices} slices,"
+        raise InputError(f"{what} cannot be shared by {device_count()} devices")
+    if config.window_px != batches.window_px:
+        raise InputError(
+            f"window_px is {config.window_px}, but the batches have windows of {batches.window_px}"
+        )
+    if config.spacing_mm not in (None, batches.spacing_mm):
+        raise InputError(
+            f"spacing_mm is {config.spacing_mm:g}, but the batches have pixels of {batches.spacing_mm:g} mm"
+        )
+    if isinstance(batches, SliceBatches) and len(config.tissues) > 1:
+        raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
 
 
 class EndOfEpoch(keras.callbacks.Callback):
