@@ -58,5 +58,6 @@ def augment_preview(
         images = drawn - drawn.mean(axis=(1, 2), keepdims=True)
         images = (images / images.std(axis=(1, 2), keepdims=True))[..., np.newaxis]
         masks = fractions[..., np.newaxis]
-    preview(images, masks, config, seed, picture)
-    say(f"{picture}: {augmentation}, seed {seed}")
+    title = f"{augmentation}, seed {seed}"
+    preview(images, masks, config, seed, picture, title if image is None else f"{image.name}: {title}")
+    say(f"{picture}: {title}")

@@ -20,7 +20,14 @@ VARIATIONS = 6
 CONTOUR = "#ff4d5a"
 
 
-def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, seed: int, path: Path) -> None:
+def preview(
+    images: np.ndarray,
+    masks: np.ndarray,
+    config: AugmentationConfig,
+    seed: int,
+    path: Path,
+    title: str | None = None,
+) -> None:
     """Draws slices with the contours of their masks, and augmented variations of each beside it.
 
     At most 4 slices, evenly spaced, in 6 variations: those of the first 6 batches of a training that has
@@ -34,6 +41,7 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
         config: Settings of the augmentation.
         seed: 0 to 2**32 - 1.
         path: PNG file to write.
+        title: Line of text above the slices, such as the name of the settings.
 
     Raises:
         InputError: The shapes do not fit, or the path does not end in .png.
@@ -48,14 +56,18 @@ def preview(images: np.ndarray, masks: np.ndarray, config: AugmentationConfig, s
             f"received {shapes[0]} and {shapes[1]}"
         )
     checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
-    seed = checks.seed("seed", seed)
+    seed, title = checks.seed("seed", seed), checks.optional(checks.text)("title", title)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(ROWS, len(images))).round().astype(int))
     images, masks = images[chosen], masks[chosen]
     pairs = [(images, masks), *(_variation(images, masks, config, seed, step) for step in range(VARIATIONS))]
 
-    figure = Figure(figsize=(1.8 * len(pairs), 1.8 * len(chosen) + 0.3), facecolor="black")
+    head = 0.3 if title is None else 0.5
+    height = 1.8 * len(chosen) + head
+    figure = Figure(figsize=(1.8 * len(pairs), height), facecolor="black")
+    if title is not None:
+        figure.suptitle(title, color="white", fontsize=9, y=1 - 0.08 / height)
     grid = figure.subplots(len(chosen), len(pairs), squeeze=False)
-    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - 0.3 / (1.8 * len(chosen) + 0.3), 0.02, 0.02)
+    figure.subplots_adjust(0.005, 0.005, 0.995, 1 - head / height, 0.02, 0.02)
     for column, (changed_images, changed_masks) in enumerate(pairs):
         title = f"variation {column}" if column else "original, red: mask"
         grid[0, column].set_title(title, color="white", fontsize=8, pad=3)
