@@ -3,6 +3,8 @@
 `tests/site/test_tables.py` holds each of these against the files that the program writes.
 """
 
+from keras_scgm.evaluation.output_files import metric_column
+
 RECORD = {
     "program": "Name and version of the program",
     "runtime": "Program that computed the network, with its version and precision",
@@ -92,14 +94,7 @@ _COUNTS = {
     "TN": "Number of voxels in neither",
 }
 
-_WITH_UNITS = {
-    name + {"MSD": "_mm", "HSD": "_mm", "SHD": "_mm", "SMD": "_mm"}.get(name, ""): text
-    for name, text in _OVERLAP.items()
-}
-_WITH_UNITS = {
-    f"{name}_percent" if name in ("TPR", "TNR", "PPV", "CC") else name: text
-    for name, text in _WITH_UNITS.items()
-}
+_WITH_UNITS = {metric_column(name): text for name, text in _OVERLAP.items()}
 
 CASES = {
     **_PAIR,

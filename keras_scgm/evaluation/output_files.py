@@ -94,7 +94,7 @@ def summary_json(evaluation: Evaluation) -> dict[str, Any]:
 def _write_cases(path: Path, scores: Sequence[Score]) -> None:
     rows = [
         _names(s)
-        | {_column(name): value for name, value in s.challenge.items()}
+        | {metric_column(name): value for name, value in s.challenge.items()}
         | dict(s.fcn)
         | {_detail_column(name): value for name, value in s.details.items()}
         for s in scores
@@ -103,7 +103,7 @@ def _write_cases(path: Path, scores: Sequence[Score]) -> None:
 
 
 def _write_slices(path: Path, scores: Sequence[Score]) -> None:
-    columns = {name: _column(name) for name in SLICE_COLUMNS}
+    columns = {name: metric_column(name) for name in SLICE_COLUMNS}
     rows = [
         _names(s) | {column: values[name] for name, column in columns.items()}
         for s in scores
@@ -122,7 +122,8 @@ def _names(score: Score) -> dict[str, Any]:
     }
 
 
-def _column(metric: str) -> str:
+def metric_column(metric: str) -> str:
+    """Column of a metric in the tables of cases and slices, with its unit."""
     unit = {"mm": "_mm", "%": "_percent"}.get(UNITS.get(metric, ""), "")
     return f"{metric}{unit}"
 
