@@ -5,6 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from random_networks import randomize, slices_of
 
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
@@ -12,19 +13,6 @@ from keras_scgm.models import BUILDERS, DilatedGMNet, DilatedGMNet3D, UNet
 from keras_scgm.pretrained import WeightsCard, card_path, weights_card
 
 pytestmark = pytest.mark.usefixtures("untraced")
-
-
-def randomize(model, seed=0):
-    """Random weights and moving statistics, so that no normalization is the identity."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
-    return model
-
-
-def slices_of(*size, channels=1, batch=2):
-    return np.random.default_rng(1).normal(size=(batch, *size, channels)).astype("float32")
 
 
 @pytest.mark.parametrize("build", [DilatedGMNet, DilatedGMNet3D, UNet])

@@ -10,6 +10,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from random_networks import randomize, slices_of
 
 from keras_scgm.errors import InputError
 from keras_scgm.files import sha256_of
@@ -21,19 +22,6 @@ pytestmark = pytest.mark.usefixtures("untraced")
 ARCHITECTURES = sorted(BUILDERS)
 SIZES = [(40, 56), (24, 8)]
 PUBLISHED = {"challenge": 32, "large": 64}
-
-
-def randomize(model, seed=0):
-    """Random weights and moving statistics, so that no normalization is the identity."""
-    rng = np.random.default_rng(seed)
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.weights])
-    return model
-
-
-def slices_of(*size, channels=1, batch=2):
-    return np.random.default_rng(1).normal(size=(batch, *size, channels)).astype("float32")
 
 
 def images_of(architecture, *size, channels=1, batch=2):

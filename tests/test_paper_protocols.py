@@ -122,32 +122,3 @@ def test_the_ex_vivo_protocol_is_one_command(run, tmp_path):
     assert card["training"]["slice_counts"] == [8, 2, 2]
     assert card["data"].startswith("8 slices of 1 annotated volumes")
     assert Segmenter(tmp_path / "run" / "best.weights.h5").networks.config == SliceConfig(0.1, 64)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ("phantom", "out", "--exvivo", "20", "--raters", "2"),
-            "--exvivo: a data set of its own, to which ",
-        ),
-        (
-            ("train", "out", "--spacing", "fine"),
-            "--spacing must be a number of mm or native, received 'fine'",
-        ),
-        (
-            ("train", "out", "--preset", "exvivo"),
-            "synthetic slices have no spacing of their own and no split; choose",
-        ),
-        (
-            ("train", "out", "--slices", "0", "1", "1"),
-            "slice_counts must be the numbers of slices for training",
-        ),
-    ],
-)
-def test_wrong_options_are_one_line(run, monkeypatch, tmp_path, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    code, _, err = run(*arguments)
-    assert (code, len(err.splitlines())) == (2, 1), err
-    assert message in err
-    assert not (tmp_path / "out").exists()

@@ -355,6 +355,22 @@ def test_a_search_in_a_space_of_the_user(run, data, config, tmp_path, monkeypatc
             ("tune", "out", "--data", "nowhere", "--hypermodel", "a.b"),
             "--hypermodel a.b: ValueError: no colon",
         ),
+        (
+            ("phantom", "out", "--exvivo", "20", "--raters", "2"),
+            "--exvivo: a data set of its own, to which ",
+        ),
+        (
+            ("train", "out", "--spacing", "fine"),
+            "--spacing must be a number of mm or native, received 'fine'",
+        ),
+        (
+            ("train", "out", "--preset", "exvivo"),
+            "synthetic slices have no spacing of their own and no split; choose",
+        ),
+        (
+            ("train", "out", "--slices", "0", "1", "1"),
+            "slice_counts must be the numbers of slices for training",
+        ),
     ],
 )
 def test_wrong_options_are_one_line(run, monkeypatch, tmp_path, arguments, message):
