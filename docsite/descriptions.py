@@ -1,6 +1,6 @@
 """Meaning of the columns and keys that no class of the package describes.
 
-`tests/site/test_tables.py` holds each of these against the files that the program writes.
+`tests/site/test_site_reference.py` holds each of these against the files that the program writes.
 """
 
 from keras_scgm.evaluation.output_files import metric_column

@@ -91,7 +91,7 @@ def result_warnings(
         volume: The image.
         windows: Input windows of the volume.
         of_image: Doubts of `image_doubts`.
-        of_anatomy: Doubts of `keras_scgm.quality.anatomical_doubts`.
+        of_anatomy: Doubts of `keras_scgm.quality.verdicts.anatomical_doubts`.
         measurements: One for each slice, from the inferior end.
         quality: Quality of the result.
         knows_dark: Whether the network knows gray matter that is darker than white matter.

@@ -2,7 +2,7 @@
 
 | of a volume, [n] | |
 |---|---|
-| `verdict` string, `reason` string, `predicted_dsc` float64 | as `keras_scgm.quality.Quality` |
+| `verdict` string, `reason` string, `predicted_dsc` float64 | as `keras_scgm.quality.verdicts.Quality` |
 | `contrast`, `noise` float64 | in the image's unit, NaN if not known |
 | `warnings` string | what may be wrong with the result, one line each |
 | `window_moved` bool | whether some window is not in the middle of the field of view |

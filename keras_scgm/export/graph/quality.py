@@ -63,7 +63,7 @@ Doubt = tuple[tf.Tensor, "str | tf.Tensor"]
 
 
 class GraphQuality(NamedTuple):
-    """Judgement of a volume, as `keras_scgm.quality.Quality`; slices come from the inferior end.
+    """Judgement of a volume, as `keras_scgm.quality.verdicts.Quality`; slices come from the inferior end.
 
     Args:
         predicted_dsc: float64 (), 0 for an empty mask.
