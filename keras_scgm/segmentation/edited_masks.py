@@ -54,20 +54,7 @@ def segmentation_of_edited(
     """
     started = time.monotonic()
     volume = read_volume(image, record["settings"]["frame"], record["settings"]["orientation"])
-    gray = _mask(gray_matter, volume)
-    whole = None if cord is None else _mask(cord, volume)
-    if whole is not None:
-        outside = np.flatnonzero((gray > whole).any(axis=(1, 2)))
-        if len(outside):
-            listed = ", ".join(str(volume.stored_slice_index(int(k))) for k in outside)
-            raise InputError(
-                f"{gray_matter}: gray matter outside the cord in slices {listed}; correct it, or the cord in {cord}"
-            )
-        if white_matter is not None and (_mask(white_matter, volume) != whole - gray).any():
-            raise InputError(
-                f"{white_matter}: edited by hand, but white matter is the cord without the gray matter; correct "
-                f"{gray_matter.name} or {cord} instead, and delete it"
-            )
+    gray, whole = _read_tissues(volume, gray_matter, cord, white_matter)
     tissues = tissue_areas(
         volume,
         lambda start, stop: gray[start:stop],
@@ -114,6 +101,28 @@ def segmentation_of_edited(
         warnings=warnings,
         record={**record, **findings(volume, sum(n_voxels), n_cord, quality, warnings, started)},
     )
+
+
+def _read_tissues(
+    volume: Volume, gray_matter: Path, cord: Path | None, white_matter: Path | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Gray matter and cord, uint8 (slice, right-left, posterior-anterior), which must agree with each other."""
+    gray = _mask(gray_matter, volume)
+    if cord is None:
+        return gray, None
+    whole = _mask(cord, volume)
+    outside = np.flatnonzero((gray > whole).any(axis=(1, 2)))
+    if len(outside):
+        listed = ", ".join(str(volume.stored_slice_index(int(k))) for k in outside)
+        raise InputError(
+            f"{gray_matter}: gray matter outside the cord in slices {listed}; correct it, or the cord in {cord}"
+        )
+    if white_matter is not None and (_mask(white_matter, volume) != whole - gray).any():
+        raise InputError(
+            f"{white_matter}: edited by hand, but white matter is the cord without the gray matter; correct "
+            f"{gray_matter.name} or {cord} instead, and delete it"
+        )
+    return gray, whole
 
 
 def _mask(path: Path, image: Volume) -> np.ndarray:
