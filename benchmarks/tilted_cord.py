@@ -38,10 +38,12 @@ TILTS_DEG = (0.0, 15.0, 30.0)
 class TiltedCord:
     """A drawn volume; images have axes to the left, the front and up.
 
-    Attributes:
+    Args:
         image: The acquired volume.
-        gray_matter, cord: Fractions in every voxel.
-        gray_matter_mm2, cord_mm2: Areas of the section perpendicular to the cord.
+        gray_matter: Fraction of gray matter in every voxel.
+        cord: Fraction of cord in every voxel.
+        gray_matter_mm2: Area of gray matter in the section perpendicular to the cord.
+        cord_mm2: Area of the cord in it.
     """
 
     image: nib.Nifti1Image

@@ -24,7 +24,7 @@ from keras_scgm.slices import reflected
 class Parameters(NamedTuple):
     """Changes of each sample of a batch; float32 tensors, or None for a change that the settings leave out.
 
-    Attributes:
+    Args:
         matrix: (sample, 2, 2), takes offsets from the middle of the new slice to those of the old.
         shift_px: (sample, 2), how far the content moves.
         elastic: (sample, height, width, 2), displacement in pixels of the old slice.

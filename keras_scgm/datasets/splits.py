@@ -24,6 +24,11 @@ from keras_scgm.files import write_text
 class Split:
     """Which volumes train, validate and test.
 
+    Args:
+        train: Volumes to train on.
+        validation: Volumes that choose the epoch and the threshold.
+        test: Volumes that have no part in the training.
+
     Raises:
         InputError: A subject is in two parts, other than with different labelled slices.
     """

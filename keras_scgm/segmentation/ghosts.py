@@ -33,7 +33,7 @@ MIN_DISTANCE_MM, DISTANCE_STEP_MM = 5.0, 0.25
 class Ghost(NamedTuple):
     """The strongest copy along an axis.
 
-    Attributes:
+    Args:
         strength: Brightness over that of the image, mostly underestimated; 0 if no statement is made.
         distance_mm: Distance from the image.
     """

@@ -17,7 +17,7 @@ MAX_LENGTH = 512
 class Spectrum(NamedTuple):
     """Power spectrum along an axis.
 
-    Attributes:
+    Args:
         power: float64 (frequency,) from 0 to Nyquist's, summed over the lines of all probed slices.
         length: Voxels of a line.
         spacing_mm: Voxel spacing along the axis.

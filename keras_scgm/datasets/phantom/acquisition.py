@@ -19,7 +19,7 @@ from keras_scgm.datasets.phantom.anatomy import Dials, Floats
 class Scan:
     """Settings of one acquisition.
 
-    Attributes:
+    Args:
         acquired_mm: True resolution along both axes.
         grid_mm: Width of the pixels written to the file, at most the resolution (zero filling).
         noise: Standard deviation of the noise in both channels, in units of gray matter's brightness.

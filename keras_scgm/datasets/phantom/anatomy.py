@@ -125,7 +125,7 @@ class Dials:
 class CordShape:
     """One cross-section of the cord.
 
-    Attributes:
+    Args:
         level: Vertebral level, 1 (C1) to 21 (L2).
         contour: Cosine coefficients of the radius, mm, [9].
         nodes: (u, v, radius) of the discs of one half of the gray matter, mm, [7, 3].

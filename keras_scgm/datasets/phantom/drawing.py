@@ -20,7 +20,7 @@ from keras_scgm.datasets.phantom.surroundings import draw_clutter, draw_soft_tis
 class Scene:
     """Level and kind of a slice.
 
-    Attributes:
+    Args:
         level: Vertebral level, 1 to 21.
         cord: Whether there is a cord; otherwise the dural sac contains nerve roots only.
         bare: Whether the cord is ex vivo, surrounded by fluid only.
@@ -35,9 +35,10 @@ class Scene:
 class Drawing:
     """A drawn slice before acquisition, float32 [x, y].
 
-    Attributes:
+    Args:
         image: Brightness, "gray_matter" = 1.
-        gray_matter, cord: Fractions, 0 to 1.
+        gray_matter: Fraction of gray matter, 0 to 1.
+        cord: Fraction of cord, 0 to 1.
         bias: Smooth field of unit variance, for the receive field.
     """
 

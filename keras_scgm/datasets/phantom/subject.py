@@ -25,7 +25,7 @@ Range = tuple[float, float]
 class PhantomConfig:
     """Settings of `draw_subject`.
 
-    Attributes:
+    Args:
         spacing_mm: In-plane width of a voxel.
         slice_thickness_mm: Distance between slices, and their thickness.
         matrix_size: Voxels to the left and to the front.
@@ -41,6 +41,9 @@ class PhantomConfig:
         rotation_deg: Largest in-plane rotation of the body.
         tilt_deg: Largest obliquity of the affine.
         artefacts: 0 for none, 1 for as many as in clinical images.
+
+    Raises:
+        InputError: A field breaks its rule.
     """
 
     spacing_mm: float = 0.5
@@ -117,7 +120,7 @@ varies less between its subjects than `draw_tissues` lets it; contrast and noise
 class PhantomSubject:
     """A drawn subject. Images share one grid; axes run to the left, to the front and up.
 
-    Attributes:
+    Args:
         image: Acquired volume, float32.
         gray_matter: Fraction of gray matter in every voxel, 0 to 1, float32.
         cord: Fraction of cord in every voxel, 0 to 1, float32.

@@ -40,7 +40,7 @@ _MOVEMENT_MM = 0.25
 class DomainConfig:
     """Ranges that `draw_slices` and `draw_stacks` draw from.
 
-    Attributes:
+    Args:
         spacing_mm: Native in-plane resolution, lowest and highest. Native grids below 0.2 mm are
             simulated at 0.2 mm, where linear resampling leaves about the same noise.
         slice_thickness_mm: Lowest and highest; in a stack also the distance between slices.
@@ -50,6 +50,9 @@ class DomainConfig:
         empty: Share of slices, or of stacks, without gray matter. In as many further stacks the cord ends.
         contrast_weights: Share of every contrast of `CONTRASTS`, in that order.
         region_weights: Share of cervical, thoracic and lumbar slices.
+
+    Raises:
+        InputError: A field breaks its rule.
     """
 
     spacing_mm: tuple[float, float] = (0.1, 0.9)

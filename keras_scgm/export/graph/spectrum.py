@@ -13,7 +13,7 @@ from keras_scgm.segmentation.spectrum import MAX_LENGTH, PROBES
 class GraphSpectrum(NamedTuple):
     """What `keras_scgm.segmentation.spectrum.Spectrum` holds.
 
-    Attributes:
+    Args:
         power: float64 (frequency,).
         length: int32 ().
         spacing_mm: float64 ().
