@@ -354,7 +354,7 @@ def test_lines_are_printable_whatever_the_names_of_files(run, images, weights):
     shown = str(image).replace(image.parent.name, r"\x1b[2J\n\udcff")
     code, out, err = run("segment", image, images / "no.nii.gz", "-w", weights)
     assert (code, err.count("\n")) == (2, 1)
-    assert out.startswith(shown.replace(".nii.gz", "_gmseg.nii.gz: 5 of 5 slices"))
+    assert out.startswith("[1/2] " + shown.replace(".nii.gz", "_gmseg.nii.gz: 5 of 5 slices"))
     code, out, _ = run("areas", image.with_name("a_gmseg.nii.gz"))
     assert code == 0
     assert out.startswith(shown.replace(".nii.gz", "_gmseg_sections.csv: "))

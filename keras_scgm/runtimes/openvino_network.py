@@ -5,8 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from keras_scgm.files import temporary_space
@@ -16,6 +16,9 @@ from keras_scgm.runtimes.openvino_import import opset13 as opset
 from keras_scgm.runtimes.region_of_interest import Compute
 from keras_scgm.runtimes.stacks import in_stacks
 from keras_scgm.runtimes.threads import thread_limit
+
+if TYPE_CHECKING:
+    import keras
 
 # Channels come second in OpenVINO.
 ROWS_AND_COLUMNS = (2, 3)
@@ -62,6 +65,8 @@ def from_keras(model: keras.Model, shape: Sequence[int | None]) -> ov.Model:
         model: Network with one input and one output.
         shape: Shape of the input, which is named "slices"; None for an axis of any length.
     """
+    import keras
+
     signature = [keras.InputSpec(shape=tuple(shape), dtype="float32", name="slices")]
     with temporary_space(), tempfile.TemporaryDirectory(prefix="keras_scgm_") as folder:
         model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
