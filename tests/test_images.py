@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -123,7 +124,7 @@ def test_the_images_of_a_study_are_segmented_once_each_and_nothing_else_is_touch
         "sub-02/anat/sub-02_T2starw",
     )
     anat = study / "sub-02/anat"
-    lines = out.splitlines()
+    lines = [re.sub(r"^\[\d+/\d+\] ", "", line) for line in out.splitlines()]
     assert (
         lines.count(f"{study}: 3 files left out, named like labels: sub-02_T2starw_seg-manual.nii.gz, ...")
         == 1
