@@ -71,7 +71,7 @@ def test_a_soft_outline_lowers_the_agreement():
     assert found.cord_agreement < 0.9
     far_away = soft.copy()
     far_away[:4] = 0.4
-    assert measured(gray_matter, far_away) == found
+    assert repr(measured(gray_matter, far_away)) == repr(found)
     assert measured(gray_matter, soft, threshold=0.2).cord_area_mm2 > found.cord_area_mm2
 
 
@@ -85,7 +85,7 @@ def test_the_cord_may_be_where_no_gray_matter_is_and_the_other_way_round():
     missing = measured(cord, blank, near_edge=True)
     assert (missing.knows_cord, missing.has_cord, missing.cord_near_edge) == (True, False, False)
     without = slice_features(cord, cord, SPACING_MM)
-    assert missing == replace(without, cord_area_mm2=0.0)
+    assert repr(missing) == repr(replace(without, cord_area_mm2=0.0))
     assert not without.knows_cord
     assert not SliceFeatures(area_mm2=0.0).knows_cord
 
