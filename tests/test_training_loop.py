@@ -3,11 +3,8 @@
 import csv
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from tiny_training import TINY, weights_of
+from tiny_training import TINY, run_until_killed, weights_of
 
 from keras_scgm.datasets import AnnotatedSlices, AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
@@ -153,53 +150,42 @@ def test_weights_are_averaged(trained: TrainingResult, watch: Watch) -> None:
 
 @pytest.mark.usefixtures("untraced")
 def test_training_in_float16_goes_on_to_more_epochs(drawn_slices: AnnotatedSlices, tmp_path: Path) -> None:
+    config = replace(TINY, steps_per_epoch=2)
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        first = train(replace(TINY, epochs=1), SliceBatches(drawn_slices), tmp_path)
-        more = train(TINY, SliceBatches(drawn_slices), tmp_path, resume=True)
+        first = train(replace(config, epochs=1), SliceBatches(drawn_slices), tmp_path)
+        more = train(config, SliceBatches(drawn_slices), tmp_path, resume=True)
     finally:
         keras.config.set_dtype_policy(before)
     assert more.history[:1] == first.history
     assert [row["epoch"] for row in more.history] == [1, 2, 3]
-    assert more.history[1]["learning_rate"] == pytest.approx(0.001 * (1 - 7 / 12) ** 0.9)
-    assert kept_config(tmp_path) == TINY
+    assert more.history[1]["learning_rate"] == pytest.approx(0.001 * (1 - 3 / 6) ** 0.9)
+    assert kept_config(tmp_path) == config
 
 
 KILLED = """
 import sys
-from pathlib import Path
-from keras_scgm.training import SyntheticBatches, TrainingConfig, train
-config = TrainingConfig.from_json(Path(sys.argv[1]).read_text())
-train(config, SyntheticBatches(48, small_windows=((32, 1.0),)), sys.argv[2])
+from tiny_training import TINY, Killed
+from keras_scgm.training import SyntheticBatches, train
+train(TINY, SyntheticBatches(48, small_windows=((32, 1.0),)), sys.argv[1], callbacks=[Killed(6)])
 """
 
 
 def test_killed_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    config = replace(TINY, epochs=4, steps_per_epoch=12)
-    (tmp_path / "wanted.json").write_text(config.to_json())
     folder = tmp_path / "killed"
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "wanted.json"), str(folder)])
-    try:
-        deadline = time.monotonic() + 120
-        while not (folder / "state.npz").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.05)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert len((folder / "log.csv").read_text().splitlines()) < 1 + config.epochs
+    run_until_killed(KILLED, folder)
+    # In the middle of the second epoch.
+    assert len((folder / "log.csv").read_text().splitlines()) == 1 + 1
     batches = SyntheticBatches(48, small_windows=((32, 1.0),))
-    resumed = train(config, batches, folder, resume=True)
-    whole = train(config, batches, tmp_path / "whole")
+    resumed = train(TINY, batches, folder, resume=True)
+    whole = train(TINY, batches, tmp_path / "whole")
     for a, b in zip(weights_of(resumed.last), weights_of(whole.last), strict=True):
         np.testing.assert_array_equal(a, b)
     assert [{**row, "seconds": 0} for row in resumed.history] == [
         {**row, "seconds": 0} for row in whole.history
     ]
-    again = train(config, batches, folder, resume=True)
+    again = train(TINY, batches, folder, resume=True)
     assert again.history == resumed.history
 
 

@@ -6,7 +6,7 @@ from keras_scgm.adaptation import AdaptationConfig, GuardConfig
 from keras_scgm.augmentation import AugmentationConfig
 
 TINY = AdaptationConfig(
-    epochs=4,
+    epochs=2,
     steps_per_epoch=2,
     synthetic_slices=1,
     real_slices=2,

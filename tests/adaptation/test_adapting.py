@@ -1,11 +1,6 @@
 """A whole adaptation: its files, resumption after a kill, and what the guard refuses."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from tiny_adaptation import LENIENT, STRICT, TINY
+from tiny_training import run_until_killed, weights_of
 
 from keras_scgm.adaptation import AdaptationConfig, GuardConfig, Scans, adapt, find_scans
 from keras_scgm.datasets import AnnotatedVolume
@@ -21,10 +17,6 @@ from keras_scgm.models import load_network
 from keras_scgm.segmentation import Segmenter
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
-
-
-def weights_of(path: Path) -> list[np.ndarray]:
-    return load_network(path)[0].get_weights()
 
 
 def equal(one: Path, other: Path) -> bool:
@@ -39,9 +31,10 @@ KILLED = """
 import sys
 import tensorflow as tf
 from tiny_adaptation import LENIENT, TINY
+from tiny_training import Killed
 from keras_scgm.adaptation import adapt, find_scans
 tf.config.run_functions_eagerly(True)
-adapt(find_scans(sys.argv[1])[0], sys.argv[3], sys.argv[2], TINY, LENIENT, resume=True)
+adapt(find_scans(sys.argv[1])[0], sys.argv[3], sys.argv[2], TINY, LENIENT, callbacks=[Killed(3)])
 """
 
 
@@ -51,19 +44,9 @@ def test_a_kill_changes_nothing_and_accepted_weights_segment(
 ) -> None:
     scans, _ = find_scans(scan_folder)
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", KILLED, str(scan_folder), str(start_weights), str(killed)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    process = subprocess.Popen(command, env=environment)
-    try:
-        deadline = time.monotonic() + 180
-        while not (killed / "state.npz").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert 1 <= len((killed / "log.csv").read_text().splitlines()) - 1 < TINY.epochs
+    run_until_killed(KILLED, scan_folder, start_weights, killed)
+    # In the middle of the second epoch.
+    assert len((killed / "log.csv").read_text().splitlines()) == 1 + 1
     start = str(start_weights)
     with pytest.raises(InputError, match="killed: holds an adaptation; go on with --resume"):
         adapt(scans, killed, start, TINY, LENIENT)

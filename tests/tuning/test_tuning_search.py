@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 from tiny_search import KERAS_TUNER_WARNINGS, SEARCH, TRAINING, rows
+from tiny_training import run_until_killed
 
 pytest.importorskip("keras_tuner")
 
@@ -264,6 +263,7 @@ from keras_scgm.datasets import find_challenge, load_slices
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import SliceBatches, TrainingConfig
 from keras_scgm.tuning import TuningConfig, tune
+from tiny_training import Killed
 tf.config.run_functions_eagerly(True)
 data, folder = map(Path, sys.argv[1:3])
 volumes = find_challenge(data)
@@ -271,40 +271,31 @@ tuning, training = (
     kind.from_json((folder.parent / name).read_text())
     for kind, name in ((TuningConfig, "tuning.json"), (TrainingConfig, "training.json"))
 )
-tune(tuning, training, SliceBatches(load_slices(volumes, SliceConfig(window_px=64))), folder, volumes, resume=True)
+batches = SliceBatches(load_slices(volumes, SliceConfig(window_px=64)))
+callbacks = [Killed(int(steps)) for steps in sys.argv[3:]]
+tune(tuning, training, batches, folder, volumes, resume=True, callbacks=callbacks)
 """
-
-
-def _start(data: Path, folder: Path, **environment: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WORK, str(data), str(folder)], env={**os.environ, **environment}
-    )
 
 
 def test_killed_search_goes_on(
     batches: SliceBatches, volumes: Sequence[AnnotatedVolume], tmp_path: Path
 ) -> None:
-    training = replace(TRAINING, epochs=3, steps_per_epoch=8)
+    training = replace(TRAINING, epochs=2)
     (tmp_path / "tuning.json").write_text(SEARCH.to_json())
     (tmp_path / "training.json").write_text(training.to_json())
-    data, killed = volumes[0].image.parent, tmp_path / "killed"
-    process = _start(data, killed)
-    try:
-        deadline = time.monotonic() + 120
-        # In the second trial: the first is to be kept, the second to go on.
-        while not (killed / "trials" / "trial_1" / "state.npz").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-    finally:
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+    killed = tmp_path / "killed"
+    # In the second epoch of the second trial: the first is to be kept, the second to go on.
+    run_until_killed(WORK, volumes[0].image.parent, killed, 3 * training.steps_per_epoch + 1)
     table = rows(killed)
     assert [row["status"] for row in table] == ["COMPLETED"]
+    log = killed / "trials" / "trial_1" / "log.csv"
+    finished = log.read_text()
     tune(SEARCH, training, batches, killed, volumes, resume=True)
     first, second = rows(killed)
     assert first == table[0]
-    assert (second["status"], second["epochs"]) == ("COMPLETED", "3")
+    assert (second["status"], second["epochs"]) == ("COMPLETED", "2")
+    # With the seconds that the epoch before the kill took.
+    assert log.read_text().startswith(finished)
 
 
 def test_workers_share_a_search(
@@ -320,8 +311,10 @@ def test_workers_share_a_search(
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     environment = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+    command = [sys.executable, "-c", WORK, str(volumes[0].image.parent), str(tmp_path / "search")]
+    common = os.environ | environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
     processes = [
-        _start(volumes[0].image.parent, tmp_path / "search", KERASTUNER_TUNER_ID=name, **environment)
+        subprocess.Popen(command, env=common | {"KERASTUNER_TUNER_ID": name})
         for name in ("chief", "worker-1")
     ]
     for name, value in {**environment, "KERASTUNER_TUNER_ID": "worker-2"}.items():
