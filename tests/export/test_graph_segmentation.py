@@ -156,10 +156,10 @@ def test_gray_matter_is_in_the_cord_whatever_the_network_says(blob_image):
         network.get_layer("predictions").set_weights([10 * kernel, bias])
         networks.append(network)
     image = blob_image(shape=(60, 56, 3))
-    segmenter = Segmenter(networks, SegmentationConfig(threshold=0.7, runtime="tensorflow"))
+    segmenter = Segmenter(networks, SegmentationConfig(threshold=0.7, runtime="tensorflow", window="center"))
     expected = segmenter.segment(image)
     network = GraphNetwork(networks)
-    config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds)
+    config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds, window="center")
     soft = nifti_endpoints(network, config, "{}")["soft"]
     with as_exported():
         got = {name: output.numpy() for name, output in soft(tf.constant([image.to_bytes()])).items()}
