@@ -351,43 +351,50 @@ def test_load_network_refuses_a_wrong_card(architecture, arguments, message, tmp
 PLAIN_KERAS = """
 import os, sys, keras, numpy as np
 assert keras.backend.backend() == os.environ["KERAS_BACKEND"]
-folder, *architectures = sys.argv[1:]
+folder, found, *architectures = sys.argv[1:]
 for architecture in architectures:
     inputs = [np.load(f"{folder}/{architecture}_x{index}.npy") for index in range(2)]
     model = keras.saving.load_model(f"{folder}/{architecture}.keras")
     for index, x in enumerate(inputs):
-        np.save(f"{folder}/{architecture}{index}.npy", model.predict(x, verbose=0))
+        np.save(f"{found}/{architecture}{index}.npy", model.predict(x, verbose=0))
 assert "keras_scgm" not in sys.modules
 from keras_scgm.models import BUILDERS
 for architecture in architectures:
     inputs = [np.load(f"{folder}/{architecture}_x0.npy")]
     model = BUILDERS[architecture](filters=4, weights=f"{folder}/{architecture}.weights.h5")
-    np.save(f"{folder}/{architecture}_weights.npy", model.predict(inputs[0], verbose=0))
+    np.save(f"{found}/{architecture}_weights.npy", model.predict(inputs[0], verbose=0))
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_fresh_process_on_each_backend_gives_the_same(backend, tmp_path):
-    """Plain Keras loads the saved model, and the builder the weights, with equal outputs."""
-    if importlib.util.find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    expected = {}
+@pytest.fixture(scope="module")
+def saved_networks(tmp_path_factory):
+    """A folder of saved networks, their weights and inputs, and the outputs by name."""
+    folder, expected = tmp_path_factory.mktemp("saved"), {}
     for architecture in ARCHITECTURES:
         inputs = [images_of(architecture, *size) for size in SIZES]
         if architecture in STACK_BUILDERS:
             # TensorFlow fails on stacks that differ in height and width alone (see `DilatedGMNet3D`).
             inputs[1] = inputs[1][:, 1:]
         for index, x in enumerate(inputs):
-            np.save(tmp_path / f"{architecture}_x{index}.npy", x)
+            np.save(folder / f"{architecture}_x{index}.npy", x)
         model = randomize(BUILDERS[architecture](filters=4))
-        model.save(tmp_path / f"{architecture}.keras")
-        model.save_weights(tmp_path / f"{architecture}.weights.h5")
+        model.save(folder / f"{architecture}.keras")
+        model.save_weights(folder / f"{architecture}.weights.h5")
         outputs = [model.predict(x, verbose=0) for x in inputs]
         expected |= {f"{architecture}{index}": output for index, output in enumerate(outputs)}
         expected[f"{architecture}_weights"] = outputs[0]
+    return folder, expected
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_fresh_process_on_each_backend_gives_the_same(backend, saved_networks, tmp_path):
+    """Plain Keras loads the saved model, and the builder the weights, with equal outputs."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    folder, expected = saved_networks
     environment = os.environ | {"KERAS_BACKEND": backend, "JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.run(
-        [sys.executable, "-c", PLAIN_KERAS, str(tmp_path), *ARCHITECTURES],
+        [sys.executable, "-c", PLAIN_KERAS, str(folder), str(tmp_path), *ARCHITECTURES],
         env=environment,
         cwd=Path(__file__).parents[1],
         capture_output=True,
