@@ -29,14 +29,18 @@ from keras_scgm.training import TrainingConfig, all_devices
 pytestmark = pytest.mark.usefixtures("untraced")
 
 TINY = TrainingConfig(
-    model_kwargs={"filters": 2, "dilation_rates": (6,)}, epochs=1, steps_per_epoch=2, batch_size=2
+    model_kwargs={"filters": 2, "dilation_rates": (6,)},
+    window_px=64,
+    epochs=1,
+    steps_per_epoch=2,
+    batch_size=2,
 )
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("challenge")
-    site = PhantomConfig(spacing_mm=0.5, matrix_size=72, n_slices=2)
+    site = PhantomConfig(spacing_mm=0.5, matrix_size=72, n_slices=2, off_centre_mm=0)
     write_challenge_dataset(folder, subjects_per_site=3, raters=2, sites={1: site, 2: site})
     return folder
 
