@@ -1,4 +1,4 @@
-"""Networks in the formats ONNX, OpenVINO and LiteRT, written by Keras' exporters and checked by running them."""
+"""Networks in the formats ONNX and LiteRT, by Keras' exporters, and OpenVINO; they are checked by running them."""
 
 from __future__ import annotations
 
@@ -76,9 +76,10 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         made = staging / target.name
         shape = (*model.inputs[0].shape[:-3], config.window_px, config.window_px, 1)
         if file_format == "openvino":
-            from keras_scgm.runtimes import openvino_network
+            from keras_scgm.runtimes.openvino_import import openvino
+            from keras_scgm.runtimes.openvino_network import from_keras
 
-            openvino_network.ov.serialize(openvino_network.from_keras(_bounded(model), shape), made)
+            openvino.serialize(from_keras(_bounded(model), shape), made)
         else:
             signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
             with warnings.catch_warnings():
