@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from os import PathLike
@@ -118,12 +119,14 @@ def one_of(choices: Iterable[str]) -> Rule:
 
 
 def path(name: str, value: Any) -> Path:
-    """Paths, as texts or path objects; a leading `~` is the home folder."""
+    """Paths, as texts or path objects; a leading `~` is the home folder, unless a file has such a name."""
     if not isinstance(value, (str, PathLike)) or not value:
         refuse(name, "a path", value)
     try:
         return Path(value).expanduser()
     except RuntimeError as error:
+        if os.path.lexists(value):
+            return Path(value)
         raise InputError(f"{value}: not a path ({error}); give the path of a file or a folder") from error
 
 

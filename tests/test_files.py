@@ -56,6 +56,9 @@ def test_the_home_folder_may_be_a_tilde(tmp_path, monkeypatch):
     assert checks.path("image", "~/a.nii") == checks.path("image", Path("~/a.nii")) == tmp_path / "a.nii"
     with pytest.raises(InputError, match=r"~no-such-user/a.nii: not a path \(Could not determine home"):
         checks.path("image", "~no-such-user/a.nii")
+    (tmp_path / "~old.nii").touch()
+    monkeypatch.chdir(tmp_path)
+    assert checks.path("image", "./~old.nii") == checks.path("image", Path("~old.nii")) == Path("~old.nii")
     with pytest.raises(InputError, match="image must be a path, received None"):
         checks.path("image", None)
 
