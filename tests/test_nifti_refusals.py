@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import os
 
 import nibabel as nib
 import numpy as np
@@ -130,6 +131,15 @@ def test_missing_file_and_folder(tmp_path):
         read_volume(tmp_path / "none.nii.gz")
     with pytest.raises(InputError, match="is a folder"):
         read_volume(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_not_read(tmp_path):
+    path = tmp_path / "pipe.nii"
+    os.mkfifo(path)
+    # With a writer, a program that opens it does not wait forever.
+    with open(os.open(path, os.O_RDWR), "wb"), pytest.raises(InputError, match="a pipe, not a file"):
+        read_volume(path)
 
 
 def test_unreadable_file(tmp_path, monkeypatch):

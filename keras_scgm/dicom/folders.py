@@ -161,6 +161,8 @@ def _candidates(folder: Path) -> tuple[list[_Candidate], list[str], list[Path]]:
         folders[:] = sorted(filter(is_visible, folders))
         for path in (Path(parent, name) for name in sorted(names) if is_visible(name)):
             try:
+                if path.is_fifo():
+                    continue
                 header = dcmread(path, stop_before_pixels=True)
                 reason = why_unusable(header)
                 # Numbers are read when they are first asked for; the file of a damaged one is to be named.

@@ -61,6 +61,8 @@ def _is_dicom(path: Path) -> bool:
     if path.name.lower().endswith(DICOM_ENDINGS):
         return True
     try:
+        if path.is_fifo():
+            return False
         with open(path, "rb") as file:
             return file.read(132)[128:] == b"DICM"
     except OSError:

@@ -194,6 +194,9 @@ def volume_from_image(
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     try:
+        # Opening one waits for a writer.
+        if path.is_fifo():
+            raise InputError(f"{path}: a pipe, not a file; give a .nii or .nii.gz file")
         with open(path, "rb") as file:
             yield file
     except FileNotFoundError as error:

@@ -1,6 +1,7 @@
 """Which files are images, and which of them are sent."""
 
 import gzip
+import os
 
 import nibabel as nib
 import numpy as np
@@ -49,6 +50,12 @@ def test_images_that_are_not_sent(tmp_path, name, content, message):
     client = Client(f"http://{NOTHING_LISTENS}", max_upload_bytes=2_000_000)
     with client, pytest.raises(ImageError, match=message):
         client.segment(tmp_path / name)
+
+
+def test_a_device_is_not_read(tmp_path):
+    (tmp_path / "a.nii").symlink_to(os.devnull)
+    with Client(f"http://{NOTHING_LISTENS}") as client, pytest.raises(ImageError, match=r"a.nii: not a file"):
+        client.segment(tmp_path / "a.nii")
 
 
 @pytest.mark.parametrize(

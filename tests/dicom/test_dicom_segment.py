@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import highdicom as hd
@@ -18,6 +19,8 @@ from keras_scgm.dicom.conversion import convert
 from keras_scgm.dicom.folders import find_series
 from keras_scgm.dicom.objects import SegmentedSeries, make_segmentation, on_grid_of
 from keras_scgm.dicom.series import quiet, read_series
+from keras_scgm.errors import InputError
+from keras_scgm.nifti import holds_dicom
 
 TISSUES = ("gmseg", "wmseg", "seg")
 
@@ -219,6 +222,17 @@ def test_a_damaged_file_is_not_passed_over(run, drawn, tmp_path, n_bytes):
     code, out, err = run("segment", tmp_path / "in", "-o", tmp_path / "out")
     message = "cannot be read, and may be an image of a series; copy it again, or move it elsewhere"
     assert (code, out, err) == (2, "", f"error: {last}: {message}\n")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_in_a_folder_is_passed_over(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    # With a writer, a program that opens it does not wait forever.
+    with open(os.open(tmp_path / "pipe", os.O_RDWR), "wb", buffering=0) as pipe:
+        pipe.write(bytes(128) + b"DICM")
+        assert not holds_dicom(tmp_path)
+        with pytest.raises(InputError, match=r"no series to segment in it \(no DICOM image\)"):
+            find_series(tmp_path)
 
 
 def test_a_damaged_number_is_an_error_that_names_the_file(run, drawn, tmp_path):

@@ -65,6 +65,8 @@ def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:
             raise ImageError(
                 f"{path}: {size / 1e6:.0f} MB is over the limit of {max_bytes / 1e6:.0f} MB; crop or compress it"
             )
+        if not path.is_file():
+            raise ImageError(f"{path}: not a file; check the path")
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror}); check the path") from error
