@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -180,6 +181,28 @@ def test_processes_of_this_machine_give_the_masks_of_the_loop(images, weights, t
     for number in range(4):
         masks = [nib.load(folder / f"{number}_gmseg.nii.gz").get_fdata() for folder in (loop, cores)]
         assert np.array_equal(*masks)
+
+
+def test_an_interrupted_run_leaves_no_hidden_folder_of_a_process(images, monkeypatch):
+    class Process:
+        def __init__(self, *_):
+            self.connection, self.other = multiprocessing.Pipe()
+
+        def give(self, job):
+            if job.image.name == "0.nii.gz":
+                self.other.send("done")
+            else:
+                (job.paths.folder / ".keras_scgm_half").mkdir()
+
+        def end(self):
+            self.connection.close()
+
+    monkeypatch.setattr(cores, "_Process", Process)
+    outcomes = run_on_cores(None, SegmentationConfig(), jobs_of(images)[:2], OutputConfig(), workers=2)
+    assert next(outcomes) == "done"
+    assert [*images.glob(".*")]
+    outcomes.close()
+    assert not [*images.glob(".*")]
 
 
 def test_a_killed_process_loses_nothing_and_an_image_that_kills_is_given_up(images, weights, monkeypatch):

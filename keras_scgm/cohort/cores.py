@@ -16,6 +16,7 @@ from typing import Any
 
 from keras_scgm.cohort.jobs import Outcome, OutputConfig, SegmentationJob
 from keras_scgm.cohort.workers import ONE_THREAD, RETRIES, Worker, found_weights
+from keras_scgm.files import remove_staging
 from keras_scgm.runtimes.threads import available_cores
 from keras_scgm.segmentation import SegmentationConfig
 
@@ -76,6 +77,8 @@ def run_on_cores(
     finally:
         for process in [*idle, *(process for process, _ in running.values())]:
             process.end()
+        for _, job in running.values():
+            remove_staging(job.paths.folder)
 
 
 class _Process:
