@@ -32,7 +32,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     # Connection errors are reported in one line, without the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGHUP"):
+        # Windows has no SIGHUP; nohup ignores it.
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     logs.configure(options.log_format)
     try:
         sys.exit(options.run(options))

@@ -360,7 +360,7 @@ def _log_unexpected(error: BaseException, series: str = "") -> None:
 
 
 def run(config: GatewayConfig, client: Client, metrics: Metrics) -> int:
-    """Run a gateway until SIGTERM or SIGINT.
+    """Run a gateway until SIGTERM, SIGINT or SIGHUP.
 
     Raises:
         ClientError: The folder or an address cannot be used.
