@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -145,10 +146,11 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
     Raises:
         InputError: Nothing can be written there, or a name is to be written that is not UTF-8.
     """
-    staging = None
+    # Named before it is made, so that an interruption between the two does not leave it.
+    staging = folder / f"{_STAGING}{secrets.token_hex(8)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+        staging.mkdir(mode=0o700)
         yield staging
     except OSError as error:
         if any(part.startswith(_STAGING) for part in folder.parts):
@@ -160,8 +162,11 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
         name, *_ = re.findall(r"[^\s,]*[\ud800-\udfff][^\s,]*", error.object)
         raise InputError(f"{folder}: writing failed ({name} is not UTF-8); rename the file") from error
     finally:
-        if staging is not None:
+        try:
             shutil.rmtree(staging, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
 
 
 def remove_staging(folder: Path) -> None:

@@ -5,6 +5,7 @@ import errno
 import math
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,23 @@ def test_a_name_that_is_not_utf_8_is_refused_where_it_would_be_written(tmp_path)
     with pytest.raises(InputError, match=r"writing failed \(b\udcff\.nii is not UTF-8\); rename the file"):
         write_rows(tmp_path / "table.csv", [{"name": "a.nii", "image": "b\udcff.nii"}])
     assert content(tmp_path) == {}
+
+
+@pytest.mark.parametrize(("module", "name"), [(os, "mkdir"), (shutil, "rmtree")])
+def test_an_interruption_leaves_no_staging_folder(tmp_path, monkeypatch, module, name):
+    """Right after the folder is made, and when its removal begins."""
+    real, interrupted = getattr(module, name), []
+
+    def interrupting(path, *arguments, **options):
+        is_first = Path(path).name.startswith(".keras_scgm_") and not interrupted
+        if name == "mkdir" or not is_first:
+            real(path, *arguments, **options)
+        if is_first:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, interrupting)
+    with pytest.raises(KeyboardInterrupt), replaced(tmp_path / "a.csv") as temporary:
+        temporary.touch()
+    assert interrupted
+    assert not [*tmp_path.glob(".*")]
