@@ -3,8 +3,8 @@
 The command takes functions of your own; these are two, in a module of the current folder:
 
     cd examples
-    keras-scgm tune search --data my_study --hypermodel own_search:settings
-    keras-scgm tune search --data my_study --hypermodel own_search:network
+    keras-scgm tune settings_search --data my_study --hypermodel own_search:settings
+    keras-scgm tune network_search --data my_study --hypermodel own_search:network
 
 `python examples/own_search.py --data my_study --output search` searches among the networks without the command, by
 `keras_tuner.RandomSearch` on slices in memory. Without data, synthetic subjects take their place.
