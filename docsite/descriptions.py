@@ -167,3 +167,36 @@ LOG = {
     "seconds": "Duration of the epoch",
 }
 """Columns of `log.csv` of a training."""
+
+CHANGES = {
+    "scan": "Name of the image",
+    "slice": "Index along the axial axis of the file, from 0",
+    "area_mm2_before": "Area of the gray matter with the weights that were started from",
+    "area_mm2_after": "Area of the gray matter with the adapted weights",
+    "cord_area_mm2_before": "Likewise of the cord, if the weights know it",
+    "cord_area_mm2_after": "Likewise of the cord, if the weights know it",
+    "predicted_dsc_before": "Predicted Dice coefficient with the weights that were started from, 0 to 1",
+    "predicted_dsc_after": "Predicted Dice coefficient with the adapted weights, 0 to 1",
+    "dsc_between": "Dice coefficient of the masks before and after, 0 to 1",
+}
+"""Columns of `changes.csv` of an adaptation."""
+
+JUDGEMENT = {
+    "accepted": "Whether all questions passed",
+    "checks": "Questions of the guard",
+    "checks[].name": "What is measured",
+    "checks[].before": "Value of the weights that were started from",
+    "checks[].after": "Value of the adapted weights",
+    "checks[].limit": "Lowest or highest value that passes",
+    "checks[].passed": "Whether it does",
+}
+"""Keys of `guard.json` of an adaptation."""
+
+SUGGESTED = {
+    "rank": "Place in the order in which to label, from 1",
+    "image": "The image",
+    "slice": "Index along the axial axis of the file, from 0",
+    "uncertainty": "Variation of the probabilities over predictions of the slightly changed image",
+    "distance": "Distance to the nearest slice above it, in standard deviations of the features; inf for the first",
+}
+"""Columns of `suggested.csv` of an adaptation."""

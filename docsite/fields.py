@@ -12,6 +12,8 @@ _ENTRY = re.compile(r"^    (\w+): (.*(?:\n     .*)*)", re.MULTILINE)
 UNITS = (
     ("_mm2", "mm²"),
     ("_mm2_sd", "mm²"),
+    ("_mm2_before", "mm²"),
+    ("_mm2_after", "mm²"),
     ("_mm3", "mm³"),
     ("_mm", "mm"),
     ("_mm_sd", "mm"),
@@ -54,11 +56,15 @@ def described_arguments(thing: object) -> dict[str, str]:
 
 
 def default_of(field: dataclasses.Field[object]) -> str:
-    """A field's default as code; empty if it must be given."""
+    """A field's default as code, of settings the fields that differ from their defaults; empty if it must be given."""
     if field.default is not dataclasses.MISSING:
         value = field.default
     elif field.default_factory is not dataclasses.MISSING:
         value = field.default_factory()
     else:
         return ""
-    return "as below" if dataclasses.is_dataclass(value) else f"`{value!r}`"
+    if not dataclasses.is_dataclass(value):
+        return f"`{value!r}`"
+    usual = dataclasses.asdict(type(value)())
+    others = {name: one for name, one in dataclasses.asdict(value).items() if one != usual[name]}
+    return f"`{others}`, otherwise as below" if others else "as below"

@@ -20,7 +20,7 @@ Cells of values that are not known are empty in CSV files, `n/a` in the TSV file
 - [`keras-scgm study`](#study)
 - [`keras-scgm evaluate`](#evaluate)
 - [`keras-scgm calibrate`](#calibrate)
-- [`keras-scgm train`](#train) and [`tune`](#tune)
+- [`keras-scgm train`](#train), [`tune`](#tune) and [`adapt`](#adapt)
 - [Weights](#cards-of-weights)
 - [Settings](#settings)
 """
@@ -128,6 +128,13 @@ def _train() -> Iterable[str]:
     trial = described_fields(Trial)
     del trial["values"]
     yield columns(trial)
+    yield "## adapt\n"
+    yield "### changes.csv\n\nA row per slice of the scans that were held back.\n"
+    yield columns(descriptions.CHANGES)
+    yield "### guard.json\n\nWhat the guard measured.\n"
+    yield keys(descriptions.JUDGEMENT)
+    yield "### suggested.csv\n\nA row per slice to label, written with `--suggest`.\n"
+    yield columns(descriptions.SUGGESTED)
 
 
 def _cards() -> Iterable[str]:
@@ -141,16 +148,23 @@ def _cards() -> Iterable[str]:
 
 
 def _settings() -> Iterable[str]:
+    from keras_scgm.adaptation import AdaptationConfig, GuardConfig
     from keras_scgm.augmentation import AugmentationConfig
     from keras_scgm.training import DataConfig, TrainingConfig
-    from keras_scgm.tuning import TuningConfig
+    from keras_scgm.tuning import SearchConfig, TuningConfig
 
     yield "## Settings\n\nFields of settings files and of the classes in Python; what is left out has its default.\n"
     for kind, title in (
         (TrainingConfig, "spec.json of a training, `train --spec`: TrainingConfig"),
-        (AugmentationConfig, "`train --augmentation`, and the key `augmentation`: AugmentationConfig"),
+        (AdaptationConfig, "`adapt --spec`: AdaptationConfig"),
+        (
+            AugmentationConfig,
+            "The key `augmentation` of both, `augment-preview --augmentation`: AugmentationConfig",
+        ),
         (DataConfig, "data.json of a training: DataConfig"),
-        (TuningConfig, "`tune --spec`: TuningConfig"),
+        (GuardConfig, "`adapt --guard`: GuardConfig"),
+        (SearchConfig, "Every search: SearchConfig"),
+        (TuningConfig, "`tune --ranges`: TuningConfig"),
     ):
         yield settings(kind, title)
 

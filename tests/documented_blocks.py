@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,3 +59,9 @@ def commands_of(page: str) -> list[list[str]]:
     """Every command in blocks and within the text."""
     blocks = [*(block for block in blocks_of(page) if not block.language), *spans_of(page)]
     return [words for block in blocks for words in block.commands]
+
+
+def short_commands_of(page: str, verbs: Iterable[str]) -> list[list[str]]:
+    """Commands of keras-scgm within the text that are written without its name, such as `train --spec`."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return [shlex.split(found) for found in re.findall(rf"`((?:{'|'.join(verbs)}) --[^`]+)`", text)]

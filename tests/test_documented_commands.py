@@ -15,7 +15,7 @@ import pytest
 import tiny_adaptation
 import typer
 from annotated_data import SITES
-from documented_blocks import PAGES, blocks_of, commands_of, spans_of
+from documented_blocks import PAGES, blocks_of, commands_of, short_commands_of, spans_of
 from keras_scgm_client.cli import _parser
 from keras_scgm_client.cli import main as client_main
 from tiny_serving import save_tiny_models
@@ -86,6 +86,7 @@ RUNS = {
                 f"run/{name}"
                 for name in ("log.csv", "curves.png", "samples.png", "spec.json", "data.json", "split.json")
             ),
+            "run/state.npz",
             "cohort/site1-sc01-image.nii.gz",
             "cohort/site1-sc01-mask-r1.nii.gz",
             "cohort/site1-sc01-levels.txt",
@@ -296,7 +297,8 @@ def client_options(verb):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_have_the_options_that_pages_name(page):
     ours = typer.main.get_command(app).commands
-    for program, *words in commands_of(page):
+    short = (["keras-scgm", *words] for words in short_commands_of(page, ours))
+    for program, *words in (*commands_of(page), *short):
         if program not in ("keras-scgm", "scgm-client") or words[0].startswith("-") or words[0].isupper():
             continue
         verb = words[0]

@@ -1,9 +1,9 @@
 """The generated reference: complete, and the same as what the program does."""
 
 import csv
+import dataclasses
 import json
 import re
-from dataclasses import make_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -18,17 +18,22 @@ import keras_scgm
 from docsite import descriptions
 from docsite.api import MODULES, page_of
 from docsite.commands import commands_page
-from docsite.fields import described_fields
+from docsite.fields import default_of, described_fields
 from docsite.reference import FOLDER, PAGES
 from docsite.sources import LinkError, with_site_links, write_sources
 from docsite.tables import tables_page
 from docsite.weights import weights_page
+from keras_scgm.adaptation import Suggestion
+from keras_scgm.adaptation.guard import Check, Compared, Judgement
+from keras_scgm.adaptation.report import write_report
+from keras_scgm.augmentation import PRESETS as AUGMENTATIONS
 from keras_scgm.calibration.output_files import _write_curve
 from keras_scgm.evaluation import evaluate, write_evaluation
 from keras_scgm.outputs import OutputPaths, write_outputs
-from keras_scgm.pretrained import list_weights
-from keras_scgm.segmentation import Segmenter
-from keras_scgm.training import SyntheticBatches, train
+from keras_scgm.pretrained import WeightsCard, list_weights
+from keras_scgm.segmentation import Segmenter, segment
+from keras_scgm.training import SyntheticBatches, TrainingConfig, train
+from keras_scgm_cli.adapt import _row
 from keras_scgm_cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -139,7 +144,7 @@ def test_an_evaluation_has_the_described_columns(result, tmp_path):
 
 
 def test_a_training_has_the_described_columns(tmp_path):
-    train(replace(TINY, epochs=1, steps_per_epoch=1), SyntheticBatches(window_px=48), tmp_path)
+    train(dataclasses.replace(TINY, epochs=1, steps_per_epoch=1), SyntheticBatches(window_px=48), tmp_path)
     assert {*header(tmp_path / "log.csv"), "val_dsc"} == set(descriptions.LOG)
 
 
@@ -151,8 +156,27 @@ def test_a_calibration_has_the_described_columns(tmp_path):
     assert header(tmp_path / "curve.csv") == [*descriptions.CALIBRATION]
 
 
+def test_an_adaptation_has_the_described_columns_and_keys(tmp_path, blob_image, bright_network):
+    result = segment(blob_image(), bright_network)
+    judgement = Judgement((Check("question", 0.8, 0.9, 0.7, passed=True),))
+    write_report(tmp_path, judgement, [Compared(result, result)])
+    assert header(tmp_path / "changes.csv") == [*descriptions.CHANGES]
+    assert [*key_paths(json.loads((tmp_path / "guard.json").read_text(encoding="utf-8")))] == [
+        *descriptions.JUDGEMENT
+    ]
+    assert [*_row(1, Suggestion(Path("t2s.nii.gz"), 0, 0.1, 1.0))] == [*descriptions.SUGGESTED]
+
+
+def test_the_default_of_settings_within_settings_names_what_differs():
+    fields = {field.name: field for field in dataclasses.fields(TrainingConfig)}
+    preset = AUGMENTATIONS["paper_challenge"]
+    assert f"'rotation_degrees': {preset.rotation_degrees}" in default_of(fields["augmentation"])
+    (window,) = (field for field in dataclasses.fields(WeightsCard) if field.name == "slices")
+    assert default_of(window) == "as below"
+
+
 def test_fields_without_a_description_are_refused():
-    kind = make_dataclass("Kind", ["known", "unknown"])
+    kind = dataclasses.make_dataclass("Kind", ["known", "unknown"])
     kind.__doc__ = "Kind.\n\n    Args:\n        known: What is\n            known.\n    "
     with pytest.raises(KeyError, match="unknown"):
         described_fields(kind)
