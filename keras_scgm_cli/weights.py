@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -9,6 +10,9 @@ import typer
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
+
+LONGEST_DATA = 200
+"""Letters of the training data in the list; the model card has all."""
 
 
 def weights(
@@ -34,8 +38,9 @@ def weights(
         return
     for card in map(weights_card, list_weights()):
         filters = card.model_kwargs.get("filters")
-        say(f"{card.name}  ({card.architecture}, {filters} filters, {weights_status(card)})")
-        say(f"    data: {card.data}")
+        width = f" {filters} filters," if filters else ""
+        say(f"{card.name}  ({card.architecture},{width} {weights_status(card)})")
+        say(f"    data: {shorten(card.data, LONGEST_DATA, placeholder=' ...')}")
         say(f"    licence: {card.licence}")
         if card.url:
             say(f"    file: {cache_folder() / card.file}")

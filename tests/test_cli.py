@@ -237,6 +237,9 @@ def test_weights_are_listed(run):
     assert code == 0
     assert "challenge  (DilatedGMNet, 32 filters, cached)" in out
     assert "large  (DilatedGMNet, 64 filters, cached)" in out
+    assert "synthetic_unet  (UNet, bundled)" in out
+    assert all(len(line) <= 210 for line in out.splitlines() if line.startswith("    data: "))
+    assert "syringomyelia\n" in out
 
 
 def test_demo_needs_no_download(run, tmp_path, monkeypatch):
