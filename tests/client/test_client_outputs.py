@@ -5,6 +5,7 @@ import csv
 import errno
 import io
 import os
+import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -17,7 +18,7 @@ import pytest
 from client_checks import in_process, names
 from keras_scgm_client import Client, ImageError, SettingsError
 from keras_scgm_client.answer import SliceRow
-from keras_scgm_client.outputs import write_areas
+from keras_scgm_client.outputs import OutputPaths, write_areas, write_outputs
 from PIL import Image
 from tiny_serving import nifti_bytes, random_voxels
 
@@ -92,6 +93,27 @@ def test_a_full_disk_leaves_nothing(monkeypatch, address, image, name, before):
         monkeypatch.undo()
     assert {path: path.read_bytes() for path in image.parent.iterdir() if path.is_file()} == there
     assert not list(image.parent.glob(".scgm_*"))
+
+
+@pytest.mark.parametrize(("module", "name"), [(os, "mkdir"), (shutil, "rmtree")])
+def test_an_interruption_leaves_no_hidden_folder(tmp_path, monkeypatch, module, name):
+    """Right after the folder is made, and when its removal begins."""
+    real, interrupted = getattr(module, name), []
+
+    def interrupting(path, *arguments, **options):
+        is_first = Path(path).name.startswith(".scgm_") and not interrupted
+        if name == "mkdir" or not is_first:
+            real(path, *arguments, **options)
+        if is_first:
+            interrupted.append(path)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, name, interrupting)
+    paths = OutputPaths.for_input(tmp_path / "a.nii.gz")
+    with pytest.raises(KeyboardInterrupt):
+        write_outputs(paths, {paths.mask: b"mask"}, [], {})
+    assert interrupted
+    assert not [*tmp_path.glob(".*")]
 
 
 def test_a_file_that_is_too_large_for_the_disk_leaves_nothing(address, image):

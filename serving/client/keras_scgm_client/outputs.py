@@ -7,6 +7,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -219,12 +221,27 @@ def _known(value: float, form: str) -> str:
 
 
 @contextmanager
+def _hidden_folder(folder: Path) -> Iterator[Path]:
+    # Named before it is made, so that an interruption between the two does not leave it.
+    hidden = folder / f".scgm_{secrets.token_hex(8)}"
+    try:
+        hidden.mkdir(mode=0o700)
+        yield hidden
+    finally:
+        try:
+            shutil.rmtree(hidden, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise
+
+
+@contextmanager
 def _staged(paths: OutputPaths) -> Iterator[Path]:
     """Create a hidden folder whose files replace those of an earlier result at the end: all of them, or none."""
     folder = paths.mask.parent
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".scgm_", dir=folder, ignore_cleanup_errors=True) as temporary:
-        new, former = Path(temporary, "new"), Path(temporary, "former")
+    with _hidden_folder(folder) as hidden:
+        new, former = hidden / "new", hidden / "former"
         new.mkdir()
         former.mkdir()
         yield new
