@@ -157,6 +157,8 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
             # Inside another staging folder, whose own target is the one to name.
             raise
         reason = error.strerror or one_line(error)
+        if error.errno == errno.ENAMETOOLONG:
+            advice = "use shorter names"
         raise InputError(f"{folder}: writing failed ({reason}); {advice}") from error
     except UnicodeEncodeError as error:
         name, *_ = re.findall(r"[^\s,]*[\ud800-\udfff][^\s,]*", error.object)

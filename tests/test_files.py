@@ -203,6 +203,12 @@ def test_a_name_that_is_not_utf_8_is_refused_where_it_would_be_written(tmp_path)
     assert content(tmp_path) == {}
 
 
+def test_a_name_that_is_too_long_is_to_be_shortened(tmp_path):
+    with pytest.raises(InputError, match=r"writing failed \(File name too long\); use shorter names"):
+        write_rows(tmp_path / f"{'a' * 260}.csv", [])
+    assert content(tmp_path) == {}
+
+
 @pytest.mark.parametrize(("module", "name"), [(os, "mkdir"), (shutil, "rmtree")])
 def test_an_interruption_leaves_no_staging_folder(tmp_path, monkeypatch, module, name):
     """Right after the folder is made, and when its removal begins."""

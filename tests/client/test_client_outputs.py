@@ -18,6 +18,7 @@ import pytest
 from client_checks import in_process, names
 from keras_scgm_client import Client, ImageError, SettingsError
 from keras_scgm_client.answer import SliceRow
+from keras_scgm_client.errors import OutputError
 from keras_scgm_client.outputs import OutputPaths, write_areas, write_outputs
 from PIL import Image
 from tiny_serving import nifti_bytes, random_voxels
@@ -93,6 +94,13 @@ def test_a_full_disk_leaves_nothing(monkeypatch, address, image, name, before):
         monkeypatch.undo()
     assert {path: path.read_bytes() for path in image.parent.iterdir() if path.is_file()} == there
     assert not list(image.parent.glob(".scgm_*"))
+
+
+def test_a_name_that_is_too_long_is_to_be_shortened(tmp_path):
+    paths = OutputPaths.for_input(tmp_path / f"{'a' * 245}.nii.gz")
+    with pytest.raises(OutputError, match=r"writing failed \(File name too long\); use shorter names"):
+        write_outputs(paths, {paths.mask: b"mask"}, [], {})
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(("module", "name"), [(os, "mkdir"), (shutil, "rmtree")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import math
@@ -180,7 +181,8 @@ def write_outputs(
             (staging / paths.record.name).write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{paths.mask}: writing failed ({reason}); free space or change folder") from error
+        advice = "use shorter names" if error.errno == errno.ENAMETOOLONG else "free space or change folder"
+        raise OutputError(f"{paths.mask}: writing failed ({reason}); {advice}") from error
 
 
 def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
