@@ -146,16 +146,26 @@ class CordShape:
         contour = np.array([np.interp(level, _LEVELS, column) for column in _CONTOUR.T])
         return cls(float(level), contour, nodes)
 
-    def varied(self, dials: Dials) -> CordShape:
-        """Another person's section at the same level: size, flattening, horns, asymmetry, compression."""
+    def varied(self, dials: Dials, *, diseased: bool = False) -> CordShape:
+        """Another person's section at the same level: size, flattening, horns, asymmetry, compression.
+
+        Args:
+            dials: The person.
+            diseased: Compressed more often, and further.
+        """
         size = math.exp(dials.normal(0.05, 0.07))
         flat = math.exp(dials.normal(0.055, 0.08))
-        compression, compressed = dials.uniform(0.62, 0.9), dials.chance(0.1)
+        compression = dials.uniform(0.4 if diseased else 0.62, 0.9)
+        compressed = dials.chance(0.5 if diseased else 0.1)
         if compressed:
             flat *= math.sqrt(compression)
+            size *= compression**0.25 if diseased else 1.0
         wide, deep = size / flat, size * flat
         contour = self.contour * np.array([size] + [dials.normal(1.0, 0.25) * size for _ in range(8)])
         contour[2] = size * self.contour[2] + self.contour[0] * size * math.log(flat)
+        if diseased:
+            # The next term of a flat ellipse, without which a far compressed section has a waist.
+            contour[4] += 0.75 * self.contour[0] * size * math.log(flat) ** 2
         own = math.exp(dials.normal(0.0, 0.05))
         relative_size = min(1.0, self.contour[0] / 4.5)
         people = _discs([np.interp(self.level, [7.0, 9.0], column) for column in _PEOPLE.T])

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_scgm.datasets.phantom.anatomy import CordShape, Dials, Floats, capsule_distance, coverage
 from keras_scgm.datasets.phantom.canvas import Canvas
+from keras_scgm.datasets.phantom.disease import Disease
 from keras_scgm.datasets.phantom.fields import Fields
 
 _MARKED_BEYOND_MM = 0.03
@@ -26,12 +27,14 @@ def draw_cord(
     fields: Fields,
     texture: Floats,
     dials: Dials,
+    disease: Disease,
     gray_matter: Floats,
     cord: Floats,
 ) -> None:
-    """White matter with rim and columns, gray matter, fissure, septum, central canal and vessels."""
+    """White matter with rim and columns, gray matter, fissure, septum, central canal, disease and vessels."""
     box = canvas.box(0.0, 0.0, section.half_width_mm + 1.5)
-    u, v = section.straighten(canvas.u[box], canvas.v[box])
+    straight = section.straighten(canvas.u[box], canvas.v[box])
+    u, v = disease.before(*straight)
     outer = section.cord_distance(u, v)
     inner = np.maximum(section.gray_matter_distance(u, v), outer + 0.15)
     grain = texture[box] * dials.uniform(0.0, 0.05)
@@ -68,6 +71,14 @@ def draw_cord(
     marked = np.maximum(inner - _MARKED_BEYOND_MM, outer + _UNMARKED_RIM_MM)
     inside = coverage(marked, canvas.spacing_mm)
     gray_matter[box] = np.minimum(inside, cord[box])
+
+    for lesion in disease.lesions:
+        value = tissues["white_matter"] + lesion.gaps * gap
+        opacity = lesion.opacity * cord[box]
+        canvas.paint(lesion.oval.distance(u, v), value, box, soft_mm=lesion.soft_mm, opacity=opacity)
+    if disease.cavity is not None:
+        fluid = canvas.paint(disease.cavity.distance(*straight), tissues["csf"], box)
+        gray_matter[box] *= 1 - fluid
 
     canal = (0.0, section.nodes[0, 1] - 0.05, dials.uniform(0.05, 0.3))
     canvas.capsule(canal, canal, tissues["csf"], opacity=dials.uniform(0.0, 0.6))

@@ -11,6 +11,7 @@ import numpy as np
 from keras_scgm.datasets.phantom.anatomy import CordShape, Dials, Floats
 from keras_scgm.datasets.phantom.canvas import Canvas, Pose
 from keras_scgm.datasets.phantom.cord import draw_cord
+from keras_scgm.datasets.phantom.disease import Disease
 from keras_scgm.datasets.phantom.fields import N_SCALARS, Fields, speckle
 from keras_scgm.datasets.phantom.sac import Sac, draw_cauda_equina, draw_roots, draw_sac
 from keras_scgm.datasets.phantom.surroundings import draw_clutter, draw_soft_tissue, draw_spine
@@ -24,11 +25,13 @@ class Scene:
         level: Vertebral level, 1 to 21.
         cord: Whether there is a cord; otherwise the dural sac contains nerve roots only.
         bare: Whether the cord is ex vivo, surrounded by fluid only.
+        diseased: Whether the cord may have lesions or a cavity, and is often compressed.
     """
 
     level: float
     cord: bool = True
     bare: bool = False
+    diseased: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def draw_slice(
     body, sac_dials, spine_dials, clutter, cord_dials, detail = (Dials(part) for part in parts)
     bend_mm = body.uniform(0.2, 1.0)
     canvas = Canvas(shape, spacing_mm, pose, (bend_mm * fields.bend_u, bend_mm * fields.bend_v))
-    section = CordShape.average(scene.level).varied(cord_dials)
+    section = CordShape.average(scene.level).varied(cord_dials, diseased=scene.diseased)
+    disease = Disease.drawn(section, cord_dials) if scene.diseased else Disease()
     texture = speckle(rng, shape, spacing_mm, 1.1)
     if scene.bare:
         _draw_bath(canvas, section, tissues, fields, body)
@@ -97,7 +101,7 @@ def draw_slice(
             draw_cauda_equina(canvas, sac, tissues, detail)
     gray_matter, cord = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     if scene.cord:
-        draw_cord(canvas, section, tissues, fields, texture, detail, gray_matter, cord)
+        draw_cord(canvas, section, tissues, fields, texture, detail, disease, gray_matter, cord)
     np.maximum(canvas.image, 0.0, out=canvas.image)
     return Drawing(canvas.image, gray_matter, cord, fields.bias)
 

@@ -48,6 +48,7 @@ class DomainConfig:
         off_centre_mm: Largest distance of the cord from the middle along both axes.
         rotation_deg: Largest rotation.
         empty: Share of slices, or of stacks, without gray matter. In as many further stacks the cord ends.
+        diseased: Share of slices, or of stacks, of cords with lesions, a cavity or compression.
         contrast_weights: Share of every contrast of `CONTRASTS`, in that order.
         region_weights: Share of cervical, thoracic and lumbar slices.
 
@@ -61,6 +62,7 @@ class DomainConfig:
     off_centre_mm: float = 12.0
     rotation_deg: float = 25.0
     empty: float = 0.07
+    diseased: float = 0.0
     contrast_weights: tuple[float, ...] = (0.45, 0.1, 0.1, 0.08, 0.27)
     region_weights: tuple[float, float, float] = (0.76, 0.12, 0.12)
 
@@ -75,6 +77,7 @@ class DomainConfig:
             off_centre_mm=checks.number(0),
             rotation_deg=checks.number(0, 180),
             empty=checks.number(0, 1),
+            diseased=checks.number(0, 1),
             **{
                 name: checks.several(checks.number(0), f"{count} shares of at least 0", length=count)
                 for name, count in shares.items()
@@ -197,7 +200,8 @@ def _draw_one(
     turn = dials.uniform(-config.rotation_deg, config.rotation_deg) if wide_turn else dials.normal(0.0, 4.0)
     turn = max(-config.rotation_deg, min(config.rotation_deg, turn))
     bare = contrast == "exvivo" or (contrast == "random" and dials.chance(0.12))
-    scene = Scene(20.9 if missing and not far_away else max(1.0, level), not missing or far_away, bare)
+    level = 20.9 if missing and not far_away else max(1.0, level)
+    scene = Scene(level, not missing or far_away, bare)
 
     tissues = draw_tissues(contrast, dials)
     native = dials.log_uniform(*config.spacing_mm)
@@ -216,6 +220,7 @@ def _draw_one(
     )
     if contrast in ("psir", "random"):
         scan = replace(scan, offset=dials.uniform(0.0, 0.4))
+    scene = replace(scene, diseased=dials.chance(config.diseased))
 
     drawn = size + 2 * _MARGIN
     n_native = math.ceil(size * spacing_mm / grid) + 1
