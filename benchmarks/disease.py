@@ -63,7 +63,7 @@ def changed_volume(
     apply: Change, image: nib.Nifti1Image, gray_matter: nib.Nifti1Image, cord: nib.Nifti1Image
 ) -> tuple[nib.Nifti1Image, np.ndarray]:
     """The volume with every slice that has gray matter changed, and its gray matter."""
-    voxels = image.get_fdata(dtype=np.float32)
+    voxels = np.array(image.dataobj, np.float32)
     truth, inside = (np.asarray(mask.dataobj) > 0 for mask in (gray_matter, cord))
     spacing_mm = np.array(image.header.get_zooms()[:2])
     for z in np.flatnonzero(truth.any(axis=(0, 1))):
