@@ -13,14 +13,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from blind_spots import is_wrong
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
 
 from keras_scgm.dice import dice
 from keras_scgm.files import write_rows
 from keras_scgm.segmentation import Segmenter
-
-WRONG_DSC = 0.7
-"""Below it a slice that passes is counted as wrong."""
 
 Slice = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image, gray matter and cord, [x, y], x from the left to the right or back, y to the front."""
@@ -39,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     volumes = [tuple(map(read, paths)) for paths in options.volume]
     segmenters = {name: Segmenter(name) for name in options.weights}
-    print(f"{'change':<22}{'weights':<12}{'DSC':>6}{'lowest':>8}{'area':>8}{'pass':>6}{'of':>5}{'wrong':>7}")
+    print(
+        f"{'change':<22}{'weights':<12}{'DSC':>6}{'lowest':>8}{'area':>8}{'slices':>8}{'wrong':>7}{'pass':>6}{'both':>6}"
+    )
     rows = []
     for change, apply in CHANGES.items():
         changed = [changed_volume(apply, *volume) for volume in volumes]
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(row)
             print(
                 f"{change:<22}{name:<12}{row['dsc']:6.3f}{row['lowest_dsc']:8.3f}{row['area_bias_percent']:7.1f}%"
-                f"{row['passed']:6d}{row['slices']:5d}{row['wrong_passed']:7d}",
+                f"{row['slices']:8d}{row['wrong']:7d}{row['passed']:6d}{row['wrong_and_passed']:6d}",
                 flush=True,
             )
     if options.output:
@@ -73,26 +73,28 @@ def changed_volume(
 
 
 def scores(segmenter: Segmenter, volumes: list[tuple[nib.Nifti1Image, np.ndarray]]) -> dict[str, float | int]:
-    of_volumes, of_slices, biases, n_passed, n_wrong = [], [], [], 0, 0
+    of_volumes, of_slices, biases, n_passed, n_wrong, n_both = [], [], [], 0, 0, 0
     for image, truth in volumes:
         result = segmenter.segment(image)
         found = np.asarray(result.mask.dataobj) > 0
         of_volumes.append(dice(found, truth))
         biases.append(100 * (found.sum() / truth.sum() - 1))
         for z in np.flatnonzero(truth.any(axis=(0, 1))):
-            score = dice(found[..., z], truth[..., z])
+            of_slices.append(dice(found[..., z], truth[..., z]))
+            wrong = is_wrong(found[..., z], truth[..., z])
             passed = result.quality.slices[z].verdict == "pass"
-            of_slices.append(score)
             n_passed += passed
-            n_wrong += passed and score < WRONG_DSC
+            n_wrong += wrong
+            n_both += wrong and passed
     return {
         "dsc": float(np.mean(of_volumes)),
         "lowest_dsc": float(np.min(of_volumes)),
         "area_bias_percent": float(np.mean(biases)),
         "worst_slice_dsc": float(np.min(of_slices)),
-        "passed": n_passed,
         "slices": len(of_slices),
-        "wrong_passed": n_wrong,
+        "wrong": n_wrong,
+        "passed": n_passed,
+        "wrong_and_passed": n_both,
     }
 
 

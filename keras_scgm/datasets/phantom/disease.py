@@ -22,7 +22,7 @@ _LESIONS = 3
 
 @dataclass(frozen=True)
 class Oval:
-    """An ellipse in body coordinates: centre and half axes to the left and to the front, mm."""
+    """An ellipse in the section: centre and half axes to the left and to the front, mm."""
 
     u: float
     v: float
@@ -36,11 +36,13 @@ class Oval:
 
 @dataclass(frozen=True)
 class Lesion:
-    """Args:
-    oval: Its extent.
-    gaps: Brightness less that of white matter, in differences of gray from white matter.
-    opacity: How much of what is under it is covered.
-    soft_mm: Width of its edge.
+    """A lesion of white or gray matter.
+
+    Args:
+        oval: Its extent.
+        gaps: Brightness less that of white matter, in differences of gray from white matter.
+        opacity: How much of what is under it is covered, 0 to 1.
+        soft_mm: Width of its edge.
     """
 
     oval: Oval
