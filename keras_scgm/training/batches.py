@@ -158,7 +158,6 @@ class SyntheticBatches:
         default_factory=lambda: DomainConfig(
             spacing_mm=(0.15, 0.9),
             contrast_to_noise=(2.0, 25.0),
-            diseased=0.2,
             contrast_weights=(0.66, 0.1, 0.07, 0.03, 0.14),
             region_weights=(0.86, 0.07, 0.07),
         )
