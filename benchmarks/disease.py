@@ -21,9 +21,9 @@ from keras_scgm.files import write_rows
 from keras_scgm.segmentation import Segmenter
 
 Slice = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Image, gray matter and cord, [x, y], x from the left to the right or back, y to the front."""
-Change = Callable[[Slice, np.ndarray], Slice]
-"""Of a slice with gray matter and its spacing (x, y) in mm."""
+"""Image, gray matter and cord, [x, y], axes to the right and to the front."""
+Change = Callable[[Slice, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""Image and gray matter after the change, from a slice with gray matter and its spacing (x, y) in mm."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -68,7 +68,7 @@ def changed_volume(
     spacing_mm = np.array(image.header.get_zooms()[:2])
     for z in np.flatnonzero(truth.any(axis=(0, 1))):
         one = voxels[..., z].copy(), truth[..., z].copy(), inside[..., z]
-        voxels[..., z], truth[..., z], _ = apply(one, spacing_mm)
+        voxels[..., z], truth[..., z] = apply(one, spacing_mm)
     return nib.Nifti1Image(voxels, image.affine), truth
 
 
@@ -104,27 +104,27 @@ def lesion(across: float, ahead: float, gaps: float, radius_mm: float = 1.6) -> 
     Its centre lies so many halves of the cord's width and depth from the cord's centre.
     """
 
-    def apply(one: Slice, spacing_mm: np.ndarray) -> Slice:
+    def apply(one: Slice, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image, gray_matter, cord = one
         off_mm = offsets_mm(cord, spacing_mm, (across, ahead))
         opacity = ramp(radius_mm - np.hypot(*off_mm), 0.8) * gaussian_filter(cord.astype(np.float32), 0.4)
         white = image[cord & ~binary_dilation(gray_matter)].mean()
         value = white + gaps * (image[gray_matter].mean() - white)
         noise = image - gaussian_filter(image, 1.0)
-        return image + opacity * (value + noise - image), gray_matter, cord
+        return image + opacity * (value + noise - image), gray_matter
 
     return apply
 
 
 def cavity(radius_mm: float) -> Change:
-    """An ellipse as bright as fluid in the middle of the cord, half as deep again as the radius on either side."""
+    """An ellipse as bright as fluid in the middle of the cord, half as wide again as the radius to either side."""
 
-    def apply(one: Slice, spacing_mm: np.ndarray) -> Slice:
+    def apply(one: Slice, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         image, gray_matter, cord = one
         x_mm, y_mm = offsets_mm(cord, spacing_mm)
         opacity = ramp(radius_mm - np.hypot(x_mm / 1.5, y_mm), 0.6)
         fluid = 1.6 * image[gray_matter].mean()
-        return image + opacity * (fluid - image), gray_matter & (opacity < 0.5), cord
+        return image + opacity * (fluid - image), gray_matter & (opacity < 0.5)
 
     return apply
 
@@ -132,8 +132,8 @@ def cavity(radius_mm: float) -> Change:
 def squeezed(share: float) -> Change:
     """The cord so much less deep, and what surrounds it stretched to fill the room."""
 
-    def apply(one: Slice, spacing_mm: np.ndarray) -> Slice:
-        cord = one[2]
+    def apply(one: Slice, spacing_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        image, gray_matter, cord = one
         x_mm, y_mm = offsets_mm(cord, spacing_mm)
         half_x, half_y = half_mm(cord, spacing_mm)
         reach = 3 * half_y
@@ -145,10 +145,11 @@ def squeezed(share: float) -> Change:
         y_source = y_mm + beside * np.sign(y_mm) * (source - far)
         middle = np.argwhere(cord).mean(axis=0)
         places = [axis / mm + at for axis, mm, at in zip((x_mm, y_source), spacing_mm, middle, strict=True)]
-        image, *masks = (
-            map_coordinates(array.astype(np.float32), places, order=1, mode="nearest") for array in one
+        image, gray_matter = (
+            map_coordinates(array.astype(np.float32), places, order=1, mode="nearest")
+            for array in (image, gray_matter)
         )
-        return image, masks[0] > 0.5, masks[1] > 0.5
+        return image, gray_matter > 0.5
 
     return apply
 
@@ -172,7 +173,7 @@ def ramp(inside_mm: np.ndarray, width_mm: float) -> np.ndarray:
 
 LATERAL, DORSAL = (0.65, -0.1), (0.0, -0.6)
 CHANGES: dict[str, Change] = {
-    "none": lambda one, spacing_mm: one,
+    "none": lambda one, spacing_mm: one[:2],
     **{
         f"lesion {where}, {gaps:g}": lesion(*place, gaps)
         for where, place in (("lateral", LATERAL), ("dorsal", DORSAL))

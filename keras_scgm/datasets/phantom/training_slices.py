@@ -200,8 +200,6 @@ def _draw_one(
     turn = dials.uniform(-config.rotation_deg, config.rotation_deg) if wide_turn else dials.normal(0.0, 4.0)
     turn = max(-config.rotation_deg, min(config.rotation_deg, turn))
     bare = contrast == "exvivo" or (contrast == "random" and dials.chance(0.12))
-    level = 20.9 if missing and not far_away else max(1.0, level)
-    scene = Scene(level, not missing or far_away, bare)
 
     tissues = draw_tissues(contrast, dials)
     native = dials.log_uniform(*config.spacing_mm)
@@ -220,7 +218,12 @@ def _draw_one(
     )
     if contrast in ("psir", "random"):
         scan = replace(scan, offset=dials.uniform(0.0, 0.4))
-    scene = replace(scene, diseased=dials.chance(config.diseased))
+    scene = Scene(
+        20.9 if missing and not far_away else max(1.0, level),
+        cord=not missing or far_away,
+        bare=bare,
+        diseased=dials.chance(config.diseased),
+    )
 
     drawn = size + 2 * _MARGIN
     n_native = math.ceil(size * spacing_mm / grid) + 1
