@@ -6,6 +6,7 @@ import json
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,7 +107,7 @@ def tune(
     if role != "worker":
         name = None if hypermodel is None else _name(hypermodel)
         _open_folder(folder, KeptSearch.of(tuning, training, name, batches, validation), resume)
-    return _run(open_tuner, record, folder, role)
+    return _run(open_tuner, record, role)
 
 
 def _prepared(
@@ -122,7 +123,7 @@ def _prepared(
     searched = _called(hypermodel, hypermodel) if is_class else hypermodel
     training, batches = setup.training, setup.batches
     if isinstance(tuning, TuningConfig):
-        space = space_of(tuning)
+        settings_of = partial(tuners.settings_of, space_of(tuning), training)
     elif isinstance(searched, keras_tuner.HyperModel) or not takes_training(searched):
         # KerasTuner imports it to fit a network.
         _check_package("tensorboard", "TensorBoard")
@@ -135,20 +136,19 @@ def _prepared(
             tuners.oracle_of(tuning, training, record), searched, setup
         ), record
     else:
-        space = searched
+        settings_of = partial(tuners.settings_of, searched, training)
         asked = keras_tuner.HyperParameters()
-        _called(hypermodel, tuners.settings_of, space, training, asked)
+        _called(hypermodel, settings_of, asked)
         if not asked.space:
             raise InputError(f"{_name(hypermodel)} asks hp for no value, so there is nothing to search")
 
-    def settings_of(hyperparameters: Any) -> TrainingConfig:
-        return tuners.settings_of(space, training, hyperparameters)
-
     record = SearchRecord(setup, BEST, settings_of, tuning.trials)
-    return lambda: tuners.TrainingTuner(tuners.oracle_of(tuning, training, record), space, setup), record
+    return lambda: tuners.TrainingTuner(
+        tuners.oracle_of(tuning, training, record), settings_of, setup
+    ), record
 
 
-def _run(open_tuner: Callable[[], Any], record: SearchRecord, folder: Path, role: str) -> TuningResult | None:
+def _run(open_tuner: Callable[[], Any], record: SearchRecord, role: str) -> TuningResult | None:
     import keras_tuner
 
     try:
@@ -157,7 +157,7 @@ def _run(open_tuner: Callable[[], Any], record: SearchRecord, folder: Path, role
         # KerasTuner was killed while it wrote its account: a file is cut short, or the trials it names are not
         # there, which is a KeyError inside. Without the account the search is played again from its seed, and
         # trainings that were finished are found so in their folders.
-        account = folder / TRIALS / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.json"
+        account = record.folder / TRIALS / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.json"
         is_damaged = isinstance(error, json.JSONDecodeError) or isinstance(error.__cause__, KeyError)
         if not is_damaged or not account.exists():
             raise
@@ -173,7 +173,7 @@ def _run(open_tuner: Callable[[], Any], record: SearchRecord, folder: Path, role
             raise
         raise InputError(
             f"three trials in a row failed, the last: {last_line(str(error))}; see trial.json in the folders "
-            f"under {folder / TRIALS}"
+            f"under {record.folder / TRIALS}"
         ) from error
     if role == "worker":
         return None

@@ -6,8 +6,7 @@ Only this module imports KerasTuner at its top, because KerasTuner is optional.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,17 +41,15 @@ class TrainingTuner(BaseTuner):
 
     Args:
         oracle: KerasTuner's oracle, which proposes the trials.
-        space: From hyperparameters to the settings of a trial.
+        settings_of: From hyperparameters to the settings of a trial.
         setup: What all trials have in common.
     """
 
-    def __init__(self, oracle: keras_tuner.Oracle, space: Space, setup: TrialSetup) -> None:
-        self.space, self.setup = space, setup
-        super().__init__(oracle, self.settings_of, directory=str(setup.folder), project_name=TRIALS)
-
-    def settings_of(self, hyperparameters: keras_tuner.HyperParameters) -> TrainingConfig:
-        """The settings of a trial."""
-        return settings_of(self.space, self.setup.training, hyperparameters)
+    def __init__(
+        self, oracle: keras_tuner.Oracle, settings_of: Callable[[Any], TrainingConfig], setup: TrialSetup
+    ) -> None:
+        self.settings_of, self.setup = settings_of, setup
+        super().__init__(oracle, settings_of, directory=str(setup.folder), project_name=TRIALS)
 
     def run_trial(self, trial: Any) -> float:
         keras.utils.clear_session()
@@ -248,8 +245,6 @@ def score(result: TrainingResult, threshold: float | None, validation: Sequence[
     return mean_volume_dice(result.best, validation, threshold)
 
 
-@contextmanager
-def epoch_bar(name: str, epochs: int, is_shown: bool) -> Iterator[tqdm]:
-    """A bar of the epochs of a trial, on terminals only."""
-    with tqdm(desc=name, total=epochs, unit="epoch", leave=False, disable=None if is_shown else True) as bar:
-        yield bar
+def epoch_bar(name: str, epochs: int, is_shown: bool) -> tqdm:
+    """A bar of the epochs of a trial, on terminals only; to be closed, as by `with`."""
+    return tqdm(desc=name, total=epochs, unit="epoch", leave=False, disable=None if is_shown else True)
