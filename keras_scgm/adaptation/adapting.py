@@ -17,11 +17,10 @@ from keras_scgm.adaptation.mean_teacher import MeanTeacher
 from keras_scgm.adaptation.normalization import adapt_statistics
 from keras_scgm.adaptation.record import SETTINGS, AdaptationRecord
 from keras_scgm.adaptation.report import write_report
-from keras_scgm.adaptation.scans import RealSlices, Scans, read_real_slices
+from keras_scgm.adaptation.scans import Scans, read_real_slices
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import SITES, DomainConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
-from keras_scgm.files import check_writable
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, WeightsCard, card_path
@@ -101,7 +100,6 @@ def adapt(
     record = AdaptationRecord.of(config, guard, scans)
     record.check_start(folder, resume)
     check_start(folder, training, resume)
-    check_writable(folder)
     real = read_real_slices(learned, networks)
     labelled = load_slices(scans.labelled, networks.config, "mean") if scans.labelled else None
     batches = AdaptationBatches(config, real, labelled, networks.config.spacing_mm, domain)
@@ -109,15 +107,16 @@ def adapt(
     record.write(folder / SETTINGS)
     stopped = None
     if config.statistics_only:
-        _statistics_only(folder, training, real, card, config.statistics_share)
+        network = build_network(training)
+        adapt_statistics(network, real.images, config.statistics_share)
+        save_weights(folder / LAST, network, card)
     else:
         method = MeanTeacher(config, real.images)
         stopped = train(
             training, batches, folder, method=method, resume=resume, callbacks=callbacks, verbose=verbose
         ).stopped
         # The lowest loss tells nothing here, because the weight of the consistency rises.
-        for path in (folder / BEST, card_path(folder / BEST)):
-            path.unlink(missing_ok=True)
+        _remove_weights(folder / BEST)
     last = folder / LAST
     if not last.exists():
         raise InputError(
@@ -137,14 +136,14 @@ def adapt(
     last_card = replace(last_card, limits=verdict)
     write_card(last, last_card)
     adapted = folder / ADAPTED
-    if judgement.accepted and not stopped:
+    is_kept = judgement.accepted and not stopped
+    if is_kept:
         save_weights(adapted, load_network(last)[0], last_card)
     else:
-        for path in (adapted, card_path(adapted)):
-            path.unlink(missing_ok=True)
+        _remove_weights(adapted)
     return AdaptationResult(
         last,
-        adapted if adapted.exists() else None,
+        adapted if is_kept else None,
         judgement,
         compared,
         (*real.warnings, *(labelled.warnings if labelled else ())),
@@ -201,9 +200,6 @@ def synthetic_subjects(folder: Path, guard: GuardConfig) -> tuple[AnnotatedVolum
     return tuple(volumes[:count])
 
 
-def _statistics_only(
-    folder: Path, training: TrainingConfig, real: RealSlices, card: WeightsCard, share: float
-) -> None:
-    network = build_network(training)
-    adapt_statistics(network, real.images, share)
-    save_weights(folder / LAST, network, card)
+def _remove_weights(path: Path) -> None:
+    for file in (path, card_path(path)):
+        file.unlink(missing_ok=True)
