@@ -12,7 +12,7 @@ import typer
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.help import DATA, RESULTS, TRAINING
-from keras_scgm_cli.interruption import kept_interrupts
+from keras_scgm_cli.interruption import after_epochs, kept_interrupts
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.training_options import given
@@ -144,7 +144,8 @@ def adapt(
                 scans, output, chosen, config, limits, resume=resume, callbacks=[interruption], verbose=2
             )
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(_after_interruption(output, config.epochs)) from None
+        how = f"with the same command and --resume (keras-scgm adapt {quote(str(output))} ... --resume)"
+        raise KeyboardInterrupt(after_epochs([output], config.epochs, how)) from None
     for warning in result.warnings:
         say(f"warning: {warning}", err=True)
     if result.stopped:
@@ -194,15 +195,3 @@ def _row(rank: int, one: Suggestion) -> dict[str, Any]:
         "uncertainty": f"{one.uncertainty:.4f}",
         "distance": f"{one.distance:.2f}",
     }
-
-
-def _after_interruption(output: Path, epochs: int) -> str:
-    from keras_scgm.training.checkpoint import finished_epochs
-
-    finished = finished_epochs(output)
-    if not finished:
-        return "interrupted before the first epoch was finished; start again with the same command"
-    return (
-        f"interrupted after {finished} of {epochs} epochs; go on with the same command and --resume "
-        f"(keras-scgm adapt {quote(str(output))} ... --resume)"
-    )

@@ -14,6 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import keras
 
 # Windows has no SIGHUP.
@@ -100,6 +102,22 @@ def kept_interrupts() -> Iterator[keras.callbacks.Callback]:
             on_train_batch_begin=lambda batch, logs=None: steps.add(batch),
             on_train_batch_end=end,
         )
+
+
+def after_epochs(folders: Collection[Path], epochs: int, how: str) -> str:
+    """What to tell the user of a training that was interrupted.
+
+    Args:
+        folders: Folder of the training, or of each fold.
+        epochs: Epochs of each.
+        how: How to go on, such as "with: COMMAND".
+    """
+    from keras_scgm.training.checkpoint import finished_epochs
+
+    finished = sum(map(finished_epochs, folders))
+    if not finished:
+        return "interrupted before the first epoch was finished; start again with the same command"
+    return f"interrupted after {finished} of {epochs * len(folders)} epochs; go on {how}"
 
 
 @contextmanager

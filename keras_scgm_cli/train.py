@@ -14,7 +14,7 @@ import typer
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.folds import chosen_folds
 from keras_scgm_cli.help import COMPUTING, DATA, NETWORK, RESULTS, TRAINING
-from keras_scgm_cli.interruption import kept_interrupts
+from keras_scgm_cli.interruption import after_epochs, kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
@@ -305,9 +305,12 @@ def train(
                 verbose=2,
             )
     except KeyboardInterrupt:
-        again = ["--tensorboard"] * tensorboard + ["--all-devices"] * everywhere
+        folders = [fold_folder(output, number) for number in range(1, len(held_out) + 1)] or [output]
+        # With the options that the folder does not remember.
+        again = ["keras-scgm train", quote(str(output)), "--resume"]
+        again += ["--tensorboard"] * tensorboard + ["--all-devices"] * everywhere
         again += [f"--callback {quote(text)}" for text in callback or ()]
-        raise KeyboardInterrupt(_after_interruption(output, chosen.epochs, len(held_out), again)) from None
+        raise KeyboardInterrupt(after_epochs(folders, chosen.epochs, f"with: {' '.join(again)}")) from None
     for warning in result.warnings:
         say(f"warning: {warning}", err=True)
     if result.stopped:
@@ -340,19 +343,6 @@ def _data_config(options: dict[str, Any], own_split: Path, kept: DataConfig | No
     changes = replace(kept, folder=now.folder, split=now.split).differences(now)
     refuse_changes(own_split.with_name(DATA), "training", changes)
     return now
-
-
-def _after_interruption(output: Path, epochs: int, n_folds: int, again: list[str]) -> str:
-    """What to tell the user; `again` has the options that the folder does not remember."""
-    from keras_scgm.training.checkpoint import finished_epochs
-    from keras_scgm.training.folds import fold_folder
-
-    places = [fold_folder(output, number) for number in range(1, n_folds + 1)] or [output]
-    finished, epochs = sum(map(finished_epochs, places)), epochs * len(places)
-    if not finished:
-        return "interrupted before the first epoch was finished; start again with the same command"
-    command = " ".join(["keras-scgm train", quote(str(output)), "--resume", *again])
-    return f"interrupted after {finished} of {epochs} epochs; go on with: {command}"
 
 
 def _number(name: str, text: str) -> float:
