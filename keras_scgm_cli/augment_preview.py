@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from keras_scgm.errors import InputError
 from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import import_keras_scgm
@@ -28,15 +29,13 @@ def augment_preview(
       keras-scgm augment-preview preview.png --image t2s.nii.gz --mask t2s_gmseg.nii.gz --augmentation paper_exvivo
     """
     if (image is None) != (mask is None):
-        say("error: --image and --mask go together", err=True)
-        raise typer.Exit(2)
+        raise InputError("--image and --mask go together")
     import_keras_scgm()
     import numpy as np
 
     from keras_scgm.augmentation import PRESETS, AugmentationConfig, preview
     from keras_scgm.datasets import AnnotatedVolume, load_slices
     from keras_scgm.datasets.phantom import draw_slices
-    from keras_scgm.errors import InputError
     from keras_scgm.slices import SliceConfig
 
     if label_value is not None and mask is None:
