@@ -141,19 +141,16 @@ def evaluate(
             progress=progress,
         )
     say(*"\n".join(tables_text(result, published) for result in results.values()).splitlines())
-    for name, result in results.items():
-        if output:
+    if output:
+        for name, result in results.items():
             write_evaluation(result, output / name if tissue == ALL else output, published)
     if report:
         write_report(results, report, published)
-    lines = {
-        f"{kind}: {line}": None
-        for kind in ("warning", "error")
-        for result in results.values()
-        for line in (result.warnings if kind == "warning" else result.errors)
-    }
-    say(*lines, err=True)
-    if any(result.errors for result in results.values()):
+    warnings = [f"warning: {line}" for result in results.values() for line in result.warnings]
+    errors = [f"error: {line}" for result in results.values() for line in result.errors]
+    # Tissues share files, and what is wrong with these.
+    say(*dict.fromkeys([*warnings, *errors]), err=True)
+    if errors:
         raise typer.Exit(2)
 
 
