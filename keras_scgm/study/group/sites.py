@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -112,13 +111,12 @@ def site_effects(cohort: CohortTable) -> GroupTable | None:
     """
     rows = []
     for factor in _known_factors(cohort):
-        for frame, counted, covariates in _compared(cohort, factor):
-            for (measure, region), group in frame.groupby(["measure", "region"], observed=True):
-                effect = _effect(group, factor, covariates)
-                if effect:
-                    rows.append(
-                        {"factor": factor, "measure": measure, "region": region, "counted": counted, **effect}
-                    )
+        observations, counted, covariates = _compared(cohort, factor)
+        for (measure, region), group in observations.groupby(["measure", "region"], observed=True):
+            if effect := _effect(group, factor, covariates):
+                rows.append(
+                    {"factor": factor, "measure": measure, "region": region, "counted": counted, **effect}
+                )
     return table_of_tests("site_effects", EFFECT_COLUMNS, rows, cohort.measures) if rows else None
 
 
@@ -134,25 +132,24 @@ def _site_means(cohort: CohortTable) -> pd.DataFrame:
     return means[means["n"] >= MIN_PARTICIPANTS]
 
 
-def _compared(cohort: CohortTable, factor: str) -> Iterator[tuple[pd.DataFrame, str, tuple[str, ...]]]:
-    """Observations of a factor, what they are, and what a model may be adjusted for."""
-    if factor == "site" or "site" not in _known_factors(cohort):
-        people = people_of(cohort, factor)
-        n_groups = people.groupby("participant_id")[factor].transform("nunique")
-        is_within = people[n_groups > 1]["participant_id"].nunique() >= MIN_SHARE_IN_SEVERAL * (
-            people["participant_id"].nunique()
-        )
-        if is_within:
-            people = people[n_groups > 1]
-        else:
-            people = people[people[factor] == people["participant_id"].map(first_known(cohort, factor))]
-        sizes = people.groupby([factor, "measure", "region"], observed=True)["value"].transform("size")
-        covariates = ("participant_id",) if is_within else tuple(cohort.participants)
-        yield people[sizes >= MIN_PARTICIPANTS], "participant", covariates
-        return
-    means = _site_means(cohort)
-    if means["site"].nunique() > means["vendor"].nunique():
-        yield means, "site", ()
+def _compared(cohort: CohortTable, factor: str) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+    """Observations of a factor, none if nothing can be compared; what they are; what a model may be adjusted for."""
+    if factor == "vendor" and "site" in _known_factors(cohort):
+        means = _site_means(cohort)
+        has_several = means["site"].nunique() > means["vendor"].nunique()
+        return means if has_several else means.head(0), "site", ()
+    people = people_of(cohort, factor)
+    n_groups = people.groupby("participant_id")[factor].transform("nunique")
+    is_within = people[n_groups > 1]["participant_id"].nunique() >= MIN_SHARE_IN_SEVERAL * (
+        people["participant_id"].nunique()
+    )
+    if is_within:
+        people = people[n_groups > 1]
+    else:
+        people = people[people[factor] == people["participant_id"].map(first_known(cohort, factor))]
+    sizes = people.groupby([factor, "measure", "region"], observed=True)["value"].transform("size")
+    covariates = ("participant_id",) if is_within else tuple(cohort.participants)
+    return people[sizes >= MIN_PARTICIPANTS], "participant", covariates
 
 
 def _effect(rows: pd.DataFrame, factor: str, covariates: tuple[str, ...]) -> dict[str, Any] | None:
