@@ -33,8 +33,10 @@ from keras_scgm.study.group.tables import (
     with_units,
 )
 
+GROUP = Column("group", "Group, as participants.tsv names it.")
+
 COLUMNS = (
-    Column("group", "Group, as participants.tsv names it."),
+    GROUP,
     REGION,
     MEASURE,
     UNIT,
@@ -43,7 +45,7 @@ COLUMNS = (
 )
 
 DIFFERENCE_COLUMNS = (
-    Column("group", "Group, as participants.tsv names it."),
+    GROUP,
     Column("compared_with", f"Other group; both have at least {MIN_PARTICIPANTS} participants."),
     REGION,
     MEASURE,
@@ -113,11 +115,7 @@ def _difference(rows: pd.DataFrame, adjusted: list[str]) -> dict[str, Any]:
         "n": len(values),
         "n_compared_with": len(others),
         "adjusted_for": ", ".join(adjusted) or UNKNOWN,
-        "difference": math.nan,
-        "low": math.nan,
-        "high": math.nan,
-        "hedges_g": math.nan,
-        "p": math.nan,
+        **dict.fromkeys(("difference", "low", "high", "hedges_g", "p"), math.nan),
     }
     if np.ptp(rows["value"]) == 0:
         return result | {"difference": 0.0}
