@@ -24,26 +24,27 @@ from keras_scgm_client.images import stem
 SUFFIX, WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_gmseg", "_wmseg", "_seg"
 Tissues = Literal["gm", "all"]
 """Gray matter alone, or white matter and cord as well."""
-AREA_COLUMNS = (
-    "slice",
-    "position_mm",
-    "area_mm2",
-    "soft_area_mm2",
-    "n_voxels",
-    "mean_probability",
-    "equivalent_diameter_mm",
-    "warning",
-    "contrast",
-    "noise",
-    "predicted_dsc",
-    "verdict",
-    "area_sd_mm2",
-    "uncertainty",
-    "cord_area_mm2",
-    "wm_area_mm2",
-    "gm_cord_ratio",
-)
-"""The first columns of the command's table; the others need the masks, and come from `keras-scgm areas`."""
+AREA_COLUMNS = {
+    "slice": "",
+    "position_mm": ".3f",
+    "area_mm2": ".3f",
+    "soft_area_mm2": ".3f",
+    "n_voxels": "",
+    "mean_probability": ".4f",
+    "equivalent_diameter_mm": ".3f",
+    "warning": "",
+    "contrast": ".6g",
+    "noise": ".6g",
+    "predicted_dsc": ".3f",
+    "verdict": "",
+    "area_sd_mm2": ".3f",
+    "uncertainty": ".3f",
+    "cord_area_mm2": ".3f",
+    "wm_area_mm2": ".3f",
+    "gm_cord_ratio": ".4f",
+}
+"""The first columns of the command's table, and the format of their cells; the others need the masks, and come from
+`keras-scgm areas`."""
 
 
 @dataclass(frozen=True)
@@ -191,35 +192,16 @@ def write_areas(path: Path, rows: Sequence[SliceRow]) -> None:
         table = csv.writer(file)
         table.writerow(AREA_COLUMNS)
         for k, row in enumerate(rows):
-            # Gray and white matter make up the cord in the digits of the table, too.
-            wm_area_mm2 = row.wm_area_mm2
-            if math.isfinite(wm_area_mm2):
-                wm_area_mm2 = round(row.cord_area_mm2, 3) - round(row.area_mm2, 3)
-            table.writerow(
-                [
-                    k,
-                    _known(row.position_mm, ".3f"),
-                    f"{row.area_mm2:.3f}",
-                    _known(row.soft_area_mm2, ".3f"),
-                    "" if row.n_voxels is None else row.n_voxels,
-                    _known(row.mean_probability, ".4f"),
-                    f"{2 * math.sqrt(row.area_mm2 / math.pi):.3f}",
-                    row.reason,
-                    _known(row.contrast, ".6g"),
-                    _known(row.noise, ".6g"),
-                    _known(row.predicted_dsc, ".3f"),
-                    row.verdict,
-                    "",
-                    "",
-                    _known(row.cord_area_mm2, ".3f"),
-                    _known(wm_area_mm2, ".3f"),
-                    _known(row.gm_cord_ratio, ".4f"),
-                ]
-            )
+            diameter_mm = 2 * math.sqrt(row.area_mm2 / math.pi)
+            values = vars(row) | {"slice": k, "equivalent_diameter_mm": diameter_mm, "warning": row.reason}
+            if math.isfinite(row.wm_area_mm2):
+                # Gray and white matter make up the cord in the digits of the table, too.
+                values["wm_area_mm2"] = round(row.cord_area_mm2, 3) - round(row.area_mm2, 3)
+            table.writerow([_cell(values.get(name), form) for name, form in AREA_COLUMNS.items()])
 
 
-def _known(value: float, form: str) -> str:
-    return "" if math.isnan(value) else format(value, form)
+def _cell(value: Any, form: str) -> str:
+    return "" if value is None or value != value else format(value, form)
 
 
 @contextmanager
