@@ -163,6 +163,7 @@ def write_outputs(
         cord = result.cord_probability_voxels if soft else result.cord_voxels
         white_matter = result.white_matter_probability_voxels if soft else result.white_matter_voxels
         tissues += zip(paths.of_cord(is_given), (white_matter, cord), strict=False)
+    masks = {path: voxels for path, voxels in tissues if voxels is not None}
     former = _former(paths, result.record["settings"]["cord"])
     with staged(paths.folder, former=former) as staging:
 
@@ -171,9 +172,8 @@ def write_outputs(
             place.parent.mkdir(parents=True, exist_ok=True)
             return place
 
-        for path, voxels in tissues:
-            if voxels is not None:
-                result.volume.write_result(at(path), voxels)
+        for path, voxels in masks.items():
+            result.volume.write_result(at(path), voxels)
         if result.uncertainty_voxels is not None:
             result.volume.write_result(at(paths.uncertainty), result.uncertainty_voxels)
         paths.write_areas(at(paths.areas), result.areas)
@@ -190,8 +190,7 @@ def write_outputs(
                     "sha256": sha256_of(at(path)),
                     "edited": path in edited,
                 }
-                for path, voxels in tissues
-                if voxels is not None
+                for path in masks
             ],
         }
         for path, content in paths.described(record).items():
