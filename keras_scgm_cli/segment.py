@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +20,10 @@ from keras_scgm_cli.viewers import show_hint
 
 if TYPE_CHECKING:
     from keras_scgm.cohort import Outcome, SegmentationJob
+    from keras_scgm.images import ImageFile
+
+BAD_VERDICTS: dict[str | None, tuple[str, ...]] = {None: (), "review": ("review", "fail"), "fail": ("fail",)}
+"""Verdicts of which one makes the exit code 3, by the value of --fail-on."""
 
 
 def segment(
@@ -164,13 +168,11 @@ def segment(
       keras-scgm segment t2s.nii.gz --weights large --cord ours
     """
     with held_back_stderr():
-        from keras_scgm.cohort import OutputConfig, SegmentationJob, run_here, run_on_ray
-        from keras_scgm.files import is_nifti
+        from keras_scgm.cohort import OutputConfig, run_here, run_on_ray
         from keras_scgm.images import FoundImages, find_images
-        from keras_scgm.outputs import OutputPaths
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
-    if fail_on not in (None, "review", "fail"):
+    if fail_on not in BAD_VERDICTS:
         raise InputError(f"--fail-on must be review or fail, received {fail_on!r}")
     output_config = OutputConfig(soft=soft, tissues=tissues, force=force, resume=resume)
     dicom_folders, inputs = split_dicom_folders(inputs)
@@ -183,26 +185,7 @@ def segment(
         say(f"error: {problem}", err=True)
     if not found.images and not converted:
         raise typer.Exit(2)
-    if output is not None and is_nifti(output):
-        if len(found.images) + len(converted) > 1:
-            raise InputError(
-                f"{output}: one file cannot hold the results of {len(found.images) + len(converted)} images; give a "
-                "folder"
-            )
-        jobs = [SegmentationJob(image.path, OutputPaths(output), image.is_named) for image in found.images]
-    else:
-        jobs = [
-            SegmentationJob(
-                image.path,
-                OutputPaths.for_input(
-                    image.path, output and output / image.path.parent.relative_to(image.root)
-                ),
-                image.is_named,
-            )
-            for image in found.images
-        ]
-    jobs += converted
-    _refuse_collisions(jobs)
+    jobs = _jobs(found.images, converted, output)
     settings = SegmentationConfig(
         binarize=binarize,  # type: ignore[arg-type]
         threshold=threshold,
@@ -231,8 +214,7 @@ def segment(
         show_hint(shown.image, shown.paths.mask, is_mask=not soft)
     if counts["failed"]:
         raise typer.Exit(2)
-    bad = {"review": ("review", "fail"), "fail": ("fail",), None: ()}[fail_on]
-    if any(outcome.verdict in bad for outcome in reported):
+    if any(outcome.verdict in BAD_VERDICTS[fail_on] for outcome in reported):
         raise typer.Exit(3)
 
 
@@ -252,15 +234,33 @@ def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
         yield outcome
 
 
-def _refuse_collisions(jobs: list[SegmentationJob]) -> None:
+def _jobs(
+    images: Sequence[ImageFile], converted: Sequence[SegmentationJob], output: Path | None
+) -> list[SegmentationJob]:
+    """The jobs of the images, and those of the converted ones, none of which may replace the result of another."""
+    from keras_scgm.cohort import SegmentationJob
+    from keras_scgm.files import is_nifti
+    from keras_scgm.outputs import OutputPaths
+
+    def paths_of(image: ImageFile) -> OutputPaths:
+        if output is None:
+            return OutputPaths.for_input(image.path)
+        if is_nifti(output):
+            return OutputPaths(output)
+        return OutputPaths.for_input(image.path, output / image.path.parent.relative_to(image.root))
+
+    jobs = [SegmentationJob(image.path, paths_of(image), image.is_named) for image in images]
+    jobs += converted
+    if output is not None and is_nifti(output) and len(jobs) > 1:
+        raise InputError(f"{output}: one file cannot hold the results of {len(jobs)} images; give a folder")
     owners: dict[Path, Path] = {}
     for job in jobs:
         mask = job.paths.mask
-        if mask in owners and owners[mask] != job.image:
+        if owners.setdefault(mask, job.image) != job.image:
             raise InputError(
                 f"{owners[mask]} and {job.image} would both become {mask}; segment them one by one"
             )
-        owners[mask] = job.image
+    return jobs
 
 
 def parse_window(text: str) -> str | tuple[float, float]:
