@@ -103,29 +103,26 @@ def run_study(
     chosen = study.chosen(config.participants, config.sessions)
     source = LevelSource(config.levels, study.root)
     write_description(output, study.root)
-    paths = {
-        image.path.absolute(): DerivativePaths.of_image(image, output, config.names)
+    found = {
+        image.path.absolute(): (image, DerivativePaths.of_image(image, output, config.names))
         for image in chosen.images
     }
-    for folder in {path.folder for path in paths.values()}:
+    for folder in {paths.folder for _, paths in found.values()}:
         remove_staging(folder)
     rows = _Rows(study, output, source, config)
-    counts: Counter[str] = Counter()
+    counts = Counter(problems=len(chosen.problems))
     waiting = Counter(image.participant_id for image in chosen.images)
     waiting.update({problem.participant_id: 0 for problem in chosen.problems})
     tables = {participant: ParticipantTables(output, participant, config.sessions) for participant in waiting}
     for problem in chosen.problems:
         tables[problem.participant_id].add([], [rows.of_problem(problem)])
-        counts["problems"] += 1
     for participant, count in waiting.items():
         if not count:
             tables[participant].write()
-    by_path = {image.path.absolute(): image for image in chosen.images}
-    jobs = [SegmentationJob(image.path, paths[path]) for path, image in by_path.items()]
-    for outcome in run(jobs):
+    for outcome in run([SegmentationJob(image.path, paths) for image, paths in found.values()]):
         report(outcome)
-        image = by_path[outcome.job.image.absolute()]
-        areas, summary = rows.of_outcome(image, paths[image.path.absolute()], outcome)
+        image, paths = found[outcome.job.image.absolute()]
+        areas, summary = rows.of_outcome(image, paths, outcome)
         counts[outcome.status] += 1
         counts["problems"] += outcome.status != "failed" and summary[0]["error"] != UNKNOWN
         tables[image.participant_id].add(areas, summary)
