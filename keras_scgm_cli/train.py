@@ -198,7 +198,6 @@ def train(
     from keras_scgm.files import undone_unless
     from keras_scgm.training import (
         Batches,
-        DataConfig,
         all_devices,
         annotated_source,
         fine_tuned,
@@ -221,8 +220,7 @@ def train(
         mask_pattern=mask_pattern,
         label_value=label_value,
     )
-    kept_data = DataConfig.read(output / DATA) if resume and (output / DATA).exists() else None
-    annotated = _data_config(of_data, own_split, kept_data)
+    annotated = _data_config(of_data, output, resume)
     first_fold = fold_folder(output, 1)
     kept_in = first_fold if (first_fold / SPEC).exists() else output
     chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
@@ -324,25 +322,27 @@ def train(
     say(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
-def _data_config(options: dict[str, Any], own_split: Path, kept: DataConfig | None) -> DataConfig | None:
+def _data_config(options: dict[str, Any], output: Path, resume: bool) -> DataConfig | None:
     """The annotated data by the options that were given, over those of a training to go on with."""
     from keras_scgm.errors import InputError
     from keras_scgm.json_config import refuse_changes
     from keras_scgm.training import DataConfig
     from keras_scgm.training.data_config import DATA
+    from keras_scgm.training.folds import SPLIT
 
-    if kept is None and "folder" not in options:
-        if options:
-            shown = ", ".join(f"--{name.replace('_', '-')}" for name in options)
-            raise InputError(f"{shown}: for annotated volumes only; give their folder with --data")
-        return None
-    if kept is None:
-        return DataConfig(**{"split": own_split, **options})
-    now = replace(kept, **options)
-    # The volumes themselves are compared: the folder may have moved with its split.
-    changes = replace(kept, folder=now.folder, split=now.split).differences(now)
-    refuse_changes(own_split.with_name(DATA), "training", changes)
-    return now
+    path = output / DATA
+    if resume and path.exists():
+        kept = DataConfig.read(path)
+        now = replace(kept, **options)
+        # The volumes themselves are compared: the folder may have moved with its split.
+        refuse_changes(path, "training", replace(kept, folder=now.folder, split=now.split).differences(now))
+        return now
+    if "folder" in options:
+        return DataConfig(**{"split": output / SPLIT, **options})
+    if options:
+        shown = ", ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise InputError(f"{shown}: for annotated volumes only; give their folder with --data")
+    return None
 
 
 def _number(name: str, text: str) -> float:
