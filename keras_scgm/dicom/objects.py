@@ -157,7 +157,7 @@ def make_segmentation(series: Series, segmented: SegmentedSeries) -> bytes:
         series: Images of the series.
         segmented: Result for the series.
     """
-    return _file(_with_identity(_segmentation(series, _sources(series), segmented), series))
+    return _file(_segmentation(series, segmented), series)
 
 
 def make_results(series: Series, segmented: SegmentedSeries, picture: bytes) -> dict[str, bytes]:
@@ -173,16 +173,18 @@ def make_results(series: Series, segmented: SegmentedSeries, picture: bytes) -> 
     """
     return {
         SEGMENTATION: make_segmentation(series, segmented),
-        PICTURE: _file(_with_identity(_picture(series, _sources(series), segmented, picture), series)),
+        PICTURE: _file(_picture(series, segmented, picture), series),
     }
 
 
-def _with_identity(made: Dataset, series: Series) -> Dataset:
-    image = series.images[0]
+def _file(made: Dataset, series: Series) -> bytes:
+    """An object with the identity of the images, as a file."""
+    image, buffer = series.images[0], io.BytesIO()
     for keyword in _IDENTITY:
         if keyword in image:
             made.add(image[keyword] if "SpecificCharacterSet" in image else _as_utf8(image[keyword]))
-    return made
+    made.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def _as_utf8(element: DataElement) -> DataElement:
@@ -219,7 +221,7 @@ def _without_identity(image: Dataset, series: Series) -> Dataset:
     return header
 
 
-def _segmentation(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries) -> Dataset:
+def _segmentation(series: Series, segmented: SegmentedSeries) -> Dataset:
     algorithm = hd.AlgorithmIdentificationSequence(
         name=MAKER, family=codes.DCM.ArtificialIntelligence, version=_cut(segmented.version, _LONG_STRING)
     )
@@ -242,7 +244,7 @@ def _segmentation(series: Series, sources: Sequence[Dataset], segmented: Segment
         channels={"SegmentNumber": [segment.segment_number for segment in segments]},
     )
     return hd.seg.Segmentation(
-        source_images=sources,
+        source_images=_sources(series),
         pixel_array=masks.permute_spatial_axes([2, 1, 0]),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
@@ -255,7 +257,8 @@ def _segmentation(series: Series, sources: Sequence[Dataset], segmented: Segment
     )
 
 
-def _picture(series: Series, sources: Sequence[Dataset], segmented: SegmentedSeries, png: bytes) -> Dataset:
+def _picture(series: Series, segmented: SegmentedSeries, png: bytes) -> Dataset:
+    sources = _sources(series)
     with Image.open(io.BytesIO(png)) as picture:
         pixels = np.asarray(picture.convert("RGB"))
     capture = hd.sc.SCImage.from_ref_dataset(
@@ -299,12 +302,6 @@ def _reference(image: Dataset) -> Dataset:
     reference.ReferencedSOPClassUID = image.SOPClassUID
     reference.ReferencedSOPInstanceUID = image.SOPInstanceUID
     return reference
-
-
-def _file(dataset: Dataset) -> bytes:
-    buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def _cut(text: str, most: int) -> str:
