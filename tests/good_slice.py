@@ -1,4 +1,4 @@
-"""Features of a slice with nothing wrong in it, from a network without and with the cord."""
+"""Features of slices: with nothing wrong in them and without gray matter, from a network without and with the cord."""
 
 from dataclasses import replace
 
@@ -32,3 +32,7 @@ GOOD_WITH_CORD = replace(
     cord_offset=0.06,
     cord_balance=0.95,
 )
+
+BLANK = SliceFeatures(area_mm2=0.0)
+EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
+WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)

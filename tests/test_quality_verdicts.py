@@ -7,13 +7,13 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from good_slice import GOOD, GOOD_WITH_CORD
+from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
 from keras_scgm import Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.outputs import write_areas
 from keras_scgm.quality.cord_features import with_cord
-from keras_scgm.quality.features import SliceFeatures, slice_features
+from keras_scgm.quality.features import slice_features
 from keras_scgm.quality.model import REASONS
 from keras_scgm.quality.verdicts import (
     CORD_ALONE,
@@ -32,10 +32,6 @@ from keras_scgm.quality.verdicts import (
     anatomical_doubts,
     predict_quality,
 )
-
-BLANK = SliceFeatures(area_mm2=0.0)
-EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
-WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
 
 
 def predicted(features, **settings):

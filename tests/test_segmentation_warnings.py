@@ -6,17 +6,12 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
-from good_slice import GOOD, GOOD_WITH_CORD
+from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
 from keras_scgm import messages, segment
-from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.verdicts import predict_quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.segmentation.warnings import CORD_CUT_OFF, CUT_OFF, result_warnings
-
-BLANK = SliceFeatures(area_mm2=0.0)
-EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
-WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
 
 CORD_AT_EDGE = replace(GOOD_WITH_CORD, cord_near_edge=True)
 BOTH_AT_EDGE = replace(CORD_AT_EDGE, near_edge=True)

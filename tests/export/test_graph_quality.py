@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from feature_matrix import as_matrix
-from good_slice import GOOD, GOOD_WITH_CORD
+from feature_matrix import as_matrix, name_slices
+from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
 from keras_scgm.export.graph import quality as graph
 from keras_scgm.export.graph.slice_features import FEATURES, column
@@ -17,16 +17,9 @@ from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.model import CORD_REASONS, REASONS, AdditiveModel, fitted_model
 from keras_scgm.quality.verdicts import DARK
 from keras_scgm.segmentation.native_grid import SliceMeasurement
-from keras_scgm.segmentation.warnings import NAMED_SLICES, quality_warnings
+from keras_scgm.segmentation.warnings import quality_warnings
 
 NAN = math.nan
-
-
-def name_slices(is_named):
-    indices = tf.strings.as_string(tf.where(is_named)[:, 0])
-    noun = tf.where(tf.size(indices) == 1, "slice ", "slices ")
-    more = tf.where(tf.size(indices) > NAMED_SLICES, ", ...", "")
-    return noun + tf.strings.reduce_join(indices[:NAMED_SLICES], separator=", ") + more
 
 
 def traced_judge(knows_dark, knows_cord):
@@ -110,9 +103,6 @@ def text(tensor):
 MAY_BE_UNKNOWN = ("separation", "sharpness", "neighbour_dice", "log_area_ratio", "centroid_shift_mm")
 ALWAYS_KNOWN = ("width_mm", "cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
 """Features with anatomical limits, known wherever there is gray matter, and a cord if the network segments it."""
-BLANK = SliceFeatures(area_mm2=0.0)
-EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
-WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
 
 DIM = replace(GOOD, contrast=-1.0, separation=0.1)
 EDGE = replace(GOOD, near_edge=True)

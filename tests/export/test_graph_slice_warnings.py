@@ -6,19 +6,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
-from feature_matrix import as_matrix
-from good_slice import GOOD, GOOD_WITH_CORD
+from feature_matrix import as_matrix, name_slices
+from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
 from keras_scgm.export.graph.slice_features import FEATURES
 from keras_scgm.export.graph.slice_warnings import slice_warnings
-from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.verdicts import predict_quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
-from keras_scgm.segmentation.warnings import NAMED_SLICES, result_warnings
+from keras_scgm.segmentation.warnings import result_warnings
 
-BLANK = SliceFeatures(area_mm2=0.0)
-WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
-EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0)
 CORD_AT_EDGE = replace(GOOD_WITH_CORD, cord_near_edge=True)
 KINDS = {
     False: [BLANK, GOOD, replace(GOOD, near_edge=True), replace(GOOD, contrast=-9.0)],
@@ -31,13 +27,6 @@ KINDS = {
         replace(CORD_AT_EDGE, near_edge=True),
     ],
 }
-
-
-def name_slices(is_named):
-    indices = tf.strings.as_string(tf.where(is_named)[:, 0])
-    noun = tf.where(tf.size(indices) == 1, "slice ", "slices ")
-    more = tf.where(tf.size(indices) > NAMED_SLICES, ", ...", "")
-    return noun + tf.strings.reduce_join(indices[:NAMED_SLICES], separator=", ") + more
 
 
 @pytest.mark.parametrize("knows_cord", [False, True])
