@@ -19,7 +19,7 @@ from client_checks import in_process, names
 from keras_scgm_client import Client, ImageError, SettingsError
 from keras_scgm_client.answer import SliceRow
 from keras_scgm_client.errors import OutputError
-from keras_scgm_client.outputs import OutputPaths, write_areas, write_outputs
+from keras_scgm_client.outputs import OutputPaths, edited_masks, finished_record, write_areas, write_outputs
 from PIL import Image
 from tiny_serving import nifti_bytes, random_voxels
 
@@ -36,6 +36,14 @@ def test_gray_and_white_matter_make_up_the_cord_in_the_table(tmp_path):
         gray, white, cord = (Decimal(row[name]) for name in ("area_mm2", "wm_area_mm2", "cord_area_mm2"))
         assert gray + white == cord
     assert [last[name] for name in ("cord_area_mm2", "wm_area_mm2", "gm_cord_ratio")] == [""] * 3
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "[" * 100_000])
+def test_a_damaged_record_is_that_of_no_result(tmp_path, content):
+    paths = OutputPaths.for_input(tmp_path / "a.nii.gz")
+    paths.record.write_text(content)
+    assert finished_record(paths, {}) == {}
+    assert edited_masks(paths) == []
 
 
 def test_pictures_are_drawn_without_tensorflow(url, image):

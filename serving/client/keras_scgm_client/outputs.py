@@ -140,7 +140,7 @@ def _recorded(paths: OutputPaths) -> tuple[dict[str, Any], list[Path]]:
     try:
         record: dict[str, Any] = json.loads(paths.record.read_text(encoding="utf-8"))
         return record, [paths.mask.with_name(name) for name in record["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}, []
 
 
