@@ -240,13 +240,13 @@ def _former(paths: OutputPaths, cord: str) -> list[str]:
     ]
 
 
-def _recorded(paths: OutputPaths) -> tuple[dict[str, Any] | None, list[Path]]:
-    """The record of a result and the files it names, or None and no files if it cannot be read."""
+def _recorded(paths: OutputPaths) -> tuple[dict[str, Any], list[Path]]:
+    """The record of a result and the files it names; both are empty if it cannot be read."""
     try:
         record = json.loads(paths.record.read_text(encoding="utf-8"))
         return record, [paths.folder / name for name in record["files"]]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None, []
+        return {}, []
 
 
 @dataclass(frozen=True)
@@ -273,7 +273,7 @@ def edited_masks(paths: OutputPaths, given: Sequence[Path] = ()) -> EditedMasks 
     """
     record, _ = _recorded(paths)
     changed, measured = [], []
-    for mask in (record or {}).get("masks", ()):
+    for mask in record.get("masks", ()):
         path = paths.folder / mask["file"]
         if not path.is_file() or path.resolve() in {one.resolve() for one in given}:
             continue
@@ -281,15 +281,14 @@ def edited_masks(paths: OutputPaths, given: Sequence[Path] = ()) -> EditedMasks 
             changed.append(path)
         elif mask.get("edited"):
             measured.append(path)
-    return EditedMasks(record or {}, tuple(changed), tuple(measured)) if changed or measured else None
+    return EditedMasks(record, tuple(changed), tuple(measured)) if changed or measured else None
 
 
 def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] | None:
     """The record of a result, or None if it differs from `like` or a file is missing."""
     record, files = _recorded(paths)
-    if record is None or differences(record, like):
-        return None
-    return record if all(file.is_file() for file in files) else None
+    is_same = record and not differences(record, like)
+    return record if is_same and all(file.is_file() for file in files) else None
 
 
 def differences(record: dict[str, Any], like: dict[str, Any]) -> list[str]:
