@@ -21,7 +21,7 @@ from pydicom import dcmread
 from keras_scgm.dicom.folders import SeriesFiles
 from keras_scgm.dicom.series import Series, SeriesError, quiet, read_series
 from keras_scgm.errors import InputError
-from keras_scgm.files import staged
+from keras_scgm.files import staged, temporary_space
 from keras_scgm.grids import grid_difference
 
 
@@ -86,7 +86,7 @@ def _by_echo(files: Sequence[Path]) -> list[list[Path]]:
 
 def _converted(files: Sequence[Path], echoes: Sequence[Series]) -> tuple[bytes, bytes]:
     """Content of the NIfTI and the JSON file."""
-    with tempfile.TemporaryDirectory(prefix="keras_scgm_") as folder:
+    with temporary_space(), tempfile.TemporaryDirectory(prefix="keras_scgm_") as folder:
         # Copies with plain names: dcm2niix reads all files of a folder, of other series, too.
         source, target = Path(folder, "in"), Path(folder, "out")
         source.mkdir()

@@ -1,5 +1,6 @@
 """`keras-scgm segment` with folders of DICOM images: the mask of the NIfTI file, and a DICOM segmentation."""
 
+import errno
 import gzip
 import io
 import json
@@ -284,6 +285,17 @@ def test_a_place_for_the_images_is_needed(run, drawn, tmp_path):
         f"error: {tmp_path}/out/t2s.nii.gz: exists and is not this series; replace it with --force\n",
     )
     assert (tmp_path / "out" / "t2s.nii.gz").read_bytes() == b"mine"
+
+
+def test_no_room_for_temporary_files_is_said_so(run, drawn, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save(make_images(*drawn), tmp_path / "t2s")
+    monkeypatch.setattr("keras_scgm.dicom.conversion.shutil.copyfile", full)
+    code, out, err = run("segment", tmp_path / "t2s", "-o", tmp_path / "out")
+    message = "no room for a temporary file (No space left on device); free space, or set TMPDIR to a folder with more"
+    assert (code, out, err) == (2, "", f"error: {message}\n")
 
 
 def test_without_the_extra_a_line_says_so(run, drawn, tmp_path, monkeypatch):
