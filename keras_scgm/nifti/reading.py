@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import nibabel as nib
 import numpy as np
@@ -257,7 +258,7 @@ def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> tuple[V
     file.seek(0)
     stream = gzip_ng.GzipNGFile(fileobj=file)
     n_bytes = math.prod(layout.grid_shape) * layout.dtype.itemsize
-    target: Any = bytearray()
+    target: IO[bytes] = io.BytesIO()
     if n_bytes > keras_scgm.volume.IN_MEMORY_BYTES:
         with temporary_space():
             target = tempfile.TemporaryFile(prefix="keras_scgm_")  # noqa: SIM115
@@ -265,16 +266,14 @@ def _unpack(file: IO[bytes], layout: Layout, offset: int, path: Path) -> tuple[V
     # The stream is read to its end, beyond the voxels of the frame, because the checksum follows there.
     while block := stream.read(2**20):
         wanted = block[max(offset - position, 0) : max(offset + n_bytes - position, 0)]
-        if isinstance(target, bytearray):
-            target += wanted
-        else:
-            with temporary_space():
-                target.write(wanted)
+        with temporary_space():
+            target.write(wanted)
         position += len(block)
     if position < _claimed_bytes(layout):
         raise _cut_short(path, layout, position)
-    if isinstance(target, bytearray):
-        return np.frombuffer(target, layout.dtype).reshape(layout.grid_shape, order="F"), position
+    if isinstance(target, io.BytesIO):
+        voxels = np.frombuffer(target.getbuffer(), layout.dtype)
+        return voxels.reshape(layout.grid_shape, order="F"), position
     with temporary_space():
         target.flush()
     return DiskArray(target, layout.dtype, layout.grid_shape), position
