@@ -54,13 +54,13 @@ def segmentation_of_edited(
     """
     started = time.monotonic()
     volume = read_volume(image, record["settings"]["frame"], record["settings"]["orientation"])
-    gray, whole = _read_tissues(volume, gray_matter, cord, white_matter)
+    gray_mask, cord_mask = _read_tissues(volume, gray_matter, cord, white_matter)
     tissues = tissue_areas(
         volume,
-        lambda start, stop: gray[start:stop],
-        None if whole is None else lambda start, stop: whole[start:stop],
+        lambda start, stop: gray_mask[start:stop],
+        None if cord_mask is None else lambda start, stop: cord_mask[start:stop],
     )
-    n_voxels = gray.sum(axis=(1, 2)).tolist()
+    n_voxels = gray_mask.sum(axis=(1, 2)).tolist()
     quality = Quality(
         predicted_dsc=math.nan,
         verdict="review",
@@ -88,11 +88,11 @@ def segmentation_of_edited(
     ]
     doubts = mask_doubts(areas) if any(n_voxels) else [messages.EMPTY_MASK]
     warnings = (EDITED, *volume.warnings, *doubts)
-    n_cord = None if whole is None else int(whole.sum())
+    n_cord = None if cord_mask is None else int(cord_mask.sum())
     return Segmentation(
         volume=volume,
-        mask_voxels=_stored(gray, volume),
-        cord_voxels=None if whole is None else _stored(whole, volume),
+        mask_voxels=_stored(gray_mask, volume),
+        cord_voxels=None if cord_mask is None else _stored(cord_mask, volume),
         probability_voxels=None,
         cord_probability_voxels=None,
         uncertainty_voxels=None if uncertainty is None else read_volume(uncertainty).voxels,
@@ -107,22 +107,22 @@ def _read_tissues(
     volume: Volume, gray_matter: Path, cord: Path | None, white_matter: Path | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Gray matter and cord, uint8 (slice, right-left, posterior-anterior), which must agree with each other."""
-    gray = _mask(gray_matter, volume)
+    gray_mask = _mask(gray_matter, volume)
     if cord is None:
-        return gray, None
-    whole = _mask(cord, volume)
-    outside = np.flatnonzero((gray > whole).any(axis=(1, 2)))
+        return gray_mask, None
+    cord_mask = _mask(cord, volume)
+    outside = np.flatnonzero((gray_mask > cord_mask).any(axis=(1, 2)))
     if len(outside):
         listed = ", ".join(str(volume.stored_slice_index(int(k))) for k in outside)
         raise InputError(
             f"{gray_matter}: gray matter outside the cord in slices {listed}; correct it, or the cord in {cord}"
         )
-    if white_matter is not None and (_mask(white_matter, volume) != whole - gray).any():
+    if white_matter is not None and (_mask(white_matter, volume) != cord_mask - gray_mask).any():
         raise InputError(
             f"{white_matter}: edited by hand, but white matter is the cord without the gray matter; correct "
             f"{gray_matter.name} or {cord} instead, and delete it"
         )
-    return gray, whole
+    return gray_mask, cord_mask
 
 
 def _mask(path: Path, image: Volume) -> np.ndarray:
