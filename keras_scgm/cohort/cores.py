@@ -45,11 +45,8 @@ def run_on_cores(
     """
     arguments = found_weights(weights), settings, output
     count = max(1, min(len(jobs), workers or available_cores()))
-    waiting, running, losses = (
-        deque(jobs),
-        dict[Connection, tuple[_Process, SegmentationJob]](),
-        Counter[Path](),
-    )
+    waiting, losses = deque(jobs), Counter[Path]()
+    running: dict[Connection, tuple[_Process, SegmentationJob]] = {}
     idle = [_Process(*arguments) for _ in range(count)]
     try:
         while waiting or running:
