@@ -30,7 +30,7 @@ from keras_scgm_client import logs
 from keras_scgm_client.answer import VERDICTS
 from keras_scgm_client.client import Client
 from keras_scgm_client.dicom.peers import Listener, Peer, PeerRefuses, PeerUnavailable, Sender, Tls
-from keras_scgm_client.dicom.spool import NONE_DISCARDED, Discarded, Spool, State
+from keras_scgm_client.dicom.spool import Discarded, Spool, State
 from keras_scgm_client.errors import ClientError, OutputError, ServerError
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths
@@ -228,7 +228,7 @@ class Gateway:
         source: State,
         target: State,
         work: Callable[[], None],
-        discarded: Mapping[str, Discarded] = NONE_DISCARDED,
+        discarded: Mapping[str, Discarded] | None = None,
     ) -> None:
         """Run one step of a series and change its state, or schedule a retry."""
         if self._stop.is_set() or not self._pauses.are_over(name):
@@ -260,7 +260,7 @@ class Gateway:
         target: State,
         reason: str = "",
         error: BaseException | None = None,
-        discarded: Mapping[str, Discarded] = NONE_DISCARDED,
+        discarded: Mapping[str, Discarded] | None = None,
     ) -> None:
         try:
             is_changed = self._spool.advance(name, images, source, target, reason, discarded)

@@ -25,7 +25,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, TextIO
 
 from keras_scgm_client.errors import ClientError
@@ -49,9 +48,6 @@ class Discarded:
 
     reason: str
     place: tuple[int, ...] = ()
-
-
-NONE_DISCARDED: Mapping[str, Discarded] = MappingProxyType({})
 
 
 class SpoolFull(Exception):
@@ -279,7 +275,7 @@ class Spool:
         source: State,
         target: State,
         reason: str = "",
-        discarded: Mapping[str, Discarded] = NONE_DISCARDED,
+        discarded: Mapping[str, Discarded] | None = None,
     ) -> bool:
         """Change the state of a series, unless more images arrived in the meantime.
 
@@ -289,7 +285,7 @@ class Spool:
             source: Its state.
             target: Its new state.
             reason: For it, one line.
-            discarded: Its images that are not kept and were found not to be missed in results.
+            discarded: Its images that are not kept and were found not to be missed in results; None for none.
 
         Returns:
             Whether the state was changed.
@@ -302,7 +298,7 @@ class Spool:
                 images
             ):
                 return False
-            if target == "outgoing" and self.discarded(source, name) != discarded:
+            if target == "outgoing" and self.discarded(source, name) != (discarded or {}):
                 return False
             if reason:
                 (self.path(source, name) / _REASON).write_text(f"{reason}\n", "utf-8")
