@@ -24,8 +24,10 @@ from keras_scgm_client.transport import (
     COMPRESSED,
     CONNECT_SECONDS,
     INPUT,
+    NOT_A_STATUS,
     REQUEST_SLACK_BYTES,
     SHORTEST_TRY_SECONDS,
+    TOO_LONG,
     Access,
     Model,
     VersionStatus,
@@ -102,7 +104,7 @@ class RestTransport:
                 for entry in reply["model_version_status"]
             ]
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ServerError("the server's answer is not a model's status; check --server") from error
+            raise ServerError(NOT_A_STATUS) from error
 
     def version(self, seconds: float) -> int | None:
         # The status of a label has all versions of the model; the metadata name the one that answers.
@@ -144,9 +146,7 @@ class RestTransport:
                 for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
                     content += chunk
                     if len(content) > limit:
-                        raise ServerError(
-                            f"the server's answer is over {limit / 1e6:.0f} MB; check the model"
-                        )
+                        raise ServerError(TOO_LONG.format(limit / 1e6))
                     if monotonic() > ends:
                         raise ServerUnavailable(f"no answer within {seconds:.0f} s")
             except ClientError:

@@ -25,7 +25,9 @@ from keras_scgm_client.transport import (
     COMPRESSED,
     CONNECT_SECONDS,
     INPUT,
+    NOT_A_STATUS,
     REQUEST_SLACK_BYTES,
+    TOO_LONG,
     Access,
     Model,
     VersionStatus,
@@ -111,7 +113,7 @@ class GrpcTransport:
         try:
             response = messages.GetModelStatusResponse.FromString(answer)
         except DecodeError as error:
-            raise ServerError("the server's answer is not a model's status; check --server") from error
+            raise ServerError(NOT_A_STATUS) from error
         return [
             VersionStatus(
                 entry.version, messages.STATES.get(entry.state, str(entry.state)), entry.status.error_message
@@ -153,7 +155,7 @@ class GrpcTransport:
         except ValueError as error:
             raise ServerError(f"the gRPC request cannot be sent ({error})") from error
         if len(answer) > limit:
-            raise ServerError(f"the server's answer is over {limit / 1e6:.0f} MB; check the model")
+            raise ServerError(TOO_LONG.format(limit / 1e6))
         return answer
 
 

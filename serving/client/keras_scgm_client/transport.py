@@ -20,6 +20,8 @@ SHORTEST_TRY_SECONDS = 1.0
 """Shortest time limit of a request; with less, every fault just before the deadline would look like "no answer"."""
 INPUT = "nifti_bytes"
 COMPRESSED = "the server's answers are compressed, which is not accepted; check its settings"
+TOO_LONG = "the server's answer is over {:.0f} MB; check the model"
+NOT_A_STATUS = "the server's answer is not a model's status; check --server"
 REQUEST_SLACK_BYTES = 2**20
 """Room in an answer for areas, warnings and the JSON syntax."""
 
