@@ -105,7 +105,6 @@ class Case:
 
 
 PACKED = gzip.compress(nifti())
-HEADER_DAMAGED = "header is damaged"
 NO_SLICE = "hold no slice"
 CUT = "cut short"
 CASES = {

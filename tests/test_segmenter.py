@@ -14,18 +14,9 @@ import keras_scgm.volume
 from keras_scgm import InputError, SegmentationConfig, segment
 from keras_scgm.volume import DiskArray
 
-ORIENTATIONS = [
-    codes for order in itertools.permutations(["LR", "AP", "SI"]) for codes in itertools.product(*order)
-]
-
 
 def voxels(image):
     return np.asarray(image.dataobj)
-
-
-def dsc(a, b):
-    a, b = voxels(a) > 0, voxels(b) > 0
-    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
 def test_mask_probabilities_and_areas_agree(blob_image, bright_network):

@@ -80,7 +80,7 @@ def test_the_area_is_that_of_slices_with_gray_matter():
     assert mean_area_mm2(result(0.8, areas=(0.0,))) == 0.0
 
 
-def testcoefficient_of_variation():
+def test_coefficient_of_variation():
     # Standard deviations 2 and 0 (n - 1) of means 10 and 5.
     pairs = [(10 - math.sqrt(2), 10 + math.sqrt(2)), (5.0, 5.0)]
     assert coefficient_of_variation(pairs) == pytest.approx(100 * math.sqrt((0.2**2 + 0) / 2))
