@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import errno
 import hashlib
 import os
 import shutil
@@ -125,6 +126,16 @@ def full_disk() -> Callable[[], AbstractContextManager[None]]:
             signal.signal(signal.SIGXFSZ, old_handler)
 
     return limited
+
+
+@pytest.fixture
+def no_space() -> Callable[..., None]:
+    """In place of a function that writes: the disk is full."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return fail
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Names, paths and writing: everything or nothing."""
 
 import csv
-import errno
 import math
 import os
 import re
@@ -134,11 +133,8 @@ def test_what_is_not_known_is_an_empty_cell_and_a_table_without_rows_has_its_col
     assert (tmp_path / "a.csv").read_bytes() == b"n,m\r\n"
 
 
-def test_a_table_that_cannot_be_written_names_the_folder_of_the_result(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(csv.DictWriter, "writerows", full)
+def test_a_table_that_cannot_be_written_names_the_folder_of_the_result(tmp_path, monkeypatch, no_space):
+    monkeypatch.setattr(csv.DictWriter, "writerows", no_space)
     message = f"{tmp_path}: writing failed (No space left on device); free space or change folder"
     with pytest.raises(InputError, match=re.escape(message)), staged(tmp_path) as staging:
         write_rows(staging / "below" / "a.csv", [{"n": 1}])

@@ -1,9 +1,7 @@
 """The files of a result: names, content, replacement and resumption."""
 
 import csv
-import errno
 import json
-import os
 
 import nibabel as nib
 import numpy as np
@@ -156,11 +154,8 @@ def test_a_picture_that_cannot_be_replaced_keeps_the_earlier_result(tmp_path, re
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_no_space_left_is_said_so(tmp_path, result, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(keras_scgm.outputs, "write_areas", full)
+def test_no_space_left_is_said_so(tmp_path, result, monkeypatch, no_space):
+    monkeypatch.setattr(keras_scgm.outputs, "write_areas", no_space)
     with pytest.raises(InputError, match=r"writing failed \(No space left on device\)"):
         write_outputs(result, OutputPaths(tmp_path / "m.nii.gz"))
     assert not list(tmp_path.iterdir())

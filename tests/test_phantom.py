@@ -1,7 +1,5 @@
 """The phantom: anatomy, orientation, reproducibility, raters and the challenge's layout."""
 
-import errno
-import os
 from pathlib import Path
 
 import nibabel as nib
@@ -271,7 +269,7 @@ def test_sites_are_the_challenges():
     }
 
 
-def test_subjects_are_replaced_only_by_force_and_all_of_them(tmp_path, monkeypatch):
+def test_subjects_are_replaced_only_by_force_and_all_of_them(tmp_path, monkeypatch, no_space):
     def state():
         return {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -283,7 +281,7 @@ def test_subjects_are_replaced_only_by_force_and_all_of_them(tmp_path, monkeypat
     ):
         write_challenge_dataset(tmp_path, 1, seed=2, raters=1, sites={2: SMALL})
     with monkeypatch.context() as patch:
-        patch.setattr("keras_scgm.datasets.phantom.challenge_layout.nib.save", _disk_is_full)
+        patch.setattr("keras_scgm.datasets.phantom.challenge_layout.nib.save", no_space)
         with pytest.raises(InputError, match=r"writing failed \(No space left on device\)"):
             write_challenge_dataset(tmp_path, 1, seed=2, raters=1, sites={2: SMALL}, force=True)
     assert state() == before
@@ -294,10 +292,6 @@ def test_subjects_are_replaced_only_by_force_and_all_of_them(tmp_path, monkeypat
         "site2-sc01-levels.txt",
         "site2-sc01-mask-r1.nii.gz",
     ]
-
-
-def _disk_is_full(*_):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_challenge_layout(tmp_path):

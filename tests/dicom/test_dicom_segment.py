@@ -1,6 +1,5 @@
 """`keras-scgm segment` with folders of DICOM images: the mask of the NIfTI file, and a DICOM segmentation."""
 
-import errno
 import gzip
 import io
 import json
@@ -287,12 +286,9 @@ def test_a_place_for_the_images_is_needed(run, drawn, tmp_path):
     assert (tmp_path / "out" / "t2s.nii.gz").read_bytes() == b"mine"
 
 
-def test_no_room_for_temporary_files_is_said_so(run, drawn, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+def test_no_room_for_temporary_files_is_said_so(run, drawn, tmp_path, monkeypatch, no_space):
     save(make_images(*drawn), tmp_path / "t2s")
-    monkeypatch.setattr("keras_scgm.dicom.conversion.shutil.copyfile", full)
+    monkeypatch.setattr("keras_scgm.dicom.conversion.shutil.copyfile", no_space)
     code, out, err = run("segment", tmp_path / "t2s", "-o", tmp_path / "out")
     message = "no room for a temporary file (No space left on device); free space, or set TMPDIR to a folder with more"
     assert (code, out, err) == (2, "", f"error: {message}\n")
