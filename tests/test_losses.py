@@ -6,17 +6,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from few_pixels import column, pixels
 from keras import ops
 
 from keras_scgm.errors import InputError
 from keras_scgm.losses import DiceCrossEntropyLoss, DiceLoss
 
 LOSSES = [DiceLoss, DiceCrossEntropyLoss]
-
-
-def column(*values):
-    """One sample of so many pixels, (1, pixels, 1, 1)."""
-    return np.array(values, "float32").reshape(1, -1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +174,6 @@ def test_argument_errors(loss):
         loss()(column(1, 1, 1, 1), np.zeros((1, 4, 1, 2)))
     with pytest.raises(ValueError, match=r"same shape, received \(1, 4\) and \(1, 4, 1, 1\)"):
         loss()(np.zeros((1, 4)), column(1, 1, 1, 1))
-
-
-def pixels(*rows):
-    """One sample of a row of pixels for each class, (1, pixels, 1, classes)."""
-    return np.array(rows, "float32").T.reshape(1, len(rows[0]), 1, len(rows))
 
 
 # Four pixels, of which one is of class 1 and one of class 2; the prediction is sure of the background.

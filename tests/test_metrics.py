@@ -5,14 +5,10 @@ import math
 import keras
 import numpy as np
 import pytest
+from few_pixels import column, pixels
 
 from keras_scgm.losses import DiceLoss
 from keras_scgm.metrics import HardDice, SoftDice
-
-
-def column(*values):
-    """One sample of so many pixels, (1, pixels, 1, 1)."""
-    return np.array(values, "float32").reshape(1, -1, 1, 1)
 
 
 def measured(metric, *batches):
@@ -44,11 +40,6 @@ def test_nothing_on_either_side_is_not_a_number(metric):
     assert math.isnan(measured(metric(), (column(0, 0), column(0, 0))))
     assert measured(metric(), (column(1, 0), column(0, 0))) == 0
     assert measured(metric(), (column(0, 0), column(1, 0))) == 0
-
-
-def pixels(*rows):
-    """One sample of a row of pixels for each class, (1, pixels, 1, classes)."""
-    return np.array(rows, "float32").T.reshape(1, len(rows[0]), 1, len(rows))
 
 
 MASKS = pixels((1, 1, 0, 0), (0, 0, 1, 0), (0, 0, 0, 1))

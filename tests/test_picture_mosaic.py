@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import nibabel as nib
 import numpy as np
 import pytest
+from pictured_bar import TILE, VOXEL_MM, bar, pixels_of
 from PIL import Image, ImageColor, ImageDraw
 from scipy.ndimage import label
 
@@ -21,9 +22,6 @@ from keras_scgm.segmentation import Segmentation
 from keras_scgm.training import samples
 from keras_scgm.views import fitting_half_width_mm
 from keras_scgm.volume import Volume
-
-VOXEL_MM = 0.5
-TILE = 304
 
 
 @pytest.fixture
@@ -84,18 +82,6 @@ def judged(mask, verdicts=None, flipped=False, verdict="pass", predicted_dsc=0.9
         record={"weights": [{"name": "some"}], "gray_matter_volume_mm3": 1.0},
     )
     return replace(result, **changes)
-
-
-def bar(n_slices, empty=(), shape=(100, 90)):
-    """A mask with 20 x 10 voxels in every slice but the empty ones."""
-    mask = np.zeros((*shape, n_slices), bool)
-    mask[40:60, 40:50] = True
-    mask[..., list(empty)] = False
-    return mask
-
-
-def pixels_of(picture, colour):
-    return np.abs(np.asarray(picture, int) - ImageColor.getrgb(colour)).max(axis=-1) < 40
 
 
 def test_every_slice_with_gray_matter_is_there(tmp_path, texts):

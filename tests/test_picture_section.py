@@ -2,25 +2,11 @@
 
 import numpy as np
 import pytest
+from pictured_bar import TILE, VOXEL_MM, bar, pixels_of
 from PIL import ImageColor
 
 from keras_scgm.picture import CONTOUR, View, draw_section
 from keras_scgm.picture.mosaic import PROBABILITY_COLOUR, SPREAD_COLOUR
-
-VOXEL_MM = 0.5
-TILE = 304
-
-
-def bar(n_slices, empty=(), shape=(100, 90)):
-    """A mask with 20 x 10 voxels in every slice but the empty ones."""
-    mask = np.zeros((*shape, n_slices), bool)
-    mask[40:60, 40:50] = True
-    mask[..., list(empty)] = False
-    return mask
-
-
-def pixels_of(picture, colour):
-    return np.abs(np.asarray(picture, int) - ImageColor.getrgb(colour)).max(axis=-1) < 40
 
 
 @pytest.mark.parametrize("colour", [PROBABILITY_COLOUR, SPREAD_COLOUR])

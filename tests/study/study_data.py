@@ -1,5 +1,6 @@
 """Small studies in BIDS for tests."""
 
+import csv
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -23,6 +24,12 @@ def write_bids(folder: Path, images: Iterable[str], **description: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"an image")
     return folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Rows of a table."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
 
 
 def save(image: nib.Nifti1Image, path: Path) -> Path:

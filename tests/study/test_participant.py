@@ -1,6 +1,5 @@
 """A study from images to tables, with a stand-in network."""
 
-import csv
 import importlib.util
 import json
 import os
@@ -14,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-from study_data import SPACING_MM, engine, level_map, save, write_bids
+from study_data import SPACING_MM, engine, level_map, read, save, write_bids
 
 from keras_scgm import InputError
 from keras_scgm.study import LevelConfig, StudyConfig, read_bids, read_list, run_study
@@ -23,11 +22,6 @@ from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
 
 NAME = "sub-{0}/anat/sub-{0}_T2starw.nii.gz"
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
 
 
 @pytest.fixture

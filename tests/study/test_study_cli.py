@@ -1,6 +1,5 @@
 """The command `keras-scgm study`."""
 
-import csv
 import importlib.util
 import json
 import os
@@ -14,16 +13,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from study_data import save, write_bids
+from study_data import read, save, write_bids
 
 from keras_scgm.study.columns import MEASUREMENTS, WITH_SD
 
 needs_ancpbids = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file, delimiter="\t"))
 
 
 @pytest.fixture
