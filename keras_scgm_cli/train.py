@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,7 @@ from keras_scgm_cli.training_options import Epochs, Spec, Steps, given
 
 if TYPE_CHECKING:
     from keras_scgm.datasets import AnnotatedVolume
-    from keras_scgm.training import DataConfig, SliceBatches, TrainingConfig
+    from keras_scgm.training import DataConfig, SliceBatches, TrainingConfig, TrainingResult
 
 
 def train(
@@ -196,17 +196,9 @@ def train(
     import_keras_scgm()
     from keras_scgm.errors import InputError
     from keras_scgm.files import undone_unless
-    from keras_scgm.training import (
-        Batches,
-        all_devices,
-        annotated_source,
-        fine_tuned,
-        synthetic_source,
-        train_folds,
-    )
+    from keras_scgm.training import Batches, all_devices, fine_tuned, synthetic_source, train_folds
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
-    from keras_scgm.training.data_config import DATA
     from keras_scgm.training.folds import SPLIT, fold_folder, table_text
 
     if resume and resplit:
@@ -222,10 +214,9 @@ def train(
     )
     annotated = _data_config(of_data, output, resume)
     first_fold = fold_folder(output, 1)
-    kept_in = first_fold if (first_fold / SPEC).exists() else output
-    chosen = kept_config(kept_in) if resume and preset is None and spec is None else None
-    if chosen is None:
-        chosen = training_config(preset, spec, "synthetic" if annotated is None else "challenge")
+    keeps_settings = resume and preset is None and spec is None
+    kept = (kept_config(first_fold) or kept_config(output)) if keeps_settings else None
+    chosen = kept or training_config(preset, spec, "synthetic" if annotated is None else "challenge")
     if fine_tune is not None:
         chosen = fine_tuned(chosen, fine_tune, architecture)
     changes = given(
@@ -256,17 +247,6 @@ def train(
     held_out = chosen_folds(output, annotated, folds, leave_one_site_out, resume, chosen.seed)
     if held_out and (split is not None or resplit):
         raise InputError("--split and --resplit are of one training; leave them out with folds")
-    shown: set[str] = set()
-
-    def load(data: DataConfig, place: Path) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
-        batches, validation = annotated_source(replace(data, split=place), chosen, resplit=resplit)
-        for warning in batches.slices.warnings:
-            if warning not in shown:
-                say(f"warning: {warning}", err=True)
-        shown.update(batches.slices.warnings)
-        data.write(output / DATA)
-        return batches, validation
-
     started = f"{first_fold.name}/{SPEC}" if held_out else SPEC
     try:
         with (
@@ -278,7 +258,7 @@ def train(
                 of_folds = train_folds(
                     chosen,
                     held_out,
-                    partial(load, annotated),
+                    _loader(annotated, chosen, output, resplit),
                     output,
                     resume=resume,
                     tensorboard=tensorboard,
@@ -291,7 +271,7 @@ def train(
             if annotated is None:
                 batches, validation = synthetic_source(drawn, chosen)
             else:
-                batches, validation = load(annotated, Path(annotated.split))
+                batches, validation = _loader(annotated, chosen, output, resplit)(Path(annotated.split))
             result = train_network(
                 chosen,
                 batches,
@@ -309,16 +289,44 @@ def train(
         again += ["--tensorboard"] * tensorboard + ["--all-devices"] * everywhere
         again += [f"--callback {quote(text)}" for text in callback or ()]
         raise KeyboardInterrupt(after_epochs(folders, chosen.epochs, f"with: {' '.join(again)}")) from None
+    _tell(result, chosen.epochs)
+
+
+def _loader(
+    data: DataConfig, config: TrainingConfig, output: Path, resplit: bool
+) -> Callable[[Path], tuple[SliceBatches, tuple[AnnotatedVolume, ...]]]:
+    """A function from the file of a split to batches and volumes for validation, which tells each warning once."""
+    from keras_scgm.training import annotated_source
+    from keras_scgm.training.data_config import DATA
+
+    shown: set[str] = set()
+
+    def load(split: Path) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
+        batches, validation = annotated_source(replace(data, split=split), config, resplit=resplit)
+        for warning in batches.slices.warnings:
+            if warning not in shown:
+                say(f"warning: {warning}", err=True)
+        shown.update(batches.slices.warnings)
+        data.write(output / DATA)
+        return batches, validation
+
+    return load
+
+
+def _tell(result: TrainingResult, epochs: int) -> None:
+    """What came of a training of so many epochs.
+
+    Raises:
+        typer.Exit: It had to be stopped.
+    """
     for warning in result.warnings:
         say(f"warning: {warning}", err=True)
     if result.stopped:
         say(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)
     score = max((row["val_dsc"] for row in result.history if "val_dsc" in row), default=None)
-    if len(result.history) < chosen.epochs:
-        say(
-            f"ended after epoch {len(result.history)} of {chosen.epochs}, as the settings or a callback ask for"
-        )
+    if len(result.history) < epochs:
+        say(f"ended after epoch {len(result.history)} of {epochs}, as the settings or a callback ask for")
     say(f"{result.best}" + ("" if score is None else f": validation DSC {score:.4f}"))
 
 
