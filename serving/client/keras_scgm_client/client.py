@@ -32,7 +32,6 @@ from keras_scgm_client.errors import (
     ServerUnreachable,
     SettingsError,
 )
-from keras_scgm_client.grid import Grid
 from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths, Tissues, check_writable, edited_masks, finished_record
@@ -296,7 +295,8 @@ class Client:
         sent = as_sent(data, grid, self.max_upload_bytes)
         try:
             answer = self._until_deadline(lambda seconds: self._predict(sent, seconds, limit, request_id))
-            result = self._result(image, paths, data, grid, answer, started, request_id)
+            record, draws = self._record(data, answer, started, request_id), self._draws(answer)
+            result = Result(image, paths, grid, self.kind, self.tissues, answer, record, draws)
             result.check()
             return result
         except ImageError as error:
@@ -315,19 +315,10 @@ class Client:
             with self.metrics.request() if self.metrics else nullcontext():
                 return self._transport.predict(data, seconds, limit, headers)
 
-    def _result(
-        self,
-        image: Path,
-        paths: OutputPaths,
-        data: bytes,
-        grid: Grid,
-        answer: Answer,
-        started: float,
-        request_id: str,
-    ) -> Result:
+    def _record(self, data: bytes, answer: Answer, started: float, request_id: str) -> dict[str, Any]:
         # The clock may be set meanwhile.
         seconds = time.monotonic() - started
-        record = {
+        return {
             "server": self.access.url,
             **self._result_settings,
             "version": answer.version,
@@ -337,12 +328,13 @@ class Client:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - seconds)),
             "seconds": round(seconds, 3),
         }
+
+    def _draws(self, answer: Answer) -> bool:
         if self.picture and not answer.findings:
             raise SettingsError(
                 "the server's answers lack data for the picture; export the model again, or use --no-picture"
             )
-        draws = can_draw() if self.picture is None else self.picture
-        return Result(image, paths, grid, self.kind, self.tissues, answer, record, draws)
+        return can_draw() if self.picture is None else self.picture
 
     def _until_deadline(self, request: Callable[[float], _Reply]) -> _Reply:
         ends = time.monotonic() + self.deadline
