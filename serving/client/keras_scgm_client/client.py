@@ -224,22 +224,7 @@ class Client:
         try:
             existing = [path for path in paths.own if os.path.lexists(path)]
             if existing and not force:
-                record = self._finished(image, paths)
-                made_by = record.get("version")
-                served = made_by and self._until_deadline(self._transport.version)
-                if not record or (served and made_by != served):
-                    raise ImageError(
-                        f"{existing[0]}: exists and was made in another way; replace it with --force"
-                    )
-                verdict = record.get("quality", {}).get("verdict")
-                warnings = (
-                    *(() if served else (VERSION_UNKNOWN,)),
-                    *(
-                        f"{path.name} was edited by hand, and is not measured here; keras-scgm areas does it"
-                        for path in edited_masks(paths)
-                    ),
-                )
-                return Outcome(image, paths.mask, warnings, skipped=True, verdict=verdict)
+                return self._skipped(image, paths, existing[0])
             result = self._segment(image, paths)
             if not force:
                 result.check_paths()
@@ -251,6 +236,20 @@ class Client:
             if is_for_all:
                 raise
             return Outcome(image, error=error, request_id=error.request_id)
+
+    def _skipped(self, image: Path, paths: OutputPaths, existing: Path) -> Outcome:
+        record = self._finished(image, paths)
+        made_by = record.get("version")
+        served = made_by and self._until_deadline(self._transport.version)
+        if not record or (served and made_by != served):
+            raise ImageError(f"{existing}: exists and was made in another way; replace it with --force")
+        warnings = [] if served else [VERSION_UNKNOWN]
+        warnings += [
+            f"{path.name} was edited by hand, and is not measured here; keras-scgm areas does it"
+            for path in edited_masks(paths)
+        ]
+        verdict = record.get("quality", {}).get("verdict")
+        return Outcome(image, paths.mask, tuple(warnings), skipped=True, verdict=verdict)
 
     def _written(self, finished: Outcome | Result) -> Outcome:
         if isinstance(finished, Outcome):
