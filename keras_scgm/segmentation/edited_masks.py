@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,13 @@ import numpy as np
 from keras_scgm import messages
 from keras_scgm.errors import InputError
 from keras_scgm.grids import check_same_grid
-from keras_scgm.morphometry import SliceArea, tissue_areas
+from keras_scgm.morphometry import tissue_areas
 from keras_scgm.morphometry.inputs import fractions
 from keras_scgm.nifti import read_mask, read_volume
 from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.verdicts import Quality, SliceQuality, mask_doubts
-from keras_scgm.segmentation.record import findings
+from keras_scgm.segmentation.native_grid import SliceMeasurement
+from keras_scgm.segmentation.record import findings, slice_areas
 from keras_scgm.segmentation.result import Segmentation
 from keras_scgm.volume import Volume, Voxels, zeros
 
@@ -72,20 +72,10 @@ def segmentation_of_edited(
             for n in n_voxels
         ),
     )
-    areas = [
-        SliceArea(
-            slice=volume.stored_slice_index(k),
-            position_mm=k * volume.slice_spacing_mm,
-            area_mm2=n * volume.voxel_area_mm2,
-            soft_area_mm2=math.nan,
-            n_voxels=n,
-            mean_probability=math.nan,
-            warning=EDITED,
-            verdict="review",
-            **asdict(of_slice),
-        )
-        for k, (n, of_slice) in enumerate(zip(n_voxels, tissues, strict=True))
+    measurements = [
+        SliceMeasurement(n, mask_probability=math.nan, probability_sum=math.nan) for n in n_voxels
     ]
+    areas = slice_areas(volume, measurements, quality, tissues)
     doubts = mask_doubts(areas) if any(n_voxels) else [messages.EMPTY_MASK]
     warnings = (EDITED, *volume.warnings, *doubts)
     n_cord = None if cord_mask is None else int(cord_mask.sum())
@@ -96,7 +86,7 @@ def segmentation_of_edited(
         probability_voxels=None,
         cord_probability_voxels=None,
         uncertainty_voxels=None if uncertainty is None else read_volume(uncertainty).voxels,
-        areas=tuple(sorted(areas, key=lambda row: row.slice)),
+        areas=areas,
         quality=quality,
         warnings=warnings,
         record={**record, **findings(volume, sum(n_voxels), n_cord, quality, warnings, started)},
