@@ -44,10 +44,9 @@ class Worker:
 
 def found_weights(weights: Sequence[str | Path] | None) -> list[str | Path] | None:
     """Weights of all members, whose files have been found; None for the default."""
-    members = [member for item in weights or () for member in ensemble_members(item)]
-    for item in members:
-        resolve_weights(item)
-    places = [checks.path("weights", item) for item in members]
-    return [
-        place.resolve() if place.is_file() else item for place, item in zip(places, members, strict=True)
-    ] or None
+    found: list[str | Path] = []
+    for member in (member for item in weights or () for member in ensemble_members(item)):
+        resolve_weights(member)
+        place = checks.path("weights", member)
+        found.append(place.resolve() if place.is_file() else member)
+    return found or None
