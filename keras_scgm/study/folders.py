@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def read_list(path: str | Path) -> Study:
     there; further columns go into the summary, such as age and acq_time, each with its own image.
 
     Raises:
-        InputError: The list cannot be read, or names no image.
+        InputError: The list cannot be read, names no image, or names one twice.
     """
     path = checks.path("path", path)
     if path.suffix.lower() == ".tsv":
@@ -70,6 +71,9 @@ def read_list(path: str | Path) -> Study:
         image.image: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
         for image, row in zip(images, rows, strict=True)
     }
+    if len(image_columns) < len(images):
+        ((twice, _),) = Counter(image.image for image in images).most_common(1)
+        raise InputError(f"{path}: names {twice} twice; keep one of them")
     return checked(Study(path.parent, tuple(images), image_columns=image_columns))
 
 

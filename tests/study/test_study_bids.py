@@ -229,3 +229,9 @@ def test_lists_without_images_are_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=r"no column image|names no image"):
         read_list(tmp_path / name)
+
+
+def test_an_image_that_a_list_names_twice_is_refused(tmp_path):
+    (tmp_path / "list.tsv").write_text("image\tparticipant_id\na.nii.gz\t1\nx/../a.nii.gz\t2\n")
+    with pytest.raises(InputError, match=r"list.tsv: names a.nii.gz twice; keep one of them"):
+        read_list(tmp_path / "list.tsv")
