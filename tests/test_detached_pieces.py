@@ -7,13 +7,12 @@ import tensorflow as tf
 from scipy import ndimage
 
 from keras_scgm import Segmenter
-from keras_scgm.detached_pieces import NEAR_MM, REACHES_MM, remove_detached
+from keras_scgm.detached_pieces import REACHES_MM, remove_detached
 from keras_scgm.export.graph.detached_pieces import remove_detached as remove_in_graph
 from keras_scgm.predict import in_cord
 
 SPACING_MM = 0.5
 CENTER = (60.0, 60.0)
-REACH, NEAR = REACHES_MM[0] / SPACING_MM, NEAR_MM / SPACING_MM
 
 
 def disc(row, column, radius=4):

@@ -1,7 +1,6 @@
 """NIfTI files that cannot be used: one line each, that says what is wrong."""
 
 import gzip
-import itertools
 import os
 
 import nibabel as nib
@@ -11,13 +10,6 @@ from nifti_files import SHAPE, good_bytes, las_data, patched, save
 
 from keras_scgm.errors import InputError
 from keras_scgm.nifti import read_layout, read_volume, reading, volume_from_image
-
-ALL_ORIENTATIONS = [
-    "".join(codes)
-    for order in itertools.permutations(["LR", "AP", "SI"])
-    for codes in itertools.product(*order)
-]
-INTEGERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 
 
 def rgb(tmp_path):
