@@ -60,7 +60,7 @@ def save_picture(
             cord_voxels=_voxels(answer.cord, "u1", volume),
             probability_voxels=_voxels(answer.probabilities, "f4", volume),
             uncertainty_voxels=None,
-            areas=_areas(answer, volume),
+            areas=_areas(answer),
             quality=_quality(answer, findings, volume),
             warnings=answer.warnings,
             record=record,
@@ -80,7 +80,7 @@ def _voxels(file: bytes | None, dtype: str, volume: Any) -> Any:
     return np.frombuffer(file, kind, offset=start).reshape(volume.voxels.shape, order="F")
 
 
-def _areas(answer: Answer, volume: Any) -> Any:
+def _areas(answer: Answer) -> Any:
     from keras_scgm.morphometry import SliceArea
 
     return tuple(
