@@ -254,10 +254,7 @@ def _groups(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
     if "groups" not in tables:
         return []
     region = overview_region(cohort.values)
-    parts = [
-        f"Mean (standard deviation) over participants, region {region}; all in `groups.tsv`.",
-        _wide(cohort, tables["groups"], region, ["group", "n_participants"]),
-    ]
+    parts = _means(cohort, tables["groups"], region, ["group", "n_participants"])
     if "group_differences" in tables:
         names = ["group", "compared_with", "measure", "n", "n_compared_with", "adjusted_for"]
         parts += [
@@ -279,10 +276,7 @@ def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
         return ["## Sites and vendors", "Neither the site nor the manufacturer of the scanner is known."]
     factor = tables["sites"].rows["factor"].iloc[0]
     region = overview_region(cohort.values[cohort.values[factor] != UNKNOWN])
-    parts = [
-        f"Mean (standard deviation) over participants, region {region}; all in `sites.tsv`.",
-        _wide(cohort, tables["sites"], region, ["factor", "name", "n_participants"]),
-    ]
+    parts = _means(cohort, tables["sites"], region, ["factor", "name", "n_participants"])
     if "site_effects" in tables:
         names = ["factor", "measure", "n_groups", "counted", "n", "adjusted_for", "f", "p", "p_holm"]
         parts += [
@@ -315,7 +309,7 @@ def _gaps(cohort: CohortTable) -> list[str]:
     )
 
 
-def _wide(cohort: CohortTable, table: GroupTable, region: str, by: list[str]) -> str:
+def _means(cohort: CohortTable, table: GroupTable, region: str, by: list[str]) -> list[str]:
     """Mean and standard deviation, with a column for each measure of the figures."""
     values = _shown(_of_region(table, region), cohort)
     cells = [f"{_cell(mean)} ({_cell(sd)})" for mean, sd in zip(values["mean"], values["sd"], strict=True)]
@@ -323,7 +317,10 @@ def _wide(cohort: CohortTable, table: GroupTable, region: str, by: list[str]) ->
         index=by, columns="measure", values="cells"
     )
     names = [measure.column for measure in cohort.shown if measure.column in wide]
-    return _markdown(wide.reset_index(), [*by, *names])
+    return [
+        f"Mean (standard deviation) over participants, region {region}; all in `{table.name}.tsv`.",
+        _markdown(wide.reset_index(), [*by, *names]),
+    ]
 
 
 def _shown(rows: pd.DataFrame, cohort: CohortTable) -> pd.DataFrame:
