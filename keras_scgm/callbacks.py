@@ -19,11 +19,11 @@ class PolyLearningRate(keras.callbacks.Callback):
 
     Reference: Perone et al. 2018, equation 4, where n is the epoch. From `total` on, the rate is 0.
 
-    A `fit` from epoch 0 starts at n = 0, also if the model was fitted before. A training that resumes with
-    `initial_epoch` goes on as if it had never stopped: steps are counted as if all earlier epochs had as many as
-    those of this `fit`. Where Keras does not know that number (a data set of unknown length, no `steps_per_epoch`),
-    n is the optimizer's own count. Steps are batches, also where the gradients of several are accumulated. The rate
-    appears as "learning_rate" in the logs of each epoch.
+    A `fit` from epoch 0 starts at n = 0, even if the model was fitted before. A training that resumes with
+    `initial_epoch` continues the schedule, as if all earlier epochs had as many steps as those of this `fit`. Where
+    Keras does not know that number (a data set of unknown length, no `steps_per_epoch`), n is the optimizer's own
+    count. Steps are batches, even where the gradients of several are accumulated. The rate is "learning_rate" in the
+    logs of each epoch.
 
     Args:
         initial_learning_rate: Rate at n = 0, positive.

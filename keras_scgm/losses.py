@@ -23,10 +23,10 @@ class DiceLoss(keras.losses.Loss):
     prediction, and what an empty prediction of an empty mask gets. Masks may be soft. Sums run in `dtype`
     whatever the network's precision: float16 ends at 65504, and a batch has more pixels.
 
-    Several classes count alike, however many pixels they have: the loss is the mean over them. The loss has to be
-    told whether they exclude each other, by the `classifier_activation` of the network.
+    The loss of several classes is the mean over them, however many pixels they have. `classifier_activation`, which
+    must be that of the network, tells whether they exclude each other.
 
-    As published the sums run over the whole batch, so that slices without gray matter only count through
+    As published, the sums run over the whole batch, so that slices without gray matter only count through
     what is wrongly predicted in them. Under a `tf.distribute` strategy they run over the shares of all
     replicas, which then train as one. Such a loss is one number, with no samples to weigh: sample weights
     (and class weights, which Keras turns into them) are refused. With `per_sample` each slice has its own

@@ -1,7 +1,7 @@
 """Random deformations and intensity changes of slices and their masks.
 
-`config` holds the settings and presets, `transforms` draws the parameters of each sample once and applies them,
-from the random numbers of `counters`. On top of them `pipeline` serves training and `preview` the eye.
+`config` holds the settings and presets; `transforms` chooses the parameters of each sample once, by the random numbers
+of `counters`, and applies them; `pipeline` does this in training, and `preview` in a picture.
 """
 
 from keras_scgm.augmentation.config import PRESETS, AugmentationConfig

@@ -15,9 +15,9 @@ INTERPOLATIONS = ("nearest", "linear")
 class AugmentationConfig(JsonConfig):
     """Largest changes of the augmentation; the defaults change nothing.
 
-    Each sample draws each change once. Magnitudes are uniform between the two signs of their field, factors
-    log-uniform between 1 / (1 + field) and 1 + field, except where said otherwise. Intensities are counted
-    in standard deviations of the z-scored volume.
+    Each change has one random value per sample: magnitudes are uniform in [-field, field], factors log-uniform in
+    [1 / (1 + field), 1 + field], except where said otherwise. The unit of intensities is the standard deviation of
+    the volume.
 
     Args:
         rotation_degrees: Turn in the slice.

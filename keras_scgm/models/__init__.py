@@ -56,10 +56,10 @@ _FIRST_LAYER = {
 def load_model(weights: str | Path) -> keras.Model:
     """Loads a network with its weights, by the name of the weights or from a file.
 
-    The network that the weights' card describes is built, and gets them. A `.keras` file is loaded whole,
-    whatever network it holds. For other files without a card, the architecture and its arguments are read
-    from the names and shapes in the file; several classes are taken to exclude each other ("softmax").
-    Weights that are not in the package are downloaded once, and checked against their SHA-256.
+    The card of the weights describes the network. A `.keras` file is loaded whole, whatever network it holds. For
+    other files without a card, the architecture and its arguments are read from the names and shapes in the file;
+    several classes are taken to exclude each other ("softmax"). Weights that are not in the package are downloaded
+    once, and checked against their SHA-256.
 
     Args:
         weights: One of `keras_scgm.list_weights`, or the path of a `.weights.h5`, `.keras` or published Keras
@@ -67,8 +67,8 @@ def load_model(weights: str | Path) -> keras.Model:
 
     Returns:
         The model, from (batch, height, width, channels) to (batch, height, width, classes), with an axis of
-        slices after that of the batch if it reads stacks of slices. What it expects of slices is done by
-        `keras_scgm.preprocess_input` and said by `keras_scgm.weights_card`.
+        slices after that of the batch if it reads stacks of slices. `keras_scgm.weights_card` has the pixel spacing
+        that it expects, and `keras_scgm.preprocess_input` prepares the intensities.
 
     Raises:
         keras_scgm.errors.InputError: The weights are unknown, cannot be had, are damaged, or do not fit.

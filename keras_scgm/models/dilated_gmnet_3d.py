@@ -48,14 +48,14 @@ def DilatedGMNet3D(
     Every layer keeps slices, height and width, so stacks of any size work, a single slice among them. One case
     fails, in TensorFlow 2.21 on a processor: `predict` of stacks that differ from earlier ones in height or width, but
     not in their number and their slices, is an InvalidArgumentError, because TensorFlow folds the paddings of a dilated
-    3-D convolution wrongly. `model.compile(jit_compile=True)` avoids it; `keras_scgm.segment` never meets it.
+    3-D convolution wrongly. `model.compile(jit_compile=True)` avoids it; `keras_scgm.segment` is not affected.
 
     The first eight arguments are those of `keras.applications`, in their order.
 
     Args:
         include_top: Whether to end with the layer "predictions"; without it the output is the 64
-            features per pixel that this layer reads. Call the model as a layer to build on them, or give each layer on
-            top a name: its own have those that Keras gives, such as `conv2d_1`.
+            features per pixel that this layer reads. Call the model as a layer to build on them; otherwise give each
+            layer on top a name, because Keras may give it one that the model has, too, such as `conv2d_1`.
         weights: None for random weights, a name that `keras_scgm.list_weights` knows, or the path of a
             `.weights.h5`, `.keras` or published Keras 2 `.hdf5` file. Weights of a `DilatedGMNet` with as many filters
             and the same rates are inflated: its kernels stand in the middle slice and zeros beside it, so that each
@@ -68,8 +68,8 @@ def DilatedGMNet3D(
         pooling: With `include_top=False`: None for the feature maps, (batch, slices, height, width, features);
             "avg" or "max" for their mean or maximum over the stack, (batch, features).
         classes: Number of output channels; None for that of the weights, and 1 with random ones. With another
-            number than that of pretrained weights, or with classes that exclude each other ("softmax") where the card
-            of the weights says that theirs do not, the output layer stays random, and all others are the file's.
+            number than that of the weights, or if only one of the two has classes that exclude each other ("softmax",
+            by the card of the weights), the output layer stays random, and all others are those of the file.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
             independent of each other.
         name: Name of the model.

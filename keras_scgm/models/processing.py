@@ -21,8 +21,8 @@ def preprocess_input(x: Any) -> np.ndarray:
 
     All slices together get mean 0 and standard deviation 1, so give those of one volume in one call. Constant
     slices do not count in these two numbers. NaN and infinite pixels take the mean of their slice first.
-    The intensities alone are changed: `keras_scgm.segment` also brings slices to 0.25 mm per pixel, rows from
-    right to left and columns from posterior to anterior, which the networks expect.
+    Only intensities are changed: the networks also expect 0.25 mm per pixel, rows from right to left and columns
+    from posterior to anterior, to which `keras_scgm.segment` resamples slices.
 
     Args:
         x: (slice, height, width) or (slice, height, width, 1), in any unit; not changed.

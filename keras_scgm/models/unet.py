@@ -41,8 +41,8 @@ def UNet(
 
     Args:
         include_top: Whether to end with the layer "predictions"; without it the output is the `filters`
-            features per pixel that this layer reads. Call the model as a layer to build on them, or give each layer on
-            top a name: its own have those that Keras gives, such as `conv2d_1`.
+            features per pixel that this layer reads. Call the model as a layer to build on them; otherwise give each
+            layer on top a name, because Keras may give it one that the model has, too, such as `dropout_1`.
         weights: None for random weights, a name that `keras_scgm.list_weights` knows, or the path of a
             `.weights.h5` or `.keras` file.
         input_tensor: Keras tensor (batch, height, width, channels) to read instead of a new `keras.Input`;
@@ -50,12 +50,12 @@ def UNet(
         input_shape: (height, width, channels) of a slice; height and width may be None for any multiples of 8. By
             default that of `input_tensor`, or one channel and any size. With pretrained weights of another number
             of channels, each channel gets the sum of the first kernel over the channels of the file, divided by the
-            number of channels: an image whose channels are all alike gives what the file's network gives for it.
+            number of channels: an image of equal channels has the same result as in the file's network.
         pooling: With `include_top=False`: None for the feature maps, (batch, height, width, features); "avg"
             or "max" for their mean or maximum over the slice, (batch, features).
         classes: Number of output channels; None for that of the weights, and 1 with random ones. With another
-            number than that of pretrained weights, or with classes that exclude each other ("softmax") where the card
-            of the weights says that theirs do not, the output layer stays random, and all others are the file's.
+            number than that of the weights, or if only one of the two has classes that exclude each other ("softmax",
+            by the card of the weights), the output layer stays random, and all others are those of the file.
         classifier_activation: Activation of the output layer, or None for logits. "sigmoid" makes classes
             independent of each other.
         name: Name of the model.
