@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=os.environ.get("SCGM_TOKEN_FILE"),
         metavar="FILE",
-        help="bearer token; over TLS only",
+        help="bearer token; sent over TLS or to this machine only",
     )
     server.add_argument("--ca", type=Path, metavar="FILE", help="certificate authority to trust")
     server.add_argument("--cert", type=Path, metavar="FILE", help="client certificate")
