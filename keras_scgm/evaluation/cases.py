@@ -14,7 +14,7 @@ from keras_scgm.evaluation.tissues import TISSUE_NAMES, AnnotatorFiles, Tissue, 
 from keras_scgm.files import nifti_files, nifti_stem
 
 CHALLENGE_CASE = re.compile(r"(site(\d+)-sc\d+)(?:\D|$)")
-RESULT = re.compile(r"_(?:gmseg|wmseg|(?:label-(?:gm|wm|sc|cord)_)?seg)$", re.IGNORECASE)
+RESULT = re.compile(r"_(?:gmseg|wmseg|seg|label-(?:gm|wm|sc|cord)_(?:seg|mask))$", re.IGNORECASE)
 """End of the names of masks that this package and the Spinal Cord Toolbox write."""
 
 
@@ -67,8 +67,8 @@ def find_cases(
 
     Two single files always belong together. In folders, which are searched recursively, names decide:
     `site1-sc01` in the challenge's layout, otherwise the prediction's name without the tissue (`_gmseg`, `_wmseg`
-    or `_seg`) is the beginning of the reference's, whose further part says the tissue. Of a folder that holds files
-    named so only these are predictions.
+    or `_seg`, `_label-GM_mask` and so on) is the beginning of the reference's, whose further part says the tissue. Of a
+    folder that holds files named so only these are predictions.
 
     Args:
         predictions: A file or a folder for each model.
@@ -160,16 +160,19 @@ def _suffix_of(path: Path) -> tuple[Tissue | None, str]:
 
 
 def _of_single_file(path: Path, wanted: Tissue | None) -> tuple[Tissue | None, str]:
-    """Tissue of a file that the user named, which is the wanted one unless this package named it otherwise."""
-    tissue, rest = named_tissue(nifti_stem(path))
+    """Tissue of a file that the user named, which is the wanted one unless its name is that of another result."""
+    stem = nifti_stem(path)
+    tissue, rest = named_tissue(stem)
     if wanted is None or tissue in (wanted, None):
         return tissue, rest
-    if nifti_stem(path).endswith(("_gmseg", "_wmseg")):
+    result = RESULT.search(stem)
+    # A name that ends in `_seg` alone may be of any mask.
+    if result and result[0].lower() != "_seg":
         raise InputError(
             f"{path}: named as a mask of the {TISSUE_NAMES[tissue]}, not of the {TISSUE_NAMES[wanted]}; "
             "change --tissue, or rename the file"
         )
-    return None, nifti_stem(path)
+    return None, stem
 
 
 def _owner(path: Path, keys: Sequence[str]) -> str | None:

@@ -105,9 +105,9 @@ def evaluate_tissues(
 ) -> dict[Tissue, Evaluation]:
     """Score the masks of the tissues that a model and a rater both have, see `evaluate`.
 
-    The names of the files say the tissues: `*_gmseg`, `*_wmseg` and `*_seg` (the cord), or `*_label-GM_seg` and so on.
-    A mask whose name does not is gray matter, or the tissue that is compared if it is one; or it holds the labels of
-    gray and white matter.
+    The names of the files say the tissues: `*_gmseg`, `*_wmseg` and `*_seg` (the cord), or `*_label-GM_mask`
+    and so on. A mask whose name does not is gray matter, or the tissue that is compared if it is one; or it holds the
+    labels of gray and white matter.
 
     Args:
         predictions: As in `evaluate`.

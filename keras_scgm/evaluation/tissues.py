@@ -24,7 +24,7 @@ CHALLENGE_LABELS = (1, 2)
 """Gray and white matter in the challenge's masks."""
 
 _NAMED = re.compile(
-    r"(?:^|[_-])(?:label-(?P<label>gm|wm|sc|cord)_)?(?P<name>gmseg|wmseg|seg|gm|wm|cord)(?=$|[_\-.])",
+    r"(?:^|[_-])(?:label-(?P<label>gm|wm|sc|cord)_(?:seg|mask)|(?P<name>gmseg|wmseg|seg|gm|wm|cord))(?=$|[_\-.])",
     re.IGNORECASE,
 )
 _TISSUE_OF: Mapping[str, Tissue] = {
@@ -65,9 +65,9 @@ class AnnotatorFiles:
 def named_tissue(stem: str) -> tuple[Tissue | None, str]:
     """Tissue that a file name says, or a part of one, and the rest of the name; None if it says nothing.
 
-    These are the names of the Spinal Cord Toolbox, which this package writes, too, and those of BIDS.
+    These are the names of the Spinal Cord Toolbox and of BIDS, both of which this package writes, too.
 
-    >>> [named_tissue(name)[0] for name in ("a_gmseg-manual", "a_label-SC_seg", "a_wm", "a_T2star", "a_message")]
+    >>> [named_tissue(name)[0] for name in ("a_gmseg-manual", "a_label-SC_mask", "a_wm", "a_T2star", "a_message")]
     ['gm', 'cord', 'wm', None, None]
     """
     matches = list(_NAMED.finditer(stem))

@@ -38,6 +38,8 @@ def metrics(results):
         ("sub-1_T2star_gmseg-manual", "gm", "sub-1_T2star-manual"),
         ("sub-1_T2star_seg", "cord", "sub-1_T2star"),
         ("sub-1_label-SC_seg", "cord", "sub-1"),
+        ("sub-1_label-GM_mask", "gm", "sub-1"),
+        ("sub-1_mask", None, "sub-1_mask"),
         ("sub-1_label-WM_seg_anna", "wm", "sub-1_anna"),
         ("9584_cord", "cord", "9584"),
         ("9584_gm", "gm", "9584"),
@@ -48,6 +50,14 @@ def metrics(results):
 )
 def test_names_say_the_tissue(stem, tissue, rest):
     assert named_tissue(stem) == (tissue, rest)
+
+
+def test_results_of_a_study_are_told_apart(tmp_path):
+    for tissue, label in (("gm", "GM"), ("wm", "WM"), ("cord", "SC")):
+        save(tmp_path / "found" / "sub-1" / "anat" / f"sub-1_label-{label}_mask.nii.gz", FOUND[tissue])
+        save(tmp_path / "manual" / f"sub-1_label-{label}_mask.nii.gz", TRUE[tissue])
+    results = evaluate_tissues(tmp_path / "found", tmp_path / "manual")
+    assert metrics(results) == {tissue: [values] for tissue, values in WANTED.items()}
 
 
 def test_every_tissue_from_the_masks_of_the_challenge(tmp_path):
@@ -104,9 +114,10 @@ def test_a_mask_of_unknown_tissue_is_what_was_asked_for(tmp_path):
     assert metrics(evaluate_tissues(tmp_path / "x", tmp_path / "z")) == {"gm": [WANTED["gm"]]}
 
 
-def test_a_file_of_this_package_is_not_taken_for_another_tissue(tmp_path):
-    found = save(tmp_path / "a_gmseg.nii", FOUND_GRAY)
-    message = r"a_gmseg.nii: named as a mask of the gray matter, not of the cord; change --tissue"
+@pytest.mark.parametrize("name", ["a_gmseg.nii", "a_label-GM_mask.nii"])
+def test_a_file_of_this_package_is_not_taken_for_another_tissue(tmp_path, name):
+    found = save(tmp_path / name, FOUND_GRAY)
+    message = rf"{name}: named as a mask of the gray matter, not of the cord; change --tissue"
     with pytest.raises(InputError, match=message):
         evaluate(found, save(tmp_path / "b.nii", CORD), tissue="cord")
 
