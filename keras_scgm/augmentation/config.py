@@ -23,13 +23,13 @@ class AugmentationConfig(JsonConfig):
         rotation_degrees: Turn in the slice.
         shift_px: Shift along each axis, in pixels.
         scaling: Factor of magnification, less 1.
-        flip_left_right: Chance of a flip of the right-left axis.
-        flip_front_back: Chance of a flip of the posterior-anterior axis.
+        flip_left_right: Probability of a flip of the right-left axis.
+        flip_front_back: Probability of a flip of the posterior-anterior axis.
         elastic_px: Standard deviation of each component of the elastic displacement, in pixels; at most half
             its smoothness, beyond which the field folds. Simard et al. 2003 smooth uniform noise with a
             Gaussian and multiply by alpha: that is alpha / (2 * smoothness * sqrt(3 * pi)) here.
         elastic_smoothness_px: Standard deviation of that Gaussian, in pixels.
-        elastic_probability: Chance that a sample is deformed elastically.
+        elastic_probability: Probability that a sample is deformed elastically.
         channel_shift: Constant added to each channel.
         noise: Standard deviation of Gaussian noise, uniform from 0.
         bias_field: Standard deviation of the natural logarithm of a smooth multiplicative field, uniform
@@ -39,8 +39,8 @@ class AugmentationConfig(JsonConfig):
         contrast: Factor of the distance to the slice's mean, less 1.
         blur_px: Standard deviation of a Gaussian blur, in pixels, uniform from 0.
         low_resolution: Pixels of a simulated coarser acquisition in pixels of the slice, uniform from 1.
-        inversion_probability: Chance that dark and bright are exchanged.
-        intensity_probability: Chance of each change from `channel_shift` to `low_resolution`.
+        inversion_probability: Probability that dark and bright are exchanged.
+        intensity_probability: Probability of each change from `channel_shift` to `low_resolution`.
         mask_interpolation: "nearest" keeps hard masks hard, "linear" gives soft ones.
 
     Raises:
