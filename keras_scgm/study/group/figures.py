@@ -171,7 +171,7 @@ def draw_sites(cohort: CohortTable) -> Figure:
             axes.hlines(
                 list(medians.values()), at - 0.3, at + 0.3, color="black", linewidth=2, label="median"
             )
-        axes.set(ylabel=measure.title, title=f"region {region}")
+        axes.set(xlim=(-0.5, len(places) - 0.5), ylabel=measure.title, title=f"region {region}")
         axes.set_xticks(range(len(places)), names, rotation=45, ha="right", rotation_mode="anchor")
     _legend(figure, *(axes for axes, _ in panels))
     return figure
@@ -238,5 +238,5 @@ def _mark_outliers(axes: Axes, rows: pd.DataFrame, column: str) -> None:
 
 
 def _jitter(count: int) -> np.ndarray:
-    """Sideways shifts that keep points apart, the same every time."""
-    return JITTER * (2 * (np.arange(count) * GOLDEN_RATIO % 1) - 1)
+    """Sideways shifts that keep points apart, the same every time; a single point is not shifted."""
+    return JITTER * (2 * ((0.5 + np.arange(count) * GOLDEN_RATIO) % 1) - 1)
