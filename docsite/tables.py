@@ -60,6 +60,7 @@ def _segment() -> Iterable[str]:
 def _study() -> Iterable[str]:
     from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS, describe
     from keras_scgm.study.group import groups, outliers, repeats, sessions, sites, spread
+    from keras_scgm.study.page.marks import Mark
 
     yield "## study\n\nBeside each table a JSON file has the same texts, as BIDS wants it.\n"
     for name, text, names in (
@@ -90,6 +91,8 @@ def _study() -> Iterable[str]:
         yield f"### group/{name}.tsv\n\n{text}\n"
         rows = [(f"`{column.name}`", cell(column.description), _unit(column.units)) for column in group]
         yield table(("Column", "Meaning", "Unit"), rows) + "\n"
+    yield "### qc.yml, qc.tsv\n\nMarks of a quality page, as its buttons save them and `group --exclude` reads them.\n"
+    yield keys({"image": "Path of the image, as in `summary.tsv`."} | described_fields(Mark))
 
 
 def _evaluate() -> Iterable[str]:
@@ -113,8 +116,10 @@ def _evaluate() -> Iterable[str]:
 
 
 def _train() -> Iterable[str]:
+    from keras_scgm.adaptation.record import AdaptationRecord
     from keras_scgm.training.folds import FoldScore, SubjectScore
     from keras_scgm.tuning import Trial
+    from keras_scgm.tuning.kept_search import KeptSearch
 
     yield "## train\n"
     yield "### log.csv\n\nA row per epoch.\n"
@@ -128,7 +133,11 @@ def _train() -> Iterable[str]:
     trial = described_fields(Trial)
     del trial["values"]
     yield columns(trial)
+    yield "### search.json\n\nWhat the search is of; with the same, the command goes on with it.\n"
+    yield keys(described_fields(KeptSearch))
     yield "## adapt\n"
+    yield "### adaptation.json\n\nWhat the adaptation is of, by which `--resume` knows it.\n"
+    yield keys(described_fields(AdaptationRecord))
     yield "### changes.csv\n\nA row per slice of the scans that were held back.\n"
     yield columns(descriptions.CHANGES)
     yield "### guard.json\n\nWhat the guard measured.\n"

@@ -23,8 +23,8 @@ class AdaptationRecord(JsonConfig):
     """Settings and files of an adaptation.
 
     Args:
-        adaptation: Settings.
-        guard: Limits of the guard, which may change.
+        adaptation: Settings, as in `AdaptationConfig`.
+        guard: Limits of the guard, as in `GuardConfig`; they may change.
         learned_from: SHA-256 of the scans and masks that were learned from, by name.
         held_back: The same of those that only the guard sees.
 

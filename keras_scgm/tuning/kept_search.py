@@ -22,9 +22,9 @@ class KeptSearch:
     """Settings and data of a search.
 
     Args:
-        tuning: Strategy of the search.
-        training: Settings that every trial starts from.
-        hypermodel: MODULE:NAME of what is searched in place of the ranges of a `TuningConfig`; None for these.
+        tuning: Strategy of the search, as in `TuningConfig`, or `SearchConfig` with a hypermodel.
+        training: Settings that every trial starts from, as in `TrainingConfig`.
+        hypermodel: MODULE:NAME of what is searched in place of the ranges of a `TuningConfig`, or None.
         data: Description of the slices to train on, and of each volume for validation, and the start of hashes.
     """
 

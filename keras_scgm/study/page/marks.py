@@ -26,7 +26,7 @@ class Mark:
     Args:
         mark: "pass", "fail" or "artefact".
         comment: One line, empty if there is none.
-        mask_sha256: `mask_id` of the mask that was marked, empty if it is not known.
+        mask_sha256: First 12 digits of the SHA-256 of the mask that was marked, empty if it is not known.
     """
 
     mark: MarkName
@@ -40,7 +40,7 @@ class Mark:
 
 
 def mask_id(mask: Path) -> str:
-    """Beginning of the hash of a mask, by which a mark knows it; empty if there is no such file."""
+    """First 12 digits of the SHA-256 of a mask, by which a mark knows it; empty if there is no such file."""
     return sha256_of(mask)[:12] if mask.is_file() else ""
 
 
