@@ -92,7 +92,11 @@ def _study() -> Iterable[str]:
         rows = [(f"`{column.name}`", cell(column.description), _unit(column.units)) for column in group]
         yield table(("Column", "Meaning", "Unit"), rows) + "\n"
     yield "### qc.yml, qc.tsv\n\nMarks of a quality page, as its buttons save them and `group --exclude` reads them.\n"
-    yield keys({"image": "Path of the image, as in `summary.tsv`."} | described_fields(Mark))
+    yield keys(
+        {"image": "The image, as in `summary.tsv`."}
+        | described_fields(Mark)
+        | {"time": "When it was marked."}
+    )
 
 
 def _evaluate() -> Iterable[str]:
