@@ -39,7 +39,9 @@ Window = Annotated[
 Mirror = Annotated[
     bool,
     typer.Option(
-        "--mirror", help="Average with the mirrored slice; twice the time.", rich_help_panel=NETWORK
+        "--mirror",
+        help="Average with the mirrored slice, which treats left and right alike; twice the time of the network.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Runtime = Annotated[
