@@ -133,6 +133,18 @@ def test_intensity_scale_and_offset_do_not_matter(challenge, some_slices, segmen
     np.testing.assert_array_equal(voxels(challenge.segment(image).mask), voxels(segmented_slices.mask))
 
 
+def test_mirroring_treats_left_and_right_alike(phantom):
+    """Pixels of 0.5 mm are sampled alike in an image and in its flipped copy."""
+    flipped = nib.Nifti1Image(voxels(phantom)[::-1].copy(), phantom.affine)
+
+    def differences(mirror):
+        one, other = (segment(image, mirror=mirror) for image in (phantom, flipped))
+        return np.abs(voxels(one.probabilities) - voxels(other.probabilities)[::-1]).max()
+
+    assert differences(mirror=True) < 0.02
+    assert differences(mirror=False) > 0.2
+
+
 def test_inverted_contrast_warns(challenge, t2s):
     result = challenge.segment(nib.Nifti1Image(255 - voxels(t2s)[..., 4:6], t2s.affine))
     assert any("darker than its surroundings" in text or "mask is empty" in text for text in result.warnings)
