@@ -8,6 +8,11 @@
 # whether gm_nifti uses a GPU: by default in the container of docker-compose.yml; in Kubernetes
 #   NVIDIA_SMI="kubectl -n gm-serving exec deploy/gm-serving -- nvidia-smi"
 set -euo pipefail
+refused() { echo "error: $1" >&2; exit 2; }
+[ $# -gt 0 ] || refused "no image; give IMAGE.nii.gz and, to compare with, its masks"
+for program in curl scgm-client; do
+    command -v "$program" >/dev/null || refused "$program is missing; install it"
+done
 image=$1
 shift
 REST=${REST:-http://localhost:8501} GRPC=${GRPC:-grpc://localhost:8500}

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -24,6 +25,22 @@ def address(tmp_path_factory):
     models = save_tiny_models(tmp_path_factory.mktemp("models"))
     with dev_server.serve(dev_server.Catalogue.load(models), rest_port=0, grpc_port=0) as started:
         yield started
+
+
+def test_what_is_missing_is_one_line(tmp_path):
+    bash = shutil.which("bash")
+    for arguments, text in (
+        ([], "no image; give IMAGE.nii.gz and, to compare with, its masks"),
+        (["t2s.nii.gz"], "curl is missing; install it"),
+    ):
+        done = subprocess.run(
+            [bash, SMOKE, *arguments],
+            env={"PATH": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {text}\n")
 
 
 @pytest.mark.parametrize(
