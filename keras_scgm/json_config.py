@@ -35,7 +35,7 @@ class JsonConfig:
             InputError: the file cannot be read, or as `from_json`; the message names the file.
         """
         try:
-            return cls.from_json(path.read_text(encoding="utf-8"))
+            return cls.from_json(path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
         except ValueError as error:

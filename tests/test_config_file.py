@@ -47,7 +47,8 @@ def test_the_command_line_goes_before_the_file_and_the_nearest_file_counts(
     made = settings(tmp_path)
     assert (made["threshold"], made["mirror"], made["window"]) == (0.5, True, "auto")
     # A file of its own goes before pyproject.toml beside it.
-    (here.parent / "keras_scgm.toml").write_text(f"[segment]\nweights = [{json.dumps(str(weights))}]\n")
+    own = f"\ufeff[segment]\nweights = [{json.dumps(str(weights))}]\n"
+    (here.parent / "keras_scgm.toml").write_text(own, encoding="utf-8")
     assert run("segment", image, "--force")[0] == 0
     assert settings(tmp_path)["threshold"] is None
 

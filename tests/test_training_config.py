@@ -49,3 +49,9 @@ def test_settings_refuses_bad_values(field: str, value: object, rule: str) -> No
 def test_settings_refuses_other_json(text: str, rule: str) -> None:
     with pytest.raises(ValueError, match=rule):
         TrainingConfig.from_json(text)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+    """As some editors of Windows put it at the beginning of a file."""
+    (tmp_path / "spec.json").write_text(f"\ufeff{PRESETS['quick'].to_json()}", encoding="utf-8")
+    assert TrainingConfig.read(tmp_path / "spec.json") == PRESETS["quick"]

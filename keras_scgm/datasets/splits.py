@@ -67,7 +67,7 @@ class Split:
         """
         path = checks.path("path", path)
         try:
-            parts = json.loads(path.read_text(encoding="utf-8"))
+            parts = json.loads(path.read_text(encoding="utf-8-sig"))
             return cls(
                 **{name: tuple(_from_json(v, path.parent) for v in part) for name, part in parts.items()}
             )

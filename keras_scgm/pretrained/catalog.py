@@ -131,4 +131,4 @@ def _is_card(path: Path) -> bool:
 
 @once_per_version
 def _text_of(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")

@@ -85,7 +85,7 @@ def ensemble_members(weights: T) -> list[T | Path]:
 
 def _read(path: Path) -> EnsembleCard:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such card of an ensemble") from error
     except (OSError, ValueError, RecursionError) as error:

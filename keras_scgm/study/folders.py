@@ -54,11 +54,17 @@ def read_list(path: str | Path) -> Study:
         InputError: The list cannot be read, names no image, or names one twice.
     """
     path = checks.path("path", path)
-    if path.suffix.lower() == ".tsv":
+    kind = path.suffix.lower()
+    if kind == ".tsv":
         rows = read_tsv(path, "image")
+    elif kind != ".txt":
+        raise InputError(
+            f"{path}: neither .txt nor .tsv; give a folder, or a list of files: .txt with a path in each line, or .tsv "
+            "with the column image"
+        )
     else:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(
                 f"{path}: cannot be read; give a folder, or a list of files as .txt or .tsv"

@@ -126,7 +126,7 @@ def _labels(what: str, prefix: str, labels: Iterable[str], known: set[str]) -> s
 def sidecar(path: Path) -> Metadata:
     """A JSON file as a dictionary, empty if it cannot be read."""
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(path.read_text(encoding="utf-8-sig"))
     # JSON that is nested too deep is a RecursionError.
     except (OSError, ValueError, RecursionError):
         return {}

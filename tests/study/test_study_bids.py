@@ -37,7 +37,9 @@ def test_images_sessions_runs_and_sidecars(tmp_path):
             f"sub-01/.hidden/{place('01')}",
         ],
     )
-    (folder / "T2starw.json").write_text(json.dumps({"Manufacturer": "A", "MagneticFieldStrength": 1.5}))
+    # Some editors of Windows begin a file with a byte order mark.
+    shared = json.dumps({"Manufacturer": "A", "MagneticFieldStrength": 1.5})
+    (folder / "T2starw.json").write_text(f"\ufeff{shared}", encoding="utf-8")
     (folder / place("01", "A", "run-2_T2starw.json")).write_text(json.dumps({"MagneticFieldStrength": 3}))
     study = read_bids(folder)
     assert [(one.participant_id, one.session_id, one.run, one.stem) for one in study.images] == [
@@ -174,7 +176,7 @@ def test_a_list_as_text_and_as_a_table(tmp_path):
     image = tmp_path / "scans" / "x.nii.gz"
     image.parent.mkdir()
     image.write_bytes(b"x")
-    (tmp_path / "list.txt").write_text("# mine\nscans/x.nii.gz\n")
+    (tmp_path / "list.txt").write_text("\ufeffscans/x.nii.gz\n# mine\n", encoding="utf-8")
     (one,) = read_list(tmp_path / "list.txt").images
     assert (one.path, one.image, one.participant_id) == (image, "scans/x.nii.gz", "sub-scansx")
     table = tmp_path / "list.tsv"
@@ -229,6 +231,14 @@ def test_lists_without_images_are_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=r"no column image|names no image"):
         read_list(tmp_path / name)
+
+
+def test_other_kinds_of_lists_are_refused(tmp_path):
+    (tmp_path / "list.csv").write_text("image,age\na.nii.gz,50\n")
+    with pytest.raises(
+        InputError, match=r"list.csv: neither .txt nor .tsv; give a folder, or a list of files"
+    ):
+        read_list(tmp_path / "list.csv")
 
 
 def test_an_image_that_a_list_names_twice_is_refused(tmp_path):

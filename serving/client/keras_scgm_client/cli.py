@@ -222,7 +222,7 @@ def _client(options: argparse.Namespace, **settings: object) -> Client:
     token = None
     if options.token_file:
         try:
-            token = Path(options.token_file).read_text(encoding="utf-8").strip()
+            token = Path(options.token_file).read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise ClientError(f"{options.token_file}: cannot be read; check --token-file") from error
     return Client(
