@@ -1,6 +1,7 @@
 """Settings of a training: presets, rules and JSON."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_settings_refuses_other_json(text: str, rule: str) -> None:
         TrainingConfig.from_json(text)
 
 
-def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path: Path) -> None:
     """As some editors of Windows put it at the beginning of a file."""
     (tmp_path / "spec.json").write_text(f"\ufeff{PRESETS['quick'].to_json()}", encoding="utf-8")
     assert TrainingConfig.read(tmp_path / "spec.json") == PRESETS["quick"]
