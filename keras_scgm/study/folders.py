@@ -54,14 +54,13 @@ def read_list(path: str | Path) -> Study:
         InputError: The list cannot be read, names no image, or names one twice.
     """
     path = checks.path("path", path)
-    kind = path.suffix.lower()
-    if kind == ".tsv":
-        rows = read_tsv(path, "image")
-    elif kind != ".txt":
+    if path.suffix.lower() not in (".txt", ".tsv"):
         raise InputError(
             f"{path}: neither .txt nor .tsv; give a folder, or a list of files: .txt with a path in each line, or .tsv "
             "with the column image"
         )
+    if path.suffix.lower() == ".tsv":
+        rows = read_tsv(path, "image")
     else:
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
