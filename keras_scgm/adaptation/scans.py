@@ -132,7 +132,7 @@ def _named_pairs(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
 
 def _read_pairs(table: Path) -> tuple[tuple[Path, Path], ...]:
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
             pairs = tuple((table.parent / row["scan"], table.parent / row["rescan"]) for row in rows)
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -41,7 +41,8 @@ def test_runs_of_bids_are_rescans(tmp_path: Path) -> None:
 
 def test_rescans_of_a_table(scan_folder: Path) -> None:
     table = scan_folder / "pairs.csv"
-    table.write_text("scan,rescan\nb.nii.gz,c.nii.gz\n")
+    # With the byte order mark of spreadsheets.
+    table.write_text("\ufeffscan,rescan\nb.nii.gz,c.nii.gz\n", encoding="utf-8")
     scans, _ = find_scans(scan_folder, rescans=table)
     assert scans.rescans == ((scan_folder / "b.nii.gz", scan_folder / "c.nii.gz"),)
 
