@@ -16,7 +16,7 @@ from keras_scgm.files import sha256_of
 from keras_scgm.predict import in_cord
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import WeightsCard, card_path
-from keras_scgm.runtimes import WITH_BFLOAT16, LoadedNetwork, open_runtime
+from keras_scgm.runtimes import ON_PROCESSORS_ALONE, WITH_BFLOAT16, LoadedNetwork, open_runtime
 from keras_scgm.runtimes.folding import fold_model
 from keras_scgm.runtimes.tensorflow_network import build
 
@@ -85,6 +85,36 @@ def test_parts_of_slices(name, network):
     middle = np.s_[:, 60:70, 60:70]
     np.testing.assert_allclose(found[middle], whole[middle], atol=2e-5)
     assert np.abs(alone[middle] - whole[middle]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(set(INSTALLED) & set(ON_PROCESSORS_ALONE)))
+@pytest.mark.parametrize("in_regions", [False, True])
+def test_slices_are_computed_one_by_one(name, in_regions, monkeypatch, network, slices):
+    """The feature maps of one take 5 MB a layer, of eight 40 MB."""
+    from keras_scgm import runtimes
+
+    shown = []
+
+    def opened_and_watched(*arguments):
+        compute = runtimes_open(*arguments)
+
+        def watched(slices, regions=None):
+            shown.append([None if array is None else len(array) for array in (slices, regions)])
+            return compute(slices, regions)
+
+        return watched
+
+    runtimes_open = runtimes._open
+    monkeypatch.setattr(runtimes, "_open", opened_and_watched)
+    regions = slices[:, 5:45] if in_regions else None
+    together = opened(network, name)(slices, regions)
+    assert shown == [[1, 1 if in_regions else None]] * len(slices)
+    monkeypatch.undo()
+    alone = [
+        opened(network, name)(slices[k : k + 1], regions[k : k + 1] if in_regions else None)
+        for k in range(len(slices))
+    ]
+    np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", sorted(set(INSTALLED) & set(WITH_BFLOAT16)))

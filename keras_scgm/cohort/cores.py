@@ -38,7 +38,7 @@ def run_on_cores(
         jobs: The images.
         output: How results are written.
         workers: At most so many processes, by default one for each core that this process may use; each
-            loads the networks and takes about 1 GB of memory.
+            loads the networks and takes 0.3 to 0.7 GB of memory.
 
     Raises:
         keras_scgm.errors.InputError: The weights cannot be had.

@@ -42,7 +42,7 @@ def run_on_ray(
         output: how results are written.
         address: of the cluster's head, "auto" for the one this machine belongs to; None starts one on
             this machine for the length of the run.
-        workers: at most so many; each loads the networks and takes one core and about 1 GB of memory.
+        workers: at most so many; each loads the networks and takes one core and 0.3 to 0.7 GB of memory.
 
     Raises:
         keras_scgm.errors.InputError: Ray is not installed, the cluster does not answer, or the weights cannot

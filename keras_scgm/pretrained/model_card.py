@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from keras_scgm import checks
 from keras_scgm.pretrained.card import BRIGHT, CORD, WeightsCard
 
@@ -29,6 +27,9 @@ def model_card(card: WeightsCard) -> str:
     >>> model_card(weights_card("synthetic")).splitlines()[:2]
     ['---', 'license: mit']
     """
+    # Slow to import.
+    import yaml
+
     checks.instance(WeightsCard, "a WeightsCard")("card", card)
     metadata = yaml.safe_dump(_metadata(card), sort_keys=False, allow_unicode=True, width=100)
     spacing_mm, window_px = card.slices.spacing_mm, card.slices.window_px

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.runtimes.folding import FoldedNetwork
+from keras_scgm.runtimes.one_by_one import one_by_one
 from keras_scgm.runtimes.region_of_interest import (
     Compute,
     Predictor,
@@ -39,6 +40,7 @@ PRECISIONS = ("float32", "bfloat16")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia")
 
 WITH_BFLOAT16 = ("openvino", "tensorflow")
+ON_PROCESSORS_ALONE = ("onnxruntime", "openvino")
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,8 @@ def open_runtime(
 
     def predictor(network: LoadedNetwork) -> Predictor:
         compute, takes_regions = _open(network, name, precision), _takes_regions(network, name)
+        if name in ON_PROCESSORS_ALONE:
+            compute = one_by_one(compute)
         if reach is not None and network.slice_reach is None:
             compute = slice_by_slice(compute)
         return Predictor(compute, takes_regions, spacing_mm, tuple(thresholds))
