@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 ARGUMENT, NOT_NEEDED = "", None
+UNKNOWN = "?"
+OWN = ("-w", "-h")
+"""Short options of the commands here, beside -o, which both have."""
 _OF_REPORT = {"-qc": NOT_NEEDED, "-qc-dataset": NOT_NEEDED, "-qc-subject": NOT_NEEDED}
 _OF_ALL = {"-r": NOT_NEEDED, "-v": NOT_NEEDED}
 
@@ -57,7 +60,6 @@ PROGRAMS = {
             "-o": "--output",
             "-vertfile": "--levels",
             "-angle-corr-centerline": "--centreline",
-            "-vert": NOT_NEEDED,
             "-perlevel": NOT_NEEDED,
             "-perslice": NOT_NEEDED,
             **_OF_ALL,
@@ -88,7 +90,10 @@ def counterpart(arguments: Sequence[str]) -> str | None:
         if has_tasks and others and not others[0].startswith("-"):
             command, others = f"{command} {others[0]}", others[1:]
         if command not in PROGRAMS:
-            return f"{command} is a program of the Spinal Cord Toolbox without counterpart here; see keras-scgm --help"
+            return (
+                f"{command} is a program of the Spinal Cord Toolbox that no single command replaces; see keras-scgm "
+                "--help, and From the Spinal Cord Toolbox in the documentation"
+            )
         return f"{command} is a program of the Spinal Cord Toolbox; here: {_translated(PROGRAMS[command], others)}"
     name = next((name for name, program in PROGRAMS.items() if program.command == command), None)
     if name is None:
@@ -100,20 +105,23 @@ def counterpart(arguments: Sequence[str]) -> str | None:
 
 
 def _translated(program: Program, arguments: Sequence[str]) -> str:
-    words, rest = ["keras-scgm", program.command], list(arguments)
+    words, left_out, rest = ["keras-scgm", program.command], [], list(arguments)
     while rest:
         word = rest.pop(0)
-        if word not in program.options:
+        is_of_toolbox = word.startswith("-") and not word.startswith("--") and word not in OWN
+        if not is_of_toolbox:
             words.append(word)
             continue
-        option = program.options[word]
+        option = program.options.get(word, UNKNOWN)
         value = [rest.pop(0)] if rest and not rest[0].startswith("-") else []
-        if option is NOT_NEEDED:
+        if option is UNKNOWN:
+            left_out += [word, *value]
+        elif option is NOT_NEEDED:
             continue
-        if option == "--mirror":
+        elif option == "--mirror":
             words.append(option)
         elif option.endswith("--threshold") and value in (["0"], ["0.0"]):
             words.append("--soft")
         else:
             words += [*option.split(), *value]
-    return shlex.join(words)
+    return shlex.join(words) + (f" (left out: {shlex.join(left_out)})" if left_out else "")

@@ -85,7 +85,8 @@ def segment(
     orientation: Annotated[
         str | None,
         typer.Option(
-            help="Axis codes, such as LAS, for images whose header has no orientation.",
+            help="Where the axes lead, such as LAS (RPI in the Spinal Cord Toolbox), for images whose header has no "
+            "orientation.",
             rich_help_panel=IMAGES,
         ),
     ] = None,

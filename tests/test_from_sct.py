@@ -41,8 +41,8 @@ def options_of(command):
         ),
         (
             "sct_deepseg lesion_ms -i t2.nii.gz",
-            "sct_deepseg lesion_ms is a program of the Spinal Cord Toolbox without counterpart here; "
-            "see keras-scgm --help",
+            "sct_deepseg lesion_ms is a program of the Spinal Cord Toolbox that no single command replaces; see "
+            "keras-scgm --help, and From the Spinal Cord Toolbox in the documentation",
         ),
         (
             "sct_propseg -i t2s.nii.gz -c t2s",
@@ -51,7 +51,16 @@ def options_of(command):
         (
             "sct_process_segmentation -i gm.nii.gz -vert 2:5 -vertfile l.nii.gz -perlevel 1 -o csa.csv",
             "sct_process_segmentation is a program of the Spinal Cord Toolbox; here: keras-scgm areas gm.nii.gz "
-            "--levels l.nii.gz --output csa.csv",
+            "--levels l.nii.gz --output csa.csv (left out: -vert 2:5)",
+        ),
+        (
+            "sct_process_segmentation -i gm.nii.gz -z 2:8 -perslice 1 -normalize-PAM50 1",
+            "sct_process_segmentation is a program of the Spinal Cord Toolbox; here: keras-scgm areas gm.nii.gz "
+            "(left out: -z 2:8 -normalize-PAM50 1)",
+        ),
+        (
+            "segment -i t2s.nii.gz -w large",
+            "-i is an option of sct_deepseg_gm; here: keras-scgm segment t2s.nii.gz -w large",
         ),
         (
             "sct_process_segmentation -i t2s_seg.nii.gz -angle-corr-centerline c.nii.gz -o csa.csv",
@@ -64,8 +73,8 @@ def options_of(command):
         ),
         (
             "sct_label_vertebrae -i t2.nii.gz",
-            "sct_label_vertebrae is a program of the Spinal Cord Toolbox without counterpart here; "
-            "see keras-scgm --help",
+            "sct_label_vertebrae is a program of the Spinal Cord Toolbox that no single command replaces; see "
+            "keras-scgm --help, and From the Spinal Cord Toolbox in the documentation",
         ),
     ],
 )

@@ -63,6 +63,7 @@ def sd_column(name: str) -> str:
 SUMMARY_COLUMNS = (
     *KEYS,
     "region",
+    "levels",
     "n_slices",
     "n_cord_slices",
     *(
@@ -87,6 +88,8 @@ _PERPENDICULAR = (
     "of the section perpendicular to the cord: area in the slice times the cosine of the cord's angle"
 )
 
+_HALF = ", in the slice, cut along the patient's axes, not the cord's"
+
 _TEXTS: dict[str, tuple[str, str, str]] = {
     "participant_id": ("Participant", "Label of the participant, as in participants.tsv", ""),
     "session_id": ("Session", "Label of the session", ""),
@@ -100,6 +103,12 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
         "Slices that were pooled: all; a vertebral level such as 3; levels such as 2:3, both ends included; slices "
         "such as slices 3:8, both ends included; or, without levels, positions in mm from the middle of the stack of "
         "slices, up positive, such as -10:0, without the upper end",
+        "",
+    ),
+    "levels": (
+        "Levels of the region",
+        "Vertebral levels of the slices of the region with gray matter. A range of levels is left out of the group's "
+        "tables where it lacks one",
         "",
     ),
     "n_slices": ("Slices", "Number of slices of the region with gray matter", ""),
@@ -135,10 +144,14 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
         "degree",
     ),
     "cord_solidity": ("Solidity", "Area of the cord divided by that of its convex hull", ""),
-    "gm_left_mm2": ("Left gray matter", f"Area of {_GM} on the patient's left of the cord's centre", "mm^2"),
-    "gm_right_mm2": ("Right gray matter", f"Area of {_GM} on the patient's right", "mm^2"),
-    "gm_ventral_mm2": ("Ventral gray matter", f"Area of {_GM} in front of the cord's centre", "mm^2"),
-    "gm_dorsal_mm2": ("Dorsal gray matter", f"Area of {_GM} behind the cord's centre", "mm^2"),
+    "gm_left_mm2": (
+        "Left gray matter",
+        f"Area of {_GM} on the patient's left of the cord's centre{_HALF}",
+        "mm^2",
+    ),
+    "gm_right_mm2": ("Right gray matter", f"Area of {_GM} on the patient's right{_HALF}", "mm^2"),
+    "gm_ventral_mm2": ("Ventral gray matter", f"Area of {_GM} in front of the cord's centre{_HALF}", "mm^2"),
+    "gm_dorsal_mm2": ("Dorsal gray matter", f"Area of {_GM} behind the cord's centre{_HALF}", "mm^2"),
     "gm_asymmetry": (
         "Left-right asymmetry",
         f"{_GM.capitalize()} on the left less that on the right, divided by their sum: 0 if both are equal",

@@ -7,26 +7,21 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import nifti_stem
 from keras_scgm.grids import check_same_grid
 from keras_scgm.morphometry.inputs import fractions, slice_levels
-from keras_scgm.morphometry.patient_axes import axial_steps_mm, slice_normal
 from keras_scgm.nifti import read_volume
 from keras_scgm.study.columns import UNKNOWN
+from keras_scgm.study.discs import between_discs
 from keras_scgm.study.images import StudyImage
 from keras_scgm.study.tsv import Row, read_tsv
-from keras_scgm.volume import Volume, as_array
+from keras_scgm.volume import Volume
 
 HEIGHTS_MM = {1: 10.5, 2: 15.5, 3: 18.5, 4: 18.5, 5: 16.5, 6: 15.5, 7: 16.5}
 """Length of the cord at the levels C1 to C7 in the average of 72 people at 7 T (template AMU7T, Taso et al., NeuroImage
 2015), for images in which the level of one slice alone is known."""
-
-ROUNDING_MM = 1e-3
-"""Distance between a slice and a disc that is that of a header's rounding."""
 
 ESTIMATED = "levels estimated from that of one slice and average lengths of the vertebrae"
 
@@ -108,9 +103,9 @@ class LevelSource:
             found = slice_levels(levels, fractions(read_volume(cord)) if cord.exists() else None)
             by_position = dict(enumerate(found))
         elif config.disc_labels:
-            by_position = dict(
-                enumerate(between_discs(volume, self._read(config.disc_labels, image, "disc labels")))
-            )
+            discs = self._read(config.disc_labels, image, "disc labels")
+            tissue = fractions(read_volume(cord) if cord.exists() else volume)
+            by_position = dict(enumerate(between_discs(volume, tissue, discs)))
         else:
             at, level = self._of_table(image, volume)
             by_position = dict(enumerate(around_level(volume, at, level)))
@@ -143,48 +138,6 @@ class LevelSource:
                 f"{volume.n_slices - 1}, and levels are {min(HEIGHTS_MM)} to {max(HEIGHTS_MM)}"
             )
         return at, level
-
-
-def between_discs(volume: Volume, discs: Volume) -> list[int | None]:
-    """Level of every slice from the inferior end, from labels of discs.
-
-    As in the Spinal Cord Toolbox, a slice has the level below the nearest disc above it, and the slice of a disc is
-    above it. Unlike there, a slice has no level below the lowest disc, where its vertebra may have ended.
-
-    Args:
-        volume: The grid of the slices.
-        discs: Labels, on any grid in the same coordinates.
-
-    Raises:
-        InputError: No labels, labels that are no whole numbers, or not in the order of the spine.
-    """
-    values = as_array(discs.voxels).astype(np.float64) * discs.slope + discs.intercept
-    indices = np.argwhere(values)
-    labels = values[tuple(indices.T)]
-    if not len(indices) or np.abs(labels - np.rint(labels)).max() > 1e-3 or labels.min() < 1:
-        raise InputError(f"{discs.source}: labels of discs must be whole numbers from 1, and at least one")
-    world = indices @ discs.affine[:3, :3].T + discs.affine[:3, 3]
-    normal = slice_normal(axial_steps_mm(volume))
-    lowest = np.zeros(3)
-    lowest[volume.axial_axis] = volume.stored_slice_index(0)
-    start_mm = (volume.affine[:3, :3] @ lowest + volume.affine[:3, 3]) @ normal
-    heights_mm = world @ normal - start_mm
-    by_label = {
-        int(label): float(heights_mm[np.rint(labels) == label].mean()) for label in np.unique(np.rint(labels))
-    }
-    ordered = sorted(by_label.items(), key=lambda item: -item[1])
-    if [label for label, _ in ordered] != sorted(by_label):
-        raise InputError(f"{discs.source}: labels of discs must rise from top to bottom; check them")
-    levels: list[int | None] = []
-    for k in range(volume.n_slices):
-        at_mm = k * volume.slice_spacing_mm + ROUNDING_MM
-        levels.append(
-            next(
-                (upper for (upper, top_mm), (lower, end_mm) in pairwise(ordered) if end_mm <= at_mm < top_mm),
-                None,
-            )
-        )
-    return levels
 
 
 def around_level(volume: Volume, at: int, level: int) -> list[int | None]:

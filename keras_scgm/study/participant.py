@@ -16,7 +16,7 @@ from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SUMMARY_COLUMN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
 from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
 from keras_scgm.study.levels import ESTIMATED, LevelConfig, LevelSource
-from keras_scgm.study.pooling import Range, pool
+from keras_scgm.study.pooling import Range, missing_levels, pool
 from keras_scgm.study.tables import SUMMARY, ParticipantTables, write_study_tables
 from keras_scgm.study.tsv import Row, cell, read_tsv
 
@@ -218,6 +218,11 @@ class _Rows:
             {**keys, **row, "level": str(levels.get(int(row["slice"]), UNKNOWN))}
             for row in read_tsv(paths.areas)
         ]
+        regions = pool(slices, self._config.level_ranges, self._config.slices)
+        if levels:
+            warnings += _incomplete(regions, self._config.level_ranges)
+        if self._config.slices and "I" in record["orientation"]:
+            warnings.append("the file begins at the top: its slices are counted from there, not from below")
         quality = record["quality"]
         common |= {
             **{name: quality[name] for name in QUALITY},
@@ -229,7 +234,6 @@ class _Rows:
             "weights": ", ".join(weights["name"] for weights in record["weights"]),
             "spacing_mm": _spacing_text(record["spacing_mm"], record["orientation"]),
         }
-        regions = pool(slices, self._config.level_ranges, self._config.slices)
         return slices, [{**common, **region} for region in regions]
 
     def _participant(self, item: StudyImage | Problem) -> Row:
@@ -250,6 +254,21 @@ class _Rows:
             return self._levels.levels(image, paths.mask, paths.cord), ""
         except InputError as error:
             return {}, f"no levels: {one_line(error)}"
+
+
+def _incomplete(regions: Iterable[Mapping[str, Any]], level_ranges: Sequence[Range]) -> list[str]:
+    """Which of the ranges lack a level."""
+    levels = {region["region"]: region["levels"] for region in regions}
+    names = [f"{first}:{last}" for first, last in level_ranges]
+    missing = {
+        name: missing_levels(name, levels[name]) if levels[name] != UNKNOWN else ["any level"]
+        for name in names
+    }
+    return [
+        f"region {name} has no gray matter at {', '.join(map(str, lacking))}; the group's tables leave it out"
+        for name, lacking in missing.items()
+        if lacking
+    ]
 
 
 def _reason(message: str, image: StudyImage) -> str:

@@ -7,6 +7,7 @@ over the means of its levels. A slice without a tissue does not count for it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from keras_scgm.morphometry import CORD_MEASUREMENTS, mean_and_sd
@@ -29,13 +30,40 @@ def pool(rows: Sequence[Row], level_ranges: Sequence[Range] = (), slices: Range 
         slices: First and last slice, as indexed in the file, of a further region.
 
     Returns:
-        Region, number of slices and measurements by column.
+        Region, its levels, number of slices and measurements by column.
     """
     values = [{name: number(row[name]) for name in MEASUREMENTS} for row in rows]
     return [
-        {"region": region, **_pooled([values[index] for index in members])}
+        {
+            "region": region,
+            "levels": _levels([rows[index] for index in members]),
+            **_pooled([values[index] for index in members]),
+        }
         for region, members in _regions(rows, level_ranges, slices)
     ]
+
+
+def missing_levels(region: str, levels: str) -> list[int]:
+    """Levels of a range without a slice with gray matter, so that its mean is not that of the range.
+
+    Args:
+        region: Cell of `region`; any region but a range of levels lacks none.
+        levels: Cell of `levels`.
+
+    >>> missing_levels("2:4", "2, 4"), missing_levels("-10:0", "n/a")
+    ([3], [])
+    """
+    ends = re.fullmatch(r"(\d+):(\d+)", region)
+    if not ends or levels == UNKNOWN:
+        return []
+    found = set(map(int, levels.split(", ")))
+    return [level for level in range(int(ends[1]), int(ends[2]) + 1) if level not in found]
+
+
+def _levels(rows: Sequence[Row]) -> str:
+    """Levels of the slices with gray matter; n/a if none is known."""
+    levels = {int(row["level"]) for row in rows if row["level"] != UNKNOWN and number(row["area_mm2"]) > 0}
+    return ", ".join(map(str, sorted(levels))) or UNKNOWN
 
 
 def _regions(

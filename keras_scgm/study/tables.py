@@ -7,13 +7,13 @@ tables are put together from these at the end of each.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
-from keras_scgm.study.columns import ALL, AREA_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
+from keras_scgm.study.between_images import warn_of_others
+from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.images import with_labels
 from keras_scgm.study.tsv import Row, cell, read_tsv, write_described, write_tsv
 
@@ -78,7 +78,7 @@ def write_study_tables(output: Path, of_participants: Mapping[str, object] | Non
         [row for path in sorted(output.glob(f"sub-*/sub-*_{kind}.tsv")) for row in read_tsv(path)]
         for kind in ("areas", "summary")
     )
-    _warn_of_other_spacings(summary)
+    warn_of_others(summary, output)
     columns = [*SUMMARY_COLUMNS, *_others(summary, SUMMARY_COLUMNS)]
     return [
         *write_described(output / AREAS, AREA_COLUMNS, areas),
@@ -119,17 +119,3 @@ def image_name(row: Mapping[str, str]) -> str:
 def _others(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
     """Columns of the rows that are not among the given ones, in the order in which they appear."""
     return [name for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
-
-
-def _warn_of_other_spacings(summary: Sequence[Row]) -> None:
-    """Say in the rows of an image if its voxels are not as those of most images."""
-    counts = Counter(
-        row["spacing_mm"] for row in summary if row["region"] == ALL and row["spacing_mm"] != UNKNOWN
-    )
-    if len(counts) < 2:
-        return
-    (usual, _), *_ = counts.most_common(1)
-    for row in summary:
-        if row["spacing_mm"] not in (usual, UNKNOWN):
-            text = f"voxels of {row['spacing_mm']} mm, most images have {usual} mm"
-            row["warnings"] = text if row["warnings"] == UNKNOWN else f"{row['warnings']}; {text}"

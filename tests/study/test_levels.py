@@ -10,7 +10,7 @@ from study_data import level_map, save
 from keras_scgm import InputError
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.study.images import StudyImage
-from keras_scgm.study.levels import HEIGHTS_MM, LevelConfig, LevelSource, around_level, between_discs
+from keras_scgm.study.levels import HEIGHTS_MM, LevelConfig, LevelSource, around_level
 
 SHAPE = (10, 10, 6)
 AFFINE = np.diag([-0.5, 0.5, 5.0, 1.0])
@@ -62,39 +62,6 @@ def test_a_level_map_on_another_grid_or_missing(tmp_path, mask):
         InputError, match=r"not on the grid of sub-01/anat/sub-01_T2starw\.nii\.gz, 10 x 10 x 5"
     ):
         source.levels(image_of(tmp_path), mask, mask)
-
-
-def discs(at_mm: dict[int, float]) -> object:
-    """Labels on a grid of 1 mm that begins elsewhere."""
-    voxels = np.zeros((4, 4, 60), np.uint8)
-    for label, z_mm in at_mm.items():
-        voxels[2, 2, round(z_mm) + 20] = label
-    affine = np.eye(4)
-    affine[:3, 3] = [-4, 0, -20]
-    return volume_from_image(nib.Nifti1Image(voxels, affine))
-
-
-def test_discs_bound_the_levels():
-    # Slices at 0, 5, ..., 25 mm; vertebra 3 from 22 down to 10, vertebra 4 from there to 3.
-    assert between_discs(grid(), discs({3: 22, 4: 10, 5: 3})) == [None, 4, 3, 3, 3, None]
-
-
-def test_the_slice_of_a_disc_is_above_it_whatever_the_rounding():
-    affine = np.diag([-0.5, 0.5, 0.8, 1.0])
-    affine[2, 3] = 10.3
-    labels = np.zeros((10, 10, 15), np.uint8)
-    labels[5, 5, [2, 7, 12]] = 5, 4, 3
-    image = nib.Nifti1Image(labels, affine)
-    found = between_discs(grid(affine, labels.shape), volume_from_image(image))
-    assert found == [None] * 2 + [4] * 5 + [3] * 5 + [None] * 3
-
-
-@pytest.mark.parametrize(
-    ("at_mm", "message"), [({3: 10, 4: 22}, "rise from top to bottom"), ({}, "at least one")]
-)
-def test_discs_that_cannot_be_used(at_mm, message):
-    with pytest.raises(InputError, match=message):
-        between_discs(grid(), discs(at_mm))
 
 
 def test_one_slice_with_average_lengths():

@@ -104,6 +104,34 @@ def test_another_order_of_storage_is_no_other_voxel_spacing(
     assert not any("most images have" in row["warnings"] for row in rows)
 
 
+def test_ranges_that_lack_a_level_are_named(study_folder, tmp_path, cord_network):
+    first = nib.load(study_folder / NAME.format("01"))
+    for name, levels in (("01", [4, 4, 3, 3, 2]), ("02", [5, 5, 4, 4, 3])):
+        save(
+            nib.Nifti1Image(level_map(first.shape, levels), first.affine),
+            study_folder / f"l/sub-{name}.nii.gz",
+        )
+    config = StudyConfig(
+        levels=LevelConfig(level_map="l/{participant}.nii.gz"), level_ranges=((2, 3), (6, 7)), slices=(0, 2)
+    )
+    run_study(read_bids(study_folder), tmp_path / "out", engine(cord_network), config)
+    rows = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "2:3"]
+    assert [row["levels"] for row in rows] == ["2, 3", "3"]
+    lacking = "region {} has no gray matter at {}; the group's tables leave it out"
+    assert lacking.format("2:3", "2") not in rows[0]["warnings"]
+    assert lacking.format("2:3", "2") in rows[1]["warnings"]
+    assert lacking.format("6:7", "any level") in rows[0]["warnings"]
+
+
+def test_slices_counted_from_the_top_are_named(study_folder, tmp_path, cord_network):
+    image = nib.load(study_folder / NAME.format("02"))
+    turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt("LAI")))
+    save(nib.Nifti1Image(np.array(turned.dataobj), turned.affine), study_folder / NAME.format("02"))
+    run_study(read_bids(study_folder), tmp_path / "out", engine(cord_network), StudyConfig(slices=(0, 2)))
+    rows = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"]
+    assert ["begins at the top" in row["warnings"] for row in rows] == [False, True]
+
+
 def test_everything_that_is_wrong_is_a_row_with_its_reason(
     study_folder, tmp_path, cord_network, nested_discs
 ):

@@ -37,6 +37,14 @@ def test_each_slice_of_a_range_counts_the_same_not_each_level():
     assert [regions[name]["n_slices"] for name in regions] == [4, 1, 3, 4]
 
 
+def test_a_region_says_which_levels_it_has():
+    regions = {
+        row["region"]: row["levels"]
+        for row in pool(rows_of([10.0, 0.0, 13.0, 9.0], [4, 3, 2, None]), [(2, 4)])
+    }
+    assert regions == {"all": "2, 4", "2": "2", "3": "n/a", "4": "4", "2:4": "2, 4"}
+
+
 def test_slices_without_a_tissue_do_not_count_for_it():
     (every, *_) = pool(rows_of([0.0, 12.0, 16.0], [3, 3, 3]))
     assert (every["n_slices"], every["n_cord_slices"]) == (2, 3)

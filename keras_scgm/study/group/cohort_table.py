@@ -21,6 +21,7 @@ from keras_scgm.study.group.measures import (
     natural_key,
     ordered_regions,
 )
+from keras_scgm.study.pooling import missing_levels
 from keras_scgm.study.tables import SUMMARY, image_name, read_study_table
 
 NEEDED = ("image", "region", "status")
@@ -31,6 +32,9 @@ SITE_COLUMNS = ("site", "site_id", "institution", "institution_id", "centre", "c
 
 COVARIATES = ("age", "sex", "group")
 """Columns of participants.tsv, in any case of letters, that comparisons are adjusted for."""
+
+SEXES = {"m": "M", "male": "M", "f": "F", "female": "F", "o": "O", "other": "O"}
+"""Spellings that BIDS allows, in any case of letters."""
 
 ACQUISITION_TIME = "acq_time"
 """Column of sessions.tsv and scans.tsv, ISO 8601."""
@@ -53,6 +57,8 @@ class CohortTable:
         measures: Measures with at least one value.
         sessions: Names of the sessions in their order.
         has_times: Whether that is the order in time; otherwise it is that of the names.
+        unread_ages: Participants whose age is no number, and what they have.
+        incomplete: Image and region of the ranges of levels that lack a level, and are in no row of `values`.
     """
 
     values: pd.DataFrame
@@ -61,6 +67,8 @@ class CohortTable:
     measures: tuple[Measure, ...]
     sessions: tuple[str, ...]
     has_times: bool
+    unread_ages: tuple[tuple[str, str], ...]
+    incomplete: tuple[tuple[str, str], ...]
 
     @property
     def shown(self) -> tuple[Measure, ...]:
@@ -100,7 +108,7 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     # Names are as people write them, such as Age.
     lower = {name: name.lower() for name in rows if name.lower() in (*COVARIATES, *SITE_COLUMNS)}
     rows = rows.rename(columns={name: new for name, new in lower.items() if new not in rows})
-    for name in (*KEYS, *OF_IMAGES, "manufacturer", "model", "field_strength_t", ACQUISITION_TIME):
+    for name in (*KEYS, *OF_IMAGES, "levels", "manufacturer", "model", "field_strength_t", ACQUISITION_TIME):
         if name not in rows:
             rows[name] = UNKNOWN
     rows["has_image"] = rows["image"] != UNKNOWN
@@ -120,6 +128,10 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     if not twice.empty:
         raise InputError(f"{path}: {twice.iloc[0]} has a region twice; write the summary again")
     measures = _measures(rows, path)
+    is_incomplete = [
+        bool(missing_levels(*cells)) for cells in zip(rows["region"], rows["levels"], strict=True)
+    ]
+    incomplete = rows.loc[is_incomplete, ["image", "region"]].itertuples(index=False, name=None)
     rows["site"] = _site(rows)
     rows["vendor"] = rows["manufacturer"].map(_vendor)
     field = rows["field_strength_t"].where(
@@ -127,18 +139,25 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     )
     parts = [rows["site"], rows["vendor"], rows["model"], field]
     rows["scanner"] = [_joined(cells) for cells in zip(*parts, strict=True)]
-    values = rows.melt(
-        [*KEYS, "acquisition", "region", "site", "vendor", "scanner"],
-        [measure.column for measure in measures],
-        "measure",
-        "value",
-    ).dropna(subset=["value"], ignore_index=True)
+    values = (
+        rows[~np.array(is_incomplete)]
+        .melt(
+            [*KEYS, "acquisition", "region", "site", "vendor", "scanner"],
+            [measure.column for measure in measures],
+            "measure",
+            "value",
+        )
+        .dropna(subset=["value"], ignore_index=True)
+    )
     values["measure"] = pd.Categorical(
         values["measure"], [measure.column for measure in measures], ordered=True
     )
     values["region"] = pd.Categorical(values["region"], ordered_regions(values["region"]), ordered=True)
     sessions, has_times = _ordered_sessions(rows.drop_duplicates("image"))
-    return CohortTable(values, images, _covariates(rows), measures, sessions, has_times)
+    participants, unread_ages = _covariates(rows)
+    return CohortTable(
+        values, images, participants, measures, sessions, has_times, unread_ages, tuple(incomplete)
+    )
 
 
 def per_session(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
@@ -198,13 +217,25 @@ def _ordered_sessions(images: pd.DataFrame) -> tuple[tuple[str, ...], bool]:
     return tuple(sorted(names, key=later_than_others.__getitem__)), True
 
 
-def _covariates(rows: pd.DataFrame) -> pd.DataFrame:
+def _covariates(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[tuple[str, str], ...]]:
+    """Covariates of the participants, and the ages that are no numbers."""
     known = [name for name in COVARIATES if name in rows]
-    people = rows.set_index("participant_id")[known].replace(UNKNOWN, np.nan)
+    people = rows.set_index("participant_id")[known].replace(UNKNOWN, np.nan).groupby(level=0).first()
+    unread_ages: dict[str, str] = {}
     if "age" in known:
         # The oldest are anonymized as 89+.
-        people["age"] = pd.to_numeric(people["age"].str.removesuffix("+"), errors="coerce")
-    return people.groupby(level=0).first()
+        ages = pd.to_numeric(people["age"].str.removesuffix("+"), errors="coerce")
+        unread_ages = people["age"][ages.isna() & people["age"].notna()].to_dict()
+        people["age"] = ages
+    if "sex" in known:
+        people["sex"] = people["sex"].map(lambda text: SEXES.get(text.casefold(), text), na_action="ignore")
+    if "group" in known:
+        spellings = people["group"].value_counts(sort=True)
+        usual: dict[str, str] = {}
+        for text in spellings.index:
+            usual.setdefault(text.casefold(), text)
+        people["group"] = people["group"].map(lambda text: usual[text.casefold()], na_action="ignore")
+    return people, tuple(unread_ages.items())
 
 
 def _measures(rows: pd.DataFrame, path: Path) -> tuple[Measure, ...]:

@@ -24,7 +24,11 @@ COLUMNS = (
     MEASURE,
     UNIT,
     Column("n_participants", "Number of participants with repeated runs."),
-    Column("n_runs", "Number of their runs."),
+    Column(
+        "n_runs",
+        "Number of their runs: of a participant with repeated runs in several sessions or acquisitions, those of the "
+        "first.",
+    ),
     Column("mean", "Mean over participants of the mean of their runs.", OF_MEASURE),
     Column(
         "within_sd",

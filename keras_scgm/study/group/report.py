@@ -74,7 +74,17 @@ def warnings_of(
             found.append(f"several {what}: {shares}. Their areas are not comparable; run participant --force")
     with_levels = set(values.loc[values["region"].astype(str).map(is_level), "image"])
     without = [image for image in used["image"] if image not in with_levels] if with_levels else []
+    incomplete = [f"{image} ({region})" for image, region in cohort.incomplete]
+    if cohort.unread_ages:
+        ages = [f"{participant} ({age})" for participant, age in cohort.unread_ages]
+        found.append(
+            f"{_count(len(ages), 'age')} not known, as not a number such as 45.5: {first_of(ages, MAX_LISTED)}"
+        )
     of_images = (
+        (
+            incomplete,
+            "without all levels of a range, and left out of the range",
+        ),
         (
             without,
             "without levels, in no row of a level; run participant again with the levels of all images",

@@ -314,3 +314,46 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("keras_scgm.study.group.find_spec", lambda name: None if name == "pingouin" else name)
     with pytest.raises(InputError, match=r"need pingouin; pip install 'keras-scgm\[study\]'"):
         analyse(tmp_path)
+
+
+def test_a_range_that_lacks_a_level_is_in_no_table(tmp_path):
+    rows = multicentre(4, sessions=2, runs=1, regions=("all", "2", "3", "2:3"))
+    for one in rows:
+        one["levels"] = {"2:3": "2, 3", "all": "2, 3"}.get(one["region"], one["region"])
+    (cut,) = (
+        one
+        for one in rows
+        if (one["participant_id"], one["session_id"], one["region"]) == ("sub-01", "ses-2", "2:3")
+    )
+    cut["levels"] = "3"
+    analyse(write_summary(tmp_path, rows))
+    differences = written(tmp_path / "group/session_differences.tsv").query(
+        "measure == 'gm_perpendicular_mm2'"
+    )
+    of_range = differences[differences["region"] == "2:3"]
+    assert set(of_range["participant_id"]) == {"sub-00", "sub-02", "sub-03"}
+    assert set(differences.query("region == '3'")["participant_id"]) == {
+        "sub-00",
+        "sub-01",
+        "sub-02",
+        "sub-03",
+    }
+    text = (tmp_path / "group/group.md").read_text()
+    assert f"1 image without all levels of a range, and left out of the range: {cut['image']} (2:3)" in text
+
+
+def test_spellings_of_people_are_no_groups(tmp_path):
+    rows = multicentre(12, sessions=1, runs=1, regions=("all",))
+    sexes = ("M", "male", "F", "Female", "m", "f")
+    for number, one in enumerate(rows):
+        one["sex"], one["group"] = sexes[number % 6], ("Patient", "patient", "control")[number % 3]
+        one["age"] = "45,5" if number == 4 else one["age"]
+    cohort = read_cohort(write_summary(tmp_path, rows))
+    assert set(cohort.participants["sex"]) == {"M", "F"}
+    assert set(cohort.participants["group"]) == {"Patient", "control"}
+    assert cohort.participants["age"].isna().sum() == 1
+    analyse(tmp_path)
+    assert (
+        "1 age not known, as not a number such as 45.5: sub-04 (45,5)"
+        in (tmp_path / "group/group.md").read_text()
+    )
