@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from keras_scgm_cli.completion import known_weights
-from keras_scgm_cli.help import COMPUTING, NETWORK
+from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
 
 Weights = Annotated[
     list[str] | None,
@@ -43,6 +43,17 @@ Mirror = Annotated[
         help="Average with the mirrored slice, which treats left and right alike; twice the time of the network.",
         rich_help_panel=NETWORK,
     ),
+]
+Uncertainty = Annotated[
+    int,
+    typer.Option(
+        "--uncertainty",
+        help="Number of predictions of the slightly changed image (at least 2) for an uncertainty map.",
+        rich_help_panel=RESULTS,
+    ),
+]
+Frame = Annotated[
+    int | None, typer.Option("--frame", help="Frame of a 4-D image, from 0.", rich_help_panel=IMAGES)
 ]
 Runtime = Annotated[
     str,

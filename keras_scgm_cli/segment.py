@@ -12,7 +12,16 @@ import typer
 from keras_scgm.errors import InputError
 from keras_scgm_cli.dicom_inputs import converted_jobs, split_dicom_folders
 from keras_scgm_cli.help import COMPUTING, IMAGES, NETWORK, RESULTS
-from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
+from keras_scgm_cli.network_options import (
+    Frame,
+    Mirror,
+    Precision,
+    Runtime,
+    Threshold,
+    Uncertainty,
+    Weights,
+    Window,
+)
 from keras_scgm_cli.progress import progress_bar
 from keras_scgm_cli.say import say
 from keras_scgm_cli.stderr import held_back_stderr
@@ -72,16 +81,8 @@ def segment(
         typer.Option("--soft", help="Write probabilities (float32), not masks.", rich_help_panel=RESULTS),
     ] = False,
     mirror: Mirror = False,
-    uncertainty: Annotated[
-        int,
-        typer.Option(
-            help="Number of predictions of the slightly changed image (at least 2) for an uncertainty map.",
-            rich_help_panel=RESULTS,
-        ),
-    ] = 0,
-    frame: Annotated[
-        int | None, typer.Option(help="Frame of a 4-D image, from 0.", rich_help_panel=IMAGES)
-    ] = None,
+    uncertainty: Uncertainty = 0,
+    frame: Frame = None,
     orientation: Annotated[
         str | None,
         typer.Option(

@@ -10,7 +10,16 @@ import typer
 
 from keras_scgm.errors import InputError, first_of
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
-from keras_scgm_cli.network_options import Mirror, Precision, Runtime, Threshold, Weights, Window
+from keras_scgm_cli.network_options import (
+    Frame,
+    Mirror,
+    Precision,
+    Runtime,
+    Threshold,
+    Uncertainty,
+    Weights,
+    Window,
+)
 from keras_scgm_cli.say import say
 from keras_scgm_cli.segment import check_engine, parse_window, reporting
 from keras_scgm_cli.stderr import held_back_stderr
@@ -125,6 +134,8 @@ def study(
     threshold: Threshold = None,
     window: Window = "auto",
     mirror: Mirror = False,
+    uncertainty: Uncertainty = 0,
+    frame: Frame = None,
     runtime: Runtime = "auto",
     precision: Precision = "float32",
     engine: Annotated[
@@ -213,6 +224,8 @@ def study(
         window=parse_window(window),  # type: ignore[arg-type]
         cord=cord,
         mirror=mirror,
+        uncertainty_passes=uncertainty,
+        frame=frame,
         keep_probabilities=False,
         runtime=runtime,
         precision=precision,

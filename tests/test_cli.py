@@ -178,8 +178,8 @@ def test_frames_are_picked(run, weights, tmp_path, blob_image):
     code, _, err = run("segment", tmp_path / "f.nii", "-w", weights)
     assert code == 2
     assert (
-        "3 frames of 160 x 140 x 5 voxels; save one of them, or their mean; segment takes --frame 0 to --frame 2"
-        in err
+        "3 frames of 160 x 140 x 5 voxels; save one of them, or their mean; segment and study take --frame 0 to "
+        "--frame 2" in err
     )
     assert run("segment", tmp_path / "f.nii", "-w", weights, "--frame", 1)[0] == 0
     assert nib.load(tmp_path / "f_gmseg.nii.gz").shape == (160, 140, 5)

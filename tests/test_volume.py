@@ -195,7 +195,7 @@ def test_one_frame_of_many(tmp_path, suffix):
         assert volume.result_image(np.zeros(SHAPE, np.uint8)).shape == SHAPE
     with pytest.raises(
         InputError,
-        match=r"6 frames of 5 x 4 x 3 voxels; save one of them, or their mean; segment takes --frame 0 to --frame 5",
+        match=r"6 frames of 5 x 4 x 3 voxels; save one of them, .* segment and study take --frame 0 to --frame 5",
     ):
         read_volume(path)
     with pytest.raises(InputError, match="frame 6 does not exist; the file has frames 0 to 5"):

@@ -98,7 +98,9 @@ def frame_index(shape: tuple[int, ...], frame: int | None, source: str | Path) -
     n_frames = math.prod(shape[3:])
     if frame is None:
         if n_frames > 1:
-            choice = f"save one of them, or their mean; segment takes --frame 0 to --frame {n_frames - 1}"
+            choice = (
+                f"save one of them, or their mean; segment and study take --frame 0 to --frame {n_frames - 1}"
+            )
             raise InputError(
                 f"{source}: {messages.FRAMES.format(n_frames, ' x '.join(map(str, shape[:3])), choice)}"
             )

@@ -33,7 +33,7 @@ REASONS = {
     "voxel_mm": "coarse voxels",
     "neighbour_dice": "unlike its neighbours",
     "log_area_ratio": "the area jumps",
-    "centroid_shift_mm": "beside its neighbours",
+    "centroid_shift_mm": "its place jumps",
     "volume_separation": "gray and white matter are hardly told apart in the volume",
     "volume_sharpness": "the volume is blurred",
     "volume_neighbour_dice": "slices of the volume are unlike each other",

@@ -107,6 +107,12 @@ class DerivativePaths(OutputPaths):
         name = nifti_stem(self.mask).removesuffix("_mask")
         return self.folder / "figures" / f"{name}_qc.png"
 
+    @property
+    def uncertainty(self) -> Path:
+        if not nifti_stem(self.mask).endswith(MASK):
+            return super().uncertainty
+        return self.mask.with_name(f"{self._stem}_label-GM_desc-uncertainty_probseg.nii.gz")
+
     def write_areas(self, path: Path, areas: Sequence[SliceArea]) -> None:
         write_tsv(path, SLICE_COLUMNS, map(_slice_row, areas))
 

@@ -54,6 +54,27 @@ def test_participants_by_label_with_levels_and_slices(run, raw, tmp_path, weight
     assert rows[0]["mask"].endswith("_gmseg.nii.gz")
 
 
+@needs_ancpbids
+def test_a_frame_and_its_uncertainty(run, raw, tmp_path, weights):
+    path = raw / "sub-01/anat/sub-01_T2star.nii.gz"
+    image = nib.load(path)
+    frames = np.stack([np.zeros(image.shape, np.float32), image.get_fdata(dtype=np.float32)], axis=3)
+    save(nib.Nifti1Image(frames, image.affine), path)
+    out = tmp_path / "out"
+    arguments = ("study", raw, out, "participant", "--suffix", "T2star", "-w", weights, "--workers", "1")
+    code, _, errors = run(*arguments, "--participant-label", "01")
+    assert code == 2
+    assert "study take --frame 0 to --frame 1" in errors
+    code, text, _ = run(*arguments, "--participant-label", "01", "--frame", "1", "--uncertainty", "2")
+    assert code == 0
+    assert "1 segmented" in text
+    (whole, *_) = read(out / "summary.tsv")
+    assert float(whole["area_mm2"]) > 0
+    assert float(whole["uncertainty"]) >= 0
+    maps = nib.load(out / "sub-01/anat/sub-01_label-GM_desc-uncertainty_probseg.nii.gz")
+    assert maps.shape == image.shape
+
+
 def test_a_plain_folder_with_a_bad_image_ends_with_exit_code_2(run, tmp_path, weights, nested_discs):
     folder = tmp_path / "plain"
     save(nested_discs()[0], folder / "good.nii.gz")

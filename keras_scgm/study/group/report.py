@@ -12,7 +12,7 @@ from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable, overview_region
 from keras_scgm.study.group.linear_models import MIN_KNOWN, MIN_PARTICIPANTS
-from keras_scgm.study.group.measures import is_level
+from keras_scgm.study.group.measures import IN_SLICE, is_level
 from keras_scgm.study.group.outliers import LIMIT_Z, MIN_IN_GROUP
 from keras_scgm.study.group.outliers import MIN_PARTICIPANTS as MIN_FOR_Z
 from keras_scgm.study.group.repeats import repeated_runs
@@ -72,6 +72,14 @@ def warnings_of(
         if len(counts) > 1:
             shares = ", ".join(f"{count} by {text}" for text, count in counts.items())
             found.append(f"several {what}: {shares}. Their areas are not comparable; run participant --force")
+    first = cohort.measures[0]
+    if first == IN_SLICE:
+        found.append(
+            "areas are in the slice, not perpendicular to the cord, since these weights do not know the cord; run "
+            "participant with --cord ours"
+        )
+    measured = set(values.loc[values["measure"] == first.column, "image"])
+    not_known = [image for image in used["image"] if image not in measured]
     with_levels = set(values.loc[values["region"].astype(str).map(is_level), "image"])
     without = [image for image in used["image"] if image not in with_levels] if with_levels else []
     incomplete = [f"{image} ({region})" for image, region in cohort.incomplete]
@@ -84,6 +92,10 @@ def warnings_of(
         (
             incomplete,
             "without all levels of a range, and left out of the range",
+        ),
+        (
+            not_known,
+            f"without {first.column}, as of one slice or without a cord, in no row of it",
         ),
         (
             without,
@@ -264,7 +276,7 @@ def _groups(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
     if "groups" not in tables:
         return []
     region = overview_region(cohort.values)
-    parts = _means(cohort, tables["groups"], region, ["group", "n_participants"])
+    parts = _means(cohort, tables["groups"], region, ["group"])
     if "group_differences" in tables:
         names = ["group", "compared_with", "measure", "n", "n_compared_with", "adjusted_for"]
         parts += [
@@ -274,6 +286,7 @@ def _groups(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
                 _of_region(tables["group_differences"], region),
                 [*names, "difference", "low", "high", "hedges_g", "p", "p_holm"],
             ),
+            *_not_separable(_of_region(tables["group_differences"], region)),
             *_gaps(cohort),
         ]
     else:
@@ -286,13 +299,14 @@ def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
         return ["## Sites and vendors", "Neither the site nor the manufacturer of the scanner is known."]
     factor = tables["sites"].rows["factor"].iloc[0]
     region = overview_region(cohort.values[cohort.values[factor] != UNKNOWN])
-    parts = _means(cohort, tables["sites"], region, ["factor", "name", "n_participants"])
+    parts = _means(cohort, tables["sites"], region, ["factor", "name"])
     if "site_effects" in tables:
         names = ["factor", "measure", "n_groups", "counted", "n", "adjusted_for", "f", "p", "p_holm"]
         parts += [
             f"F tests of linear models, all in `site_effects.tsv`; a site needs {MIN_PARTICIPANTS} participants. "
             "Vendors are compared by the means of their sites where these are known.",
             _markdown(_of_region(tables["site_effects"], region), [*names, "partial_eta_squared"]),
+            *_not_separable(_of_region(tables["site_effects"], region)),
             *_gaps(cohort),
         ]
     else:
@@ -300,6 +314,18 @@ def _sites(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]:
             "There are too few participants, sites or vendors for a comparison of sites and vendors."
         )
     return ["## Sites and vendors", *parts, _figure("sites")]
+
+
+def _not_separable(tests: pd.DataFrame) -> list[str]:
+    """Why some tests have no result."""
+    without = tests[tests["p"].isna() & (tests["adjusted_for"] != UNKNOWN)]
+    if without.empty:
+        return []
+    names = ", ".join(sorted(without["adjusted_for"].unique()))
+    return [
+        f"**No p where it is n/a**: what the model is adjusted for ({names}) tells these groups apart by itself, so "
+        "that its effect and theirs cannot be separated, or there are too few participants for it."
+    ]
 
 
 def _gaps(cohort: CohortTable) -> list[str]:
@@ -322,13 +348,14 @@ def _gaps(cohort: CohortTable) -> list[str]:
 def _means(cohort: CohortTable, table: GroupTable, region: str, by: list[str]) -> list[str]:
     """Mean and standard deviation, with a column for each measure of the figures."""
     values = _shown(_of_region(table, region), cohort)
-    cells = [f"{_cell(mean)} ({_cell(sd)})" for mean, sd in zip(values["mean"], values["sd"], strict=True)]
+    columns = (values[name] for name in ("mean", "sd", "n_participants"))
+    cells = [f"{_cell(mean)} ({_cell(sd)}; {n})" for mean, sd, n in zip(*columns, strict=True)]
     wide = values.assign(cells=cells, measure=values["measure"].astype(str)).pivot(
         index=by, columns="measure", values="cells"
     )
     names = [measure.column for measure in cohort.shown if measure.column in wide]
     return [
-        f"Mean (standard deviation) over participants, region {region}; all in `{table.name}.tsv`.",
+        f"Mean (standard deviation; number) over participants, region {region}; all in `{table.name}.tsv`.",
         _markdown(wide.reset_index(), [*by, *names]),
     ]
 

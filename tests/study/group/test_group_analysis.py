@@ -357,3 +357,36 @@ def test_spellings_of_people_are_no_groups(tmp_path):
         "1 age not known, as not a number such as 45.5: sub-04 (45,5)"
         in (tmp_path / "group/group.md").read_text()
     )
+
+
+def test_images_without_a_direction_of_the_cord_are_named(tmp_path):
+    rows = multicentre(4, sessions=1, runs=1, regions=("all",))
+    rows[1]["gm_perpendicular_mm2"] = "n/a"
+    analyse(write_summary(tmp_path, rows))
+    text = (tmp_path / "group/group.md").read_text()
+    assert (
+        f"1 image without gm_perpendicular_mm2, as of one slice or without a cord, in no row of it: {rows[1]['image']}"
+        in text
+    )
+    for one in rows:
+        one["area_mm2"] = one.pop("gm_perpendicular_mm2")
+        for name in ("wm_perpendicular_mm2", "cord_perpendicular_mm2", "gm_cord_ratio"):
+            del one[name]
+    rows[1]["area_mm2"] = 14.0
+    analyse(write_summary(tmp_path, rows))
+    assert (
+        "areas are in the slice, not perpendicular to the cord" in (tmp_path / "group/group.md").read_text()
+    )
+
+
+def test_a_covariate_that_tells_the_groups_apart_is_named(tmp_path):
+    rows = multicentre(16, sessions=1, runs=1, regions=("all",))
+    for one in rows:
+        one["group"] = {"M": "patient", "F": "control"}[one["sex"]]
+        del one["age"], one["site"]
+    analyse(write_summary(tmp_path, rows))
+    text = (tmp_path / "group/group.md").read_text()
+    assert "**No p where it is n/a**: what the model is adjusted for (sex)" in text
+    (groups,) = re.findall(r"## Groups.*?(\|.*?)\n\n", text, re.DOTALL)
+    assert len(groups.splitlines()) == 4
+    assert "; 8)" in groups
