@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from keras_scgm.images import ImageFile
 
 BAD_VERDICTS: dict[str | None, tuple[str, ...]] = {None: (), "review": ("review", "fail"), "fail": ("fail",)}
-"""Verdicts of which one makes the exit code 3, by the value of --fail-on."""
+"""Verdicts that are no better than the one that an option names."""
 
 
 def segment(
@@ -174,8 +174,7 @@ def segment(
         from keras_scgm.images import FoundImages, find_images
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
-    if fail_on not in BAD_VERDICTS:
-        raise InputError(f"--fail-on must be review or fail, received {fail_on!r}")
+    check_verdict("--fail-on", fail_on)
     output_config = OutputConfig(soft=soft, tissues=tissues, force=force, resume=resume)
     dicom_folders, inputs = split_dicom_folders(inputs)
     found = find_images(inputs, suffix, pattern) if inputs or suffix or pattern else FoundImages()
@@ -218,6 +217,11 @@ def segment(
         raise typer.Exit(2)
     if any(outcome.verdict in BAD_VERDICTS[fail_on] for outcome in reported):
         raise typer.Exit(3)
+
+
+def check_verdict(option: str, verdict: str | None) -> None:
+    if verdict not in BAD_VERDICTS:
+        raise InputError(f"{option} must be review or fail, received {verdict!r}")
 
 
 def check_engine(engine: str) -> None:

@@ -21,7 +21,7 @@ from keras_scgm_cli.network_options import (
     Window,
 )
 from keras_scgm_cli.say import say
-from keras_scgm_cli.segment import check_engine, parse_window, reporting
+from keras_scgm_cli.segment import BAD_VERDICTS, check_engine, check_verdict, parse_window, reporting
 from keras_scgm_cli.stderr import held_back_stderr
 
 if TYPE_CHECKING:
@@ -123,6 +123,13 @@ def study(
             help="Slices, from 0, for a further row of the summary, such as 3:8.", rich_help_panel=MEASURES
         ),
     ] = None,
+    leave_out: Annotated[
+        str | None,
+        typer.Option(
+            help="fail: slices with that verdict count in no row of the summary; review: nor do those with review.",
+            rich_help_panel=MEASURES,
+        ),
+    ] = None,
     weights: Weights = None,
     cord: Annotated[
         str,
@@ -207,6 +214,7 @@ def study(
         from keras_scgm.study import LevelConfig, StudyConfig, run_study
 
     check_engine(engine)
+    check_verdict("--leave-out", leave_out)
     if cord not in ("auto", "ours", "none"):
         raise InputError(
             f"--cord must be auto, ours or none, received {cord!r}; one mask cannot be that of all images"
@@ -218,6 +226,7 @@ def study(
         levels=LevelConfig(levels, discs, level_table),
         level_ranges=tuple(_range("--level-range", text) for text in level_range or ()),
         slices=_range("--slices", slices) if slices else None,
+        left_out=BAD_VERDICTS[leave_out],
     )
     settings = SegmentationConfig(
         threshold=threshold,

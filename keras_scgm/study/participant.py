@@ -38,6 +38,7 @@ class StudyConfig:
         levels: Where the vertebral levels come from.
         level_ranges: First and last level of further rows of the summary, such as (2, 3).
         slices: First and last slice of a further row.
+        left_out: Verdicts of slices that count in no region, such as ("fail",).
 
     Raises:
         keras_scgm.errors.InputError: A value out of its range, or ranges of levels without levels.
@@ -49,6 +50,7 @@ class StudyConfig:
     levels: LevelConfig = field(default_factory=LevelConfig)
     level_ranges: tuple[Range, ...] = ()
     slices: Range | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks.check_fields(self, names=checks.one_of(get_args(Names)))
@@ -218,7 +220,9 @@ class _Rows:
             {**keys, **row, "level": str(levels.get(int(row["slice"]), UNKNOWN))}
             for row in read_tsv(paths.areas)
         ]
-        regions = pool(slices, self._config.level_ranges, self._config.slices)
+        if n_left_out := sum(row["verdict"] in self._config.left_out for row in slices):
+            warnings.append(f"{n_left_out} of {len(slices)} slices left out for their verdicts")
+        regions = pool(slices, self._config.level_ranges, self._config.slices, self._config.left_out)
         if levels:
             warnings += _incomplete(regions, self._config.level_ranges)
         if self._config.slices and "I" in record["orientation"]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from keras_scgm.morphometry import CORD_MEASUREMENTS, mean_and_sd
 from keras_scgm.study.columns import ALL, MEASUREMENTS, UNKNOWN, WITH_SD, sd_column
@@ -21,25 +21,36 @@ Range = tuple[int, int]
 Values = dict[str, float]
 
 
-def pool(rows: Sequence[Row], level_ranges: Sequence[Range] = (), slices: Range | None = None) -> list[dict]:
+def pool(
+    rows: Sequence[Row],
+    level_ranges: Sequence[Range] = (),
+    slices: Range | None = None,
+    left_out: Collection[str] = (),
+) -> list[dict]:
     """Rows of the regions of one image: all slices, then levels and ranges of levels or, without levels, positions.
 
     Args:
         rows: Rows of its slices, with the cells of `areas.tsv`.
         level_ranges: First and last level of further regions.
         slices: First and last slice, as indexed in the file, of a further region.
+        left_out: Verdicts of slices that count in no region.
 
     Returns:
         Region, its levels, number of slices and measurements by column.
     """
     values = [{name: number(row[name]) for name in MEASUREMENTS} for row in rows]
+    counts = [row.get("verdict") not in left_out for row in rows]
+    regions = (
+        (region, [index for index in members if counts[index]])
+        for region, members in _regions(rows, level_ranges, slices)
+    )
     return [
         {
             "region": region,
             "levels": _levels([rows[index] for index in members]),
             **_pooled([values[index] for index in members]),
         }
-        for region, members in _regions(rows, level_ranges, slices)
+        for region, members in regions
     ]
 
 

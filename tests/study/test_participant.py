@@ -123,6 +123,21 @@ def test_ranges_that_lack_a_level_are_named(study_folder, tmp_path, cord_network
     assert lacking.format("6:7", "any level") in rows[0]["warnings"]
 
 
+def test_slices_left_out_for_their_verdicts_are_counted(study_folder, tmp_path, cord_network):
+    out = tmp_path / "out"
+    run_study(read_bids(study_folder), out, engine(cord_network))
+    verdicts = [row["verdict"] for row in read(out / "areas.tsv") if row["participant_id"] == "sub-01"]
+    (left_out,) = set(verdicts)
+    config = StudyConfig(left_out=(left_out,))
+    run_study(read_bids(study_folder), out, engine(cord_network), config)
+    (whole, *_) = read(out / "summary.tsv")
+    assert f"{len(verdicts)} of {len(verdicts)} slices left out for their verdicts" in whole["warnings"]
+    assert (whole["n_slices"], whole["area_mm2"]) == ("0", "n/a")
+    assert [
+        row["verdict"] for row in read(out / "areas.tsv") if row["participant_id"] == "sub-01"
+    ] == verdicts
+
+
 def test_slices_counted_from_the_top_are_named(study_folder, tmp_path, cord_network):
     image = nib.load(study_folder / NAME.format("02"))
     turned = image.as_reoriented(ornt_transform(io_orientation(image.affine), axcodes2ornt("LAI")))

@@ -71,3 +71,14 @@ def test_a_range_without_slices_has_no_values():
     assert row["region"] == "5:6"
     assert row["n_slices"] == 0
     assert np.isnan(row["area_mm2"])
+
+
+def test_slices_are_left_out_by_their_verdicts_and_regions_stay():
+    rows = rows_of([10.0, 11, 12, 13, 14, 15], [None] * 6)
+    for row, verdict in zip(rows, ("fail", "pass", "pass", "review", "fail", "pass"), strict=True):
+        row["verdict"] = verdict
+    regions = {row["region"]: row for row in pool(rows, slices=(3, 4), left_out=("review", "fail"))}
+    assert list(regions) == ["all", "slices 3:4", "-20:-10", "-10:0", "0:10", "10:20"]
+    assert regions["all"]["area_mm2"] == pytest.approx(np.mean([11, 12, 15]))
+    assert [regions[name]["n_slices"] for name in regions] == [3, 0, 0, 2, 0, 1]
+    assert np.isnan(regions["slices 3:4"]["area_mm2"])
