@@ -305,3 +305,29 @@ def test_known_weights_stay_as_they_are(tmp_path, ramp, volumes, reference, publ
     assert Segmenter(copy).threshold == calibration.threshold
     assert Segmenter(copy).networks.cards[0].name == "challenge-calibrated"
     assert Segmenter("challenge").threshold == 0.5
+
+
+def test_the_former_threshold_is_that_of_the_tissue(tmp_path):
+    weights = tmp_path / "two.weights.h5"
+    DilatedGMNet(filters=2, classes=2).save_weights(weights)
+    card = WeightsCard(
+        name="two",
+        architecture="DilatedGMNet",
+        model_kwargs={"filters": 2, "classes": 2},
+        file=weights.name,
+        sha256=sha256_of(weights),
+        threshold=0.3,
+        tissues=("gray_matter", "cord"),
+    )
+    (tmp_path / "two.json").write_text(card.to_json())
+    image = np.random.default_rng(0).normal(size=(200, 200, 2)).astype(np.float32)
+    for name, data in (("image", image), ("mask", (image > 1) + np.uint8(image > 0.5))):
+        nib.save(
+            nib.Nifti1Image(data.astype(np.float32), np.diag([-0.25, 0.25, 4, 1])), tmp_path / f"{name}.nii"
+        )
+    volumes = [
+        AnnotatedVolume(tmp_path / "image.nii", (tmp_path / "mask.nii",), subject_id="1", label_value=2)
+    ]
+    for tissue, threshold in (("gm", 0.3), ("cord", 0.5)):
+        result = calibrate(weights, volumes, tissue=tissue)
+        assert result.thresholds[result.used] == pytest.approx(threshold, abs=0.02)

@@ -214,3 +214,18 @@ def test_every_backend_trains_alike(backend):
     assert found.keys() == here.keys()
     for name, values in here.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-4, err_msg=name)
+
+
+def test_looking_for_a_collapse_does_not_change_the_network():
+    slices = keras.Input((8, 8, 1))
+    model = keras.Model(
+        slices, keras.layers.Conv2D(1, 1, activation="sigmoid")(keras.layers.BatchNormalization()(slices))
+    )
+    images = np.random.default_rng(0).normal(3, 2, (4, 8, 8, 1)).astype(np.float32)
+    before = [weight.copy() for weight in model.get_weights()]
+    watch = TerminateOnCollapse(images)
+    watch.set_model(model)
+    watch.on_train_begin()
+    watch.on_epoch_end(0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

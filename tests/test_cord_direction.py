@@ -104,3 +104,25 @@ def test_a_long_stack_is_fitted_in_parts():
 def test_slices_that_a_header_puts_far_apart(n, dz_mm):
     centers = 50 + np.random.default_rng(0).normal(0, 1, (n, 2))
     np.testing.assert_allclose(cord_tangents(steps(dz_mm), centers), [[0, 0, 1]] * n, atol=1e-2)
+
+
+def off_by_deg(tangents, expected):
+    return np.degrees(np.arccos(np.minimum(1, tangents @ expected)))
+
+
+@pytest.mark.parametrize(("n", "dz_mm"), [(9, 2.0), (11, 5.0), (20, 3.0), (60, 1.0)])
+def test_one_wrong_section_turns_the_line_by_less_than_half_a_degree(n, dz_mm):
+    centers = np.column_stack([np.full(n, 40.0), 30 + np.arange(n) * dz_mm * math.tan(0.3) / 0.5])
+    for wrong in (1, n // 2, n - 2):
+        moved = centers.copy()
+        moved[wrong] += [4.0, -5.0]
+        assert off_by_deg(cord_tangents(steps(dz_mm), moved), [0, math.sin(0.3), math.cos(0.3)]).max() < 0.5
+
+
+def test_noise_of_the_centres_hardly_turns_the_line():
+    angles = [
+        off_by_deg(cord_tangents(steps(3.0), np.random.default_rng(seed).normal(40, 0.2, (20, 2))), [0, 0, 1])
+        for seed in range(30)
+    ]
+    assert np.mean(angles) < 0.35
+    assert np.max(angles) < 2

@@ -8,6 +8,7 @@ import keras_scgm.localization
 from keras_scgm.localization import (
     MIN_SEARCH_PX,
     SEARCH_SHARE,
+    CordTrack,
     fixed_windows,
     track_cord,
     windows_on_cord,
@@ -226,3 +227,45 @@ def test_mirror_images_past_the_field_are_no_cord(blob_image):
     np.testing.assert_allclose(
         (windows.cord + geometry.starts) * 0.25, np.tile([6.0, 35.0], (5, 1)), atol=0.5
     )
+
+
+def geometry_of(n_slices, size_px=400):
+    return SliceGeometry(
+        (size_px, size_px), (0.25, 0.25), 0.25, (size_px, size_px), np.zeros((n_slices, 2), int)
+    )
+
+
+def discs(*places, size_px=400, spacing_mm=0.25):
+    """Probabilities (rows, columns, 1) of 1 in discs, each of a centre in mm and a radius."""
+    at = np.arange(size_px) * spacing_mm
+    probabilities = np.zeros((size_px, size_px, 1), np.float32)
+    for (row_mm, column_mm), radius_mm in places:
+        probabilities[np.hypot(at[:, None] - row_mm, at - column_mm) < radius_mm] = 1
+    return probabilities
+
+
+def test_the_strongest_of_many_peaks_is_the_cord():
+    small = [((x, y), 0.9) for x in (20, 50, 80) for y in (20, 80)]
+    track = track_cord(geometry_of(3), enumerate([discs(*small, ((50, 50), 2.5))] * 3))
+    np.testing.assert_allclose(track.centers * 0.25, np.tile([50.0, 50.0], (3, 1)), atol=0.5)
+
+
+def test_a_slice_that_shows_nothing_does_not_draw_the_cord_to_the_corner():
+    both = discs(((10, 10), 2.4), ((90, 90), 2.6))
+    track = track_cord(geometry_of(3), enumerate([both, discs(), both]))
+    assert track.slices.tolist() == [0, 2]
+    np.testing.assert_allclose(track.centers * 0.25, np.tile([90.0, 90.0], (2, 1)), atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("slices", "centers", "expected"),
+    [
+        ([3], [[8.0, 6.0]], [8.0] * 5),
+        ([1, 3], [[8.0, 6.0], [12.0, 6.0]], [6.0, 8.0, 10.0, 12.0, 14.0]),
+        ([0, 2, 4], [[8.0, 6.0], [10.0, 6.0], [16.0, 6.0]], [8.0, 9.0, 10.0, 13.0, 16.0]),
+    ],
+)
+def test_centres_of_all_slices_from_a_few_probes(slices, centers, expected):
+    track = CordTrack(np.array(slices), np.array(centers), np.full(len(slices), 12.0), len(slices))
+    of_all = track.centers_of_all(5)
+    assert of_all.tolist() == [[row, 6.0] for row in expected]

@@ -386,3 +386,56 @@ def test_areas_of_the_masks_of_a_result_are_its_table(spacing_mm, run, tmp_path)
     one, other = ([[row[name] for name in columns] for row in table] for table in tables)
     assert one == other
     assert all(cell for row in one for cell in row)
+
+
+def test_samples_count_inside_the_cord_only():
+    cord, gray = np.zeros((2, 20, 20, 2), np.uint8)
+    cord[5:15, 5:15] = 1
+    gray[8:12, 8:12] = 1
+    outside = gray.copy()
+    outside[0:5] = 1
+    rows = cross_sections(volume(gray), volume(cord), samples=[volume(gray), volume(outside)])
+    assert [(row.low_mm2, row.high_mm2) for row in rows] == [pytest.approx((1.0, 1.0))] * 2
+
+
+def test_a_mask_with_a_value_above_1_is_refused():
+    mask = np.zeros((4, 4, 2), np.uint8)
+    mask[1:3, 1:3] = 2
+    with pytest.raises(InputError, match="holds values from 0 to 2"):
+        cross_sections(volume(mask))
+
+
+@pytest.mark.parametrize("value", [2.5, 2.6, -1.0])
+def test_one_voxel_that_is_no_level_is_refused(value):
+    levels = np.full((4, 4, 2), 3, np.float32)
+    levels[0, 0, 0] = value
+    with pytest.raises(InputError, match="whole numbers from 0"):
+        cross_sections(volume(np.ones((4, 4, 2), np.uint8)), levels=volume(levels))
+
+
+def test_a_slice_has_the_level_of_most_of_its_voxels_in_the_cord():
+    levels, cord = np.zeros((2, 10, 10, 4), np.uint8)
+    cord[4:8, 4:8] = 1
+    levels[:, :, 0] = 2
+    levels[4:8, 4:6, 0] = 3
+    levels[4:8, 6:8, 0] = 4
+    levels[4, 6, 0] = 3
+    # Only a part of the cord has a level; the cord has none; nothing has one.
+    levels[4, 4, 1] = 5
+    levels[0, :, 1] = 6
+    levels[0, 0, 2] = 7
+    rows = cross_sections(volume(cord), volume(cord), levels=volume(levels))
+    assert [row.level for row in rows] == [3, 5, 7, None]
+    rows = cross_sections(volume(cord), levels=volume(levels))
+    assert [row.level for row in rows] == [2, 6, 7, None]
+
+
+def test_levels_of_gray_matter_without_a_cord():
+    gray, levels = np.zeros((2, 10, 10, 3), np.uint8)
+    gray[4:8, 4:8, 0] = 1
+    gray[4:8, 4:6, 1] = 1
+    levels[:] = 3, 3, 4
+    (section,) = level_sections(cross_sections(volume(gray), levels=volume(levels)))
+    assert (section.level, section.n_slices, section.n_cord_slices) == (3, 2, 0)
+    assert (section.area_mm2, section.area_slices_sd_mm2) == pytest.approx((0.75, 0.25))
+    assert math.isnan(section.cord_area_mm2)

@@ -52,3 +52,11 @@ def test_the_cord_counts_only_for_networks_that_segment_it():
     unusual = {"cord_aspect": 3.0, "cord_offset": 0.6, "cord_balance": 0.2}
     assert predicted(replace(GOOD_WITH_CORD, **unusual)) < predicted(GOOD_WITH_CORD) - 0.02
     assert predicted(replace(GOOD, **unusual)) == predicted(GOOD)
+
+
+def test_bright_gray_matter_stays_what_it_is_for_a_network_that_knows_dark():
+    (bright,) = model_inputs([GOOD], knows_dark=True)
+    assert (bright["separation"], bright["contrast_to_noise"]) == (GOOD.separation, GOOD.contrast_to_noise)
+    dark = replace(GOOD, contrast=-GOOD.contrast)
+    (unknown,) = model_inputs([dark], knows_dark=False)
+    assert (unknown["separation"], unknown["contrast_to_noise"]) == (dark.separation, dark.contrast_to_noise)

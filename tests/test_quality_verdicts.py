@@ -11,6 +11,8 @@ from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
 from keras_scgm import Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
+from keras_scgm.morphometry import cross_sections
+from keras_scgm.nifti import volume_from_image
 from keras_scgm.outputs import write_areas
 from keras_scgm.quality.cord_features import with_cord
 from keras_scgm.quality.features import slice_features
@@ -30,6 +32,7 @@ from keras_scgm.quality.verdicts import (
     OF_VOLUME,
     PASS_DSC,
     anatomical_doubts,
+    mask_doubts,
     predict_quality,
 )
 
@@ -241,3 +244,21 @@ def test_bundled_network_tells_good_from_damaged():
         quality = segmenter.segment(nib.Nifti1Image(data.astype(np.float32), subject.image.affine)).quality
         assert quality.verdict != "pass", name
         assert quality.predicted_dsc < good.quality.predicted_dsc - 0.1, name
+
+
+def rows_of(cord_px, slices_with_gray):
+    """Slices of 0.5 mm voxels, of which 3 to 6 of 10 hold a square of cord, and some of them gray matter."""
+    cord, gray = np.zeros((2, 40, 40, 10), np.uint8)
+    cord[5 : 5 + cord_px, 5 : 5 + cord_px, 3:7] = 1
+    for k in slices_with_gray:
+        gray[10:16, 8:16, k] = 1
+    grid = np.diag([-0.5, 0.5, 2.0, 1.0])
+    of_cord, of_gray = (volume_from_image(nib.Nifti1Image(mask, grid)) for mask in (cord, gray))
+    return cross_sections(of_gray if slices_with_gray else None, of_cord)
+
+
+def test_masks_are_doubted_by_the_slices_that_have_the_tissue():
+    assert mask_doubts(rows_of(20, [4])) == []
+    for slices_with_gray in ([], [4]):
+        (doubt,) = mask_doubts(rows_of(24, slices_with_gray))
+        assert doubt.startswith("a cord of 144.0 mm2, 1.00 times as wide as deep")

@@ -9,12 +9,19 @@ import pytest
 from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
 from keras_scgm import messages, segment
-from keras_scgm.quality.verdicts import predict_quality
+from keras_scgm.quality.verdicts import NO_CORD, predict_quality
 from keras_scgm.segmentation.native_grid import SliceMeasurement
-from keras_scgm.segmentation.warnings import CORD_CUT_OFF, CUT_OFF, result_warnings
+from keras_scgm.segmentation.warnings import (
+    CORD_CUT_OFF,
+    CUT_OFF,
+    SLICES_NOT_PASSED,
+    quality_warnings,
+    result_warnings,
+)
 
 CORD_AT_EDGE = replace(GOOD_WITH_CORD, cord_near_edge=True)
 BOTH_AT_EDGE = replace(CORD_AT_EDGE, near_edge=True)
+AT_EDGE = replace(GOOD, near_edge=True)
 
 
 def warned(features, removed_mm2=()):
@@ -107,3 +114,41 @@ def test_gray_matter_removed_where_no_cord_is_found():
     removed = messages.REMOVED_WITHOUT_CORD.format("slice 3")
     assert warned(volume, {0: 2.0, 3: 4.0}) == [messages.MISSING_CORD.format("slice 1"), removed]
     assert warned([GOOD, BLANK], {0: 2.0, 1: 4.0}) == []
+
+
+def warned_of_quality(features, known=(), doubts=()):
+    quality = predict_quality(features, doubts)
+    measurements = [SliceMeasurement(n_voxels=int(one.area_mm2)) for one in features]
+    volume = SimpleNamespace(stored_slice_index=lambda k: k)
+    return quality, quality_warnings(volume, measurements, quality, known)
+
+
+def test_a_volume_that_does_not_pass_is_told_with_its_slices():
+    quality, warnings = warned_of_quality([GOOD, BLANK, BLANK, GOOD, AT_EDGE])
+    dsc = messages.shown_dsc(quality.predicted_dsc)
+    assert quality.verdict != "pass"
+    assert warnings == [
+        messages.VOLUME_NOT_PASSED.format(
+            dsc, quality.verdict, quality.reason, messages.LOOK_AT.format("slice 4")
+        )
+    ]
+    assert warned_of_quality([GOOD, BLANK, BLANK, GOOD, AT_EDGE], known=[quality.reason])[1] == []
+
+
+def test_single_slices_that_do_not_pass_are_told():
+    quality, warnings = warned_of_quality([GOOD, AT_EDGE, *[GOOD] * 30])
+    assert quality.verdict == "pass"
+    assert warnings == [
+        SLICES_NOT_PASSED.format(quality.slices[1].reason, messages.LOOK_AT.format("slice 1"))
+    ]
+    assert warned_of_quality([GOOD] * 3)[1] == []
+
+
+def test_a_slice_without_a_cord_has_none_in_its_features(nested_discs, cord_network):
+    image, gray_matter, cord = nested_discs()
+    values = np.asarray(image.dataobj).copy()
+    values[..., 2] -= 100 * (cord[..., 2] + 1.0 * gray_matter[..., 2])
+    of_slice = segment(nib.Nifti1Image(values, image.affine), cord_network).quality.slices[2]
+    assert of_slice.features.knows_cord
+    assert not of_slice.features.has_cord
+    assert of_slice.reason == NO_CORD

@@ -166,3 +166,10 @@ def test_the_rows_do_not_depend_on_how_the_slices_are_stored():
     again = np.moveaxis(np.asarray(turned.dataobj), -1, 0)
     for one, other in zip(measured(gray, cord), measured(*again, turned.affine), strict=True):
         assert asdict(other) == pytest.approx(asdict(one))
+
+
+def test_a_centreline_alone_gives_the_perpendicular_gray_matter():
+    gray = cylinder(3.5, 2.5, 30)
+    for row in measured(gray, centreline=cylinder(1.0, 1.0, 30)):
+        assert row.cord_angle_deg == pytest.approx(30, abs=0.6)
+        assert row.gm_perpendicular_mm2 == pytest.approx(math.pi * 3.5 * 2.5, rel=0.02)

@@ -17,7 +17,7 @@ from keras_scgm.models import UNet
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.runtimes.region_of_interest import Predictor, mean_of
 from keras_scgm.slices import SliceConfig, SliceGeometry
-from keras_scgm.uncertainty import SCALING, SHIFT_PX, Variation, measure_uncertainty
+from keras_scgm.uncertainty import GAIN, OFFSET, SCALING, SHIFT_PX, Variation, measure_uncertainty
 
 
 def voxels(image):
@@ -294,3 +294,12 @@ def test_an_image_without_a_cord_has_a_map(blob_image, bright_network):
 def test_one_pass_has_no_spread():
     with pytest.raises(InputError, match="uncertainty_passes must be 0 or at least 2, received 1"):
         SegmentationConfig(uncertainty_passes=1)
+
+
+def test_no_variation_exceeds_its_limits():
+    drawn = [Variation.draw(seed, number) for seed in range(20) for number in range(8)]
+    for name, limit in (("magnification", np.log(1 + SCALING)), ("gain", np.log(1 + GAIN))):
+        logs = np.abs(np.log([getattr(one, name) for one in drawn]))
+        assert 0.8 * limit < logs.max() <= limit
+    offsets = np.abs([one.offset for one in drawn])
+    assert 0.8 * OFFSET < offsets.max() <= OFFSET

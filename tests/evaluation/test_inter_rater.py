@@ -1,5 +1,7 @@
 """Inter-rater agreement and the models beside it."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,9 @@ from keras_scgm import evaluate
 from keras_scgm.evaluation import (
     inter_rater_agreement,
 )
+from keras_scgm.evaluation.challenge import CHALLENGE_METRICS
+from keras_scgm.evaluation.mask_reader import MaskReader
+from keras_scgm.evaluation.scores import Evaluation, Score
 
 
 def test_inter_rater_agreement(result, drawn_study):
@@ -29,3 +34,43 @@ def test_inter_rater_agreement(result, drawn_study):
     assert distances.models["poor"].n_raters_reached == 0
     one_rater = drawn_study / "raters" / "site1-sc01-mask-r1.nii.gz"
     assert inter_rater_agreement(evaluate(drawn_study / "good", one_rater)) == []
+
+
+def score(annotator, case, rater, value):
+    return Score(annotator, str(case), None, rater, dict.fromkeys(CHALLENGE_METRICS, value), {}, {}, ())
+
+
+def test_a_model_is_measured_by_the_raters_of_the_same_cases():
+    model, one, other = (0.8, 0.9, 0.7), (0.6, 0.8, 0.9), (0.7, 0.6, 0.8)
+    evaluation = Evaluation(
+        models=("m",),
+        cases=(),
+        scores=tuple(score("m", k, rater, value) for k, value in enumerate(model) for rater in "ab"),
+        rater_scores=tuple(
+            score(name, k, rater, value)
+            for values, (name, rater) in ((one, "ab"), (other, "ba"))
+            for k, value in enumerate(values)
+        ),
+        errors=(),
+        warnings=(),
+        parameters={},
+        reader=MaskReader(),
+    )
+    agreements = {agreement.metric: agreement for agreement in inter_rater_agreement(evaluation)}
+    # The differences are 0.15, 0.2 and -0.15; Student's t at 97.5 % with 2 degrees of freedom is 4.3027.
+    mean = 0.2 / 3
+    reach = 4.3027 * math.sqrt(((0.15 - mean) ** 2 + (0.2 - mean) ** 2 + (0.15 + mean) ** 2) / 2 / 3)
+    for metric, bounds, n_reached, in_range in (
+        ("DSC", (0.7, 2.3 / 3), 2, 2 / 3),
+        ("HSD", (2.3 / 3, 0.7), 0, 1 / 3),
+    ):
+        agreement = agreements[metric]
+        assert agreement.rater_means == pytest.approx({"a": 2.3 / 3, "b": 0.7})
+        assert agreement.raters["a"].mean == pytest.approx(2.3 / 3)
+        assert agreement.bounds == pytest.approx(bounds)
+        of_model = agreement.models["m"]
+        assert of_model.mean == pytest.approx(0.8)
+        assert of_model.difference == pytest.approx(mean)
+        assert of_model.interval == pytest.approx((mean - reach, mean + reach), rel=1e-4)
+        assert (of_model.n_raters_reached, of_model.n_cases) == (n_reached, 3)
+        assert of_model.cases_in_range == pytest.approx(in_range)

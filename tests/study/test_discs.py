@@ -85,3 +85,11 @@ def test_discs_that_cannot_be_used(at_mm, message):
 
 def test_the_pontomedullary_junction_is_no_disc():
     assert between_discs(grid(), CORD, discs({49: 24, 3: 12, 4: 3})) == [None, 3, 3, None, None, None]
+
+
+@pytest.mark.parametrize("label", [-3, 2.6])
+def test_disc_labels_that_are_no_whole_numbers_from_1_are_refused(label):
+    discs = np.zeros(SHAPE, np.float32)
+    discs[5, 5, 1], discs[5, 5, 4] = 4, label
+    with pytest.raises(InputError, match="whole numbers from 1"):
+        between_discs(grid(), CORD, volume_from_image(nib.Nifti1Image(discs, AFFINE)))

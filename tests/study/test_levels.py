@@ -97,3 +97,25 @@ def test_patterns_that_name_no_image_are_refused(pattern):
 def test_one_source_of_levels():
     with pytest.raises(InputError, match="give one of the three"):
         LevelConfig(level_map="{name}", disc_labels="{name}")
+
+
+@pytest.mark.parametrize("level", [0, 8])
+def test_a_level_without_a_known_height_is_refused(tmp_path, level):
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.uint8), AFFINE), tmp_path / "mask.nii.gz")
+    (tmp_path / "levels.tsv").write_text(f"participant_id\tslice\tlevel\nsub-01\t2\t{level}\n")
+    name = "sub-01/anat/sub-01_T2starw.nii.gz"
+    image = StudyImage(tmp_path / name, name, "sub-01", "", "", "sub-01", dict)
+    source = LevelSource(LevelConfig(level_table=tmp_path / "levels.tsv"), tmp_path)
+    with pytest.raises(InputError, match="levels are 1 to 7"):
+        source.levels(image, tmp_path / "mask.nii.gz", tmp_path / "none.nii.gz")
+
+
+def test_disc_labels_of_a_study(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones(SHAPE, np.uint8), AFFINE), tmp_path / "mask.nii.gz")
+    discs = np.zeros(SHAPE, np.uint8)
+    discs[5, 5, [1, 4]] = 4, 3
+    nib.save(nib.Nifti1Image(discs, AFFINE), tmp_path / "sub-01.nii.gz")
+    name = "sub-01/anat/sub-01_T2starw.nii.gz"
+    image = StudyImage(tmp_path / name, name, "sub-01", "", "", "sub-01", dict)
+    source = LevelSource(LevelConfig(disc_labels="{participant}.nii.gz"), tmp_path)
+    assert source.levels(image, tmp_path / "mask.nii.gz", tmp_path / "none.nii.gz") == {1: 3, 2: 3, 3: 3}

@@ -8,14 +8,15 @@ from keras_scgm.study.pooling import pool
 from keras_scgm.study.tsv import cell
 
 
-def rows_of(areas, levels, cord=80.0, spacing_mm=5.0):
+def rows_of(areas, levels, cords=None, spacing_mm=5.0):
     rows = []
-    for index, (area, level) in enumerate(zip(areas, levels, strict=True)):
+    cords = cords or [80.0] * len(areas)
+    for index, (area, cord, level) in enumerate(zip(areas, cords, levels, strict=True)):
         row = dict.fromkeys(MEASUREMENTS, "n/a")
         given = {
             "area_mm2": area,
             "cord_area_mm2": cord,
-            "gm_cord_ratio": area / cord,
+            "gm_cord_ratio": area / cord if cord else None,
             "n_voxels": round(4 * area),
             "slice": index,
             "position_mm": spacing_mm * index,
@@ -82,3 +83,20 @@ def test_slices_are_left_out_by_their_verdicts_and_regions_stay():
     assert regions["all"]["area_mm2"] == pytest.approx(np.mean([11, 12, 15]))
     assert [regions[name]["n_slices"] for name in regions] == [3, 0, 0, 2, 0, 1]
     assert np.isnan(regions["slices 3:4"]["area_mm2"])
+
+
+def test_the_cord_is_pooled_over_its_own_slices():
+    (every, *_) = pool(rows_of([0.0, 12.0, 16.0, 14.0], [3] * 4, cords=[60.0, 80.0, 85.0, 0.0]))
+    assert (every["n_slices"], every["n_cord_slices"]) == (3, 3)
+    assert every["cord_area_mm2"] == pytest.approx(np.mean([60, 80, 85]))
+    assert every["area_mm2"] == pytest.approx(14)
+
+
+def test_ranges_leave_out_slices_without_a_level():
+    regions = {row["region"]: row for row in pool(rows_of([10.0, 12.0, 99.0], [3, 4, None]), [(3, 4)])}
+    assert list(regions) == ["all", "3", "4", "3:4"]
+    assert regions["3:4"]["area_mm2"] == pytest.approx(11)
+    nothing = pool(rows_of([10.0, 12.0], [None, None]), [(3, 4)])
+    assert [(row["region"], row["n_slices"]) for row in nothing] == [("all", 2), ("3:4", 0)]
+    with_levels = pool(rows_of([10.0, 12.0], [3, None]))
+    assert [row["region"] for row in with_levels] == ["all", "3"]

@@ -94,3 +94,18 @@ def test_few_participants_and_equal_runs(tmp_path):
 
 def test_no_table_without_repeats(tmp_path):
     assert reliability(of_runs(tmp_path, RUNS[:, :1])) is None
+
+
+def test_a_region_that_one_run_lacks_is_no_repeat(tmp_path):
+    rows = [
+        row(f"sub-{n}", region, value, run=str(k))
+        for n, values in enumerate([*RUNS, [30.0, 31.0]])
+        for k, value in enumerate(values)
+        for region in ("all", "3")
+        if (n, k, region) != (5, 1, "3")
+    ]
+    table = reliability(read_cohort(write_summary(tmp_path, rows))).rows
+    found = table[table["measure"] == "gm_perpendicular_mm2"].set_index("region")
+    assert found["n_participants"].to_dict() == {"all": 6, "3": 5}
+    assert found.loc["3", "n_runs"] == 10
+    assert found.loc["3", "mean"] == pytest.approx(RUNS.mean())
