@@ -47,8 +47,8 @@ def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
 def read_list(path: str | Path) -> Study:
     """Images that a file lists: .txt with a path in each line, or .tsv with the column image.
 
-    Paths start at the folder of the list. The columns participant_id, session_id and run count if they are
-    there; further columns go into the summary, such as age and acq_time, each with its own image.
+    Paths start at the folder of the list, or at `~`, the home folder. The columns participant_id, session_id and run
+    count if they are there; further columns go into the summary, such as age and acq_time, each with its own image.
 
     Raises:
         InputError: The list cannot be read, names no image, or names one twice.
@@ -68,10 +68,11 @@ def read_list(path: str | Path) -> Study:
             raise InputError(
                 f"{path}: cannot be read; give a folder, or a list of files as .txt or .tsv"
             ) from error
-        rows = [{"image": line.strip()} for line in lines if line.strip() and not line.startswith("#")]
+        entries = map(str.strip, lines)
+        rows = [{"image": entry} for entry in entries if entry and not entry.startswith("#")]
     if not rows:
         raise InputError(f"{path}: names no image")
-    images = [_image(path.parent / row["image"], path.parent, row) for row in rows]
+    images = [_image(path.parent / checks.path("image", row["image"]), path.parent, row) for row in rows]
     image_columns = {
         image.image: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
         for image, row in zip(images, rows, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ from keras_scgm.study.columns import UNKNOWN, describe
 DIGITS = 10
 """Significant digits of a number."""
 
+UNKNOWN_TEXTS = ("", UNKNOWN, "na", "nan", "null")
+"""What people and their programs write for a value that is not known, in any case of letters."""
+
 Row = dict[str, str]
 
 
 def cell(value: object) -> str:
-    """A cell: n/a for what is not known or empty, and no tab or line end.
+    """A cell: n/a for what is not known or empty, no tab or line end, and no quote at its start.
 
     >>> cell(None), cell(float("nan")), cell(0.1), cell("a\\tb")
     ('n/a', 'n/a', '0.1', 'a b')
@@ -29,7 +33,9 @@ def cell(value: object) -> str:
         return UNKNOWN
     if isinstance(value, float):
         return f"{value:.{DIGITS}g}"
-    return " ".join(str(value).split()) or UNKNOWN
+    text = " ".join(str(value).split())
+    # Spreadsheets and pandas would take all up to the next quote, lines too, for one cell.
+    return (text.replace('"', "'") if text.startswith('"') else text) or UNKNOWN
 
 
 def number(text: str) -> float:
@@ -67,31 +73,49 @@ def write_described(
 
 
 def read_tsv(path: Path, *needed: str) -> list[Row]:
-    """Rows of a table.
+    """Rows of a table; quotes and spaces around a cell are left out, and `UNKNOWN_TEXTS` are n/a.
 
     Args:
         path: TSV file in UTF-8, with or without a byte order mark.
         needed: Columns that it must have.
 
     Raises:
-        keras_scgm.errors.InputError: It cannot be read, has no such column, or a row has other columns.
+        keras_scgm.errors.InputError: It cannot be read, has no such column, two of one name or one without, or a row
+            has other columns.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text in UTF-8"
         raise InputError(f"{path}: cannot be read ({reason})") from error
-    names = lines[0].split("\t") if lines else []
+    names = _cells(lines[0]) if lines else []
     if missing := [name for name in needed if name not in names]:
         raise InputError(
             f"{path}: no column {missing[0]}; the first line names the columns, separated by tabs"
         )
+    if twice := [name for name, count in Counter(names).items() if name and count > 1]:
+        raise InputError(f"{path}: two columns {twice[0]}; keep one of them")
     rows = []
     for index, line in enumerate(lines[1:], start=2):
-        cells = line.split("\t")
         if not line.strip():
             continue
+        cells = _cells(line)
         if len(cells) != len(names):
             raise InputError(f"{path}: line {index} has {len(cells)} columns, the first line {len(names)}")
-        rows.append(dict(zip(names, (text.strip() or UNKNOWN for text in cells), strict=True)))
+        if nameless := [text for name, text in zip(names, cells, strict=True) if text and not name]:
+            raise InputError(
+                f"{path}: line {index} has {nameless[0]!r} in a column without a name; name it in the first line"
+            )
+        known = (UNKNOWN if text.casefold() in UNKNOWN_TEXTS else text for text in cells)
+        rows.append({name: text for name, text in zip(names, known, strict=True) if name})
     return rows
+
+
+def _cells(line: str) -> list[str]:
+    """Cells of a line without what is around them.
+
+    >>> _cells('"participant_id" \\tage ')
+    ['participant_id', 'age']
+    """
+    texts = (text.strip() for text in line.split("\t"))
+    return [text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] == '"' else text for text in texts]

@@ -176,7 +176,7 @@ def test_a_list_as_text_and_as_a_table(tmp_path):
     image = tmp_path / "scans" / "x.nii.gz"
     image.parent.mkdir()
     image.write_bytes(b"x")
-    (tmp_path / "list.txt").write_text("\ufeffscans/x.nii.gz\n# mine\n", encoding="utf-8")
+    (tmp_path / "list.txt").write_text("\ufeffscans/x.nii.gz\n# mine\n  # indented\n", encoding="utf-8")
     (one,) = read_list(tmp_path / "list.txt").images
     assert (one.path, one.image, one.participant_id) == (image, "scans/x.nii.gz", "sub-scansx")
     table = tmp_path / "list.tsv"
@@ -191,6 +191,15 @@ def test_a_list_as_text_and_as_a_table(tmp_path):
     )
     assert one.stem == "sub-7_ses-B_run-2"
     assert study.image_columns == {"scans/x.nii.gz": {"age": "50"}}
+
+
+@pytest.mark.parametrize("is_relative", [True, False])
+def test_the_home_folder_in_a_list(tmp_path, monkeypatch, is_relative):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.txt").write_text("~/a.nii.gz\n")
+    (one,) = read_list("list.txt" if is_relative else tmp_path / "list.txt").images
+    assert (one.path, one.image) == (tmp_path / "home/a.nii.gz", "home/a.nii.gz")
 
 
 def test_a_row_of_a_list_counts_for_its_own_image(tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from keras_scgm import InputError
@@ -30,3 +31,34 @@ def test_what_cannot_be_read_is_one_line(tmp_path, content, message):
     path.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_tsv(path, "a")
+
+
+def test_tables_as_r_and_spreadsheets_write_them(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text('"a" \tage \tnote\t\n"01"\tNA\t5 "mm"\t\n02\tNaN\tN/A\t\n 03\t\tnull\t\n')
+    assert read_tsv(path, "a", "age") == [
+        {"a": "01", "age": "n/a", "note": '5 "mm"'},
+        {"a": "02", "age": "n/a", "note": "n/a"},
+        {"a": "03", "age": "n/a", "note": "n/a"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\tage\tage \n1\t2\t3\n", "a.tsv: two columns age; keep one of them"),
+        ("\ta\n1\t2\n", "a.tsv: line 2 has '1' in a column without a name; name it in the first line"),
+    ],
+)
+def test_columns_that_cannot_be_told_apart_are_refused(tmp_path, content, message):
+    path = tmp_path / "a.tsv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_tsv(path, "a")
+
+
+def test_no_cell_begins_with_a_quote(tmp_path):
+    path = tmp_path / "a.tsv"
+    write_tsv(path, ["a", "b"], [{"a": '"open', "b": '2"'}, {"a": "next", "b": 1}])
+    table = pd.read_csv(path, sep="\t", dtype=str)
+    assert table.values.tolist() == [["'open", '2"'], ["next", "1"]]
