@@ -5,20 +5,30 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import nifti_stem
 from keras_scgm.images import find_images
 from keras_scgm.study.columns import UNKNOWN
-from keras_scgm.study.images import Study, StudyImage, checked, read_participants, sidecar, with_labels
-from keras_scgm.study.tsv import Row, read_tsv
+from keras_scgm.study.images import (
+    PREFIXES,
+    Study,
+    StudyImage,
+    checked,
+    label_of,
+    read_participants,
+    sidecar,
+)
+from keras_scgm.study.tsv import read_tsv
 
 BIDS_NAME = re.compile(r"(?P<stem>(?P<sub>sub-[A-Za-z0-9]+)(?:_(?P<ses>ses-[A-Za-z0-9]+))?.*)_[A-Za-z0-9]+")
 RUN = re.compile(r"_run-(\d+)")
-LIST_COLUMNS = ("image", "participant_id", "session_id", "run")
+LIST_COLUMNS = ("image", *PREFIXES)
 
 
 def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
@@ -33,7 +43,7 @@ def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
         suffix: Suffix of the images to take; None takes all that are not named like labels.
 
     Raises:
-        InputError: There is no image, or participants.tsv cannot be read.
+        InputError: There is no image, a name has no label, or participants.tsv cannot be read.
     """
     folder = checks.path("folder", folder)
     found = find_images([folder], suffix)
@@ -51,7 +61,7 @@ def read_list(path: str | Path) -> Study:
     count if they are there; further columns go into the summary, such as age and acq_time, each with its own image.
 
     Raises:
-        InputError: The list cannot be read, names no image, or names one twice.
+        InputError: The list cannot be read, names no image or one twice, or has no label of BIDS for one.
     """
     path = checks.path("path", path)
     if path.suffix.lower() not in (".txt", ".tsv"):
@@ -72,7 +82,12 @@ def read_list(path: str | Path) -> Study:
         rows = [{"image": entry} for entry in entries if entry and not entry.startswith("#")]
     if not rows:
         raise InputError(f"{path}: names no image")
-    images = [_image(path.parent / checks.path("image", row["image"]), path.parent, row) for row in rows]
+    images = []
+    for row in rows:
+        labels = {
+            name: label_of(path, name, row[name]) for name in PREFIXES if row.get(name, UNKNOWN) != UNKNOWN
+        }
+        images.append(_image(path.parent / checks.path("image", row["image"]), path.parent, labels))
     image_columns = {
         image.image: {name: text for name, text in row.items() if name not in LIST_COLUMNS}
         for image, row in zip(images, rows, strict=True)
@@ -83,7 +98,7 @@ def read_list(path: str | Path) -> Study:
     return checked(Study(path.parent, tuple(images), image_columns=image_columns))
 
 
-def _image(path: Path, root: Path, given: Row | None = None) -> StudyImage:
+def _image(path: Path, root: Path, labels: Mapping[str, str] = MappingProxyType({})) -> StudyImage:
     name, image = nifti_stem(path), Path(os.path.relpath(path, root)).as_posix()
     match = BIDS_NAME.fullmatch(name)
     run = RUN.search(name)
@@ -93,13 +108,14 @@ def _image(path: Path, root: Path, given: Row | None = None) -> StudyImage:
         "session_id": (match and match["ses"]) or "",
         "run": run[1] if match and run else "",
     }
+    if not (match or label or "participant_id" in labels):
+        raise InputError(
+            f"{path}: its name has no letter (A to Z) and no digit for a label; give a list: .tsv with "
+            "the columns image and participant_id"
+        )
     stem = match["stem"] if match else values["participant_id"]
-    chosen = {name: text for name, text in (given or {}).items() if name in values and text != UNKNOWN}
-    if chosen:
-        values |= chosen
-        for key, prefix in (("participant_id", "sub-"), ("session_id", "ses-")):
-            if values[key]:
-                (values[key],) = with_labels(prefix, [values[key]])
+    if labels:
+        values |= labels
         parts = [
             values["participant_id"],
             values["session_id"],

@@ -9,10 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from keras_scgm.errors import InputError, first_of
+from keras_scgm.errors import InputError, first_of, printable
+from keras_scgm.study.columns import KEYS
 from keras_scgm.study.tsv import Row, read_tsv
 
 Metadata = Mapping[str, Any]
+
+PREFIXES = {"participant_id": "sub-", "session_id": "ses-", "run": ""}
+"""Columns with labels as in BIDS, and the prefix of each."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,26 @@ def with_labels(prefix: str, labels: Iterable[str]) -> list[str]:
     return [prefix + name.removeprefix(prefix) for name in names]
 
 
+def label_of(path: Path, column: str, text: str) -> str:
+    """The label of a cell with its prefix.
+
+    Args:
+        path: The table.
+        column: One of `PREFIXES`.
+        text: The cell.
+
+    Raises:
+        InputError: It is no label of BIDS, and could not be part of a file's name there.
+    """
+    prefix = PREFIXES[column]
+    label = text.removeprefix(prefix)
+    if not re.fullmatch(r"[A-Za-z0-9+]+", label):
+        raise InputError(
+            f"{path}: {column} {text!r} is no label; write letters (A to Z) and digits alone, such as {prefix}01"
+        )
+    return prefix + label
+
+
 def _labels(what: str, prefix: str, labels: Iterable[str], known: set[str]) -> set[str]:
     wanted = with_labels(prefix, labels)
     if unknown := [name for name in wanted if name not in known]:
@@ -137,14 +161,14 @@ def read_participants(root: Path) -> tuple[dict[str, Row] | None, Metadata]:
     """participants.tsv by participant, and participants.json; None and nothing if the files are not there.
 
     Raises:
-        InputError: participants.tsv cannot be read, or names a participant twice.
+        InputError: participants.tsv cannot be read, names a participant twice, or has no label of BIDS for one.
     """
     path = root / "participants.tsv"
     if not path.exists():
         return None, {}
     participants: dict[str, Row] = {}
     for row in read_tsv(path, "participant_id"):
-        (name,) = with_labels("sub-", [row.pop("participant_id")])
+        name = label_of(path, "participant_id", row.pop("participant_id"))
         if name in participants:
             raise InputError(f"{path}: {name} has two rows; keep one of them")
         participants[name] = row
@@ -152,31 +176,25 @@ def read_participants(root: Path) -> tuple[dict[str, Row] | None, Metadata]:
 
 
 def checked(study: Study) -> Study:
-    """The study with further problems: results of one name, and participants without images.
+    """The study with further problems: names that tables cannot hold, results of one name, participants without images.
 
     Images whose results would have the same name are problems, all of them: it is not known which one is meant.
     """
+    images, problems = [], list(study.problems)
     by_result: dict[tuple[str, str, str], list[StudyImage]] = {}
     for image in study.images:
+        if not _is_utf8(image.image):
+            problems.append(_problem(image, "its name is not UTF-8; rename the file"))
+            continue
         run = image.run.lstrip("0") or image.run
         stem = re.sub(r"_run-0+(?=\d)", "_run-", image.stem)
         by_result.setdefault((image.participant_id, stem, run), []).append(image)
-    images, problems = [], list(study.problems)
     for same in by_result.values():
         if len(same) == 1:
             images += same
             continue
         names = " and ".join(one.image for one in same)
-        problems += [
-            Problem(
-                one.participant_id,
-                one.session_id,
-                f"{names} are one run by their names; keep one",
-                one.image,
-                one.run,
-            )
-            for one in same
-        ]
+        problems += [_problem(one, f"{names} are one run by their names; keep one") for one in same]
     there = {one.participant_id for one in images} | {problem.participant_id for problem in problems}
     problems += [
         Problem(name, "", "in participants.tsv, but there is no image of this participant")
@@ -184,4 +202,15 @@ def checked(study: Study) -> Study:
         if name not in there
     ]
     order = sorted(images, key=lambda image: (image.participant_id, image.session_id, image.stem))
-    return replace(study, images=tuple(order), problems=tuple(problems))
+    shown = (
+        replace(problem, **{name: printable(getattr(problem, name)) for name in KEYS}) for problem in problems
+    )
+    return replace(study, images=tuple(order), problems=tuple(shown))
+
+
+def _is_utf8(name: str) -> bool:
+    return name.encode("utf-8", "ignore").decode() == name
+
+
+def _problem(image: StudyImage, error: str) -> Problem:
+    return Problem(image.participant_id, image.session_id, error, image.image, image.run)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -254,3 +255,47 @@ def test_an_image_that_a_list_names_twice_is_refused(tmp_path):
     (tmp_path / "list.tsv").write_text("image\tparticipant_id\na.nii.gz\t1\nx/../a.nii.gz\t2\n")
     with pytest.raises(InputError, match=r"list.tsv: names a.nii.gz twice; keep one of them"):
         read_list(tmp_path / "list.tsv")
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [
+        ("participant_id", "Müller 1"),
+        ("participant_id", "01,02"),
+        ("participant_id", "a/b"),
+        ("session_id", ".."),
+        ("run", "1 2"),
+    ],
+)
+def test_what_is_no_label_is_refused(tmp_path, column, label):
+    (tmp_path / "list.tsv").write_text(f"image\t{column}\na.nii.gz\t{label}\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"list.tsv: {column} '{label}' is no label; write letters"):
+        read_list(tmp_path / "list.tsv")
+
+
+def test_a_participant_without_label_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").write_bytes(b"x")
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\n01,02\t5\n")
+    with pytest.raises(InputError, match=r"participants.tsv: participant_id '01,02' is no label"):
+        read_folder(tmp_path)
+
+
+def test_a_name_without_letters_of_labels_needs_a_list(tmp_path):
+    image = tmp_path / "患者一.nii.gz"
+    image.write_bytes(b"x")
+    with pytest.raises(InputError, match=r"患者一.nii.gz: its name has no letter \(A to Z\) and no digit"):
+        read_folder(tmp_path)
+    (tmp_path / "list.tsv").write_text(f"image\tparticipant_id\n{image.name}\t1\n", encoding="utf-8")
+    (one,) = read_list(tmp_path / "list.tsv").images
+    assert (one.path, one.participant_id) == (image, "sub-1")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="names of files are UTF-8")
+def test_a_name_that_is_not_utf8_is_a_problem(tmp_path):
+    (tmp_path / "good.nii.gz").write_bytes(b"x")
+    (tmp_path / os.fsdecode(b"m\xfcller.nii.gz")).write_bytes(b"x")
+    study = read_folder(tmp_path)
+    assert [one.image for one in study.images] == ["good.nii.gz"]
+    (problem,) = study.problems
+    assert (problem.participant_id, problem.image) == ("sub-mller", "m\\udcfcller.nii.gz")
+    assert problem.error == "its name is not UTF-8; rename the file"
