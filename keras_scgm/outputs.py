@@ -291,6 +291,12 @@ def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] 
     return record if is_same and all(file.is_file() for file in files) else None
 
 
+def other_settings(paths: OutputPaths, like: dict[str, Any]) -> list[str]:
+    """Settings of a result that differ from those of `like`, none without a record."""
+    record, _ = _recorded(paths)
+    return differences(record["settings"], like["settings"]) if record else []
+
+
 def differences(record: dict[str, Any], like: dict[str, Any]) -> list[str]:
     """Keys of `like` that a record has not, or with another value."""
     return [key for key, value in json.loads(json.dumps(like)).items() if record.get(key) != value]

@@ -113,7 +113,7 @@ def test_results_are_not_overwritten_and_resume_skips(run, images, weights):
     assert (images / "a_gmseg.json").read_text() == before
     code, _, err = run("segment", image, "-w", weights, "--resume", "--mirror")
     assert code == 2
-    assert "exists and was made in another way; replace it with --force" in err
+    assert "exists and was made in another way (other mirror); replace it with --force" in err
     assert run("segment", image, "-w", weights, "--mirror", "--force")[0] == 0
     assert json.loads((images / "a_gmseg.json").read_text())["settings"]["mirror"]
 

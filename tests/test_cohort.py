@@ -80,7 +80,10 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
     assert refused.status == "failed"
     assert "replace it with --force" in refused.message
     otherwise = Segmenter(bright_network, SegmentationConfig(threshold=0.4))
-    assert "made in another way" in do_job(otherwise, job, OutputConfig(resume=True)).message
+    assert (
+        "made in another way (other threshold); replace"
+        in do_job(otherwise, job, OutputConfig(resume=True)).message
+    )
     assert do_job(otherwise, job, OutputConfig(force=True)).status == "segmented"
 
 

@@ -19,6 +19,7 @@ from keras_scgm.outputs import (
     differences,
     edited_masks,
     finished_record,
+    other_settings,
     output_kind,
     write_outputs,
 )
@@ -160,7 +161,10 @@ def _do_job(
             return Outcome(job, "skipped", f"{image}: finished before, skipped", verdict)
     is_remnant = output.resume and paths.is_exclusive and not paths.record.exists()
     if existing and not output.force and not is_remnant:
-        made = " and was made in another way" if output.resume else ""
+        made = ""
+        if output.resume:
+            changed = other_settings(paths, segmenter.provenance)
+            made = " and was made in another way" + (f" (other {', '.join(changed)})" if changed else "")
         leave = ", or leave it with --tissues gm" if existing[0] in others else ""
         raise InputError(f"{existing[0]}: exists{made}; replace it with --force{leave}")
     check_writable(paths.mask.parent)

@@ -78,6 +78,7 @@ SUMMARY_COLUMNS = (
     "mask",
     "version",
     "weights",
+    "settings",
     "spacing_mm",
     *SCANNER,
 )
@@ -178,6 +179,11 @@ _TEXTS: dict[str, tuple[str, str, str]] = {
     "mask": ("Mask", "Path of the mask of gray matter, from the folder of the results", ""),
     "version": ("Version", "Program and version that made the mask", ""),
     "weights": ("Weights", "Weights of the networks that made the mask", ""),
+    "settings": (
+        "Settings",
+        "Settings of the segmentation that differ from the defaults, such as threshold 0.9, mirror",
+        "",
+    ),
     "spacing_mm": (
         "Voxel spacing",
         "Spacing of the voxels right to left, posterior to anterior, inferior to superior",

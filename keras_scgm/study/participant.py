@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +12,7 @@ from keras_scgm import checks
 from keras_scgm.cohort import Outcome, SegmentationJob
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import remove_staging
+from keras_scgm.segmentation import SegmentationConfig
 from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
 from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
@@ -25,6 +26,9 @@ RunJobs = Callable[[Sequence[SegmentationJob]], Iterable[Outcome]]
 
 OF_PARTICIPANTS = "participants_"
 """Beginning of a column of participants.tsv whose name is one of the summary's own."""
+
+SAME_MASKS = ("uncertainty_passes", "seed", "keep_probabilities", "runtime")
+"""Settings of the segmentation that do not change masks."""
 
 
 @dataclass(frozen=True)
@@ -236,6 +240,7 @@ class _Rows:
             "mask": paths.mask.relative_to(self._output).as_posix(),
             "version": record["program"],
             "weights": ", ".join(weights["name"] for weights in record["weights"]),
+            "settings": _settings_text(record["settings"]),
             "spacing_mm": _spacing_text(record["spacing_mm"], record["orientation"]),
         }
         return slices, [{**common, **region} for region in regions]
@@ -286,6 +291,21 @@ def _remove_tables_of_others(output: Path, participants: set[str]) -> None:
     for folder in output.glob("sub-*"):
         if folder.name not in participants:
             ParticipantTables(output, folder.name).remove()
+
+
+def _settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings of a record that differ from the defaults and change masks.
+
+    >>> _settings_text({"threshold": 0.9, "window": [80, 75], "mirror": True, "precision": "float32"})
+    'threshold 0.9, window 80 75, mirror'
+    """
+    other = {
+        name: settings[name]
+        for name, default in asdict(SegmentationConfig()).items()
+        if name not in SAME_MASKS and settings.get(name, default) != default
+    }
+    texts = (" ".join(map(str, value)) if isinstance(value, list) else str(value) for value in other.values())
+    return ", ".join(f"{name} {text}".removesuffix(" True") for name, text in zip(other, texts, strict=True))
 
 
 def _spacing_text(spacing_mm: Sequence[float], orientation: str) -> str:

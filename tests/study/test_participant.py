@@ -86,7 +86,7 @@ def test_masks_sidecars_and_tables(study_folder, tmp_path, cord_network):
     assert row["participants_model"] == "x"
     assert (row["status"], row["error"], row["session_id"]) == ("segmented", "n/a", "n/a")
     assert row["mask"] == "sub-01/anat/sub-01_label-GM_mask.nii.gz"
-    assert row["spacing_mm"] == "0.5 x 0.5 x 4"
+    assert (row["spacing_mm"], row["settings"]) == ("0.5 x 0.5 x 4", "window center")
     assert json.loads((output / "summary.json").read_text())["age"] == {"Units": "year"}
     assert set(json.loads((output / "areas.json").read_text())) == set(AREA_COLUMNS)
 

@@ -25,7 +25,7 @@ from keras_scgm.study.pooling import missing_levels
 from keras_scgm.study.tables import SUMMARY, image_name, read_study_table
 
 NEEDED = ("image", "region", "status")
-OF_IMAGES = ("verdict", "reason", "error", "mask", "version", "weights")
+OF_IMAGES = ("verdict", "reason", "error", "mask", "version", "weights", "settings")
 
 SITE_COLUMNS = ("site", "site_id", "institution", "institution_id", "centre", "center")
 """Names that participants.tsv may give the place of a scan; the first that is there counts."""
@@ -52,12 +52,13 @@ class CohortTable:
             known are `n/a`.
         images: One row per image of the study, excluded ones too: `KEYS`, `has_image` (False for a participant or a
             session without an image), `acquisition`, `acq_time` (NaT if not known), `status`, `verdict`, `reason`,
-            `error`, `mask`, `version`, `weights`, and `excluded`: why it is left out, empty if it is not.
+            `error`, `mask`, `version`, `weights`, `settings`, and `excluded`: why it is left out, empty if it is not.
         participants: Those of `COVARIATES` that the study has, by participant; NaN if not known.
         measures: Measures with at least one value.
         sessions: Names of the sessions in their order.
         has_times: Whether that is the order in time; otherwise it is that of the names.
         unread_ages: Participants whose age is no number, and what they have.
+        unread_times: Images of sessions whose `acq_time` is not ISO 8601, and what they have.
         incomplete: Image and region of the ranges of levels that lack a level, and are in no row of `values`.
     """
 
@@ -68,6 +69,7 @@ class CohortTable:
     sessions: tuple[str, ...]
     has_times: bool
     unread_ages: tuple[tuple[str, str], ...]
+    unread_times: tuple[tuple[str, str], ...]
     incomplete: tuple[tuple[str, str], ...]
 
     @property
@@ -115,9 +117,9 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     rows["image"] = [image_name(row) for row in rows.to_dict("records")]
     rows["participant_id"] = rows["participant_id"].where(rows["participant_id"] != UNKNOWN, rows["image"])
     rows["acquisition"] = rows["image"].map(_acquisition)
-    rows[ACQUISITION_TIME] = pd.to_datetime(
-        rows[ACQUISITION_TIME], errors="coerce", format="ISO8601", utc=True
-    )
+    texts = rows[ACQUISITION_TIME]
+    rows[ACQUISITION_TIME] = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+    rows["unread_time"] = texts.where(rows[ACQUISITION_TIME].isna(), UNKNOWN)
     rows["excluded"] = [(excluded or {}).get(image, "") for image in rows["image"]]
     images = rows.drop_duplicates(["image", "error"], ignore_index=True)
     images = images[[*KEYS, "has_image", *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
@@ -153,10 +155,21 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
         values["measure"], [measure.column for measure in measures], ordered=True
     )
     values["region"] = pd.Categorical(values["region"], ordered_regions(values["region"]), ordered=True)
-    sessions, has_times = _ordered_sessions(rows.drop_duplicates("image"))
+    once = rows.drop_duplicates("image")
+    sessions, has_times = _ordered_sessions(once)
+    is_unread = (once["unread_time"] != UNKNOWN) & (once["session_id"] != UNKNOWN)
+    unread_times = once.loc[is_unread, ["image", "unread_time"]]
     participants, unread_ages = _covariates(rows)
     return CohortTable(
-        values, images, participants, measures, sessions, has_times, unread_ages, tuple(incomplete)
+        values,
+        images,
+        participants,
+        measures,
+        sessions,
+        has_times,
+        unread_ages,
+        tuple(unread_times.itertuples(index=False, name=None)),
+        tuple(incomplete),
     )
 
 

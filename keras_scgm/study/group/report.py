@@ -67,10 +67,17 @@ def warnings_of(
         not_measured: Images whose masks were edited after they were measured.
     """
     used, values, found = cohort.used, cohort.values, []
-    for name, what in (("version", "versions of the program"), ("weights", "weights")):
-        counts = used[name].value_counts()
+    mixed = (
+        ("version", "versions of the program", UNKNOWN),
+        ("weights", "weights", UNKNOWN),
+        ("settings", "settings", "the defaults"),
+    )
+    for name, what, if_unknown in mixed:
+        counts = used[name].replace(UNKNOWN, if_unknown).value_counts()
         if len(counts) > 1:
-            shares = ", ".join(f"{count} by {text}" for text, count in counts.items())
+            shares = ", ".join(
+                f"{count} by {'the defaults' if text == UNKNOWN else text}" for text, count in counts.items()
+            )
             found.append(f"several {what}: {shares}. Their areas are not comparable; run participant --force")
     first = cohort.measures[0]
     if first == IN_SLICE:
@@ -87,6 +94,12 @@ def warnings_of(
         ages = [f"{participant} ({age})" for participant, age in cohort.unread_ages]
         found.append(
             f"{_count(len(ages), 'age')} not known, as not a number such as 45.5: {first_of(ages, MAX_LISTED)}"
+        )
+    if cohort.unread_times:
+        times = [f"{image} ({time})" for image, time in cohort.unread_times]
+        found.append(
+            f"{_count(len(times), 'acq_time')} not read, as not like 2021-02-05T10:00:00, and sessions are in the "
+            f"order of their names: {first_of(times, MAX_LISTED)}"
         )
     of_images = (
         (

@@ -260,6 +260,17 @@ def test_the_text_names_what_is_mixed(tmp_path):
     assert "1 image with masks that were edited by hand." in text
 
 
+def test_the_text_names_settings_that_differ(tmp_path):
+    rows = [
+        row(f"sub-{n}", "all", 15.0 + n, settings="threshold 0.9, mirror" if n < 2 else "n/a")
+        for n in range(6)
+    ]
+    warnings = []
+    analyse(write_summary(tmp_path, rows), report=warnings.append)
+    (warning,) = warnings
+    assert warning.startswith("several settings: 4 by the defaults, 2 by threshold 0.9, mirror. Their areas")
+
+
 def test_the_mean_over_sessions_is_of_those_who_have_all(tmp_path):
     rows = [
         row(f"sub-{n:02d}", "all", 15.0 + n - 0.5 * session, session=f"ses-{session}")

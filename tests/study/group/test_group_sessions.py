@@ -7,6 +7,7 @@ from group_studies import row, write_summary
 from scipy.stats import ttest_1samp, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
+from keras_scgm.study.group import analyse
 from keras_scgm.study.group.cohort_table import read_cohort
 from keras_scgm.study.group.repeats import reliability
 from keras_scgm.study.group.sessions import session_differences, session_tests
@@ -88,6 +89,23 @@ def test_sessions_are_in_the_order_in_time(tmp_path):
     assert found["years"].tolist() == pytest.approx([182 / 365.25] * 6, abs=2 / 365)
     cohort = read_cohort(write_summary(tmp_path, [*rows, dropped_out | {"acq_time": "n/a"}]))
     assert (cohort.sessions, cohort.has_times) == (("ses-post", "ses-pre"), False)
+
+
+def test_times_of_another_format_are_named(tmp_path):
+    dates = {"ses-pre": "05.02.2021", "ses-post": "2021-07-11T10:00:00"}
+    rows = [
+        row(f"sub-{n}", "all", 15.0 + n, session=session, acq_time=date)
+        for n in range(6)
+        for session, date in dates.items()
+    ]
+    warnings = []
+    analyse(write_summary(tmp_path, rows), report=warnings.append)
+    (warning,) = warnings
+    assert warning.startswith(
+        "6 acq_times not read, as not like 2021-02-05T10:00:00, and sessions are in the order"
+    )
+    assert f"{rows[0]['image']} (05.02.2021)" in warning
+    assert f"**Warning**: {warning}" in (tmp_path / "group/group.md").read_text()
 
 
 def test_acquisitions_are_compared_each_with_its_like(tmp_path):
