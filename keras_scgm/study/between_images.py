@@ -12,6 +12,9 @@ from keras_scgm.study.derivatives import DerivativePaths
 from keras_scgm.study.images import sidecar
 from keras_scgm.study.tsv import Row, number
 
+NEEDED = ("region", "status", "warnings", "mask", "spacing_mm", "contrast")
+"""Columns of `summary.tsv` that say what fits."""
+
 Found = Iterator[tuple[str, str]]
 """Images, and what to say of each."""
 

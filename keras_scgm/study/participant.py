@@ -13,12 +13,12 @@ from keras_scgm.cohort import Outcome, SegmentationJob
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import remove_staging
 from keras_scgm.segmentation import SegmentationConfig
-from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SUMMARY_COLUMNS, UNKNOWN
+from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SLICE_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
 from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
 from keras_scgm.study.levels import ESTIMATED, LevelConfig, LevelSource
 from keras_scgm.study.pooling import Range, missing_levels, pool
-from keras_scgm.study.tables import SUMMARY, ParticipantTables, write_study_tables
+from keras_scgm.study.tables import SUMMARY, ParticipantTables, read_own_table, write_study_tables
 from keras_scgm.study.tsv import Row, cell, read_tsv
 
 RunJobs = Callable[[Sequence[SegmentationJob]], Iterable[Outcome]]
@@ -129,8 +129,9 @@ def run_study(
         report(outcome)
         image, paths = found[outcome.job.image.absolute()]
         areas, summary = rows.of_outcome(image, paths, outcome)
-        counts[outcome.status] += 1
-        counts["problems"] += outcome.status != "failed" and summary[0]["error"] != UNKNOWN
+        is_failed = summary[0]["status"] == "failed"
+        counts["failed" if is_failed else outcome.status] += 1
+        counts["problems"] += not is_failed and summary[0]["error"] != UNKNOWN
         tables[image.participant_id].add(areas, summary)
         waiting[image.participant_id] -= 1
         if not waiting[image.participant_id]:
@@ -206,24 +207,18 @@ class _Rows:
             **self._participant(image),
         }
         warnings = self._warnings(image)
+        failed = {**common, "region": ALL, "status": "failed", "warnings": "; ".join(warnings)}
         if outcome.status == "failed":
-            error = _reason(outcome.message, image)
-            failed = {
-                **common,
-                "region": ALL,
-                "status": "failed",
-                "error": error,
-                "warnings": "; ".join(warnings),
-            }
-            return [], [failed]
+            return [], [failed | {"error": _reason(outcome.message, image)}]
+        try:
+            areas = read_own_table(paths.areas, *SLICE_COLUMNS, again="run participant --force")
+        except InputError as unread:
+            return [], [failed | {"error": one_line(unread)}]
         record = sidecar(paths.record)
         levels, error = self._levels_of(image, paths)
         if levels and self._config.levels.level_table:
             warnings.append(ESTIMATED)
-        slices = [
-            {**keys, **row, "level": str(levels.get(int(row["slice"]), UNKNOWN))}
-            for row in read_tsv(paths.areas)
-        ]
+        slices = [{**keys, **row, "level": str(levels.get(int(row["slice"]), UNKNOWN))} for row in areas]
         if n_left_out := sum(row["verdict"] in self._config.left_out for row in slices):
             warnings.append(f"{n_left_out} of {len(slices)} slices left out for their verdicts")
         regions = pool(slices, self._config.level_ranges, self._config.slices, self._config.left_out)

@@ -7,17 +7,38 @@ tables are put together from these at the end of each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
+from keras_scgm.study.between_images import NEEDED as BETWEEN_IMAGES
 from keras_scgm.study.between_images import warn_of_others
-from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
+from keras_scgm.study.columns import (
+    AREA_COLUMNS,
+    KEYS,
+    MEASUREMENTS,
+    SUMMARY_COLUMNS,
+    UNKNOWN,
+    WITH_SD,
+    sd_column,
+)
 from keras_scgm.study.images import with_labels
-from keras_scgm.study.tsv import Row, cell, read_tsv, write_described, write_tsv
+from keras_scgm.study.tsv import Row, cell, number, read_tsv, write_described, write_tsv
 
 AREAS, SUMMARY = "areas.tsv", "summary.tsv"
+
+NUMBERS = {
+    "slice",
+    "position_mm",
+    "n_slices",
+    "n_cord_slices",
+    "predicted_dsc",
+    *MEASUREMENTS,
+    *map(sd_column, WITH_SD),
+}
+"""Columns of numbers in tables of the program."""
 
 
 class ParticipantTables:
@@ -34,7 +55,7 @@ class ParticipantTables:
         self._files = (folder / f"{participant}_areas.tsv", folder / f"{participant}_summary.tsv")
         chosen = set(with_labels("ses-", sessions))
         self._rows: tuple[list[Mapping[str, Any]], ...] = tuple(
-            [row for row in read_tsv(path) if row["session_id"] not in chosen]
+            [row for row in read_own_table(path, *KEYS) if row["session_id"] not in chosen]
             if chosen and path.exists()
             else []
             for path in self._files
@@ -75,8 +96,12 @@ def write_study_tables(output: Path, of_participants: Mapping[str, object] | Non
         keras_scgm.errors.InputError: A file cannot be read or written.
     """
     areas, summary = (
-        [row for path in sorted(output.glob(f"sub-*/sub-*_{kind}.tsv")) for row in read_tsv(path)]
-        for kind in ("areas", "summary")
+        [
+            row
+            for path in sorted(output.glob(f"sub-*/sub-*_{kind}.tsv"))
+            for row in read_own_table(path, *needed)
+        ]
+        for kind, needed in (("areas", (*KEYS, "slice")), ("summary", (*KEYS, *BETWEEN_IMAGES)))
     )
     warn_of_others(summary, output)
     columns = [*SUMMARY_COLUMNS, *_others(summary, SUMMARY_COLUMNS)]
@@ -84,6 +109,40 @@ def write_study_tables(output: Path, of_participants: Mapping[str, object] | Non
         *write_described(output / AREAS, AREA_COLUMNS, areas),
         *write_described(output / SUMMARY, columns, summary, of_participants),
     ]
+
+
+def read_own_table(path: Path, *needed: str, again: str = "delete it and run participant again") -> list[Row]:
+    """Rows of a table that the program wrote, and that another one may have saved since.
+
+    Args:
+        path: Its file.
+        needed: Columns that it must have.
+        again: What to do about a table that cannot be used.
+
+    Raises:
+        keras_scgm.errors.InputError: It cannot be read, or a number is none, such as one with a decimal comma.
+    """
+    try:
+        rows = read_tsv(path, *needed)
+    except InputError as error:
+        raise InputError(f"{error}; {again}") from error
+    if wrong := [
+        (name, text)
+        for row in rows
+        for name, text in row.items()
+        if name in NUMBERS and not _is_number(name, text)
+    ]:
+        name, text = wrong[0]
+        raise InputError(f"{path}: column {name} has {text!r}, not a number; {again}")
+    return rows
+
+
+def _is_number(column: str, text: str) -> bool:
+    try:
+        value = int(text) if column == "slice" else number(text)
+    except ValueError:
+        return False
+    return text == UNKNOWN or math.isfinite(value)
 
 
 def read_study_table(path: Path, *needed: str) -> list[Row]:

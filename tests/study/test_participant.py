@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from study_data import SPACING_MM, engine, level_map, read, save, write_bids
 
 from keras_scgm import InputError
-from keras_scgm.study import LevelConfig, StudyConfig, read_bids, read_list, run_study
+from keras_scgm.study import LevelConfig, StudyConfig, read_bids, read_list, run_study, write_study_tables
 from keras_scgm.study.columns import AREA_COLUMNS, SUMMARY_COLUMNS
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ancpbids") is None, reason="no ancpbids")
@@ -262,6 +263,35 @@ def test_masks_edited_by_hand_are_in_the_tables_and_stay(study_folder, tmp_path,
         "segmented": 2,
         "problems": 0,
     }
+    assert (output / "summary.tsv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r"\.(?=[0-9])", ",", "column [a-z0-9_]+ has '[0-9]+,[0-9]+', not a number"),
+        (r"\t", ";", "no column"),
+    ],
+)
+def test_tables_that_another_program_saved_are_named(study_folder, tmp_path, cord_network, old, new, message):
+    output, study, run = tmp_path / "out", read_bids(study_folder), engine(cord_network)
+    run_study(study, output, run)
+    before = (output / "summary.tsv").read_bytes()
+    for kind in ("summary", "areas"):
+        path = output / f"sub-01/sub-01_{kind}.tsv"
+        kept = path.read_text()
+        path.write_text(re.sub(old, new, kept))
+        with pytest.raises(InputError, match=f"sub-01_{kind}.tsv: .*; delete it and run participant again"):
+            write_study_tables(output)
+        path.write_text(kept)
+    assert (output / "summary.tsv").read_bytes() == before
+    path = output / "sub-01/anat/sub-01_areas.tsv"
+    path.write_text(re.sub(old, new, path.read_text()))
+    assert run_study(study, output, run).counts == {"skipped": 1, "failed": 1, "problems": 0}
+    row = read(output / "summary.tsv")[0]
+    assert row["status"] == "failed"
+    assert re.search(f"sub-01_areas.tsv: {message}.*run participant --force", row["error"])
+    assert run_study(study, output, engine(cord_network, force=True)).counts["segmented"] == 2
     assert (output / "summary.tsv").read_bytes() == before
 
 
