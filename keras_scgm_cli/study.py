@@ -204,7 +204,7 @@ def study(
                 "--participant-label and --session-label belong to participant; group takes everything in "
                 f"{output}, but for images that --exclude leaves out"
             )
-        _group(images, output, exclude)
+        _group(images, output, suffix, exclude)
         return
     if exclude is not None:
         raise InputError("--exclude belongs to group; segmentation takes all images")
@@ -276,7 +276,7 @@ def _read(images: Path, suffix: str | None, validate: bool) -> Study:
     return read_folder(images, suffix)
 
 
-def _group(images: Path, output: Path, exclude: Path | None) -> None:
+def _group(images: Path, output: Path, suffix: str | None, exclude: Path | None) -> None:
     if not any(output.glob("sub-*/sub-*_summary.tsv")):
         raise InputError(f"{output}: no results of a study in it; run participant first")
     from keras_scgm.study import write_study_tables
@@ -291,13 +291,35 @@ def _group(images: Path, output: Path, exclude: Path | None) -> None:
     def warn(warning: str) -> None:
         say(f"warning: {output}: {warning}", err=True)
 
-    if images.is_dir() and (outdated := outdated_participants(images, output)):
+    unmeasured: list[str] = []
+    if images.exists():
+        try:
+            unmeasured = _unmeasured(images, output, suffix)
+        except InputError as error:
+            warn(f"its images are not compared with summary.tsv: {error}")
+    if unmeasured:
+        warn(
+            f"{len(unmeasured)} of the participants have images without a row in summary.tsv; run participant again, "
+            f"or give its --suffix here: {first_of(unmeasured)}"
+        )
+    outdated = outdated_participants(images, output) if images.is_dir() else []
+    if outdated := [name for name in outdated if name not in unmeasured]:
         warn(
             f"participants.tsv and summary.tsv differ in {len(outdated)} of the participants; run participant again: "
             f"{first_of(outdated)}"
         )
     for path in [*analyse(output, exclude, warn), *write_pages(root, output)]:
         say(path)
+
+
+def _unmeasured(images: Path, output: Path, suffix: str | None) -> list[str]:
+    """Participants with images that are not in summary.tsv."""
+    from keras_scgm.study import is_bids
+    from keras_scgm.study.participant import measured_suffix, unmeasured_participants
+
+    if images.is_dir() and is_bids(images):
+        suffix = suffix or measured_suffix(output)
+    return unmeasured_participants(_read(images, suffix, validate=False), output)
 
 
 def _range(name: str, text: str) -> tuple[int, int]:

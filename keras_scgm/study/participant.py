@@ -11,7 +11,7 @@ from typing import Any, get_args
 from keras_scgm import checks
 from keras_scgm.cohort import Outcome, SegmentationJob
 from keras_scgm.errors import InputError, one_line
-from keras_scgm.files import remove_staging
+from keras_scgm.files import nifti_stem, remove_staging
 from keras_scgm.segmentation import SegmentationConfig
 from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SLICE_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
@@ -169,6 +169,36 @@ def outdated_participants(images: Path, output: Path) -> list[str]:
         )
 
     return [name for name, cells in (participants or {}).items() if is_outdated(name, cells)]
+
+
+def unmeasured_participants(study: Study, output: Path) -> list[str]:
+    """Participants with an image that is not in `summary.tsv`.
+
+    Args:
+        study: The images.
+        output: Folder of the results, with `summary.tsv`.
+
+    Raises:
+        keras_scgm.errors.InputError: The table cannot be read.
+    """
+    known = {row["image"] for row in read_tsv(output / SUMMARY, "image")}
+    return list(
+        dict.fromkeys(image.participant_id for image in study.images if cell(image.image) not in known)
+    )
+
+
+def measured_suffix(output: Path) -> str | None:
+    """Suffix, as BIDS has it, of all images in `summary.tsv`; None if they have several or none.
+
+    Args:
+        output: Folder of the results, with `summary.tsv`.
+
+    Raises:
+        keras_scgm.errors.InputError: The table cannot be read.
+    """
+    images = {row["image"] for row in read_tsv(output / SUMMARY, "image")} - {UNKNOWN}
+    suffixes = {nifti_stem(Path(image)).rpartition("_")[2] for image in images}
+    return suffixes.pop() if len(suffixes) == 1 else None
 
 
 def _summary_column(name: str) -> str:

@@ -118,6 +118,36 @@ def test_a_study_with_missing_images_has_statistics_and_a_page(run, raw, tmp_pat
     assert errors == f"warning: {out}: {reason}: sub-02, sub-05\n"
 
 
+@needs_ancpbids
+@pytest.mark.parametrize("kind", ["bids", "plain", "list"])
+def test_images_that_are_not_measured_yet_are_named(run, tmp_path, weights, nested_discs, kind):
+    for package in ("jinja2", "pingouin", "skimage", "yaml"):
+        pytest.importorskip(package, reason="needs the extra 'study'")
+    folder = write_bids(tmp_path / "raw", []) if kind == "bids" else tmp_path / "raw"
+    names = [
+        f"sub-{name}/anat/sub-{name}_T2star.nii.gz" if kind == "bids" else f"{name}.nii.gz" for name in "123"
+    ]
+    images = tmp_path / "raw/list.txt" if kind == "list" else folder
+    for name in names[:2]:
+        save(nested_discs()[0], folder / name)
+    (tmp_path / "raw/list.txt").write_text("\n".join(names[:2]))
+    suffix = ("--suffix", "T2star") if kind == "bids" else ()
+    out = tmp_path / "out"
+    assert run("study", images, out, "participant", *suffix, "-w", weights, "--workers", "1")[0] == 0
+    assert run("study", images, out, "group")[2] == ""
+    save(nested_discs()[0], folder / names[2])
+    (tmp_path / "raw/list.txt").write_text("\n".join(names))
+    code, _, errors = run("study", images, out, "group")
+    reason = "1 of the participants have images without a row in summary.tsv; run participant again"
+    assert (code, errors) == (0, f"warning: {out}: {reason}, or give its --suffix here: sub-3\n")
+    for name in names:
+        (folder / name).unlink()
+    (tmp_path / "raw/list.txt").unlink()
+    code, _, errors = run("study", folder, out, "group")
+    assert (code, errors.count("\n")) == (0, 1)
+    assert errors.startswith(f"warning: {out}: its images are not compared with summary.tsv: {folder}: no ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
