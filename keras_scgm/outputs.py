@@ -292,9 +292,9 @@ def finished_record(paths: OutputPaths, like: dict[str, Any]) -> dict[str, Any] 
 
 
 def other_settings(paths: OutputPaths, like: dict[str, Any]) -> list[str]:
-    """Settings of a result that differ from those of `like`, none without a record."""
+    """Settings of a result that differ from those of `like`, none if they are not known."""
     record, _ = _recorded(paths)
-    return differences(record["settings"], like["settings"]) if record else []
+    return differences(record["settings"], like["settings"]) if "settings" in record else []
 
 
 def differences(record: dict[str, Any], like: dict[str, Any]) -> list[str]:

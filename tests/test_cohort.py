@@ -84,6 +84,10 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
         "made in another way (other threshold); replace"
         in do_job(otherwise, job, OutputConfig(resume=True)).message
     )
+    record = json.loads(job.paths.record.read_text())
+    del record["settings"]
+    job.paths.record.write_text(json.dumps(record))
+    assert "made in another way; replace" in do_job(otherwise, job, OutputConfig(resume=True)).message
     assert do_job(otherwise, job, OutputConfig(force=True)).status == "segmented"
 
 

@@ -75,9 +75,7 @@ def warnings_of(
     for name, what, if_unknown in mixed:
         counts = used[name].replace(UNKNOWN, if_unknown).value_counts()
         if len(counts) > 1:
-            shares = ", ".join(
-                f"{count} by {'the defaults' if text == UNKNOWN else text}" for text, count in counts.items()
-            )
+            shares = ", ".join(f"{count} by {text}" for text, count in counts.items())
             found.append(f"several {what}: {shares}. Their areas are not comparable; run participant --force")
     first = cohort.measures[0]
     if first == IN_SLICE:
