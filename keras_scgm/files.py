@@ -1,4 +1,4 @@
-"""Names of NIfTI files, the search of folders, hashes, and writing of all files of a result or none."""
+"""Names of NIfTI files, the search of folders, hashes, texts, and writing of all files of a result or none."""
 
 from __future__ import annotations
 
@@ -109,6 +109,20 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 hash of a file, as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        InputError: It cannot be read, or is not in UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text in UTF-8; save it as UTF-8") from error
 
 
 def check_folder(folder: Path) -> None:

@@ -30,10 +30,28 @@ def test_damaged_card_names_its_file(tiny_card, tmp_path, text, message):
         list_weights()
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]"])
+@pytest.mark.parametrize("text", ["[]", '{"loss": 0.1}'])
 def test_a_file_beside_weights_that_is_no_card_is_left_alone(tmp_path, text):
     (tmp_path / "own.json").write_text(text)
     assert catalog.find_card(tmp_path / "own.weights.h5") is None
+
+
+CARD = '{"name": "own", "architecture": "UNet", "licence": "Universit\xe9"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (CARD.encode("utf-16"), r"own\.json: not a text in UTF-8; save it as UTF-8$"),
+        (CARD.encode("cp1252"), r"own\.json: not a text in UTF-8; save it as UTF-8$"),
+        (CARD[:-1].encode(), r"own\.json: .* is not JSON: Expecting .*; mend the card, or move it away$"),
+        (b"[" * 100_000, r"own\.json: .*recursion.*; mend the card, or move it away$"),
+    ],
+)
+def test_a_card_beside_weights_that_cannot_be_read_is_refused(tmp_path, content, message):
+    (tmp_path / "own.json").write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        catalog.find_card(tmp_path / "own.weights.h5")
 
 
 def test_cards_come_from_the_package_or_the_checkout(tmp_path, monkeypatch):

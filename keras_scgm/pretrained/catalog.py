@@ -10,7 +10,7 @@ from typing import Literal
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, one_line
-from keras_scgm.files import once_per_version
+from keras_scgm.files import once_per_version, read_text
 from keras_scgm.pretrained.card import SUFFIXES_TEXT, WEIGHTS_SUFFIXES, WeightsCard, card_path
 from keras_scgm.pretrained.ensemble import ENSEMBLE_SUFFIX
 
@@ -114,21 +114,23 @@ def _known_cards() -> dict[str, WeightsCard]:
 
 
 def _read_card(path: Path) -> WeightsCard:
+    text = _text_of(path)
     try:
-        return WeightsCard.from_json(_text_of(path))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {one_line(error)}") from error
+        return WeightsCard.from_json(text)
+    except ValueError as error:
+        raise InputError(f"{path}: {one_line(error)}; mend the card, or move it away") from error
 
 
 def _is_card(path: Path) -> bool:
-    """Whether a JSON file is meant as a card: the authors keep others beside their weights."""
+    """Whether a JSON file is meant as a card: the authors keep others beside their weights.
+
+    One that is damaged may have been a card, whose settings are not to be lost in silence.
+    """
     try:
         content = json.loads(_text_of(path))
-    except (OSError, ValueError, RecursionError):
-        return False
+    except (ValueError, RecursionError):
+        return True
     return isinstance(content, dict) and "architecture" in content
 
 
-@once_per_version
-def _text_of(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig")
+_text_of = once_per_version(read_text)
