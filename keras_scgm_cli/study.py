@@ -240,6 +240,8 @@ def study(
         precision=precision,
     )
     read = _read(images, suffix, validate=not skip_bids_validation)
+    for warning in read.warnings:
+        say(f"warning: {warning}", err=True)
     output_config = OutputConfig(force=force, resume=not force)
 
     def outcomes(jobs: Sequence[SegmentationJob]) -> Iterable[Outcome]:
@@ -281,12 +283,15 @@ def _group(images: Path, output: Path, suffix: str | None, exclude: Path | None)
         raise InputError(f"{output}: no results of a study in it; run participant first")
     from keras_scgm.study import write_study_tables
     from keras_scgm.study.group import analyse
-    from keras_scgm.study.images import sidecar
+    from keras_scgm.study.images import read_dictionary
     from keras_scgm.study.page import write_pages
     from keras_scgm.study.participant import outdated_participants
 
     root = images.parent if images.is_file() else images
-    write_study_tables(output, sidecar(root / "participants.json"))
+    dictionary, warnings = read_dictionary(root)
+    for warning in warnings:
+        say(f"warning: {warning}", err=True)
+    write_study_tables(output, dictionary)
 
     def warn(warning: str) -> None:
         say(f"warning: {output}: {warning}", err=True)

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from keras_scgm.errors import InputError
 from keras_scgm.study.columns import ALL, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths
 from keras_scgm.study.images import sidecar
@@ -61,7 +62,10 @@ def _other_contrasts(rows: Sequence[Row]) -> Found:
 
 def _same_files(rows: Sequence[Row], output: Path) -> Found:
     def hash_of(row: Row) -> str:
-        return str(sidecar(DerivativePaths(output / row["mask"]).record).get("input_sha256", ""))
+        try:
+            return str(sidecar(DerivativePaths(output / row["mask"]).record).get("input_sha256", ""))
+        except InputError:
+            return ""
 
     for others in _several(rows, hash_of):
         for row in others:

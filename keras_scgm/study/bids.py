@@ -13,7 +13,16 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.files import is_visible, nifti_stem
 from keras_scgm.study.columns import UNKNOWN
-from keras_scgm.study.images import Metadata, Problem, Study, StudyImage, checked, read_participants, sidecar
+from keras_scgm.study.images import (
+    Metadata,
+    Problem,
+    Study,
+    StudyImage,
+    checked,
+    read_dictionary,
+    read_participants,
+    sidecar,
+)
 from keras_scgm.study.tsv import Row, read_tsv
 
 SUFFIX = "T2starw"
@@ -71,20 +80,16 @@ def read_bids(folder: str | Path, suffix: str = SUFFIX, *, validate: bool = True
         raise InputError(
             f"{folder}: no image has the suffix {suffix}; there is {there}; give another --suffix"
         )
-    participants, dictionary = read_participants(folder)
-    problems = _missing(folder, images, suffix)
-    return checked(
-        Study(
-            folder, tuple(images), tuple(problems), participants, _image_columns(folder, images), dictionary
-        )
-    )
+    participants, (dictionary, warnings) = read_participants(folder), read_dictionary(folder)
+    problems, columns = _missing(folder, images, suffix), _image_columns(folder, images)
+    return checked(Study(folder, tuple(images), tuple(problems), participants, columns, dictionary, warnings))
 
 
 def check_description(folder: Path) -> None:
     """Refuse a folder whose dataset_description.json lacks what BIDS requires.
 
     Raises:
-        InputError: It is missing, or names no data set or no version of BIDS.
+        InputError: It is missing, cannot be read, or names no data set or no version of BIDS.
     """
     path = folder / "dataset_description.json"
     if not path.is_file():

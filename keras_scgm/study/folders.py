@@ -21,6 +21,7 @@ from keras_scgm.study.images import (
     StudyImage,
     checked,
     label_of,
+    read_dictionary,
     read_participants,
     sidecar,
 )
@@ -50,8 +51,10 @@ def read_folder(folder: str | Path, suffix: str | None = None) -> Study:
     if found.problems:
         raise InputError(found.problems[0])
     images = [_image(file.path, folder) for file in found.images]
-    participants, dictionary = read_participants(folder)
-    return checked(Study(folder, tuple(images), participants=participants, dictionary=dictionary))
+    participants, (dictionary, warnings) = read_participants(folder), read_dictionary(folder)
+    return checked(
+        Study(folder, tuple(images), participants=participants, dictionary=dictionary, warnings=warnings)
+    )
 
 
 def read_list(path: str | Path) -> Study:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from keras_scgm.errors import InputError, first_of, printable
+from keras_scgm.errors import InputError, first_of, one_line, printable
+from keras_scgm.files import read_text
 from keras_scgm.study.columns import KEYS
 from keras_scgm.study.tsv import Row, read_tsv
 
@@ -30,7 +31,7 @@ class StudyImage:
         session_id: Likewise, such as "ses-A"; empty without sessions.
         run: Index of the run as written, empty without runs.
         stem: Name of the results, without ending: the image's name in BIDS without its suffix.
-        metadata: Reads what the JSON sidecars say of it.
+        metadata: Reads what the JSON sidecars say of it; an `InputError` if one cannot be read.
     """
 
     path: Path
@@ -72,6 +73,7 @@ class Study:
         participants: Columns of participants.tsv by participant, None without that file.
         image_columns: Columns of sessions.tsv and scans.tsv, or of a list, by `StudyImage.image`.
         dictionary: What participants.json says of its columns.
+        warnings: What may be wrong with it beside the images, one line each.
     """
 
     root: Path
@@ -80,6 +82,7 @@ class Study:
     participants: Mapping[str, Row] | None = None
     image_columns: Mapping[str, Row] = field(default_factory=dict)
     dictionary: Mapping[str, object] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def chosen(self, participants: Iterable[str] = (), sessions: Iterable[str] = ()) -> Study:
         """The study with some participants and sessions only; none given means all.
@@ -148,31 +151,48 @@ def _labels(what: str, prefix: str, labels: Iterable[str], known: set[str]) -> s
 
 
 def sidecar(path: Path) -> Metadata:
-    """A JSON file as a dictionary, empty if it cannot be read."""
-    try:
-        read = json.loads(path.read_text(encoding="utf-8-sig"))
-    # JSON that is nested too deep is a RecursionError.
-    except (OSError, ValueError, RecursionError):
+    """A JSON file as a dictionary, empty if there is none.
+
+    Raises:
+        InputError: It cannot be read, or is not a JSON object.
+    """
+    if not path.exists():
         return {}
-    return read if isinstance(read, dict) else {}
+    text = read_text(path)
+    try:
+        read = json.loads(text)
+    # JSON that is nested too deep is a RecursionError.
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON ({one_line(error)}); mend it") from error
+    if not isinstance(read, dict):
+        raise InputError(f"{path}: {type(read).__name__}, not a JSON object; mend it")
+    return read
 
 
-def read_participants(root: Path) -> tuple[dict[str, Row] | None, Metadata]:
-    """participants.tsv by participant, and participants.json; None and nothing if the files are not there.
+def read_dictionary(root: Path) -> tuple[Metadata, tuple[str, ...]]:
+    """What participants.json says of the columns of participants.tsv, and a warning if it cannot be read."""
+    try:
+        return sidecar(root / "participants.json"), ()
+    except InputError as error:
+        return {}, (f"{error}; columns of participants.tsv have no description",)
+
+
+def read_participants(root: Path) -> dict[str, Row] | None:
+    """participants.tsv by participant; None if there is no such file.
 
     Raises:
         InputError: participants.tsv cannot be read, names a participant twice, or has no label of BIDS for one.
     """
     path = root / "participants.tsv"
     if not path.exists():
-        return None, {}
+        return None
     participants: dict[str, Row] = {}
     for row in read_tsv(path, "participant_id"):
         name = label_of(path, "participant_id", row.pop("participant_id"))
         if name in participants:
             raise InputError(f"{path}: {name} has two rows; keep one of them")
         participants[name] = row
-    return participants, sidecar(root / "participants.json")
+    return participants
 
 
 def checked(study: Study) -> Study:

@@ -153,7 +153,7 @@ def outdated_participants(images: Path, output: Path) -> list[str]:
     Raises:
         keras_scgm.errors.InputError: A table cannot be read.
     """
-    participants, _ = read_participants(images)
+    participants = read_participants(images)
     found: dict[str, list[Row]] = {}
     for row in read_tsv(output / SUMMARY, "participant_id"):
         found.setdefault(row["participant_id"], []).append(row)
@@ -230,13 +230,9 @@ class _Rows:
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Rows of the slices, and of the regions of an image."""
         keys = {name: getattr(image, name) or UNKNOWN for name in KEYS}
-        metadata = image.metadata()
-        common: dict[str, Any] = {
-            **keys,
-            **{name: metadata.get(key) for name, key in SCANNER.items()},
-            **self._participant(image),
-        }
-        warnings = self._warnings(image)
+        scanner, doubts = _scanner(image)
+        common: dict[str, Any] = {**keys, **scanner, **self._participant(image)}
+        warnings = [*self._warnings(image), *doubts]
         failed = {**common, "region": ALL, "status": "failed", "warnings": "; ".join(warnings)}
         if outcome.status == "failed":
             return [], [failed | {"error": _reason(outcome.message, image)}]
@@ -303,6 +299,20 @@ def _incomplete(regions: Iterable[Mapping[str, Any]], level_ranges: Sequence[Ran
         for name, lacking in missing.items()
         if lacking
     ]
+
+
+def _scanner(image: StudyImage) -> tuple[dict[str, Any], list[str]]:
+    """Cells on the scanner of an image, and why some are not known."""
+    try:
+        metadata = image.metadata()
+    except InputError as error:
+        return {}, [f"scanner not known: {one_line(error)}"]
+    cells = {name: metadata.get(key) for name, key in SCANNER.items()}
+    wrong = [name for name, value in cells.items() if isinstance(value, bool | list | dict)]
+    doubts = [
+        f"{name} not known: {SCANNER[name]} of the sidecar is neither a text nor a number" for name in wrong
+    ]
+    return {name: value for name, value in cells.items() if name not in wrong}, doubts
 
 
 def _reason(message: str, image: StudyImage) -> str:

@@ -92,6 +92,21 @@ def test_masks_sidecars_and_tables(study_folder, tmp_path, cord_network):
     assert set(json.loads((output / "areas.json").read_text())) == set(AREA_COLUMNS)
 
 
+def test_a_scanner_that_a_sidecar_does_not_tell_is_a_warning(study_folder, tmp_path, cord_network):
+    damaged, wrong = (study_folder / NAME.format(name).replace("nii.gz", "json") for name in ("01", "02"))
+    damaged.write_text('{"Manufacturer": "A"}', encoding="utf-16")
+    wrong.write_text(
+        json.dumps({"Manufacturer": "A", "ManufacturersModelName": ["B"], "MagneticFieldStrength": True})
+    )
+    run_study(read_bids(study_folder), tmp_path / "out", engine(cord_network))
+    first, second = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"]
+    assert (first["status"], first["manufacturer"], first["model"]) == ("segmented", "n/a", "n/a")
+    assert f"scanner not known: {damaged}: not a text in UTF-8; save it as UTF-8" in first["warnings"]
+    assert (second["manufacturer"], second["model"], second["field_strength_t"]) == ("A", "n/a", "n/a")
+    for name, key in (("model", "ManufacturersModelName"), ("field_strength_t", "MagneticFieldStrength")):
+        assert f"{name} not known: {key} of the sidecar is neither a text nor a number" in second["warnings"]
+
+
 def test_another_order_of_storage_is_no_other_voxel_spacing(
     study_folder, tmp_path, cord_network, nested_discs
 ):

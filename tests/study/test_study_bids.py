@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import sys
 import time
 
@@ -55,12 +56,27 @@ def test_images_sessions_runs_and_sidecars(tmp_path):
 
 
 @needs_ancpbids
-@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000])
-def test_a_sidecar_that_cannot_be_read_says_nothing(tmp_path, text):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", r"not JSON \(Expecting .*\); mend it"),
+        (b"[" * 100_000, r"not JSON \(.*recursion.*\); mend it"),
+        (b"[1]", r"list, not a JSON object; mend it"),
+        ('{"Manufacturer": "A"}'.encode("utf-16"), r"not a text in UTF-8; save it as UTF-8"),
+    ],
+)
+def test_a_sidecar_that_cannot_be_read_is_named(tmp_path, content, message):
     folder = write_bids(tmp_path, [place("01"), place("02")])
-    (folder / place("01", rest="T2starw.json")).write_text(text)
+    (folder / place("01", rest="T2starw.json")).write_bytes(content)
     (folder / place("02", rest="T2starw.json")).write_text('{"MagneticFieldStrength": 3}')
-    assert [image.metadata() for image in read_bids(folder).images] == [{}, {"MagneticFieldStrength": 3}]
+    (folder / "participants.json").write_bytes(content)
+    study = read_bids(folder)
+    with pytest.raises(InputError, match=rf"sub-01_T2starw\.json: {message}$"):
+        study.images[0].metadata()
+    assert study.images[1].metadata() == {"MagneticFieldStrength": 3}
+    (warning,) = study.warnings
+    assert re.fullmatch(rf".*participants\.json: {message}; columns .* have no description", warning)
+    assert read_folder(tmp_path, "T2starw").warnings == study.warnings
 
 
 @needs_ancpbids
@@ -113,6 +129,9 @@ def test_the_description_is_needed_unless_validation_is_skipped(tmp_path):
     description = folder / "dataset_description.json"
     description.write_text('{"Name": "x"}')
     with pytest.raises(InputError, match=r"no BIDSVersion; add it, or give --skip-bids-validation"):
+        read_bids(folder)
+    description.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match=r"dataset_description\.json: not a text in UTF-8; save it as UTF-8"):
         read_bids(folder)
     description.unlink()
     assert is_bids(folder)

@@ -113,9 +113,16 @@ def test_a_study_with_missing_images_has_statistics_and_a_page(run, raw, tmp_pat
     assert page.index(">sub-04<") < page.index('data-image="') < page.index('data-mark="')
     assert page.count('data-image="') == page.count('data-mark="pass"') == 2
     (raw / "participants.tsv").write_text("participant_id\tgroup\n01\tn/a\n02\tpatient\n03\tn/a\n05\tn/a\n")
+    (raw / "participants.json").write_text("{}", encoding="utf-16")
     _, _, errors = run("study", raw, out, "group")
+    undescribed = "not a text in UTF-8; save it as UTF-8; columns of participants.tsv have no description"
     reason = "participants.tsv and summary.tsv differ in 2 of the participants; run participant again"
-    assert errors == f"warning: {out}: {reason}: sub-02, sub-05\n"
+    assert errors.splitlines() == [
+        f"warning: {raw / 'participants.json'}: {undescribed}",
+        f"warning: {out}: {reason}: sub-02, sub-05",
+    ]
+    _, _, errors = run("study", raw, out, "participant", *arguments)
+    assert f"warning: {raw / 'participants.json'}: {undescribed}" in errors
 
 
 @needs_ancpbids
