@@ -111,6 +111,42 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def file_state(file: Path | int) -> tuple[int, int, int] | None:
+    """What tells of a file, by path or descriptor, that it was changed or replaced; None if there is none."""
+    try:
+        state = os.stat(file)
+    except FileNotFoundError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def changed_error(path: str | Path) -> InputError:
+    """The error of a file that changes while it is read."""
+    return InputError(f"{path}: changed while it was read; start again once it is complete")
+
+
+@contextmanager
+def unchanged(*paths: Path) -> Iterator[None]:
+    """Refuses the result of a computation during which one of its files was changed, replaced or removed.
+
+    Raises:
+        InputError: A file is another one at the end.
+    """
+    before = [file_state(path) for path in paths]
+
+    def check(cause: OSError | None = None) -> None:
+        for path, state in zip(paths, before, strict=True):
+            if file_state(path) != state:
+                raise changed_error(path) from cause
+
+    try:
+        yield
+    except OSError as error:
+        check(error)
+        raise
+    check()
+
+
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 

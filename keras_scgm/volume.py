@@ -19,7 +19,7 @@ from zlib_ng import gzip_ng
 
 from keras_scgm import messages
 from keras_scgm.errors import InputError
-from keras_scgm.files import temporary_space
+from keras_scgm.files import changed_error, file_state, temporary_space
 
 CANONICAL_AXES = ("L", "A", "S")
 """Slices are indexed [right-to-left, posterior-to-anterior], from inferior to superior.
@@ -47,6 +47,7 @@ class DiskArray:
         self.dtype = dtype
         self.shape = shape
         self._offset = offset
+        self._state = file_state(file.fileno())
         weakref.finalize(self, file.close)
 
     @classmethod
@@ -67,8 +68,14 @@ class DiskArray:
         return cls(file, dtype, shape)
 
     def map(self) -> np.memmap:
-        """The whole array as a memory map; its memory is released with it."""
+        """The whole array as a memory map; its memory is released with it.
+
+        Raises:
+            InputError: A file that is only read was changed since.
+        """
         mode = "r+" if self._file.writable() else "r"
+        if mode == "r" and file_state(self._file.fileno()) != self._state:
+            raise changed_error(self._file.name)
         return np.memmap(
             self._file,
             dtype=self.dtype,
@@ -209,9 +216,9 @@ class Volume:
         return np.array(slices, np.float64, order="C"), n_replaced
 
     def view_slices(self, start: int, stop: int) -> tuple[np.ndarray, int]:
-        """What `read_slices` gives, in the type and the memory of the stored values where these are the intensities.
+        """What `read_slices` gives, in the type of the stored values where these are the intensities.
 
-        A view of a file holds the pages that were read until it is dropped.
+        It may be a view of their memory.
         """
         slices = self.axial_slices(self.voxels, start, stop)
         is_finite = self._check_range(slices)
@@ -249,10 +256,12 @@ class Volume:
         """Slices [start, stop) from the inferior end of an array on the stored grid.
 
         Returns:
-            (slice, right-left, posterior-anterior), a view where a slice is one part of the memory.
+            (slice, right-left, posterior-anterior), a view of an array in memory.
         """
         if self.axial_axis == 2 or not isinstance(voxels, DiskArray):
-            return np.moveaxis(self.axial_view(voxels)[:, :, start:stop], 2, 0)
+            view = np.moveaxis(self.axial_view(voxels)[:, :, start:stop], 2, 0)
+            # A process that reads a mapped file which has been cut short is killed.
+            return np.array(view, order="K") if isinstance(voxels, DiskArray) else view
         # Each slice is spread over the whole file; going through it in blocks bounds the mapped pages.
         slices = np.empty((stop - start, *self.in_plane_shape), voxels.dtype)
         slowest = self._canonical_axes.index(2)

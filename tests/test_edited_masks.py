@@ -7,9 +7,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job
+from keras_scgm.cohort import OutputConfig, SegmentationJob, do_job, jobs
 from keras_scgm.outputs import OutputPaths
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
+from keras_scgm.segmentation.edited_masks import segmentation_of_edited
 
 RESUME, FORCE = OutputConfig(resume=True), OutputConfig(force=True)
 
@@ -167,6 +168,24 @@ def test_edited_masks_that_do_not_fit_are_refused(segmenter, job, name, change, 
     assert outcome.status == "failed"
     assert outcome.message.startswith(f"error: {path}: {message}")
     assert {file: file.read_bytes() for file in job.image.parent.iterdir()} == before
+
+
+def test_a_mask_that_is_saved_again_while_it_is_measured_is_refused(segmenter, job, monkeypatch):
+    edit(job.paths.mask, without_slice(0))
+    before = job.paths.record.read_bytes()
+
+    def saved_again(*arguments, **named):
+        measured = segmentation_of_edited(*arguments, **named)
+        edit(job.paths.mask, without_slice(1))
+        return measured
+
+    monkeypatch.setattr(jobs, "segmentation_of_edited", saved_again)
+    outcome = do_job(segmenter, job, RESUME)
+    assert outcome.status == "failed"
+    assert outcome.message.endswith(
+        f"{job.paths.mask}: changed while it was read; start again once it is complete"
+    )
+    assert job.paths.record.read_bytes() == before
 
 
 def test_masks_on_another_grid_and_of_another_image_are_refused(segmenter, job):

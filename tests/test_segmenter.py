@@ -3,6 +3,8 @@
 import inspect
 import itertools
 import json
+import os
+import shutil
 import time
 
 import keras
@@ -62,6 +64,42 @@ def test_streaming_from_and_to_disk_changes_nothing(tmp_path, blob_image, bright
     assert isinstance(on_disk.mask_voxels, DiskArray)
     for name in ("mask", "probabilities", "uncertainty"):
         np.testing.assert_array_equal(voxels(getattr(on_disk, name)), voxels(getattr(in_memory, name)))
+
+
+def _overwrite(path):
+    with path.open("r+b") as file:
+        file.seek(352)
+        file.write(bytes(1000))
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("at_slice", [1, 5])
+@pytest.mark.parametrize(
+    "change",
+    [
+        _overwrite,
+        lambda path: os.truncate(path, 100),
+        lambda path: shutil.copy(shutil.move(path, path.with_name("other")), path),
+        lambda path: path.unlink(),
+    ],
+    ids=["overwritten", "truncated", "replaced", "removed"],
+)
+@pytest.mark.parametrize("which", ["image", "cord"])
+def test_a_file_that_changes_while_it_is_read_gives_no_result(
+    tmp_path, nested_discs, bright_network, monkeypatch, which, change, at_slice, ending
+):
+    monkeypatch.setattr("keras_scgm.slices.CHUNK_SLICES", 1)
+    image, _, cord = nested_discs()
+    paths = {"image": tmp_path / f"image{ending}", "cord": tmp_path / f"cord{ending}"}
+    image.to_filename(paths["image"])
+    nib.Nifti1Image(cord.astype(np.uint8), image.affine).to_filename(paths["cord"])
+
+    def progress(done, _):
+        if done == at_slice:
+            change(paths[which])
+
+    with pytest.raises(InputError, match=rf"{which}{ending}: changed while it was read; start again once"):
+        segment(paths["image"], bright_network, cord=paths["cord"], progress=progress)
 
 
 def test_chunks_do_not_matter(blob_image, bright_network, monkeypatch):

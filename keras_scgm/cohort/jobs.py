@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback, no_memory
-from keras_scgm.files import check_writable, sha256_of
+from keras_scgm.files import check_writable, sha256_of, unchanged
 from keras_scgm.messages import shown_dsc
 from keras_scgm.outputs import (
     EditedMasks,
@@ -194,14 +194,15 @@ def _keep_edited(
         return Outcome(job, "skipped", message, record["quality"]["verdict"], warnings)
     cord = Path(record["settings"]["cord"]) if record["cord_sha256"] else paths.cord
     has_cord = record["output_tissues"] == "all" and len(record["tissues"]) > 1
-    result = segmentation_of_edited(
-        image,
-        record,
-        paths.mask,
-        cord if has_cord else None,
-        white_matter=paths.white_matter if paths.white_matter in edited.changed else None,
-        uncertainty=paths.uncertainty if paths.uncertainty.is_file() else None,
-    )
+    with unchanged(image, *masks):
+        result = segmentation_of_edited(
+            image,
+            record,
+            paths.mask,
+            cord if has_cord else None,
+            white_matter=paths.white_matter if paths.white_matter in edited.changed else None,
+            uncertainty=paths.uncertainty if paths.uncertainty.is_file() else None,
+        )
     write_outputs(result, paths, gray_matter_alone=not has_cord, dicom=job.dicom, edited=masks)
     message = f"{paths.mask}: edited by hand, measured: {_summary(result)}"
     return Outcome(job, "segmented", message, result.quality.verdict, (*warnings, *result.warnings))

@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_scgm import checks, messages
 from keras_scgm.errors import InputError
-from keras_scgm.files import sha256_of
+from keras_scgm.files import sha256_of, unchanged
 from keras_scgm.images import check_is_image
 from keras_scgm.localization import Windows
 from keras_scgm.morphometry import tissue_areas
@@ -166,18 +166,19 @@ class Segmenter:
             progress: Called with (slices done, slices in all).
 
         Raises:
-            keras_scgm.errors.InputError: the image cannot be used.
+            keras_scgm.errors.InputError: the image cannot be used, or changes while it is read.
         """
         config = self.config
         checks.optional(checks.function)("progress", progress)
         if isinstance(image, (str, Path)):
             path = checks.path("image", image)
-            volume = read_volume(path, config.frame, config.orientation)
-            check_is_image(volume)
-            with ThreadPoolExecutor(1) as beside:
-                digest = beside.submit(sha256_of, path)
-                result = self._segment_volume(volume, progress)
-            return replace(result, record={**result.record, "input_sha256": digest.result()})
+            with unchanged(path, *([self._cord] if self._cord else [])):
+                volume = read_volume(path, config.frame, config.orientation)
+                check_is_image(volume)
+                with ThreadPoolExecutor(1) as beside:
+                    digest = beside.submit(sha256_of, path)
+                    result = self._segment_volume(volume, progress)
+                return replace(result, record={**result.record, "input_sha256": digest.result()})
         if not isinstance(image, nib.spatialimages.SpatialImage):
             raise InputError(
                 f"image must be a NIfTI file or a nibabel image, received {type(image).__name__}; "
