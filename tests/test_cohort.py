@@ -91,6 +91,36 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
     assert do_job(otherwise, job, OutputConfig(force=True)).status == "segmented"
 
 
+@pytest.mark.parametrize(
+    ("other_threshold", "output", "status", "message", "kept_threshold"),
+    [
+        (0.4, OutputConfig(), "failed", "exists; replace it with --force", 0.4),
+        (0.4, OutputConfig(resume=True), "failed", "made in another way; replace it with --force", 0.4),
+        (0.4, OutputConfig(force=True), "segmented", "mean area", 0.5),
+        (0.5, OutputConfig(resume=True), "skipped", "finished before, skipped", 0.5),
+    ],
+)
+def test_what_another_run_wrote_meanwhile_is_not_replaced(
+    images, bright_network, monkeypatch, other_threshold, output, status, message, kept_threshold
+):
+    segmenter, other = (
+        Segmenter(bright_network, SegmentationConfig(threshold=threshold))
+        for threshold in (0.5, other_threshold)
+    )
+    job, compute = jobs_of(images)[0], segmenter.segment
+
+    def with_another_run(image, progress):
+        result = compute(image, progress)
+        assert do_job(other, job, OutputConfig()).status == "segmented"
+        return result
+
+    monkeypatch.setattr(segmenter, "segment", with_another_run)
+    outcome = do_job(segmenter, job, output)
+    assert outcome.status == status
+    assert message in outcome.message
+    assert json.loads(job.paths.record.read_text())["threshold"] == kept_threshold
+
+
 def test_another_model_in_memory_has_not_made_the_result(images, bright_network):
     job = jobs_of(images)[0]
 

@@ -145,6 +145,26 @@ def _do_job(
     segmenter: Segmenter, job: SegmentationJob, output: OutputConfig, progress: Progress | None
 ) -> Outcome:
     image, paths = job.image, job.paths
+    if there := _there(segmenter, job, output):
+        return there
+    check_writable(paths.mask.parent)
+    result = segmenter.segment(image, progress)
+    # Another run, or a person, may have written there meanwhile.
+    if there := _there(segmenter, job, output):
+        return there
+    gray_matter_alone = output.tissues == "gm"
+    write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
+    message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
+    return Outcome(job, "segmented", message, verdict, result.warnings)
+
+
+def _there(segmenter: Segmenter, job: SegmentationJob, output: OutputConfig) -> Outcome | None:
+    """The outcome of a job whose result stays as it is there; None if one is to be written.
+
+    Raises:
+        InputError: What is there is neither to be kept nor to be replaced, or is an input.
+    """
+    image, paths = job.image, job.paths
     gray_matter_alone, cord = output.tissues == "gm", segmenter.config.cord
     given = [cord] if isinstance(cord, Path) else []
     others = paths.of_cord(bool(given)) if segmenter.has_cord and not gray_matter_alone else ()
@@ -167,11 +187,7 @@ def _do_job(
             made = " and was made in another way" + (f" (other {', '.join(changed)})" if changed else "")
         leave = ", or leave it with --tissues gm" if existing[0] in others else ""
         raise InputError(f"{existing[0]}: exists{made}; replace it with --force{leave}")
-    check_writable(paths.mask.parent)
-    result = segmenter.segment(image, progress)
-    write_outputs(result, paths, soft=output.soft, gray_matter_alone=gray_matter_alone, dicom=job.dicom)
-    message, verdict = f"{paths.mask}: {_summary(result)}", result.quality.verdict
-    return Outcome(job, "segmented", message, verdict, result.warnings)
+    return None
 
 
 def _keep_edited(
