@@ -4,12 +4,15 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from missing import missing
 
 from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
 from keras_scgm.files import sha256_of
@@ -174,6 +177,47 @@ def test_a_network_with_the_same_layers_wired_otherwise_is_left_to_keras(slices)
 def test_openvino_runs_any_network(bright_network, slices):
     expected = keras.ops.convert_to_numpy(bright_network(slices + 5))
     np.testing.assert_allclose(opened(bright_network, "openvino")(slices + 5), expected, atol=1e-5)
+
+
+IN_TURKISH = """
+import locale, sys
+import numpy as np
+from keras_scgm.export.formats import export_network
+from keras_scgm.prediction import Ensemble
+letters = locale.setlocale(locale.LC_CTYPE)
+assert letters.startswith("tr_TR"), letters
+folder, *files = sys.argv[1:]
+slices = np.load(f"{folder}/slices.npy")
+for file in files:
+    compute = Ensemble(file, runtime="openvino").predict.compute
+    compute(slices[:, :32])
+    np.save(f"{file}.npy", compute(slices))
+export_network(files[0], f"{folder}/exported", "openvino")
+assert locale.setlocale(locale.LC_CTYPE) == letters
+"""
+
+
+@pytest.mark.skipif("openvino" not in INSTALLED, reason="the extra openvino is not installed")
+@pytest.mark.parametrize("variable", ["LC_ALL", "LC_CTYPE"])
+def test_openvino_computes_in_a_locale_with_another_small_i(tmp_path, bright_network, slices, variable):
+    """Of Turkish; the locale is that of a process, which imports TensorFlow once more: 6 s."""
+    if not (localedef := shutil.which("localedef")) or not Path("/usr/share/i18n/locales/tr_TR").exists():
+        missing("localedef with the locales of Debian's locales")
+    subprocess.run([localedef, "-i", "tr_TR", "-f", "UTF-8", tmp_path / "tr_TR.UTF-8"], check=True)
+    networks = {"layers": DilatedGMNet(filters=2, dilation_rates=(3,)), "any": bright_network}
+    files = [tmp_path / f"{name}.keras" for name in networks]
+    for file, model in zip(files, networks.values(), strict=True):
+        model.save(file)
+    np.save(tmp_path / "slices.npy", slices + 5)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG"))}
+    subprocess.run(
+        [sys.executable, "-c", IN_TURKISH, tmp_path, *files],
+        env={**environment, "LOCPATH": str(tmp_path), variable: "tr_TR.UTF-8"},
+        check=True,
+    )
+    for file, model in zip(files, networks.values(), strict=True):
+        expected = keras.ops.convert_to_numpy(model(slices + 5))
+        np.testing.assert_allclose(np.load(f"{file}.npy"), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("weights", ["challenge", "large"])

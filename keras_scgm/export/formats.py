@@ -76,10 +76,12 @@ def export_network(weights: str | Path, folder: str | Path, file_format: str) ->
         made = staging / target.name
         shape = (*model.inputs[0].shape[:-3], config.window_px, config.window_px, 1)
         if file_format == "openvino":
-            from keras_scgm.runtimes.openvino_import import openvino
+            from keras_scgm.runtimes.openvino_import import openvino, plain_letters
             from keras_scgm.runtimes.openvino_network import from_keras
 
-            openvino.serialize(from_keras(_bounded(model), shape), made)
+            network = from_keras(_bounded(model), shape)
+            with plain_letters():
+                openvino.serialize(network, made)
         else:
             signature = [keras.InputSpec(shape=shape, dtype="float32", name="slices")]
             with warnings.catch_warnings():
@@ -124,9 +126,10 @@ def _onnx(path: Path) -> Run:
 
 
 def _openvino(path: Path) -> Run:
-    from keras_scgm.runtimes.openvino_import import openvino
+    from keras_scgm.runtimes.openvino_import import openvino, plain_letters
 
-    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    with plain_letters():
+        compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda slices: compiled(slices)[0]
 
 

@@ -13,6 +13,7 @@ from keras_scgm.files import temporary_space
 from keras_scgm.runtimes.folding import FoldedNetwork
 from keras_scgm.runtimes.openvino_import import openvino as ov
 from keras_scgm.runtimes.openvino_import import opset13 as opset
+from keras_scgm.runtimes.openvino_import import plain_letters
 from keras_scgm.runtimes.region_of_interest import Compute
 from keras_scgm.runtimes.stacks import in_stacks
 from keras_scgm.runtimes.threads import thread_limit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ROWS_AND_COLUMNS = (2, 3)
 
 
+@plain_letters()
 def build(network: FoldedNetwork, in_regions: bool = False) -> ov.Model:
     """Slices (slice, rows, columns, 1) to probabilities (slice, rows, columns, tissue), of any size.
 
@@ -70,7 +72,8 @@ def from_keras(model: keras.Model, shape: Sequence[int | None]) -> ov.Model:
     signature = [keras.InputSpec(shape=tuple(shape), dtype="float32", name="slices")]
     with temporary_space(), tempfile.TemporaryDirectory(prefix="keras_scgm_") as folder:
         model.export(folder, format="tf_saved_model", input_signature=signature, verbose=False)
-        return ov.convert_model(folder)
+        with plain_letters():
+            return ov.convert_model(folder)
 
 
 def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
@@ -82,7 +85,8 @@ def _request(model: ov.Model, precision: str) -> Callable[..., np.ndarray]:
         # Processes with few threads would all be pinned to the first cores.
         "ENABLE_CPU_PINNING": not thread_limit(),
     }
-    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    with plain_letters():
+        request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
 
     def compute(*inputs: np.ndarray) -> np.ndarray:
         arrays = [np.ascontiguousarray(array, np.float32) for array in inputs]
