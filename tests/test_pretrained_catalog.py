@@ -65,6 +65,21 @@ def test_cards_come_from_the_package_or_the_checkout(tmp_path, monkeypatch):
     assert weights_folder() == tmp_path / "keras_scgm" / "weights"
 
 
+@pytest.mark.parametrize(("home", "place"), [("", "~/.keras/keras_scgm"), ("~no-such-user", "~no-such-user")])
+@pytest.mark.parametrize("command", [["weights"], ["segment", "image.nii", "-w", "challenge"]])
+def test_a_home_folder_that_is_not_known_is_one_line(run, monkeypatch, tmp_path, command, home, place):
+    def nobody(_):
+        raise KeyError
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.nii").touch()
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    monkeypatch.setenv("KERAS_SCGM_HOME", home)
+    message = f"{place}: there is no such home folder; set KERAS_SCGM_HOME to a folder for downloaded weights"
+    assert run(*command) == (2, "", f"error: {message}\n")
+
+
 def test_default_cache_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("KERAS_SCGM_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -28,8 +28,18 @@ def weights_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder of downloaded weights: $KERAS_SCGM_HOME, or ~/.keras/keras_scgm if it is not set."""
-    return Path(os.environ.get("KERAS_SCGM_HOME") or "~/.keras/keras_scgm").expanduser()
+    """The folder of downloaded weights: $KERAS_SCGM_HOME, or ~/.keras/keras_scgm if it is not set.
+
+    Raises:
+        InputError: It is in a home folder that is not known, as in a container whose user has no name.
+    """
+    place = os.environ.get("KERAS_SCGM_HOME") or "~/.keras/keras_scgm"
+    try:
+        return Path(place).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{place}: there is no such home folder; set KERAS_SCGM_HOME to a folder for downloaded weights"
+        ) from error
 
 
 def list_weights() -> list[str]:
