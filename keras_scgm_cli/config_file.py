@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from keras_scgm.errors import InputError, first_of
 
 NAME, PYPROJECT, TABLE = "keras_scgm.toml", "pyproject.toml", "keras_scgm"
@@ -63,7 +65,7 @@ def default_map(source: Path, tables: Mapping[str, Any], commands: Mapping[str, 
             for spelling in parameter.opts
             if spelling.startswith("--")
         }
-        defaults[command] = {}
+        defaults[command], context = {}, typer.Context(commands[command])
         for key, value in table.items():
             option = options.get(key.replace("_", "-"))
             if option is None:
@@ -74,7 +76,7 @@ def default_map(source: Path, tables: Mapping[str, Any], commands: Mapping[str, 
                 raise InputError(
                     f"{source}: {command}.{key} names code that would run; give it on the command line"
                 )
-            defaults[command][option.name] = _checked(f"{source}: {command}.{key}", option, value)
+            defaults[command][option.name] = _checked(f"{source}: {command}.{key}", option, value, context)
     return defaults
 
 
@@ -85,7 +87,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
 
 
-def _checked(name: str, option: Any, value: Any) -> Any:
+def _checked(name: str, option: Any, value: Any, context: typer.Context) -> Any:
     if option.is_flag:
         if not isinstance(value, bool):
             raise InputError(f"{name} must be true or false, received {value!r}")
@@ -95,4 +97,9 @@ def _checked(name: str, option: Any, value: Any) -> Any:
         kinds = "a text, a number or a list of them" if option.multiple else "a text or a number"
         raise InputError(f"{name} must be {kinds}, received {value!r}")
     texts = [str(one) for one in values]
-    return texts if option.multiple else texts[0]
+    given = texts if option.multiple else texts[0]
+    try:
+        option.process_value(context, given)
+    except typer.BadParameter as error:
+        raise InputError(f"{name} cannot be {value!r} ({error.message.rstrip('.')})") from error
+    return given

@@ -81,6 +81,9 @@ def test_other_commands_say_nothing(run, here):
             "[tune]\nhypermodel = 'this:s'\n",
             "tune.hypermodel names code that would run; give it on the command line",
         ),
+        ("[segment]\nthreshold = '0,5'\n", "segment.threshold cannot be '0,5' ("),
+        ("[train]\nepochs = 1.5\n", "train.epochs cannot be 1.5 ("),
+        ("[evaluate]\nlabel = [1, 'two']\n", "evaluate.label cannot be [1, 'two'] ("),
         ("[segment]\nweights = [true]\n", "segment.weights must be a text, a number or a list of them"),
     ],
 )
@@ -90,11 +93,3 @@ def test_mistakes_are_one_line(run, here, text, message):
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {here}/keras_scgm.toml: {message}")
     assert len(err.splitlines()) == 1
-
-
-def test_a_value_of_another_kind_is_named_with_its_file(run, here):
-    (here / "keras_scgm.toml").write_text('[segment]\nthreshold = "high"\n')
-    code, out, err = run("segment", "none.nii.gz")
-    assert (code, out) == (2, "")
-    assert err.startswith(f"defaults from {here}/keras_scgm.toml: threshold\n")
-    assert "'--threshold'" in err
