@@ -10,7 +10,7 @@ from typing import Any, Self, get_type_hints
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import write_text
+from keras_scgm.files import read_text, write_text
 
 
 class JsonConfig:
@@ -34,10 +34,9 @@ class JsonConfig:
         Raises:
             InputError: the file cannot be read, or as `from_json`; the message names the file.
         """
+        text = read_text(path)
         try:
-            return cls.from_json(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+            return cls.from_json(text)
         except ValueError as error:
             raise InputError(f"{path}: {error}") from error
 

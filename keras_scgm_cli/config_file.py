@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from keras_scgm.errors import InputError, first_of
+from keras_scgm.files import read_text
 
 NAME, PYPROJECT, TABLE = "keras_scgm.toml", "pyproject.toml", "keras_scgm"
 
@@ -81,9 +82,10 @@ def default_map(source: Path, tables: Mapping[str, Any], commands: Mapping[str, 
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+        return tomllib.loads(text)
+    except ValueError as error:
         raise InputError(f"{path}: cannot be read as TOML ({error})") from error
 
 

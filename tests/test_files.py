@@ -11,18 +11,26 @@ import numpy as np
 import pytest
 
 from keras_scgm import checks
+from keras_scgm.adaptation import GuardConfig
+from keras_scgm.adaptation.scans import find_scans
+from keras_scgm.datasets import Split
 from keras_scgm.errors import InputError
 from keras_scgm.files import (
     is_nifti,
     nifti_files,
     nifti_stem,
     place_name,
+    read_text,
     replaced,
     staged,
     write_rows,
     write_text,
     written_once,
 )
+from keras_scgm.pretrained.ensemble import ensemble_members
+from keras_scgm.study import read_list
+from keras_scgm.training import TrainingConfig
+from keras_scgm_cli.config_file import find_defaults
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -144,6 +152,32 @@ def test_a_table_that_cannot_be_written_names_the_folder_of_the_result(tmp_path,
 def test_a_text_is_utf_8(tmp_path):
     write_text(tmp_path / "a.json", "\u00b5\n")
     assert (tmp_path / "a.json").read_bytes() == b"\xc2\xb5\n"
+    assert read_text(tmp_path / "a.json") == "\u00b5\n"
+    (tmp_path / "b.json").write_text("\ufeff{}", encoding="utf-8")
+    assert read_text(tmp_path / "b.json") == "{}"
+
+
+READERS = {
+    "settings.json": TrainingConfig.read,
+    "guard.json": GuardConfig.read,
+    "split.json": Split.read,
+    "ensemble.json": ensemble_members,
+    "rescans.csv": lambda path: find_scans(path.parent, rescans=path),
+    "list.txt": read_list,
+    "list.tsv": read_list,
+    "keras_scgm.toml": lambda path: find_defaults(),
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+@pytest.mark.parametrize("name", READERS)
+def test_a_text_in_another_encoding_is_to_be_saved_as_utf_8(tmp_path, monkeypatch, name, encoding):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image.nii").touch()
+    (tmp_path / name).write_text('"caf\u00e9"', encoding=encoding)
+    with pytest.raises(InputError) as refused:
+        READERS[name](tmp_path / name)
+    assert str(refused.value) == f"{tmp_path / name}: not a text in UTF-8; save it as UTF-8"
 
 
 def test_files_of_an_earlier_result_go_with_it(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.annotated_volume import annotated_volumes
 from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError, first_of
-from keras_scgm.files import check_folder, nifti_files, nifti_stem
+from keras_scgm.files import check_folder, nifti_files, nifti_stem, read_text
 from keras_scgm.images import check_is_image, find_images
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
@@ -131,11 +132,11 @@ def _named_pairs(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
 
 
 def _read_pairs(table: Path) -> tuple[tuple[Path, Path], ...]:
+    text = read_text(table)
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-            pairs = tuple((table.parent / row["scan"], table.parent / row["rescan"]) for row in rows)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text)))
+        pairs = tuple((table.parent / row["scan"], table.parent / row["rescan"]) for row in rows)
+    except csv.Error as error:
         raise InputError(f"{table}: cannot be read as a CSV table ({error})") from error
     except (KeyError, TypeError) as error:
         raise InputError(f"{table}: needs the columns scan and rescan") from error

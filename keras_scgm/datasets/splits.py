@@ -17,7 +17,7 @@ from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volu
 from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.labelled_slices import slices_with_labels
 from keras_scgm.errors import InputError
-from keras_scgm.files import write_text
+from keras_scgm.files import read_text, write_text
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,14 @@ class Split:
             InputError: The file is missing or not a split.
         """
         path = checks.path("path", path)
+        if not path.exists():
+            raise InputError(f"{path}: no such file; write it with Split.write")
+        text = read_text(path)
         try:
-            parts = json.loads(path.read_text(encoding="utf-8-sig"))
+            parts = json.loads(text)
             return cls(
                 **{name: tuple(_from_json(v, path.parent) for v in part) for name, part in parts.items()}
             )
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; write it with Split.write") from error
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, one_line
-from keras_scgm.files import sha256_of
+from keras_scgm.files import read_text, sha256_of
 from keras_scgm.json_config import JsonConfig
 from keras_scgm.pretrained.card import SUFFIXES_TEXT, UNSTATED, WEIGHTS_SUFFIXES, is_sha256
 
@@ -84,11 +84,12 @@ def ensemble_members(weights: T) -> list[T | Path]:
 
 
 def _read(path: Path) -> EnsembleCard:
+    if not path.exists():
+        raise InputError(f"{path}: no such card of an ensemble")
+    text = read_text(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such card of an ensemble") from error
-    except (OSError, ValueError, RecursionError) as error:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: {one_line(error)}") from error
     if isinstance(values, dict) and "architecture" in values:
         raise InputError(

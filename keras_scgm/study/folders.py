@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import nifti_stem
+from keras_scgm.files import nifti_stem, read_text
 from keras_scgm.images import find_images
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.images import (
@@ -75,13 +75,7 @@ def read_list(path: str | Path) -> Study:
     if path.suffix.lower() == ".tsv":
         rows = read_tsv(path, "image")
     else:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{path}: cannot be read; give a folder, or a list of files as .txt or .tsv"
-            ) from error
-        entries = map(str.strip, lines)
+        entries = map(str.strip, read_text(path).splitlines())
         rows = [{"image": entry} for entry in entries if entry and not entry.startswith("#")]
     if not rows:
         raise InputError(f"{path}: names no image")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
-from keras_scgm.files import replaced, write_text
+from keras_scgm.files import read_text, replaced, write_text
 from keras_scgm.study.columns import UNKNOWN, describe
 
 DIGITS = 10
@@ -83,11 +83,7 @@ def read_tsv(path: Path, *needed: str) -> list[Row]:
         keras_scgm.errors.InputError: It cannot be read, has no such column, two of one name or one without, or a row
             has other columns.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
-        raise InputError(f"{path}: cannot be read ({reason})") from error
+    lines = read_text(path).splitlines()
     names = _cells(lines[0]) if lines else []
     if missing := [name for name in needed if name not in names]:
         raise InputError(

@@ -54,7 +54,8 @@ def test_rescans_of_a_table(scan_folder: Path) -> None:
         ("scan,rescan\nb.nii.gz\n", "needs the columns scan and rescan"),
         ("scan,rescan\n", "names no rescan"),
         ("scan,rescan\nb.nii.gz,d.nii.gz\n", "no such file as its .*d.nii.gz"),
-        ("\udcff", "cannot be read as a CSV table"),
+        ("\udcff", "not a text in UTF-8; save it as UTF-8"),
+        ("scan,rescan\n" + 200_000 * "a", "cannot be read as a CSV table"),
     ],
 )
 def test_a_wrong_table_is_refused(scan_folder: Path, text: str, message: str) -> None:

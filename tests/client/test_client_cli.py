@@ -66,7 +66,10 @@ def test_status_command(run, url):
             "would both become",
         ),
         (("status", "--server", "here"), "not a server"),
-        (("status", "--token-file", "{images}/none"), "cannot be read; check --token-file"),
+        (
+            ("status", "--token-file", "{images}/none"),
+            "cannot be read (No such file or directory); check --token-file",
+        ),
         (("segment", "x.nii", "--jobs", "0"), "must be 1 to 64"),
         (("segment", "x.nii", "--deadline", "0"), "must be over 0"),
     ],
@@ -102,6 +105,13 @@ def test_token_files_that_are_refused(run, tmp_path, content):
         "error: the token is empty, or holds spaces, line breaks or other than ASCII characters;"
     )
     assert err.count("\n") == 1
+
+
+def test_a_token_file_in_another_encoding_is_to_be_saved_as_utf_8(run, tmp_path):
+    file = tmp_path / "token"
+    file.write_text("sesame", encoding="utf-16")
+    code, out, err = run("status", "--server", "https://localhost", "--token-file", file)
+    assert (code, out, err) == (2, "", f"error: {file}: not a text in UTF-8; save it as UTF-8\n")
 
 
 def test_results_never_take_the_place_of_an_input(run, address, images, tmp_path):

@@ -111,5 +111,5 @@ def test_unreadable(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
         read_marks(tmp_path / "qc.yml")
     (tmp_path / "qc.yml").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="not a text in UTF-8"):
+    with pytest.raises(InputError, match="not a text in UTF-8; save it as UTF-8"):
         read_marks(tmp_path / "qc.yml")

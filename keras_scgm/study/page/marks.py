@@ -11,7 +11,7 @@ import yaml
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
-from keras_scgm.files import sha256_of
+from keras_scgm.files import read_text, sha256_of
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.tsv import read_tsv
 
@@ -84,11 +84,7 @@ def _table(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _list(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Entries of a YAML file, each with its place in the file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text in UTF-8"
-        raise InputError(f"{path}: cannot be read ({reason}); give the qc.yml or qc.tsv of a page") from error
+    text = read_text(path)
     try:
         # All scalars as they are written: a hash of digits alone is no number, and a comment "no" is not false.
         content = yaml.load(text, yaml.BaseLoader)

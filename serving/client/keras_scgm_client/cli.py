@@ -223,8 +223,11 @@ def _client(options: argparse.Namespace, **settings: object) -> Client:
     if options.token_file:
         try:
             token = Path(options.token_file).read_text(encoding="utf-8-sig").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ClientError(f"{options.token_file}: cannot be read; check --token-file") from error
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror}); check --token-file"
+            raise ClientError(f"{options.token_file}: {reason}") from error
+        except UnicodeDecodeError as error:
+            raise ClientError(f"{options.token_file}: not a text in UTF-8; save it as UTF-8") from error
     return Client(
         options.server,
         token=token,

@@ -311,7 +311,7 @@ def test_a_summary_that_cannot_be_used(tmp_path, rows, message):
         (b"", "no column image"),
         (b"image\tregion\tstatus\na.nii\tall\tsegmented\tmore\n", "line 2 has 4 columns, the first line 3"),
         (b"image\tregion\tstatus\na.nii\tall\n", "line 2 has 2 columns, the first line 3"),
-        (b"\xff\xfe\x00", r"cannot be read \(not a text in UTF-8\)"),
+        (b"\xff\xfe\x00", r"not a text in UTF-8; save it as UTF-8"),
     ],
 )
 def test_a_file_that_is_no_summary(tmp_path, content, message):
