@@ -112,10 +112,10 @@ def sha256_of(path: Path) -> str:
 
 
 def file_state(file: Path | int) -> tuple[int, int, int] | None:
-    """What tells of a file, by path or descriptor, that it was changed or replaced; None if there is none."""
+    """What tells of a file, by path or descriptor, that it was changed or replaced; None if it cannot be found."""
     try:
         state = os.stat(file)
-    except FileNotFoundError:
+    except OSError:
         return None
     return state.st_ino, state.st_size, state.st_mtime_ns
 
