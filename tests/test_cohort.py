@@ -95,7 +95,13 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
     ("other_threshold", "output", "status", "message", "kept_threshold"),
     [
         (0.4, OutputConfig(), "failed", "exists; replace it with --force", 0.4),
-        (0.4, OutputConfig(resume=True), "failed", "made in another way (other threshold); replace it with --force", 0.4),
+        (
+            0.4,
+            OutputConfig(resume=True),
+            "failed",
+            "another way (other threshold); replace it with --force",
+            0.4,
+        ),
         (0.4, OutputConfig(force=True), "segmented", "mean area", 0.5),
         (0.5, OutputConfig(resume=True), "skipped", "finished before, skipped", 0.5),
     ],
