@@ -25,7 +25,7 @@ from keras_scgm.study.pooling import missing_levels
 from keras_scgm.study.tables import SUMMARY, image_name, read_study_table
 
 NEEDED = ("image", "region", "status")
-OF_IMAGES = ("verdict", "reason", "error", "mask", "version", "weights", "settings")
+OF_IMAGES = ("verdict", "reason", "error", "warnings", "mask", "version", "weights", "settings")
 
 SITE_COLUMNS = ("site", "site_id", "institution", "institution_id", "centre", "center")
 """Names that participants.tsv may give the place of a scan; the first that is there counts."""
@@ -52,7 +52,8 @@ class CohortTable:
             known are `n/a`.
         images: One row per image of the study, excluded ones too: `KEYS`, `has_image` (False for a participant or a
             session without an image), `acquisition`, `acq_time` (NaT if not known), `status`, `verdict`, `reason`,
-            `error`, `mask`, `version`, `weights`, `settings`, and `excluded`: why it is left out, empty if it is not.
+            `error`, `warnings`, `mask`, `version`, `weights`, `settings`, and `excluded`: why it is left out, empty if
+            it is not.
         participants: Those of `COVARIATES` that the study has, by participant; NaN if not known.
         measures: Measures with at least one value.
         sessions: Names of the sessions in their order.

@@ -154,6 +154,7 @@ def _who(cohort: CohortTable, warnings: Sequence[str]) -> list[str]:
         ("Excluded", excluded, "excluded"),
         ("Not segmented", failed, "error"),
         ("Without an image", missing, "error"),
+        ("Analysed with warnings", used[used["warnings"] != UNKNOWN], "warnings"),
     ):
         items = [f"{row['image']}: {row[reason]}" for _, row in rows.iterrows()]
         if items:

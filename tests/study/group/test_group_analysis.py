@@ -370,6 +370,16 @@ def test_spellings_of_people_are_no_groups(tmp_path):
     )
 
 
+def test_warnings_of_images_are_told(tmp_path):
+    rows = multicentre(4, sessions=1, runs=1, regions=("all", "3"))
+    for one in rows[:2]:
+        one["warnings"] = "gray matter is darker than white matter, in most images brighter"
+    analyse(write_summary(tmp_path, rows))
+    text = (tmp_path / "group/group.md").read_text()
+    (listed,) = re.findall(r"Analysed with warnings:\n\n(.*?)\n\n", text, re.DOTALL)
+    assert listed == f"- {rows[0]['image']}: {rows[0]['warnings']}"
+
+
 def test_images_without_a_direction_of_the_cord_are_named(tmp_path):
     rows = multicentre(4, sessions=1, runs=1, regions=("all",))
     rows[1]["gm_perpendicular_mm2"] = "n/a"
