@@ -15,7 +15,7 @@ from keras_scgm.morphometry.inputs import fractions, slice_levels
 from keras_scgm.nifti import read_volume
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.discs import between_discs
-from keras_scgm.study.images import StudyImage
+from keras_scgm.study.images import PREFIXES, StudyImage, label_of
 from keras_scgm.study.tsv import Row, read_tsv
 from keras_scgm.volume import Volume
 
@@ -80,7 +80,7 @@ class LevelSource:
     def __init__(self, config: LevelConfig, root: Path) -> None:
         self._config = config
         self._root = root
-        self._rows = read_tsv(config.level_table, "slice", "level") if config.level_table else []
+        self._rows = _read_table(config.level_table) if config.level_table else []
 
     def levels(self, image: StudyImage, mask: Path, cord: Path) -> dict[int, int]:
         """Level by slice, as indexed in the file; slices without one are left out.
@@ -159,6 +159,17 @@ def around_level(volume: Volume, at: int, level: int) -> list[int | None]:
         inside = [one for one, top_mm in tops_mm.items() if top_mm - HEIGHTS_MM[one] <= height_mm < top_mm]
         levels.append(inside[0] if inside else None)
     return levels
+
+
+def _read_table(path: Path) -> list[Row]:
+    rows = read_tsv(path, "slice", "level")
+    return [
+        {
+            name: label_of(path, name, text) if name in PREFIXES and text != UNKNOWN else text
+            for name, text in row.items()
+        }
+        for row in rows
+    ]
 
 
 def _belongs(row: Row, image: StudyImage) -> bool:

@@ -80,6 +80,10 @@ def test_the_table_of_one_slice(tmp_path, mask):
     table.write_text("participant_id\tsession_id\tslice\tlevel\nsub-01\tn/a\t2\t3\nsub-02\tn/a\t2\t5\n")
     source = LevelSource(LevelConfig(level_table=table), tmp_path)
     assert source.levels(image_of(tmp_path), mask, mask)[2] == 3
+    table.write_text("participant_id\tslice\tlevel\n01\t2\t4\n")
+    assert (
+        LevelSource(LevelConfig(level_table=table), tmp_path).levels(image_of(tmp_path), mask, mask)[2] == 4
+    )
     other = StudyImage(tmp_path, "x.nii.gz", "sub-03", "", "", "sub-03", dict)
     with pytest.raises(InputError, match="0 rows of"):
         source.levels(other, mask, mask)
