@@ -49,7 +49,7 @@ def test_areas_may_be_missing(tmp_path):
         (None, "no such table; run participant first"),
         (b"image\nx\n", "no column region"),
         (b"image\tregion\nn/a\tall\n", "column image has gaps"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "not a text in UTF-8"),
     ],
 )
 def test_refused(tmp_path, text, message):
