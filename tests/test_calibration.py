@@ -190,7 +190,9 @@ def test_masks_that_are_not_of_the_cord(ramp, ramp_with_cord, volumes, labelled_
         calibrate(ramp_with_cord, volumes, tissue="wm")
 
 
-def test_both_thresholds_go_into_the_card(tmp_path, labelled_cords):
+@pytest.fixture
+def weights_of_both(tmp_path):
+    """Weights of gray matter and cord whose card has the threshold 0.3."""
     keras.utils.set_random_seed(0)
     weights = tmp_path / "two.weights.h5"
     DilatedGMNet(filters=2, classes=2).save_weights(weights)
@@ -204,6 +206,10 @@ def test_both_thresholds_go_into_the_card(tmp_path, labelled_cords):
         tissues=("gray_matter", "cord"),
     )
     (tmp_path / "two.json").write_text(card.to_json())
+    return weights
+
+
+def test_both_thresholds_go_into_the_card(tmp_path, labelled_cords, weights_of_both):
     Split(train=(), validation=tuple(labelled_cords[:1])).write(tmp_path / "split.json")
     command = [
         "calibrate",
@@ -211,7 +217,7 @@ def test_both_thresholds_go_into_the_card(tmp_path, labelled_cords):
         "--split",
         str(tmp_path / "split.json"),
         "-w",
-        str(weights),
+        str(weights_of_both),
     ]
     assert CliRunner().invoke(app, [*command, "--tissue", "cord"]).exit_code == 0
     cord = json.loads((tmp_path / "two.json").read_text())
@@ -219,7 +225,7 @@ def test_both_thresholds_go_into_the_card(tmp_path, labelled_cords):
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
     both = json.loads((tmp_path / "two.json").read_text())
     assert both["cord_threshold"] == cord["cord_threshold"] != 0.5
-    assert Segmenter(weights).networks.thresholds == (both["threshold"], both["cord_threshold"])
+    assert Segmenter(weights_of_both).networks.thresholds == (both["threshold"], both["cord_threshold"])
     assert [score["pipeline"] for score in both["scores"]] == [
         "calibrated: threshold of the cord chosen on them for dsc",
         "calibrated: threshold chosen on them for dsc",
@@ -307,19 +313,7 @@ def test_known_weights_stay_as_they_are(tmp_path, ramp, volumes, reference, publ
     assert Segmenter("challenge").threshold == 0.5
 
 
-def test_the_former_threshold_is_that_of_the_tissue(tmp_path):
-    weights = tmp_path / "two.weights.h5"
-    DilatedGMNet(filters=2, classes=2).save_weights(weights)
-    card = WeightsCard(
-        name="two",
-        architecture="DilatedGMNet",
-        model_kwargs={"filters": 2, "classes": 2},
-        file=weights.name,
-        sha256=sha256_of(weights),
-        threshold=0.3,
-        tissues=("gray_matter", "cord"),
-    )
-    (tmp_path / "two.json").write_text(card.to_json())
+def test_the_former_threshold_is_that_of_the_tissue(tmp_path, weights_of_both):
     image = np.random.default_rng(0).normal(size=(200, 200, 2)).astype(np.float32)
     for name, data in (("image", image), ("mask", (image > 1) + np.uint8(image > 0.5))):
         nib.save(
@@ -329,5 +323,5 @@ def test_the_former_threshold_is_that_of_the_tissue(tmp_path):
         AnnotatedVolume(tmp_path / "image.nii", (tmp_path / "mask.nii",), subject_id="1", label_value=2)
     ]
     for tissue, threshold in (("gm", 0.3), ("cord", 0.5)):
-        result = calibrate(weights, volumes, tissue=tissue)
+        result = calibrate(weights_of_both, volumes, tissue=tissue)
         assert result.thresholds[result.used] == pytest.approx(threshold, abs=0.02)

@@ -289,16 +289,13 @@ class _Rows:
 def _incomplete(regions: Iterable[Mapping[str, Any]], level_ranges: Sequence[Range]) -> list[str]:
     """Which of the ranges lack a level."""
     levels = {region["region"]: region["levels"] for region in regions}
-    names = [f"{first}:{last}" for first, last in level_ranges]
-    missing = {
-        name: missing_levels(name, levels[name]) if levels[name] != UNKNOWN else ["any level"]
-        for name in names
-    }
-    return [
-        f"region {name} has no gray matter at {', '.join(map(str, lacking))}; the group's tables leave it out"
-        for name, lacking in missing.items()
-        if lacking
-    ]
+    found = []
+    for name in (f"{first}:{last}" for first, last in level_ranges):
+        lacking = ["any level"] if levels[name] == UNKNOWN else missing_levels(name, levels[name])
+        if lacking:
+            at = ", ".join(map(str, lacking))
+            found.append(f"region {name} has no gray matter at {at}; the group's tables leave it out")
+    return found
 
 
 def _scanner(image: StudyImage) -> tuple[dict[str, Any], list[str]]:
