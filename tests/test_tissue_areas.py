@@ -119,7 +119,7 @@ def test_a_mirrored_section_has_the_other_halves():
 
 
 @pytest.mark.parametrize("turn_deg", [10, 30, 44])
-def test_halves_follow_the_patient_not_the_voxels(turn_deg):
+def test_halves_of_a_round_cord_follow_the_patient_not_the_voxels(turn_deg):
     """A section with gray matter in the patient's left front, on a grid turned about the long axis."""
     cos, sin = math.cos(math.radians(turn_deg)), math.sin(math.radians(turn_deg))
     affine = np.eye(4)
@@ -133,6 +133,38 @@ def test_halves_follow_the_patient_not_the_voxels(turn_deg):
     row = measured(gray.astype(np.uint8), cord.astype(np.uint8), affine)[1]
     assert halves(row) == pytest.approx((12, 4, 10, 6), abs=0.25)
     assert sum(halves(row)) == pytest.approx(2 * gray[..., 1].sum() * 0.0625)
+
+
+def section_of(width_mm, depth_mm, roll_deg):
+    """Gray matter of 4.5 mm to the left, 3.5 to the right, 3 in front and 2 behind in a cord, both rolled."""
+    at = (np.arange(140) - 69.5) * 0.1
+    left, front = np.meshgrid(at, at, indexing="ij")
+    turn = math.radians(roll_deg)
+    to_left = left * math.cos(turn) + front * math.sin(turn)
+    to_front = front * math.cos(turn) - left * math.sin(turn)
+    cord = np.hypot(to_left / width_mm * 2, to_front / depth_mm * 2) < 1
+    return (np.abs(to_left - 0.5) < 4) & (np.abs(to_front - 0.5) < 2.5) & cord, cord
+
+
+def halves_of(width_mm, depth_mm, rolls_deg):
+    stack = [section_of(width_mm, depth_mm, roll_deg) for roll_deg in rolls_deg]
+    gray, cord = (np.stack(each, axis=-1).astype(np.uint8) for each in zip(*stack, strict=True))
+    return [halves(row) for row in measured(gray, cord, np.diag([-0.1, 0.1, 3.0, 1.0]))]
+
+
+@pytest.mark.parametrize("depth_mm", [7.0, 10.4])
+@pytest.mark.parametrize("roll_deg", [-20, 7, 35])
+def test_a_rolled_head_has_the_halves_of_a_straight_one(roll_deg, depth_mm):
+    (straight,) = halves_of(12.0, depth_mm, [0])
+    _, rolled, _ = halves_of(12.0, depth_mm, [roll_deg - 3, roll_deg, roll_deg + 3])
+    assert rolled == pytest.approx(straight, rel=0.01)
+
+
+@pytest.mark.parametrize(("width_mm", "depth_mm"), [(12.0, 11.5), (9.0, 12.0)], ids=["round", "deep"])
+def test_a_section_that_does_not_tell_its_roll_is_halved_along_the_patients_axes(width_mm, depth_mm):
+    ((left, *_),) = halves_of(width_mm, depth_mm, [15])
+    gray, _ = section_of(width_mm, depth_mm, 15)
+    assert left == pytest.approx(gray[70:].sum() * 0.01)
 
 
 def test_slices_without_cord_and_without_gray_matter():

@@ -20,6 +20,9 @@ fractions of a voxel between."""
 
 SLICES_AT_ONCE = 16
 
+ROUND_ASPECT = 0.9
+"""Depth over width from which on a section is too round to tell how it is turned."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TissueAreas:
@@ -44,7 +47,8 @@ class TissueAreas:
         cord_orientation_deg: From 0 to 90, between the ellipse's longer axis and the patient's right-left axis.
         cord_solidity: Cord divided by its convex hull.
         gm_left_mm2: Gray matter on the patient's left of the line through the cord's centre, in the plane of the
-            slice; a voxel on the line counts on both sides by its parts.
+            slice and along the cord's own axes, see `halving_axes`; a voxel on the line counts on both sides by its
+            parts.
         gm_right_mm2: On the patient's right.
         gm_ventral_mm2: In front of the cord's centre.
         gm_dorsal_mm2: Behind it.
@@ -78,24 +82,35 @@ CORD_MEASUREMENTS = tuple(item.name for item in fields(TissueAreas) if item.name
 
 
 @dataclass(frozen=True)
-class _Section:
-    """What is measured of a slice before the direction of the cord is known, in voxels.
+class _Cord:
+    """Cord of a slice, in voxels.
 
     Args:
-        gray_matter: Inside the cord; NaN if it is not known.
-        cord: Gray and white matter.
-        center: Centre of the cord.
-        covariance: (2, 2), of the places of the cord.
+        box: Part of the slice that it lies in.
+        area: Gray and white matter.
+        center: Its centre.
+        covariance: (2, 2), of its places.
         solidity: See `solidity`.
-        left: Share of the gray matter on the patient's left of the cord's centre.
-        ventral: Share in front of it.
     """
 
-    gray_matter: float
-    cord: float
+    box: tuple[slice, ...]
+    area: float
     center: np.ndarray
     covariance: np.ndarray
     solidity: float
+
+
+@dataclass(frozen=True)
+class _GrayMatter:
+    """Gray matter in the cord of a slice, in voxels; NaN where it is not known.
+
+    Args:
+        area: All of it.
+        left: What is on the left of the cord's centre.
+        ventral: What is in front of it.
+    """
+
+    area: float
     left: float
     ventral: float
 
@@ -135,18 +150,42 @@ def tissue_areas(
             TissueAreas(cord_angle_deg=angle_deg, gm_perpendicular_mm2=gray * voxel_mm2 * cosine)
             for angle_deg, gray, cosine in zip(angles_deg, sums, cosines, strict=True)
         )
-    axes = plane_axes(slice_normal(steps_mm)) @ steps_mm[:2].T
-    pairs = zip(gray_sections, _each(cord, n_slices), strict=True)
-    sections = [_section(gray, whole, axes) for gray, whole in pairs]
+    cords = [_cord(section) for section in _each(cord, n_slices)]
+    axes = halving_axes(steps_mm, np.array([each.covariance for each in cords if each.area]))
+    pairs = zip(gray_sections, _each(cord, n_slices), cords, strict=True)
+    grays = [_gray_matter(gray, section, found, axes) for gray, section, found in pairs]
     if centreline is None:
-        tangents = cord_tangents(steps_mm, np.array([section.center for section in sections]))
+        tangents = cord_tangents(steps_mm, np.array([each.center for each in cords]))
     else:
         tangents = _tangents(steps_mm, centreline, n_slices)
     cosines, angles_deg = _angles(steps_mm, tangents)
-    return tuple(
-        _areas(section, tangent, cosine, angle_deg, steps_mm, voxel_mm2)
-        for section, tangent, cosine, angle_deg in zip(sections, tangents, cosines, angles_deg, strict=True)
-    )
+    rows = zip(cords, grays, tangents, cosines, angles_deg, strict=True)
+    return tuple(_areas(*row, steps_mm, voxel_mm2) for row in rows)
+
+
+def halving_axes(steps_mm: np.ndarray, covariances: np.ndarray) -> np.ndarray:
+    """Directions along which the cord is halved: its own, so that a rolled head has the halves of a straight one.
+
+    They are the axes of the mean section of all slices, which tells the roll better than a single one. A section that
+    is nearly round, or deeper than wide, does not tell it; the patient's axes are taken then.
+
+    Args:
+        steps_mm: Result of `axial_steps_mm`.
+        covariances: (slices, 2, 2), of the places of the cord in voxels, along right-left and posterior-anterior.
+
+    Returns:
+        (2, 2) mm: how far a step along right-left and posterior-anterior goes to the left and to the front.
+    """
+    patient = plane_axes(slice_normal(steps_mm)) @ steps_mm[:2].T
+    if not len(covariances):
+        return patient
+    mean_mm2 = patient @ covariances.mean(axis=0) @ patient.T
+    shape = ellipse(mean_mm2)
+    if shape.ap_mm > ROUND_ASPECT * shape.rl_mm:
+        return patient
+    roll = math.atan2(2 * mean_mm2[0, 1], mean_mm2[0, 0] - mean_mm2[1, 1]) / 2
+    cosine, sine = math.cos(roll), math.sin(roll)
+    return np.array([[cosine, sine], [-sine, cosine]]) @ patient
 
 
 def _each(slices: Slices, n_slices: int) -> Iterator[np.ndarray]:
@@ -179,29 +218,34 @@ def _moments(section: np.ndarray, box: tuple[slice, ...]) -> tuple[float, np.nda
     return total, center, covariance / total
 
 
-def _section(gray: np.ndarray | None, cord: np.ndarray, axes: np.ndarray) -> _Section:
-    """Measure a slice.
+def _cord(section: np.ndarray) -> _Cord:
+    box = bounding_box(section)
+    return _Cord(box, *_moments(section, box), solidity(section[box] > 0.5))
+
+
+def _gray_matter(gray: np.ndarray | None, section: np.ndarray, cord: _Cord, axes: np.ndarray) -> _GrayMatter:
+    """Measure the gray matter of a slice.
 
     Args:
         gray: Gray matter, if it is known.
-        cord: Cord.
-        axes: How far a step along rows and columns goes to the left and to the front, (2, 2) mm.
+        section: Cord.
+        cord: What was measured of it.
+        axes: Result of `halving_axes`.
     """
-    box = bounding_box(cord)
-    total, center, covariance = _moments(cord, box)
-    inside = None if gray is None else np.minimum(gray[box], cord[box]).astype(np.float64)
-    gray_total = math.nan if inside is None else float(inside.sum())
-    left = ventral = math.nan
-    if inside is not None and gray_total:
-        rows, columns = (
-            np.arange(part.start, part.stop) - middle for part, middle in zip(box, center, strict=True)
-        )
-        left, ventral = (
-            float((inside * _beyond(step[0] * rows[:, np.newaxis] + step[1] * columns, step)).sum())
-            / gray_total
-            for step in axes
-        )
-    return _Section(gray_total, total, center, covariance, solidity(cord[box] > 0.5), left, ventral)
+    if gray is None:
+        return _GrayMatter(math.nan, math.nan, math.nan)
+    inside = np.minimum(gray[cord.box], section[cord.box]).astype(np.float64)
+    area = float(inside.sum())
+    if not area:
+        return _GrayMatter(0.0, 0.0, 0.0)
+    rows, columns = (
+        np.arange(part.start, part.stop) - middle for part, middle in zip(cord.box, cord.center, strict=True)
+    )
+    left, ventral = (
+        float((inside * _beyond(step[0] * rows[:, np.newaxis] + step[1] * columns, step)).sum())
+        for step in axes
+    )
+    return _GrayMatter(area, left, ventral)
 
 
 def _beyond(offsets_mm: np.ndarray, steps_mm: np.ndarray) -> np.ndarray:
@@ -210,27 +254,27 @@ def _beyond(offsets_mm: np.ndarray, steps_mm: np.ndarray) -> np.ndarray:
 
 
 def _areas(
-    section: _Section,
+    cord: _Cord,
+    gray_matter: _GrayMatter,
     tangent: np.ndarray,
     cosine: float,
     angle_deg: float,
     steps_mm: np.ndarray,
     voxel_mm2: float,
 ) -> TissueAreas:
-    gray_mm2, cord_mm2 = section.gray_matter * voxel_mm2, section.cord * voxel_mm2
-    white_mm2 = (section.cord - section.gray_matter) * voxel_mm2
-    if not section.cord:
+    gray_mm2, cord_mm2 = gray_matter.area * voxel_mm2, cord.area * voxel_mm2
+    white_mm2 = (cord.area - gray_matter.area) * voxel_mm2
+    if not cord.area:
         return TissueAreas(cord_area_mm2=0.0, wm_area_mm2=white_mm2)
     normal = tangent if math.isfinite(cosine) else slice_normal(steps_mm)
     # Along the cord, the section of the slice falls onto that perpendicular to it.
     to_plane = plane_axes(normal) @ steps_mm[:2].T
-    shape = ellipse(to_plane @ section.covariance @ to_plane.T)
-    left_mm2 = gray_mm2 * section.left if gray_mm2 else 0.0
-    ventral_mm2 = gray_mm2 * section.ventral if gray_mm2 else 0.0
+    shape = ellipse(to_plane @ cord.covariance @ to_plane.T)
+    left_mm2, ventral_mm2 = gray_matter.left * voxel_mm2, gray_matter.ventral * voxel_mm2
     return TissueAreas(
         cord_area_mm2=cord_mm2,
         wm_area_mm2=white_mm2,
-        gm_cord_ratio=section.gray_matter / section.cord,
+        gm_cord_ratio=gray_matter.area / cord.area,
         cord_angle_deg=angle_deg,
         gm_perpendicular_mm2=gray_mm2 * cosine,
         wm_perpendicular_mm2=white_mm2 * cosine,
@@ -239,7 +283,7 @@ def _areas(
         cord_rl_mm=shape.rl_mm,
         cord_eccentricity=shape.eccentricity,
         cord_orientation_deg=shape.orientation_deg,
-        cord_solidity=section.solidity,
+        cord_solidity=cord.solidity,
         gm_left_mm2=left_mm2,
         gm_right_mm2=gray_mm2 - left_mm2,
         gm_ventral_mm2=ventral_mm2,

@@ -89,7 +89,9 @@ _PERPENDICULAR = (
     "of the section perpendicular to the cord: area in the slice times the cosine of the cord's angle"
 )
 
-_HALF = ", in the slice, cut along the patient's axes, not the cord's"
+_HALF = (
+    ", in the slice, cut along the axes of the stack's mean section, or the patient's if that is nearly round"
+)
 
 _TEXTS: dict[str, tuple[str, str, str]] = {
     "participant_id": ("Participant", "Label of the participant, as in participants.tsv", ""),
