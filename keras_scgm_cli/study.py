@@ -296,24 +296,25 @@ def _group(images: Path, output: Path, suffix: str | None, exclude: Path | None)
     def warn(warning: str) -> None:
         say(f"warning: {output}: {warning}", err=True)
 
+    doubts: list[str] = []
     unmeasured: list[str] = []
     if images.exists():
         try:
             unmeasured = _unmeasured(images, output, suffix)
         except InputError as error:
-            warn(f"its images are not compared with summary.tsv: {error}")
+            doubts.append(f"its images are not compared with summary.tsv: {error}")
     if unmeasured:
-        warn(
+        doubts.append(
             f"{len(unmeasured)} of the participants have images without a row in summary.tsv; run participant again, "
             f"or give its --suffix here: {first_of(unmeasured)}"
         )
     outdated = outdated_participants(images, output) if images.is_dir() else []
     if outdated := [name for name in outdated if name not in unmeasured]:
-        warn(
+        doubts.append(
             f"participants.tsv and summary.tsv differ in {len(outdated)} of the participants; run participant again: "
             f"{first_of(outdated)}"
         )
-    for path in [*analyse(output, exclude, warn), *write_pages(root, output)]:
+    for path in [*analyse(output, exclude, warn, doubts), *write_pages(root, output)]:
         say(path)
 
 

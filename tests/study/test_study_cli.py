@@ -147,6 +147,7 @@ def test_images_that_are_not_measured_yet_are_named(run, tmp_path, weights, nest
     code, _, errors = run("study", images, out, "group")
     reason = "1 of the participants have images without a row in summary.tsv; run participant again"
     assert (code, errors) == (0, f"warning: {out}: {reason}, or give its --suffix here: sub-3\n")
+    assert f"**Warning**: {reason}" in (out / "group/group.md").read_text(encoding="utf-8")
     for name in names:
         (folder / name).unlink()
     (tmp_path / "raw/list.txt").unlink()

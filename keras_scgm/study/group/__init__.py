@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,6 +16,7 @@ def analyse(
     output: str | Path,
     exclude: str | Path | None = None,
     report: Callable[[str], None] = lambda warning: None,
+    doubts: Sequence[str] = (),
 ) -> list[Path]:
     """Write tables, figures and a text of the group into the folder `group` of a study's results.
 
@@ -27,6 +28,7 @@ def analyse(
         output: Folder of the derivatives, with `summary.tsv`.
         exclude: Marks of a quality page, `qc.yml` or TSV; images marked fail or artefact are left out.
         report: Called with each reason why the results may be wrong, one line; `group.md` has them, too.
+        doubts: Further reasons that are known already.
 
     Returns:
         The files, in `output/group`; files of an earlier analysis are replaced or removed.
@@ -41,4 +43,4 @@ def analyse(
         raise InputError(f"group statistics need {', '.join(missing)}; pip install 'keras-scgm[study]'")
     from keras_scgm.study.group.analysis import write_group
 
-    return write_group(output, marks, report)
+    return write_group(output, marks, report, doubts)

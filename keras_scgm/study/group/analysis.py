@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -49,7 +49,9 @@ FILES = (
 DPI = 120
 
 
-def write_group(output: Path, exclude: Path | None, report: Callable[[str], None]) -> list[Path]:
+def write_group(
+    output: Path, exclude: Path | None, report: Callable[[str], None], doubts: Sequence[str]
+) -> list[Path]:
     """Analyse the summary of a study; see `keras_scgm.study.group.analyse`."""
     marks = read_marks(exclude) if exclude else {}
     cohort = read_cohort(
@@ -76,7 +78,7 @@ def write_group(output: Path, exclude: Path | None, report: Callable[[str], None
         for _, row in cohort.used.iterrows()
         if (edited := edited_masks(DerivativePaths(output / row["mask"]))) and edited.changed
     ]
-    warnings = warnings_of(cohort, unknown, marked_before, not_measured)
+    warnings = [*doubts, *warnings_of(cohort, unknown, marked_before, not_measured)]
     tables = group_tables(cohort)
     drawn = group_figures(cohort, tables)
     folder = output / FOLDER
