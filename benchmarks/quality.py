@@ -33,6 +33,7 @@ from keras_scgm import SegmentationConfig, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.dice import dice, dice_of_counts
 from keras_scgm.quality.model import CORD_REASONS, MODEL_FILES, REASONS, AdditiveModel, model_inputs
+from keras_scgm.quality.verdicts import MIN_CORD_AGREEMENT
 
 FIT_SUBJECTS, TEST_SUBJECTS = range(30), range(40, 52)
 SOUND_SUBJECTS = range(100, 180)
@@ -42,6 +43,9 @@ SOUND_WEIGHT = 5
 N_SLICES = 5
 WRONG_DSC, WRONG_AREA = 0.7, 0.2
 """A slice or volume is wrong below this Dice coefficient, or with an area off by more than this share."""
+
+WRONG_CORD_DSC = 0.9
+"""The cord of a volume is wrong below this Dice coefficient, the mean of its slices."""
 
 N_KNOTS = 6
 BEND, SHRINKAGE = 0.003, 0.0003
@@ -320,6 +324,8 @@ def print_tables(rows: Sequence[Row], title: str) -> None:
         for name, (wrong, passed, both) in (("slices", counts[:3]), ("volumes", counts[3:])):
             print(f"{damage}, {name}: wrong among the passed {_share(both, passed)}, ", end="")
             print(f"passed among the wrong {_share(both, wrong)}")
+    wrong, doubted, both = _cord_counts(rows)
+    print(f"cords of volumes: wrong {wrong}, doubted {doubted}, wrong and doubted {both}")
     known = [row for row in rows if row["score"] > 0]
     dsc, score = (np.array([row[key] for row in known]) for key in ("dsc", "score"))
     sound = np.array([row["damage"] == "none" for row in known])
@@ -363,6 +369,21 @@ def _counts(rows: Sequence[Row]) -> tuple[int, ...]:
         for each in pairs
         for n in (sum(w for w, _ in each), sum(p for _, p in each), sum(w and p for w, p in each))
     )
+
+
+def _cord_counts(rows: Sequence[Row]) -> tuple[int, int, int]:
+    """Volumes with a cord whose mean DSC is below WRONG_CORD_DSC, whose outline is doubted, and both."""
+    of_volume: dict[tuple[Any, Any], list[Row]] = {}
+    for row in rows:
+        if not np.isnan(row["cord_dsc"]):
+            of_volume.setdefault((row["subject"], row["damage"]), []).append(row)
+    found = [part for part in of_volume.values() if any(row["cord_area_mm2"] > 0 for row in part)]
+    wrong = [np.mean([row["cord_dsc"] for row in part]) < WRONG_CORD_DSC for part in found]
+    doubted = [
+        np.median([row["cord_agreement"] for row in part if row["cord_area_mm2"] > 0]) < MIN_CORD_AGREEMENT
+        for part in found
+    ]
+    return sum(wrong), sum(doubted), sum(w and d for w, d in zip(wrong, doubted, strict=True))
 
 
 def _name(subject: Any) -> str:

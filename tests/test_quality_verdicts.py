@@ -138,6 +138,7 @@ def test_what_anatomy_does_not_allow(changes, text):
         ({"gm_cord_ratio": 0.05}, "5.0 % of the cord"),
         ({"gm_cord_ratio": 0.6}, "60.0 % of the cord (median): anatomy allows 8 to 45 %"),
         ({"cord_offset": 0.4}, "0.40 radii of the cord beside its centre"),
+        ({"cord_agreement": 0.93}, "mask and probabilities agree by 0.93"),
     ],
 )
 def test_what_anatomy_does_not_allow_of_the_cord(changes, text):
@@ -152,6 +153,12 @@ def test_gray_matter_in_few_slices_of_a_cord_is_a_doubt():
     doubts = anatomical_doubts([EMPTY_CORD] * 3 + [GOOD_WITH_CORD] * 2 + [WITHOUT_CORD] * 9)
     assert len(doubts) == 1
     assert "in 2 of 5 slices" in doubts[0]
+
+
+def test_a_cord_with_an_uncertain_outline_is_a_doubt_without_gray_matter_too():
+    assert anatomical_doubts([EMPTY_CORD, WITHOUT_CORD]) == []
+    vague = replace(EMPTY_CORD, cord_agreement=0.9)
+    assert ["agree by 0.90" in doubt for doubt in anatomical_doubts([vague, vague, EMPTY_CORD])] == [True]
 
 
 def test_the_cord_decides_what_a_slice_without_gray_matter_means():

@@ -52,6 +52,10 @@ AMU7T, Taso et al., NeuroImage 2015), 0.13 to 0.22 in single slices of manual la
 and up to 0.4 in the conus."""
 MAX_CORD_OFFSET = 0.3
 """Likewise for `SliceFeatures.cord_offset`, which is below 0.2 in manual labels and in the drawn anatomy."""
+MIN_CORD_AGREEMENT = 0.95
+"""`SliceFeatures.cord_agreement` below which, as the median of a volume, its cord is doubted. Of 287 drawn volumes,
+most of them damaged (`benchmarks/quality.py`), 161 of the 184 whose cord has a DSC below 0.9 are below it, and 18 of
+the others."""
 MIN_SEEN_SHARE = 0.5
 """Share of the slices with a cord in which gray matter should be found: images that do not show it have some by chance,
 and at the ends of the cord it may be missing."""
@@ -84,6 +88,10 @@ IMPLAUSIBLE_CORD = (
 IMPLAUSIBLE_SHARE = (
     f"gray matter takes {{}} % of the cord (median): anatomy allows {100 * MIN_CORD_SHARE:g} to "
     f"{100 * MAX_CORD_SHARE:g} %"
+)
+UNCERTAIN_CORD = (
+    "the outline of the cord is uncertain: mask and probabilities agree by {} (median), where "
+    f"{MIN_CORD_AGREEMENT:g} and more is usual; look at it before you use its area"
 )
 OFF_CENTRE = (
     "gray matter lies {} radii of the cord beside its centre (median): anatomy allows up to "
@@ -203,6 +211,10 @@ def predict_quality(
 
 def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
     """Measurements of a volume outside the limits of anatomy, one line each."""
+    return [*_doubts_about_gray_matter(slices), *_doubts_about_cord(slices), *_uncertain_cord(slices)]
+
+
+def _doubts_about_gray_matter(slices: Sequence[SliceFeatures]) -> list[str]:
     present = [one for one in slices if one.area_mm2]
     if not present:
         return []
@@ -215,7 +227,7 @@ def anatomical_doubts(slices: Sequence[SliceFeatures]) -> list[str]:
         doubts.append(IMPLAUSIBLE_SIZE.format(f"{area_mm2:.1f}", f"{width_mm:.1f}", f"{max_area_mm2:g}"))
     if skewness > MAX_DEPTH_SKEWNESS:
         doubts.append(EXCHANGED)
-    return doubts + _doubts_about_cord(slices)
+    return doubts
 
 
 def _doubts_about_cord(slices: Sequence[SliceFeatures]) -> list[str]:
@@ -225,6 +237,15 @@ def _doubts_about_cord(slices: Sequence[SliceFeatures]) -> list[str]:
     names = ("cord_area_mm2", "cord_aspect", "gm_cord_ratio", "cord_offset")
     doubts = cord_doubts(*(_median(in_cord, name) for name in names))
     return doubts + rare_gray_matter(len(in_cord), sum(one.has_cord for one in slices))
+
+
+def _uncertain_cord(slices: Sequence[SliceFeatures]) -> list[str]:
+    """A doubt about the cord itself, also where no gray matter was found in it."""
+    with_cord = [one for one in slices if one.has_cord]
+    if not with_cord:
+        return []
+    agreement = _median(with_cord, "cord_agreement")
+    return [UNCERTAIN_CORD.format(f"{agreement:.2f}")] if agreement < MIN_CORD_AGREEMENT else []
 
 
 def cord_doubts(area_mm2: float, aspect: float, share: float, offset: float = 0.0) -> list[str]:

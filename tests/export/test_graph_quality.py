@@ -170,6 +170,8 @@ def test_judgement_of_special_cords():
         *([changed_cord(cord_aspect=aspect)] * 2 for aspect in (0.5, 0.85, 2.2, 2.205)),
         *([changed_cord(gm_cord_ratio=ratio)] * 2 for ratio in (0.0795, 0.08, 0.45, 0.4505, 1.0)),
         *([changed_cord(cord_offset=offset)] * 2 for offset in (0.0, 0.3, 0.305, 2.0)),
+        *([changed_cord(cord_agreement=share), EMPTY_CORD] * 2 for share in (0.0, 0.94, 0.95, 1.0)),
+        [replace(EMPTY_CORD, cord_agreement=0.6), WITHOUT_CORD],
         [changed_cord(cord_area_mm2=200.0, cord_aspect=3.0, gm_cord_ratio=0.9, cord_offset=1.0)] * 3,
     ]
     for volume in volumes:

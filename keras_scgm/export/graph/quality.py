@@ -34,6 +34,7 @@ from keras_scgm.quality.verdicts import (
     MAX_DEPTH_SKEWNESS,
     MAX_WIDTH_MM,
     MIN_AREA_MM2,
+    MIN_CORD_AGREEMENT,
     MIN_CORD_ASPECT,
     MIN_CORD_MM2,
     MIN_CORD_SHARE,
@@ -45,6 +46,7 @@ from keras_scgm.quality.verdicts import (
     OF_VOLUME,
     OFF_CENTRE,
     PASS_DSC,
+    UNCERTAIN_CORD,
     VERDICTS,
 )
 from keras_scgm.segmentation.warnings import SLICES_NOT_PASSED
@@ -144,7 +146,12 @@ def _doubts_about_cord(features: tf.Tensor, is_present: tf.Tensor) -> list[Doubt
         (offset > MAX_CORD_OFFSET, of_offset),
         (is_rare, filled(messages.RARE_GRAY_MATTER, *counts)),
     ]
-    return [(tf.logical_and(is_any, is_given), text) for is_given, text in cases]
+    agreement = median(tf.boolean_mask(column(features, "cord_agreement"), has_cord))
+    is_uncertain = tf.logical_and(tf.reduce_any(has_cord), agreement < MIN_CORD_AGREEMENT)
+    return [
+        *((tf.logical_and(is_any, is_given), text) for is_given, text in cases),
+        (is_uncertain, filled(UNCERTAIN_CORD, tf.strings.as_string(agreement, precision=2))),
+    ]
 
 
 def _is_outside(value: tf.Tensor, lowest: float, highest: float) -> tf.Tensor:
