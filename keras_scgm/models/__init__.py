@@ -1,6 +1,5 @@
 """The networks, the table of their builders, and loading one by the name or the file of its weights."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from keras_scgm.models.stages import stages
 from keras_scgm.models.unet import UNet
 from keras_scgm.pretrained import (
     WeightsCard,
+    dilation_rates_of,
     load_weights_into,
     read_layers,
     resolve_weights,
@@ -152,8 +152,7 @@ def _describe(path: Path) -> tuple[str, dict[str, Any]]:
         # Which no file says.
         arguments["classifier_activation"] = "softmax"
     if architecture != "UNet":
-        rates = [int(match[1]) for layer in file_layers if (match := re.fullmatch(r"rate(\d+)_1", layer))]
-        arguments["dilation_rates"] = tuple(rate for rate in rates if rate != 2)
+        arguments["dilation_rates"] = dilation_rates_of(file_layers)
     return architecture, arguments
 
 

@@ -25,7 +25,12 @@ from keras_scgm.pretrained.catalog import (
 )
 from keras_scgm.pretrained.ensemble import EnsembleCard, ensemble_members
 from keras_scgm.pretrained.files import classes_of, resolve_weights, weights_for
-from keras_scgm.pretrained.layers import INFLATED_FROM, load_weights_into, read_layers
+from keras_scgm.pretrained.layers import (
+    INFLATED_FROM,
+    dilation_rates_of,
+    load_weights_into,
+    read_layers,
+)
 from keras_scgm.pretrained.model_card import model_card
 
 __all__ = [
@@ -43,6 +48,7 @@ __all__ = [
     "cache_folder",
     "card_path",
     "classes_of",
+    "dilation_rates_of",
     "ensemble_members",
     "find_card",
     "known_tissues",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 HEAD = "predictions"
 """Name of the output layer of all networks."""
-
 
 INFLATED_FROM = {"DilatedGMNet3D": "DilatedGMNet"}
 """Builders of networks of stacks -> those of the networks of slices whose weights they can start from."""
@@ -142,6 +142,13 @@ def read_layers(path: str | Path) -> dict[str, list[np.ndarray]]:
         if not all(np.isfinite(array).all() for array in arrays):
             raise InputError(f"{path}: layer {name!r} holds values that are not finite")
     return file_layers
+
+
+def dilation_rates_of(layers: Iterable[str]) -> tuple[int, ...]:
+    """The dilation rates of the branches of a `DilatedGMNet`, from the names of its layers."""
+    rates = [int(match[1]) for name in layers if (match := re.fullmatch(r"rate(\d+)_1", name))]
+    # The layers before the branches have the rate 2.
+    return tuple(rate for rate in rates if rate != 2)
 
 
 def _keras2_layers(file: h5py.File) -> dict[str, list[np.ndarray]]:

@@ -136,10 +136,11 @@ def open_runtime(
         InputError: as `check_choice`, or the runtime cannot run one of the networks.
     """
     check_choice(name, precision)
+    together = [*networks, cord] if cord else networks
     if name == "auto":
-        name = _default([*networks, *([cord] if cord else [])], precision)
+        name = _default(together, precision)
 
-    reaches = [network.slice_reach for network in [*networks, *([cord] if cord else [])]]
+    reaches = [network.slice_reach for network in together]
     reach = max((found for found in reaches if found is not None), default=None)
 
     def predictor(network: LoadedNetwork) -> Predictor:

@@ -5,12 +5,13 @@ The folding is exact in real arithmetic: probabilities differ from those of Kera
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+
+from keras_scgm.pretrained import dilation_rates_of
 
 if TYPE_CHECKING:
     import keras
@@ -161,8 +162,7 @@ def fold(layers: Layers) -> FoldedNetwork | None:
     Returns:
         The folded network; None for arrays of another network.
     """
-    rates = [int(match[1]) for name in layers if (match := re.fullmatch(r"rate(\d+)_1", name))]
-    rates = [rate for rate in rates if rate != 2]
+    rates = dilation_rates_of(layers)
     folder = _Folder(layers)
     try:
         return folder.network(rates) if rates else None

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_scgm.runtimes.folding import FoldedNetwork, fold_model
+from keras_scgm.runtimes.one_by_one import one_by_one
 from keras_scgm.runtimes.region_of_interest import Compute
 
 
@@ -81,15 +82,7 @@ def compiled(network: FoldedNetwork, precision: str) -> Compute:
         arrays = [tf.constant(array, tf.float32) for array in given if array is not None]
         return function(len(arrays) == 2)(*arrays).numpy()
 
-    if tf.config.list_physical_devices("GPU"):
-        return predict
-
-    def one_by_one(*given: np.ndarray | None) -> np.ndarray:
-        # The feature maps of one slice stay in the processor's cache, those of several do not.
-        arrays = [np.split(array, len(array)) for array in given if array is not None]
-        return np.concatenate([*map(predict, *arrays)])
-
-    return one_by_one
+    return predict if tf.config.list_physical_devices("GPU") else one_by_one(predict)
 
 
 class _TensorFlowOperations:
