@@ -130,13 +130,14 @@ def path(name: str, value: Any) -> Path:
         raise InputError(f"{value}: not a path ({error}); give the path of a file or a folder") from error
 
 
-def instance(kind: type | tuple[type, ...], wanted: str) -> Rule:
+def instance(kind: type, wanted: str = "") -> Rule:
     """Objects of a class.
 
     Args:
-        kind: Class, or several.
-        wanted: Description of the objects.
+        kind: The class.
+        wanted: Description of the objects, by default the name of the class.
     """
+    wanted = wanted or f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}"
 
     def rule(name: str, value: Any) -> Any:
         if not isinstance(value, kind):
@@ -153,7 +154,7 @@ def optional(rule: Rule) -> Rule:
 
 def settings(kind: type) -> Rule:
     """Settings of a class; None takes its defaults."""
-    rule = instance(kind, f"{'an' if kind.__name__[0] in 'AEIOU' else 'a'} {kind.__name__}")
+    rule = instance(kind)
     return lambda name, value: kind() if value is None else rule(name, value)
 
 

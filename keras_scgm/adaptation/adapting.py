@@ -91,7 +91,7 @@ def adapt(
     folder, weights = checks.path("folder", folder), checks.text("weights", weights)
     config = checks.settings(AdaptationConfig)("config", config)
     guard = checks.settings(GuardConfig)("guard", guard)
-    checks.optional(checks.instance(DomainConfig, "a DomainConfig"))("domain", domain)
+    checks.optional(checks.instance(DomainConfig))("domain", domain)
     resume = checks.flag("resume", resume)
     learned, held_back = scans.split(config.held_back, config.seed)
     networks = Ensemble(weights)

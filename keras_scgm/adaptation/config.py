@@ -99,7 +99,7 @@ class AdaptationConfig(JsonConfig):
             temperature=checks.number(above=0),
             ramp_up=share,
             labelled_weight=checks.number(0),
-            augmentation=checks.instance(AugmentationConfig, "an AugmentationConfig"),
+            augmentation=checks.instance(AugmentationConfig),
             statistics_share=share,
             statistics_only=checks.flag,
             held_back=checks.number(0, below=1),

@@ -58,7 +58,7 @@ def augment(
     # The other backends do without it.
     import tensorflow as tf
 
-    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
+    checks.instance(AugmentationConfig)("config", config)
     seed, first_step = checks.seed("seed", seed), checks.integer(0)("first_step", first_step)
     checks.flag("rerandomize_each_iteration", rerandomize_each_iteration)
     elements = getattr(dataset, "element_spec", None)
@@ -139,7 +139,7 @@ class AugmentationLayer(keras.layers.Layer):
     ) -> None:
         # The maths is float32 whatever the policy, and masks must keep their dtype.
         super().__init__(name=name, autocast=False, **kwargs)
-        self.config = checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
+        self.config = checks.instance(AugmentationConfig)("config", config)
         self.seed = checks.seed("seed", seed)
 
     def build(self, input_shape: Any) -> None:
@@ -188,7 +188,7 @@ def augment_batch(
     Raises:
         InputError: An argument breaks its rule, the shapes do not fit, or the images are integers.
     """
-    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
+    checks.instance(AugmentationConfig)("config", config)
     _check_shapes(*(getattr(array, "shape", ()) for array in (images, masks)[: 1 if masks is None else 2]))
     _check_dtype(keras.backend.standardize_dtype(images.dtype))
     if config == AugmentationConfig():

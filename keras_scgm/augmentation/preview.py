@@ -55,7 +55,7 @@ def preview(
             "images and masks must be (slice, height, width, channels) of at least one slice, "
             f"received {shapes[0]} and {shapes[1]}"
         )
-    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
+    checks.instance(AugmentationConfig)("config", config)
     seed, title = checks.seed("seed", seed), checks.optional(checks.text)("title", title)
     chosen = np.unique(np.linspace(0, len(images) - 1, min(ROWS, len(images))).round().astype(int))
     images, masks = images[chosen], masks[chosen]

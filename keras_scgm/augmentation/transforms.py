@@ -70,7 +70,7 @@ def sample_parameters(
     >>> tuple(parameters.shift_px.shape), parameters.noise is None
     ((2, 2), True)
     """
-    checks.instance(AugmentationConfig, "an AugmentationConfig")("config", config)
+    checks.instance(AugmentationConfig)("config", config)
     seed = checks.seed("seed", seed)
     count, height, width, channels = shape
     draw = _Draw(sample_keys(seed, step, count), config.intensity_probability)

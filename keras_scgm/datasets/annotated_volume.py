@@ -142,7 +142,7 @@ class AnnotatedVolume:
 
 def annotated_volumes(name: str, value: Any) -> tuple[AnnotatedVolume, ...]:
     """Sequences of annotated volumes, a rule as in `keras_scgm.checks`."""
-    volume = checks.instance(AnnotatedVolume, "an AnnotatedVolume")
+    volume = checks.instance(AnnotatedVolume)
     return tuple(checks.several(volume, "AnnotatedVolume objects")(name, value))
 
 

@@ -107,7 +107,7 @@ def load_slices(
     """
     check_mode(raters)
     volumes = annotated_volumes("volumes", volumes)
-    checks.instance(SliceConfig, "a SliceConfig")("config", config)
+    checks.instance(SliceConfig)("config", config)
     contour_smoothing_mm = checks.number(0)("contour_smoothing_mm", contour_smoothing_mm)
     seed = checks.seed("seed", seed)
     also_checked = annotated_volumes("also_checked", also_checked)
@@ -163,7 +163,7 @@ def check_slices(volumes: Sequence[AnnotatedVolume], config: SliceConfig) -> tup
         InputError: As `load_slices`.
     """
     volumes = annotated_volumes("volumes", volumes)
-    checks.instance(SliceConfig, "a SliceConfig")("config", config)
+    checks.instance(SliceConfig)("config", config)
     notes: Notes = defaultdict(list)
     check_headers(volumes, notes)
     for annotated in volumes:

@@ -87,7 +87,7 @@ class WeightsCard(JsonConfig):
             file=_file_name,
             sha256=_sha256,
             url=checks.optional(_url),
-            slices=checks.instance(SliceConfig, "a SliceConfig"),
+            slices=checks.instance(SliceConfig),
             threshold=threshold,
             paper_threshold=threshold,
             cord_threshold=threshold,

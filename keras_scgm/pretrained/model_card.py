@@ -30,7 +30,7 @@ def model_card(card: WeightsCard) -> str:
     # Slow to import.
     import yaml
 
-    checks.instance(WeightsCard, "a WeightsCard")("card", card)
+    checks.instance(WeightsCard)("card", card)
     metadata = yaml.safe_dump(_metadata(card), sort_keys=False, allow_unicode=True, width=100)
     spacing_mm, window_px = card.slices.spacing_mm, card.slices.window_px
     arguments = ", ".join(f"{name}={value!r}" for name, value in card.model_kwargs.items())

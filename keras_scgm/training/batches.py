@@ -174,7 +174,7 @@ class SyntheticBatches:
         checks.check_fields(
             self,
             window_px=checks.integer(16),
-            domain=checks.instance(DomainConfig, "a DomainConfig"),
+            domain=checks.instance(DomainConfig),
             spacing_mm=checks.number(0.05, 2),
             small_windows=checks.several(checks.several(checks.number(0), pairs, length=2), pairs),
             full_share=checks.number(0, 1),

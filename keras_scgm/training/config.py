@@ -134,7 +134,7 @@ class TrainingConfig(JsonConfig):
             loss=checks.optional(_loss),
             cross_entropy_weight=checks.number(0),
             ema_momentum=checks.number(0, below=1),
-            augmentation=checks.instance(AugmentationConfig, "an AugmentationConfig"),
+            augmentation=checks.instance(AugmentationConfig),
             threshold_objective=checks.optional(checks.one_of(OBJECTIVES)),
             seed=checks.seed,
             mixed_precision=checks.flag,

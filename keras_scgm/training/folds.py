@@ -123,8 +123,8 @@ def train_folds(
         keras_scgm.errors.InputError: The folder holds another training or other folds, the data cannot be used, or a
             training collapsed.
     """
-    checks.instance(TrainingConfig, "a TrainingConfig")("config", config)
-    is_fold = checks.instance(Split, "a Split")
+    checks.instance(TrainingConfig)("config", config)
+    is_fold = checks.instance(Split)
     folds = checks.several(is_fold, "two folds or more, from subject_folds or site_folds")("folds", folds)
     if len(folds) < 2:
         checks.refuse("folds", "two folds or more", folds)

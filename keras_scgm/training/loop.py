@@ -99,7 +99,7 @@ def train(
     Raises:
         keras_scgm.errors.InputError: The folder, the weights or the volumes cannot be used.
     """
-    checks.instance(TrainingConfig, "a TrainingConfig")("config", config)
+    checks.instance(TrainingConfig)("config", config)
     checks.instance(Batches, "SliceBatches or SyntheticBatches")("batches", batches)
     is_method = checks.instance(Method, "an object with the methods of Method")
     method = checks.optional(is_method)("method", method) or Supervised()

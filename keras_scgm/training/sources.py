@@ -48,7 +48,7 @@ def annotated_source(
     Raises:
         InputError: A file is missing or cannot be used, or the split is of other data. Nothing is written then.
     """
-    checks.instance(DataConfig, "a DataConfig")("data", data)
+    checks.instance(DataConfig)("data", data)
     folder, split = Path(data.folder), Path(data.split)
     config = checks.settings(TrainingConfig)("config", config)
     notes: tuple[str, ...] = ()

@@ -86,7 +86,7 @@ def tune(
             fails, or three trials in a row or all of them do.
     """
     checks.instance(SearchConfig, "a TuningConfig or a SearchConfig")("tuning", tuning)
-    checks.instance(TrainingConfig, "a TrainingConfig")("training", training)
+    checks.instance(TrainingConfig)("training", training)
     checks.instance(Batches, "SliceBatches or SyntheticBatches")("batches", batches)
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
     verbose = checks.integer(0, 1)("verbose", verbose)

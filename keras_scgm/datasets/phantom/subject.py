@@ -184,7 +184,7 @@ def draw_subject(config: PhantomConfig, seed: int, *, scan_number: int = 0) -> P
     >>> subject.image.shape, subject.levels
     ((64, 64, 2), (7, 2))
     """
-    checks.instance(PhantomConfig, "a PhantomConfig")("config", config)
+    checks.instance(PhantomConfig)("config", config)
     seed, scan_number = checks.integer(0)("seed", seed), checks.integer(0)("scan_number", scan_number)
     anatomy = rng = np.random.default_rng(np.random.SeedSequence(seed))
     own = anatomy.standard_normal(N_DIALS, dtype=np.float32)
