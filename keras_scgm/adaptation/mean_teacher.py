@@ -26,7 +26,7 @@ from keras_scgm.augmentation import Parameters, apply_geometric, apply_intensity
 from keras_scgm.pretrained import GRAY_MATTER
 from keras_scgm.training import TrainingConfig
 from keras_scgm.training.network import training_copy
-from keras_scgm.training.objective import jit_compile_of, loss_of, optimizer_of
+from keras_scgm.training.objective import compile_model, loss_of
 
 
 class MeanTeacher:
@@ -47,10 +47,7 @@ class MeanTeacher:
         if self.config.statistics_share:
             normalize_by_domain(student, before, self.config.synthetic_slices)
         model = StudentAndTeacher(student, teacher, self.config, config)
-        optimizer = optimizer_of(config)
-        model.compile(optimizer, jit_compile=jit_compile_of(config))
-        # Under the policy mixed_float16, Keras has wrapped it.
-        model.optimizer.build(model.trainable_variables)
+        compile_model(model, config)
         return model
 
     def judged_weights(self, model: keras.Model, config: TrainingConfig) -> list[np.ndarray]:

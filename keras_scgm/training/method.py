@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_scgm.training.config import TrainingConfig
 from keras_scgm.training.network import training_copy
-from keras_scgm.training.objective import jit_compile_of, loss_of, optimizer_of
+from keras_scgm.training.objective import compile_model, loss_of
 
 
 @runtime_checkable
@@ -40,10 +40,7 @@ class Supervised:
 
     def model(self, network: keras.Model, config: TrainingConfig) -> keras.Model:
         model = training_copy(network, config)
-        optimizer = optimizer_of(config)
-        model.compile(optimizer, loss_of(config), jit_compile=jit_compile_of(config))
-        # Under the policy mixed_float16, Keras has wrapped it.
-        model.optimizer.build(model.trainable_variables)
+        compile_model(model, config, loss_of(config))
         return model
 
     def judged_weights(self, model: keras.Model, config: TrainingConfig) -> list[np.ndarray]:

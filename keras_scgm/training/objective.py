@@ -32,9 +32,12 @@ def optimizer_of(config: TrainingConfig) -> keras.optimizers.Optimizer:
     )
 
 
-def jit_compile_of(config: TrainingConfig) -> bool:
-    """`jit_compile` of `keras.Model.compile`; on JAX always: Keras else computes one operation at a time there."""
-    return config.xla or keras.backend.backend() == "jax"
+def compile_model(model: keras.Model, config: TrainingConfig, loss: keras.losses.Loss | None = None) -> None:
+    """Compile a model with the optimizer of the settings, whose variables are then there for a checkpoint."""
+    # Without XLA, Keras computes one operation at a time on JAX.
+    model.compile(optimizer_of(config), loss, jit_compile=config.xla or keras.backend.backend() == "jax")
+    # Under the policy mixed_float16, Keras has wrapped the optimizer.
+    model.optimizer.build(model.trainable_variables)
 
 
 def rate_callbacks(config: TrainingConfig) -> list[keras.callbacks.Callback]:
