@@ -38,8 +38,8 @@ class Split:
     test: tuple[AnnotatedVolume, ...] = ()
 
     def __post_init__(self) -> None:
-        checks.check_fields(self, **dict.fromkeys(self._parts(), annotated_volumes))
-        for (name, part), (other_name, other) in combinations(self._parts().items(), 2):
+        checks.check_fields(self, **dict.fromkeys(self.by_name, annotated_volumes))
+        for (name, part), (other_name, other) in combinations(self.by_name.items(), 2):
             for volume in part:
                 if any(_overlap(volume, candidate) for candidate in other):
                     raise InputError(
@@ -47,14 +47,16 @@ class Split:
                         "keep every subject in one part"
                     )
 
-    def _parts(self) -> dict[str, tuple[AnnotatedVolume, ...]]:
+    @property
+    def by_name(self) -> dict[str, tuple[AnnotatedVolume, ...]]:
+        """The volumes of each part."""
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
     def write(self, path: str | Path) -> None:
         """Write as JSON, with paths relative to the file's own folder, so that both can move together."""
         path = checks.path("path", path)
         parts = {
-            name: [_to_json(volume, path.parent) for volume in part] for name, part in self._parts().items()
+            name: [_to_json(volume, path.parent) for volume in part] for name, part in self.by_name.items()
         }
         write_text(path, json.dumps(parts, indent=1) + "\n")
 

@@ -219,8 +219,7 @@ def _by_part(split: Split) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     def files(volume: AnnotatedVolume) -> tuple[str, tuple[str, ...]]:
         return os.path.abspath(volume.image), tuple(map(os.path.abspath, volume.masks))
 
-    parts = {"train": split.train, "validation": split.validation, "test": split.test}
-    return {name: [files(volume) for volume in part] for name, part in parts.items()}
+    return {name: [files(volume) for volume in part] for name, part in split.by_name.items()}
 
 
 def held_out_scores(weights: Path, name: str, fold: Split) -> list[SubjectScore]:

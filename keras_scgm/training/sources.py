@@ -109,10 +109,10 @@ def synthetic_source(
 
 def _with_label(parts: Split, label_value: int) -> Split:
     return Split(
-        *(
-            tuple(replace(volume, label_value=label_value) for volume in part)
-            for part in (parts.train, parts.validation, parts.test)
-        )
+        **{
+            name: tuple(replace(volume, label_value=label_value) for volume in part)
+            for name, part in parts.by_name.items()
+        }
     )
 
 
@@ -140,7 +140,7 @@ def _additions(parts: Split, split: Path, found: Sequence[AnnotatedVolume]) -> t
     """What a folder holds beside the volumes of its split, one line for volumes and one for masks."""
     known = {
         os.path.realpath(volume.image): {os.path.realpath(mask) for mask in volume.masks}
-        for part in (parts.train, parts.validation, parts.test)
+        for part in parts.by_name.values()
         for volume in part
     }
     volumes, masks = [], []
