@@ -298,6 +298,11 @@ def chunks(n_slices: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + CHUNK_SLICES, n_slices)
 
 
+def evenly_spaced(length: int, most: int) -> np.ndarray:
+    """At most so many of the indices below a length, evenly spaced from the first to the last."""
+    return np.linspace(0, length - 1, min(most, length)).round().astype(int)
+
+
 def _spans(n_slices: int, indices: np.ndarray | None) -> Iterator[tuple[int, int]]:
     if indices is None:
         yield from chunks(n_slices)

@@ -21,7 +21,7 @@ from keras_scgm.images import check_is_image, find_images
 from keras_scgm.nifti import read_volume
 from keras_scgm.prediction import Ensemble
 from keras_scgm.segmentation.placement import place_windows
-from keras_scgm.slices import is_varied, read_windows
+from keras_scgm.slices import evenly_spaced, is_varied, read_windows
 
 SLICES_PER_SCAN = 64
 """Slices of a long scan that are used, evenly spaced."""
@@ -216,8 +216,7 @@ def read_real_slices(paths: Sequence[Path], networks: Ensemble) -> RealSlices:
         if windows.cord is None:
             warnings.append(f"{path}: the weights find no cord in it; it is left out")
             continue
-        count = min(volume.n_slices, SLICES_PER_SCAN)
-        chosen = np.unique(np.linspace(0, volume.n_slices - 1, count).round().astype(int))
+        chosen = evenly_spaced(volume.n_slices, SLICES_PER_SCAN)
         slices = np.concatenate(
             [read_windows(volume, windows.geometry, windows.statistics, k, k + 1) for k in chosen]
         )

@@ -14,6 +14,7 @@ from keras_scgm.augmentation.config import AugmentationConfig
 from keras_scgm.augmentation.transforms import apply_geometric, apply_intensity, sample_parameters
 from keras_scgm.errors import InputError
 from keras_scgm.figures import write_figure
+from keras_scgm.slices import evenly_spaced
 
 ROWS = 4
 VARIATIONS = 6
@@ -57,7 +58,7 @@ def preview(
         )
     checks.instance(AugmentationConfig)("config", config)
     seed, title = checks.seed("seed", seed), checks.optional(checks.text)("title", title)
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(ROWS, len(images))).round().astype(int))
+    chosen = evenly_spaced(len(images), ROWS)
     images, masks = images[chosen], masks[chosen]
     pairs = [(images, masks), *(_variation(images, masks, config, seed, step) for step in range(VARIATIONS))]
 

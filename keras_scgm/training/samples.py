@@ -12,6 +12,7 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.figures import write_figure
 from keras_scgm.picture import CONTOUR, HALF_WIDTH_MM, REFERENCE, View, draw_section
 from keras_scgm.segmentation import Segmenter
+from keras_scgm.slices import evenly_spaced
 from keras_scgm.views import centred_squares
 
 VOLUMES, SLICES = 6, 5
@@ -30,7 +31,7 @@ def save_samples(path: Path, segmenter: Segmenter, volumes: Sequence[AnnotatedVo
 
 def draw_samples(segmenter: Segmenter, volumes: Sequence[AnnotatedVolume]) -> Figure:
     """The figure of `save_samples`."""
-    picks = _spaced(range(len(volumes)), VOLUMES)
+    picks = evenly_spaced(len(volumes), VOLUMES)
     figure = Figure(figsize=(2.2 * SLICES, 2.2 * len(picks) + 0.4), layout="constrained")
     figure.suptitle("red: network, blue: first rater; A is up, R on the left", fontsize=9)
     grid = figure.subplots(len(picks), SLICES, squeeze=False)
@@ -41,7 +42,8 @@ def draw_samples(segmenter: Segmenter, volumes: Sequence[AnnotatedVolume]) -> Fi
         result = segmenter.segment(annotated.image)
         volume, found = result.volume, result.volume.axial_view(result.mask_voxels)
         truth = annotated.read_mask(annotated.masks[0], volume)
-        shown = _spaced(annotated.slices_of(volume), SLICES)
+        labelled = annotated.slices_of(volume)
+        shown = [labelled[place] for place in evenly_spaced(len(labelled), SLICES)]
         spacing_mm = volume.in_plane_spacing_mm
         marked = {k: np.argwhere((np.asarray(found[:, :, k]) > 0) | truth[k]) for k in shown}
         centers, half_width_mm = centred_squares(marked, volume.in_plane_shape, spacing_mm, HALF_WIDTH_MM)
@@ -52,9 +54,3 @@ def draw_samples(segmenter: Segmenter, volumes: Sequence[AnnotatedVolume]) -> Fi
             axes.set_title(f"slice {volume.stored_slice_index(k)}", fontsize=7)
         line[0].set_title(f"{annotated.subject_id}, slice {volume.stored_slice_index(shown[0])}", fontsize=7)
     return figure
-
-
-def _spaced(numbers: Sequence[int], most: int) -> list[int]:
-    """At most so many of the numbers, evenly spaced from the first to the last."""
-    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
-    return [numbers[place] for place in places]
