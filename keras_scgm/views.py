@@ -57,6 +57,19 @@ def centred_squares(
     return centers, fitting_half_width_mm(filled.values(), spacing_mm, least_mm)
 
 
+def shown_region(center: np.ndarray, half: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Voxels of a slice that a picture shows, at least one along each axis.
+
+    Args:
+        center: Centre of the picture (2,), in voxels.
+        half: Half of its sides (2,), in voxels.
+        shape: Shape of the slice.
+    """
+    low = np.clip(np.floor(center - half), 0, np.array(shape) - 1).astype(int)
+    high = np.clip(np.ceil(center + half) + 1, low + 1, shape).astype(int)
+    return slice(low[0], high[0]), slice(low[1], high[1])
+
+
 def brightness_range(
     crop: np.ndarray, mask: np.ndarray, spacing_mm: tuple[float, float]
 ) -> tuple[float, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from keras_scgm.views import brightness_range
+from keras_scgm.views import brightness_range, shown_region
 from keras_scgm.volume import Voxels
 
 HALF_WIDTH_MM = 16.0
@@ -78,12 +78,10 @@ def draw_section(
     """
     center = view.center
     half = view.half_width_mm / np.array(view.spacing_mm)
-    low = np.clip(np.floor(center - half), 0, np.array(image.shape) - 1).astype(int)
-    high = np.clip(np.ceil(center + half) + 1, low + 1, image.shape).astype(int)
-    region = (slice(low[0], high[0]), slice(low[1], high[1]))
+    rows, columns = region = shown_region(center, half, image.shape)
     # Pillow counts from the edge of the first pixel, rows first and downwards.
     step = 2 * half / view.pixels
-    left, top = center[0] - half[0] - low[0] + 0.5, center[1] + half[1] - low[1] + 0.5
+    left, top = center[0] - half[0] - rows.start + 0.5, center[1] + half[1] - columns.start + 0.5
     window = (step[0], 0.0, left, 0.0, -step[1], top)
 
     def magnified(values: np.ndarray) -> Image.Image:

@@ -17,7 +17,7 @@ from keras_scgm.evaluation.report.layers import Layer
 from keras_scgm.evaluation.summary import Summary
 from keras_scgm.evaluation.table import number
 from keras_scgm.evaluation.tissues import Tissue
-from keras_scgm.views import brightness_range, fitting_half_width_mm
+from keras_scgm.views import brightness_range, fitting_half_width_mm, shown_region
 from keras_scgm.webpage import PAGE_HALF_WIDTH_MM, outlines
 
 MAX_SLICES = 60
@@ -90,29 +90,27 @@ def tiles_of(
     spacing_mm = (float(grid.spacing_mm[0]), float(grid.spacing_mm[1]))
     marked = {k: np.argwhere(drawn[:, :, k]) for k in shown}
     half_mm = fitting_half_width_mm([m for m in marked.values() if len(m)], spacing_mm, PAGE_HALF_WIDTH_MM)
+    half = half_mm / np.array(spacing_mm)
     bright = next(iter(anywhere.values()))
     tiles = []
     for k in shown:
         center = marked[k].mean(axis=0) if len(marked[k]) else (np.array(drawn.shape[:2]) - 1) / 2
-        half = half_mm / np.array(spacing_mm)
-        low = np.clip(np.floor(center - half), 0, np.array(drawn.shape[:2]) - 1).astype(int)
-        high = np.clip(np.ceil(center + half) + 1, low + 1, drawn.shape[:2]).astype(int)
-        window = slice(low[0], high[0]), slice(low[1], high[1])
+        rows, columns = window = shown_region(center, half, drawn.shape[:2])
         # Where the corner of the tile lies, right and anterior, counted in voxels from the edge of the first.
         corner = center + 0.5 + np.array((-half[0], half[1]))
-        box = ((low[0] - corner[0]), (corner[1] - high[1]), high[0] - low[0], high[1] - low[1])
-        pixels = np.zeros(high - low) if image is None else image[(*window, k)]
+        inside = bright[(*window, k)]
+        pixels = np.zeros(inside.shape) if image is None else image[(*window, k)]
         tiles.append(
             Tile(
                 label=f"slice {k} from inferior: {_label(scores[k])}",
                 width=2 * half_mm,
                 box=(
-                    box[0] * spacing_mm[0],
-                    box[1] * spacing_mm[1],
-                    box[2] * spacing_mm[0],
-                    box[3] * spacing_mm[1],
+                    (rows.start - corner[0]) * spacing_mm[0],
+                    (corner[1] - columns.stop) * spacing_mm[1],
+                    inside.shape[0] * spacing_mm[0],
+                    inside.shape[1] * spacing_mm[1],
                 ),
-                png=_png(pixels, bright[(*window, k)], spacing_mm),
+                png=_png(pixels, inside, spacing_mm),
                 contours=[
                     Contour(layer, tissue, _svg_path(mask.voxels[:, :, k], corner, spacing_mm))
                     for tissue, of_tissue in reversed(list(masks.items()))
