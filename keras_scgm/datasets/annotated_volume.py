@@ -65,14 +65,21 @@ class AnnotatedVolume:
         """Gray matter in the values of a mask, bool of the same shape."""
         return values != 0 if self.label_value is None else np.rint(values) == self.label_value
 
-    def read_mask(self, path: Path, volume: Volume) -> np.ndarray:
+    def read_mask(self, path: Path, volume: Volume, slices: np.ndarray | None = None) -> np.ndarray:
         """Gray matter by one of the raters, bool (slice, right-left, posterior-anterior) in the image's order.
+
+        Args:
+            path: One of the masks.
+            volume: The image.
+            slices: Ascending indices of slices, in the image's order; None for all.
 
         Raises:
             InputError: It holds NaN, fractions, several labels without a `label_value`, or labels of which none is that
                 of gray matter.
         """
-        label, found = self.read_labels(path, volume, np.arange(volume.n_slices))
+        label, found = self.read_labels(
+            path, volume, np.arange(volume.n_slices) if slices is None else slices
+        )
         if found:
             self.check_labels(path, found)
         return label

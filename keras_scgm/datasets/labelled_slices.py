@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from nibabel.orientations import inv_ornt_aff
 
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume
+from keras_scgm.files import file_state
 from keras_scgm.nifti import read_volume
 from keras_scgm.volume import Volume, to_canonical
 
@@ -61,7 +62,7 @@ class LabelledPart:
         """
         if self.labels:
             return self.labels[path, any_label]
-        whole = _read(self.annotated, path, volume, range(volume.n_slices), any_label)
+        whole = _read(self.annotated, path, volume, np.arange(volume.n_slices), any_label)
         return whole if self.positions is None else whole[list(self.positions)]
 
 
@@ -84,11 +85,11 @@ def labelled_part(annotated: AnnotatedVolume) -> LabelledPart:
     if annotated.labelled_slices is None:
         return LabelledPart(annotated, annotated.image)
     files = (annotated.image, *annotated.masks)
-    return _labelled_part(annotated, tuple(path.stat().st_mtime_ns for path in files if path.exists()))
+    return _labelled_part(annotated, tuple(map(file_state, files)))
 
 
 @lru_cache(maxsize=KEPT_PARTS)
-def _labelled_part(annotated: AnnotatedVolume, changed_ns: tuple[int, ...]) -> LabelledPart:
+def _labelled_part(annotated: AnnotatedVolume, file_states: tuple[object, ...]) -> LabelledPart:
     volume = read_volume(annotated.image)
     slices = annotated.slices_of(volume)
     others = statistics_slices(annotated, volume)
@@ -101,7 +102,7 @@ def _labelled_part(annotated: AnnotatedVolume, changed_ns: tuple[int, ...]) -> L
     image = nib.Nifti1Image(voxels.astype(np.float32), affine)
     image.header.set_xyzt_units("mm")
     labels = {
-        (path, any_label): _read(annotated, path, volume, slices, any_label)
+        (path, any_label): _read(annotated, path, volume, np.array(slices), any_label)
         for path in annotated.masks
         for any_label in (False, True)
     }
@@ -109,14 +110,11 @@ def _labelled_part(annotated: AnnotatedVolume, changed_ns: tuple[int, ...]) -> L
 
 
 def _read(
-    annotated: AnnotatedVolume, path: Path, volume: Volume, slices: Sequence[int], any_label: bool
+    annotated: AnnotatedVolume, path: Path, volume: Volume, slices: np.ndarray, any_label: bool
 ) -> np.ndarray:
     if any_label:
-        return replace(annotated, label_value=None).read_labels(path, volume, np.array(slices))[0]
-    label, found = annotated.read_labels(path, volume, np.array(slices))
-    if found:
-        annotated.check_labels(path, found)
-    return label
+        return replace(annotated, label_value=None).read_labels(path, volume, slices)[0]
+    return annotated.read_mask(path, volume, slices)
 
 
 def slices_with_labels(annotated: AnnotatedVolume) -> tuple[int, ...]:
