@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -179,16 +179,15 @@ class Comparison:
             something (surface) or either skeleton vanished (skeleton), which the means over slices leave out;
             volumes of both in mm3, and mean areas in mm2 over the slices in which each has something.
         """
-        counts = self.slice_counts.total
+        slice_counts, counts = self.slice_counts, self.slice_counts.total
         mean_to_reference, mean_to_prediction = self.surface.directed_means
         max_to_reference, max_to_prediction = self.surface.directed_maxima
-        slice_counts = self.slice_counts
+        area_prediction_mm2, area_reference_mm2 = (
+            Summary.of(areas_mm2[areas_mm2 > 0]).mean for areas_mm2 in self.areas_mm2.T
+        )
         filled = np.asarray(slice_counts.TP + slice_counts.FP + slice_counts.FN > 0)
         return {
-            "TP": counts.TP,
-            "FP": counts.FP,
-            "FN": counts.FN,
-            "TN": counts.TN,
+            **asdict(counts),
             "HSD_2d": Summary.of([distances.maximum for distances in self.slice_surfaces]).mean,
             "MSD_2d": Summary.of([distances.mean for distances in self.slice_surfaces]).mean,
             "MSD_prediction_to_reference": mean_to_reference,
@@ -202,12 +201,8 @@ class Comparison:
             "n_slices_without_skeleton_distance": _n_undefined(filled, self.slice_skeletons),
             "volume_prediction_mm3": (counts.TP + counts.FP) * math.prod(self.voxel_mm),
             "volume_reference_mm3": (counts.TP + counts.FN) * math.prod(self.voxel_mm),
-            "mean_area_prediction_mm2": Summary.of(
-                [area for area in self.areas_mm2[:, 0].tolist() if area]
-            ).mean,
-            "mean_area_reference_mm2": Summary.of(
-                [area for area in self.areas_mm2[:, 1].tolist() if area]
-            ).mean,
+            "mean_area_prediction_mm2": area_prediction_mm2,
+            "mean_area_reference_mm2": area_reference_mm2,
         }
 
     @property
@@ -224,7 +219,7 @@ class Comparison:
             "slice_from_inferior": np.flatnonzero(self.compared),
             **overlap_metrics(counts),
             **table3_metrics(counts),
-            **{name: getattr(counts, name) for name in COUNTS},
+            **asdict(counts),
             "area_prediction_mm2": self.areas_mm2[:, 0],
             "area_reference_mm2": self.areas_mm2[:, 1],
             "MSD": [distances.mean for distances in self.slice_surfaces],

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, LOWER_IS_BETTER
-from keras_scgm.evaluation.groups import of_cases
+from keras_scgm.evaluation.groups import challenge_summary, of_cases
 from keras_scgm.evaluation.scores import Evaluation
 from keras_scgm.evaluation.summary import Summary, mean_interval
 
@@ -66,23 +66,23 @@ def inter_rater_agreement(evaluation: Evaluation) -> list[InterRaterAgreement]:
     names = sorted({score.annotator for score in evaluation.rater_scores})
     if not names:
         return []
+    of_rater = {
+        name: [score for score in evaluation.rater_scores if score.annotator == name] for name in names
+    }
     agreements = []
     for metric in CHALLENGE_METRICS:
-        of_rater = {
-            name: [score for score in evaluation.rater_scores if score.annotator == name] for name in names
-        }
         case_values = {name: of_cases(scores, metric) for name, scores in of_rater.items()}
-        agreement = InterRaterAgreement(
-            metric=metric,
-            raters={n: Summary.of(s.challenge[metric] for s in of_rater[n]) for n in names},
-            rater_means={name: Summary.of(values.values()).mean for name, values in case_values.items()},
-            models={},
+        agreements.append(
+            InterRaterAgreement(
+                metric=metric,
+                raters={name: challenge_summary(scores, metric) for name, scores in of_rater.items()},
+                rater_means={name: Summary.of(values.values()).mean for name, values in case_values.items()},
+                models={
+                    model: _model_agreement(of_cases(evaluation.of_model(model), metric), case_values, metric)
+                    for model in evaluation.models
+                },
+            )
         )
-        models = {
-            model: _model_agreement(of_cases(evaluation.of_model(model), metric), case_values, metric)
-            for model in evaluation.models
-        }
-        agreements.append(replace(agreement, models=models))
     return agreements
 
 

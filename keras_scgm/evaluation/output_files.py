@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -61,8 +61,7 @@ def write_evaluation(evaluation: Evaluation, folder: str | Path, with_published:
 def summary_json(evaluation: Evaluation) -> dict[str, Any]:
     """All numbers of the tables, with full precision; undefined values are None."""
 
-    def of(scores: Iterable[Score]) -> dict[str, Any]:
-        scores = list(scores)
+    def of(scores: Sequence[Score]) -> dict[str, Any]:
         return {metric: asdict(challenge_summary(scores, metric)) for metric in CHALLENGE_METRICS}
 
     models = {}

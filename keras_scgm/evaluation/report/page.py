@@ -19,7 +19,7 @@ from keras_scgm.evaluation.report.case_picture import case_picture, mean_areas
 from keras_scgm.evaluation.report.layers import layers_of
 from keras_scgm.evaluation.report.plots import bland_altman_plots, box_plots
 from keras_scgm.evaluation.scores import Evaluation
-from keras_scgm.evaluation.table import UNITS, Table, number
+from keras_scgm.evaluation.table import Table, number, with_unit
 from keras_scgm.evaluation.tables import all_tables
 from keras_scgm.evaluation.tissues import CORD, TISSUE_NAMES, Tissue
 from keras_scgm.files import write_text
@@ -91,7 +91,7 @@ def write_report(
         parts=[_part(one, with_published, is_only=len(evaluations) == 1) for one in evaluations],
         case_rows=[row for one in evaluations for row in _case_rows(one)],
         areas=AREA_COLUMNS,
-        metrics=[f"{name} ({UNITS[name]})" if name in UNITS else name for name in CHALLENGE_METRICS],
+        metrics=[*map(with_unit, CHALLENGE_METRICS)],
         cases=cases,
         without_result=without_result,
         has_cord=any(c.path and c.tissue == CORD for p in cases for t in p.tiles for c in t.contours),

@@ -16,6 +16,7 @@ from keras_scgm.evaluation.mask_reader import CanonicalMask
 from keras_scgm.evaluation.report.layers import Layer
 from keras_scgm.evaluation.report.plots import without_markup
 from keras_scgm.evaluation.tissues import CORD, Tissue
+from keras_scgm.volume import bounding_box
 
 MAX_FACES = 20_000
 """Maximum number of triangles of all surfaces of a case; ten cases then stay below 15 MB."""
@@ -131,13 +132,12 @@ def _solids(masks: Mapping[Layer, CanonicalMask]) -> Iterator[_Solid]:
 
 def _surface(voxels: np.ndarray, spacing_mm: np.ndarray, most_faces: int) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (point, 3) in mm from the first voxel, and triangles of a mask, with a larger step if too many."""
-    bounds = [np.flatnonzero(voxels.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    box = tuple(slice(first, last + 1) for first, last in bounds)
+    box = bounding_box(voxels)
     smooth = gaussian_filter(np.pad(voxels[box], (PAD, MAX_STEP)).astype(np.float32), (0.7, 0.7, 0.4))
     step = 1
     while True:
         level = min(0.5, 0.9 * float(smooth[::step, ::step, ::step].max()))
         vertices, faces, _, _ = marching_cubes(smooth, level, spacing=tuple(spacing_mm), step_size=step)
         if len(faces) <= most_faces or step == MAX_STEP:
-            return vertices + (np.array(bounds)[:, 0] - PAD) * spacing_mm, faces
+            return vertices + (np.array([part.start for part in box]) - PAD) * spacing_mm, faces
         step += 1
