@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from keras_scgm.calibration.choice import Calibration
+from keras_scgm.evaluation.bland_altman import LIMIT_STDS
 from keras_scgm.evaluation.tissues import TISSUE_NAMES
 from keras_scgm.figures import PALETTE, write_figure
 
@@ -53,7 +54,7 @@ def _draw_reliability(axes: Axes, calibration: Calibration) -> None:
 def _draw_areas(axes: Axes, calibration: Calibration) -> None:
     """Bland and Altman, Lancet 1986: difference against mean, with bias and limits of agreement."""
     difference = calibration.areas_mm2[:, 0] - calibration.areas_mm2[:, 1]
-    bias, limit = difference.mean(), 1.96 * difference.std(ddof=1) if len(difference) > 1 else 0.0
+    bias, limit = difference.mean(), LIMIT_STDS * difference.std(ddof=1) if len(difference) > 1 else 0.0
     axes.scatter(calibration.areas_mm2.mean(axis=1), difference, s=8)
     for height, style in ((bias, "-"), (bias - limit, ":"), (bias + limit, ":")):
         axes.axhline(height, color="black", linestyle=style)

@@ -81,9 +81,8 @@ class WindowPredictor:
                 probabilities[k] = known[start + k]
         windows.geometry.clear_past_field(probabilities, start)
         if cord is not None:
-            return self._removed(
-                probabilities, np.where(self._outside(windows, cord, start), 0, probabilities)
-            )
+            is_outside = windows.geometry.to_windows(cord, start)[..., np.newaxis] == 0
+            return self._removed(probabilities, np.where(is_outside, 0, probabilities))
         if centers is None or self.keeps_detached:
             return WindowPrediction(probabilities, np.zeros(len(slices), int))
         last = len(self.thresholds) - 1
@@ -100,10 +99,6 @@ class WindowPredictor:
         found = probabilities.copy()
         found[..., last] = cleaned
         return self._removed(probabilities, in_cord(found))
-
-    def _outside(self, windows: Windows, cord: np.ndarray, start: int) -> np.ndarray:
-        """Bool (slice, rows, columns, 1), where a cord on the image's grid is not."""
-        return windows.geometry.to_windows(cord, start)[..., np.newaxis] == 0
 
     def _removed(self, before: np.ndarray, after: np.ndarray) -> WindowPrediction:
         """What is left of the probabilities, and how much gray matter is not."""

@@ -64,15 +64,9 @@ class Grid:
 
     def clear_past_field(self, windows: tf.Tensor, starts: tf.Tensor) -> tf.Tensor:
         """Windows (slice, rows, columns, tissue), 0 past the field of view, where they show its mirror image."""
+        pixels = [starts[:, axis, tf.newaxis] + tf.range(tf.shape(windows)[axis + 1]) for axis in (0, 1)]
         is_row, is_column = (
-            tf.logical_and(pixels >= 0, pixels < self.shape[axis])
-            for axis, pixels in (
-                (
-                    axis,
-                    tf.reshape(starts[:, axis], [-1, 1]) + tf.range(tf.shape(windows)[axis + 1])[tf.newaxis],
-                )
-                for axis in (0, 1)
-            )
+            tf.logical_and(of_axis >= 0, of_axis < self.shape[axis]) for axis, of_axis in enumerate(pixels)
         )
         is_inside = tf.logical_and(tf.expand_dims(is_row, 2), tf.expand_dims(is_column, 1))
         return tf.where(is_inside[..., tf.newaxis], windows, tf.zeros_like(windows))

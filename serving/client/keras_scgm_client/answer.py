@@ -257,7 +257,7 @@ def check_answer(data: bytes, image: Grid, kind: Kind) -> None:
             "spacing, qform or sform are others); check the model"
         )
     slope, intercept = answer.fields("2f", 112)
-    is_scaled = slope not in (0.0, 1.0) or intercept != 0 if math.isfinite(slope) else False
+    is_scaled = math.isfinite(slope) and (slope not in (0.0, 1.0) or intercept != 0)
     if answer.type_code != TYPE_CODES[kind] or is_scaled:
         raise ServerError(
             f"the server's answer has voxels of type {answer.type_code}, scaled by {slope:g}, which are no {kind}; "
