@@ -147,12 +147,11 @@ class Catalogue:
             raise InputError(
                 f"{folder}: holds no model with a numbered version; make one with keras-scgm export"
             )
-        return cls(
-            {
-                path.name: Model({max(_versions(path)): _load_version(path, max(_versions(path)))})
-                for path in candidates
-            }
-        )
+        models = {}
+        for path in candidates:
+            latest, version = max(_versions(path).items())
+            models[path.name] = Model({latest: ModelVersion(version)})
+        return cls(models)
 
     def version(self, name: str, number: int | None = None, label: str = "") -> ModelVersion:
         """The requested version; the latest if neither number nor label is given."""
@@ -204,20 +203,15 @@ class Catalogue:
         return response
 
 
-def _versions(folder: Path) -> list[int]:
+def _versions(folder: Path) -> dict[int, Path]:
+    """The versions in the folder of a model, by number."""
     if not folder.is_dir():
-        return []
-    return [
-        int(path.name)
+        return {}
+    return {
+        int(path.name): path
         for path in folder.iterdir()
         if path.is_dir() and path.name.isascii() and path.name.isdigit()
-    ]
-
-
-def _load_version(model_folder: Path, number: int) -> ModelVersion:
-    return ModelVersion(
-        next(path for path in model_folder.iterdir() if path.name.isdigit() and int(path.name) == number)
-    )
+    }
 
 
 def _read_config(path: Path) -> list[Any]:
@@ -234,7 +228,7 @@ def _read_config(path: Path) -> list[Any]:
 
 def _load_model(folder: Path, config: ModelConfig) -> Model:
     path = folder / Path(config.base_path).name
-    present = sorted(_versions(path))
+    present = _versions(path)
     if not present:
         raise InputError(
             f"{path}: holds no numbered version of {config.name}; make one with keras-scgm export"
@@ -242,14 +236,14 @@ def _load_model(folder: Path, config: ModelConfig) -> Model:
     policy = config.model_version_policy
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":
-        wanted = present
+        wanted = sorted(present)
     elif kind == "specific":
         wanted = list(policy.specific.versions)
     else:
-        wanted = present[-(policy.latest.num_versions or 1) :]
+        wanted = sorted(present)[-(policy.latest.num_versions or 1) :]
     for number in [*wanted, *config.version_labels.values()]:
         if number not in present or number not in wanted:
             raise InputError(
                 f"{path}: version {number} of {config.name} is missing or not served; correct the policy"
             )
-    return Model({number: _load_version(path, number) for number in wanted}, dict(config.version_labels))
+    return Model({number: ModelVersion(present[number]) for number in wanted}, dict(config.version_labels))
