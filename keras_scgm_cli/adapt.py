@@ -13,7 +13,7 @@ from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import LabelValue
 from keras_scgm_cli.help import DATA, RESULTS, TRAINING
 from keras_scgm_cli.interruption import after_epochs, kept_interrupts
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.training_options import given
 
@@ -146,8 +146,7 @@ def adapt(
     except KeyboardInterrupt:
         how = f"with the same command and --resume (keras-scgm adapt {quote(str(output))} ... --resume)"
         raise KeyboardInterrupt(after_epochs([output], config.epochs, how)) from None
-    for warning in result.warnings:
-        say(f"warning: {warning}", err=True)
+    warn(*result.warnings)
     if result.stopped:
         say(f"error: adaptation stopped: {result.stopped}", err=True)
         raise typer.Exit(2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from keras_scgm_cli.help import MEASURES, RESULTS
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
@@ -113,18 +113,16 @@ def areas(
     )
     write_table(table, CrossSection, rows)
     for path, volume in volumes.items():
-        for warning in volume.warnings:
-            say(f"warning: {path}: {warning}", err=True)
+        warn(*volume.warnings, about=path)
     name, column = ("gray matter", "area_mm2") if mask else ("cord", "cord_area_mm2")
     areas_mm2 = [getattr(row, column) for row in rows if row.has_tissue]
     mean_mm2 = sum(areas_mm2) / len(areas_mm2) if areas_mm2 else 0.0
     say(f"{table}: {len(areas_mm2)} of {len(rows)} slices, mean {name} {mean_mm2:.1f} mm2")
-    for warning in _doubts(rows, name, has_direction=bool(cord or centreline)):
-        say(f"warning: {measured}: {warning}", err=True)
+    warn(*_doubts(rows, name, has_direction=bool(cord or centreline)), about=measured)
     if levels:
         per_level = level_sections(rows)
         if not any(section.n_slices if mask else section.n_cord_slices for section in per_level):
-            say(f"warning: {levels}: no level in any slice with {name}", err=True)
+            warn(f"no level in any slice with {name}", about=levels)
         write_table(level_table, LevelSection, per_level)
         say(f"{level_table}: {len(per_level)} levels")
     else:

@@ -7,7 +7,7 @@ import typer
 
 from keras_scgm.errors import InputError
 from keras_scgm_cli.data_options import LabelValue
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -49,8 +49,7 @@ def augment_preview(
     if image is not None and mask is not None:
         annotated = AnnotatedVolume(image, (mask,), subject_id=image.name, label_value=label_value)
         slices = load_slices([annotated], SliceConfig())
-        for warning in slices.warnings:
-            say(f"warning: {warning}", err=True)
+        warn(*slices.warnings)
         images, masks = slices.images, slices.masks
     else:
         drawn, fractions, _ = draw_slices(4, seed=seed)

@@ -10,7 +10,7 @@ import typer
 from keras_scgm_cli.completion import known_weights
 from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.help import DATA, NETWORK, RESULTS
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 
 
@@ -104,9 +104,8 @@ def calibrate(
             f"area bias {result.area_bias_mm2[index]:+.2f} mm2"
         )
     if result.is_at_end:
-        say(
-            f"warning: {chosen}: the best threshold is at the end of the range; the network may not know such "
-            "images, check the figure",
-            err=True,
+        warn(
+            "the best threshold is at the end of the range; the network may not know such images, check the figure",
+            about=chosen,
         )
     say(f"{output / 'calibration.png'}; segment with --weights {path}")

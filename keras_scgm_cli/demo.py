@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 
 SEED = 20171004
@@ -62,7 +62,6 @@ def demo(
     say(
         f"weights {DEFAULT_WEIGHTS!r}: DSC {agreement:.2f} with the true mask, {result.record['seconds']:.1f} s"
     )
-    for warning in result.warnings:
-        say(f"warning: {warning}", err=True)
+    warn(*result.warnings)
     if show and sys.stdout.isatty():
         typer.launch(str(paths.picture))

@@ -23,7 +23,7 @@ from keras_scgm_cli.network_options import (
     Window,
 )
 from keras_scgm_cli.progress import progress_bar
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import held_back_stderr
 from keras_scgm_cli.viewers import show_hint
 
@@ -235,8 +235,7 @@ def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:
         is_failed = outcome.status == "failed"
         place = f"[{number}/{count}] " if count > 1 and not is_failed else ""
         say(place + outcome.message, err=is_failed)
-        for warning in outcome.warnings:
-            say(f"warning: {outcome.job.image}: {warning}", err=True)
+        warn(*outcome.warnings, about=outcome.job.image)
         yield outcome
 
 

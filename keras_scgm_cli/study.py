@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from keras_scgm_cli.network_options import (
     Weights,
     Window,
 )
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.segment import BAD_VERDICTS, check_engine, check_verdict, parse_window, reporting
 from keras_scgm_cli.stderr import held_back_stderr
 
@@ -240,8 +241,7 @@ def study(
         precision=precision,
     )
     read = _read(images, suffix, validate=not skip_bids_validation)
-    for warning in read.warnings:
-        say(f"warning: {warning}", err=True)
+    warn(*read.warnings)
     output_config = OutputConfig(force=force, resume=not force)
 
     def outcomes(jobs: Sequence[SegmentationJob]) -> Iterable[Outcome]:
@@ -289,12 +289,8 @@ def _group(images: Path, output: Path, suffix: str | None, exclude: Path | None)
 
     root = images.parent if images.is_file() else images
     dictionary, warnings = read_dictionary(root)
-    for warning in warnings:
-        say(f"warning: {warning}", err=True)
+    warn(*warnings)
     write_study_tables(output, dictionary)
-
-    def warn(warning: str) -> None:
-        say(f"warning: {output}: {warning}", err=True)
 
     doubts: list[str] = []
     unmeasured: list[str] = []
@@ -314,7 +310,7 @@ def _group(images: Path, output: Path, suffix: str | None, exclude: Path | None)
             f"participants.tsv and summary.tsv differ in {len(outdated)} of the participants; run participant again: "
             f"{first_of(outdated)}"
         )
-    for path in [*analyse(output, exclude, warn, doubts), *write_pages(root, output)]:
+    for path in [*analyse(output, exclude, partial(warn, about=output), doubts), *write_pages(root, output)]:
         say(path)
 
 

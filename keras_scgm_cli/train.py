@@ -16,7 +16,7 @@ from keras_scgm_cli.folds import chosen_folds
 from keras_scgm_cli.help import COMPUTING, DATA, NETWORK, RESULTS, TRAINING
 from keras_scgm_cli.interruption import after_epochs, kept_interrupts
 from keras_scgm_cli.keras_callbacks import keras_callbacks
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.training_options import Epochs, Spec, Steps, given
 
@@ -303,9 +303,7 @@ def _loader(
 
     def load(split: Path) -> tuple[SliceBatches, tuple[AnnotatedVolume, ...]]:
         batches, validation = annotated_source(replace(data, split=split), config, resplit=resplit)
-        for warning in batches.slices.warnings:
-            if warning not in shown:
-                say(f"warning: {warning}", err=True)
+        warn(*(warning for warning in batches.slices.warnings if warning not in shown))
         shown.update(batches.slices.warnings)
         data.write(output / DATA)
         return batches, validation
@@ -319,8 +317,7 @@ def _tell(result: TrainingResult, epochs: int) -> None:
     Raises:
         typer.Exit: It had to be stopped.
     """
-    for warning in result.warnings:
-        say(f"warning: {warning}", err=True)
+    warn(*result.warnings)
     if result.stopped:
         say(f"error: training stopped: {result.stopped}", err=True)
         raise typer.Exit(2)

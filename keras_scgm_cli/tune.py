@@ -13,7 +13,7 @@ from keras_scgm_cli.data_options import ImagePattern, LabelValue, MaskPattern
 from keras_scgm_cli.help import DATA, RESULTS, SEARCH, TRAINING
 from keras_scgm_cli.interruption import kept_interrupts
 from keras_scgm_cli.named_objects import named_object
-from keras_scgm_cli.say import say
+from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 from keras_scgm_cli.train import training_config
 from keras_scgm_cli.training_options import Epochs, Spec, Steps, given
@@ -124,6 +124,7 @@ def tune(
     from keras_scgm.errors import InputError
     from keras_scgm.files import undone_unless
     from keras_scgm.training import DataConfig, annotated_source
+    from keras_scgm.training.folds import SPLIT
     from keras_scgm.tuning import tune as run_trials
     from keras_scgm.tuning.kept_search import SEARCH, KeptSearch
     from keras_scgm.tuning.search import process_role
@@ -146,11 +147,10 @@ def tune(
     started = nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH)
     with started, kept_interrupts() as interruption:
         annotated = DataConfig(
-            data, split or output / "split.json", raters, image_pattern, mask_pattern, label_value
+            data, split or output / SPLIT, raters, image_pattern, mask_pattern, label_value
         )
         batches, validation = annotated_source(annotated, training, resplit=resplit)
-        for warning in batches.slices.warnings:
-            say(f"warning: {warning}", err=True)
+        warn(*batches.slices.warnings)
         result = run_trials(
             tuning,
             training,
