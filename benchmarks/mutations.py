@@ -64,6 +64,15 @@ NUMBERS = {
 MAGIC = [b"n+1\0", b"ni1\0", b"n+2\0", b"n+1 ", b"\0\0\0\0"]
 
 
+def turned(image: nib.Nifti1Image, codes: str) -> nib.Nifti1Image:
+    """The same image, stored in another orientation."""
+    return image.as_reoriented(
+        nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
+        )
+    )
+
+
 @dataclass(frozen=True)
 class Mutation:
     """A file and how it was made."""
@@ -167,10 +176,7 @@ class Mutator:
     def of_storage(self) -> Mutation:
         image = self._image()
         codes, dtype, order = self._one(ORIENTATIONS), self._one(VOXEL_TYPES), self._one("<>")
-        transform = nib.orientations.ornt_transform(
-            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
-        )
-        image = image.as_reoriented(transform)
+        image = turned(image, codes)
         affine = image.affine.copy()
         if self.rng.random() < 0.5:
             turn = np.linalg.qr(np.eye(3) + self.rng.normal(0, 0.15, (3, 3)))[0]

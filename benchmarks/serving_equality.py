@@ -20,31 +20,23 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import tensorflow as tf
+from mutations import ORIENTATIONS, VOXEL_TYPES, turned
 
 from keras_scgm.export.saved_model import export_saved_model
 from keras_scgm.segmentation import Segmentation, Segmenter
 
-ORIENTATIONS = [
-    "".join(codes)
-    for order in itertools.permutations(["LR", "AP", "SI"])
-    for codes in itertools.product(*order)
-]
-VOXEL_TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 STORAGES = list(itertools.product(VOXEL_TYPES, "<>", [False, True]))
 
 
 def stored(image: nib.Nifti1Image, codes: str, voxel_type: str, byte_order: str) -> bytes:
     """The image's values, as integers up to 127, in another orientation, type and byte order."""
-    transform = nib.orientations.ornt_transform(
-        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
-    )
-    turned = image.as_reoriented(transform)
-    values = np.asarray(turned.dataobj, np.float64)
+    image = turned(image, codes)
+    values = np.asarray(image.dataobj, np.float64)
     values = np.rint((values - values.min()) / np.ptp(values) * 127)
     dtype = np.dtype(voxel_type).newbyteorder(byte_order)
     header = nib.Nifti1Header(endianness=byte_order)
     header.set_data_dtype(dtype)
-    return nib.Nifti1Image(values.astype(dtype), turned.affine, header).to_bytes()
+    return nib.Nifti1Image(values.astype(dtype), image.affine, header).to_bytes()
 
 
 def compared(
