@@ -161,6 +161,14 @@ def bright_network() -> keras.Model:
     return model
 
 
+@pytest.fixture
+def weights(tmp_path_factory: pytest.TempPathFactory, bright_network: keras.Model) -> Path:
+    """The file of `bright_network`."""
+    path = tmp_path_factory.mktemp("weights") / "bright.keras"
+    bright_network.save(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def cord_network() -> keras.Model:
     """A stand-in network for `nested_discs`: the cord is brighter than its surroundings, gray matter still brighter."""

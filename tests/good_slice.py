@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from keras_scgm.quality.features import SliceFeatures
+from keras_scgm.quality.verdicts import predict_quality
 
 GOOD = SliceFeatures(
     area_mm2=16.0,
@@ -36,3 +37,8 @@ GOOD_WITH_CORD = replace(
 BLANK = SliceFeatures(area_mm2=0.0)
 EMPTY_CORD = replace(BLANK, cord_area_mm2=60.0, cord_agreement=0.95, cord_aspect=1.5)
 WITHOUT_CORD = replace(BLANK, cord_area_mm2=0.0)
+
+
+def predicted(features, **settings):
+    """The predicted DSC of a volume of one slice."""
+    return predict_quality([features], **settings).slices[0].predicted_dsc

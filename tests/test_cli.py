@@ -16,13 +16,6 @@ CONSOLE_SCRIPT = "from keras_scgm_cli.entry import main; main()"
 
 
 @pytest.fixture
-def weights(tmp_path_factory, bright_network):
-    path = tmp_path_factory.mktemp("weights") / "bright.keras"
-    bright_network.save(path)
-    return path
-
-
-@pytest.fixture
 def images(tmp_path, blob_image):
     """in/a.nii.gz, in/deep/b.nii and a file that is no image."""
     (tmp_path / "in" / "deep").mkdir(parents=True)

@@ -50,13 +50,6 @@ def images(tmp_path, blob_image):
     return tmp_path
 
 
-@pytest.fixture
-def weights(tmp_path, bright_network):
-    path = tmp_path / "bright.keras"
-    bright_network.save(path)
-    return path
-
-
 def jobs_of(images: Path) -> list[SegmentationJob]:
     return [
         SegmentationJob(image, OutputPaths.for_input(image)) for image in sorted(images.glob("[0-9].nii.gz"))

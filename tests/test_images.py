@@ -30,13 +30,6 @@ POINTERS = {
 
 
 @pytest.fixture
-def weights(tmp_path_factory, bright_network):
-    path = tmp_path_factory.mktemp("weights") / "bright.keras"
-    bright_network.save(path)
-    return path
-
-
-@pytest.fixture
 def small(blob_image):
     """An image of two slices, and a mask of it."""
     image = blob_image(shape=(64, 64, 2), radius_mm=2.0)

@@ -48,14 +48,20 @@ def cord_alone(slices):
     return np.concatenate([np.zeros_like(slices), slices > 2], axis=-1).astype(np.float32)
 
 
-@pytest.mark.parametrize("center_mm", [(45.0, 30.0), (30.0, 42.0)])
-def test_a_cord_without_gray_matter_is_enough(blob_image, center_mm):
+def recorded(network):
+    """The sizes of the slices that a network is shown, and the network that notes them."""
     sizes = []
 
     def recording(slices):
         sizes.append(slices.shape[1:3])
-        return cord_alone(slices)
+        return network(slices)
 
+    return sizes, recording
+
+
+@pytest.mark.parametrize("center_mm", [(45.0, 30.0), (30.0, 42.0)])
+def test_a_cord_without_gray_matter_is_enough(blob_image, center_mm):
+    sizes, recording = recorded(cord_alone)
     volume = volume_from_image(blob_image(center_mm=center_mm, radius_mm=5))
     windows = windows_on_cord(volume, SliceConfig(), recording)
     np.testing.assert_allclose(
@@ -118,12 +124,7 @@ def test_continuity_beats_a_bright_spot_in_one_slice(blob_image):
 def test_large_fields_are_searched_in_tiles(blob_image, monkeypatch):
     monkeypatch.setattr(keras_scgm.localization, "MAX_TILE", 160)
     monkeypatch.setattr(keras_scgm.localization, "TILE_OVERLAP", 64)
-    sizes = []
-
-    def recording(slices):
-        sizes.append(slices.shape[1:3])
-        return predict(slices)
-
+    sizes, recording = recorded(predict)
     volume = volume_from_image(blob_image(shape=(300, 260, 3), center_mm=(130.0, 20.0)))
     windows = windows_on_cord(volume, SliceConfig(), recording)
     assert windows.cord is not None
@@ -134,12 +135,7 @@ def test_large_fields_are_searched_in_tiles(blob_image, monkeypatch):
 
 
 def test_searched_fields_fit_networks_that_halve_three_times(blob_image):
-    sizes = []
-
-    def recording(slices):
-        sizes.append(slices.shape[1:3])
-        return predict(slices)
-
+    sizes, recording = recorded(predict)
     windows_on_cord(
         volume_from_image(blob_image(shape=(163, 141, 2), center_mm=(5.0, 5.0))), SliceConfig(), recording
     )
@@ -196,12 +192,7 @@ def test_the_search_is_bounded_where_there_is_no_cord(shape, spacing_mm):
 def test_empty_slices_are_no_reason_to_search(blob_image):
     image = blob_image()
     padded = np.concatenate([np.asarray(image.dataobj), np.zeros((160, 140, 12), np.float32)], axis=2)
-    sizes = []
-
-    def recording(slices):
-        sizes.append(slices.shape[1:3])
-        return predict(slices)
-
+    sizes, recording = recorded(predict)
     windows = windows_on_cord(
         volume_from_image(nib.Nifti1Image(padded, image.affine)), SliceConfig(), recording
     )

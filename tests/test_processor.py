@@ -17,6 +17,7 @@ import pytest
 from unchecked_export import export_unchecked
 
 from keras_scgm.datasets.phantom import PhantomConfig, write_challenge_dataset
+from keras_scgm.dice import dice
 from keras_scgm.training import TrainingConfig
 
 
@@ -30,10 +31,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj) > 0
-
-
-def _dsc(a: np.ndarray, b: np.ndarray) -> float:
-    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -62,8 +59,8 @@ def test_segmentation(run, data, tmp_path, runtime):
         )
         assert code == 0, err
         masks.append(_voxels(folder / "site1-sc01-image_gmseg.nii.gz"))
-    assert _dsc(masks[0], np.asarray(nib.load(truth).dataobj) == 1) > 0.7
-    assert _dsc(masks[0], masks[-1]) > 0.99
+    assert dice(masks[0], np.asarray(nib.load(truth).dataobj) == 1) > 0.7
+    assert dice(masks[0], masks[-1]) > 0.99
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -89,4 +86,4 @@ def test_the_served_graph_from_c(run, data, tmp_path, capi_check, precision):
         served = nib.Nifti1Image.from_bytes((answer / "mask_bytes_0.bin").read_bytes())
         expected = _voxels(tmp_path / "site1-sc01-image_gmseg.nii.gz")
         least = 0.999 if precision == "float32" else 0.99
-        assert _dsc(np.asarray(served.dataobj) > 0, expected) >= least
+        assert dice(np.asarray(served.dataobj) > 0, expected) >= least

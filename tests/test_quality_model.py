@@ -4,14 +4,10 @@ import math
 from dataclasses import replace
 
 import pytest
-from good_slice import GOOD, GOOD_WITH_CORD
+from good_slice import GOOD, GOOD_WITH_CORD, predicted
 
 from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model, model_inputs
 from keras_scgm.quality.verdicts import predict_quality
-
-
-def predicted(features, **settings):
-    return predict_quality([features], **settings).slices[0].predicted_dsc
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
+from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD, predicted
 
 from keras_scgm import Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
@@ -35,10 +35,6 @@ from keras_scgm.quality.verdicts import (
     mask_doubts,
     predict_quality,
 )
-
-
-def predicted(features, **settings):
-    return predict_quality([features], **settings).slices[0].predicted_dsc
 
 
 @pytest.mark.parametrize("n_slices", range(1, 16))

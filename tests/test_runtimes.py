@@ -15,6 +15,7 @@ import pytest
 from missing import missing
 
 from keras_scgm import DilatedGMNet, InputError, Segmenter, segment
+from keras_scgm.dice import dice
 from keras_scgm.files import sha256_of
 from keras_scgm.predict import in_cord
 from keras_scgm.prediction import Ensemble
@@ -59,10 +60,6 @@ def opened(model, name, precision="float32"):
     """The function of whole slices, or of regions of them."""
     thresholds = (0.5,) * model.output_shape[-1]
     return open_runtime([loaded(model)], name, precision, thresholds=thresholds).predict.compute
-
-
-def dsc(a, b):
-    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
 
 
 @pytest.mark.parametrize("name", ["keras", *INSTALLED])
@@ -226,11 +223,11 @@ def test_published_weights_give_the_reference_mask(name, weights, published_weig
     expected = np.load(reference / "expected" / "network_outputs.npz")
     probabilities = Ensemble(weights, runtime=name).predict(expected["slices"])
     mask = expected[weights] > 0.5
-    assert dsc(probabilities > 0.5, mask) >= 0.9995
+    assert dice(probabilities > 0.5, mask) >= 0.9995
     if name == "tensorflow":
         np.testing.assert_array_equal(probabilities > 0.5, mask)
         reduced = Ensemble(weights, runtime=name, precision="bfloat16").predict(expected["slices"])
-        assert dsc(reduced > 0.5, mask) >= 0.995
+        assert dice(reduced > 0.5, mask) >= 0.995
 
 
 def test_weights_files_need_no_keras_model(monkeypatch, published_weights, slices):

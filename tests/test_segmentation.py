@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_scgm import Segmenter, segment
+from keras_scgm.dice import dice
 from keras_scgm.quality.verdicts import NEAR_EDGE
 
 ORIENTATIONS = [
@@ -21,8 +22,7 @@ def voxels(image):
 
 
 def dsc(a, b):
-    a, b = voxels(a) > 0, voxels(b) > 0
-    return 2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+    return dice(voxels(a) > 0, voxels(b) > 0)
 
 
 @pytest.fixture(scope="module")

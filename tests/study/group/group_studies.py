@@ -60,3 +60,8 @@ def multicentre(participants=24, sessions=2, runs=2, regions=("all", "2", "3", "
                         row(name, region, value, session=f"ses-{session}", run=str(run), **about, **more)
                     )
     return rows
+
+
+def of_gray_matter(table):
+    """The rows of a table about the area of gray matter."""
+    return table.rows[table.rows["measure"] == "gm_perpendicular_mm2"]

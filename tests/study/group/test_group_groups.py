@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from group_studies import row, write_summary
+from group_studies import of_gray_matter, row, write_summary
 from scipy.stats import ttest_ind
 from statsmodels.stats.multitest import multipletests
 
@@ -10,10 +10,6 @@ from keras_scgm.study.group.cohort_table import read_cohort
 from keras_scgm.study.group.groups import group_differences, group_values
 
 CONTROLS, PATIENTS = np.random.default_rng(6).normal([[18], [14]], 1, (2, 20))
-
-
-def of_gray_matter(table):
-    return table.rows[table.rows["measure"] == "gm_perpendicular_mm2"]
 
 
 def cohort_of(folder, more=lambda number: {}):

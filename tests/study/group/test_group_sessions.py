@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from group_studies import row, write_summary
+from group_studies import of_gray_matter, row, write_summary
 from scipy.stats import ttest_1samp, wilcoxon
 from statsmodels.stats.multitest import multipletests
 
@@ -14,10 +14,6 @@ from keras_scgm.study.group.sessions import session_differences, session_tests
 from keras_scgm.study.group.tables import GroupTable
 
 CHANGES = [-0.4, -0.7, 0.1, -0.9, -0.3, -0.6, -1.1]
-
-
-def of_gray_matter(table):
-    return table.rows[table.rows["measure"] == "gm_perpendicular_mm2"]
 
 
 @pytest.fixture
