@@ -124,3 +124,8 @@ def shown_dsc(dsc: float) -> str:
     if math.isnan(dsc):
         return "unknown"
     return f"{math.floor(100 * dsc + DSC_STEP_SHARE) / 100:.2f}"
+
+
+def verdict_text(verdict: str, dsc: float) -> str:
+    """A verdict with the predicted Dice coefficient, if that is known."""
+    return verdict if math.isnan(dsc) else f"{verdict}, predicted DSC {shown_dsc(dsc)}"

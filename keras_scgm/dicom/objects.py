@@ -20,7 +20,7 @@ from pydicom.sr.codedict import codes
 
 from keras_scgm.dicom.series import Series, SeriesError
 from keras_scgm.grids import grid_difference
-from keras_scgm.messages import shown_dsc
+from keras_scgm.messages import verdict_text
 
 MAKER, PRODUCT, SERIAL_NUMBER = "keras_scgm", "keras-scgm", "0"
 UTF8 = "ISO_IR 192"
@@ -103,15 +103,12 @@ class SegmentedSeries:
         )
 
     @property
-    def _verdict_text(self) -> str:
-        dsc = "" if math.isnan(self.predicted_dsc) else f", predicted DSC {shown_dsc(self.predicted_dsc)}"
-        return f"{self.verdict}{dsc}"
-
-    @property
     def title(self) -> str:
         """Text for the lists of a viewer."""
         content = "Gray matter" if len(self.masks) == 1 else "Gray matter and cord"
-        return _cut(f"{content}, research only: {self._verdict_text}", _LONG_STRING)
+        return _cut(
+            f"{content}, research only: {verdict_text(self.verdict, self.predicted_dsc)}", _LONG_STRING
+        )
 
     @property
     def description(self) -> str:
@@ -120,7 +117,7 @@ class SegmentedSeries:
         )
         lines = (
             f"{content}. For research, not for diagnosis.",
-            f"Verdict: {self._verdict_text}.",
+            f"Verdict: {verdict_text(self.verdict, self.predicted_dsc)}.",
             *self.texts,
         )
         return _cut("\r\n".join(lines), _SHORT_TEXT)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_scgm.messages import shown_dsc
+from keras_scgm.messages import verdict_text
 from keras_scgm.morphometry import SliceArea
 from keras_scgm.picture.head import (
     MARGIN,
@@ -192,12 +192,10 @@ def _views(volume: Volume, masks: Sequence[Mapping[int, np.ndarray]], pixels: in
 
 
 def _caption(area: SliceArea, predicted: SliceQuality, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    dsc = (
-        "" if math.isnan(predicted.predicted_dsc) else f", predicted DSC {shown_dsc(predicted.predicted_dsc)}"
-    )
     of_cord = f" of {area.cord_area_mm2:.1f}" if area.cord_area_mm2 > 0 else ""
+    verdict = verdict_text(predicted.verdict, predicted.predicted_dsc)
     title = f"slice {area.slice}  {area.area_mm2:.1f}{of_cord} mm²"
-    return [title, f"{predicted.verdict}{dsc}", *wrapped(predicted.reason, font, width)]
+    return [title, verdict, *wrapped(predicted.reason, font, width)]
 
 
 def _painted(
