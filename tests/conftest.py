@@ -161,6 +161,16 @@ def bright_network() -> keras.Model:
     return model
 
 
+@pytest.fixture(scope="session")
+def ramp() -> keras.Model:
+    """A network whose probability is the logistic function of twice the normalised intensity."""
+    slices = keras.Input((None, None, 1), name="slices")
+    probabilities = keras.layers.Conv2D(1, 1, activation="sigmoid", name="predictions")(slices)
+    model = keras.Model(slices, probabilities, name="ramp")
+    model.set_weights([np.full((1, 1, 1, 1), 2.0), np.zeros(1)])
+    return model
+
+
 @pytest.fixture
 def weights(tmp_path_factory: pytest.TempPathFactory, bright_network: keras.Model) -> Path:
     """The file of `bright_network`."""

@@ -3,6 +3,7 @@
 import io
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pydicom
 from PIL import Image
@@ -113,3 +114,12 @@ def read(content):
 
 def converted(images):
     return hd.legacy.LegacyConvertedEnhancedMRImage(images, generate_uid(), 8, generate_uid(), 1)
+
+
+def in_dicom_order(image, affine, shape, atol=1e-2):
+    """Voxels of a NIfTI image at the places of a DICOM grid."""
+    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
+    world = nib.affines.apply_affine(np.diag([-1, -1, 1, 1]) @ affine, places)
+    found = nib.affines.apply_affine(np.linalg.inv(image.affine), world)
+    np.testing.assert_allclose(found, np.rint(found), atol=atol)
+    return np.asarray(image.dataobj)[tuple(np.rint(found).astype(int).T)].reshape(shape)

@@ -24,16 +24,6 @@ from keras_scgm_cli.main import app
 AFFINE = np.diag([-0.25, 0.25, 4.0, 1.0])
 
 
-@pytest.fixture(scope="module")
-def ramp():
-    """A network whose probability is the logistic function of twice the normalised intensity."""
-    slices = keras.Input((None, None, 1), name="slices")
-    probabilities = keras.layers.Conv2D(1, 1, activation="sigmoid", name="predictions")(slices)
-    model = keras.Model(slices, probabilities, name="ramp")
-    model.set_weights([np.full((1, 1, 1, 1), 2.0), np.zeros(1)])
-    return model
-
-
 @pytest.fixture
 def volumes(tmp_path):
     """Noise in a dark field, of which two raters marked the brightest pixels."""

@@ -11,22 +11,21 @@ from skimage.morphology import convex_hull_image
 from keras_scgm.morphometry.section_shape import ellipse, solidity
 
 
-def disk(half_left, half_front, angle_deg, size=161):
-    """An ellipse on axes to the left and to the front, turned from the first to the second."""
+def turned_axes(angle_deg, size):
+    """Places along axes to the left and to the front, turned from the first to the second."""
     at = np.arange(size) - (size - 1) / 2
     left, front = np.meshgrid(at, at, indexing="ij")
     turn = math.radians(angle_deg)
-    along = left * math.cos(turn) + front * math.sin(turn)
-    across = -left * math.sin(turn) + front * math.cos(turn)
+    return left * math.cos(turn) + front * math.sin(turn), -left * math.sin(turn) + front * math.cos(turn)
+
+
+def disk(half_left, half_front, angle_deg, size=161):
+    along, across = turned_axes(angle_deg, size)
     return (along / half_left) ** 2 + (across / half_front) ** 2 < 1
 
 
 def box(half_left, half_front, angle_deg, size=161):
-    at = np.arange(size) - (size - 1) / 2
-    left, front = np.meshgrid(at, at, indexing="ij")
-    turn = math.radians(angle_deg)
-    along = left * math.cos(turn) + front * math.sin(turn)
-    across = -left * math.sin(turn) + front * math.cos(turn)
+    along, across = turned_axes(angle_deg, size)
     return (np.abs(along) < half_left) & (np.abs(across) < half_front)
 
 

@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 
-import keras
 import nibabel as nib
 import numpy as np
 import pytest
@@ -23,15 +22,11 @@ from keras_scgm.training.validation import choose_threshold
 
 
 @pytest.fixture
-def weights(tmp_path):
-    """A network whose probability is the logistic function of twice the normalised intensity, with its card."""
-    slices = keras.Input((None, None, 1), name="slices")
-    probabilities = keras.layers.Conv2D(1, 1, activation="sigmoid", name="predictions")(slices)
-    model = keras.Model(slices, probabilities, name="ramp")
-    model.set_weights([np.full((1, 1, 1, 1), 2.0), np.zeros(1)])
+def weights(tmp_path, ramp):
+    """The file of `ramp`, with its card."""
     path = tmp_path / "run" / "best.keras"
     path.parent.mkdir()
-    model.save(path)
+    ramp.save(path)
     card = WeightsCard("run", "ramp", {}, path.name, sha256_of(path), slices=SliceConfig(0.5, 60))
     (path.parent / "best.json").write_text(card.to_json())
     return path

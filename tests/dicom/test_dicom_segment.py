@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_images import affine_of, make_images, save
+from dicom_images import affine_of, in_dicom_order, make_images, save
 from pydicom.uid import generate_uid
 
 from keras_scgm import segment
@@ -30,15 +30,6 @@ def drawn(phantom):
     """A drawn cord as whole numbers [column, row, slice], with an affine in DICOM's patient coordinates."""
     voxels = np.rint(np.asarray(phantom.dataobj) * 4).astype(np.uint16)
     return voxels, np.diag([-1, -1, 1, 1]) @ phantom.affine
-
-
-def in_dicom_order(image, affine, shape):
-    """Voxels of a NIfTI image at the places of a DICOM grid."""
-    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
-    world = nib.affines.apply_affine(np.diag([-1, -1, 1, 1]) @ affine, places)
-    found = nib.affines.apply_affine(np.linalg.inv(image.affine), world)
-    np.testing.assert_allclose(found, np.rint(found), atol=1e-2)
-    return np.asarray(image.dataobj)[tuple(np.rint(found).astype(int).T)].reshape(shape)
 
 
 def test_the_mask_is_that_of_the_nifti_file_and_goes_back_as_dicom(run, drawn, tmp_path):

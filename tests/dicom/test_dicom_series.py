@@ -8,7 +8,17 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_images import SHAPE, SPACING_MM, affine_of, converted, make_images, save, segmented, voxels_of
+from dicom_images import (
+    SHAPE,
+    SPACING_MM,
+    affine_of,
+    converted,
+    in_dicom_order,
+    make_images,
+    save,
+    segmented,
+    voxels_of,
+)
 from highdicom.frame import encode_frame
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, RLELossless
@@ -23,13 +33,8 @@ def test_an_oblique_series_in_any_order(tmp_path):
     write_nifti(series, tmp_path / "a.nii.gz")
     image = nib.load(tmp_path / "a.nii.gz")
     assert image.get_data_dtype() == np.uint8
-    stored = np.asarray(image.dataobj)
     # The slices may be stacked either way; each voxel must be where it was.
-    places = np.stack(np.meshgrid(*map(np.arange, SHAPE), indexing="ij"), -1).reshape(-1, 3)
-    world = nib.affines.apply_affine(np.diag([-1, -1, 1, 1]) @ affine, places)
-    found = nib.affines.apply_affine(np.linalg.inv(image.affine), world)
-    np.testing.assert_allclose(found, np.rint(found), atol=1e-4)
-    np.testing.assert_array_equal(stored[tuple(np.rint(found).astype(int).T)], voxels.reshape(-1))
+    np.testing.assert_array_equal(in_dicom_order(image, affine, SHAPE, atol=1e-4), voxels)
     assert (image.header["sform_code"], image.header["qform_code"]) == (1, 1)
     np.testing.assert_allclose(image.header.get_qform(), image.affine, atol=1e-4)
 
