@@ -9,7 +9,7 @@ has less contrast to noise, and cords that are turned and off the centre.
 import argparse
 from collections.abc import Sequence
 
-import numpy as np
+from drawn_shapes import predict
 
 from keras_scgm.datasets.phantom import DomainConfig, draw_slices
 from keras_scgm.dice import dice
@@ -19,7 +19,6 @@ DOMAINS = {
     "default": DomainConfig(),
     "harder": DomainConfig(contrast_to_noise=(1.3, 6.0), rotation_deg=30.0, off_centre_mm=15.0),
 }
-BATCH = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,12 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         images /= images.std(axis=(1, 2), keepdims=True)
         truth, scores = masks > 0.5, []
         for network in networks.values():
-            parts = [
-                network.predict(images[start : start + BATCH, ..., np.newaxis])[..., 0]
-                for start in range(0, options.slices, BATCH)
-            ]
-            found = np.concatenate(parts) > 0.5
-            scores.append(dice(found, truth))
+            scores.append(dice(predict(network, images)[..., 0] > 0.5, truth))
         print(f"{domain:<10}" + "".join(f"{score:18.4f}" for score in scores))
 
 
