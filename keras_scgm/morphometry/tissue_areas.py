@@ -133,14 +133,10 @@ def tissue_areas(
     Returns:
         One for each slice, from the inferior end; all is NaN without cord and centreline.
     """
+    n_slices, voxel_mm2, steps_mm = volume.n_slices, volume.voxel_area_mm2, axial_steps_mm(volume)
     gray_sections: Iterator[np.ndarray | None] = (
-        itertools.repeat(None, volume.n_slices)
-        if gray_matter is None
-        else _each(gray_matter, volume.n_slices)
+        itertools.repeat(None, n_slices) if gray_matter is None else _each(gray_matter, n_slices)
     )
-    steps_mm = axial_steps_mm(volume)
-    n_slices = volume.n_slices
-    voxel_mm2 = volume.voxel_area_mm2
     if cord is None:
         if centreline is None:
             return (TissueAreas(),) * n_slices

@@ -12,6 +12,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from keras_scgm import messages
 from keras_scgm.errors import InputError
+from keras_scgm.grids import shape_text
 from keras_scgm.nifti.other_files import why_not_nifti
 
 LEAST_NUMBER = float(np.finfo(np.float32).tiny)
@@ -101,9 +102,7 @@ def frame_index(shape: tuple[int, ...], frame: int | None, source: str | Path) -
             choice = (
                 f"save one of them, or their mean; segment and study take --frame 0 to --frame {n_frames - 1}"
             )
-            raise InputError(
-                f"{source}: {messages.FRAMES.format(n_frames, ' x '.join(map(str, shape[:3])), choice)}"
-            )
+            raise InputError(f"{source}: {messages.FRAMES.format(n_frames, shape_text(shape[:3]), choice)}")
         return None
     if not 0 <= frame < n_frames:
         raise InputError(f"{source}: frame {frame} does not exist; the file has frames 0 to {n_frames - 1}")

@@ -146,9 +146,8 @@ def _intraclass_correlation(pairs: pd.DataFrame) -> tuple[float, float, float]:
     from pingouin import intraclass_corr  # slow to import, and needed with repeats only
 
     long = pairs.rename_axis("participant").reset_index().melt("participant", var_name="run")
-    with np.errstate(
-        divide="ignore", invalid="ignore"
-    ):  # runs that are equal have no variance within participants
+    # Runs that are equal have no variance within participants.
+    with np.errstate(divide="ignore", invalid="ignore"):
         table = intraclass_corr(long, "participant", "run", "value").set_index("Type")
     row = table.loc["ICC(A,1)"]
     low, high = row["CI95"]
