@@ -17,7 +17,7 @@ from keras_scgm.grids import canonical_grid, check_same_grid
 from keras_scgm.nifti import read_volume
 from keras_scgm.picture import chosen_slices
 from keras_scgm.quality.verdicts import Verdict
-from keras_scgm.views import brightness_range, centred_squares
+from keras_scgm.views import brightness_range, centred_squares, shown_region
 from keras_scgm.volume import Volume
 from keras_scgm.webpage import PAGE_HALF_WIDTH_MM, outlines
 
@@ -116,9 +116,7 @@ def sheet_of(image: Path, masks: Mapping[str, Path], verdicts: Mapping[int, Verd
     for place, (k, center) in enumerate(zip(shown, centers, strict=True)):
         row, column = divmod(place, columns)
         pixels = volume.view_slices(k, k + 1)[0][0]
-        part = tuple(
-            slice(max(0, math.floor(c - h)), math.ceil(c + h) + 1) for c, h in zip(center, half, strict=True)
-        )
+        part = shown_region(center, half, volume.in_plane_shape)
         darkest, brightest = brightness_range(pixels[part], found["gm"][k][part], volume.in_plane_spacing_mm)
         gray = np.rint(255 * np.clip((pixels - darkest) / (brightest - darkest), 0, 1))
         tissue = np.where(found["gm"][k], GRAY_MATTER, CORD * anywhere[k])
