@@ -105,6 +105,42 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
         InputError: There is no summary, it is broken, or nothing is left to analyse.
     """
     path = output / SUMMARY
+    rows = _read_rows(path)
+    rows["excluded"] = [(excluded or {}).get(image, "") for image in rows["image"]]
+    images = rows.drop_duplicates(["image", "error"], ignore_index=True)
+    images = images[[*KEYS, "has_image", *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
+    rows = rows[(rows["status"] == "segmented") & (rows["excluded"] == "")].reset_index(drop=True)
+    if rows.empty:
+        raise InputError(f"{path}: has no segmented image that is not excluded; nothing to analyse")
+    twice = rows.loc[rows.duplicated(["image", "region"]), "image"]
+    if not twice.empty:
+        raise InputError(f"{path}: {twice.iloc[0]} has a region twice; write the summary again")
+    measures = _measures(rows, path)
+    _add_scanners(rows)
+    is_incomplete = np.array(
+        [bool(missing_levels(*cells)) for cells in zip(rows["region"], rows["levels"], strict=True)]
+    )
+    incomplete = rows.loc[is_incomplete, ["image", "region"]].itertuples(index=False, name=None)
+    once = rows.drop_duplicates("image")
+    sessions, has_times = _ordered_sessions(once)
+    is_unread = (once["unread_time"] != UNKNOWN) & (once["session_id"] != UNKNOWN)
+    unread_times = once.loc[is_unread, ["image", "unread_time"]]
+    participants, unread_ages = _covariates(rows)
+    return CohortTable(
+        _values(rows[~is_incomplete], measures),
+        images,
+        participants,
+        measures,
+        sessions,
+        has_times,
+        unread_ages,
+        tuple(unread_times.itertuples(index=False, name=None)),
+        tuple(incomplete),
+    )
+
+
+def _read_rows(path: Path) -> pd.DataFrame:
+    """The summary with all columns that are used, names in their usual spelling and times as such."""
     rows = pd.DataFrame(read_study_table(path, *NEEDED), dtype=str)
     if rows.empty:
         raise InputError(f"{path}: has no image; nothing to analyse")
@@ -121,57 +157,17 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     texts = rows[ACQUISITION_TIME]
     rows[ACQUISITION_TIME] = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
     rows["unread_time"] = texts.where(rows[ACQUISITION_TIME].isna(), UNKNOWN)
-    rows["excluded"] = [(excluded or {}).get(image, "") for image in rows["image"]]
-    images = rows.drop_duplicates(["image", "error"], ignore_index=True)
-    images = images[[*KEYS, "has_image", *OF_IMAGES, "acquisition", ACQUISITION_TIME, "status", "excluded"]]
-    rows = rows[(rows["status"] == "segmented") & (rows["excluded"] == "")].reset_index(drop=True)
-    if rows.empty:
-        raise InputError(f"{path}: has no segmented image that is not excluded; nothing to analyse")
-    twice = rows.loc[rows.duplicated(["image", "region"]), "image"]
-    if not twice.empty:
-        raise InputError(f"{path}: {twice.iloc[0]} has a region twice; write the summary again")
-    measures = _measures(rows, path)
-    is_incomplete = [
-        bool(missing_levels(*cells)) for cells in zip(rows["region"], rows["levels"], strict=True)
-    ]
-    incomplete = rows.loc[is_incomplete, ["image", "region"]].itertuples(index=False, name=None)
-    rows["site"] = _site(rows)
-    rows["vendor"] = rows["manufacturer"].map(_vendor)
-    field = rows["field_strength_t"].where(
-        rows["field_strength_t"] == UNKNOWN, rows["field_strength_t"] + " T"
-    )
-    parts = [rows["site"], rows["vendor"], rows["model"], field]
-    rows["scanner"] = [_joined(cells) for cells in zip(*parts, strict=True)]
-    values = (
-        rows[~np.array(is_incomplete)]
-        .melt(
-            [*KEYS, "acquisition", "region", "site", "vendor", "scanner"],
-            [measure.column for measure in measures],
-            "measure",
-            "value",
-        )
-        .dropna(subset=["value"], ignore_index=True)
-    )
-    values["measure"] = pd.Categorical(
-        values["measure"], [measure.column for measure in measures], ordered=True
-    )
+    return rows
+
+
+def _values(rows: pd.DataFrame, measures: Sequence[Measure]) -> pd.DataFrame:
+    """`CohortTable.values` of one row per image and region."""
+    names = [measure.column for measure in measures]
+    keys = [*KEYS, "acquisition", "region", "site", "vendor", "scanner"]
+    values = rows.melt(keys, names, "measure", "value").dropna(subset=["value"], ignore_index=True)
+    values["measure"] = pd.Categorical(values["measure"], names, ordered=True)
     values["region"] = pd.Categorical(values["region"], ordered_regions(values["region"]), ordered=True)
-    once = rows.drop_duplicates("image")
-    sessions, has_times = _ordered_sessions(once)
-    is_unread = (once["unread_time"] != UNKNOWN) & (once["session_id"] != UNKNOWN)
-    unread_times = once.loc[is_unread, ["image", "unread_time"]]
-    participants, unread_ages = _covariates(rows)
-    return CohortTable(
-        values,
-        images,
-        participants,
-        measures,
-        sessions,
-        has_times,
-        unread_ages,
-        tuple(unread_times.itertuples(index=False, name=None)),
-        tuple(incomplete),
-    )
+    return values
 
 
 def per_session(values: pd.DataFrame, *keys: str) -> pd.DataFrame:
@@ -273,6 +269,17 @@ def _measures(rows: pd.DataFrame, path: Path) -> tuple[Measure, ...]:
     if not known:
         raise InputError(f"{path}: has no measurement of an image that is not excluded; nothing to analyse")
     return tuple(known)
+
+
+def _add_scanners(rows: pd.DataFrame) -> None:
+    """Add the columns `site`, `vendor` and `scanner`."""
+    rows["site"] = _site(rows)
+    rows["vendor"] = rows["manufacturer"].map(_vendor)
+    field = rows["field_strength_t"].where(
+        rows["field_strength_t"] == UNKNOWN, rows["field_strength_t"] + " T"
+    )
+    parts = [rows["site"], rows["vendor"], rows["model"], field]
+    rows["scanner"] = [_joined(cells) for cells in zip(*parts, strict=True)]
 
 
 def _site(rows: pd.DataFrame) -> pd.Series:
