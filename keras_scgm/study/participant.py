@@ -84,7 +84,6 @@ def run_study(
     output: str | Path,
     run: RunJobs,
     config: StudyConfig | None = None,
-    report: Callable[[Outcome], None] = lambda outcome: None,
 ) -> StudyResult:
     """Segment the images of a study and write `areas.tsv` and `summary.tsv`.
 
@@ -97,7 +96,6 @@ def run_study(
         output: Folder of the results, in the layout of BIDS derivatives.
         run: Segments images.
         config: What to take, and how to make tables; None for the defaults.
-        report: Called with the outcome of every image.
 
     Raises:
         keras_scgm.errors.InputError: The folder cannot be used, or a setting does not fit the study.
@@ -126,7 +124,6 @@ def run_study(
         if not count:
             tables[participant].write()
     for outcome in run([SegmentationJob(image.path, paths) for image, paths in found.values()]):
-        report(outcome)
         image, paths = found[outcome.job.image.absolute()]
         areas, summary = rows.of_outcome(image, paths, outcome)
         is_failed = summary[0]["status"] == "failed"

@@ -188,13 +188,13 @@ from keras_scgm.segmentation import SegmentationConfig
 from keras_scgm.study import read_folder, run_study
 
 def run(jobs):
-    return run_on_cores([sys.argv[3]], SegmentationConfig(window="center"), jobs, OutputConfig(resume=True), 2)
-
-def report(outcome):
-    print(outcome.status, outcome.pid, flush=True)
+    settings, output = SegmentationConfig(window="center"), OutputConfig(resume=True)
+    for outcome in run_on_cores([sys.argv[3]], settings, jobs, output, 2):
+        print(outcome.status, outcome.pid, flush=True)
+        yield outcome
 
 if __name__ == "__main__":
-    run_study(read_folder(Path(sys.argv[1])), Path(sys.argv[2]), run, report=report)
+    run_study(read_folder(Path(sys.argv[1])), Path(sys.argv[2]), run)
 """
 
 

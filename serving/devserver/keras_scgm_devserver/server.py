@@ -33,23 +33,21 @@ def serve(
     host: str = "127.0.0.1",
     rest_port: int = 8501,
     grpc_port: int = 8500,
-    runs_at_once: int | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Address]:
-    """Answer REST and gRPC requests, in threads, until the context ends.
+    """Answer REST and gRPC requests, in threads, until the context ends; one request per core is computed at a time.
 
     Args:
         catalogue: The models.
         host: Address to listen on. The server has no access control, so other machines should not reach it.
         rest_port: REST port, by default that of TensorFlow Serving; 0 selects a free port.
         grpc_port: GRPC port, by default that of TensorFlow Serving; 0 selects a free port.
-        runs_at_once: Number of requests that the models compute at a time; the default is the number of cores.
         limits: Limits of connections and requests.
 
     Raises:
         InputError: A port is in use.
     """
-    gate = threading.BoundedSemaphore(runs_at_once or os.cpu_count() or 1)
+    gate = threading.BoundedSemaphore(os.cpu_count() or 1)
     limits = limits or Limits()
     with (
         serve_rpc(catalogue, gate, host, grpc_port, limits) as rpc,
