@@ -108,11 +108,6 @@ class Grid:
         return next(axis for axis, (world, _) in self._world_axes.items() if world == 2)
 
     @property
-    def is_flipped(self) -> bool:
-        """Whether the first axial slice of the file is the most superior one."""
-        return self._world_axes[self.axial_axis][1] < 0
-
-    @property
     def in_plane_axes(self) -> tuple[int, int]:
         """Stored axes of an axial slice: right-left and posterior-anterior."""
         across, along = sorted(set(range(3)) - {self.axial_axis}, key=lambda axis: self._world_axes[axis][0])
