@@ -12,7 +12,6 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.prediction import Weights
-from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
 PASSES = 4
@@ -87,7 +86,7 @@ def suggest_slices(
             if not math.isnan(row.uncertainty):
                 places.append((path, row.slice))
                 uncertainty.append(row.uncertainty)
-                features.append(_vector(of_slice[row.slice]))
+                features.append([float(getattr(of_slice[row.slice], name)) for name in FEATURES])
     if not places:
         raise InputError(
             "no gray matter was found in any image, so no slice can be suggested; use other weights"
@@ -127,7 +126,3 @@ def standardised(vectors: np.ndarray) -> np.ndarray:
     std = known.std(axis=0).filled(0)
     scaled = (known - known.mean(axis=0)).filled(0)
     return np.divide(scaled, std, out=np.zeros_like(scaled), where=std > 0)
-
-
-def _vector(features: SliceFeatures) -> list[float]:
-    return [float(getattr(features, name)) for name in FEATURES]

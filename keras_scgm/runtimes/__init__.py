@@ -144,11 +144,12 @@ def open_runtime(
     reach = max((found for found in reaches if found is not None), default=None)
 
     def predictor(network: LoadedNetwork) -> Predictor:
-        compute, takes_regions = _open(network, name, precision), _takes_regions(network, name)
+        compute = _open(network, name, precision)
         if name in ON_PROCESSORS_ALONE:
             compute = one_by_one(compute)
         if reach is not None and network.slice_reach is None:
             compute = slice_by_slice(compute)
+        takes_regions = network.folded is not None and name != "keras"
         return Predictor(compute, takes_regions, spacing_mm, tuple(thresholds))
 
     members = tuple(map(predictor, networks))
@@ -175,10 +176,6 @@ def _default(networks: Sequence[LoadedNetwork], precision: str) -> str:
     if has_openvino():
         return "openvino"
     return "onnxruntime" if precision == "float32" else "tensorflow"
-
-
-def _takes_regions(network: LoadedNetwork, name: str) -> bool:
-    return network.folded is not None and name != "keras"
 
 
 def _open(network: LoadedNetwork, name: str, precision: str) -> Compute:

@@ -41,7 +41,7 @@ def slice_areas(
             area_mm2=measured.n_voxels * voxel_area_mm2,
             soft_area_mm2=measured.probability_sum * voxel_area_mm2,
             n_voxels=measured.n_voxels,
-            mean_probability=_ratio(measured.mask_probability, measured.n_voxels),
+            mean_probability=measured.mask_probability / measured.n_voxels if measured.n_voxels else math.nan,
             warning=predicted.reason,
             contrast=predicted.features.contrast,
             noise=predicted.features.noise,
@@ -137,7 +137,3 @@ def findings(
         "seconds": round(seconds, 3),
         "warnings": list(warnings),
     }
-
-
-def _ratio(number: float, of: int) -> float:
-    return number / of if of else math.nan
