@@ -107,6 +107,32 @@ def test_busy_servers_are_tried_again_and_errors_of_the_image_are_not(image):
     assert len(seen) == 1
 
 
+def test_a_refused_answer_frees_its_connection(image):
+    with rest_answers((200, b" " * 10_000_000, {}), good_answer()) as (url, _):
+        client = Client(url, connections=1)
+        with pytest.raises(ServerError, match="over 2 MB"):
+            client.segment(image)
+        segmenting = threading.Thread(target=client.segment, args=(image,), daemon=True)
+        segmenting.start()
+        segmenting.join(30)
+    check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(0))
+
+
+def test_a_busy_connection_is_waited_for_until_the_deadline(image):
+    with Client("http://localhost", connections=1, deadline=0.1) as client:
+
+        def meanwhile(*_):
+            with pytest.raises(ServerUnavailable, match="all connections are busy"):
+                client.status()
+            raise ImageError("refused")
+
+        client._transport.predict = meanwhile
+        client._transport.status = lambda seconds: []
+        with pytest.raises(ImageError, match="refused"):
+            client.segment(image)
+        assert client.status() == []
+
+
 def test_what_is_sent(image):
     with rest_answers(good_answer()) as (url, seen), Client(url, token="sesame", label="canary") as client:
         client.segment(image)

@@ -93,7 +93,7 @@ class Client:
         deadline: Time limit of one image with all its retries, s.
         wait: Time to wait for a server that has not been reached yet, s. The client waits until the deadline for a
             server that was reached before.
-        connections: Number of simultaneous requests.
+        connections: Number of simultaneous requests; further ones wait, at most until their deadline.
         max_upload_bytes: Size of the largest file that is sent, bytes.
         on_retry: Function that is called with a line of text before each retry.
         metrics: Counters of requests and verdicts.
@@ -141,6 +141,7 @@ class Client:
         self._on_retry = on_retry
         self._was_reached = False
         self._closed = threading.Event()
+        self._free_connections = threading.Semaphore(connections)
         self._transport = _connect(self.access, self.model)
 
     def __enter__(self) -> Client:
@@ -339,6 +340,8 @@ class Client:
         ends = time.monotonic() + self.deadline
 
         def attempt() -> _Reply:
+            if not self._free_connections.acquire(timeout=max(0.0, ends - time.monotonic())):
+                raise ServerUnavailable("all connections are busy with other images")
             try:
                 reply = request(min(self.timeout, max(SHORTEST_TRY_SECONDS, ends - time.monotonic())))
             except ServerUnreachable:
@@ -346,6 +349,8 @@ class Client:
             except ClientError:
                 self._was_reached = True
                 raise
+            finally:
+                self._free_connections.release()
             self._was_reached = True
             return reply
 

@@ -56,7 +56,7 @@ class RestTransport:
             except (OSError, ssl.SSLError) as error:
                 raise SettingsError(f"the TLS files cannot be used ({error}); check them") from error
             tls["ssl_context"] = context
-        self._pool = urllib3.PoolManager(maxsize=access.connections, block=True, retries=False, **tls)
+        self._pool = urllib3.PoolManager(maxsize=access.connections, retries=False, **tls)
         self._headers = {**access.headers, "content-type": "application/json"}
         self._model_url = f"{access.url.rstrip('/')}/v1/models/{model.name}"
         self._url = f"{self._model_url}/labels/{model.label}" if model.label else self._model_url
