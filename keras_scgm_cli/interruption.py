@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 START_AGAIN = "interrupted; start again with the same command"
 
+_received: list[int] = []
+"""Signals since the last `interrupts` began; one list, since that of a training is within that of its command."""
+
 
 def exit_code(number: int) -> int:
     """Exit code after a signal, as shells have it."""
@@ -58,22 +61,22 @@ def interrupts(steps: Collection[int] = ()) -> Iterator[list[int]]:
     Returns:
         The signals that were received.
     """
-    seen: list[int] = []
+    _received.clear()
 
     def notice(number: int, frame: FrameType | None) -> None:
-        if steps and not seen:
+        if steps and not _received:
             # The handler may have interrupted a print, within which Python allows no other.
             with suppress(OSError):
                 os.write(2, b"stopping after this step\n")
-        seen.append(number)
+        _received.append(number)
         if not steps and not isinstance(sys.exception(), KeyboardInterrupt):
             raise KeyboardInterrupt
 
     with _handled(notice):
         try:
-            yield seen
+            yield _received
         except Exception as error:
-            if seen:
+            if _received:
                 raise KeyboardInterrupt from error
             raise
 

@@ -45,6 +45,14 @@ def test_an_end_from_outside_is_an_interruption(run, tmp_path, monkeypatch, numb
     assert not [*tmp_path.iterdir()]
 
 
+def test_an_end_from_outside_of_a_training_has_its_exit_code(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "keras_scgm.training.annotated_source", lambda *_, **__: signal.raise_signal(signal.SIGTERM)
+    )
+    said = "interrupted; finished files are kept, continue with --resume\n"
+    assert run("tune", tmp_path / "search", "--data", tmp_path) == (128 + signal.SIGTERM, "", said)
+
+
 def test_an_interruption_that_a_library_makes_an_error_of_is_one(run, tmp_path, monkeypatch):
     def change(*_):
         with suppress(KeyboardInterrupt):
