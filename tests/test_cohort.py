@@ -39,6 +39,22 @@ for outcome in run_on_ray([weights], SegmentationConfig(window="center"), jobs, 
 print(json.dumps(outcomes))
 """
 
+ENDED_FROM_OUTSIDE = """
+import signal, sys
+from pathlib import Path
+from keras_scgm.cohort import SegmentationJob, OutputConfig, run_on_ray
+from keras_scgm.outputs import OutputPaths
+from keras_scgm.segmentation import SegmentationConfig
+from keras_scgm_cli.interruption import interrupts
+
+folder, weights = Path(sys.argv[1]), sys.argv[2]
+jobs = [SegmentationJob(image, OutputPaths.for_input(image)) for image in sorted(folder.glob("[0-9].nii.gz"))]
+with interrupts():
+    for _ in run_on_ray([weights], SegmentationConfig(window="center"), jobs, OutputConfig(), workers=2):
+        (folder / ".keras_scgm_of_a_worker").mkdir()
+        signal.raise_signal(signal.SIGTERM)
+"""
+
 
 @pytest.fixture
 def images(tmp_path, blob_image):
@@ -182,6 +198,18 @@ def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
         mask = np.asarray(nib.load(job.paths.mask).dataobj)
         assert mask.any()
         np.testing.assert_array_equal(mask, np.asarray(segmenter.segment(job.image).mask.dataobj))
+
+
+@needs_ray
+def test_an_end_from_outside_is_an_interruption_and_leaves_nothing_half_written(images, weights):
+    done = subprocess.run(
+        [sys.executable, "-c", ENDED_FROM_OUTSIDE, images, weights],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert not [*images.glob(".keras_scgm_*")]
 
 
 @needs_ray

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +16,7 @@ from typing import Any
 from keras_scgm.cohort.jobs import Outcome, OutputConfig, SegmentationJob
 from keras_scgm.cohort.workers import ONE_THREAD, RETRIES, Worker, found_weights
 from keras_scgm.errors import InputError, one_line
+from keras_scgm.files import remove_staging
 from keras_scgm.segmentation import SegmentationConfig
 
 CONNECT_SECONDS = 10.0
@@ -61,19 +64,26 @@ def run_on_ray(
     environment = ONE_THREAD | {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here: dict[str, Any] = {"num_cpus": workers, "include_dashboard": False} if address is None else {}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, runtime_env={"env_vars": environment}, log_to_driver=False, **here)
     except (ConnectionError, ValueError) as error:
         raise InputError(
             f"no Ray cluster at {address!r} ({one_line(error)}); give HOST:PORT of its head"
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler would end this process without a word.
+        signal.signal(signal.SIGTERM, on_sigterm)
+    running: dict[Any, tuple[Any, SegmentationJob]] = {}
     try:
         n_workers = max(1, min(len(jobs), workers or len(jobs), int(ray.cluster_resources().get("CPU", 1))))
         remote = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=RETRIES)(Worker)
         idle = [remote.remote(weights, settings, output) for _ in range(n_workers)]
-        yield from _outcomes(idle, [_absolute(job) for job in jobs])
+        yield from _outcomes(idle, running, [_absolute(job) for job in jobs])
     finally:
         ray.shutdown()
+        for _, job in running.values():
+            remove_staging(job.paths.folder)
 
 
 def _check_answers(address: str) -> None:
@@ -85,10 +95,12 @@ def _check_answers(address: str) -> None:
         raise InputError(f"no Ray cluster at {address!r} ({error}); give HOST:PORT of its head") from error
 
 
-def _outcomes(idle: list[Any], jobs: Sequence[SegmentationJob]) -> Iterator[Outcome]:
+def _outcomes(
+    idle: list[Any], running: dict[Any, tuple[Any, SegmentationJob]], jobs: Sequence[SegmentationJob]
+) -> Iterator[Outcome]:
     import ray
 
-    waiting, running = deque(jobs), dict[Any, tuple[Any, SegmentationJob]]()
+    waiting = deque(jobs)
     while waiting or running:
         while idle and waiting:
             worker, job = idle.pop(), waiting.popleft()
