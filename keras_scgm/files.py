@@ -17,6 +17,12 @@ from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
+try:
+    import fcntl
+except ImportError:
+    # Windows has none.
+    fcntl = None  # type: ignore[assignment]
+
 from keras_scgm.errors import InputError, one_line
 
 T = TypeVar("T")
@@ -338,26 +344,58 @@ def written_once(folder: Path, write: Callable[[Path], Any]) -> Path:
 
 
 @contextmanager
-def undone_unless(folder: Path, marker: str) -> Iterator[None]:
-    """Removes what a start that fails has put into a folder, and the folder if it was new.
+def exclusive_start(folder: Path, marker: str) -> Iterator[None]:
+    """Keeps other processes out of a folder, and removes what a start that fails has put there, and a new folder.
 
     Args:
         folder: Folder of a result.
         marker: Name of the file that shows that the work has started; once it is there, nothing is removed.
+
+    Raises:
+        InputError: Another process works in the folder, or nothing can be written there.
     """
     way = [*reversed(folder.absolute().parents), folder.absolute()]
     made = next((path for path in way if not path.exists()), None)
     before = set(folder.iterdir()) if made is None else set()
+    with _locked(folder):
+        try:
+            yield
+        except BaseException:
+            if not (folder / marker).exists():
+                for path in (set(folder.iterdir()) - before) if made is None else {made}:
+                    if path.is_dir():
+                        shutil.rmtree(path)
+                    else:
+                        path.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """A lock, if the file system has locks; it ends with the process, even if that is killed."""
+    path = folder / ".lock"
     try:
-        yield
-    except BaseException:
-        if not (folder / marker).exists():
-            for path in (set(folder.iterdir()) - before) if made is None else {made}:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-        raise
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
+    with file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.fstat(file.fileno()).st_nlink:
+                    # Its holder has just ended and removed it, so another process may have made a new one.
+                    raise BlockingIOError
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{folder}: another process works there; wait for its end, or choose another folder"
+                ) from error
+            except OSError:
+                pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _move_all(moves: Sequence[tuple[Path, Path, str]]) -> None:

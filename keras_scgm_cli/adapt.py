@@ -122,7 +122,7 @@ def adapt(
     from keras_scgm.adaptation import adapt as adapt_weights
     from keras_scgm.adaptation.record import SETTINGS
     from keras_scgm.errors import InputError
-    from keras_scgm.files import undone_unless
+    from keras_scgm.files import exclusive_start
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.training.checkpoint import LAST
 
@@ -139,7 +139,7 @@ def adapt(
         _suggest(output, [str(path) for path in scans.images], chosen, suggest, config.seed)
         return
     try:
-        with undone_unless(output, SETTINGS), kept_interrupts() as interruption:
+        with exclusive_start(output, SETTINGS), kept_interrupts() as interruption:
             result = adapt_weights(
                 scans, output, chosen, config, limits, resume=resume, callbacks=[interruption], verbose=2
             )

@@ -195,7 +195,7 @@ def train(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import undone_unless
+    from keras_scgm.files import exclusive_start
     from keras_scgm.training import Batches, all_devices, fine_tuned, synthetic_source, train_folds
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
@@ -247,10 +247,9 @@ def train(
     held_out = chosen_folds(output, annotated, folds, leave_one_site_out, resume, chosen.seed)
     if held_out and (split is not None or resplit):
         raise InputError("--split and --resplit are of one training; leave them out with folds")
-    started = f"{first_fold.name}/{SPEC}" if held_out else SPEC
     try:
         with (
-            undone_unless(output, started),
+            nullcontext() if held_out else exclusive_start(output, SPEC),
             all_devices() if everywhere else nullcontext(),
             kept_interrupts() as interruption,
         ):

@@ -122,7 +122,7 @@ def tune(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import undone_unless
+    from keras_scgm.files import exclusive_start
     from keras_scgm.training import DataConfig, annotated_source
     from keras_scgm.training.folds import SPLIT
     from keras_scgm.tuning import tune as run_trials
@@ -144,7 +144,7 @@ def tune(
         tuning = _tuning(options | given(trials=trials), also or [], ranges, hypermodel)
     searched = None if hypermodel is None else named_object("--hypermodel", hypermodel)
     # The folder of a search that is shared among processes is the chief's.
-    started = nullcontext() if process_role() == "worker" else undone_unless(output, SEARCH)
+    started = nullcontext() if process_role() == "worker" else exclusive_start(output, SEARCH)
     with started, kept_interrupts() as interruption:
         annotated = DataConfig(
             data, split or output / SPLIT, raters, image_pattern, mask_pattern, label_value

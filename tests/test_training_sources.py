@@ -10,7 +10,7 @@ from annotated_data import labelled
 
 from keras_scgm.datasets import Split, find_challenge, paper_split
 from keras_scgm.errors import InputError
-from keras_scgm.files import undone_unless
+from keras_scgm.files import exclusive_start
 from keras_scgm.training import DataConfig, TrainingConfig, annotated_source
 
 
@@ -153,7 +153,7 @@ def test_a_failed_start_leaves_nothing(tmp_path, place):
     folder = tmp_path / place
 
     def start(*files):
-        with undone_unless(folder, "spec.json"):
+        with exclusive_start(folder, "spec.json"):
             (folder / "drawn").mkdir(parents=True)
             for name in ("drawn/image.nii", *files):
                 (folder / name).touch()
@@ -165,3 +165,13 @@ def test_a_failed_start_leaves_nothing(tmp_path, place):
     with pytest.raises(KeyboardInterrupt):
         start("split.json", "spec.json")
     assert {path.name for path in folder.iterdir()} >= {"drawn", "split.json", "spec.json"}
+
+
+def test_one_process_starts_in_a_folder_at_a_time(run, tmp_path):
+    folder = tmp_path / "new"
+    refused = f"error: {folder}: another process works there; wait for its end, or choose another folder\n"
+    with exclusive_start(folder, "spec.json"):
+        (folder / "read.json").touch()
+        for command in (["train", folder], ["tune", folder, "--data", tmp_path]):
+            assert run(*command) == (2, "", refused)
+    assert [path.name for path in folder.iterdir()] == ["read.json"]

@@ -16,7 +16,7 @@ from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, Split, check_slices, held_out, native_spacing_mm
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.summary import Summary, mean_interval
-from keras_scgm.files import csv_cell, sha256_of, staged, undone_unless, write_rows
+from keras_scgm.files import csv_cell, exclusive_start, sha256_of, staged, write_rows
 from keras_scgm.pretrained import EnsembleCard, find_card
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 from keras_scgm.slices import SliceConfig
@@ -135,7 +135,7 @@ def train_folds(
     folder, resume = checks.path("folder", folder), checks.flag("resume", resume)
     places = [fold_folder(folder, number) for number in range(1, len(folds) + 1)]
     results, subjects = [], []
-    with undone_unless(folder, f"{places[0].name}/{SPEC}"):
+    with exclusive_start(folder, f"{places[0].name}/{SPEC}"):
         _keep_splits(folder, places, folds, resume)
         # What is wrong with the data that a fold holds out is to be found before the first is trained.
         tested = [volume for fold in folds for volume in fold.test]
