@@ -1,6 +1,7 @@
 """What the gateway holds on disk."""
 
 import os
+import resource
 import time
 from contextlib import closing
 
@@ -89,6 +90,23 @@ def test_images_that_are_not_kept_belong_to_their_series(spool):
         sent(later, name)
         assert later.discard("1.2", "1.2.3", "not axial")
         assert states(later) == {"incoming": [name]}
+
+
+def test_a_full_disk_damages_no_reason(spool):
+    spool.discard("1.2", "1.2.1", "another kind", (0, 1))
+    name = spool.name("1.2")
+    before = spool.discarded("incoming", name)
+    (notes,) = spool.folder.rglob("discarded.txt")
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (notes.stat().st_size + 5, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            spool.discard("1.2", "1.2.2", "another kind", (0, 2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert spool.discarded("incoming", name) == before
+    assert spool.discard("1.2", "1.2.2", "another kind", (0, 2))
+    assert len(spool.discarded("incoming", name)) == 2
 
 
 def test_results_are_made_once_for_the_same_images(spool):

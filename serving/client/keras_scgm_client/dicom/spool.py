@@ -32,7 +32,7 @@ from keras_scgm_client.errors import ClientError
 State = Literal["incoming", "outgoing", "sent", "failed", "ignored"]
 STATES: tuple[State, ...] = ("incoming", "outgoing", "sent", "failed", "ignored")
 CUT_OFF_FACTOR = 10
-"""Factor by which the waiting time is longer after a sender was disconnected, since it needs time to return."""
+"""Factor by which the waiting time is longer after a sender was disconnected or refused, since it may return."""
 
 _SERIES_BYTES = 4 * 2**12
 """Counted for each series besides its images: its two folders and two small files take at least a block each."""
@@ -139,8 +139,7 @@ class Spool:
             os.replace(temporary, self._images(target) / file)
             discarded = self.discarded("incoming", name)
             if discarded.pop(file, None):
-                notes = "".join(_note(other, one) for other, one in discarded.items())
-                self._place(notes.encode(), target / _DISCARDED)
+                self._place(_notes(discarded), target / _DISCARDED)
             for folder in (self._images(target), target, target.parent):
                 _sync(folder)
         return True
@@ -155,19 +154,15 @@ class Spool:
             place: At which another image of the series makes up for it; nothing does without a place.
         """
         name, file = self.name(series_uid), f"{self.name(instance_uid)}.dcm"
-        note = _note(file, Discarded(reason, place))
+        one = {file: Discarded(reason, place)}
         with self._lock:
             if self._holder(name, file) or any(file in self.discarded(state, name) for state in STATES):
                 return False
-            self._claim(name, len(note))
+            self._claim(name, len(_notes(one)))
             target = self._reopened(name)
-            with (target / _DISCARDED).open("a", encoding="utf-8") as notes:
-                notes.write(note)
-                notes.flush()
-                os.fsync(notes.fileno())
+            self._place(_notes(self.discarded("incoming", name) | one), target / _DISCARDED)
             os.utime(self._images(target))
-            for folder in (target, target.parent):
-                _sync(folder)
+            _sync(target.parent)
         return True
 
     def discarded(self, state: State, name: str) -> dict[str, Discarded]:
@@ -200,7 +195,7 @@ class Spool:
         return folder
 
     def released(self, name: str) -> None:
-        """Record that the sender released its association regularly, so that the series is complete on its side."""
+        """Record that the sender released its association, and all images were kept, so that it has no more of them."""
         (self.path("incoming", name) / _UNRELEASED).unlink(missing_ok=True)
 
     def _holder(self, name: str, file: str) -> State | None:
@@ -214,7 +209,7 @@ class Spool:
 
         Args:
             settle_seconds: Time without a new image, s; `CUT_OFF_FACTOR` times as long after the sender was
-                disconnected.
+                disconnected or refused.
             busy: Names of series that are being received.
         """
         return [
@@ -378,8 +373,10 @@ def _locked(path: Path) -> TextIO:
     return file
 
 
-def _note(file: str, one: Discarded) -> str:
-    return f"{file} {','.join(map(str, one.place))} {one.reason}\n"
+def _notes(discarded: Mapping[str, Discarded]) -> bytes:
+    return "".join(
+        f"{file} {','.join(map(str, one.place))} {one.reason}\n" for file, one in discarded.items()
+    ).encode()
 
 
 def _listing(images: Iterable[Path]) -> str:
