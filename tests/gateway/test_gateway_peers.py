@@ -1,13 +1,15 @@
 """Addresses, options and sending, without a running gateway."""
 
+import os
 import re
 import socket
 import struct
+import time
 
 import pydicom
 import pytest
 from dicom_images import make_images, save, segmented, voxels_of
-from dicom_peers import send
+from dicom_peers import send, until
 from keras_scgm_client.cli import main
 from keras_scgm_client.dicom import peers
 from keras_scgm_client.dicom.peers import (
@@ -18,7 +20,7 @@ from keras_scgm_client.dicom.peers import (
     is_ae_title,
     readable_syntaxes,
 )
-from keras_scgm_client.dicom.spool import Spool
+from keras_scgm_client.dicom.spool import Spool, SpoolFull
 from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
@@ -103,6 +105,39 @@ def test_no_more_than_an_image_is_kept_in_memory(tmp_path, monkeypatch):
             peer.sendall(struct.pack(">BBL", 1, 0, 2**32 - 1))
             assert peer.recv(1) == b"", "closed"
         assert told[-2:] == [reason] * 2
+    finally:
+        listener.stop()
+        spool.close()
+
+
+def test_a_series_waits_for_an_image_that_was_refused(tmp_path, monkeypatch):
+    images = make_images(voxels_of())
+    spool = Spool(tmp_path, 10**9)
+    listener = peers.Listener(spool, "SCGM", (), None, lambda *event, **fields: None, None)
+    port = listener.start("127.0.0.1", 0)
+    name, store = spool.name(images[0].SeriesInstanceUID), spool.store
+
+    def later(seconds):
+        (server,) = listener._entity._servers
+        until(lambda: not server.active_associations)
+        long_ago = time.time() - 20
+        os.utime(spool.path("incoming", name) / "images", (long_ago, long_ago))
+        return spool.complete(seconds)
+
+    def refuse_the_last(series_uid, instance_uid, content):
+        if instance_uid == images[4].SOPInstanceUID:
+            raise SpoolFull
+        return store(series_uid, instance_uid, content)
+
+    try:
+        monkeypatch.setattr(spool, "store", refuse_the_last)
+        assert send(images[:3], port) == images[:3]
+        assert later(10) == [name]
+        assert send([images[4], images[3]], port) == images[3:4]
+        assert (later(10), later(2)) == ([], [name])
+        monkeypatch.undo()
+        assert send(images[4:], port) == images[4:]
+        assert later(10) == [name]
     finally:
         listener.stop()
         spool.close()

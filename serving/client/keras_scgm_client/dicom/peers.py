@@ -211,6 +211,7 @@ class Listener:
         self._log = log
         self._tls = tls
         self._receiving: dict[threading.Thread, set[str]] = {}
+        self._not_kept: set[tuple[str, str]] = set()
         self._lock = threading.Lock()
         self._entity = _entity(title)
         self._entity.require_called_aet = True
@@ -282,6 +283,8 @@ class Listener:
     def _released(self, event: Event) -> None:
         with self._lock:
             names = self._receiving.pop(event.assoc, set())
+            # A sender that was refused an image gets time to send it again.
+            names -= {name for name, _ in self._not_kept}
         for name in names - self.receiving():
             self._spool.released(name)
 
@@ -313,6 +316,7 @@ class Listener:
             names = self._receiving.setdefault(link, set())
             is_first = name not in names
             names.add(name)
+            self._not_kept.add((name, instance_uid))
         try:
             reason = why_ignored(image, self._match)
         # What a damaged header raises can be of any type.
@@ -323,6 +327,8 @@ class Listener:
             is_new = self._spool.discard(series_uid, instance_uid, reason, place)
         else:
             is_new = self._spool.store(series_uid, instance_uid, encoded())
+        with self._lock:
+            self._not_kept.discard((name, instance_uid))
         if is_first:
             self._log("receiving" if is_new else "received before", name)
         return SUCCESS
