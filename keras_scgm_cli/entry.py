@@ -6,7 +6,7 @@ import signal
 import sys
 from contextlib import suppress
 
-from keras_scgm_cli.interruption import exits_on_interrupt
+from keras_scgm_cli.interruption import SIGNALS, exits_on_interrupt
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EPIPE)
 
@@ -31,7 +31,8 @@ def main() -> None:
         sys.exit(2)
     finally:
         # Nothing is left to interrupt.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _open_missing_streams() -> None:

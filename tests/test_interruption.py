@@ -22,12 +22,28 @@ sys.meta_path.insert(0, Interrupting)
 main()
 """
 
+INTERRUPTED_END = """
+import signal, sys
+from keras_scgm_cli.entry import main
+
+try:
+    main()
+finally:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.raise_signal(number)
+"""
+
 
 @pytest.mark.parametrize("module", ["typer", "keras"])
 def test_imports_are_interrupted_at_once(module):
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, "weights", module]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", START_AGAIN)
+
+
+def test_the_end_is_not_interrupted():
+    command = [sys.executable, "-c", INTERRUPTED_END, "--version"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def test_commands_and_trainings_are_interrupted():
