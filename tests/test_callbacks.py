@@ -105,6 +105,18 @@ def test_steps_of_unknown_number_are_the_optimizers():
         assert float(model.optimizer.learning_rate) == pytest.approx(schedule.rate(step))
 
 
+def test_steps_of_unknown_number_are_counted_from_the_beginning_of_a_fit():
+    model, schedule = network(), PolyLearningRate(0.1, 100, per="step")
+    schedule.set_model(model)
+    schedule.set_params({"epochs": 2, "steps": None})
+    schedule.on_train_begin()
+    for epoch, iterations in enumerate((20, 23)):
+        model.optimizer.iterations.assign(iterations)
+        schedule.on_epoch_begin(epoch)
+        schedule.on_train_batch_begin(0)
+        assert float(model.optimizer.learning_rate) == pytest.approx(schedule.rate(iterations - 20))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -147,6 +159,22 @@ def test_network_that_finds_nothing_stops_after_its_patience():
     with pytest.warns(RuntimeWarning, match=message):
         history = fit(model, watch, epochs=9, initial_epoch=1)
     assert history.epoch == [1, 2]
+
+
+def test_a_second_fit_is_watched_too():
+    watch = TerminateOnCollapse(SLICES, patience=2)
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match="in the last 2 epochs up to epoch 2 "):
+            fit(network(bias=keras.initializers.Constant(-50.0)), watch, epochs=3)
+
+
+def test_only_weights_that_are_not_finite_are_named():
+    model, watch = network(), TerminateOnCollapse(SLICES)
+    kernel, bias = model.get_weights()
+    model.set_weights([kernel, bias * np.nan])
+    watch.set_model(model)
+    with pytest.warns(RuntimeWarning, match="1 weights are not finite, first .*only/bias"):
+        watch.on_train_batch_end(0, {"loss": np.nan})
 
 
 @pytest.mark.parametrize("from_logits", [False, True])
