@@ -138,6 +138,8 @@ FORMS: dict[str, tuple[Callable[[np.ndarray], bytes], list[str]]] = {
     "mm and seconds": (_patched(123, "B", 10), []),
     "metres": (_patched(123, "B", 1), [_unit("metres")]),
     "micrometres and seconds": (_patched(123, "B", 11), [_unit("micrometres")]),
+    # The third axis of a qform is reversed by a pixdim[0] below 0 alone, which this affine needs.
+    "pixdim[0] of 0": (_patched(76, "<f", 0.0), [_exchange("inferior and superior", "LAI")]),
     # A quaternion that is a little too long, and one that is none.
     "long quaternion": (_patched(256, "<3f", 0, 1.00001, 0), []),
     "NaN quaternion": (_patched(256, "<3f", float("nan"), 0, 0), []),

@@ -75,6 +75,14 @@ BAD_FILES = {
         patched(280, "<12f", -50, 0, 0, 0, 0, 50, 0, 0, 0, 0, 50, 0),
         "axial voxels of 50 x 50 mm, outside 0.01 to 5 mm; check the units",
     ),
+    "one coarse axis": (
+        patched(280, "<12f", -0.5, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0.5, 0),
+        "axial voxels of 0.5 x 6 mm, outside 0.01 to 5 mm",
+    ),
+    "one fine axis": (
+        patched(280, "<12f", -0.5, 0, 0, 0, 0, 0.005, 0, 0, 0, 0, 0.5, 0),
+        "axial voxels of 0.5 x 0.005 mm, outside 0.01 to 5 mm",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Volumes: voxel types, storage orders, frames, and results on the grid of the input."""
 
+import gzip
 import itertools
 import re
 import shutil
@@ -200,6 +201,30 @@ def test_one_frame_of_many(tmp_path, suffix):
         read_volume(path)
     with pytest.raises(InputError, match="frame 6 does not exist; the file has frames 0 to 5"):
         read_volume(path, frame=6)
+
+
+def test_a_time_between_frames_of_0_is_no_spacing(tmp_path):
+    data = np.arange(120, dtype=np.float32).reshape(*SHAPE, 2)
+    raw = bytearray(save(tmp_path / "v.nii", data).read_bytes())
+    struct.pack_into("<f", raw, 92, 0.0)
+    (tmp_path / "v.nii").write_bytes(raw)
+    slices, _ = read_volume(tmp_path / "v.nii", frame=1).read_slices(0, 3)
+    np.testing.assert_array_equal(slices, np.moveaxis(data[..., 1], 2, 0))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize(("stated", "gap"), [(0, 0), (352, 0), (400, 48)])
+def test_voxels_start_where_the_header_says_but_after_it(tmp_path, suffix, stated, gap):
+    """The gap is that of an extension of the header."""
+    data = las_data().astype("int16")
+    raw = bytearray(save(tmp_path / "v.nii", data).read_bytes())
+    struct.pack_into("<f", raw, 108, stated)
+    raw[352:352] = bytes(range(gap))
+    path = tmp_path / f"v{suffix}"
+    path.write_bytes(gzip.compress(raw) if suffix == ".nii.gz" else raw)
+    volume = read_volume(path)
+    assert volume.warnings == ()
+    np.testing.assert_array_equal(volume.read_slices(0, 3)[0], np.moveaxis(data, 2, 0))
 
 
 def test_large_compressed_files_go_to_disk_and_read_the_same(tmp_path, monkeypatch):
