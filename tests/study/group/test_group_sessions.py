@@ -59,6 +59,7 @@ def test_common_direction(cohort):
     assert found["sd"] == pytest.approx(np.std(on_one, ddof=1))
     expected = ttest_1samp(on_one, 0).confidence_interval()
     assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    assert found["percent"] == pytest.approx(np.mean([100 * d / (16 + n) for n, d in enumerate(on_one)]))
     assert found["p"] == pytest.approx(wilcoxon(on_one).pvalue)
     corrected = multipletests(table.rows["p"], method="holm")[1]
     assert table.rows["p_holm"].tolist() == pytest.approx([*corrected])
@@ -116,6 +117,27 @@ def test_acquisitions_are_compared_each_with_its_like(tmp_path):
     assert set(cohort.values["acquisition"]) == {"acq-hi_T2starw", "acq-lo_T2starw"}
     found = of_gray_matter(session_differences(cohort, None))
     assert found["difference"].tolist() == [0.0] * 6
+    assert found["same_scanner"].eq("n/a").all()
+
+
+@pytest.mark.parametrize(("change", "expected"), [(0.55, "no"), (0.62, "yes")])
+def test_repeatability_of_the_mean_of_two_acquisitions(tmp_path, change, expected):
+    """Of one run each: their difference has twice the variance of a run, and the mean of two differences its own."""
+    rows = [
+        row(
+            "sub-1", "all", value, session=session, image=f"sub-1/anat/sub-1_{session}_acq-{name}_T2starw.nii"
+        )
+        for session, value in (("ses-1", 15.0), ("ses-2", 15.0 + change))
+        for name in ("hi", "lo")
+    ]
+    within = pd.DataFrame([{"region": "all", "measure": "gm_perpendicular_mm2", "within_sd": 0.3}])
+    differences = session_differences(
+        read_cohort(write_summary(tmp_path, rows)), GroupTable("test_retest", (), within)
+    )
+    found = of_gray_matter(differences).iloc[0]
+    assert found["difference"] == pytest.approx(change)
+    assert (change > 1.96 * 0.3) == (expected == "yes")
+    assert found["beyond_repeatability"] == expected
 
 
 @pytest.mark.parametrize(("first_runs", "later_runs"), [(1, 1), (2, 1), (3, 3)])

@@ -108,6 +108,8 @@ def test_participants_of_unknown_age_are_left_out_unless_they_are_many(tmp_path)
     found = of_gray_matter(site_effects(oldest), "site")
     assert (found["adjusted_for"], found["n"], found["n_left_out"]) == ("age", 40, 0)
     assert oldest.participants["age"].iloc[39] == 89
+    fifth = of_gray_matter(site_effects(cohort(lambda n: "n/a" if n % 5 == 0 else ages[n])), "site")
+    assert (fifth["adjusted_for"], fifth["n"], fifth["n_left_out"]) == ("age", 32, 8)
     few = of_gray_matter(site_effects(cohort(lambda n: "n/a" if n % 3 == 0 else ages[n])), "site")
     assert (few["adjusted_for"], few["n"], few["n_left_out"]) == ("n/a", 40, 0)
     assert few["p"] < 1e-6
@@ -128,6 +130,22 @@ def test_travelling_participants_are_compared_with_themselves(tmp_path):
     error = table - table.mean(axis=0) - table.mean(axis=1)[:, None] + table.mean()
     assert (found["adjusted_for"], found["df_residual"]) == ("participant", 10)
     assert found["f"] == pytest.approx(between / (np.sum(error**2) / 10))
+
+
+@pytest.mark.parametrize(("first_of_b", "adjusted_for", "n"), [(3, "participant", 6), (4, "n/a", 10)])
+def test_participants_are_compared_with_themselves_from_half_of_them_on(
+    tmp_path, first_of_b, adjusted_for, n
+):
+    """Six participants of site A, and six or more of B, of whom those below 6 are the same."""
+    rng = np.random.default_rng(5)
+    people = {"A": range(6), "B": range(first_of_b, 6 if first_of_b == 3 else 10)}
+    rows = [
+        row(f"sub-{number}", "all", rng.normal(15, 1), session=f"ses-{site}", site=site)
+        for site, numbers in people.items()
+        for number in numbers
+    ]
+    found = of_gray_matter(site_effects(read_cohort(write_summary(tmp_path, rows))), "site")
+    assert (found["adjusted_for"], found["n"]) == (adjusted_for, n)
 
 
 @pytest.mark.parametrize("travellers", [0, 1, 3])
