@@ -1,5 +1,7 @@
 """Images that a scanner interpolated by filling k-space with zeros."""
 
+from types import SimpleNamespace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras_scgm import segment
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
 from keras_scgm.segmentation.spectrum import power_spectra
+from keras_scgm.segmentation.warnings import image_doubts
 
 
 def acquired_of(volume):
@@ -60,3 +63,10 @@ def test_an_interpolated_image_never_passes(noisy, cord_network, acquired_mm, is
     assert len(doubts) == is_doubted
     verdicts = {result.quality.verdict, *(one.verdict for one in result.quality.slices)}
     assert ("pass" not in verdicts) or not is_doubted
+
+
+def test_coarse_voxels_are_not_taken_for_interpolated_ones(noisy):
+    volume = volume_from_image(nib.Nifti1Image(np.asarray(noisy.dataobj), np.diag([-0.9, 0.9, 4.0, 1.0])))
+    assert acquired_of(volume) == volume.in_plane_spacing_mm == (0.9, 0.9)
+    doubts = image_doubts(volume, SimpleNamespace(cord=()))
+    assert not [text for text in doubts if text.startswith("interpolated")]

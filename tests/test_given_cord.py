@@ -223,6 +223,15 @@ def test_masks_that_do_not_fit_are_refused(discs, gray_network, saved, change, m
         segment(discs[0], gray_network, cord=saved(mask, affine=affine))
 
 
+@pytest.mark.parametrize("value", [np.nan, -1.0, 1.5])
+def test_one_voxel_that_is_neither_0_nor_1_is_refused(discs, tmp_path, value):
+    mask = discs[2].astype(np.float32)
+    mask[0, 0, 0] = value
+    nib.Nifti1Image(mask, discs[0].affine).to_filename(tmp_path / "mask.nii")
+    with pytest.raises(InputError, match=r"mask\.nii: not a mask of the cord, which is 0 and 1"):
+        GivenCord.read(tmp_path / "mask.nii", volume_from_image(discs[0]))
+
+
 @pytest.mark.parametrize("cord", ["our", "mask.png", 3, None, ""])
 def test_other_choices_are_refused(cord):
     with pytest.raises(InputError, match=r"cord must be 'auto', 'ours', 'none' or the path of a \.nii"):
