@@ -211,6 +211,14 @@ def test_empty_masks(prediction, reference, zero, undefined):
     assert not math.isnan(table_3["fw_iu"])
 
 
+def test_a_class_that_the_reference_lacks_has_no_weight():
+    some, nothing = np.zeros((2, 4, 5), bool)
+    some[0, :3] = True
+    # Of the background 17 pixels are in both and 20 in either, of gray matter 3 and 20.
+    assert fcn_metrics(some, nothing)["fw_iu"] == pytest.approx(17 / 20)
+    assert fcn_metrics(some, ~nothing)["fw_iu"] == pytest.approx(3 / 20)
+
+
 def test_arguments_are_checked():
     mask = np.zeros((4, 4, 2), bool)
     with pytest.raises(ValueError, match=r"same shape, received \(4, 4, 2\) and \(4, 4, 1\)"):
