@@ -9,6 +9,8 @@ from evaluation_helpers import disc
 from keras_scgm.evaluation import (
     write_evaluation,
 )
+from keras_scgm.evaluation.bland_altman import slice_areas
+from keras_scgm.evaluation.scores import Score
 from keras_scgm.evaluation.tables import all_tables
 
 
@@ -44,3 +46,13 @@ def test_areas_and_volumes(result, tmp_path):
         ("good", "volume (mm3)", "6"),
         ("poor", "slice area (mm2)", str(len(pairs))),
     ]
+
+
+def test_slices_that_one_alone_marked_count():
+    areas_mm2 = [(0.0, 0.0), (0.0, 5.0), (4.0, 0.0), (3.0, 5.0)]
+    rows = [
+        {"slice_from_inferior": k, "area_prediction_mm2": one, "area_reference_mm2": other}
+        for k, (one, other) in enumerate(areas_mm2)
+    ]
+    score = Score("m", "case", None, "r1", {}, {}, {}, rows)
+    assert slice_areas([score]) == {("case", k): areas_mm2[k] for k in (1, 2, 3)}

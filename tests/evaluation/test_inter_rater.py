@@ -40,23 +40,56 @@ def score(annotator, case, rater, value):
     return Score(annotator, str(case), None, rater, dict.fromkeys(CHALLENGE_METRICS, value), {}, {}, ())
 
 
-def test_a_model_is_measured_by_the_raters_of_the_same_cases():
-    model, one, other = (0.8, 0.9, 0.7), (0.6, 0.8, 0.9), (0.7, 0.6, 0.8)
+def agreements_of(model, *raters):
+    """By metric, of a model with raters, whose values beside the others these are; None for a case without a mask."""
+    names = "abc"[: len(raters)]
     evaluation = Evaluation(
         models=("m",),
         cases=(),
-        scores=tuple(score("m", k, rater, value) for k, value in enumerate(model) for rater in "ab"),
+        scores=tuple(score("m", k, rater, value) for k, value in enumerate(model) for rater in names),
         rater_scores=tuple(
-            score(name, k, rater, value)
-            for values, (name, rater) in ((one, "ab"), (other, "ba"))
+            score(name, k, "another", value)
+            for name, values in zip(names, raters, strict=True)
             for k, value in enumerate(values)
+            if value is not None
         ),
         errors=(),
         warnings=(),
         parameters={},
         reader=MaskReader(),
     )
-    agreements = {agreement.metric: agreement for agreement in inter_rater_agreement(evaluation)}
+    return {agreement.metric: agreement for agreement in inter_rater_agreement(evaluation)}
+
+
+@pytest.mark.parametrize(
+    ("model", "one"),
+    [((0.8, 0.9, 0.7), (0.6, 0.8, math.nan)), ((0.8, 0.9, math.nan), (0.6, 0.8, 0.9))],
+)
+def test_a_case_that_is_undefined_for_one_does_not_count(model, one):
+    other = (0.7, 0.6, 0.8)
+    agreements = agreements_of(model, one, other)
+    expected = agreements_of(model[:2], one[:2], other[:2])
+    for metric, agreement in agreements.items():
+        assert agreement.models == expected[metric].models, metric
+        assert agreement.models["m"].n_cases == 2
+
+
+def test_cases_that_some_raters_have_not_marked():
+    model, one, other, third = (0.8, 0.9, 0.7, 0.5), (0.6, 0.8, 0.9), (0.7, 0.6, 0.8), (0.9, None, 0.65)
+    of_model = agreements_of(model, one, other, third)["DSC"].models["m"]
+    humans = [(0.6 + 0.7 + 0.9) / 3, (0.8 + 0.6) / 2, (0.9 + 0.8 + 0.65) / 3]
+    assert of_model.difference == pytest.approx(0.8 - np.mean(humans))
+    assert (of_model.mean, of_model.n_cases, of_model.n_raters_reached) == (pytest.approx(0.8), 3, 3)
+
+
+def test_a_model_as_good_as_the_raters_reaches_them():
+    for metric, agreement in agreements_of((0.5, 0.75), (0.5, 0.75), (0.5, 0.75)).items():
+        assert agreement.models["m"].n_raters_reached == 2, metric
+        assert agreement.models["m"].cases_in_range == 1, metric
+
+
+def test_a_model_is_measured_by_the_raters_of_the_same_cases():
+    agreements = agreements_of((0.8, 0.9, 0.7), (0.6, 0.8, 0.9), (0.7, 0.6, 0.8))
     # The differences are 0.15, 0.2 and -0.15; Student's t at 97.5 % with 2 degrees of freedom is 4.3027.
     mean = 0.2 / 3
     reach = 4.3027 * math.sqrt(((0.15 - mean) ** 2 + (0.2 - mean) ** 2 + (0.15 + mean) ** 2) / 2 / 3)

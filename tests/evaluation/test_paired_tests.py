@@ -1,5 +1,7 @@
 """Paired tests between models."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import wilcoxon
@@ -9,7 +11,9 @@ from keras_scgm.evaluation import (
     CHALLENGE_METRICS,
     compare_models,
 )
+from keras_scgm.evaluation.mask_reader import MaskReader
 from keras_scgm.evaluation.paired_tests import MIN_SIGNIFICANT, signed_rank_p
+from keras_scgm.evaluation.scores import Evaluation, Score
 
 
 def test_models_are_tested_case_by_case(result, drawn_study):
@@ -41,6 +45,39 @@ def test_equal_models_do_not_differ(drawn_study):
     assert {(test.difference, test.p_value, test.p_holm) for test in compare_models(result)} == {(0, 1, 1)}
 
 
+def test_cases_and_metrics_that_are_not_known_of_both_models_do_not_count():
+    """Cases 1 to 6 are known of both, and the mean distance of none."""
+    values = {
+        "one": {k: 0.9 + k / 100 for k in range(8)},
+        "two": {k: math.nan if k == 7 else 0.8 - k / 100 for k in range(1, 9)},
+    }
+    scores = tuple(
+        Score(
+            model, str(k), None, "r1", dict.fromkeys(CHALLENGE_METRICS, value) | {"MSD": math.nan}, {}, {}, ()
+        )
+        for model, of_model in values.items()
+        for k, value in of_model.items()
+    )
+    evaluation = Evaluation(
+        models=("one", "two"),
+        cases=(),
+        scores=scores,
+        rater_scores=(),
+        errors=(),
+        warnings=(),
+        parameters={},
+        reader=MaskReader(),
+    )
+    tests = {test.metric: test for test in compare_models(evaluation)}
+    dsc, distance = tests["DSC"], tests["MSD"]
+    differences = 0.1 + 2 * np.arange(1, 7) / 100
+    assert (dsc.n_cases, dsc.difference) == (6, pytest.approx(differences.mean()))
+    assert dsc.p_value == pytest.approx(2 / 2**6)
+    assert dsc.p_holm == pytest.approx((len(CHALLENGE_METRICS) - 1) * dsc.p_value)
+    assert distance.n_cases == 0
+    assert np.isnan([distance.difference, *distance.interval, distance.p_value, distance.p_holm]).all()
+
+
 @pytest.mark.parametrize("n", range(1, MIN_SIGNIFICANT + 2))
 def test_the_smallest_p_of_few_differences(n):
     """Zeros do not count, nor do equal differences make p smaller."""
@@ -48,6 +85,7 @@ def test_the_smallest_p_of_few_differences(n):
     assert signed_rank_p(np.arange(1.0, n + 1)) == smallest
     assert signed_rank_p(np.full(n, 0.5)) == smallest
     assert signed_rank_p(np.array([*np.arange(1.0, n + 1), 0, 0])) == smallest
+    assert signed_rank_p(-np.array([*np.arange(1.0, n + 1), 0, 0])) == smallest
     assert (signed_rank_p(np.full(n, 0.5)) < 0.05) == (n >= MIN_SIGNIFICANT)
 
 
