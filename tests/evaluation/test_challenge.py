@@ -179,6 +179,34 @@ def test_a_slice_that_only_one_mask_has_is_left_out_and_counted():
     assert comparison.surface.maximum == pytest.approx(math.hypot(2.0, 4.0))
 
 
+def test_volumes_and_areas_are_those_of_each_mask():
+    prediction, reference = bars()
+    prediction[:, :, 2] = False
+    prediction[6:8, 3:6, 1] = True
+    voxel_mm2, voxel_mm3 = 0.3 * 0.6, 0.3 * 0.6 * 2.5
+    details = Comparison.of(
+        *(MeasuredMask(mask, (0.3, 0.6, 2.5)) for mask in (prediction, reference))
+    ).details()
+    assert details["volume_prediction_mm3"] == pytest.approx((52 + 6) * voxel_mm3)
+    assert details["volume_reference_mm3"] == pytest.approx(2 * 60 * voxel_mm3)
+    assert details["mean_area_prediction_mm2"] == pytest.approx((52 + 6) * voxel_mm2)
+    assert details["mean_area_reference_mm2"] == pytest.approx(60 * voxel_mm2)
+
+
+def test_slices_that_are_not_compared_are_as_if_empty():
+    prediction, reference = bars()
+    prediction[11, 0, 2] = True
+    compared = np.array([True, True, False, True])
+    pair = [MeasuredMask(mask, (0.5, 0.5, 4.0)) for mask in (prediction, reference)]
+    found = Comparison.of(*pair, compared).challenge_metrics()
+    emptied = [MeasuredMask(mask & compared, (0.5, 0.5, 4.0)) for mask in (prediction, reference)]
+    expected = Comparison.of(*emptied).challenge_metrics()
+    # TNR is over the field of the compared slices.
+    others = [name for name in CHALLENGE_METRICS if name != "TNR"]
+    assert [found[name] for name in others] == pytest.approx([expected[name] for name in others])
+    assert found["HSD"] == pytest.approx(2.0)
+
+
 def test_a_block_of_two_by_two_has_no_skeleton():
     assert not thin(np.pad(np.ones((1, 2, 2), bool), ((0, 0), (3, 3), (3, 3)))).any()
     block, bar = np.zeros((2, 10, 10, 1), bool)
@@ -225,7 +253,8 @@ def test_arguments_are_checked():
         challenge_metrics(mask, mask[..., :1], (1, 1, 1))
     with pytest.raises(ValueError, match="same shape"):
         fcn_metrics(mask, mask[..., :1])
-    for values in (np.full((4, 4, 2), 2), np.full((4, 4, 2), np.nan), np.full((4, 4, 2), 0.5)):
+    labels = np.arange(32).reshape(4, 4, 2) % 3
+    for values in (labels, np.full((4, 4, 2), np.nan), np.full((4, 4, 2), 0.5)):
         with pytest.raises(ValueError, match="0 and 1 only"):
             challenge_metrics(values, mask, (1, 1, 1))
         with pytest.raises(ValueError, match="0 and 1 only"):
