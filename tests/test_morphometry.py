@@ -400,7 +400,15 @@ def test_a_mask_with_a_value_above_1_is_refused():
         cross_sections(volume(mask))
 
 
-@pytest.mark.parametrize("value", [2.5, 2.6, -1.0])
+def test_a_mask_with_a_value_below_0_is_refused():
+    mask = np.ones((4, 4, 2), np.float32)
+    mask[1, 1, 0] = -1
+    with pytest.raises(InputError, match="holds values from -1 to 1"):
+        cross_sections(volume(mask))
+
+
+# The mean of the others, which NaN is read as, is a whole number.
+@pytest.mark.parametrize("value", [2.5, 2.6, -1.0, np.nan])
 def test_one_voxel_that_is_no_level_is_refused(value):
     levels = np.full((4, 4, 2), 3, np.float32)
     levels[0, 0, 0] = value
