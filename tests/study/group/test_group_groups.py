@@ -66,7 +66,15 @@ def test_no_table_without_two_groups(tmp_path):
     cohort = read_cohort(write_summary(tmp_path, rows))
     assert group_values(cohort) is None
     assert group_differences(cohort) is None
-    rows = [row(f"sub-{n}", "all", 15.0 + n, group="AAAAB"[n]) for n in range(5)]
-    cohort = read_cohort(write_summary(tmp_path, rows))
-    assert group_values(cohort) is not None
-    assert group_differences(cohort) is None
+    for groups in ("AAAAB", "ABBBB"):
+        rows = [row(f"sub-{n}", "all", 15.0 + n, group=group) for n, group in enumerate(groups)]
+        cohort = read_cohort(write_summary(tmp_path, rows))
+        assert group_values(cohort) is not None
+        assert group_differences(cohort) is None
+
+
+def test_equal_values_do_not_differ(tmp_path):
+    rows = [row(f"sub-{n}", "all", 0.1, group="AB"[n % 2]) for n in range(8)]
+    found = of_gray_matter(group_differences(read_cohort(write_summary(tmp_path, rows)))).iloc[0]
+    assert found["difference"] == 0
+    assert found[["low", "high", "hedges_g", "p"]].isna().all()

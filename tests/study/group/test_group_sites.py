@@ -187,6 +187,13 @@ def test_what_cannot_be_compared(tmp_path):
     assert site_values(read_cohort(write_summary(tmp_path, [row("sub-1", "all", 15.0)]))) is None
 
 
+def test_equal_values_have_no_f(tmp_path):
+    rows = [row(f"sub-{n}", "all", 0.1, site="ABC"[n % 3]) for n in range(10)]
+    found = of_gray_matter(site_effects(read_cohort(write_summary(tmp_path, rows))), "site")
+    assert (found["n"], found["n_groups"]) == (10, 3)
+    assert found[["f", "p", "partial_eta_squared"]].isna().all()
+
+
 def test_vendors_without_sites_are_compared_by_participants(tmp_path):
     rows = [
         row(f"sub-{n}", "all", 15.0 + n**0.5, manufacturer="GE" if n % 2 else "Philips") for n in range(9)
