@@ -208,3 +208,9 @@ def test_the_place_may_have_another_name(tmp_path):
     rows = [row(f"sub-{n}", "all", 15.0 + n, Institution="AB"[n % 2], site="n/a") for n in range(8)]
     table = site_values(read_cohort(write_summary(tmp_path, rows)))
     assert [*of_gray_matter(table, "site").index] == ["A", "B"]
+
+
+def test_one_unknown_site_leaves_the_others(tmp_path):
+    rows = [row(f"sub-{n}", "all", 15.0 + n, site=["A", "B", "n/a"][n % 3]) for n in range(9)]
+    sites = of_gray_matter(site_values(read_cohort(write_summary(tmp_path, rows))), "site")
+    assert sites["n_participants"].to_dict() == {"A": 3, "B": 3}

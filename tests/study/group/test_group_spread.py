@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from group_studies import row, write_summary
 
-from keras_scgm.study.group.cohort_table import read_cohort
+from keras_scgm.study.group.cohort_table import per_participant, read_cohort
 from keras_scgm.study.group.spread import spread
 
 
@@ -63,3 +63,17 @@ def test_a_written_table_is_bids(tmp_path):
     assert [*dictionary.index] == [*written]
     assert dictionary.loc["cov_percent", "Units"] == "%"
     assert dictionary["Description"].str.endswith(".").all()
+
+
+def test_a_participant_counts_by_the_mean_of_the_means_of_sessions(tmp_path):
+    values = {"ses-1": (10.0, 10.0, 16.0), "ses-2": (14.0,)}
+    rows = [
+        row("sub-1", "all", value, session=session, run=str(run), area_mm2=value)
+        for session, runs in values.items()
+        for run, value in enumerate(runs)
+    ]
+    cohort = read_cohort(write_summary(tmp_path, rows))
+    people = per_participant(cohort.values)
+    assert people.loc[people["measure"] == "gm_perpendicular_mm2", "value"].tolist() == [13.0]
+    # The area in the slice stands in for the one perpendicular to the cord, and is not analysed beside it.
+    assert "area_mm2" not in set(people["measure"])
