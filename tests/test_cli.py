@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from statistics import fmean
 
 import nibabel as nib
 import numpy as np
@@ -32,7 +33,7 @@ def names(folder):
 def test_one_file_beside_itself(run, images, weights):
     code, out, err = run("segment", images / "a.nii.gz", "-w", weights)
     assert (code, err) == (0, "")
-    assert "a_gmseg.nii.gz: 5 of 5 slices, mean area" in out
+    assert "a_gmseg.nii.gz: gray matter in 5 of 5 slices, mean " in out
     assert [name for name in names(images) if "gmseg" in name] == [
         "a_gmseg.json",
         "a_gmseg.nii.gz",
@@ -50,6 +51,13 @@ def test_tissues_and_cord(run, tmp_path, nested_discs, cord_network):
     nib.Nifti1Image(cord.astype(np.uint8), image.affine).to_filename(tmp_path / "manual.nii.gz")
     weights = tmp_path / "nested.keras"
     cord_network.save(weights)
+
+    code, line, _ = run("segment", tmp_path / "a.nii.gz", "-w", weights)
+    rows = list(csv.DictReader((tmp_path / "a_gmseg_area.csv").read_text().splitlines()))
+    gray_mm2, cord_mm2 = (fmean(float(row[name]) for row in rows) for name in ("area_mm2", "cord_area_mm2"))
+    assert code == 0
+    assert f"gray matter in {len(rows)} of {len(rows)} slices, mean {gray_mm2:.1f} mm2, " in line
+    assert f"; cord in {len(rows)}, mean {cord_mm2:.1f} mm2; predicted DSC " in line
 
     def written(*options):
         assert run("segment", tmp_path / "a.nii.gz", "-w", weights, "--force", *options)[0] == 0
@@ -350,7 +358,7 @@ def test_lines_are_printable_whatever_the_names_of_files(run, images, weights):
     shown = str(image).replace(image.parent.name, r"\x1b[2J\n\udcff")
     code, out, err = run("segment", image, images / "no.nii.gz", "-w", weights)
     assert (code, err.count("\n")) == (2, 1)
-    assert out.startswith("[1/2] " + shown.replace(".nii.gz", "_gmseg.nii.gz: 5 of 5 slices"))
+    assert out.startswith("[1/2] " + shown.replace(".nii.gz", "_gmseg.nii.gz: gray matter in 5 of 5 slices"))
     code, out, _ = run("areas", image.with_name("a_gmseg.nii.gz"))
     assert code == 0
     assert out.startswith(shown.replace(".nii.gz", "_gmseg_sections.csv: "))

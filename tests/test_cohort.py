@@ -111,7 +111,7 @@ def test_finished_images_are_skipped_and_others_not_replaced(images, bright_netw
             "another way (other threshold); replace it with --force",
             0.4,
         ),
-        (0.4, OutputConfig(force=True), "segmented", "mean area", 0.5),
+        (0.4, OutputConfig(force=True), "segmented", "gray matter in", 0.5),
         (0.5, OutputConfig(resume=True), "skipped", "finished before, skipped", 0.5),
     ],
 )

@@ -64,7 +64,9 @@ def test_an_edited_mask_is_measured_once_and_stays(segmenter, job):
     gray = edit(paths.mask, without_slice(3))
     outcome = do_job(segmenter, job, RESUME)
     assert (outcome.status, outcome.verdict) == ("segmented", "review")
-    assert outcome.message.startswith(f"{paths.mask}: edited by hand, measured: 4 of 5 slices, ")
+    assert outcome.message.startswith(
+        f"{paths.mask}: edited by hand, measured: gray matter in 4 of 5 slices, "
+    )
     assert "predicted DSC unknown (review)" in outcome.message
     assert outcome.warnings == ("masks edited by hand, not judged",)
     np.testing.assert_array_equal(voxels(paths.mask), gray)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from keras_scgm import checks
@@ -239,10 +240,15 @@ def _place(path: Path) -> str:
 
 
 def _summary(result: Segmentation) -> str:
-    with_some = [area.area_mm2 for area in result.areas if area.n_voxels]
-    mean = sum(with_some) / len(with_some) if with_some else 0.0
+    gray_mm2 = [area.area_mm2 for area in result.areas if area.n_voxels]
+    cord_mm2 = [area.cord_area_mm2 for area in result.areas if area.cord_area_mm2 > 0]
+    of_cord = "" if result.cord_voxels is None else f"cord in {len(cord_mm2)}, {_mean(cord_mm2)}; "
     return (
-        f"{len(with_some)} of {len(result.areas)} slices, mean area {mean:.1f} mm2, "
-        f"volume {result.record['gray_matter_volume_mm3']:.0f} mm3, predicted DSC "
+        f"gray matter in {len(gray_mm2)} of {len(result.areas)} slices, {_mean(gray_mm2)}, "
+        f"{result.record['gray_matter_volume_mm3']:.0f} mm3; {of_cord}predicted DSC "
         f"{shown_dsc(result.quality.predicted_dsc)} ({result.quality.verdict}), {result.record['seconds']:.1f} s"
     )
+
+
+def _mean(areas_mm2: Sequence[float]) -> str:
+    return f"mean {fmean(areas_mm2) if areas_mm2 else 0.0:.1f} mm2"
