@@ -113,7 +113,9 @@ def site_effects(cohort: CohortTable) -> GroupTable | None:
     for factor in _known_factors(cohort):
         observations, counted, covariates = _compared(cohort, factor)
         for (measure, region), group in observations.groupby(["measure", "region"], observed=True):
-            if effect := _effect(group, factor, covariates):
+            if effect := _effect(
+                group, factor, covariates, MIN_PARTICIPANTS if counted == "participant" else 1
+            ):
                 rows.append(
                     {"factor": factor, "measure": measure, "region": region, "counted": counted, **effect}
                 )
@@ -147,17 +149,23 @@ def _compared(cohort: CohortTable, factor: str) -> tuple[pd.DataFrame, str, tupl
         people = people[n_groups > 1]
     else:
         people = people[people[factor] == people["participant_id"].map(first_known(cohort, factor))]
-    sizes = people.groupby([factor, "measure", "region"], observed=True)["value"].transform("size")
-    covariates = ("participant_id",) if is_within else tuple(cohort.participants)
-    return people[sizes >= MIN_PARTICIPANTS], "participant", covariates
+    return people, "participant", ("participant_id",) if is_within else tuple(cohort.participants)
 
 
-def _effect(rows: pd.DataFrame, factor: str, covariates: tuple[str, ...]) -> dict[str, Any] | None:
-    """F test of a factor; None with one group or without residual freedom."""
+def _of_large_groups(rows: pd.DataFrame, factor: str, least: int) -> pd.DataFrame:
+    return rows[rows.groupby(factor)["value"].transform("size") >= least]
+
+
+def _effect(
+    rows: pd.DataFrame, factor: str, covariates: tuple[str, ...], least: int
+) -> dict[str, Any] | None:
+    """F test of a factor; None with one group of at least so many observations, or without residual freedom."""
     from statsmodels.formula.api import ols
     from statsmodels.stats.anova import anova_lm
 
-    complete, adjusted = complete_cases(rows, covariates)
+    rows = _of_large_groups(rows, factor, least)
+    known, adjusted = complete_cases(rows, covariates)
+    complete, adjusted = complete_cases(_of_large_groups(known, factor, least), adjusted)
     n_groups = complete[factor].nunique()
     if n_groups < 2:
         return None
@@ -167,7 +175,7 @@ def _effect(rows: pd.DataFrame, factor: str, covariates: tuple[str, ...]) -> dic
     result = {
         "n_groups": n_groups,
         "n": len(complete),
-        "n_left_out": len(rows) - len(complete),
+        "n_left_out": len(rows) - len(known),
         "adjusted_for": ", ".join(adjusted).replace("participant_id", "participant") or UNKNOWN,
     }
     if np.linalg.matrix_rank(model.exog) < model.exog.shape[1] or np.ptp(complete["value"]) == 0:

@@ -78,6 +78,22 @@ def test_adjusted_for_age_and_sex(tmp_path):
     assert found["p"] == pytest.approx(f.sf(expected, 2, 7))
 
 
+def test_a_site_that_unknown_ages_leave_too_small_is_not_compared(tmp_path):
+    rng = np.random.default_rng(5)
+    rows = [
+        row(
+            f"sub-{n:02d}",
+            "all",
+            15 + rng.normal(0, 0.5),
+            site="AB"[n // 10] if n < 20 else "C",
+            age="n/a" if n == 22 else 30 + n,
+        )
+        for n in range(23)
+    ]
+    found = of_gray_matter(site_effects(read_cohort(write_summary(tmp_path, rows))), "site")
+    assert (found["adjusted_for"], found["n_groups"], found["n"], found["n_left_out"]) == ("age", 2, 20, 1)
+
+
 def test_participants_of_unknown_age_are_left_out_unless_they_are_many(tmp_path):
     rng = np.random.default_rng(4)
     ages = np.concatenate([rng.uniform(20, 40, 20), rng.uniform(60, 89, 20)])
