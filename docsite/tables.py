@@ -14,6 +14,7 @@ INTRODUCTION = """# Tables and JSON files
 
 Every column and every key that the program writes, with its unit; made from the program's own definitions.
 Cells of values that are not known are empty in CSV files, `n/a` in the TSV files of a study and `null` in JSON files.
+Lines end in CR LF in CSV files (RFC 4180), and in LF in TSV files.
 
 - [`keras-scgm segment`](#segment)
 - [`keras-scgm areas`](#areas)
