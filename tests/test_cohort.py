@@ -178,14 +178,15 @@ def test_a_fault_of_ours_is_reported_and_does_not_stop(images, bright_network, m
     assert str(image) in text
 
 
+def run_program(code, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
 @needs_ray
 def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST_WORKER_KILLED, images, weights],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(FIRST_WORKER_KILLED, images, weights)
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout.splitlines()[-1])
     statuses = {name: status for name, status, _ in outcomes}
@@ -202,12 +203,7 @@ def test_nothing_is_lost_when_a_worker_is_killed(images, weights):
 
 @needs_ray
 def test_an_end_from_outside_is_an_interruption_and_leaves_nothing_half_written(images, weights):
-    done = subprocess.run(
-        [sys.executable, "-c", ENDED_FROM_OUTSIDE, images, weights],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(ENDED_FROM_OUTSIDE, images, weights)
     assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
     assert not [*images.glob(".keras_scgm_*")]
 
