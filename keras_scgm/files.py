@@ -188,7 +188,11 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
+        raise _cannot_write(folder, error) from error
+
+
+def _cannot_write(folder: Path, error: OSError) -> InputError:
+    return InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder")
 
 
 @contextmanager
@@ -378,7 +382,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     except OSError as error:
-        raise InputError(f"{folder}: cannot write there ({error.strerror}); choose another folder") from error
+        raise _cannot_write(folder, error) from error
     with file:
         if fcntl is not None:
             try:

@@ -24,6 +24,8 @@ def test_round_trip_with_unknown_values(tmp_path):
         (b"b\n1\n", "no column a"),
         (b"", "no column a"),
         (b"a\n\xff\n", "not a text in UTF-8"),
+        (b"a\tage\tage \n1\t2\t3\n", "a.tsv: two columns age; keep one of them"),
+        (b"\ta\n1\t2\n", "a.tsv: line 2 has '1' in a column without a name; name it in the first line"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path, content, message):
@@ -41,20 +43,6 @@ def test_tables_as_r_and_spreadsheets_write_them(tmp_path):
         {"a": "02", "age": "n/a", "note": "n/a"},
         {"a": "03", "age": "n/a", "note": "n/a"},
     ]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("a\tage\tage \n1\t2\t3\n", "a.tsv: two columns age; keep one of them"),
-        ("\ta\n1\t2\n", "a.tsv: line 2 has '1' in a column without a name; name it in the first line"),
-    ],
-)
-def test_columns_that_cannot_be_told_apart_are_refused(tmp_path, content, message):
-    path = tmp_path / "a.tsv"
-    path.write_text(content)
-    with pytest.raises(InputError, match=message):
-        read_tsv(path, "a")
 
 
 def test_no_cell_begins_with_a_quote(tmp_path):
