@@ -45,7 +45,7 @@ def _other_spacings(rows: Sequence[Row]) -> Found:
     usual = Counter(row["spacing_mm"] for row in rows).most_common(1)
     for row in rows:
         if row["spacing_mm"] != usual[0][0]:
-            yield row["image"], f"voxels of {row['spacing_mm']} mm, most images have {usual[0][0]} mm"
+            yield row["image"], f"voxels of {row['spacing_mm']} mm, others have {usual[0][0]} mm"
 
 
 def _other_contrasts(rows: Sequence[Row]) -> Found:
@@ -56,7 +56,7 @@ def _other_contrasts(rows: Sequence[Row]) -> Found:
         if is_bright_here != is_usually_bright:
             yield (
                 image,
-                f"gray matter is {here} than white matter, in most images {elsewhere}; is it another contrast?",
+                f"gray matter is {here} than white matter, in others {elsewhere}; is it another contrast?",
             )
 
 

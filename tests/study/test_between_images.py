@@ -38,7 +38,7 @@ def test_another_voxel_spacing(tmp_path):
     found = warnings(
         tmp_path, ("a", "1", SPACING, "1"), ("b", "1", "0.4 x 0.4 x 4", "2"), ("c", "1", SPACING, "3")
     )
-    assert found["b"] == f"voxels of 0.4 x 0.4 x 4 mm, most images have {SPACING} mm"
+    assert found["b"] == f"voxels of 0.4 x 0.4 x 4 mm, others have {SPACING} mm"
     assert found["a"] == found["c"] == "n/a"
 
 

@@ -28,7 +28,7 @@ COHORT_COLOUR, OUTLIER_COLOUR = PALETTE[0], "#D55E00"
 
 MAX_NAMED = 8
 """Outliers that a panel names."""
-MAX_CHARACTERS = 50
+MAX_CHARACTERS = 56
 """Width of an axis; regions between are not named where their names would touch."""
 MIN_SUMMARIZED = 3
 """Participants from whom on a region or a site has a median, and a region quartiles."""
