@@ -373,7 +373,7 @@ def test_spellings_of_people_are_no_groups(tmp_path):
 def test_warnings_of_images_are_told(tmp_path):
     rows = multicentre(4, sessions=1, runs=1, regions=("all", "3"))
     for one in rows[:2]:
-        one["warnings"] = "gray matter is darker than white matter, in most images brighter"
+        one["warnings"] = "gray matter is darker than white matter, in others brighter"
     analyse(write_summary(tmp_path, rows))
     text = (tmp_path / "group/group.md").read_text()
     (listed,) = re.findall(r"Analysed with warnings:\n\n(.*?)\n\n", text, re.DOTALL)
