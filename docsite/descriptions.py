@@ -57,6 +57,12 @@ RECORD = {
 }
 """Keys of `NAME_gmseg.json`; `[]` stands for each of several."""
 
+REGIONS = {
+    "region": "Slices that were pooled: all; slices such as slices 3:8; a vertebral level such as 3; or levels such as "
+    "2:3; both ends included",
+    "levels": "Vertebral levels of its slices with gray matter, or with cord if that alone was measured",
+}
+
 _OVERLAP = {
     "DSC": "Dice coefficient, 0 to 1",
     "MSD": "Mean distance between the contours",

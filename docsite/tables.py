@@ -35,7 +35,8 @@ def tables_page() -> str:
 
 
 def _segment() -> Iterable[str]:
-    from keras_scgm.morphometry import CrossSection, LevelSection, SliceArea
+    from keras_scgm.morphometry import CrossSection, SliceArea
+    from keras_scgm.morphometry.section_table import REGION_COLUMNS
     from keras_scgm.segmentation import SegmentationConfig
 
     yield "## segment\n"
@@ -45,17 +46,13 @@ def _segment() -> Iterable[str]:
     yield keys(descriptions.RECORD)
     yield settings(SegmentationConfig, "The key `settings`")
     yield "## areas\n"
-    for kind, name, text in (
-        (CrossSection, "NAME_sections.csv", "A row per axial slice."),
-        (
-            LevelSection,
-            "NAME_sections_levels.csv",
-            "A row per vertebral level, with means: of columns in cord_ over its slices with cord, of all others over "
-            "those with gray matter.",
-        ),
-    ):
-        yield f"### {name}\n\n{text}\n"
-        yield _areas(kind)
+    yield "### NAME_sections.csv\n\nA row per axial slice.\n"
+    yield _areas(CrossSection)
+    yield (
+        "### NAME_sections_regions.csv\n\nA row per region, with means: of columns in cord_ over its slices with cord, "
+        "of all others over those with gray matter.\n"
+    )
+    yield columns(_measurements(REGION_COLUMNS) | descriptions.REGIONS)
 
 
 def _study() -> Iterable[str]:
@@ -186,14 +183,21 @@ def _settings() -> Iterable[str]:
 def _areas(kind: type, *derived: str) -> str:
     """Columns of a table of areas, in its order; measurements are described as in the tables of a study."""
     from keras_scgm.morphometry import TISSUE_COLUMNS
-    from keras_scgm.study.columns import MEASUREMENTS, describe
+    from keras_scgm.study.columns import MEASUREMENTS
 
     texts = described_fields(kind)
     names = (*(name for name in texts if name not in TISSUE_COLUMNS), *derived, *TISSUE_COLUMNS)
-    shared = {name: entry["Description"] for name, entry in describe(MEASUREMENTS).items()}
-    return columns(
-        {name: shared.get(name, texts.get(name, "")).partition("; in the summary")[0] for name in names}
-    )
+    shared = _measurements(MEASUREMENTS)
+    return columns({name: shared.get(name, texts.get(name, "")) for name in names})
+
+
+def _measurements(names: Iterable[str]) -> dict[str, str]:
+    """What the tables of a study say of columns, without that of the summary alone."""
+    from keras_scgm.study.columns import describe
+
+    return {
+        name: entry["Description"].partition("; in the summary")[0] for name, entry in describe(names).items()
+    }
 
 
 def columns(texts: Mapping[str, str]) -> str:

@@ -212,7 +212,8 @@ def _dicom_segmentation(result: Segmentation, images: Sequence[Path], gray_matte
 def write_areas(path: Path, areas: Sequence[SliceArea]) -> None:
     """CSV table, one row per axial slice, units in the column names."""
     rows = [
-        {name: csv_cell(getattr(row, name), form) for name, form in AREA_FORMATS.items()} | tissue_cells(row)
+        {name: csv_cell(getattr(row, name), form) for name, form in AREA_FORMATS.items()}
+        | tissue_cells(vars(row))
         for row in areas
     ]
     write_rows(path, rows, [*AREA_FORMATS, *TISSUE_COLUMNS])

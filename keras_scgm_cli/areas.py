@@ -1,20 +1,22 @@
-"""`keras-scgm areas`: gray matter, white matter and cord of masks, by slice and by vertebral level."""
+"""`keras-scgm areas`: gray matter, white matter and cord of masks, by slice and by region."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keras_scgm_cli.help import MEASURES, RESULTS
+from keras_scgm_cli.region_options import LevelRanges, SliceRange, parse_ranges
 from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.stderr import import_keras_scgm
 
 if TYPE_CHECKING:
     from keras_scgm.morphometry import CrossSection
+    from keras_scgm.morphometry.regions import Range
 
 
 def areas(
@@ -40,6 +42,15 @@ def areas(
         Path | None,
         typer.Option(help="Vertebral level of every voxel, for means per level.", rich_help_panel=MEASURES),
     ] = None,
+    discs: Annotated[
+        Path | None,
+        typer.Option(
+            help="In place of --levels, labels of the discs, each with the number of the vertebra below it.",
+            rich_help_panel=MEASURES,
+        ),
+    ] = None,
+    level_range: LevelRanges = None,
+    slices: SliceRange = None,
     sample: Annotated[
         list[Path] | None,
         typer.Option(
@@ -62,8 +73,9 @@ def areas(
 ) -> None:
     """Measure areas in mm2, in the slices and perpendicular to the cord.
 
-    Writes one row per axial slice, and with --levels a second table, named *_levels.csv, with one row per
-    vertebral level. All volumes must be on the grid of the mask. With a cord mask, the table has the columns of the
+    Writes one row per axial slice, and a second table, named *_regions.csv, with means over all slices, over each
+    vertebral level, and over the ranges that are asked for. All volumes must be on the grid of the mask, the labels
+    of discs apart. With a cord mask, the table has the columns of the
     cord and the white matter that segment writes; with a centreline alone, those of its angle; with the cord
     alone, those of the cord.
 
@@ -71,19 +83,15 @@ def areas(
     Examples:
       keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz
       keras-scgm areas t2s_seg.nii.gz
-      keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz --levels levels.nii.gz --output areas.csv
+      keras-scgm areas t2s_gmseg.nii.gz --cord t2s_seg.nii.gz --levels levels.nii.gz --level-range 2:3
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
     from keras_scgm.files import nifti_stem
-    from keras_scgm.morphometry import (
-        CrossSection,
-        LevelSection,
-        cross_sections,
-        level_sections,
-        write_table,
-    )
-    from keras_scgm.nifti import read_mask
+    from keras_scgm.morphometry import cross_sections, region_means, write_regions, write_sections
+    from keras_scgm.morphometry.regions import FROM_THE_TOP
+    from keras_scgm.nifti import read_mask, read_volume
+    from keras_scgm.nifti.affine import orientation_of
     from keras_scgm.volume import Volume
 
     mask, cord = _by_name(mask, cord)
@@ -95,10 +103,13 @@ def areas(
     table = output or measured.with_name(f"{nifti_stem(measured)}_sections.csv")
     if table.suffix != ".csv":
         raise InputError(f"{table}: the tables are CSV; give a name ending in .csv")
-    level_table = table.with_name(f"{table.stem}_levels.csv")
-    for path in (table, level_table):
+    region_table = table.with_name(f"{table.stem}_regions.csv")
+    for path in (table, region_table):
         if path.exists() and not force:
             raise InputError(f"{path}: exists; replace it with --force")
+    level_ranges, slice_range = parse_ranges(level_range, slices)
+    if level_ranges and not (levels or discs):
+        raise InputError("ranges of levels need levels; give a level map or labels of discs")
 
     volumes: dict[Path, Volume] = {}
 
@@ -108,25 +119,28 @@ def areas(
         volumes[path] = read_mask(path, volumes[measured].affine if volumes else None)
         return volumes[path]
 
+    labels = read_volume(discs) if discs else None
     rows = cross_sections(
-        read(mask), read(cord), read(centreline), read(levels), [*filter(None, map(read, sample or ()))]
+        read(mask),
+        read(cord),
+        read(centreline),
+        read(levels),
+        [*filter(None, map(read, sample or ()))],
+        labels,
     )
-    write_table(table, CrossSection, rows)
+    means = region_means(rows, level_ranges, slice_range)
+    write_sections(table, rows)
+    write_regions(region_table, means)
     for path, volume in volumes.items():
         warn(*volume.warnings, about=path)
-    name, column = ("gray matter", "area_mm2") if mask else ("cord", "cord_area_mm2")
-    areas_mm2 = [getattr(row, column) for row in rows if row.has_tissue]
-    mean_mm2 = sum(areas_mm2) / len(areas_mm2) if areas_mm2 else 0.0
-    say(f"{table}: {len(areas_mm2)} of {len(rows)} slices, mean {name} {mean_mm2:.1f} mm2")
-    warn(*_doubts(rows, name, has_direction=bool(cord or centreline)), about=measured)
-    if levels:
-        per_level = level_sections(rows)
-        if not any(section.n_slices if mask else section.n_cord_slices for section in per_level):
-            warn(f"no level in any slice with {name}", about=levels)
-        write_table(level_table, LevelSection, per_level)
-        say(f"{level_table}: {len(per_level)} levels")
-    else:
-        level_table.unlink(missing_ok=True)
+    tissue, column = ("gray matter", "area_mm2") if mask else ("cord", "cord_area_mm2")
+    say(f"{table}: {sum(row.has_tissue for row in rows)} of {len(rows)} slices have {tissue}")
+    say(f"{region_table}: mean {tissue} in mm2: {_listed(means, column)}")
+    warn(*_doubts(rows, tissue, has_direction=bool(cord or centreline)), about=measured)
+    if slice_range and "I" in orientation_of(volumes[measured].affine):
+        warn(FROM_THE_TOP, about=measured)
+    if source := levels or discs:
+        warn(*_level_doubts(means, level_ranges, tissue), about=source)
 
 
 def _by_name(mask: Path | None, cord: Path | None) -> tuple[Path | None, Path | None]:
@@ -145,6 +159,18 @@ def _by_name(mask: Path | None, cord: Path | None) -> tuple[Path | None, Path | 
     return None, mask
 
 
+def _listed(means: Sequence[Mapping[str, Any]], column: str) -> str:
+    """The mean of every region.
+
+    >>> _listed([{"region": "all", "area_mm2": 16.25}, {"region": "2:3", "area_mm2": math.nan}], "area_mm2")
+    'all 16.2, 2:3 none'
+    """
+    return ", ".join(
+        f"{row['region']} {'none' if math.isnan(row[column]) else format(row[column], '.1f')}"
+        for row in means
+    )
+
+
 def _doubts(rows: Sequence[CrossSection], name: str, has_direction: bool) -> list[str]:
     """What may be wrong with the masks, one line each."""
 
@@ -158,3 +184,20 @@ def _doubts(rows: Sequence[CrossSection], name: str, has_direction: bool) -> lis
     if has_direction and all(math.isnan(row.cord_angle_deg) for row in rows):
         doubts.append("the cord is marked in fewer than 2 slices; its direction is unknown")
     return doubts
+
+
+def _level_doubts(
+    means: Sequence[Mapping[str, Any]], level_ranges: Sequence[Range], tissue: str
+) -> list[str]:
+    """Which levels have no slice, one line each."""
+    from keras_scgm.errors import first_of
+    from keras_scgm.morphometry.regions import missing_levels
+
+    if not means[0]["levels"]:
+        return [f"no level in any slice with {tissue}"]
+    missing = {ends: missing_levels(ends, means[0]["levels"]) for ends in level_ranges}
+    return [
+        f"levels {first}:{last}: no {tissue} at {first_of(levels)}"
+        for (first, last), levels in missing.items()
+        if levels
+    ]

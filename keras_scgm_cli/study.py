@@ -21,6 +21,7 @@ from keras_scgm_cli.network_options import (
     Weights,
     Window,
 )
+from keras_scgm_cli.region_options import LevelRanges, SliceRange, parse_ranges
 from keras_scgm_cli.say import say, warn
 from keras_scgm_cli.segment import BAD_VERDICTS, check_engine, check_verdict, parse_window, reporting
 from keras_scgm_cli.stderr import held_back_stderr
@@ -112,18 +113,8 @@ def study(
             rich_help_panel=MEASURES,
         ),
     ] = None,
-    level_range: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Levels for a further row of the summary, such as 2:3; repeat it.", rich_help_panel=MEASURES
-        ),
-    ] = None,
-    slices: Annotated[
-        str | None,
-        typer.Option(
-            help="Slices, from 0, for a further row of the summary, such as 3:8.", rich_help_panel=MEASURES
-        ),
-    ] = None,
+    level_range: LevelRanges = None,
+    slices: SliceRange = None,
     leave_out: Annotated[
         str | None,
         typer.Option(
@@ -220,13 +211,14 @@ def study(
         raise InputError(
             f"--cord must be auto, ours or none, received {cord!r}; one mask cannot be that of all images"
         )
+    level_ranges, slice_range = parse_ranges(level_range, slices)
     config = StudyConfig(
         participants=tuple(participant_label or ()),
         sessions=tuple(session_label or ()),
         names=names,  # type: ignore[arg-type]
         levels=LevelConfig(levels, discs, level_table),
-        level_ranges=tuple(_range("--level-range", text) for text in level_range or ()),
-        slices=_range("--slices", slices) if slices else None,
+        level_ranges=tuple(level_ranges),
+        slices=slice_range,
         left_out=BAD_VERDICTS[leave_out],
     )
     settings = SegmentationConfig(
@@ -322,11 +314,3 @@ def _unmeasured(images: Path, output: Path, suffix: str | None) -> list[str]:
     if images.is_dir() and is_bids(images):
         suffix = suffix or measured_suffix(output)
     return unmeasured_participants(_read(images, suffix, validate=False), output)
-
-
-def _range(name: str, text: str) -> tuple[int, int]:
-    first, _, last = text.partition(":")
-    try:
-        return int(first), int(last or first)
-    except ValueError:
-        raise InputError(f"{name} must be two whole numbers such as 2:3, received {text!r}") from None

@@ -133,7 +133,7 @@ RUNS = {
     "docs/how-to/segment.md": Run(
         smaller={"dicom/sub-01/ --output results/": "study/ --output dicom_results/"},
         data=True,
-        made=("results/sub-01_T2starw_gmseg.nii.gz", "t2s/a_t2s_gmseg.nii.gz", "mask_sections_levels.csv"),
+        made=("results/sub-01_T2starw_gmseg.nii.gz", "t2s/a_t2s_gmseg.nii.gz", "mask_sections_regions.csv"),
     ),
     "docs/how-to/adapt.md": Run(
         smaller={

@@ -51,12 +51,12 @@ def options_of(command):
         (
             "sct_process_segmentation -i gm.nii.gz -vert 2:5 -vertfile l.nii.gz -perlevel 1 -o csa.csv",
             "sct_process_segmentation is a program of the Spinal Cord Toolbox; here: keras-scgm areas gm.nii.gz "
-            "--levels l.nii.gz --output csa.csv (left out: -vert 2:5)",
+            "--level-range 2:5 --levels l.nii.gz --output csa.csv",
         ),
         (
             "sct_process_segmentation -i gm.nii.gz -z 2:8 -perslice 1 -normalize-PAM50 1",
             "sct_process_segmentation is a program of the Spinal Cord Toolbox; here: keras-scgm areas gm.nii.gz "
-            "(left out: -z 2:8 -normalize-PAM50 1)",
+            "--slices 2:8 (left out: -normalize-PAM50 1)",
         ),
         (
             "segment -i t2s.nii.gz -w large",

@@ -13,12 +13,10 @@ from keras_scgm import InputError, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.morphometry import (
     TISSUE_COLUMNS,
-    CrossSection,
-    LevelSection,
     cross_sections,
-    level_sections,
+    region_means,
     tissue_cells,
-    write_table,
+    write_sections,
 )
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.outputs import write_areas
@@ -59,16 +57,17 @@ def test_drawn_subject_by_level():
     assert [row.level for row in rows] == list(subject.levels)
     voxel_mm2 = subject.config.spacing_mm**2
     fractions = np.asarray(subject.gray_matter.dataobj)
-    for section in level_sections(rows):
-        members = [k for k, level in enumerate(subject.levels) if level == section.level]
-        assert section.n_slices == len(members)
+    _, *of_levels = region_means(rows)
+    for region in of_levels:
+        members = [k for k, level in enumerate(subject.levels) if region["levels"] == [level]]
+        assert region["n_slices"] == len(members)
         areas = [fractions[..., k].sum(dtype=float) * voxel_mm2 for k in members]
         cosines = [math.cos(math.radians(rows[k].cord_angle_deg)) for k in members]
-        assert section.area_mm2 == pytest.approx(np.mean(areas), rel=1e-3)
-        assert section.area_slices_sd_mm2 == pytest.approx(np.std(areas), rel=1e-2)
-        assert section.gm_perpendicular_mm2 == pytest.approx(np.mean(np.multiply(areas, cosines)), rel=1e-3)
-        assert section.area_mm2 + section.wm_area_mm2 == pytest.approx(section.cord_area_mm2)
-    assert {section.level for section in level_sections(rows)} == set(subject.levels)
+        assert region["area_mm2"] == pytest.approx(np.mean(areas), rel=1e-3)
+        assert region["area_mm2_sd"] == pytest.approx(np.std(areas), rel=1e-2)
+        assert region["gm_perpendicular_mm2"] == pytest.approx(np.mean(np.multiply(areas, cosines)), rel=1e-3)
+        assert region["area_mm2"] + region["wm_area_mm2"] == pytest.approx(region["cord_area_mm2"])
+    assert {int(region["region"]) for region in of_levels} == set(subject.levels)
 
 
 def test_the_cord_of_a_level_does_not_depend_on_its_gray_matter():
@@ -77,16 +76,18 @@ def test_the_cord_of_a_level_does_not_depend_on_its_gray_matter():
     for k, width in enumerate((6, 7, 8, 8)):
         cord[2 : 2 + width, 2:10, k] = 1
     gray[4:6, 4:8, :2] = 1
-    alone = level_sections(cross_sections(None, volume(cord), levels=volume(levels)))
-    both = level_sections(cross_sections(volume(gray), volume(cord), levels=volume(levels)))
-    assert [section.cord_area_mm2 for section in both] == [section.cord_area_mm2 for section in alone]
-    assert [(section.n_slices, section.n_cord_slices) for section in both] == [(2, 3), (0, 1)]
-    assert [(section.n_slices, section.n_cord_slices) for section in alone] == [(0, 3), (0, 1)]
+    alone = region_means(cross_sections(None, volume(cord), levels=volume(levels)))
+    both = region_means(cross_sections(volume(gray), volume(cord), levels=volume(levels)))
+    assert [region["cord_area_mm2"] for region in both] == [region["cord_area_mm2"] for region in alone]
+    assert [(region["n_slices"], region["n_cord_slices"]) for region in both] == [(2, 4), (2, 3), (0, 1)]
+    assert [(region["n_slices"], region["n_cord_slices"]) for region in alone] == [(0, 4), (0, 3), (0, 1)]
+    assert [region["levels"] for region in both] == [[3], [3], []]
+    assert [region["levels"] for region in alone] == [[3, 4], [3], [4]]
     voxel_mm2 = volume(gray).voxel_area_mm2
-    assert both[0].area_mm2 == pytest.approx(8 * voxel_mm2)
-    assert math.isnan(both[1].area_mm2)
-    assert both[0].wm_area_mm2 == pytest.approx((52 - 8) * voxel_mm2)
-    assert tissue_cells(both[0])["wm_area_mm2"] == f"{44 * voxel_mm2:.3f}"
+    assert both[1]["area_mm2"] == pytest.approx(8 * voxel_mm2)
+    assert math.isnan(both[2]["area_mm2"])
+    assert both[1]["wm_area_mm2"] == pytest.approx((52 - 8) * voxel_mm2)
+    assert tissue_cells(both[1])["wm_area_mm2"] == f"{44 * voxel_mm2:.3f}"
 
 
 def test_interval_of_raters():
@@ -150,32 +151,32 @@ def test_tables(tmp_path):
     assert result.exit_code == 0, result.output
     with open(tmp_path / "gm_sections.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    with open(tmp_path / "gm_sections_levels.csv", newline="") as file:
-        by_level = list(csv.DictReader(file))
+    with open(tmp_path / "gm_sections_regions.csv", newline="") as file:
+        regions = list(csv.DictReader(file))
     assert [int(row["level"]) for row in rows] == list(subject.levels)
     assert rows[0]["low_mm2"] == ""
     voxels = np.asarray(subject.mask.dataobj).sum(axis=(0, 1))
     assert [float(row["area_mm2"]) + float(row["gm_outside_cord_mm2"]) for row in rows] == pytest.approx(
         voxels * 0.25, abs=2e-3
     )
-    assert {int(row["level"]) for row in by_level} == set(subject.levels)
+    assert [row["region"] for row in regions] == ["all", *map(str, sorted(set(subject.levels)))]
+    assert float(regions[0]["area_mm2"]) == pytest.approx(
+        np.mean([float(row["area_mm2"]) for row in rows]), abs=1e-3
+    )
     assert isinstance(CliRunner().invoke(app, command).exception, InputError)
     assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
-        [*(path.name for path in paths), "gm_sections.csv", "gm_sections_levels.csv"]
+        [*(path.name for path in paths), "gm_sections.csv", "gm_sections_regions.csv"]
     )
-    # A table per level of an earlier measurement does not stay beside another one's sections.
     (tmp_path / "gm_sections.csv").unlink()
-    assert isinstance(CliRunner().invoke(app, ["areas", str(paths[0])]).exception, InputError)
-    assert CliRunner().invoke(app, ["areas", str(paths[0]), "--force"]).exit_code == 0
-    assert not (tmp_path / "gm_sections_levels.csv").exists()
+    assert isinstance(CliRunner().invoke(app, command).exception, InputError)
 
 
 def test_a_table_that_cannot_be_written_is_an_input_error(tmp_path):
     (tmp_path / "file").write_text("")
     rows = cross_sections(volume(np.ones((4, 4, 2), np.uint8)))
     with pytest.raises(InputError, match="writing failed"):
-        write_table(tmp_path / "file" / "a.csv", CrossSection, rows)
+        write_sections(tmp_path / "file" / "a.csv", rows)
 
 
 def test_a_slice_without_gray_matter_is_all_white_matter():
@@ -195,7 +196,7 @@ def test_cells_add_up_to_the_last_digit(tmp_path):
     cord = (rng.random((24, 24, 30)) < 0.9).astype(np.uint8)
     gray = cord * (rng.random(cord.shape) < 0.3)
     affine = np.diag([-0.5912, 0.5873, 2.5, 1.0])
-    write_table(tmp_path / "a.csv", CrossSection, cross_sections(volume(gray, affine), volume(cord, affine)))
+    write_sections(tmp_path / "a.csv", cross_sections(volume(gray, affine), volume(cord, affine)))
     with open(tmp_path / "a.csv", newline="") as file:
         rows = [{k: Decimal(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
     assert len(rows) == 30
@@ -219,13 +220,6 @@ def test_an_interval_holds_its_own_area():
         assert row.low_mm2 <= row.area_mm2 <= row.high_mm2
 
 
-def test_the_table_of_no_level_has_a_header(tmp_path):
-    write_table(tmp_path / "levels.csv", LevelSection, [])
-    header = (tmp_path / "levels.csv").read_text()
-    assert header.split(",")[:4] == ["level", "n_slices", "n_cord_slices", "area_mm2"]
-    assert header.count("\n") == 1
-
-
 def test_the_command_says_how_much_lies_outside_the_cord(run, tmp_path):
     gray, cord = np.zeros((2, 40, 40, 4), np.uint8)
     cord[10:30, 10:30] = 1
@@ -247,7 +241,11 @@ def test_the_command_says_that_the_direction_is_unknown(run, tmp_path):
     cord[10:30, 10:30, 2] = 1
     nib.Nifti1Image(cord, np.diag([-0.5, 0.5, 2.0, 1.0])).to_filename(tmp_path / "cord.nii")
     code, out, err = run("areas", tmp_path / "cord.nii")
-    assert (code, out) == (0, f"{tmp_path / 'cord_sections.csv'}: 1 of 4 slices, mean cord 100.0 mm2\n")
+    assert (code, out) == (
+        0,
+        f"{tmp_path / 'cord_sections.csv'}: 1 of 4 slices have cord\n"
+        f"{tmp_path / 'cord_sections_regions.csv'}: mean cord in mm2: all 100.0\n",
+    )
     assert err.endswith("the cord is marked in fewer than 2 slices; its direction is unknown\n")
     with open(tmp_path / "cord_sections.csv", newline="") as file:
         row = list(csv.DictReader(file))[2]
@@ -272,7 +270,7 @@ def test_the_cord_alone_is_measured_as_beside_gray_matter(run, tmp_path):
         0,
         "",
     )
-    for ending in (".csv", "_levels.csv"):
+    for ending in (".csv", "_regions.csv"):
         tables = []
         for name in ("both", "cord"):
             with open(tmp_path / f"{name}{ending}", newline="") as file:
@@ -438,7 +436,8 @@ def test_levels_of_gray_matter_without_a_cord():
     gray[4:8, 4:8, 0] = 1
     gray[4:8, 4:6, 1] = 1
     levels[:] = 3, 3, 4
-    (section,) = level_sections(cross_sections(volume(gray), levels=volume(levels)))
-    assert (section.level, section.n_slices, section.n_cord_slices) == (3, 2, 0)
-    assert (section.area_mm2, section.area_slices_sd_mm2) == pytest.approx((0.75, 0.25))
-    assert math.isnan(section.cord_area_mm2)
+    _, region, empty = region_means(cross_sections(volume(gray), levels=volume(levels)))
+    assert (region["region"], region["n_slices"], region["n_cord_slices"]) == ("3", 2, 0)
+    assert (region["area_mm2"], region["area_mm2_sd"]) == pytest.approx((0.75, 0.25))
+    assert math.isnan(region["cord_area_mm2"])
+    assert (empty["region"], empty["n_slices"], empty["levels"]) == ("4", 0, [])

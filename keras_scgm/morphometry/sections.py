@@ -11,6 +11,7 @@ import numpy as np
 from keras_scgm import checks
 from keras_scgm.errors import InputError, first_of
 from keras_scgm.grids import check_same_grid
+from keras_scgm.morphometry.discs import between_discs
 from keras_scgm.morphometry.inputs import fractions, slice_levels
 from keras_scgm.morphometry.tissue_areas import Slices, TissueAreas, tissue_areas
 from keras_scgm.volume import Volume
@@ -56,6 +57,7 @@ def cross_sections(
     centreline: Volume | None = None,
     levels: Volume | None = None,
     samples: Sequence[Volume] = (),
+    discs: Volume | None = None,
 ) -> tuple[CrossSection, ...]:
     """Areas of every axial slice.
 
@@ -69,16 +71,24 @@ def cross_sections(
             a slice has the level of most of its voxels, inside the cord if that is given.
         samples: Masks or probabilities of the gray matter by several raters, networks or passes, for the
             prediction interval; none, or at least 2.
+        discs: In place of `levels`, labels of discs on any grid in the same coordinates, each voxel with the number of
+            the vertebra below the disc; levels as `between_discs` finds them.
 
     Returns:
         One cross-section per slice, in the order of the file.
 
     Raises:
-        InputError: volumes on different grids, values outside 0 to 1, a single sample, or neither gray matter nor
-            cord.
+        InputError: volumes on different grids, values outside 0 to 1, a single sample, both levels and discs, neither
+            gray matter nor cord, or what `between_discs` refuses.
     """
     given = checks.instance(Volume, "a Volume, as read_volume returns")
-    volumes = {"gray_matter": gray_matter, "cord": cord, "centreline": centreline, "levels": levels}
+    volumes = {
+        "gray_matter": gray_matter,
+        "cord": cord,
+        "centreline": centreline,
+        "levels": levels,
+        "discs": discs,
+    }
     for name, value in volumes.items():
         checks.optional(given)(name, value)
     samples = checks.several(given, "Volume objects, as read_volume returns")("samples", samples)
@@ -87,6 +97,8 @@ def cross_sections(
     measured = cord if gray_matter is None else gray_matter
     if measured is None:
         raise InputError("neither gray matter nor cord to measure; give one of the two, or both")
+    if levels and discs:
+        raise InputError("levels come from a level map or from labels of discs; give one of the two")
     if gray_matter is None and samples:
         raise InputError("samples of the gray matter need the gray matter itself; give it, too")
     for other in (cord, centreline, levels, *samples):
@@ -109,7 +121,11 @@ def cross_sections(
         ]
         low_mm2, high_mm2 = prediction_interval(np.array(per_sample) * voxel_mm2)
         low_mm2, high_mm2 = np.minimum(low_mm2, gray_mm2), np.maximum(high_mm2, gray_mm2)
-    level_of = [None] * len(gray) if levels is None else slice_levels(levels, whole)
+    level_of: list[int | None] = [None] * len(gray)
+    if levels is not None:
+        level_of = slice_levels(levels, whole)
+    elif discs is not None:
+        level_of = between_discs(measured, gray if whole is None else whole, discs)
     tissues = tissue_areas(
         measured,
         None if gray_matter is None else _slices(inside),

@@ -77,7 +77,9 @@ class TissueAreas:
         return self.cord_rl_mm / self.cord_ap_mm if self.cord_ap_mm else math.inf
 
 
-CORD_MEASUREMENTS = tuple(item.name for item in fields(TissueAreas) if item.name.startswith("cord_"))
+TISSUE_COLUMNS = tuple(item.name for item in fields(TissueAreas))
+
+CORD_MEASUREMENTS = tuple(name for name in TISSUE_COLUMNS if name.startswith("cord_"))
 """Pooled over slices with cord; all others are pooled over those with gray matter."""
 
 

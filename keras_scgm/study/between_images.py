@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from keras_scgm.errors import InputError
-from keras_scgm.study.columns import ALL, UNKNOWN
+from keras_scgm.morphometry.regions import ALL
+from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths
 from keras_scgm.study.images import sidecar
 from keras_scgm.study.tsv import Row, number

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from keras_scgm.morphometry import TISSUE_COLUMNS
+from keras_scgm.morphometry.regions import has_sd, with_sd_columns
 from keras_scgm.quality.verdicts import FAIL_DSC, PASS_DSC
 
 UNKNOWN = "n/a"
 """Cell of a value that is not known, in tables of BIDS."""
-
-ALL = "all"
-"""Region of all slices of an image."""
 
 KEYS = ("participant_id", "session_id", "run", "image")
 """Columns that name an image, in both tables."""
@@ -32,11 +30,7 @@ MEASUREMENTS = (
 )
 """Measurements of a slice, in both tables."""
 
-WITH_SD = tuple(
-    name
-    for name in MEASUREMENTS
-    if (name.endswith(("_mm2", "_mm")) and name != "area_sd_mm2") or name == "gm_cord_ratio"
-)
+WITH_SD = tuple(filter(has_sd, MEASUREMENTS))
 """Measurements whose standard deviation over the slices of a region is in `summary.tsv`."""
 
 QUALITY = ("predicted_dsc", "verdict", "reason")
@@ -51,26 +45,13 @@ SCANNER = {
 """Columns on the scanner, and their keys in the JSON sidecar of an image."""
 
 
-def sd_column(name: str) -> str:
-    """Column of the standard deviation of a measurement.
-
-    >>> sd_column("area_mm2")
-    'area_mm2_sd'
-    """
-    return f"{name}_sd"
-
-
 SUMMARY_COLUMNS = (
     *KEYS,
     "region",
     "levels",
     "n_slices",
     "n_cord_slices",
-    *(
-        column
-        for name in MEASUREMENTS
-        for column in ((name, sd_column(name)) if name in WITH_SD else (name,))
-    ),
+    *with_sd_columns(MEASUREMENTS),
     *QUALITY,
     "warnings",
     "status",

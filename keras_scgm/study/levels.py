@@ -11,10 +11,10 @@ from keras_scgm import checks
 from keras_scgm.errors import InputError
 from keras_scgm.files import nifti_stem
 from keras_scgm.grids import check_same_grid
+from keras_scgm.morphometry.discs import between_discs
 from keras_scgm.morphometry.inputs import fractions, slice_levels
 from keras_scgm.nifti import read_volume
 from keras_scgm.study.columns import UNKNOWN
-from keras_scgm.study.discs import between_discs
 from keras_scgm.study.images import PREFIXES, StudyImage, label_of
 from keras_scgm.study.tsv import Row, read_tsv
 from keras_scgm.volume import Volume

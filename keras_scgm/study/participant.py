@@ -12,12 +12,13 @@ from keras_scgm import checks
 from keras_scgm.cohort import Outcome, SegmentationJob
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.files import nifti_stem, remove_staging
+from keras_scgm.morphometry.regions import ALL, FROM_THE_TOP, Range, check_ranges
 from keras_scgm.segmentation import SegmentationConfig
-from keras_scgm.study.columns import ALL, KEYS, QUALITY, SCANNER, SLICE_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
+from keras_scgm.study.columns import KEYS, QUALITY, SCANNER, SLICE_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
 from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
 from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
 from keras_scgm.study.levels import ESTIMATED, LevelConfig, LevelSource
-from keras_scgm.study.pooling import Range, missing_levels, pool
+from keras_scgm.study.pooling import missing_levels_of, pool
 from keras_scgm.study.tables import SUMMARY, ParticipantTables, read_own_table, write_study_tables
 from keras_scgm.study.tsv import Row, cell, read_tsv
 
@@ -58,9 +59,7 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         checks.check_fields(self, names=checks.one_of(get_args(Names)))
-        for name, ends in (*(("level_ranges", one) for one in self.level_ranges), ("slices", self.slices)):
-            if ends and ends[0] > ends[1]:
-                checks.refuse(name, "a first and a last number, such as 2:3", f"{ends[0]}:{ends[1]}")
+        check_ranges(self.level_ranges, self.slices)
         if self.level_ranges and not self.levels.is_given:
             raise InputError("ranges of levels need levels; give a level map, labels of discs or a table")
 
@@ -248,7 +247,7 @@ class _Rows:
         if levels:
             warnings += _incomplete(regions, self._config.level_ranges)
         if self._config.slices and "I" in record["orientation"]:
-            warnings.append("the file begins at the top: its slices are counted from there, not from below")
+            warnings.append(FROM_THE_TOP)
         quality = record["quality"]
         common |= {
             **{name: quality[name] for name in QUALITY},
@@ -288,7 +287,7 @@ def _incomplete(regions: Iterable[Mapping[str, Any]], level_ranges: Sequence[Ran
     levels = {region["region"]: region["levels"] for region in regions}
     found = []
     for name in (f"{first}:{last}" for first, last in level_ranges):
-        lacking = ["any level"] if levels[name] == UNKNOWN else missing_levels(name, levels[name])
+        lacking = ["any level"] if levels[name] == UNKNOWN else missing_levels_of(name, levels[name])
         if lacking:
             at = ", ".join(map(str, lacking))
             found.append(f"region {name} has no gray matter at {at}; the group's tables leave it out")

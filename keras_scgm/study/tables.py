@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_scgm.errors import InputError
+from keras_scgm.morphometry.regions import sd_column
 from keras_scgm.study.between_images import NEEDED as BETWEEN_IMAGES
 from keras_scgm.study.between_images import warn_of_others
 from keras_scgm.study.columns import (
@@ -22,7 +23,6 @@ from keras_scgm.study.columns import (
     SUMMARY_COLUMNS,
     UNKNOWN,
     WITH_SD,
-    sd_column,
 )
 from keras_scgm.study.images import with_labels
 from keras_scgm.study.tsv import Row, cell, number, read_tsv, write_described, write_tsv

@@ -21,7 +21,7 @@ from keras_scgm.study.group.measures import (
     natural_key,
     ordered_regions,
 )
-from keras_scgm.study.pooling import missing_levels
+from keras_scgm.study.pooling import missing_levels_of
 from keras_scgm.study.tables import SUMMARY, image_name, read_study_table
 
 NEEDED = ("image", "region", "status")
@@ -118,7 +118,7 @@ def read_cohort(output: Path, excluded: Mapping[str, str] | None = None) -> Coho
     measures = _measures(rows, path)
     _add_scanners(rows)
     is_incomplete = np.array(
-        [bool(missing_levels(*cells)) for cells in zip(rows["region"], rows["levels"], strict=True)]
+        [bool(missing_levels_of(*cells)) for cells in zip(rows["region"], rows["levels"], strict=True)]
     )
     incomplete = rows.loc[is_incomplete, ["image", "region"]].itertuples(index=False, name=None)
     once = rows.drop_duplicates("image")

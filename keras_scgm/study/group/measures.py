@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keras_scgm.study.columns import ALL
+from keras_scgm.morphometry.regions import ALL
 
 _LEVEL = re.compile(r"\d+")
 _RANGE = re.compile(r"(-?[\d.]+):(-?[\d.]+)")

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_scgm.errors import InputError
+from keras_scgm.morphometry.regions import ALL
 from keras_scgm.quality.verdicts import VERDICTS, Verdict
-from keras_scgm.study.columns import ALL, UNKNOWN
+from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.tables import AREAS, SUMMARY, image_name, read_study_table
 
 Cells = Mapping[str, str]

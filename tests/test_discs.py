@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from keras_scgm import InputError
+from keras_scgm.morphometry.discs import between_discs
 from keras_scgm.nifti import volume_from_image
-from keras_scgm.study.discs import between_discs
 
 SHAPE = (10, 10, 6)
 AFFINE = np.diag([-0.5, 0.5, 5.0, 1.0])
