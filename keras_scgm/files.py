@@ -361,7 +361,7 @@ def exclusive_start(folder: Path, marker: str) -> Iterator[None]:
     way = [*reversed(folder.absolute().parents), folder.absolute()]
     made = next((path for path in way if not path.exists()), None)
     before = set(folder.iterdir()) if made is None else set()
-    with _locked(folder):
+    with locked(folder):
         try:
             yield
         except BaseException:
@@ -375,8 +375,16 @@ def exclusive_start(folder: Path, marker: str) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """A lock, if the file system has locks; it ends with the process, even if that is killed."""
+def locked(folder: Path, advice: str = "wait for its end, or choose another folder") -> Iterator[None]:
+    """A lock, if the file system has locks; it ends with the process, even if that is killed.
+
+    Args:
+        folder: Folder to lock.
+        advice: Advice in the message if another process works there.
+
+    Raises:
+        InputError: Another process works in the folder, or nothing can be written there.
+    """
     path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -391,9 +399,7 @@ def _locked(folder: Path) -> Iterator[None]:
                     # Its holder has just ended and removed it, so another process may have made a new one.
                     raise BlockingIOError
             except BlockingIOError as error:
-                raise InputError(
-                    f"{folder}: another process works there; wait for its end, or choose another folder"
-                ) from error
+                raise InputError(f"{folder}: another process works there; {advice}") from error
             except OSError:
                 pass
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -75,6 +75,15 @@ class SearchRecord:
         highest = highest_trials(self._trials)
         so_far = f"; {standing(highest)}" if highest else ""
         print(f"{trial.name} ({ended} of at most {self.at_most}): {outcome}{so_far}", flush=True)
+
+    def announce_wait(self, workers: Collection[str]) -> None:
+        """Prints for which workers the chief still waits, if that is wanted."""
+        if self.verbose:
+            names = ", ".join(sorted(workers))
+            print(
+                f"no trial is left; waiting for {names}; start what was killed again under its name",
+                flush=True,
+            )
 
     def result(self, tuner: Any) -> TuningResult:
         """The result of the search.

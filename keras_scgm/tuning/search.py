@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError, one_line
+from keras_scgm.files import check_writable, write_text
 from keras_scgm.json_config import refuse_changes
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig
@@ -62,9 +64,8 @@ def tune(
     Several processes, on one machine or on several that share the folder, work on one search if each calls
     this function with the same arguments and KerasTuner's three environment variables:
     `KERASTUNER_ORACLE_IP` and `KERASTUNER_ORACLE_PORT`, the same for all, and `KERASTUNER_TUNER_ID`, "chief"
-    for the one that only hands out trials and a different name for each worker. A worker that was killed
-    is started again under its name; if the chief was killed, stop the workers and start all again with
-    `resume`.
+    for the one that only hands out trials and a different name for each worker. A worker or a chief that was killed
+    is started again under its name, with `resume`; workers wait for the chief for an hour.
 
     Args:
         tuning: Strategy of the search: a `TuningConfig` with the ranges, or a `SearchConfig` for a hypermodel.
@@ -104,7 +105,11 @@ def tune(
         raise InputError("tuning must be a SearchConfig, since hypermodel says what is searched")
     setup = TrialSetup(folder, training, batches, validation, callbacks, bool(verbose))
     open_tuner, record = _prepared(tuning, hypermodel, setup)
-    if role != "worker":
+    if role == "chief":
+        _check_address()
+    if role == "worker":
+        check_writable(folder)
+    else:
         name = None if hypermodel is None else _name(hypermodel)
         _open_folder(folder, KeptSearch.of(tuning, training, name, batches, validation), resume)
     return _run(open_tuner, record, role)
@@ -151,13 +156,16 @@ def _prepared(
 def _run(open_tuner: Callable[[], Any], record: SearchRecord, role: str) -> TuningResult | None:
     import keras_tuner
 
+    account = record.folder / TRIALS / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.json"
+    if role != "worker" and not account.exists() and account.with_name("oracle.json").exists():
+        # KerasTuner goes on only under the name that it had before; this file has nothing else.
+        write_text(account, "{}")
     try:
         tuner = open_tuner()
     except (json.JSONDecodeError, RuntimeError) as error:
         # KerasTuner was killed while it wrote its account: a file is cut short, or the trials it names are not
         # there, which is a KeyError inside. Without the account the search is played again from its seed, and
         # trainings that were finished are found so in their folders.
-        account = record.folder / TRIALS / f"{os.environ.get('KERASTUNER_TUNER_ID', 'tuner0')}.json"
         is_damaged = isinstance(error, json.JSONDecodeError) or isinstance(error.__cause__, KeyError)
         if not is_damaged or not account.exists():
             raise
@@ -166,6 +174,8 @@ def _run(open_tuner: Callable[[], Any], record: SearchRecord, role: str) -> Tuni
     oracle = tuner.oracle
     try:
         tuner.search()
+        if role != "worker" and oracle.failure is not None:
+            raise oracle.failure
     except keras_tuner.errors.FatalError as error:
         raise error.__cause__ or error from None
     except RuntimeError as error:
@@ -228,6 +238,21 @@ def _open_folder(folder: Path, search: KeptSearch, resume: bool) -> None:
             raise InputError(f"{folder}: holds a search; go on with --resume, or choose another folder")
         refuse_changes(folder / SEARCH, "search", before.differences(search))
     search.write(folder)
+
+
+def _check_address() -> None:
+    """Refuse an address at which another process listens; gRPC would let two chiefs share it."""
+    ip, port = (os.environ[f"KERASTUNER_ORACLE_{name}"] for name in ("IP", "PORT"))
+    try:
+        family, *_, address = socket.getaddrinfo(ip.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((address[0], int(port)))
+    except (OSError, OverflowError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise InputError(
+            f"the chief cannot listen at {ip}:{port} ({reason}); change KERASTUNER_ORACLE_IP or KERASTUNER_ORACLE_PORT"
+        ) from error
 
 
 def process_role() -> Literal["alone", "chief", "worker"]:

@@ -1,6 +1,6 @@
 """KerasTuner's tuners and oracles for the trials of a search.
 
-Only this module imports KerasTuner at its top, because KerasTuner is optional.
+Only this module and `processes.py` import KerasTuner at their top, because KerasTuner is optional.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import keras_tuner
 import numpy as np
 from keras_tuner import oracles
 from keras_tuner.engine.base_tuner import BaseTuner
+from keras_tuner.engine.trial import Trial
 from tqdm import tqdm
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
-from keras_scgm.files import write_rows
+from keras_scgm.files import locked, write_rows
 from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig
@@ -28,15 +29,17 @@ from keras_scgm.training import TrainingConfig, TrainingResult, train
 from keras_scgm.training.checkpoint import BEST, LOG, NOT_HASHED, save_weights
 from keras_scgm.training.validation import mean_volume_dice
 from keras_scgm.tuning.config import SearchConfig
+from keras_scgm.tuning.processes import MESSAGE, WorkerTuner
 from keras_scgm.tuning.record import TRIALS, SearchRecord
 from keras_scgm.tuning.spaces import THRESHOLD, Space, round_values
 from keras_scgm.tuning.trial_setup import TrialSetup
 
+ONE_WORKER = "give each worker a KERASTUNER_TUNER_ID of its own, or wait for the end of the other process"
 EPOCHS = "tuner/epochs"
 """Where Hyperband puts the number of epochs of a trial."""
 
 
-class TrainingTuner(BaseTuner):
+class TrainingTuner(WorkerTuner, BaseTuner):
     """A search whose trials are trainings of this package.
 
     Args:
@@ -58,8 +61,8 @@ class TrainingTuner(BaseTuner):
             config = self.settings_of(trial.hyperparameters)
             # A threshold chosen on the validation volumes would make their score that of a choice.
             config = replace(config, epochs=values.get(EPOCHS, config.epochs), threshold_objective=None)
-            folder = self.get_trial_dir(trial.trial_id)
-            with epoch_bar(Path(folder).name, config.epochs, setup.verbose) as bar:
+            folder = Path(self.get_trial_dir(trial.trial_id))
+            with locked(folder, ONE_WORKER), epoch_bar(folder.name, config.epochs, setup.verbose) as bar:
                 seen = keras.callbacks.LambdaCallback(
                     on_epoch_end=lambda epoch, _: bar.update(epoch + 1 - bar.n)
                 )
@@ -78,7 +81,7 @@ class TrainingTuner(BaseTuner):
         return load_model(Path(self.get_trial_dir(trial.trial_id)) / BEST)
 
 
-class NetworkTuner(keras_tuner.Tuner):
+class NetworkTuner(WorkerTuner, keras_tuner.Tuner):
     """A search whose trials are networks of the user, which KerasTuner builds and fits.
 
     Every epoch ends with a file of the network, with a card, that segments the validation volumes.
@@ -103,9 +106,10 @@ class NetworkTuner(keras_tuner.Tuner):
         setup = self.setup
         epochs = trial.hyperparameters.values.get(EPOCHS, setup.training.epochs)
         config = replace(setup.training, epochs=epochs)
+        folder = Path(self.get_trial_dir(trial.trial_id))
         self._rows = []
         try:
-            with epoch_bar(f"trial_{trial.trial_id}", epochs, setup.verbose) as self._bar:
+            with locked(folder, ONE_WORKER), epoch_bar(folder.name, epochs, setup.verbose) as self._bar:
                 return super().run_trial(
                     trial,
                     setup.batches.dataset(config, first_step=0),
@@ -213,15 +217,58 @@ def oracle_of(search: SearchConfig, training: TrainingConfig, record: SearchReco
     }[search.strategy]
 
     class Oracle(base):  # type: ignore[valid-type, misc]
+        """Notes an error and stops the workers; KerasTuner's chief would wait forever for the worker that asked."""
+
+        failure: Exception | None = None
+
+        @keras_tuner.synchronized
+        def create_trial(self, tuner_id: str) -> Trial:
+            trial = self._noted(super().create_trial, tuner_id)
+            if trial is None:
+                self.tuner_ids.discard(tuner_id)
+                self.ongoing_trials.pop(tuner_id, None)
+                trial = Trial(self.get_space(), status="STOPPED")
+            if trial.status == "STOPPED" and self.tuner_ids:
+                record.announce_wait(self.tuner_ids)
+            return trial
+
+        @keras_tuner.synchronized
+        def update_trial(self, trial_id: str, metrics: dict[str, float], step: int = 0) -> Trial:
+            self._noted(super().update_trial, trial_id, metrics, step)
+            return self.trials[trial_id]
+
+        @keras_tuner.synchronized
+        def end_trial(self, trial: Trial) -> None:
+            path = record.folder / TRIALS / f"trial_{trial.trial_id}" / MESSAGE
+            if trial.status != "COMPLETED" and trial.message is None and path.exists():
+                trial.message = path.read_text(encoding="utf-8")
+            # Its worker has outlived the chief that handed it out.
+            if trial.trial_id in self._retry_queue:
+                self._retry_queue.remove(trial.trial_id)
+            self._noted(self._end, trial)
+            for tuner_id, ongoing in list(self.ongoing_trials.items()):
+                if ongoing.trial_id == trial.trial_id:
+                    del self.ongoing_trials[tuner_id]
+
         def populate_space(self, trial_id: str) -> dict[str, Any]:
             if not self.trials:
                 return {"status": "RUNNING", "values": dict(self.hyperparameters.values)}
             return super().populate_space(trial_id)
 
-        def end_trial(self, trial: Any) -> None:
+        def _end(self, trial: Trial) -> None:
             super().end_trial(trial)
+            # KerasTuner's account has the trial among those that have not ended.
+            self.save()
             record.update(self.trials)
             record.announce(trial.trial_id)
+
+        def _noted(self, method: Callable[..., Any], *arguments: Any) -> Any:
+            if self.failure is None:
+                try:
+                    return method(*arguments)
+                except Exception as error:
+                    self.failure = error
+            return None
 
     options: dict[str, Any] = {}
     if search.strategy == "hyperband":
