@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -33,7 +34,7 @@ from keras_scgm.export.graph.nifti import read_nifti
 from keras_scgm.export.graph.processor import PROCESSOR
 from keras_scgm.export.graph.refusals import require
 from keras_scgm.export.graph.segmentation import GraphConfig
-from keras_scgm.export.warmup import WarmupRequest, write_warmup
+from keras_scgm.export.warmup import WarmupRequest, tensorflow_writes, write_warmup
 from keras_scgm.files import staging_folder
 from keras_scgm.limits import MAX_REQUEST_FILES
 from keras_scgm.prediction import Weights
@@ -297,7 +298,8 @@ def _within_samples(slices: tf.Tensor) -> tuple[int, ...]:
 def _save(folder: Path, endpoints: Endpoints, network: GraphNetwork, card: str) -> None:
     module = tf.Module()
     module.weights = network.weights
-    tf.saved_model.save(module, str(folder), endpoints)
+    with tensorflow_writes():
+        tf.saved_model.save(module, str(folder), endpoints)
     path = folder / CARD_FILE
     path.parent.mkdir(exist_ok=True)
     path.write_text(card, encoding="utf-8")
@@ -320,9 +322,17 @@ def _publish(staging: Path, folder: Path) -> int:
     names = (SLICES_MODEL, NIFTI_MODEL)
     for name in names:
         (folder / name).mkdir(exist_ok=True)
-    taken = [int(path.name) for name in names for path in (folder / name).iterdir() if path.name.isdecimal()]
-    version = max(taken, default=0) + 1
-    for name in names:
-        # Fails if another export has taken the number in the meantime: a folder with files is not replaced.
-        os.rename(staging / name, folder / name / str(version))
-    return version
+    while True:
+        taken = [
+            int(path.name) for name in names for path in (folder / name).iterdir() if path.name.isdecimal()
+        ]
+        version = max(taken, default=0) + 1
+        try:
+            os.rename(staging / SLICES_MODEL, folder / SLICES_MODEL / str(version))
+        except OSError as error:
+            # Another export has just taken the number: a folder with files is not replaced.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            os.rename(staging / NIFTI_MODEL, folder / NIFTI_MODEL / str(version))
+            return version

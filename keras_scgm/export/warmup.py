@@ -7,7 +7,8 @@ server replays the records of one file, and refuses the version if a record fail
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from tensorflow.core.framework.tensor_pb2 import TensorProto
 
@@ -57,24 +59,45 @@ def write_warmup(version_folder: str | Path, model_name: str, requests: Sequence
     if not 1 <= len(requests) <= MAX_RECORDS:
         raise InputError(f"requests must be 1 to {MAX_RECORDS}, received {len(requests)}")
     path = checks.path("version_folder", version_folder) / WARMUP_FILE
-    with replaced(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+    with (
+        replaced(path) as temporary,
+        tensorflow_writes(),
+        tf.io.TFRecordWriter(str(temporary)) as writer,
+    ):
         for request in requests:
             writer.write(_record(model_name, request))
     return path
 
 
+@contextmanager
+def tensorflow_writes() -> Iterator[None]:
+    """Makes an `OSError`, such as of a full disk, of the errors of TensorFlow's own file system."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(error.message.rsplit("; ", 1)[-1].split(" [Op:")[0]) from error
+
+
 def read_warmup(version_folder: str | Path) -> list[WarmupRequest]:
-    """The warm-up requests of an exported SavedModel; none if it has no such file."""
+    """The warm-up requests of an exported SavedModel; none if it has no such file.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     path = checks.path("version_folder", version_folder) / WARMUP_FILE
     if not path.is_file():
         return []
     requests = []
-    for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        request = _prediction_log().FromString(serialized).predict_log.request
-        inputs = {
-            name: tf.make_ndarray(TensorProto.FromString(tensor)) for name, tensor in request.inputs.items()
-        }
-        requests.append(WarmupRequest(inputs, request.model_spec.signature_name or "serving_default"))
+    try:
+        for serialized in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            request = _prediction_log().FromString(serialized).predict_log.request
+            inputs = {
+                name: tf.make_ndarray(TensorProto.FromString(tensor))
+                for name, tensor in request.inputs.items()
+            }
+            requests.append(WarmupRequest(inputs, request.model_spec.signature_name or "serving_default"))
+    except (tf.errors.OpError, DecodeError) as error:
+        raise InputError(f"{path}: damaged; export the model again") from error
     return requests
 
 

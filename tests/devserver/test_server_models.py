@@ -61,8 +61,11 @@ def test_folders_that_cannot_be_served(tmp_path):
         dev_server.Catalogue.load(tmp_path)
 
 
-def test_a_failing_warm_up_request_stops_the_load(tmp_path):
+def test_warm_up_requests_that_fail_or_are_damaged_stop_the_load(tmp_path):
     folder = save_tiny_models(tmp_path) / "gm_nifti" / "1"
-    write_warmup(folder, "gm_nifti", [WarmupRequest({"nifti_bytes": np.array([b"no image"], object)})])
+    path = write_warmup(folder, "gm_nifti", [WarmupRequest({"nifti_bytes": np.array([b"no image"], object)})])
     with pytest.raises(InputError, match="a warm-up request fails"):
+        dev_server.Catalogue.load(tmp_path)
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="tf_serving_warmup_requests: damaged; export the model again"):
         dev_server.Catalogue.load(tmp_path)

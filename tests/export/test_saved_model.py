@@ -3,7 +3,9 @@
 import gzip
 import itertools
 import json
+import os
 from operator import attrgetter
+from types import SimpleNamespace
 
 import keras
 import nibabel as nib
@@ -17,7 +19,7 @@ from keras_scgm import InputError, UNet, segment
 from keras_scgm.export import saved_model
 from keras_scgm.export.graph import answer
 from keras_scgm.export.graph.network import SLICES_ON_GPU
-from keras_scgm.export.warmup import read_warmup
+from keras_scgm.export.warmup import WarmupRequest, read_warmup, write_warmup
 from keras_scgm.localization import MIN_PROBES
 
 
@@ -191,6 +193,34 @@ def test_every_export_is_a_new_version(served, bright_network, monkeypatch):
     assert saved_model.export_saved_model(bright_network, root).version == 8
     assert sorted(path.name for path in (root / "gm_slices").iterdir()) == ["1", "8"]
     assert not list(root.glob(".*"))
+
+
+def test_a_number_that_another_export_has_just_taken(tmp_path, monkeypatch):
+    staging = tmp_path / "staging"
+    for name in ("gm_slices", "gm_nifti"):
+        (staging / name).mkdir(parents=True)
+    rename = os.rename
+
+    def late(source, target):
+        monkeypatch.setattr(os, "rename", rename)
+        (target / "variables").mkdir(parents=True)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    assert saved_model._publish(staging, tmp_path) == 2
+    assert sorted(path.name for path in (tmp_path / "gm_slices").iterdir()) == ["1", "2"]
+    assert [path.name for path in (tmp_path / "gm_nifti").iterdir()] == ["2"]
+
+
+def test_full_disk(tmp_path, full_disk):
+    network = SimpleNamespace(weights=[tf.Variable(tf.zeros(1000))])
+    request = WarmupRequest({"slices": np.arange(1000, dtype=np.float32)})
+    with full_disk():
+        with pytest.raises(OSError, match=r"^File too large$"):
+            saved_model._save(tmp_path / "model", {}, network, "{}")
+        with pytest.raises(InputError, match=r"writing failed \(File too large\); free space"):
+            write_warmup(tmp_path, "gm_slices", [request])
+    assert not list(tmp_path.glob("assets.extra/*"))
 
 
 def test_card_and_warm_up_are_in_the_folder(two_networks):
