@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from concurrent import futures
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
@@ -29,8 +29,9 @@ from client_checks import (
     names,
     rest_answers,
 )
-from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError
-from keras_scgm_client.transport import Access
+from keras_scgm_client import Client, ImageError, ServerError, ServerUnavailable, SettingsError, rest
+from keras_scgm_client.rest import RestTransport
+from keras_scgm_client.transport import Access, Model
 from tiny_serving import random_voxels
 
 
@@ -116,6 +117,49 @@ def test_a_refused_answer_frees_its_connection(image):
         segmenting.start()
         segmenting.join(30)
     check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(0))
+
+
+@contextmanager
+def raw_server(answer):
+    """A server that gives its one connection to a function."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept():
+            with listener.accept()[0] as connection, suppress(OSError):
+                answer(connection)
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_an_answer_that_comes_byte_by_byte_ends_in_time():
+    sent = []
+
+    def answer(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        for _ in range(100):
+            connection.sendall(b" ")
+            sent.append(b" ")
+            time.sleep(0.1)
+
+    with raw_server(answer) as url, pytest.raises(ServerUnavailable, match="no answer within 1 s"):
+        RestTransport(Access(url), Model())._request("GET", url, 1.0, 1000)
+    assert len(sent) < 100
+
+
+def test_a_long_upload_is_not_limited_by_the_time_to_connect(monkeypatch):
+    monkeypatch.setattr(rest, "CONNECT_SECONDS", 0.3)
+    body = bytes(20_000_000)
+
+    def answer(connection):
+        time.sleep(1)
+        seen = 0
+        while seen < len(body):
+            seen += len(connection.recv(2**20))
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+    with raw_server(answer) as url:
+        assert RestTransport(Access(url), Model())._request("POST", url, 60.0, 1000, body) == {}
 
 
 def test_a_busy_connection_is_waited_for_until_the_deadline(image):

@@ -128,7 +128,9 @@ class RestTransport:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
-        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, seconds), read=seconds)
+        # urllib3 takes the time limit of connecting for sending, too. An image is sent after the version was answered.
+        connect = min(CONNECT_SECONDS, seconds) if body is None else seconds
+        timeout = urllib3.Timeout(connect=connect, read=seconds)
         ends = monotonic() + seconds
         try:
             response = self._pool.request(
@@ -142,8 +144,9 @@ class RestTransport:
             )
             try:
                 content = bytearray()
-                # Nobody asked for a compressed answer, a chunk of which could be a thousand times larger.
-                for chunk in response.stream(_CHUNK_BYTES, decode_content=False):
+                # `read1` returns what has come, so that a slow answer ends in time. Nobody asked for a compressed
+                # answer, a chunk of which could be a thousand times larger.
+                while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
                     content += chunk
                     if len(content) > limit:
                         raise ServerError(TOO_LONG.format(limit / 1e6))
