@@ -177,6 +177,33 @@ def check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: {'not a' if folder.exists() else 'no such'} folder; check the path")
 
 
+def check_inputs_stay(inputs: Iterable[Path | None], written: Iterable[Path]) -> None:
+    """Refuse to write files in the place of inputs, by whatever name or link.
+
+    Args:
+        inputs: Files that a command reads; None stands for one that was not given.
+        written: Files that it may replace or remove.
+
+    Raises:
+        InputError: An input is among them.
+    """
+    places = set(map(_place, written))
+    for path in filter(None, inputs):
+        if _place(path) in places:
+            raise InputError(
+                f"{path}: the result would take the place of this input; give the output another name"
+            )
+
+
+def _place(path: Path) -> tuple[int, int] | str:
+    """What two names of one file have in common, or the path without links of its folder if there is none yet."""
+    try:
+        state = path.stat()
+    except OSError:
+        return os.path.join(os.path.realpath(path.parent), path.name)
+    return state.st_dev, state.st_ino
+
+
 def check_writable(folder: Path) -> None:
     """Check before a computation whether its result can be written.
 

@@ -121,13 +121,16 @@ def adapt(
     from keras_scgm.adaptation import GuardConfig, find_scans
     from keras_scgm.adaptation import adapt as adapt_weights
     from keras_scgm.adaptation.record import SETTINGS
+    from keras_scgm.adaptation.report import CHANGES, REPORT
     from keras_scgm.errors import InputError
-    from keras_scgm.files import exclusive_start
+    from keras_scgm.files import check_inputs_stay, exclusive_start
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.training.checkpoint import LAST
 
     if label_value is not None and labels is None:
         raise InputError("--label-value: for masks only; give their folder with --labels")
+    written = SETTINGS, REPORT, CHANGES, SUGGESTED
+    check_inputs_stay([spec, guard, rescans], [output / name for name in written])
     chosen = weights or DEFAULT_WEIGHTS
     changes = given(epochs=epochs, steps_per_epoch=steps, seed=seed, statistics_only=statistics_only or None)
     config = replace(_config(spec, output, resume), **changes)

@@ -32,7 +32,7 @@ def split_dicom_folders(inputs: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def converted_jobs(
-    folders: Sequence[Path], output: Path | None, force: bool
+    folders: Sequence[Path], output: Path | None, force: bool, images: Sequence[Path] = ()
 ) -> tuple[list[SegmentationJob], list[str]]:
     """Convert the series of folders to NIfTI files, and tell the user which series are left out.
 
@@ -41,15 +41,16 @@ def converted_jobs(
         output: Folder of the converted images and of the results, or the file of a single mask, beside which the
             image is written.
         force: Whether to replace other images of the same names.
+        images: NIfTI files among the inputs, which are never replaced.
 
     Returns:
         Jobs of the converted images, and one line for each folder or series that cannot be converted.
 
     Raises:
-        InputError: Several images would have one name or one file.
+        InputError: Several images would have one name or one file, or that of an input.
     """
     from keras_scgm.cohort import SegmentationJob
-    from keras_scgm.files import is_nifti
+    from keras_scgm.files import check_inputs_stay, is_nifti
     from keras_scgm.outputs import OutputPaths
 
     if output is None:
@@ -89,8 +90,9 @@ def converted_jobs(
             )
         owners[one.name] = folder
     jobs = []
+    target = output.parent if is_file else output
+    check_inputs_stay(images, [target / f"{name}.nii.gz" for name in owners])
     for folder, one in found:
-        target = output.parent if is_file else output
         try:
             if is_file and target / f"{one.name}.nii.gz" == output:
                 raise InputError(f"{output}: the converted image has this name; give the mask another one")

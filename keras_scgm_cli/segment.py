@@ -171,6 +171,7 @@ def segment(
     """
     with held_back_stderr():
         from keras_scgm.cohort import OutputConfig, run_here, run_on_ray
+        from keras_scgm.files import check_inputs_stay
         from keras_scgm.images import FoundImages, find_images
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
@@ -180,7 +181,10 @@ def segment(
     found = find_images(inputs, suffix, pattern) if inputs or suffix or pattern else FoundImages()
     for note in found.notes:
         say(note)
-    converted, not_converted = converted_jobs(dicom_folders, output, force) if dicom_folders else ([], [])
+    images = [image.path for image in found.images]
+    converted, not_converted = (
+        converted_jobs(dicom_folders, output, force, images) if dicom_folders else ([], [])
+    )
     problems = [*found.problems, *not_converted]
     for problem in problems:
         say(f"error: {problem}", err=True)
@@ -200,6 +204,11 @@ def segment(
         runtime=runtime,
         precision=precision,
     )
+    given = [settings.cord] if isinstance(settings.cord, Path) else []
+    results = {path for job in jobs for path in job.paths.own}
+    if tissues == "all":
+        results.update(path for job in jobs for path in job.paths.of_cord(bool(given)))
+    check_inputs_stay([*images, *given], results)
     check_engine(engine)
     if engine == "ray":
         outcomes = run_on_ray(weights, settings, jobs, output_config, address, workers)

@@ -202,8 +202,10 @@ def study(
         raise InputError("--exclude belongs to group; segmentation takes all images")
     with held_back_stderr():
         from keras_scgm.cohort import OutputConfig, run_here, run_on_cores, run_on_ray
+        from keras_scgm.files import check_inputs_stay
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
         from keras_scgm.study import LevelConfig, StudyConfig, run_study
+        from keras_scgm.study.tables import AREAS, SUMMARY
 
     check_engine(engine)
     check_verdict("--leave-out", leave_out)
@@ -221,6 +223,7 @@ def study(
         slices=slice_range,
         left_out=BAD_VERDICTS[leave_out],
     )
+    check_inputs_stay([images, level_table], [output / AREAS, output / SUMMARY])
     settings = SegmentationConfig(
         threshold=threshold,
         window=parse_window(window),  # type: ignore[arg-type]

@@ -195,7 +195,7 @@ def train(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import exclusive_start
+    from keras_scgm.files import check_inputs_stay, exclusive_start
     from keras_scgm.training import Batches, all_devices, fine_tuned, synthetic_source, train_folds
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config
@@ -203,6 +203,8 @@ def train(
 
     if resume and resplit:
         raise InputError("--resplit starts another training, --resume goes on with one; choose one of them")
+    if not resume:
+        check_inputs_stay([spec], [output / SPEC])
     own_split, drawn = output / SPLIT, output / "validation"
     of_data = given(
         folder=data,

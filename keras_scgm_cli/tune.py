@@ -122,15 +122,17 @@ def tune(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import exclusive_start
+    from keras_scgm.files import check_inputs_stay, exclusive_start
     from keras_scgm.training import DataConfig, annotated_source
     from keras_scgm.training.folds import SPLIT
     from keras_scgm.tuning import tune as run_trials
     from keras_scgm.tuning.kept_search import SEARCH, KeptSearch
+    from keras_scgm.tuning.record import BEST_AUGMENTATION, BEST_TRAINING
     from keras_scgm.tuning.search import process_role
 
     if resume and resplit:
         raise InputError("--resplit starts another search, --resume goes on with one; choose one of them")
+    check_inputs_stay([spec, ranges], [output / name for name in (SEARCH, BEST_AUGMENTATION, BEST_TRAINING)])
     kept = KeptSearch.read(output) if resume else None
     if kept is not None and preset is None and spec is None:
         training = kept.training

@@ -124,13 +124,17 @@ def test_a_result_never_takes_the_place_of_an_input(run, images, weights, nested
     nib.Nifti1Image(np.ones((160, 140, 5), np.uint8), nib.load(image).affine).to_filename(cord)
     link = images / "link.nii.gz"
     link.symlink_to(image)
+    (images / "hard.nii.gz").hardlink_to(image)
+    (images / "a_gmseg.nii.gz").write_bytes(image.read_bytes())
     before = {name: (images / name).read_bytes() for name in names(images)}
     for taken, place, given in (
         (image, image, ()),
         (image, images / "deep" / ".." / "a.nii.gz", ()),
         (link, image, ()),
         (link, link, ()),
+        (image, images / "hard.nii.gz", ()),
         (cord, cord, ("--cord", cord)),
+        (images / "a_gmseg.nii.gz", images, (images / "a_gmseg.nii.gz",)),
     ):
         named = image if given else taken
         code, _, err = run("segment", named, "-w", weights, "-o", place, "--force", *given)

@@ -99,6 +99,28 @@ def test_known_weights_are_fine_tuned_with_frozen_stages(run, data, config, tmp_
         assert message in err
 
 
+def test_settings_and_weights_that_a_training_starts_from_stay(run, data, config, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("spec.json", "best_training.json"):
+        shutil.copy(config, out / name)
+    DilatedGMNet(filters=3, dilation_rates=(6,)).save_weights(out / "best.weights.h5")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    weights = out / "last.weights.h5"
+    weights.symlink_to("best.weights.h5")
+    for taken, command, *options in (
+        (out / "spec.json", "train", "--spec", out / "spec.json"),
+        (weights, "train", "--spec", config, "--fine-tune", weights),
+        (out / "best_training.json", "tune", "--spec", out / "best_training.json"),
+    ):
+        code, _, err = run(command, out, "--data", data, *options)
+        assert (code, err) == (
+            2,
+            f"error: {taken}: the result would take the place of this input; give the output another name\n",
+        )
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_split_is_of_the_data_that_are_given(run, data, config, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(data, other)

@@ -21,6 +21,7 @@ from keras_scgm.adaptation.scans import Scans, read_real_slices
 from keras_scgm.datasets import AnnotatedVolume, find_challenge, load_slices
 from keras_scgm.datasets.phantom import SITES, DomainConfig, write_challenge_dataset
 from keras_scgm.errors import InputError
+from keras_scgm.files import check_inputs_stay
 from keras_scgm.models import load_network
 from keras_scgm.prediction import Ensemble
 from keras_scgm.pretrained import DEFAULT_WEIGHTS, WeightsCard, card_path
@@ -98,6 +99,7 @@ def adapt(
     card = networks.cards[0]
     training = training_config(config, weights, card)
     record = AdaptationRecord.of(config, guard, scans)
+    check_inputs_stay([Path(weights)], [folder / ADAPTED])
     record.check_start(folder, resume)
     check_start(folder, training, resume)
     real = read_real_slices(learned, networks)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError, NotAnImageError, log_traceback, no_memory
-from keras_scgm.files import check_writable, sha256_of, unchanged
+from keras_scgm.files import check_inputs_stay, check_writable, sha256_of, unchanged
 from keras_scgm.messages import shown_dsc
 from keras_scgm.outputs import (
     EditedMasks,
@@ -169,7 +169,7 @@ def _there(segmenter: Segmenter, job: SegmentationJob, output: OutputConfig) -> 
     gray_matter_alone, cord = output.tissues == "gm", segmenter.config.cord
     given = [cord] if isinstance(cord, Path) else []
     others = paths.of_cord(bool(given)) if segmenter.has_cord and not gray_matter_alone else ()
-    _check_inputs_stay([image, *given], (*paths.own, *others))
+    check_inputs_stay([image, *given], (*paths.own, *others))
     existing = [path for path in (*paths.own, *others) if os.path.lexists(path)]
     if (output.resume or output.force) and existing and image.is_file():
         made_so = {"input_sha256": sha256_of(image), **output_kind(output.soft, gray_matter_alone)}
@@ -223,20 +223,6 @@ def _keep_edited(
     write_outputs(result, paths, gray_matter_alone=not has_cord, dicom=job.dicom, edited=masks)
     message = f"{paths.mask}: edited by hand, measured: {_summary(result)}"
     return Outcome(job, "segmented", message, result.quality.verdict, (*warnings, *result.warnings))
-
-
-def _check_inputs_stay(inputs: Sequence[Path], written: Sequence[Path]) -> None:
-    places = {_place(path) for path in written}
-    for path in inputs:
-        if places & {_place(path), os.path.realpath(path)}:
-            raise InputError(
-                f"{path}: the result would take the place of this input; give the output another name"
-            )
-
-
-def _place(path: Path) -> str:
-    """Path without links of its folder: a link itself is what a new file replaces."""
-    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def _summary(result: Segmentation) -> str:

@@ -22,7 +22,7 @@ from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.datasets.slice_loading import labels_sha256
 from keras_scgm.errors import InputError, one_line
 from keras_scgm.figures import write_figure
-from keras_scgm.files import check_writable, replaced, sha256_of, write_rows
+from keras_scgm.files import check_inputs_stay, check_writable, replaced, sha256_of, write_rows
 from keras_scgm.json_config import refuse_changes
 from keras_scgm.pretrained import WeightsCard, card_path, resolve_weights
 from keras_scgm.training.batches import Batches, SliceBatches
@@ -45,9 +45,12 @@ def check_start(folder: Path, config: TrainingConfig, resume: bool) -> None:
     have more epochs than before.
 
     Raises:
-        InputError: It holds another training, or one that was not to be resumed, or nothing can be written there.
+        InputError: It holds another training, or one that was not to be resumed, or the initial weights under the name
+            of its own, or nothing can be written there.
     """
     check_writable(folder)
+    if config.initial_weights is not None:
+        check_inputs_stay([Path(config.initial_weights)], [folder / BEST, folder / LAST])
     if not (folder / STATE).exists():
         return
     if not resume:

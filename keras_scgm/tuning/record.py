@@ -19,6 +19,7 @@ from keras_scgm.tuning.spaces import THRESHOLD, rounded
 from keras_scgm.tuning.trial_setup import TrialSetup
 
 TRIALS, TABLE, PICTURE = "trials", "trials.csv", "trials.png"
+BEST_AUGMENTATION, BEST_TRAINING = "best_augmentation.json", "best_training.json"
 
 
 class SearchRecord:
@@ -129,8 +130,8 @@ class SearchRecord:
 
     def _write_best(self, best: Trial) -> None:
         if config := self._settings(best):
-            config.augmentation.write(self.folder / "best_augmentation.json")
-            config.write(self.folder / "best_training.json")
+            config.augmentation.write(self.folder / BEST_AUGMENTATION)
+            config.write(self.folder / BEST_TRAINING)
         folder = self.folder / TRIALS / best.name
         if (folder / self.weights).exists():
             with replaced(self.folder / self.weights) as temporary:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, annotated_volumes, check_slices
 from keras_scgm.errors import InputError, one_line
-from keras_scgm.files import check_writable, write_text
+from keras_scgm.files import check_inputs_stay, check_writable, write_text
 from keras_scgm.json_config import refuse_changes
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training import Batches, SliceBatches, SyntheticBatches, TrainingConfig
@@ -232,6 +232,8 @@ def _name(hypermodel: Any) -> str:
 
 
 def _open_folder(folder: Path, search: KeptSearch, resume: bool) -> None:
+    if search.training.initial_weights is not None:
+        check_inputs_stay([Path(search.training.initial_weights)], [folder / BEST])
     before = KeptSearch.read(folder)
     if before is not None:
         if not resume:

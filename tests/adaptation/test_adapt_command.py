@@ -46,6 +46,24 @@ def test_a_refused_network_is_exit_code_3(
     assert "another adaptation, seed was 0, now 8; leave the setting" in err
 
 
+def test_limits_and_weights_in_the_folder_stay(
+    run: Callable[..., tuple[int, str, str]], options: list[object], start_weights: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "run"
+    output.mkdir()
+    limits, weights = output / "guard.json", output / "adapted.weights.h5"
+    limits.write_text(STRICT.to_json())
+    weights.hardlink_to(start_weights)
+    for taken, *given in ((limits, "--guard", limits), (start_weights,)):
+        code, _, err = run("adapt", output, *options, "--statistics-only", *given)
+        assert (code, err) == (
+            2,
+            f"error: {taken}: the result would take the place of this input; give the output another name\n",
+        )
+    assert limits.read_text() == STRICT.to_json()
+    assert {path.name for path in output.iterdir()} == {limits.name, weights.name}
+
+
 def test_settings_replace_those_of_the_file(
     run: Callable[..., tuple[int, str, str]], options: list[object], tmp_path: Path
 ) -> None:

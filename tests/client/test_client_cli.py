@@ -115,16 +115,21 @@ def test_a_token_file_in_another_encoding_is_to_be_saved_as_utf_8(run, tmp_path)
 
 
 def test_results_never_take_the_place_of_an_input(run, address, images, tmp_path):
-    """Of another one, through another name of the folder, and by the file of metrics."""
-    image, cord = images / "0.nii.gz", images / "0_seg.nii.gz"
+    """Of another one, through another name of the folder or the file, and by the file of metrics."""
+    image, cord, token = images / "0.nii.gz", images / "0_seg.nii.gz", images / "token"
+    token.write_text("sesame")
     shutil.copy(images / "2.nii.gz", cord)
     before = {name: (images / name).read_bytes() for name in names(images)}
     (tmp_path / "link").symlink_to(images)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / cord.name).hardlink_to(cord)
     server = ("--server", address.rest_url, "--force")
     for arguments, path in (
         ((image, cord), cord),
         ((image, cord, "-o", tmp_path / "link"), tmp_path / "link" / cord.name),
+        ((image, cord, "-o", tmp_path / "linked"), tmp_path / "linked" / cord.name),
         ((image, "--metrics-file", image), image),
+        ((image, "--metrics-file", token, "--token-file", token), token),
     ):
         code, out, err = run("segment", *arguments, *server)
         assert (code, out) == (2, "")

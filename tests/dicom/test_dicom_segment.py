@@ -274,7 +274,13 @@ def test_a_place_for_the_images_is_needed(run, drawn, tmp_path):
         2,
         f"error: {tmp_path}/out/t2s.nii.gz: exists and is not this series; replace it with --force\n",
     )
-    assert (tmp_path / "out" / "t2s.nii.gz").read_bytes() == b"mine"
+    taken = tmp_path / "out" / "t2s.nii.gz"
+    code, _, err = run("segment", tmp_path / "t2s", taken, "-o", tmp_path / "out", "--force")
+    assert (code, err) == (
+        2,
+        f"error: {taken}: the result would take the place of this input; give the output another name\n",
+    )
+    assert taken.read_bytes() == b"mine"
 
 
 def test_no_room_for_temporary_files_is_said_so(run, drawn, tmp_path, monkeypatch, no_space):

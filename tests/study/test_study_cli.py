@@ -54,6 +54,22 @@ def test_participants_by_label_with_levels_and_slices(run, raw, tmp_path, weight
     assert rows[0]["mask"].endswith("_gmseg.nii.gz")
 
 
+def test_tables_that_a_study_reads_stay(run, raw, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    images, levels = out / "summary.tsv", out / "areas.tsv"
+    images.write_text("image\nsub-01_T2star.nii.gz\n")
+    levels.write_text("image\tslice\tlevel\n")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    for taken, *given in ((images, images), (levels, raw, "--level-table", levels)):
+        code, _, err = run("study", given[0], out, "participant", *given[1:])
+        assert (code, err) == (
+            2,
+            f"error: {taken}: the result would take the place of this input; give the output another name\n",
+        )
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
 @needs_ancpbids
 def test_a_frame_and_its_uncertainty(run, raw, tmp_path, weights):
     path = raw / "sub-01/anat/sub-01_T2star.nii.gz"

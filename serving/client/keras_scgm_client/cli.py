@@ -153,7 +153,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _segment(options: argparse.Namespace) -> int:
     images = _expand(options.inputs, options.output)
-    _refuse_collisions(images, options.tissues, options.metrics_file)
+    secrets = [Path(file) for file in (options.token_file, options.ca, options.cert, options.key) if file]
+    _refuse_collisions(images, secrets, options.tissues, options.metrics_file)
     failed = skipped = 0
     verdicts = set()
     metrics = Metrics() if options.metrics_file else None
@@ -269,11 +270,14 @@ def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | 
 
 
 def _refuse_collisions(
-    images: list[tuple[Path, Path | None]], tissues: Tissues, metrics_file: Path | None
+    images: list[tuple[Path, Path | None]],
+    secrets: list[Path],
+    tissues: Tissues,
+    metrics_file: Path | None,
 ) -> None:
-    """Refuse results that would replace each other, or an image that is to be segmented."""
+    """Refuse results that would replace each other, or an input."""
     owners: dict[Path, Path] = {}
-    inputs = {place for image, _ in images for place in (_place(image), os.path.realpath(image))}
+    inputs = {_place(path) for path in (*secrets, *(image for image, _ in images))}
     outputs = [metrics_file] if metrics_file else []
     for image, folder in images:
         paths = OutputPaths.for_input(image, folder)
@@ -289,9 +293,13 @@ def _refuse_collisions(
             )
 
 
-def _place(path: Path) -> str:
-    """Path without links of its folder: a link itself is what a new file replaces."""
-    return os.path.join(os.path.realpath(path.parent), path.name)
+def _place(path: Path) -> tuple[int, int] | str:
+    """What two names of one file have in common, or the path without links of its folder if there is none yet."""
+    try:
+        state = path.stat()
+    except OSError:
+        return os.path.join(os.path.realpath(path.parent), path.name)
+    return state.st_dev, state.st_ino
 
 
 def _positive(text: str) -> float:
