@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 from keras_scgm_client import __version__, logs
 from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Outcome
@@ -23,7 +24,7 @@ from keras_scgm_client.outputs import OutputPaths, Tissues
 def main(arguments: list[str] | None = None) -> None:
     """Run the command.
 
-    Exit code: 0 for success, 2 if anything failed, 3 for a verdict of `--fail-on`, 130 after an interrupt.
+    Exit code: 0 for success, 2 if anything failed, 3 for a verdict of `--fail-on`, 128 + n after signal n.
     """
     for stream in (sys.stdout, sys.stderr):
         # Names of files are bytes, and may have no characters.
@@ -32,11 +33,19 @@ def main(arguments: list[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     # Connection errors are reported in one line, without the log of the gRPC library.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    for name in ("SIGTERM", "SIGHUP"):
+    received: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        # Nothing interrupts what cleans up after the first one.
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            raise KeyboardInterrupt
+
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         # Windows has no SIGHUP; nohup ignores it.
         number = getattr(signal, name, None)
         if number and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
     logs.configure(options.log_format)
     try:
         sys.exit(options.run(options))
@@ -50,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
         # Threads may still wait for the server; they write no files.
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(130)
+        os._exit(128 + received[0])
 
 
 def _parser() -> argparse.ArgumentParser:

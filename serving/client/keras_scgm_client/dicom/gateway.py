@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -368,9 +367,10 @@ def run(config: GatewayConfig, client: Client, metrics: Metrics) -> int:
     _keep_quiet()
     gateway = Gateway(config, client, metrics)
     gateway.start()
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         threading.Event().wait()
-    gateway.stop()
+    except KeyboardInterrupt:
+        gateway.stop()
     sys.stderr.flush()
     # Threads that wait for the server or the receiver must not delay the exit; the files on disk are consistent.
     os._exit(0)
