@@ -20,6 +20,7 @@ from unchecked_export import as_exported, export_unchecked
 
 from keras_scgm import segment
 from keras_scgm.outputs import OutputPaths, write_outputs
+from keras_scgm_cli.main import main as command_main
 
 
 @pytest.fixture(scope="module", params=["bright_network", "cord_network"])
@@ -103,6 +104,40 @@ def test_a_served_result_is_the_commands(models, cord_network, cord_image, tmp_p
             (outcome,) = client.segment_all([(path, tmp_path / "served")])
     assert outcome.error is None
     check_same(OutputPaths.for_input(path, tmp_path / "served"), expected)
+
+
+def test_labels_in_a_folder_are_left_out_alike(
+    models, cord_network, cord_image, tmp_path, run, monkeypatch, capsys
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    image = cord_image(shape=(60, 56, 4))
+    levels = np.broadcast_to(np.array([2, 3, 3, 4], np.uint8), image.shape)
+    for name in ("a_levels.nii.gz", "a_seg.nii.gz"):
+        nib.Nifti1Image(levels.copy(), image.affine).to_filename(folder / name)
+    image.to_filename(folder / "cord.nii.gz")
+    cord_network.save(tmp_path / "weights.keras")
+    command = ["segment", str(folder), "-o", str(tmp_path / "command"), "-w", str(tmp_path / "weights.keras")]
+    monkeypatch.setattr("sys.argv", ["keras-scgm", *command])
+    with pytest.raises(SystemExit):
+        command_main()
+    expected = capsys.readouterr().out
+    with dev_server.serve(models, rest_port=0, grpc_port=0) as address:
+        server = ("--server", address.rest_url, "--jobs", 1)
+        code, out, err = run("segment", folder, "-o", tmp_path / "served", *server)
+        assert code == 0, err
+        assert "error" not in err
+        first, left_out, _, last = out.splitlines()
+        assert [first, left_out] == expected.splitlines()[:2]
+        assert left_out.endswith(
+            "a_levels.nii.gz: labels, not an image, it holds 3 values (2, 3, 4); skipped"
+        )
+        assert last == expected.splitlines()[-1] == "1 segmented, 1 skipped, 0 failed"
+        code, _, err = run("segment", folder / "a_levels.nii.gz", *server)
+    assert code == 2
+    assert err.startswith(
+        f"error: {folder}/a_levels.nii.gz: labels, not an image, it holds 3 values (2, 3, 4); "
+    )
 
 
 def answer_like(result, soft):

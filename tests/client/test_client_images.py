@@ -80,9 +80,13 @@ def test_files_that_the_server_refuses_packed_are_sent_unpacked(shape, max_bytes
 def test_folders_are_searched_as_by_the_command_itself(images):
     assert LABEL_NAME == keras_scgm.images.LABEL_NAME
     for name in (
+        "levels-label.nii",
+        "deep/b_seg.nii.gz",
         ".git/a.nii",
         "derivatives/a.nii",
         "deep/a_gmseg.nii.gz",
+        "deep/a_wmseg.nii.gz",
+        "deep/a_gmseg_uncertainty.nii.gz",
         "a_seg.nii",
         ".a.nii",
         "notes.txt",
@@ -91,7 +95,10 @@ def test_folders_are_searched_as_by_the_command_itself(images):
         (images / name).touch()
     (images / "0.nii.gz").rename(images / "0.NII.GZ")
     (images / "deep" / "circle").symlink_to(images)
-    found = find_images(images)
-    assert found == [image.path for image in keras_scgm.images.find_images([images]).images]
+    found, notes = find_images(images)
+    by_command = keras_scgm.images.find_images([images])
+    assert found == [image.path for image in by_command.images]
     assert len(found) == 4
+    assert notes == by_command.notes
+    assert notes[0].startswith(f"{images}: 3 files left out, named like labels: a_seg.nii, ")
     assert OutputPaths.for_input(found[0]).mask == images / "0_gmseg.nii.gz"

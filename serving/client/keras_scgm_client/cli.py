@@ -15,7 +15,7 @@ from types import FrameType
 from keras_scgm_client import __version__, logs
 from keras_scgm_client.client import MAX_UPLOAD_BYTES, Client, Outcome
 from keras_scgm_client.dicom import command as dicom_command
-from keras_scgm_client.errors import ClientError, ImageError
+from keras_scgm_client.errors import ClientError, ImageError, NotAnImageError
 from keras_scgm_client.images import find_images
 from keras_scgm_client.metrics import Metrics
 from keras_scgm_client.outputs import OutputPaths, Tissues
@@ -185,10 +185,13 @@ def _segment(options: argparse.Namespace) -> int:
         ) as client:
             jobs = client.segment_all(images, jobs=options.jobs, force=options.force)
             for n_done, outcome in enumerate(jobs, 1):
-                failed += outcome.error is not None
-                skipped += outcome.skipped
+                is_left_out = (
+                    isinstance(outcome.error, NotAnImageError) and outcome.image not in options.inputs
+                )
+                failed += outcome.error is not None and not is_left_out
+                skipped += outcome.skipped or is_left_out
                 verdicts.add(outcome.verdict)
-                _report(outcome, f"[{n_done}/{len(images)}]")
+                _report(outcome, f"[{n_done}/{len(images)}]", is_left_out)
     finally:
         if metrics:
             metrics.write(options.metrics_file)
@@ -200,9 +203,12 @@ def _segment(options: argparse.Namespace) -> int:
     return 3 if verdicts & bad else 0
 
 
-def _report(outcome: Outcome, place: str) -> None:
+def _report(outcome: Outcome, place: str, is_left_out: bool) -> None:
     said = {"image": str(outcome.image), "request_id": outcome.request_id}
-    if outcome.error is not None:
+    if is_left_out:
+        reason = str(outcome.error).partition(";")[0]
+        logs.say(logging.INFO, f"{place} {reason}; skipped", **said, skipped=True)
+    elif outcome.error is not None:
         named = isinstance(outcome.error, ImageError)
         logs.say(logging.ERROR, str(outcome.error) if named else f"{outcome.image}: {outcome.error}", **said)
     else:
@@ -271,7 +277,9 @@ def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | 
         if not path.is_dir():
             images.append((path, output))
             continue
-        found = find_images(path)
+        found, notes = find_images(path)
+        for note in notes:
+            logs.say(logging.INFO, note)
         images.extend((file, output and output / file.parent.relative_to(path)) for file in found)
     if not images:
         raise ClientError(f"{inputs[0]}: holds no .nii or .nii.gz image; check the path")

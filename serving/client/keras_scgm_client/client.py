@@ -300,7 +300,7 @@ class Client:
             result.check()
             return result
         except ImageError as error:
-            refusal = ImageError(f"{image}: {error}")
+            refusal = type(error)(f"{image}: {error}")
             refusal.request_id = request_id
             raise refusal from error
         except ClientError as error:

@@ -15,6 +15,10 @@ class ImageError(ClientError):
     """The image cannot be segmented, or its result cannot be written; a retry fails too, but for `OutputError`."""
 
 
+class NotAnImageError(ImageError):
+    """The file holds labels."""
+
+
 class OutputError(ImageError):
     """The result cannot be written; a retry may succeed once the folder has room or is writable."""
 

@@ -25,6 +25,7 @@ from keras_scgm_client.limits import (
 LABEL_NAME = re.compile(
     r"(?:^|[_.])[a-z]*seg(?:m|mentation)?(?![a-z])|mask(?!ed)|label(?!l?ed)|_uncertainty$", re.IGNORECASE
 )
+SUFFIX, WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_gmseg", "_wmseg", "_seg"
 _NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _CHUNK_BYTES = 2**20
 
@@ -39,16 +40,40 @@ def stem(path: Path) -> str:
     return _NIFTI_ENDING.sub("", path.name)
 
 
-def find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path) -> tuple[list[Path], list[str]]:
     """Find the images of a folder and its subfolders, as `keras-scgm segment` does.
 
     Hidden files and folders (`.git`), `derivatives`, results and files with names of labels are excluded.
+
+    Returns:
+        Images by path, and a line that says which files have names of labels, if any.
     """
     found = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "derivatives"]
         found += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(path for path in found if is_nifti(path) and not LABEL_NAME.search(stem(path)))
+    found = sorted(filter(is_nifti, found))
+    segmented = {
+        path.with_name(stem(path).removesuffix(SUFFIX)) for path in found if stem(path).endswith(SUFFIX)
+    }
+    labels = [path for path in found if LABEL_NAME.search(stem(path)) and not _is_result(path, segmented)]
+    notes = []
+    if labels:
+        count = "1 file" if len(labels) == 1 else f"{len(labels)} files"
+        more = ", ..." * (len(labels) > 1)
+        notes.append(f"{folder}: {count} left out, named like labels: {labels[0].name}{more}")
+    return [path for path in found if not LABEL_NAME.search(stem(path))], notes
+
+
+def _is_result(path: Path, segmented: set[Path]) -> bool:
+    """Whether a file is gray matter of an earlier run, or the cord or white matter beside it."""
+    name = stem(path)
+    if name.endswith((SUFFIX, f"{SUFFIX}_uncertainty")):
+        return True
+    return any(
+        name.endswith(suffix) and path.with_name(name.removesuffix(suffix)) in segmented
+        for suffix in (WHITE_MATTER_SUFFIX, CORD_SUFFIX)
+    )
 
 
 def read_image(path: Path, max_bytes: int) -> tuple[bytes, Grid]:

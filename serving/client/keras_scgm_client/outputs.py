@@ -19,9 +19,8 @@ from typing import Any, Literal
 
 from keras_scgm_client.answer import SliceRow
 from keras_scgm_client.errors import ImageError, OutputError
-from keras_scgm_client.images import stem
+from keras_scgm_client.images import CORD_SUFFIX, SUFFIX, WHITE_MATTER_SUFFIX, stem
 
-SUFFIX, WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_gmseg", "_wmseg", "_seg"
 Tissues = Literal["gm", "all"]
 """Gray matter alone, or white matter and cord as well."""
 AREA_COLUMNS = {

@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 from urllib3.util import parse_url
 
 from keras_scgm_client.answer import Answer
-from keras_scgm_client.errors import ClientError, ImageError, SettingsError
+from keras_scgm_client.errors import ClientError, ImageError, NotAnImageError, SettingsError
+
+LABELS = "labels, not an image"
+"""Beginning of the server's message about a file that holds labels."""
 
 CONNECT_SECONDS = 4.0
 """Time limit of connecting to each address of the server's name."""
@@ -168,4 +171,7 @@ def refused(message: str) -> ClientError:
         )
     text = message.split("\n\t [[")[0].split("assertion failed: [")[-1]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return ImageError(f"the server refuses the image: {lines[0].rstrip(']') if lines else 'no reason given'}")
+    reason = lines[0].rstrip("]") if lines else "no reason given"
+    if LABELS in reason:
+        return NotAnImageError(reason[reason.index(LABELS) :])
+    return ImageError(f"the server refuses the image: {reason}")
