@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from fnmatch import fnmatchcase
 from functools import lru_cache, wraps
 from pathlib import Path
@@ -223,11 +223,25 @@ def _cannot_write(folder: Path, error: OSError) -> InputError:
 
 
 @contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a folder if it is missing; after an error the new folders that are empty are removed."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
+@contextmanager
 def staging_folder(folder: Path, advice: str = "free space or change folder") -> Iterator[Path]:
     """A hidden temporary folder inside the target folder; it is removed at the end.
 
     Args:
-        folder: Target folder, created if missing.
+        folder: Target folder, created if missing, and removed again after an error if nothing else is in it.
         advice: Advice in the message if it cannot be written to.
 
     Raises:
@@ -236,9 +250,9 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
     # Named before it is made, so that an interruption between the two does not leave it.
     staging = folder / f"{_STAGING}{secrets.token_hex(8)}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        staging.mkdir(mode=0o700)
-        yield staging
+        with _made(folder), _removed(staging):
+            staging.mkdir(mode=0o700)
+            yield staging
     except OSError as error:
         if any(part.startswith(_STAGING) for part in folder.parts):
             # Inside another staging folder, whose own target is the one to name.
@@ -250,11 +264,18 @@ def staging_folder(folder: Path, advice: str = "free space or change folder") ->
     except UnicodeEncodeError as error:
         name, *_ = re.findall(r"[^\s,]*[\ud800-\udfff][^\s,]*", error.object)
         raise InputError(f"{folder}: writing failed ({name} is not UTF-8); rename the file") from error
+
+
+@contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    """Removes a folder at the end, whatever happens."""
+    try:
+        yield
     finally:
         try:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
         except KeyboardInterrupt:
-            shutil.rmtree(staging, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
@@ -335,7 +356,7 @@ def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
     Raises:
         InputError: A file cannot be written or replaced; `folder` is unchanged.
     """
-    with staging_folder(folder) as staging:
+    with staging_folder(folder) as staging, ExitStack() as made:
         yield staging
         # A record (JSON) is removed first and written last, so that it always describes the files beside it.
         new = sorted(files_below(staging), key=lambda name: (name.endswith(".json"), name))
@@ -343,7 +364,7 @@ def staged(folder: Path, former: Iterable[str] = ()) -> Iterator[Path]:
         aside = staging / ".former"
         for name in {*old, *new}:
             for target in (aside, folder):
-                (target / name).parent.mkdir(parents=True, exist_ok=True)
+                made.enter_context(_made((target / name).parent))
         aside.mkdir(exist_ok=True)
         _move_all(
             [(folder, aside, name) for name in reversed(old)] + [(staging, folder, name) for name in new]

@@ -156,8 +156,9 @@ def test_a_picture_that_cannot_be_replaced_keeps_the_earlier_result(tmp_path, re
 
 def test_no_space_left_is_said_so(tmp_path, result, monkeypatch, no_space):
     monkeypatch.setattr(keras_scgm.outputs, "write_areas", no_space)
-    with pytest.raises(InputError, match=r"writing failed \(No space left on device\)"):
-        write_outputs(result, OutputPaths(tmp_path / "m.nii.gz"))
+    for folder in (tmp_path, tmp_path / "new" / "deep"):
+        with pytest.raises(InputError, match=r"writing failed \(No space left on device\)"):
+            write_outputs(result, OutputPaths(folder / "m.nii.gz"))
     assert not list(tmp_path.iterdir())
 
 

@@ -138,9 +138,11 @@ def test_a_file_that_is_too_large_for_the_disk_leaves_nothing(address, image):
     script = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
     script += "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
     script += "from keras_scgm_client.cli import main; main()"
-    command = [sys.executable, "-c", script, "segment", image, "--server", address.rest_url]
+    output = image.parent / "new" / "deep"
+    command = [sys.executable, "-c", script, "segment", image, "--server", address.rest_url, "-o", output]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "0_gmseg.nii.gz: writing failed (File too large); free space" in done.stderr
     assert "Traceback" not in done.stderr
     assert names(image.parent) == ["0.nii.gz", "2.nii.gz", "deep/1.nii.gz", "deep/3.nii.gz"]
+    assert not output.parent.exists()

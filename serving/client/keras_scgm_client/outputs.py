@@ -12,7 +12,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,14 +100,14 @@ class OutputPaths:
 
 
 def check_writable(folder: Path) -> None:
-    """Create a folder, and check that files can be written there.
+    """Check before a request whether its result can be written.
 
     Raises:
-        OutputError: The folder cannot be created or written to.
+        OutputError: Nothing can be written to the folder, or to the one in which it would be created.
     """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise OutputError(
@@ -204,6 +204,20 @@ def _cell(value: Any, form: str) -> str:
 
 
 @contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder if it is missing; after an error the new folders that are empty are removed."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
+@contextmanager
 def _hidden_folder(folder: Path) -> Iterator[Path]:
     # Named before it is made, so that an interruption between the two does not leave it.
     hidden = folder / f".scgm_{secrets.token_hex(8)}"
@@ -222,8 +236,7 @@ def _hidden_folder(folder: Path) -> Iterator[Path]:
 def _staged(paths: OutputPaths) -> Iterator[Path]:
     """Create a hidden folder whose files replace those of an earlier result at the end: all of them, or none."""
     folder = paths.mask.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    with _hidden_folder(folder) as hidden:
+    with _made(folder), _hidden_folder(folder) as hidden:
         new, former = hidden / "new", hidden / "former"
         new.mkdir()
         former.mkdir()
