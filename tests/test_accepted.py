@@ -122,7 +122,8 @@ CASES = {
     "an empty gzip member at the end": Case(
         PACKED + gzip.compress(b""), "gzip data damaged", is_served=False
     ),
-    "zeros after gzip": Case(PACKED + bytes(512), "gzip data damaged", is_served=False),
+    "zeros after gzip": Case(PACKED + bytes(512), "gzip data damaged", is_sent_unpacked=True),
+    "zeros after bgzip": Case(bgzip(nifti()) + bytes(512), "gzip data damaged", is_sent_unpacked=True),
     "bytes after gzip": Case(PACKED + b"junk", "gzip data damaged"),
     "many bytes after gzip": Case(PACKED + b"junk" * 5000, "gzip data damaged"),
     "gzip cut off": Case(PACKED[:-20], ""),

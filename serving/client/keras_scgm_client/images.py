@@ -28,6 +28,8 @@ LABEL_NAME = re.compile(
 SUFFIX, WHITE_MATTER_SUFFIX, CORD_SUFFIX = "_gmseg", "_wmseg", "_seg"
 _NIFTI_ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _CHUNK_BYTES = 2**20
+_PADDING = bytes(10)
+"""More zeros than a gzip stream ends with, that of bgzip included."""
 
 
 def is_nifti(path: Path) -> bool:
@@ -127,7 +129,9 @@ def _check_slices(grid: Grid, path: Path) -> None:
 
 
 def as_sent(data: bytes, grid: Grid, max_bytes: int) -> bytes:
-    """Uncompress a file if the server would refuse it compressed, since its limits depend on the size as sent.
+    """Uncompress a file if the server would refuse it compressed.
+
+    Its limits depend on the size as sent, and it does not ignore zeros after the compressed data, as gzip does.
 
     Args:
         data: Content of the file.
@@ -139,7 +143,8 @@ def as_sent(data: bytes, grid: Grid, max_bytes: int) -> bytes:
         is_long = grid.n_slices > FREE_SLICES + len(data) // BYTES_PER_SLICE
     except (ArithmeticError, ValueError):
         is_long = False
-    if not _is_gzip(data) or not (is_vast or is_long) or grid.n_bytes > max_bytes:
+    is_padded = data.endswith(_PADDING)
+    if not _is_gzip(data) or not (is_vast or is_long or is_padded) or grid.n_bytes > max_bytes:
         return data
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         return file.read(grid.n_bytes)
