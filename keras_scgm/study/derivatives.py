@@ -31,6 +31,7 @@ TISSUES = {
 MASK = "_label-GM_mask"
 
 BIDS_VERSION = "1.10.0"
+DESCRIPTION = "dataset_description.json"
 RAW = "raw"
 """Name of the folder of the images in BIDS URIs."""
 STUDY_ID = "StudyID"
@@ -146,7 +147,7 @@ def write_description(output: Path, images: Path) -> str:
     Raises:
         InputError: The folder holds a data set of something else, or cannot be written to.
     """
-    path = output / "dataset_description.json"
+    path = output / DESCRIPTION
     name = "keras_scgm"
     description: dict[str, Any] = dict(sidecar(path))
     if path.exists():

@@ -15,11 +15,17 @@ from keras_scgm.files import nifti_stem, remove_staging
 from keras_scgm.morphometry.regions import ALL, FROM_THE_TOP, Range, check_ranges
 from keras_scgm.segmentation import SegmentationConfig
 from keras_scgm.study.columns import KEYS, QUALITY, SCANNER, SLICE_COLUMNS, SUMMARY_COLUMNS, UNKNOWN
-from keras_scgm.study.derivatives import DerivativePaths, Names, write_description
+from keras_scgm.study.derivatives import DESCRIPTION, DerivativePaths, Names, write_description
 from keras_scgm.study.images import Problem, Study, StudyImage, read_participants, sidecar
 from keras_scgm.study.levels import ESTIMATED, LevelConfig, LevelSource
 from keras_scgm.study.pooling import missing_levels_of, pool
-from keras_scgm.study.tables import SUMMARY, ParticipantTables, read_own_table, write_study_tables
+from keras_scgm.study.tables import (
+    SUMMARY,
+    ParticipantTables,
+    read_own_table,
+    summary_of,
+    write_study_tables,
+)
 from keras_scgm.study.tsv import Row, cell, read_tsv
 
 RunJobs = Callable[[Sequence[SegmentationJob]], Iterable[Outcome]]
@@ -97,7 +103,8 @@ def run_study(
         config: What to take, and how to make tables; None for the defaults.
 
     Raises:
-        keras_scgm.errors.InputError: The folder cannot be used, or a setting does not fit the study.
+        keras_scgm.errors.InputError: The folder cannot be used or was removed meanwhile, or a setting does not fit the
+            study.
     """
     config = checks.settings(StudyConfig)("config", config)
     output = checks.path("output", output)
@@ -132,6 +139,9 @@ def run_study(
         waiting[image.participant_id] -= 1
         if not waiting[image.participant_id]:
             tables.pop(image.participant_id).write()
+    for path in (output / DESCRIPTION, *(summary_of(output, participant) for participant in waiting)):
+        if not path.exists():
+            raise InputError(f"{path}: was removed while the study ran; run participant again")
     if not (config.participants or config.sessions):
         _remove_tables_of_others(output, set(waiting))
     return StudyResult(tuple(write_study_tables(output, study.dictionary)), counts)

@@ -41,6 +41,11 @@ NUMBERS = {
 """Columns of numbers in tables of the program."""
 
 
+def summary_of(output: Path, participant: str) -> Path:
+    """File of the rows of `summary.tsv` of a participant."""
+    return output / participant / f"{participant}_summary.tsv"
+
+
 class ParticipantTables:
     """Rows of one participant.
 
@@ -51,8 +56,8 @@ class ParticipantTables:
     """
 
     def __init__(self, output: Path, participant: str, sessions: Iterable[str] = ()) -> None:
-        folder = output / participant
-        self._files = (folder / f"{participant}_areas.tsv", folder / f"{participant}_summary.tsv")
+        summary = summary_of(output, participant)
+        self._files = (summary.with_name(f"{participant}_areas.tsv"), summary)
         chosen = set(with_labels("ses-", sessions))
         self._rows: tuple[list[Mapping[str, Any]], ...] = tuple(
             [row for row in read_own_table(path, *KEYS) if row["session_id"] not in chosen]

@@ -92,6 +92,22 @@ def test_masks_sidecars_and_tables(study_folder, tmp_path, cord_network):
     assert set(json.loads((output / "areas.json").read_text())) == set(AREA_COLUMNS)
 
 
+@pytest.mark.parametrize("removed", [".", "sub-01", "dataset_description.json"])
+def test_results_that_were_removed_meanwhile_are_missed(study_folder, tmp_path, cord_network, removed):
+    output = tmp_path / "out"
+
+    def run(jobs):
+        first, *others = engine(cord_network)(jobs)
+        yield first
+        path = output / removed
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        yield from others
+
+    with pytest.raises(InputError, match=f"{output}/.*was removed while the study ran; run participant"):
+        run_study(read_bids(study_folder), output, run)
+    assert not (output / "summary.tsv").exists()
+
+
 def test_a_scanner_that_a_sidecar_does_not_tell_is_a_warning(study_folder, tmp_path, cord_network):
     damaged, wrong = (study_folder / NAME.format(name).replace("nii.gz", "json") for name in ("01", "02"))
     damaged.write_text('{"Manufacturer": "A"}', encoding="utf-16")
