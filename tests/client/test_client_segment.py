@@ -248,20 +248,21 @@ def test_soft_for_hard_and_a_changed_input_are_refused(run, url, image):
     code, out, _ = run("segment", image, "--server", url)
     assert (code, out.splitlines()[-1]) == (0, "0 segmented, 1 skipped, 0 failed")
     hard = image.with_name("0_gmseg.nii.gz").read_bytes()
-    refused = (
-        f"error: {image.parent}/0_gmseg.nii.gz: exists and was made in another way; replace it with --force"
-    )
+
+    def refused(entry):
+        made = f"exists and was made in another way (other {entry})"
+        return f"error: {image.parent}/0_gmseg.nii.gz: {made}; replace it with --force\n"
 
     code, _, err = run("segment", image, "--server", url, "--soft")
-    assert (code, err.strip()) == (2, refused)
+    assert (code, err) == (2, refused("output"))
     assert image.with_name("0_gmseg.nii.gz").read_bytes() == hard
     assert run("segment", image, "--server", url, "--soft", "--force")[0] == 0
     assert nib.load(image.with_name("0_gmseg.nii.gz")).get_data_dtype() == np.float32
-    assert run("segment", image, "--server", url)[::2] == (2, refused + "\n")
+    assert run("segment", image, "--server", url)[::2] == (2, refused("output"))
     assert run("segment", image, "--server", url, "--force")[0] == 0
 
     image.write_bytes(nifti_bytes(random_voxels(9), compress=True))
-    assert run("segment", image, "--server", url)[::2] == (2, refused + "\n")
+    assert run("segment", image, "--server", url)[::2] == (2, refused("input_sha256"))
     assert image.with_name("0_gmseg.nii.gz").read_bytes() == hard
     assert run("segment", image, "--server", url, "--force")[0] == 0
     check_mask(image.with_name("0_gmseg.nii.gz"), random_voxels(9))
@@ -288,7 +289,7 @@ def test_results_of_two_versions_are_not_mixed(run, image, tmp_path, way):
         assert run("segment", image, "--server", url_of(address, way))[1].endswith("1 skipped, 0 failed\n")
     with serve_versions(tmp_path / "second", 1, 2) as address:
         code, _, err = run("segment", image, "--server", url_of(address, way))
-        assert (code, "was made in another way; replace it with --force" in err) == (2, True)
+        assert (code, "was made in another way (other version); replace it with --force" in err) == (2, True)
         assert run("segment", image, "--server", url_of(address, way), "--force")[0] == 0
         assert json.loads(image.with_name("0_gmseg.json").read_text())["version"] == 2
 
@@ -387,7 +388,7 @@ def test_a_result_without_a_picture_is_not_finished_if_one_is_wanted(image, addr
         client.segment(image)
     with Client(address.rest_url, picture=True) as client:
         (outcome,) = client.segment_all([image])
-    assert "was made in another way" in str(outcome.error)
+    assert "was made in another way (other picture)" in str(outcome.error)
 
 
 def test_the_client_needs_no_numpy(url, image):

@@ -34,7 +34,14 @@ from keras_scgm_client.errors import (
 )
 from keras_scgm_client.images import as_sent, read_image
 from keras_scgm_client.metrics import Metrics
-from keras_scgm_client.outputs import OutputPaths, Tissues, check_writable, edited_masks, finished_record
+from keras_scgm_client.outputs import (
+    OutputPaths,
+    Tissues,
+    check_writable,
+    differences,
+    edited_masks,
+    finished_record,
+)
 from keras_scgm_client.picture import can_draw
 from keras_scgm_client.results import Result
 from keras_scgm_client.tracing import request_span
@@ -239,11 +246,19 @@ class Client:
             return Outcome(image, error=error, request_id=error.request_id)
 
     def _skipped(self, image: Path, paths: OutputPaths, existing: Path) -> Outcome:
-        record = self._finished(image, paths)
+        like = {"input_sha256": _sha256_of(image), **self._result_settings}
+        record, changed = finished_record(paths, like), differences(paths, like)
+        if self.picture and record and paths.picture.name not in record["files"]:
+            changed.append("picture")
         made_by = record.get("version")
-        served = made_by and self._until_deadline(self._transport.version)
-        if not record or (served and made_by != served):
-            raise ImageError(f"{existing}: exists and was made in another way; replace it with --force")
+        served = not changed and made_by and self._until_deadline(self._transport.version)
+        if served and made_by != served:
+            changed.append("version")
+        if changed or not record:
+            other = f" (other {', '.join(changed)})" if changed else ""
+            raise ImageError(
+                f"{existing}: exists and was made in another way{other}; replace it with --force"
+            )
         warnings = [] if served else [VERSION_UNKNOWN]
         warnings += [
             f"{path.name} was edited by hand, and is not measured here; keras-scgm areas does it"
@@ -267,16 +282,6 @@ class Client:
         result.write()
         if self.metrics and result.verdict:
             self.metrics.verdict(result.verdict)
-
-    def _finished(self, image: Path, paths: OutputPaths) -> dict[str, Any]:
-        """Record of an existing result of this image and these settings; empty if there is none."""
-        try:
-            digest = hashlib.sha256(image.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ImageError(f"{image}: cannot be read ({error.strerror}); check the path") from error
-        like = {"input_sha256": digest, **self._result_settings}
-        record = finished_record(paths, like)
-        return {} if self.picture and record and paths.picture.name not in record["files"] else record
 
     @property
     def _result_settings(self) -> dict[str, Any]:
@@ -382,6 +387,13 @@ class Client:
     def _tell(self, state: RetryCallState) -> None:
         if self._on_retry:
             self._on_retry(f"{_failure(state)}; trying again")
+
+
+def _sha256_of(image: Path) -> str:
+    try:
+        return hashlib.sha256(image.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ImageError(f"{image}: cannot be read ({error.strerror}); check the path") from error
 
 
 def _failure(state: RetryCallState) -> BaseException | None:

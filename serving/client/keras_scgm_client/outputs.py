@@ -122,6 +122,12 @@ def finished_record(paths: OutputPaths, like: Mapping[str, Any]) -> dict[str, An
     return record if agrees and all(file.is_file() for file in files) else {}
 
 
+def differences(paths: OutputPaths, like: Mapping[str, Any]) -> list[str]:
+    """Entries of `like` that an existing record has not, or with another value; none if it cannot be read."""
+    record, _ = _recorded(paths)
+    return [key for key, value in like.items() if record.get(key) != value] if record else []
+
+
 def edited_masks(paths: OutputPaths) -> list[Path]:
     """Masks of an earlier result that are no longer as they were made: a person has edited them."""
     record, _ = _recorded(paths)
