@@ -157,8 +157,11 @@ def read_text(path: Path) -> str:
     """The text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        InputError: It cannot be read, or is not in UTF-8.
+        InputError: It cannot be read, is not in UTF-8, or is a named pipe.
     """
+    # Opening one waits for a writer, which that of a shell's <(...) has; there it is a link.
+    if path.is_fifo() and not path.is_symlink():
+        raise InputError(f"{path}: a named pipe; give a file")
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -42,7 +42,7 @@ def augment_preview(
         raise InputError("--label-value: for a mask only; give it with --mask")
     if augmentation in PRESETS:
         config = PRESETS[augmentation]
-    elif Path(augmentation).is_file():
+    elif Path(augmentation).exists():
         config = AugmentationConfig.read(Path(augmentation))
     else:
         raise InputError(f"augmentation {augmentation!r} is neither a file nor one of {', '.join(PRESETS)}")

@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,18 @@ def test_a_text_is_utf_8(tmp_path):
     assert read_text(tmp_path / "a.json") == "\u00b5\n"
     (tmp_path / "b.json").write_text("\ufeff{}", encoding="utf-8")
     assert read_text(tmp_path / "b.json") == "{}"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no links for pipes")
+def test_a_pipe_is_read_and_a_named_one_does_not_keep_waiting(run, tmp_path):
+    output, given = os.pipe()
+    os.write(given, b"{}")
+    os.close(given)
+    assert run("augment-preview", tmp_path / "a.png", "--augmentation", f"/dev/fd/{output}")[0] == 0
+    os.close(output)
+    os.mkfifo(tmp_path / "settings.json")
+    with pytest.raises(InputError, match=r"settings.json: a named pipe; give a file"):
+        TrainingConfig.read(tmp_path / "settings.json")
 
 
 READERS = {
