@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_scgm import checks
 from keras_scgm.class_rules import ClassifierActivation, ClassRules
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, counted
 
 
 class PolyLearningRate(keras.callbacks.Callback):
@@ -151,7 +151,11 @@ class TerminateOnCollapse(keras.callbacks.Callback):
             for weight in self.model.weights
             if not np.isfinite(ops.convert_to_numpy(weight)).all()
         ]
-        where = f"{len(broken)} weights are not finite, first {broken[0]}" if broken else "weights are finite"
+        where = (
+            f"{counted(len(broken), 'weight')} not finite, first {broken[0]}"
+            if broken
+            else "weights are finite"
+        )
         self._stop(f"the loss is {loss} in epoch {self._epoch + 1}, batch {batch + 1}; {where}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -164,7 +168,7 @@ class TerminateOnCollapse(keras.callbacks.Callback):
         if self._empty_epochs == self.patience:
             self._stop(
                 f"no probability reached {self.floor:g} in the last {self.patience} epochs up to epoch "
-                f"{epoch + 1} (highest {highest:.2g}) in {len(self.images)} slices that contain gray matter"
+                f"{epoch + 1} (highest {highest:.2g}) in {counted(len(self.images), 'slice')} with gray matter"
             )
 
     def _stop(self, reason: str) -> None:

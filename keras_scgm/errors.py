@@ -55,6 +55,15 @@ def first_of(names: Sequence[object], most: int = 3) -> str:
     return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things for a message.
+
+    >>> counted(1, "slice"), counted(2, "slice")
+    ('1 slice', '2 slices')
+    """
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def log_traceback(what: str, error: BaseException) -> str:
     """Append an unexpected error to this process's log, a file in the folder for temporary files.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm import checks, messages
-from keras_scgm.errors import InputError, NotAnImageError, first_of
+from keras_scgm.errors import InputError, NotAnImageError, counted, first_of
 from keras_scgm.files import (
     CORD_SUFFIX,
     RESULT_SUFFIX,
@@ -145,9 +145,9 @@ def _without_labels(place: Path, paths: Iterable[Path], notes: list[str]) -> lis
     paths = [path for path in paths if not _is_result(path, segmented)]
     labels = [path for path in paths if LABEL_NAME.search(nifti_stem(path))]
     if labels:
-        count = "1 file" if len(labels) == 1 else f"{len(labels)} files"
         notes.append(
-            f"{place}: {count} left out, named like labels: {labels[0].name}{', ...' * (len(labels) > 1)}"
+            f"{place}: {counted(len(labels), 'file')} left out, named like labels: {labels[0].name}"
+            f"{', ...' * (len(labels) > 1)}"
         )
     return [path for path in paths if path not in set(labels)]
 

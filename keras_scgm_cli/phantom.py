@@ -64,7 +64,7 @@ def phantom(
     """
     import_keras_scgm()
     from keras_scgm.datasets.phantom import write_challenge_dataset, write_exvivo_dataset, write_study_dataset
-    from keras_scgm.errors import InputError
+    from keras_scgm.errors import InputError, counted
     from keras_scgm.files import check_writable
 
     of_subjects = {"--subjects": subjects, "--unlabelled": unlabelled, "--raters": raters}
@@ -77,14 +77,16 @@ def phantom(
             )
     check_writable(folder)
     if exvivo is not None:
-        say(f"{write_exvivo_dataset(folder, exvivo, seed, force=force)}: {exvivo} slices, seed {seed}")
+        say(
+            f"{write_exvivo_dataset(folder, exvivo, seed, force=force)}: {counted(exvivo, 'slice')}, seed {seed}"
+        )
         return
     if study is not None:
         images = write_study_dataset(folder, study, seed, force=force)
-        say(f"{folder}: {study} participants, {len(images)} images, seed {seed}")
+        say(f"{folder}: {counted(study, 'participant')}, {counted(len(images), 'image')}, seed {seed}")
         return
     subjects, raters = 10 if subjects is None else subjects, 4 if raters is None else raters
     images = write_challenge_dataset(
         folder, subjects, seed, raters=raters, unlabelled_per_site=unlabelled or 0, force=force
     )
-    say(f"{folder}: {len(images)} subjects, {raters} raters, seed {seed}")
+    say(f"{folder}: {counted(len(images), 'subject')}, {counted(raters, 'rater')}, seed {seed}")

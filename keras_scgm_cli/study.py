@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_scgm.errors import InputError, first_of
+from keras_scgm.errors import InputError, counted, first_of
 from keras_scgm_cli.help import COMPUTING, IMAGES, MEASURES, NETWORK, RESULTS
 from keras_scgm_cli.network_options import (
     Frame,
@@ -252,7 +252,7 @@ def study(
     counts = result.counts
     say(
         f"{output / 'summary.tsv'}: {counts['segmented']} segmented, {counts['skipped']} finished before, "
-        f"{counts['failed']} failed, {counts['problems']} other problems"
+        f"{counts['failed']} failed, {counted(counts['problems'], 'other problem')}"
     )
     if counts["failed"] or counts["problems"]:
         say("the column error of summary.tsv has the reasons", err=True)

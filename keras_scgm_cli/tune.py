@@ -168,10 +168,11 @@ def tune(
 
 
 def _summary(result: TuningResult, folder: Path) -> str:
+    from keras_scgm.errors import counted
     from keras_scgm.tuning.record import TABLE
     from keras_scgm.tuning.results import standing
 
-    text = f"{folder / TABLE}: {len(result.trials)} trials; {standing(result.highest)}"
+    text = f"{folder / TABLE}: {counted(len(result.trials), 'trial')}; {standing(result.highest)}"
     first = result.trials[0]
     if first in result.highest or first.val_dsc is None:
         return text

@@ -144,7 +144,7 @@ def test_loss_that_is_not_a_number_stops_and_names_the_weights():
     slices = SLICES.copy()
     slices[2:4] = np.nan
     watch = TerminateOnCollapse(SLICES)
-    message = r"collapsed: the loss is nan in epoch 1, batch 2; 2 weights are not finite, first .*only/kernel"
+    message = r"collapsed: the loss is nan in epoch 1, batch 2; 2 weights not finite, first .*only/kernel"
     with pytest.warns(RuntimeWarning, match=message) as caught:
         history = fit(network(), watch, slices=slices, epochs=3)
     (warning,) = (each for each in caught if each.category is RuntimeWarning)
@@ -173,7 +173,7 @@ def test_only_weights_that_are_not_finite_are_named():
     kernel, bias = model.get_weights()
     model.set_weights([kernel, bias * np.nan])
     watch.set_model(model)
-    with pytest.warns(RuntimeWarning, match="1 weights are not finite, first .*only/bias"):
+    with pytest.warns(RuntimeWarning, match="1 weight not finite, first .*only/bias"):
         watch.on_train_batch_end(0, {"loss": np.nan})
 
 

@@ -120,5 +120,5 @@ def test_the_ex_vivo_protocol_is_one_command(run, tmp_path):
     card = json.loads((tmp_path / "run" / "best.json").read_text())
     assert card["slices"] == {"spacing_mm": 0.1, "window_px": 64}
     assert card["training"]["slice_counts"] == [8, 2, 2]
-    assert card["data"].startswith("8 slices of 1 annotated volumes")
+    assert card["data"].startswith("8 slices of 1 annotated volume")
     assert Segmenter(tmp_path / "run" / "best.weights.h5").networks.config == SliceConfig(0.1, 64)

@@ -342,7 +342,7 @@ def test_a_search_in_a_space_of_the_user(run, data, config, tmp_path, monkeypatc
     assert code == 0, err
     best = TrainingConfig.from_json(Path("search/best_training.json").read_text())
     assert best == replace(TINY, learning_rate=0.01)
-    assert "trials.csv: 1 trials; best: trial_0, validation DSC 0." in out.splitlines()[-1]
+    assert "trials.csv: 1 trial; best: trial_0, validation DSC 0." in out.splitlines()[-1]
     code, _, err = run(*search, "--hypermodel", "space_of_rates:rates", "--also", "dropout")
     assert (code, err) == (2, "error: --hypermodel says what is searched; leave out --also and --ranges\n")
 

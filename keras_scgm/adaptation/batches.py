@@ -13,6 +13,7 @@ from keras_scgm.adaptation.scans import RealSlices
 from keras_scgm.augmentation import augment_batch
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import DomainConfig
+from keras_scgm.errors import counted
 from keras_scgm.training import SyntheticBatches, TrainingConfig
 
 JITTER_PX = 8
@@ -54,8 +55,10 @@ class AdaptationBatches:
     @property
     def what(self) -> str:
         names = ", ".join(self.real.names)
-        text = f"{len(self.real)} slices without labels of {names}, and drawn anatomy"
-        return text if self.labelled is None else f"{text}, and {len(self.labelled)} labelled slices"
+        text = f"{counted(len(self.real), 'slice')} without labels of {names}, and drawn anatomy"
+        return (
+            text if self.labelled is None else f"{text}, and {counted(len(self.labelled), 'labelled slice')}"
+        )
 
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         return replace(config, spacing_mm=self.spacing_mm)

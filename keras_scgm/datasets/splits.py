@@ -16,7 +16,7 @@ from keras_scgm import checks
 from keras_scgm.datasets.annotated_volume import AnnotatedVolume, annotated_volumes, labelled_volumes
 from keras_scgm.datasets.header_checks import check_volumes
 from keras_scgm.datasets.labelled_slices import slices_with_labels
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, counted
 from keras_scgm.files import read_text, write_text
 
 
@@ -181,8 +181,9 @@ def split_slices(volumes: Sequence[AnnotatedVolume], counts: Sequence[int] = (15
         slices = slices_with_labels(volume)
         if len(slices) < n_train + n_validation + n_test:
             raise InputError(
-                f"{volume.image}: {len(slices)} slices with gray matter, fewer than the {n_train} for training, "
-                f"{n_validation} for validation and {n_test} for test; annotate more, or ask for fewer with --slices"
+                f"{volume.image}: {counted(len(slices), 'slice')} with gray matter, fewer than the {n_train} for "
+                f"training, {n_validation} for validation and {n_test} for test; annotate more, or ask for fewer with "
+                "--slices"
             )
         for part, chosen in zip(
             parts, evenly_spaced_split(len(slices), n_train, n_validation, n_test), strict=True

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from keras_scgm.datasets.scgm_challenge import IMAGE_NAME, MASK_NAME
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, counted
 from keras_scgm.evaluation.tissues import TISSUE_NAMES, AnnotatorFiles, Tissue, named_tissue
 from keras_scgm.files import nifti_files, nifti_stem
 
@@ -260,14 +260,16 @@ def _missing(found: Mapping[str, _Found], models: Mapping[str, Path], strays: Se
         lacking = [name for name, case in found.items() if case.references and model not in case.predictions]
         if lacking and len(models) > 1:
             lines.append(
-                f"model {model} has no prediction for {len(lacking)} cases: {', '.join(sorted(lacking))}"
+                f"model {model} has no prediction for {counted(len(lacking), 'case')}: {', '.join(sorted(lacking))}"
             )
     most = max((len(case.references) for case in found.values()), default=0)
     fewer = [name for name, case in found.items() if case.predictions and 0 < len(case.references) < most]
     if fewer:
-        lines.append(f"fewer than {most} raters for {len(fewer)} cases: {', '.join(sorted(fewer))}")
+        lines.append(
+            f"fewer than {most} raters for {counted(len(fewer), 'case')}: {', '.join(sorted(fewer))}"
+        )
     return lines
 
 
 def _listed(paths: Sequence[Path]) -> str:
-    return f"{len(paths)} files: {', '.join(path.name for path in sorted(paths))}"
+    return f"{counted(len(paths), 'file')}: {', '.join(path.name for path in sorted(paths))}"

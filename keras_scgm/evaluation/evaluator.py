@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_scgm import checks
-from keras_scgm.errors import InputError, first_of
+from keras_scgm.errors import InputError, counted, first_of
 from keras_scgm.evaluation.cases import Case, find_cases
 from keras_scgm.evaluation.challenge import CHALLENGE_METRICS, Comparison, MeasuredMask
 from keras_scgm.evaluation.mask_reader import CanonicalMask, MaskReader
@@ -320,7 +320,9 @@ class _Scorer:
         texts = list(dict.fromkeys(map(str, self.missing)))
         if not texts:
             return []
-        return [f"no {TISSUE_NAMES[self.tissue]}: {len(texts)} masks, {first_of(texts, MOST_NAMED)}"]
+        return [
+            f"no {TISSUE_NAMES[self.tissue]}: {counted(len(texts), 'mask')}, {first_of(texts, MOST_NAMED)}"
+        ]
 
     def partly_annotated(self) -> list[str]:
         """One line on references with empty slices between annotated ones, if these were compared."""
@@ -329,7 +331,7 @@ class _Scorer:
         names = [f"{path.name} ({count})" for path, count in sorted(self.with_gaps.items())]
         return [
             f"empty slices between annotated ones, taken as free of {TISSUE_NAMES[self.tissue]} (to leave them out, "
-            f"--annotated-slices): {len(names)} references, {first_of(names, MOST_NAMED)}"
+            f"--annotated-slices): {counted(len(names), 'reference')}, {first_of(names, MOST_NAMED)}"
         ]
 
     def _compare_raters(self, case: Case, raters: Mapping[str, MeasuredMask]) -> None:
@@ -378,5 +380,6 @@ def _undefined(scores: Sequence[Score]) -> list[str]:
             what = f"{reason}, {', '.join(missing)} undefined and left out of the means"
             lines.setdefault(what, []).append(f"{score.annotator} {score.case_id} {score.rater}")
     return [
-        f"{what}: {len(names)} comparisons, {first_of(names, MOST_NAMED)}" for what, names in lines.items()
+        f"{what}: {counted(len(names), 'comparison')}, {first_of(names, MOST_NAMED)}"
+        for what, names in lines.items()
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, counted
 from keras_scgm.volume import Volume
 
 
@@ -12,7 +12,9 @@ def fractions(volume: Volume) -> np.ndarray:
     """float64 (slice, right-left, posterior-anterior) in [0, 1]."""
     values, n_replaced = volume.read_slices(0, volume.n_slices)
     if n_replaced:
-        raise InputError(f"{volume.source}: {n_replaced} voxels are NaN or infinite; make the mask again")
+        raise InputError(
+            f"{volume.source}: {counted(n_replaced, 'voxel')} NaN or infinite; make the mask again"
+        )
     if values.min() < 0 or values.max() > 1 + 1e-6:
         raise InputError(
             f"{volume.source}: holds values from {values.min():g} to {values.max():g}; "

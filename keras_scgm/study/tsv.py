@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_scgm.errors import InputError
+from keras_scgm.errors import InputError, counted
 from keras_scgm.files import read_text, replaced, write_text
 from keras_scgm.study.columns import UNKNOWN, describe
 
@@ -97,7 +97,9 @@ def read_tsv(path: Path, *needed: str) -> list[Row]:
             continue
         cells = _cells(line)
         if len(cells) != len(names):
-            raise InputError(f"{path}: line {index} has {len(cells)} columns, the first line {len(names)}")
+            raise InputError(
+                f"{path}: line {index} has {counted(len(cells), 'column')}, the first line {len(names)}"
+            )
         if nameless := [text for name, text in zip(names, cells, strict=True) if text and not name]:
             raise InputError(
                 f"{path}: line {index} has {nameless[0]!r} in a column without a name; name it in the first line"

@@ -19,7 +19,7 @@ from keras_scgm.datasets import (
     split_slices,
 )
 from keras_scgm.datasets.phantom import write_challenge_dataset
-from keras_scgm.errors import InputError, first_of
+from keras_scgm.errors import InputError, counted, first_of
 from keras_scgm.files import check_folder
 from keras_scgm.slices import SliceConfig
 from keras_scgm.training.batches import SliceBatches, SyntheticBatches
@@ -80,7 +80,7 @@ def annotated_source(
     if is_new:
         parts.write(split)
     masks = "" if data.raters == "all" else f", {data.raters} of the raters"
-    what = f"{len(slices)} slices of {len(parts.train)} annotated volumes in {folder.name}{masks}"
+    what = f"{counted(len(slices), 'slice')} of {counted(len(parts.train), 'annotated volume')} in {folder.name}{masks}"
     return SliceBatches(replace(slices, warnings=(*notes, *slices.warnings)), what), parts.validation
 
 

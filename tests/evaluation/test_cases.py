@@ -30,9 +30,9 @@ def test_folders_match_by_name(tmp_path):
     assert [case.case_id for case in result.cases] == ["sub-1", "sub-10_T2star", "sub-1_T2star"]
     assert result.raters == ("anna", "ben")
     assert result.warnings == (
-        "no reference for 1 files: sub-3_gmseg.nii.gz",
-        "no prediction for 1 files: sub-4_gmseg.nii.gz",
-        "fewer than 2 raters for 1 cases: sub-1",
+        "no reference for 1 file: sub-3_gmseg.nii.gz",
+        "no prediction for 1 file: sub-4_gmseg.nii.gz",
+        "fewer than 2 raters for 1 case: sub-1",
     )
     assert {score.challenge["DSC"] for score in result.scores} == {
         challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0))["DSC"]

@@ -35,7 +35,7 @@ def test_annotated_slices_only(tmp_path, run):
     plain = evaluate(found, wanted)
     assert plain.warnings == (
         "empty slices between annotated ones, taken as free of gray matter (to leave them out, "
-        "--annotated-slices): 1 references, wanted.nii (1)",
+        "--annotated-slices): 1 reference, wanted.nii (1)",
     )
     result = evaluate(found, wanted, annotated_only=True)
     assert result.warnings == ()

@@ -60,7 +60,7 @@ def test_undefined_values_are_counted_and_not_averaged(tmp_path):
         save(tmp_path / "manual" / f"{case}.nii", disc(radius))
     result = evaluate(tmp_path / "found", tmp_path / "manual")
     assert result.warnings == (
-        "reference empty, MSD, HSD, SHD, SMD, TPR, CC undefined and left out of the means: 1 comparisons, "
+        "reference empty, MSD, HSD, SHD, SMD, TPR, CC undefined and left out of the means: 1 comparison, "
         "found c r1",
     )
     table = table2(result)

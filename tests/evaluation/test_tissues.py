@@ -96,7 +96,7 @@ def test_only_what_both_have_is_compared(tmp_path):
         "cord": ["b"],
     }
     assert results["cord"].warnings == (
-        f"no cord: 1 masks, {tmp_path / 'found' / 'a_gmseg.nii.gz'}: no mask of the cord beside it",
+        f"no cord: 1 mask, {tmp_path / 'found' / 'a_gmseg.nii.gz'}: no mask of the cord beside it",
     )
     shutil.rmtree(tmp_path / "manual")
     save(tmp_path / "manual" / "a.nii.gz", GRAY)

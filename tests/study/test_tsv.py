@@ -20,7 +20,7 @@ def test_round_trip_with_unknown_values(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a\tb\n1\n", "line 2 has 1 columns, the first line 2"),
+        (b"a\tb\n1\n", "line 2 has 1 column, the first line 2"),
         (b"b\n1\n", "no column a"),
         (b"", "no column a"),
         (b"a\n\xff\n", "not a text in UTF-8"),

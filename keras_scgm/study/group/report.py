@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import pandas as pd
 
-from keras_scgm.errors import first_of
+from keras_scgm.errors import counted, first_of
 from keras_scgm.segmentation.edited_masks import EDITED
 from keras_scgm.study.columns import UNKNOWN
 from keras_scgm.study.group.cohort_table import CohortTable, overview_region
@@ -91,12 +91,12 @@ def warnings_of(
     if cohort.unread_ages:
         ages = [f"{participant} ({age})" for participant, age in cohort.unread_ages]
         found.append(
-            f"{_count(len(ages), 'age')} not known, as not a number such as 45.5: {first_of(ages, MAX_LISTED)}"
+            f"{counted(len(ages), 'age')} not known, as not a number such as 45.5: {first_of(ages, MAX_LISTED)}"
         )
     if cohort.unread_times:
         times = [f"{image} ({time})" for image, time in cohort.unread_times]
         found.append(
-            f"{_count(len(times), 'acq_time')} not read, as not like 2021-02-05T10:00:00, and sessions are in the "
+            f"{counted(len(times), 'acq_time')} not read, as not like 2021-02-05T10:00:00, and sessions are in the "
             f"order of their names: {first_of(times, MAX_LISTED)}"
         )
     of_images = (
@@ -120,7 +120,7 @@ def warnings_of(
         (marks_of_none, "marked, but not in this study"),
     )
     return found + [
-        f"{_count(len(images), 'image')} {what}: {first_of(images, MAX_LISTED)}"
+        f"{counted(len(images), 'image')} {what}: {first_of(images, MAX_LISTED)}"
         for images, what in of_images
         if images
     ]
@@ -138,16 +138,16 @@ def _who(cohort: CohortTable, warnings: Sequence[str]) -> list[str]:
     )
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in used["verdict"].value_counts().items())
     lines = [
-        f"{_count(used['participant_id'].nunique(), 'participant')}, "
-        + (f"{_count(n_sessions, 'session')}, " if n_sessions else "")
-        + f"{_count(len(used), 'image')} (verdicts: {verdicts}).",
+        f"{counted(used['participant_id'].nunique(), 'participant')}, "
+        + (f"{counted(n_sessions, 'session')}, " if n_sessions else "")
+        + f"{counted(len(used), 'image')} (verdicts: {verdicts}).",
         f"Left out: {len(excluded)} marked by a person, {len(failed)} not segmented, {len(missing)} without an "
         "image.",
     ]
     if (used["verdict"] == "fail").any():
         lines.append("Images with the verdict fail are in all results unless a person has excluded them.")
     if n_edited := (used["reason"] == EDITED).sum():
-        lines.append(f"{_count(n_edited, 'image')} with masks that were edited by hand.")
+        lines.append(f"{counted(n_edited, 'image')} with masks that were edited by hand.")
     parts = ["# Group", " ".join(lines), *(f"**Warning**: {warning}" for warning in warnings)]
     parts += _acquisitions(cohort)
     for title, rows, reason in (
@@ -172,7 +172,7 @@ def _acquisitions(cohort: CohortTable) -> list[str]:
         return []
     names = first_of(sorted(set().union(*several["set"])), MAX_LISTED)
     return [
-        f"**Several acquisitions in {_count(len(several), 'session')}** ({names}): the statistics "
+        f"**Several acquisitions in {counted(len(several), 'session')}** ({names}): the statistics "
         "use their mean; differences between sessions are computed for each acquisition."
     ]
 
@@ -203,8 +203,8 @@ def _outliers(table: GroupTable, has_figure: bool) -> list[str]:
     rows = table.rows
     marked, judged = rows[rows["outlier"] == "yes"], rows[rows["outlier"] != UNKNOWN]
     text = (
-        f"{_count(len(marked), 'value')} of {len(judged)} with an absolute robust z-score of at least {LIMIT_Z} within "
-        "scanner and region, from the median of the own group (median and median absolute deviation of images)."
+        f"{counted(len(marked), 'value')} of {len(judged)} with an absolute robust z-score of at least {LIMIT_Z} "
+        "within scanner and region, from the median of the own group (median and median absolute deviation of images)."
     )
     if len(judged) < len(rows):
         text += (
@@ -253,7 +253,7 @@ def _sessions(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str
     changed = differences.loc[differences["same_scanner"] == "no", "participant_id"].unique()
     if changed.size:
         parts.append(
-            f"On another scanner than the first session, and tested apart: {_count(changed.size, 'participant')} "
+            f"On another scanner than the first session, and tested apart: {counted(changed.size, 'participant')} "
             f"({first_of(changed, MAX_LISTED)})."
         )
     shown = _shown(_of_region(tables["session_differences"], region), cohort)
@@ -278,7 +278,8 @@ def _repeats(cohort: CohortTable, tables: Mapping[str, GroupTable]) -> list[str]
         "## Test-retest",
         f"Runs that repeat each other (region {region}; all in `test_retest.tsv`). CoV: root mean square over "
         "participants; ICC: two-way random effects, absolute agreement, of the first two runs; bias and limits of "
-        "agreement: second minus first run.",
+        "agreement: second minus first run. Of a participant with repeats in several sessions or acquisitions those of "
+        "the first count.",
         _markdown(_of_region(tables["test_retest"], region), names),
         _figure("test_retest"),
     ]
@@ -398,7 +399,3 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return UNKNOWN if pd.isna(value) else f"{value:.3g}"
     return UNKNOWN if pd.isna(value) else str(value).replace("|", "\\|")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
