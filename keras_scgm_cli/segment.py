@@ -204,11 +204,12 @@ def segment(
         runtime=runtime,
         precision=precision,
     )
-    given = [settings.cord] if isinstance(settings.cord, Path) else []
-    results = {path for job in jobs for path in job.paths.own}
-    if tissues == "all":
-        results.update(path for job in jobs for path in job.paths.of_cord(bool(given)))
-    check_inputs_stay([*images, *given], results)
+    if force:
+        given = [settings.cord] if isinstance(settings.cord, Path) else []
+        results = {path for job in jobs for path in job.paths.own}
+        if tissues == "all":
+            results.update(path for job in jobs for path in job.paths.of_cord(bool(given)))
+        check_inputs_stay([*images, *given], results)
     check_engine(engine)
     if engine == "ray":
         outcomes = run_on_ray(weights, settings, jobs, output_config, address, workers)
