@@ -441,3 +441,59 @@ def test_levels_of_gray_matter_without_a_cord():
     assert (region["area_mm2"], region["area_mm2_sd"]) == pytest.approx((0.75, 0.25))
     assert math.isnan(region["cord_area_mm2"])
     assert (empty["region"], empty["n_slices"], empty["levels"]) == ("4", 0, [])
+
+
+def test_means_of_a_level_are_over_its_slices_with_the_tissue():
+    def section(level, gray_mm2, cord_mm2, angle_deg=math.nan):
+        return CrossSection(
+            0, 0.0, level, gray_mm2, cord_area_mm2=cord_mm2, wm_area_mm2=0.0, cord_angle_deg=angle_deg
+        )
+
+    every, lowest, lower, higher = region_means(
+        [
+            section(5, 0.9, 60.0, 3.0),
+            section(5, 1.5, 61.0),
+            section(5, 6.0, 68.0, 6.0),
+            section(5, 0.0, 0.9, 30.0),
+            section(5, 0.0, 0.0),
+            section(None, 9.0, 50.0),
+            section(4, 0.0, 0.0),
+            section(3, 0.0, 0.5),
+        ]
+    )
+    assert (higher["region"], higher["n_slices"], higher["n_cord_slices"]) == ("5", 3, 4)
+    assert higher["area_mm2"] == pytest.approx((0.9 + 1.5 + 6) / 3)
+    assert higher["area_mm2_sd"] == pytest.approx(np.std([0.9, 1.5, 6]))
+    assert higher["cord_area_mm2"] == pytest.approx((60 + 61 + 68 + 0.9) / 4)
+    assert higher["cord_angle_deg"] == pytest.approx((3 + 6 + 30) / 3)
+    assert (lower["region"], lower["n_slices"], lower["n_cord_slices"]) == ("4", 0, 0)
+    assert (lowest["region"], lowest["n_cord_slices"], lowest["cord_area_mm2"]) == ("3", 1, 0.5)
+    assert every["area_mm2"] == pytest.approx((0.9 + 1.5 + 6 + 9) / 4)
+
+
+def test_the_command_takes_the_direction_from_a_centreline_and_the_interval_from_samples(run, tmp_path):
+    """A column of gray matter that moves a voxel to the front from slice to slice, in a cord that stands upright."""
+    gray, cord, middle = np.zeros((3, 40, 40, 8), np.uint8)
+    cord[5:35, 5:35] = 1
+    for k in range(8):
+        gray[15:25, 10 + k : 18 + k, k] = 1
+        middle[20, 14 + k, k] = 1
+    wide = np.maximum(gray, np.roll(gray, 1, axis=0))
+    for name, mask in (("gray", gray), ("cord", cord), ("middle", middle), ("wide", wide)):
+        nib.Nifti1Image(mask, np.diag([-0.5, 0.5, 1.5, 1.0])).to_filename(tmp_path / f"{name}.nii")
+    paths = {name: tmp_path / f"{name}.nii" for name in ("gray", "cord", "middle", "wide")}
+    samples = ("--sample", paths["gray"], "--sample", paths["wide"])
+    given = ("areas", paths["gray"], "--centreline", paths["middle"], *samples, "--force")
+    angle_deg = math.degrees(math.atan2(0.5, 1.5))
+    # Student's t at 97.5 % with 1 degree of freedom is 12.7062; the areas are 20 and 22 mm2.
+    high_mm2 = 21 + 12.7062 * math.sqrt(2) * math.sqrt(3 / 2)
+    for options in ((), ("--cord", paths["cord"])):
+        assert run(*given, *options)[0] == 0
+        with open(tmp_path / "gray_sections.csv", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            assert float(row["cord_angle_deg"]) == pytest.approx(angle_deg, abs=0.5)
+            assert float(row["gm_perpendicular_mm2"]) == pytest.approx(20 * 3 / math.sqrt(10), rel=0.005)
+            assert (row["low_mm2"], float(row["high_mm2"])) == ("0.000", pytest.approx(high_mm2, abs=1e-2))
+    code, _, err = run("areas", "--cord", paths["cord"], *samples)
+    assert (code, err) == (2, "error: samples of the gray matter need the gray matter itself; give it, too\n")

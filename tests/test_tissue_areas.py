@@ -173,11 +173,13 @@ def test_slices_without_cord_and_without_gray_matter():
     gray[..., 3] = cord[..., 3] = 0
     rows = measured(gray, cord)
     assert rows[0].cord_perpendicular_mm2 == pytest.approx(rows[0].cord_area_mm2)
+    assert halves(rows[0]) == halves(measured(*quarters())[0])
     assert halves(rows[1]) == (0, 0, 0, 0)
     assert (rows[1].gm_cord_ratio, rows[1].wm_area_mm2) == (0, rows[1].cord_area_mm2)
     known = {name for name, value in asdict(rows[3]).items() if not math.isnan(value)}
     assert known == {"cord_area_mm2", "wm_area_mm2"}
     assert rows[3].cord_area_mm2 == rows[3].wm_area_mm2 == 0
+    assert [row.cord_area_mm2 for row in measured(gray, np.zeros_like(cord))] == [0] * 4
 
 
 def test_without_a_cord_nothing_is_known():

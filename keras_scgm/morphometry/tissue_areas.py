@@ -233,9 +233,6 @@ def _gray_matter(gray: np.ndarray | None, section: np.ndarray, cord: _Cord, axes
     if gray is None:
         return _GrayMatter(math.nan, math.nan, math.nan)
     inside = np.minimum(gray[cord.box], section[cord.box]).astype(np.float64)
-    area = float(inside.sum())
-    if not area:
-        return _GrayMatter(0.0, 0.0, 0.0)
     rows, columns = (
         np.arange(part.start, part.stop) - middle for part, middle in zip(cord.box, cord.center, strict=True)
     )
@@ -243,7 +240,7 @@ def _gray_matter(gray: np.ndarray | None, section: np.ndarray, cord: _Cord, axes
         float((inside * _beyond(step[0] * rows[:, np.newaxis] + step[1] * columns, step)).sum())
         for step in axes
     )
-    return _GrayMatter(area, left, ventral)
+    return _GrayMatter(float(inside.sum()), left, ventral)
 
 
 def _beyond(offsets_mm: np.ndarray, steps_mm: np.ndarray) -> np.ndarray:
