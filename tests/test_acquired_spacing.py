@@ -33,10 +33,12 @@ def test_what_was_acquired_is_found(noisy, acquired_mm):
     assert acquired_of(turned) == acquired_of(volume)
 
 
-def test_a_black_border_hides_nothing(noisy):
+@pytest.mark.parametrize("unit", [1.0, 2.0**-20])
+def test_a_black_border_hides_nothing(noisy, unit):
     image = interpolated(noisy, (1.0, 1.25))
-    padded = nib.Nifti1Image(np.pad(np.asarray(image.dataobj), ((20, 9), (0, 31), (0, 0))), image.affine)
-    assert acquired_of(volume_from_image(padded)) == acquired_of(volume_from_image(image))
+    padded = unit * np.pad(np.asarray(image.dataobj), ((20, 9), (0, 31), (0, 0)))
+    found = acquired_of(volume_from_image(nib.Nifti1Image(padded, image.affine)))
+    assert found == acquired_of(volume_from_image(image))
 
 
 def test_other_images_are_as_their_header_says(noisy, reference):

@@ -35,7 +35,7 @@ def voxels(path):
 
 
 def edit(path, change):
-    image, array = nib.load(path), voxels(path)
+    image, array = nib.load(path), voxels(path).astype(np.float32)
     change(array)
     nib.save(nib.Nifti1Image(array, image.affine), path)
     return array
@@ -96,6 +96,15 @@ def test_an_edited_mask_is_measured_once_and_stays(segmenter, job):
     assert {path: path.read_bytes() for path in written} == written
 
 
+def test_white_matter_that_is_edited_with_the_gray_matter_stays(segmenter, job):
+    gray = edit(job.paths.mask, without_slice(3))
+    white = edit(job.paths.white_matter, lambda array: np.copyto(array, voxels(job.paths.cord) - gray))
+    outcome = do_job(segmenter, job, RESUME)
+    assert (outcome.status, outcome.warnings) == ("segmented", ("masks edited by hand, not judged",))
+    np.testing.assert_array_equal(voxels(job.paths.white_matter), white)
+    assert masks_of(job.paths) == {"a_gmseg.nii.gz": True, "a_wmseg.nii.gz": True, "a_seg.nii.gz": False}
+
+
 def test_what_was_drawn_by_hand_is_never_replaced(cord_network, segmenter, job):
     paths = job.paths
     cord = edit(paths.cord, lambda array: array.__setitem__((slice(0, 68), slice(None), 1), 0))
@@ -146,6 +155,10 @@ def scaled(array):
     array *= 2
 
 
+def halved(array):
+    array[..., 2] *= 0.5
+
+
 def swapped_with_cord(array):
     array[..., 2] = 1
 
@@ -155,6 +168,7 @@ def swapped_with_cord(array):
     [
         ("mask", swapped_with_cord, "gray matter outside the cord in slices 2; correct it, or the cord in"),
         ("mask", scaled, "holds values from 0 to 2; a mask is 0 and 1"),
+        ("mask", halved, "holds values between 0 and 1; a mask is 0 and 1"),
         (
             "white_matter",
             without_slice(2),
