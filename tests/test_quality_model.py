@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from good_slice import GOOD, GOOD_WITH_CORD, predicted
+from good_slice import EMPTY_CORD, GOOD, GOOD_WITH_CORD, predicted
 
 from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model, model_inputs
 from keras_scgm.quality.verdicts import predict_quality
@@ -36,7 +36,21 @@ def test_dark_gray_matter_counts_as_bright_for_a_network_that_knows_it():
 def test_a_single_slice_can_be_judged():
     alone = replace(GOOD, neighbour_dice=math.nan, log_area_ratio=math.nan, centroid_shift_mm=math.nan)
     assert predict_quality([alone]).verdict == "pass"
-    assert set(model_inputs([alone])[0]) == set(REASONS | CORD_REASONS)
+    (inputs,) = model_inputs([alone])
+    assert set(inputs) == set(REASONS | CORD_REASONS)
+    contributions = fitted_model(with_cord=False).contributions(inputs)
+    unknown = {name: 0.0 for name in contributions if math.isnan(inputs[name])}
+    assert len(unknown) == 4
+    assert contributions == contributions | unknown
+
+
+def test_medians_of_a_volume_are_of_what_its_slices_with_gray_matter_tell():
+    with_gray_matter = [
+        replace(GOOD_WITH_CORD, cord_agreement=agreement, neighbour_dice=neighbour_dice)
+        for agreement, neighbour_dice in ((0.9, math.nan), (0.96, 0.5), (0.99, 0.75))
+    ]
+    for inputs in model_inputs([*with_gray_matter, *[EMPTY_CORD] * 4]):
+        assert (inputs["volume_cord_agreement"], inputs["volume_neighbour_dice"]) == (0.96, 0.625)
 
 
 def test_models_have_the_terms_that_have_a_message():
@@ -51,8 +65,10 @@ def test_the_cord_counts_only_for_networks_that_segment_it():
 
 
 def test_bright_gray_matter_stays_what_it_is_for_a_network_that_knows_dark():
-    (bright,) = model_inputs([GOOD], knows_dark=True)
-    assert (bright["separation"], bright["contrast_to_noise"]) == (GOOD.separation, GOOD.contrast_to_noise)
+    for unit in (1.0, 0.01):
+        one = replace(GOOD, contrast=unit * GOOD.contrast, noise=unit * GOOD.noise)
+        (bright,) = model_inputs([one], knows_dark=True)
+        assert (bright["separation"], bright["contrast_to_noise"]) == (one.separation, one.contrast_to_noise)
     dark = replace(GOOD, contrast=-GOOD.contrast)
     (unknown,) = model_inputs([dark], knows_dark=False)
     assert (unknown["separation"], unknown["contrast_to_noise"]) == (dark.separation, dark.contrast_to_noise)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from dataclasses import replace
 
 import nibabel as nib
@@ -103,6 +104,22 @@ def test_some_slices_are_never_passed():
     assert predicted(GOOD) > PASS_DSC
     assert predicted(replace(GOOD, near_edge=True)) == FAIL_DSC
     assert predicted(replace(GOOD, contrast=-2.0)) == DARK_DSC
+
+
+def test_the_unit_of_the_image_does_not_matter():
+    unit = 2.0**-10
+    small = replace(GOOD, contrast=unit * GOOD.contrast, noise=unit * GOOD.noise)
+    assert predict_quality([small]).slices[0].reason == predict_quality([GOOD]).slices[0].reason == ""
+    assert predicted(small) == predicted(GOOD)
+
+
+def test_the_contrast_of_a_volume_is_the_mean_by_area_of_what_is_known():
+    slices = [
+        replace(GOOD, area_mm2=area_mm2, contrast=contrast)
+        for area_mm2, contrast in ((10, 1.0), (20, 4.0), (15, math.nan))
+    ]
+    assert predict_quality([BLANK, *slices]).contrast == pytest.approx((10 + 80) / 30)
+    assert math.isnan(predict_quality(slices[2:]).contrast)
 
 
 @pytest.mark.parametrize(
@@ -265,3 +282,5 @@ def test_masks_are_doubted_by_the_slices_that_have_the_tissue():
     for slices_with_gray in ([], [4]):
         (doubt,) = mask_doubts(rows_of(24, slices_with_gray))
         assert doubt.startswith("a cord of 144.0 mm2, 1.00 times as wide as deep")
+    # One section that is far too large does not move the median.
+    assert mask_doubts([*rows_of(20, [4]), *rows_of(20, [4]), *rows_of(30, [4])]) == []
