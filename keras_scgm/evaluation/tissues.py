@@ -82,7 +82,7 @@ def label_values(name: str, value: Any) -> tuple[int, ...] | None:
     if value is None:
         return None
     wanted = "a label, or those of gray and of white matter, integers from 1 up"
-    single = not isinstance(value, Sequence) or isinstance(value, str)
+    single = not isinstance(value, Sequence)
     labels = checks.several(checks.integer(1), wanted)(name, [value] if single else value)
     if not 1 <= len(labels) <= 2 or len(set(labels)) < len(labels):
         checks.refuse(name, wanted, value)

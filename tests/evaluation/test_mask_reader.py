@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from evaluation_helpers import AFFINE, disc, save
+from scipy.spatial.transform import Rotation
 
 from keras_scgm import InputError, evaluate
 from keras_scgm.evaluation import (
@@ -35,6 +36,9 @@ def test_a_reference_without_orientation_is_taken_as_stored(tmp_path):
     image.to_filename(tmp_path / "b.nii")
     result = evaluate(save(tmp_path / "a.nii", disc(5)), tmp_path / "b.nii")
     assert result.scores[0].challenge == challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0))
+    assert evaluate(tmp_path / "b.nii", tmp_path / "a.nii").scores[0].challenge == challenge_metrics(
+        disc(4), disc(5), (0.5, 0.5, 4.0)
+    )
     with pytest.raises(InputError, match=r"b.nii: neither it nor its partner has an orientation"):
         evaluate(tmp_path / "b.nii", tmp_path / "b.nii")
 
@@ -47,6 +51,28 @@ def test_a_reference_can_be_resampled(tmp_path):
     result = evaluate(found, wanted, resample_reference=True)
     assert not result.errors
     assert result.scores[0].challenge == pytest.approx(challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0)))
+
+
+def test_the_outermost_voxels_lie_in_the_grid(tmp_path):
+    coarse, fine = np.ones((8, 8, 4)), np.ones((16, 16, 4))
+    coarse[:, 4:], fine[:, 8:] = 0, 0
+    finer = AFFINE @ np.diag([0.5, 0.5, 1, 1])
+    finer[:3, 3] = AFFINE[:3, :3] @ (-0.25, -0.25, 0)
+    found, wanted = save(tmp_path / "a.nii", coarse), save(tmp_path / "b.nii", fine, finer)
+    result = evaluate(found, wanted, resample_reference=True)
+    assert (result.warnings, result.scores[0].challenge["DSC"]) == ((), 1)
+
+
+def test_an_oblique_grid_has_its_spacing(tmp_path):
+    oblique = np.eye(4)
+    oblique[:3, :3] = Rotation.from_euler("xyz", [20, -10, 5], degrees=True).as_matrix()
+    found, wanted = (
+        save(tmp_path / f"{name}.nii", disc(radius), oblique @ AFFINE)
+        for name, radius in (("a", 5), ("b", 4))
+    )
+    (score,) = evaluate(found, wanted).scores
+    assert score.challenge == pytest.approx(challenge_metrics(disc(5), disc(4), (0.5, 0.5, 4.0)), rel=1e-5)
+    assert score.details["volume_reference_mm3"] == pytest.approx(disc(4).sum(), rel=1e-5)
 
 
 def test_what_resampling_leaves_out_is_said(tmp_path):

@@ -2,8 +2,10 @@
 
 import json
 import math
+from itertools import product
 
 import numpy as np
+import pandas as pd
 import pytest
 from evaluation_helpers import disc, save
 
@@ -33,6 +35,39 @@ def test_summaries_run_over_pairs_and_slices(result):
     assert "Dice good 18" in table.notes[0]
 
 
+def test_breakdown_as_pandas_groups_the_scores(result, tmp_path):
+    write_evaluation(result, tmp_path)
+    cases = pd.read_csv(tmp_path / "cases.csv", dtype={"site": str})
+    sites, raters = ("1", "2", "3"), ("r1", "r2", "r3")
+    expected = {}
+    for model, of_model in cases.groupby("model"):
+        parts = {"all": of_model}
+        parts |= {f"site {site}": of_model[of_model["site"] == site] for site in sites}
+        parts |= {f"without site {site}": of_model[of_model["site"] != site] for site in sites}
+        parts |= {f"rater {rater}": of_model[of_model["rater"] == rater] for rater in raters}
+        for name, part in parts.items():
+            hausdorff = part["HSD_mm"]
+            expected[model, name] = (str(len(part)), f"{hausdorff.mean():.2f} ({hausdorff.std():.2f})")
+    table = next(table for table in all_tables(result) if table.name == "breakdown")
+    at = table.columns.index("HSD (mm)")
+    assert {row[:2]: (row[2], row[at]) for row in table.rows} == expected
+    assert list(table.rows[0][:3]) == ["good", "all", "18"]
+
+
+@pytest.mark.parametrize(
+    ("sites", "raters"), [((1, 2), ("r1",)), ((1,), ("r1", "r2"))], ids=["two sites", "two raters"]
+)
+def test_two_groups_of_scores_are_told_apart(drawn_study, tmp_path, sites, raters):
+    for site, rater in product(sites, raters):
+        name = f"site{site}-sc01-mask-{rater}.nii.gz"
+        (tmp_path / name).symlink_to(drawn_study / "raters" / name)
+    result = evaluate(drawn_study / "good", tmp_path)
+    tables = {table.name: table for table in all_tables(result)}
+    names = [f"{how}site {site}" for how in ("", "without ") for site in sites] * (len(sites) > 1)
+    names += [f"rater {rater}" for rater in raters] * (len(raters) > 1)
+    assert [row[1:3] for row in tables["breakdown"].rows] == [("all", "2"), *((name, "1") for name in names)]
+
+
 def test_parameters_of_table_3(drawn_study):
     result = evaluate(drawn_study / "good", drawn_study / "raters", parameters={"good": 124769})
     assert table3(result, with_published=True).rows[0] == ("Num. of Params.", "124,769", "776,321", "124,769")
@@ -52,6 +87,9 @@ def test_few_cases_have_an_interval_and_equal_ones_none(tmp_path):
     # Every contour is half a millimetre off.
     assert cells["HSD (mm)"] == "0.000"
     assert "fewer than 6 cases cannot reach p < 0.05" in table.notes[0]
+    write_evaluation(result, tmp_path / "out")
+    comparisons = json.loads((tmp_path / "out" / "summary.json").read_text())["comparisons"]
+    assert {row["metric"]: row["interval"] for row in comparisons}["HSD"] == [None, None]
 
 
 def test_undefined_values_are_counted_and_not_averaged(tmp_path):

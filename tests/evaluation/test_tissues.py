@@ -120,6 +120,7 @@ def test_a_file_of_this_package_is_not_taken_for_another_tissue(tmp_path, name):
     message = rf"{name}: named as a mask of the gray matter, not of the cord; change --tissue"
     with pytest.raises(InputError, match=message):
         evaluate(found, save(tmp_path / "b.nii", CORD), tissue="cord")
+    assert metrics({"gm": evaluate(found, save(tmp_path / "c.nii", GRAY))}) == {"gm": [WANTED["gm"]]}
 
 
 def test_labels_of_gray_and_white_matter(tmp_path):
