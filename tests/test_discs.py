@@ -30,8 +30,10 @@ def discs(at_mm: dict[int, float]) -> object:
 
 @pytest.mark.parametrize("cord", [NO_CORD, CORD], ids=["no cord", "cord"])
 def test_discs_bound_the_levels(cord):
-    # Slices at 0, 5, ..., 25 mm; vertebra 3 from 22 down to 10, vertebra 4 from there to 3.
-    assert between_discs(grid(), cord, discs({3: 22, 4: 10, 5: 3})) == [None, 4, 3, 3, 3, None]
+    # Slices at -5, 0, ..., 20 mm; vertebra 3 from 17 down to 5, vertebra 4 from there to -2.
+    affine = AFFINE.copy()
+    affine[2, 3] = -5
+    assert between_discs(grid(affine), cord, discs({3: 17, 4: 5, 5: -2})) == [None, 4, 3, 3, 3, None]
 
 
 def test_the_slice_of_a_disc_is_above_it_whatever_the_rounding():
@@ -67,6 +69,29 @@ def test_a_disc_is_perpendicular_to_the_cord(tilt_deg, behind_mm):
     found = between_discs(volume, cord, volume_from_image(nib.Nifti1Image(voxels, place)))
     # 9.5, 25.5 and 41.5 mm are slices 2.4, 6.4 and 10.4.
     assert found == [None] * 3 + [3] * 4 + [2] * 4 + [None]
+
+
+@pytest.mark.parametrize("ahead_mm", [-20, 0, 20])
+def test_a_disc_counts_where_a_bent_cord_is_nearest(ahead_mm):
+    """The cord is an arc of 80 mm, and the labels lie on radii of it, behind or in front."""
+    radius_mm, n_slices, spacing_mm = 80, 16, 3.0
+    heights_mm = (np.arange(n_slices) - (n_slices - 1) / 2) * spacing_mm
+    affine, place = np.diag([-0.5, 0.5, spacing_mm, 1.0]), np.diag([0.5, 0.5, 0.5, 1.0])
+    affine[2, 3] = heights_mm[0]
+    cord = np.zeros((n_slices, 60, 160))
+    for section, height_mm in zip(cord, heights_mm, strict=True):
+        middle = 80 + round((np.sqrt(radius_mm**2 - height_mm**2) - radius_mm) / 0.5)
+        section[25:35, middle - 8 : middle + 9] = 1
+    volume = grid(affine, (60, 160, n_slices))
+    voxels = np.zeros((60, 200, 160), np.uint8)
+    place[:3, 3] = [-30, 0, -40]
+    for label, slice_ in {2: 13.5, 3: 8.5, 4: 2.5}.items():
+        angle = np.arcsin((heights_mm[0] + slice_ * spacing_mm) / radius_mm)
+        at_mm = (radius_mm + ahead_mm) * np.array([0, np.cos(angle), np.sin(angle)])
+        at_mm += [-15, 40 - radius_mm, 0]
+        voxels[tuple(np.rint((at_mm - place[:3, 3]) / 0.5).astype(int))] = label
+    found = between_discs(volume, cord, volume_from_image(nib.Nifti1Image(voxels, place)))
+    assert found == [None] * 3 + [3] * 6 + [2] * 5 + [None] * 2
 
 
 @pytest.mark.parametrize(

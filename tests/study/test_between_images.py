@@ -17,7 +17,7 @@ def warnings(folder, *images):
         (folder / f"{name}_label-GM_mask.json").write_text(json.dumps({"input_sha256": digest}))
         rows.append({"image": f"{name}.nii.gz", "region": "all", "status": "segmented", "mask": mask})
         rows[-1] |= {"contrast": contrast, "spacing_mm": spacing, "warnings": "n/a"}
-    rows += [{**row, "region": "3"} for row in rows] + [
+    rows += [{**row, "region": level} for row in rows for level in ("3", "4")] + [
         {"image": "failed", "region": "all", "status": "failed", "warnings": "n/a"}
     ]
     warn_of_others(rows, folder)
@@ -44,10 +44,12 @@ def test_another_voxel_spacing(tmp_path):
 
 @pytest.mark.parametrize(("sign", "text"), [(1, "is darker than"), (-1, "is brighter than")])
 def test_another_contrast(tmp_path, sign, text):
-    values = [("a", 10), ("b", -3), ("c", 12)]
-    found = warnings(tmp_path, *[(name, str(sign * value), SPACING, name) for name, value in values])
-    assert text in found["b"]
-    assert found["a"] == found["c"] == "n/a"
+    for unit in (1, 1e-3):
+        values = [("a", 10), ("b", -3), ("c", 12)]
+        images = [(name, str(unit * sign * value), SPACING, name) for name, value in values]
+        found = warnings(tmp_path, *images)
+        assert text in found["b"]
+        assert found["a"] == found["c"] == "n/a"
 
 
 def test_one_file_under_two_names(tmp_path):

@@ -90,6 +90,9 @@ def test_the_table_of_one_slice(tmp_path, mask):
     table.write_text("participant_id\tslice\tlevel\nsub-01\t9\t3\n")
     with pytest.raises(InputError, match="slices 0 to 5"):
         LevelSource(LevelConfig(level_table=table), tmp_path).levels(image_of(tmp_path), mask, mask)
+    table.write_text("participant_id\tslice\tlevel\nsub-01\t2\tC3\n")
+    with pytest.raises(InputError, match="slice and level must be whole numbers"):
+        LevelSource(LevelConfig(level_table=table), tmp_path).levels(image_of(tmp_path), mask, mask)
 
 
 @pytest.mark.parametrize("pattern", ["levels.nii.gz", "{subject}.nii.gz", "{name", ""])
