@@ -72,3 +72,14 @@ def test_coarse_voxels_are_not_taken_for_interpolated_ones(noisy):
     assert acquired_of(volume) == volume.in_plane_spacing_mm == (0.9, 0.9)
     doubts = image_doubts(volume, SimpleNamespace(cord=()))
     assert not [text for text in doubts if text.startswith("interpolated")]
+
+
+def test_of_a_large_field_the_middle_is_transformed(noisy):
+    voxels = np.random.default_rng(0).normal(size=(560, 40, 2)).astype(np.float32)
+    whole, middle = (
+        power_spectra(volume_from_image(nib.Nifti1Image(one, noisy.affine)))
+        for one in (voxels, voxels[24:-24])
+    )
+    assert [spectrum.length for spectrum in whole] == [512, 40]
+    for one, other in zip(whole, middle, strict=True):
+        np.testing.assert_allclose(one.power, other.power)

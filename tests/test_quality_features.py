@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.stats import skew
 
 from keras_scgm.quality.features import SliceFeatures, compare_with_neighbours, noise_level, slice_features
 
@@ -47,6 +48,16 @@ def test_width_and_depth_follow_the_mask_when_it_is_turned():
             (4 * 10 / 12**0.5, 4 * 4 / 12**0.5), rel=0.02
         )
         assert found.symmetry > 0.97
+        turned = slice_features(box.T, box.T, 0.25)
+        assert (turned.width_mm, turned.depth_mm) == pytest.approx((found.depth_mm, found.width_mm))
+
+
+def test_skewness_from_back_to_front_as_in_scipy():
+    mask = np.zeros((30, 30), np.float32)
+    mask[5:25, 18:24] = mask[13:17, 4:18] = 1
+    found = slice_features(mask, mask, 0.25).depth_skewness
+    assert found == pytest.approx(skew(np.nonzero(mask)[1]))
+    assert slice_features(mask, mask[:, ::-1], 0.25).depth_skewness == pytest.approx(-found)
 
 
 def test_blur_and_lost_contrast_show_in_the_features():

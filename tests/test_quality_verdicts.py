@@ -12,7 +12,7 @@ from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD, pr
 
 from keras_scgm import Segmenter, segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.morphometry import cross_sections
+from keras_scgm.morphometry import CrossSection, cross_sections
 from keras_scgm.nifti import volume_from_image
 from keras_scgm.outputs import write_areas
 from keras_scgm.quality.cord_features import with_cord
@@ -73,13 +73,14 @@ def test_verdicts_of_slices_and_volume():
     assert [one.verdict for one in mostly_good.slices] == ["pass"] * 29 + ["fail"]
     record = mostly_good.as_record(lambda k: 29 - k)
     assert record["slices"] == {"pass": list(range(1, 30)), "review": [], "fail": [0]}
+    assert record["predicted_dsc"] == mostly_good.predicted_dsc
     assert record["reasons"] == {mostly_good.slices[29].reason: [0]}
     assert mostly_good.predicted_dsc > PASS_DSC
     assert mostly_good.verdict == "pass"
 
-    missing = predict_quality([GOOD, BLANK, GOOD])
-    assert missing.slices[1].verdict == "fail"
-    assert missing.predicted_dsc == pytest.approx(2 / 3 * predicted(GOOD))
+    missing = predict_quality([GOOD, BLANK, GOOD, BLANK, GOOD])
+    assert [one.verdict for one in missing.slices] == ["pass", "fail", "pass", "fail", "pass"]
+    assert missing.predicted_dsc == pytest.approx(3 / 5 * predicted(GOOD))
     assert (missing.verdict, missing.reason) == ("fail", NOTHING)
 
     empty = predict_quality([BLANK, BLANK])
@@ -275,6 +276,16 @@ def rows_of(cord_px, slices_with_gray):
     grid = np.diag([-0.5, 0.5, 2.0, 1.0])
     of_cord, of_gray = (volume_from_image(nib.Nifti1Image(mask, grid)) for mask in (cord, gray))
     return cross_sections(of_gray if slices_with_gray else None, of_cord)
+
+
+def test_more_gray_matter_is_allowed_in_a_cord_that_is_known():
+    alone = CrossSection(0, 0.0, None, 27.0)
+    (doubt,) = mask_doubts([alone])
+    assert doubt.startswith("gray matter of 27.0 mm2 (median): anatomy allows 3.5 to 24 mm2")
+    assert (
+        mask_doubts([replace(alone, cord_area_mm2=100, cord_ap_mm=9, cord_rl_mm=13, gm_cord_ratio=0.27)])
+        == []
+    )
 
 
 def test_masks_are_doubted_by_the_slices_that_have_the_tissue():
