@@ -346,7 +346,7 @@ def test_rows_of_other_sessions_stay(tmp_path, nested_discs, cord_network):
     for session in "AB":
         save(nested_discs()[0], folder / f"sub-01/ses-{session}/anat/sub-01_ses-{session}_T2starw.nii.gz")
     study = read_bids(folder)
-    for session in "AB":
+    for session in "ABA":
         config = StudyConfig(sessions=(session,))
         run_study(study, tmp_path / "out", engine(cord_network), config)
     rows = [row for row in read(tmp_path / "out/summary.tsv") if row["region"] == "all"]
