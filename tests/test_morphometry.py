@@ -13,6 +13,7 @@ from keras_scgm import InputError, Segmenter
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
 from keras_scgm.morphometry import (
     TISSUE_COLUMNS,
+    CrossSection,
     cross_sections,
     region_means,
     tissue_cells,
@@ -121,7 +122,7 @@ def test_interval_of_raters_holds_another_rater():
     [
         ({"cord": np.ones((4, 4, 3), np.uint8)}, "not on the grid of"),
         ({"cord": np.full((4, 4, 2), 2, np.uint8)}, "holds values from 2 to 2"),
-        ({"cord": np.full((4, 4, 2), np.nan, np.float32)}, "32 voxels are NaN"),
+        ({"cord": np.full((4, 4, 2), np.nan, np.float32)}, "32 voxels NaN or infinite"),
         ({"levels": np.full((4, 4, 2), 2.5, np.float32)}, "whole numbers"),
     ],
 )
