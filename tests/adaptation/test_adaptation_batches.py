@@ -66,7 +66,7 @@ def test_labelled_slices_are_cut_around_the_gray_matter(real: RealSlices) -> Non
     labelled = AnnotatedSlices(images, masks, zeros, zeros, zeros, "all", 0, 0.5, 0.0, ())
     moved = AugmentationConfig(shift_px=2.0, noise=0.1, mask_interpolation="linear")
     batches = AdaptationBatches(replace(TINY, augmentation=moved), real, labelled, 0.5)
-    assert "and 1 labelled slices" in batches.what
+    assert "and 1 labelled slice" in batches.what
     inputs, targets = batches.batch(TRAINING, 0)
     image, mask = inputs["labelled"][0, ..., 0], targets["labelled"][0, ..., 0]
     assert image.shape == mask.shape == (32, 32)

@@ -152,7 +152,7 @@ def test_labelled_slices_are_learned_from(scan_folder: Path, start_weights: Path
     scans, _ = find_scans(scan_folder / "b.nii.gz", few)
     config = replace(TINY, epochs=1)
     result = adapt(scans, tmp_path / "run", str(start_weights), config, LENIENT)
-    assert "and 1 labelled slices" in load_network(result.last)[1].data
+    assert "and 1 labelled slice" in load_network(result.last)[1].data
 
 
 @pytest.mark.parametrize(
