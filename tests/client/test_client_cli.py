@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from client_checks import names, rest_answers
@@ -156,7 +157,9 @@ def test_an_interrupt_ends_the_command_and_leaves_nothing_half(images, tmp_path,
             "--server",
             url,
         ]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        # A shell starts programs in the background with SIGINT ignored, and nohup with SIGHUP.
+        heeding = partial(signal.signal, number, signal.SIG_DFL)
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeding) as process:
             while not seen:
                 time.sleep(0.01)
             process.send_signal(number)
