@@ -123,7 +123,8 @@ def adapt(
     from keras_scgm.adaptation.record import SETTINGS
     from keras_scgm.adaptation.report import CHANGES, REPORT
     from keras_scgm.errors import InputError
-    from keras_scgm.files import check_inputs_stay, exclusive_start
+    from keras_scgm.files import check_inputs_stay
+    from keras_scgm.locks import exclusive_start
     from keras_scgm.pretrained import DEFAULT_WEIGHTS
     from keras_scgm.training.checkpoint import LAST
 

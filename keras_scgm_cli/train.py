@@ -195,7 +195,8 @@ def train(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import check_inputs_stay, exclusive_start
+    from keras_scgm.files import check_inputs_stay
+    from keras_scgm.locks import exclusive_start
     from keras_scgm.training import Batches, all_devices, fine_tuned, synthetic_source, train_folds
     from keras_scgm.training import train as train_network
     from keras_scgm.training.checkpoint import SPEC, check_start, kept_config

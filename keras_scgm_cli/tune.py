@@ -122,7 +122,8 @@ def tune(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import check_inputs_stay, exclusive_start
+    from keras_scgm.files import check_inputs_stay
+    from keras_scgm.locks import exclusive_start
     from keras_scgm.training import DataConfig, annotated_source
     from keras_scgm.training.folds import SPLIT
     from keras_scgm.tuning import tune as run_trials

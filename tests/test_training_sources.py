@@ -10,7 +10,7 @@ from annotated_data import labelled
 
 from keras_scgm.datasets import Split, find_challenge, paper_split
 from keras_scgm.errors import InputError
-from keras_scgm.files import exclusive_start
+from keras_scgm.locks import exclusive_start
 from keras_scgm.training import DataConfig, TrainingConfig, annotated_source
 
 

@@ -16,7 +16,8 @@ from keras_scgm import checks
 from keras_scgm.datasets import AnnotatedVolume, Split, check_slices, held_out, native_spacing_mm
 from keras_scgm.errors import InputError
 from keras_scgm.evaluation.summary import Summary, mean_interval
-from keras_scgm.files import csv_cell, exclusive_start, sha256_of, staged, write_rows
+from keras_scgm.files import csv_cell, sha256_of, staged, write_rows
+from keras_scgm.locks import exclusive_start
 from keras_scgm.pretrained import EnsembleCard, find_card
 from keras_scgm.segmentation import SegmentationConfig, Segmenter
 from keras_scgm.slices import SliceConfig

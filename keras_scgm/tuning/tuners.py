@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
-from keras_scgm.files import locked, write_rows
+from keras_scgm.files import write_rows
+from keras_scgm.locks import locked
 from keras_scgm.pretrained import WeightsCard, tissues_of_outputs
 from keras_scgm.segmentation import Segmenter
 from keras_scgm.slices import SliceConfig

@@ -18,7 +18,7 @@ from keras_tuner.errors import FatalError
 
 from keras_scgm.datasets import AnnotatedVolume
 from keras_scgm.errors import InputError
-from keras_scgm.files import locked
+from keras_scgm.locks import locked
 from keras_scgm.training import SliceBatches, TrainingConfig
 from keras_scgm.tuning import tune, tuners
 from keras_scgm.tuning.processes import PatientStub, WorkerTuner
