@@ -87,7 +87,7 @@ def areas(
     """
     import_keras_scgm()
     from keras_scgm.errors import InputError
-    from keras_scgm.files import nifti_stem
+    from keras_scgm.files import nifti_stem, staged
     from keras_scgm.morphometry import cross_sections, region_means, write_regions, write_sections
     from keras_scgm.morphometry.regions import FROM_THE_TOP
     from keras_scgm.nifti import read_mask, read_volume
@@ -129,8 +129,9 @@ def areas(
         labels,
     )
     means = region_means(rows, level_ranges, slice_range)
-    write_sections(table, rows)
-    write_regions(region_table, means)
+    with staged(table.parent) as staging:
+        write_sections(staging / table.name, rows)
+        write_regions(staging / region_table.name, means)
     for path, volume in volumes.items():
         warn(*volume.warnings, about=path)
     tissue, column = ("gray matter", "area_mm2") if mask else ("cord", "cord_area_mm2")

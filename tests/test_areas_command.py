@@ -67,6 +67,24 @@ def test_the_command_says_how_much_lies_outside_the_cord(run, tmp_path):
     )
 
 
+def test_both_tables_are_written_or_none(run, tmp_path):
+    mask, table, region_table = (
+        tmp_path / name for name in ("a_gmseg.nii", "a_gmseg_sections.csv", "a_gmseg_sections_regions.csv")
+    )
+    gray = np.zeros((40, 40, 4), np.uint8)
+    gray[16:24, 18:24] = 1
+    nib.Nifti1Image(gray, np.diag([-0.5, 0.5, 2.0, 1.0])).to_filename(mask)
+    table.write_text("of before")
+    region_table.mkdir()
+    code, out, err = run("areas", mask, "--force")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {region_table}: cannot be replaced (Is a directory); ")
+    assert table.read_text() == "of before"
+    region_table.rmdir()
+    assert run("areas", mask, "--force")[0] == 0
+    assert sorted(tmp_path.iterdir()) == [mask, table, region_table]
+
+
 def test_the_command_says_that_the_direction_is_unknown(run, tmp_path):
     cord = np.zeros((40, 40, 4), np.uint8)
     cord[10:30, 10:30, 2] = 1
