@@ -42,6 +42,14 @@ def test_folders_keep_their_places_and_finished_images_are_skipped(run, url, ima
     assert out.splitlines()[-1] == "0 segmented, 4 skipped, 0 failed"
 
 
+def test_a_file_that_is_named_and_found_is_one_image(run, url, images, tmp_path, monkeypatch):
+    monkeypatch.chdir(images)
+    named = (images / "deep" / "1.nii.gz", "deep/1.nii.gz", "./deep/../deep/1.nii.gz")
+    code, out, _ = run("segment", *named, images, "-o", tmp_path / "out", "--server", url)
+    assert (code, out.splitlines()[-1]) == (0, "4 segmented, 0 skipped, 0 failed")
+    assert not (tmp_path / "out" / "deep" / "1_gmseg.nii.gz").exists()
+
+
 def test_settings_that_are_wrong_for_all_images_are_told_once(run, url, images):
     code, out, err = run("segment", images, "--server", url, "--label", "none")
     assert (code, out) == (2, "")

@@ -271,7 +271,10 @@ def _log_once() -> Callable[[str], None]:
 
 
 def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | None]]:
-    """Images with the folders of their results; --output repeats the structure of an input folder."""
+    """Images with the folders of their results; --output repeats the structure of an input folder.
+
+    A file that is named and found, or named twice, is one image; links are files of their own.
+    """
     images: list[tuple[Path, Path | None]] = []
     for path in inputs:
         if not path.is_dir():
@@ -283,7 +286,10 @@ def _expand(inputs: list[Path], output: Path | None) -> list[tuple[Path, Path | 
         images.extend((file, output and output / file.parent.relative_to(path)) for file in found)
     if not images:
         raise ClientError(f"{inputs[0]}: holds no .nii or .nii.gz image; check the path")
-    return images
+    once: dict[Path, tuple[Path, Path | None]] = {}
+    for image, folder in images:
+        once.setdefault(Path(os.path.realpath(image.parent), image.name), (image, folder))
+    return [*once.values()]
 
 
 def _refuse_collisions(

@@ -158,7 +158,7 @@ def parse_grid(start: bytes) -> Grid:
     n_dims, *sizes = struct.unpack_from(f"{order}8h", header, 40)
     shape = tuple(sizes[:n_dims]) if 2 <= n_dims <= 7 else ()
     if not shape or min(shape) < 1 or max(shape) == 1:
-        raise ValueError(f"its header claims {n_dims} dimensions of {sizes[: max(0, n_dims)]} voxels")
+        raise ValueError(f"dim {[n_dims, *sizes]} in its header is not that of an image")
     if math.prod(shape[3:]) != 1:
         raise ValueError("not a 3-D image; extract one frame")
     (type_code,) = struct.unpack_from(f"{order}h", header, 70)
