@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 from contextlib import suppress
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,6 @@ class Command(TyperCommand):
         """Run the command; after an interruption one line says how to go on, that of the exception if it has one."""
         try:
             with interrupts() as seen:
-                ctx.params.update({name: _from_home(value) for name, value in ctx.params.items()})
                 return super().invoke(ctx)
         except KeyboardInterrupt as interruption:
             resumes = any(parameter.name == "resume" for parameter in self.params)
@@ -65,8 +66,17 @@ class Command(TyperCommand):
                     formatter.write_dl(rows)
 
 
+def expands_home(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose paths have the home folder for a leading `~`, which shells leave in `--option=~/file`."""
+
+    @wraps(command)
+    def expanded(**options: Any) -> None:
+        command(**{name: _from_home(value) for name, value in options.items()})
+
+    return expanded
+
+
 def _from_home(value: Any) -> Any:
-    """Paths with the home folder for a leading `~`, which shells leave in `--option=~/file`."""
     from keras_scgm import checks
 
     if isinstance(value, list):

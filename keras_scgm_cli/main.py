@@ -16,7 +16,7 @@ from keras_scgm_cli.demo import demo
 from keras_scgm_cli.evaluate import evaluate
 from keras_scgm_cli.export import export
 from keras_scgm_cli.from_sct import counterpart
-from keras_scgm_cli.help import Command
+from keras_scgm_cli.help import Command, expands_home
 from keras_scgm_cli.phantom import phantom
 from keras_scgm_cli.say import say
 from keras_scgm_cli.segment import segment
@@ -50,7 +50,7 @@ for command in (
     serve,
     cite,
 ):
-    app.command(cls=Command)(command)
+    app.command(cls=Command)(expands_home(command))
 
 
 @app.callback(invoke_without_command=True)

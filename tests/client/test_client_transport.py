@@ -218,9 +218,11 @@ def test_grpc_answers_that_are_errors(image, code, details, kind, message):
     ("answer", "compression", "message"),
     [
         (bytes(3_000_000), None, "over 2 MB"),
-        (bytes(3_000_000), grpc.Compression.Gzip, "compressed, which is not accepted"),
+        # gRPC before 1.85 unpacks it first.
+        (bytes(3_000_000), grpc.Compression.Gzip, "compressed, which is not accepted|over 2 MB"),
         (b"no message", None, "damaged"),
     ],
+    ids=("large", "compressed", "damaged"),
 )
 def test_grpc_answers_that_are_not_read(image, answer, compression, message):
     def reply(request, context):

@@ -80,7 +80,7 @@ class Access:
     def __post_init__(self) -> None:
         try:
             parts = urlsplit(self.url)
-            well_formed = bool(parts.hostname) and (parts.port or True)
+            well_formed = bool(parts.hostname) and (parts.port or True) and not re.search(r"\s", parts.netloc)
             # What urllib3 would refuse at the first request.
             parse_url(f"http://{parts.netloc}")
             (parts.hostname or "").encode("idna")
