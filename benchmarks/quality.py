@@ -199,7 +199,9 @@ def segmented(
         float(np.prod(np.linalg.norm(each.affine[:3, :2], axis=0))) for each in (image, whole_image)
     )
     of_half = truth.shape != whole.shape and np.isclose(voxel_mm2, whole_voxel_mm2)
-    inputs = model_inputs([one.features for one in result.quality.slices], segmenter.networks.knows_dark)
+    inputs = model_inputs(
+        [one.features for one in result.quality.slices], segmenter.networks.unknown_contrast
+    )
     for k, judged in enumerate(result.quality.slices):
         z = volume.stored_slice_index(k)
         n_truth = np.count_nonzero(whole[..., z] if of_half else truth[..., z])

@@ -103,10 +103,12 @@ RARE_GRAY_MATTER = (
 )
 MISSING_CORD = "no cord between slices that have one: {}"
 REMOVED_WITHOUT_CORD = "no cord at its place, and what was found away from it was removed: {}"
-DARK_GRAY_MATTER = (
-    "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, T1-weighted), which these "
-    "weights may not know"
-)
+UNKNOWN_CONTRAST = {
+    -1: "gray matter is darker than its surroundings; the contrast may be inverted (PSIR, T1-weighted), which these "
+    "weights may not know",
+    1: "gray matter is brighter than its surroundings, as in T2*-weighted images, which these weights may not know",
+}
+"""By the sign of the contrast, as in `keras_scgm.predict.UnknownContrast`."""
 VOLUME_NOT_PASSED = "predicted DSC {}, {}: {}{}"
 LOOK_AT = "; look at {}"
 DSC_STEP_SHARE = 1e-7

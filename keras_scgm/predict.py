@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
+
+UnknownContrast = Literal[-1, 0, 1]
+"""Sign of gray matter's brightness less that of white matter in images that a network was not trained for: -1 for one
+that was trained for bright gray matter alone, 1 for dark alone, 0 for both."""
 
 
 class Predict(Protocol):

@@ -15,7 +15,9 @@ import numpy as np
 
 from keras_scgm import checks
 from keras_scgm.errors import InputError
+from keras_scgm.predict import UnknownContrast
 from keras_scgm.pretrained import (
+    BRIGHT,
     CORD,
     DARK,
     DEFAULT_WEIGHTS,
@@ -61,7 +63,7 @@ class Ensemble:
         members: One function per network, like `predict` without mirroring.
         runtime: Name, version and precision of the runtime.
         slice_reach: How many slices on either side of a slice the networks see; None if they all see single slices.
-        knows_dark: Whether all networks know gray matter that is darker than white matter.
+        unknown_contrast: Contrast that not all networks were trained for.
 
     Raises:
         InputError: the weights cannot be used, or not together, there are none, or the runtime cannot run them.
@@ -104,7 +106,7 @@ class Ensemble:
         if takes_other:
             of_cord, self.cord_card = _our_cord(self.config)
         self.tissues = TISSUES[0] if cord == "none" else (self.cord_card or self.cards[0]).tissues
-        self.knows_dark = all(DARK in card.contrasts for card in self.cards)
+        self.unknown_contrast = _unknown_contrast(self.cards)
         thresholds = [card.paper_threshold if binarize == "paper" else card.threshold for card in self.cards]
         self.thresholds: tuple[float, ...] = (float(np.mean(thresholds)) if threshold is None else threshold,)
         if CORD in self.tissues:
@@ -123,6 +125,16 @@ class Ensemble:
         self.slice_reach = opened.slice_reach
         self.members = opened.members
         self.predict = opened.predict
+
+
+def _unknown_contrast(cards: Sequence[WeightsCard]) -> UnknownContrast:
+    knows_bright, knows_dark = (all(one in card.contrasts for card in cards) for one in (BRIGHT, DARK))
+    if not (knows_bright or knows_dark):
+        several = "; ".join(f"{card.name}: {' and '.join(card.contrasts)}" for card in cards)
+        raise InputError(f"weights for different contrasts cannot form an ensemble ({several})")
+    if knows_bright:
+        return 0 if knows_dark else -1
+    return 1
 
 
 def _is_default(cards: Sequence[WeightsCard]) -> bool:

@@ -29,8 +29,8 @@ def test_everything_bad_lowers_the_prediction(changes):
 
 def test_dark_gray_matter_counts_as_bright_for_a_network_that_knows_it():
     dark = replace(GOOD, contrast=-GOOD.contrast, separation=1 - GOOD.separation)
-    assert model_inputs([dark], knows_dark=True) == [pytest.approx(model_inputs([GOOD])[0], nan_ok=True)]
-    assert predicted(dark, knows_dark=True) == pytest.approx(predicted(GOOD))
+    assert model_inputs([dark], unknown_contrast=0) == [pytest.approx(model_inputs([GOOD])[0], nan_ok=True)]
+    assert predicted(dark, unknown_contrast=0) == pytest.approx(predicted(GOOD))
 
 
 def test_a_single_slice_can_be_judged():
@@ -67,8 +67,8 @@ def test_the_cord_counts_only_for_networks_that_segment_it():
 def test_bright_gray_matter_stays_what_it_is_for_a_network_that_knows_dark():
     for unit in (1.0, 0.01):
         one = replace(GOOD, contrast=unit * GOOD.contrast, noise=unit * GOOD.noise)
-        (bright,) = model_inputs([one], knows_dark=True)
+        (bright,) = model_inputs([one], unknown_contrast=0)
         assert (bright["separation"], bright["contrast_to_noise"]) == (one.separation, one.contrast_to_noise)
     dark = replace(GOOD, contrast=-GOOD.contrast)
-    (unknown,) = model_inputs([dark], knows_dark=False)
+    (unknown,) = model_inputs([dark], unknown_contrast=-1)
     assert (unknown["separation"], unknown["contrast_to_noise"]) == (dark.separation, dark.contrast_to_noise)

@@ -22,8 +22,6 @@ from keras_scgm.quality.verdicts import (
     CORD_ALONE,
     CORD_ALONE_FOUND,
     CORD_NEAR_EDGE,
-    DARK,
-    DARK_DSC,
     EXCHANGED,
     FAIL_DSC,
     NEAR_EDGE,
@@ -32,6 +30,8 @@ from keras_scgm.quality.verdicts import (
     NOTHING_FOUND,
     OF_VOLUME,
     PASS_DSC,
+    UNKNOWN_CONTRAST,
+    UNKNOWN_CONTRAST_DSC,
     anatomical_doubts,
     mask_doubts,
     predict_quality,
@@ -51,7 +51,7 @@ def test_a_volume_of_slices_at_a_bound_has_its_verdict(n_slices):
         ({"centroid_shift_mm": 6.0}, REASONS["centroid_shift_mm"]),
         ({"agreement": 0.2}, REASONS["agreement"]),
         ({"near_edge": True}, NEAR_EDGE),
-        ({"contrast": -2.0, "separation": 0.1}, DARK),
+        ({"contrast": -2.0, "separation": 0.1}, UNKNOWN_CONTRAST[-1]),
     ],
 )
 def test_what_speaks_most_against_a_slice_is_named(changes, reason):
@@ -104,7 +104,16 @@ def test_with_a_doubt_about_the_volume_neither_it_nor_a_slice_passes():
 def test_some_slices_are_never_passed():
     assert predicted(GOOD) > PASS_DSC
     assert predicted(replace(GOOD, near_edge=True)) == FAIL_DSC
-    assert predicted(replace(GOOD, contrast=-2.0)) == DARK_DSC
+    assert predicted(replace(GOOD, contrast=-2.0)) == UNKNOWN_CONTRAST_DSC
+
+
+@pytest.mark.parametrize("contrast", [-2.0, -1e-3, 0.0, 1e-3, 2.0, math.nan])
+@pytest.mark.parametrize("unknown", [-1, 0, 1])
+def test_contrasts_that_the_weights_do_not_know_never_pass(unknown, contrast):
+    (found,) = predict_quality([replace(GOOD, contrast=contrast)], unknown_contrast=unknown).slices
+    is_unknown = (unknown, math.copysign(1, contrast)) in ((-1, -1), (1, 1)) and abs(contrast) > 0
+    assert (found.reason == UNKNOWN_CONTRAST.get(unknown)) == is_unknown
+    assert (found.predicted_dsc <= UNKNOWN_CONTRAST_DSC) == is_unknown
 
 
 def test_the_unit_of_the_image_does_not_matter():

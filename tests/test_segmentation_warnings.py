@@ -43,7 +43,7 @@ def warned(features, removed_mm2=()):
         (),
         measurements,
         predict_quality(features),
-        knows_dark=False,
+        unknown_contrast=-1,
         knows_cord=features[0].knows_cord,
     )
     return [line for line in lines if not line.startswith("predicted DSC")]

@@ -60,6 +60,9 @@ class AdaptationBatches:
             text if self.labelled is None else f"{text}, and {counted(len(self.labelled), 'labelled slice')}"
         )
 
+    def contrasts(self, config: TrainingConfig) -> tuple[str, ...]:
+        return self._synthetic.contrasts(config)
+
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         return replace(config, spacing_mm=self.spacing_mm)
 

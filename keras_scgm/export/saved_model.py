@@ -127,7 +127,7 @@ the volume and of each slice: areas, predicted Dice coefficient, verdict and its
     )
     networks = segmenter.networks
     network = GraphNetwork([one.model for one in networks.networks], precision)
-    config = GraphConfig(networks.config, networks.thresholds, window, networks.knows_dark)
+    config = GraphConfig(networks.config, networks.thresholds, window, networks.unknown_contrast)
     provenance = {**segmenter.provenance, "precision": precision}
     card = json.dumps(provenance, indent=2) + "\n"
     expected = segmenter.segment(synthetic_image())

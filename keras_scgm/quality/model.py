@@ -16,6 +16,7 @@ from importlib.resources import files
 
 import numpy as np
 
+from keras_scgm.predict import UnknownContrast
 from keras_scgm.quality.features import SliceFeatures
 
 REASONS = {
@@ -56,19 +57,21 @@ MODEL_FILES = {False: "model.json", True: "model_with_cord.json"}
 """Whether the network segments the cord -> file of the model."""
 
 
-def model_inputs(slices: Sequence[SliceFeatures], knows_dark: bool = False) -> list[dict[str, float]]:
+def model_inputs(
+    slices: Sequence[SliceFeatures], unknown_contrast: UnknownContrast = -1
+) -> list[dict[str, float]]:
     """Inputs of the additive models for every slice, NaN where unknown.
 
     Args:
         slices: All slices of a volume, compared with their neighbours.
-        knows_dark: Whether the network was trained for gray matter darker than white matter, which then counts
-            like bright gray matter.
+        unknown_contrast: Contrast that the network was not trained for. Unless it is that of dark gray matter, dark
+            counts like bright.
     """
     names = [*REASONS, *CORD_REASONS]
     inputs = []
     for one in slices:
         separation, ratio = one.separation, one.contrast_to_noise
-        if knows_dark and one.contrast < 0:
+        if unknown_contrast != -1 and one.contrast < 0:
             separation, ratio = 1 - separation, -ratio
         read = {name: float(getattr(one, name)) for name in names if not name.startswith("volume_")}
         inputs.append(read | {"separation": separation, "contrast_to_noise": ratio})

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 
 from keras_scgm import messages
+from keras_scgm.predict import UnknownContrast
 from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model, model_inputs
 
@@ -20,7 +21,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 PASS_DSC, FAIL_DSC = 0.85, 0.6
 """Predicted Dice coefficient from which a slice or volume passes, and below which it fails."""
 
-DARK_DSC = 0.3
+UNKNOWN_CONTRAST_DSC = 0.3
 """Upper limit of the prediction for a slice with a contrast for which the network was not trained."""
 
 DSC_DIGITS = 9
@@ -61,7 +62,11 @@ MIN_SEEN_SHARE = 0.5
 and at the ends of the cord it may be missing."""
 
 NEAR_EDGE = "gray matter near the edge of the window or the field of view"
-DARK = "gray matter darker than its surroundings, a contrast that these weights do not know"
+UNKNOWN_CONTRAST = {
+    -1: "gray matter darker than its surroundings, a contrast that these weights do not know",
+    1: "gray matter brighter than its surroundings, a contrast that these weights do not know",
+}
+"""Reason by the sign of the contrast, as in `UnknownContrast`."""
 NOTHING = "no gray matter"
 NOTHING_FOUND = "no gray matter was found"
 CORD_NEAR_EDGE = "the cord near the edge of the window or the field of view"
@@ -163,17 +168,17 @@ class Quality:
 
 
 def predict_quality(
-    slices: Sequence[SliceFeatures], doubts: Sequence[str] = (), knows_dark: bool = False
+    slices: Sequence[SliceFeatures], doubts: Sequence[str] = (), unknown_contrast: UnknownContrast = -1
 ) -> Quality:
     """Verdicts on all slices of a volume and on the volume.
 
-    Some slices never pass: gray matter or a cord near an edge, which may be cut off, and gray matter darker than its
-    rim if the network was not trained for it.
+    Some slices never pass: gray matter or a cord near an edge, which may be cut off, and gray matter of a
+    contrast to its rim that the network was not trained for.
 
     Args:
         slices: Features from the inferior end, already compared with those of the neighbours.
         doubts: Doubts about the whole volume, which then never passes, nor does any of its slices.
-        knows_dark: As in `model_inputs`.
+        unknown_contrast: As in `model_inputs`.
     """
     present = [k for k, one in enumerate(slices) if one.area_mm2]
     if not present:
@@ -181,9 +186,9 @@ def predict_quality(
         reason = CORD_ALONE_FOUND if any(one.has_cord for one in slices) else NOTHING_FOUND
         return Quality(0.0, "fail", reason, math.nan, math.nan, empty)
     predicted = []
-    for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, knows_dark), strict=True)):
+    for k, (one, inputs) in enumerate(zip(slices, model_inputs(slices, unknown_contrast), strict=True)):
         if one.area_mm2:
-            predicted.append(_predict_slice(one, inputs, knows_dark))
+            predicted.append(_predict_slice(one, inputs, unknown_contrast))
         else:
             # Nothing tells whether a slice at the end of a volume should have gray matter.
             is_between = present[0] < k < present[-1]
@@ -330,13 +335,15 @@ def _verdict(score: float) -> Verdict:
     return "review" if score >= FAIL_DSC else "fail"
 
 
-def _predict_slice(one: SliceFeatures, inputs: dict[str, float], knows_dark: bool) -> SliceQuality:
+def _predict_slice(
+    one: SliceFeatures, inputs: dict[str, float], unknown_contrast: UnknownContrast
+) -> SliceQuality:
     model = fitted_model(one.knows_cord)
     contributions = model.contributions(inputs)
     score = model.dsc(contributions)
     reason = (REASONS | CORD_REASONS)[min(contributions, key=contributions.__getitem__)]
-    if one.contrast < 0 and not knows_dark:
-        score, reason = min(score, DARK_DSC), DARK
+    if one.contrast * unknown_contrast > 0:
+        score, reason = min(score, UNKNOWN_CONTRAST_DSC), UNKNOWN_CONTRAST[unknown_contrast]
     elif one.near_edge:
         score, reason = min(score, FAIL_DSC), NEAR_EDGE
     elif one.cord_near_edge:

@@ -207,7 +207,7 @@ class Segmenter:
         if cord:
             of_image += [messages.GIVEN_CORD.format(text) for text in cord.volume.warnings]
             of_anatomy += cord.doubts(gray_matter, tissues)
-        quality = predict_quality(native.features, [*of_image, *of_anatomy], networks.knows_dark)
+        quality = predict_quality(native.features, [*of_image, *of_anatomy], networks.unknown_contrast)
         warnings = result_warnings(
             volume,
             windows,
@@ -215,7 +215,7 @@ class Segmenter:
             of_anatomy,
             native.measurements,
             quality,
-            networks.knows_dark,
+            networks.unknown_contrast,
             self.has_cord,
         )
         record = make_record(

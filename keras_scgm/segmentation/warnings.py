@@ -10,6 +10,7 @@ import numpy as np
 from keras_scgm import messages
 from keras_scgm.errors import first_of
 from keras_scgm.localization import Windows
+from keras_scgm.predict import UnknownContrast
 from keras_scgm.quality.verdicts import PASS_DSC, Quality
 from keras_scgm.segmentation.acquired_spacing import acquired_spacing_mm
 from keras_scgm.segmentation.ghosts import strongest_ghost
@@ -82,7 +83,7 @@ def result_warnings(
     of_anatomy: Sequence[str],
     measurements: Sequence[SliceMeasurement],
     quality: Quality,
-    knows_dark: bool,
+    unknown_contrast: UnknownContrast,
     knows_cord: bool,
 ) -> tuple[str, ...]:
     """All warnings of a result, the doubts among them.
@@ -94,7 +95,7 @@ def result_warnings(
         of_anatomy: Doubts of `keras_scgm.quality.verdicts.anatomical_doubts`.
         measurements: One for each slice, from the inferior end.
         quality: Quality of the result.
-        knows_dark: Whether the network knows gray matter that is darker than white matter.
+        unknown_contrast: Contrast that the network was not trained for.
         knows_cord: Whether the cord is segmented, or given.
     """
     warnings = [*of_image]
@@ -104,7 +105,7 @@ def result_warnings(
     if statistics.is_constant:
         return (*warnings, messages.CONSTANT_IMAGE, *of_anatomy)
     warnings += of_anatomy
-    warnings += _of_slices(volume, measurements, quality, knows_dark, knows_cord)
+    warnings += _of_slices(volume, measurements, quality, unknown_contrast, knows_cord)
     warnings += quality_warnings(volume, measurements, quality, warnings)
     return tuple(warnings)
 
@@ -113,7 +114,7 @@ def _of_slices(
     volume: Volume,
     measurements: Sequence[SliceMeasurement],
     quality: Quality,
-    knows_dark: bool,
+    unknown_contrast: UnknownContrast,
     knows_cord: bool,
 ) -> list[str]:
     features = [one.features for one in quality.slices]
@@ -133,8 +134,8 @@ def _of_slices(
         (CORD_CUT_OFF, cord_near_edge & ~near_edge),
     ]
     warnings = [text.format(_name(volume, np.flatnonzero(where))) for text, where in named if where.any()]
-    if quality.contrast < 0 and not knows_dark:
-        warnings.append(messages.DARK_GRAY_MATTER)
+    if quality.contrast * unknown_contrast > 0:
+        warnings.append(messages.UNKNOWN_CONTRAST[unknown_contrast])
     return warnings
 
 

@@ -14,8 +14,10 @@ from keras_scgm import checks
 from keras_scgm.augmentation import augment, augment_batch
 from keras_scgm.datasets import AnnotatedSlices
 from keras_scgm.datasets.phantom import DomainConfig, draw_stacks
+from keras_scgm.datasets.phantom.contrast import CONTRASTS, dark_share
 from keras_scgm.models.unet import LEVELS
 from keras_scgm.training.config import TrainingConfig
+from keras_scgm.training.contrasts import learned_contrasts, measured_dark_share
 from keras_scgm.training.devices import device_count, own_share
 from keras_scgm.training.stacks import as_channels, as_stacks, shows_single, stack_indices
 
@@ -40,6 +42,9 @@ class Batches(Protocol):
     @property
     def window_px(self) -> int:
         """Pixels along each side of the windows of inference."""
+
+    def contrasts(self, config: TrainingConfig) -> tuple[str, ...]:
+        """What a network learns from them, of `keras_scgm.pretrained.CONTRASTS`, for the card of the weights."""
 
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         """The settings with what is known of these data, which were loaded before the training."""
@@ -69,6 +74,9 @@ class SliceBatches:
         self.window_px: int = slices.images.shape[1]
         self._order = lru_cache(maxsize=2)(self._shuffled)
         self._stacks = lru_cache(maxsize=1)(partial(stack_indices, slices))
+
+    def contrasts(self, config: TrainingConfig) -> tuple[str, ...]:
+        return learned_contrasts(measured_dark_share(self.slices), config.augmentation.inversion_probability)
 
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         return replace(
@@ -217,6 +225,11 @@ class SyntheticBatches:
         masks[flipped] = np.flip(masks[flipped], axis=-3)
         images[rng.random(n) < self.inverted] *= -1
         return images[..., np.newaxis], masks
+
+    def contrasts(self, config: TrainingConfig) -> tuple[str, ...]:
+        shares = self.domain.contrast_weights
+        dark = np.average([dark_share(contrast) for contrast in CONTRASTS], weights=shares)
+        return learned_contrasts(float(dark), self.inverted)
 
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         return replace(config, spacing_mm=self.spacing_mm)

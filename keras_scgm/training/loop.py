@@ -129,7 +129,9 @@ def train(
 
     # Gray matter lies in the cord: the classes do not exclude each other.
     collapse = TerminateOnCollapse(examples, classifier_activation="sigmoid")
-    end = EndOfEpoch(batches.as_used(config), network, method, slices, folder, validation, data, history)
+    used = batches.as_used(config)
+    card = _card(used, batches, slices, folder.name or "trained")
+    end = EndOfEpoch(used, network, method, card, folder, validation, data, history)
     own: list[keras.callbacks.Callback] = [*rate_callbacks(config), collapse, end]
     progress = ProgressLine(config.epochs, config.steps_per_epoch, bool(validation))
     if verbose == 2:
@@ -179,6 +181,21 @@ def _check_batches(config: TrainingConfig, batches: Batches) -> None:
         raise InputError("the data have masks of gray matter alone; train with tissues=('gray_matter',)")
 
 
+def _card(config: TrainingConfig, batches: Batches, slices: SliceConfig, name: str) -> WeightsCard:
+    return WeightsCard(
+        name=name,
+        architecture=config.architecture,
+        model_kwargs={**config.model_kwargs, "classes": len(config.tissues)},
+        tissues=config.tissues,
+        contrasts=batches.contrasts(config),
+        file=LAST,
+        sha256=NOT_HASHED,
+        slices=slices,
+        data=batches.what,
+        training=json.loads(config.to_json()),
+    )
+
+
 class EndOfEpoch(keras.callbacks.Callback):
     """Validates the network and writes the checkpoint after every epoch.
 
@@ -186,7 +203,7 @@ class EndOfEpoch(keras.callbacks.Callback):
         config: Settings of the training.
         network: Network that receives the weights to validate and save.
         method: Tells these weights.
-        slices: The slices that it is trained on.
+        card: What is known of the weights, for their files.
         folder: Folder of the training.
         validation: Volumes to segment.
         data: Training and validation data.
@@ -201,26 +218,15 @@ class EndOfEpoch(keras.callbacks.Callback):
         config: TrainingConfig,
         network: keras.Model,
         method: Method,
-        slices: SliceConfig,
+        card: WeightsCard,
         folder: Path,
         validation: Sequence[AnnotatedVolume],
         data: Data,
         history: list[Row],
     ) -> None:
         super().__init__()
-        self.config, self.network, self.method, self.folder = config, network, method, folder
-        self.validation, self.history, self.data = validation, history, data
-        self.card = WeightsCard(
-            name=folder.name or "trained",
-            architecture=config.architecture,
-            model_kwargs={**config.model_kwargs, "classes": len(config.tissues)},
-            tissues=config.tissues,
-            file=LAST,
-            sha256=NOT_HASHED,
-            slices=slices,
-            data=data.what,
-            training=json.loads(config.to_json()),
-        )
+        self.config, self.network, self.method, self.card = config, network, method, card
+        self.folder, self.validation, self.history, self.data = folder, validation, history, data
         self.stopped: str | None = None
         self._started = time.monotonic()
 

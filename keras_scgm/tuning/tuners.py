@@ -136,6 +136,7 @@ class NetworkTuner(WorkerTuner, keras_tuner.Tuner):
             sha256=NOT_HASHED,
             slices=SliceConfig(batches.spacing_mm, batches.window_px),
             tissues=tissues_of_outputs(model.output_shape[-1]),
+            contrasts=batches.contrasts(self.setup.training),
             data=batches.what,
         )
         save_weights(folder / "last.keras", model, card)

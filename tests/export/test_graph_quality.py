@@ -15,14 +15,14 @@ from keras_scgm.export.graph.slice_features import FEATURES, column
 from keras_scgm.quality import verdicts
 from keras_scgm.quality.features import SliceFeatures
 from keras_scgm.quality.model import CORD_REASONS, REASONS, AdditiveModel, fitted_model
-from keras_scgm.quality.verdicts import DARK
+from keras_scgm.quality.verdicts import UNKNOWN_CONTRAST
 from keras_scgm.segmentation.native_grid import SliceMeasurement
 from keras_scgm.segmentation.warnings import quality_warnings
 
 NAN = math.nan
 
 
-def traced_judge(knows_dark, knows_cord):
+def traced_judge(unknown_contrast, knows_cord):
     """Traced once; judges volumes as NumPy does."""
 
     @tf.function(
@@ -34,24 +34,24 @@ def traced_judge(knows_dark, knows_cord):
     def judged(features, is_doubted):
         anatomical = graph.anatomical_doubts(features, knows_cord)
         doubts = [(is_doubted[0], "first"), (is_doubted[1], tf.constant("sec") + "ond"), *anatomical]
-        found = graph.predict_quality(features, doubts, knows_dark, knows_cord)
+        found = graph.predict_quality(features, doubts, unknown_contrast, knows_cord)
         warnings = graph.quality_warnings(found, column(features, "area_mm2") > 0, name_slices)
         is_given, lines = (tf.stack(each) for each in zip(*anatomical, *warnings, strict=True))
         return found, tf.boolean_mask(lines, is_given)
 
     def compare(slices, is_doubted=(False, False)):
         found, lines = judged(as_matrix(slices), np.array(is_doubted))
-        assert_judged_equal(slices, is_doubted, knows_dark, found, lines)
+        assert_judged_equal(slices, is_doubted, unknown_contrast, found, lines)
         return found
 
-    compare.knows_dark, compare.knows_cord = knows_dark, knows_cord
+    compare.unknown_contrast, compare.knows_cord = unknown_contrast, knows_cord
     return compare
 
 
 @pytest.fixture(
     scope="module",
-    params=((False, False), (True, False), (False, True), (True, True)),
-    ids=("dark unknown", "dark known", "cord", "cord, dark known"),
+    params=((-1, False), (0, False), (-1, True), (0, True), (1, True)),
+    ids=("dark unknown", "both known", "cord", "cord, both known", "cord, bright unknown"),
 )
 def judge(request):
     return traced_judge(*request.param)
@@ -69,10 +69,10 @@ def of_network(volume, knows_cord):
     ]
 
 
-def assert_judged_equal(slices, is_doubted, knows_dark, found, lines):
+def assert_judged_equal(slices, is_doubted, unknown_contrast, found, lines):
     anatomical = verdicts.anatomical_doubts(slices)
     given = [each for each, given in zip(("first", "second"), is_doubted, strict=True) if given]
-    expected = verdicts.predict_quality(slices, [*given, *anatomical], knows_dark)
+    expected = verdicts.predict_quality(slices, [*given, *anatomical], unknown_contrast)
     np.testing.assert_allclose(
         [found.predicted_dsc, found.contrast, found.noise],
         [expected.predicted_dsc, expected.contrast, expected.noise],
@@ -181,8 +181,11 @@ def test_judgement_of_special_cords():
 
 def test_dark_gray_matter_counts_as_bright_if_it_is_known(judge):
     found = judge(of_network([GOOD, replace(DIM, contrast=-2.0)], judge.knows_cord))
-    assert text(found.slice_reason[1]) == ("" if judge.knows_dark else DARK)
-    if judge.knows_dark:
+    reasons = [
+        UNKNOWN_CONTRAST[judge.unknown_contrast] if judge.unknown_contrast == sign else "" for sign in (1, -1)
+    ]
+    assert list(map(text, found.slice_reason)) == reasons
+    if not judge.unknown_contrast:
         assert float(found.slice_predicted_dsc[0]) == pytest.approx(float(found.slice_predicted_dsc[1]))
 
 
@@ -192,14 +195,14 @@ def test_random_volumes(judge):
         judge(random_volume(rng, judge.knows_cord))
 
 
-@pytest.mark.parametrize(("knows_dark", "knows_cord"), [(False, False), (True, False), (False, True)])
-def test_every_term_of_the_model(monkeypatch, knows_dark, knows_cord):
+@pytest.mark.parametrize(("unknown_contrast", "knows_cord"), [(-1, False), (0, False), (-1, True)])
+def test_every_term_of_the_model(monkeypatch, unknown_contrast, knows_cord):
     """Alone at, between and beyond its knots; where no slice passes, every term is the reason of some."""
     terms = fitted_model(knows_cord).terms
     stern = AdditiveModel(-9.0, terms)
     for module in (verdicts, graph):
         monkeypatch.setattr(module, "fitted_model", lambda with_cord: stern)
-    judge = traced_judge(knows_dark, knows_cord)
+    judge = traced_judge(unknown_contrast, knows_cord)
     good = GOOD_WITH_CORD if knows_cord else GOOD
     best = replace(good, **{n: knots[np.argmax(v)] for n, (knots, v) in terms.items() if n in FEATURES})
     best = replace(best, noise=best.contrast / terms["contrast_to_noise"][0][-1])

@@ -9,6 +9,7 @@ import tensorflow as tf
 from feature_matrix import as_matrix, name_slices
 from good_slice import BLANK, EMPTY_CORD, GOOD, GOOD_WITH_CORD, WITHOUT_CORD
 
+from keras_scgm import messages
 from keras_scgm.export.graph.slice_features import FEATURES
 from keras_scgm.export.graph.slice_warnings import slice_warnings
 from keras_scgm.quality.verdicts import predict_quality
@@ -29,8 +30,8 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("knows_cord", [False, True])
-def test_warnings_of_random_volumes(knows_cord):
+@pytest.mark.parametrize(("knows_cord", "unknown"), [(False, -1), (False, 1), (True, -1)])
+def test_warnings_of_random_volumes(knows_cord, unknown):
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, len(FEATURES)], tf.float64),
@@ -39,8 +40,11 @@ def test_warnings_of_random_volumes(knows_cord):
             tf.TensorSpec([], tf.bool),
         ]
     )
-    def warned(features, is_present, near_edge, removed_mm2, is_dark):
-        cases = slice_warnings(features, is_present, near_edge, removed_mm2, is_dark, name_slices, knows_cord)
+    def warned(features, is_present, near_edge, removed_mm2, is_unknown):
+        of_contrast = is_unknown, messages.UNKNOWN_CONTRAST[unknown]
+        cases = slice_warnings(
+            features, is_present, near_edge, removed_mm2, of_contrast, name_slices, knows_cord
+        )
         is_given, lines = (tf.stack(each) for each in zip(*cases, strict=True))
         return tf.boolean_mask(lines, is_given)
 
@@ -64,7 +68,7 @@ def test_warnings_of_random_volumes(knows_cord):
             np.array([one.area_mm2 > 0 for one in volume]),
             np.array([one.near_edge for one in volume]),
             removed_mm2,
-            quality.contrast < 0,
+            quality.contrast * unknown > 0,
         )
         expected = result_warnings(
             SimpleNamespace(stored_slice_index=lambda k: k),
@@ -73,7 +77,7 @@ def test_warnings_of_random_volumes(knows_cord):
             (),
             measurements,
             quality,
-            knows_dark=False,
+            unknown_contrast=unknown,
             knows_cord=knows_cord,
         )
         expected = [line for line in expected if not line.startswith("predicted DSC")]

@@ -42,6 +42,20 @@ BRIGHTNESS: Mapping[str, tuple[float, float, float, float]] = MappingProxyType(
 )
 """Usual brightness of every tissue in the first four contrasts, relative to gray matter."""
 
+RANDOM_BRIGHT = 0.6
+"""Share of images of the contrast "random" in which gray matter is brighter than white matter."""
+
+
+def dark_share(contrast: str) -> float:
+    """Share of the images of one of `CONTRASTS` in which gray matter is darker than white matter.
+
+    >>> dark_share("psir"), dark_share("t2star")
+    (1.0, 0.0)
+    """
+    if contrast == "random":
+        return 1 - RANDOM_BRIGHT
+    return float(BRIGHTNESS["white_matter"][CONTRASTS.index(contrast)] > 1)
+
 
 def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
     """Brightness of every tissue in one image.
@@ -55,7 +69,7 @@ def draw_tissues(contrast: str, dials: Dials) -> dict[str, float]:
     """
     if contrast == "random":
         tissues = {name: dials.uniform(0.02, 1.9) for name in BRIGHTNESS}
-        apart, darker = dials.log_uniform(1.08, 1.7), dials.chance(0.6)
+        apart, darker = dials.log_uniform(1.08, 1.7), dials.chance(RANDOM_BRIGHT)
         tissues["white_matter"] = 1 / apart if darker else apart
         if dials.chance(0.5):
             tissues["air"] = dials.uniform(0.0, 0.1)

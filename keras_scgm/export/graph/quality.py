@@ -12,13 +12,12 @@ import tensorflow as tf
 from keras_scgm import messages
 from keras_scgm.export.graph.refusals import filled
 from keras_scgm.export.graph.slice_features import FEATURES, NAN, column, median
+from keras_scgm.predict import UnknownContrast
 from keras_scgm.quality.model import CORD_REASONS, REASONS, fitted_model
 from keras_scgm.quality.verdicts import (
     CORD_ALONE,
     CORD_ALONE_FOUND,
     CORD_NEAR_EDGE,
-    DARK,
-    DARK_DSC,
     DSC_DIGITS,
     EXCHANGED,
     FAIL_DSC,
@@ -47,6 +46,8 @@ from keras_scgm.quality.verdicts import (
     OFF_CENTRE,
     PASS_DSC,
     UNCERTAIN_CORD,
+    UNKNOWN_CONTRAST,
+    UNKNOWN_CONTRAST_DSC,
     VERDICTS,
 )
 from keras_scgm.segmentation.warnings import SLICES_NOT_PASSED
@@ -54,7 +55,12 @@ from keras_scgm.segmentation.warnings import SLICES_NOT_PASSED
 _OF_FEATURES = REASONS | CORD_REASONS
 _TEXTS = tuple(
     dict.fromkeys(
-        ["", *_OF_FEATURES.values(), DARK, NEAR_EDGE, CORD_NEAR_EDGE, OF_VOLUME, NOTHING, NO_CORD, CORD_ALONE]
+        [
+            "",
+            *_OF_FEATURES.values(),
+            *UNKNOWN_CONTRAST.values(),
+            *(NEAR_EDGE, CORD_NEAR_EDGE, OF_VOLUME, NOTHING, NO_CORD, CORD_ALONE),
+        ]
     )
 )
 
@@ -159,14 +165,17 @@ def _is_outside(value: tf.Tensor, lowest: float, highest: float) -> tf.Tensor:
 
 
 def predict_quality(
-    features: tf.Tensor, doubts: Sequence[Doubt], knows_dark: bool = False, knows_cord: bool = False
+    features: tf.Tensor,
+    doubts: Sequence[Doubt],
+    unknown_contrast: UnknownContrast = -1,
+    knows_cord: bool = False,
 ) -> GraphQuality:
     """Verdicts on all slices of a volume and on the volume.
 
     Args:
         features: float64 (slice, feature), already compared with their neighbours.
         doubts: Possible faults of the whole volume; with one of them neither it nor any of its slices passes.
-        knows_dark: Whether the network was trained with gray matter darker than white matter.
+        unknown_contrast: Contrast that the network was not trained for.
         knows_cord: Whether the network segments the cord.
     """
     area_mm2, contrast = column(features, "area_mm2"), column(features, "contrast")
@@ -174,16 +183,20 @@ def predict_quality(
     n_present = tf.cast(is_present, tf.int32)
     is_between = tf.logical_and(tf.cumsum(n_present) > 0, tf.cumsum(n_present, reverse=True) > 0)
     is_empty = tf.logical_not(tf.reduce_any(is_present))
-    score, code = _additive_model(features, is_present, knows_dark, knows_cord)
-    is_dark = contrast < 0 if not knows_dark else tf.zeros_like(is_present)
-    is_near_edge = tf.logical_and(column(features, "near_edge") > 0, tf.logical_not(is_dark))
-    score = tf.where(is_dark, tf.minimum(score, DARK_DSC), score)
+    score, code = _additive_model(features, is_present, unknown_contrast, knows_cord)
+    is_unknown = contrast * unknown_contrast > 0
+    is_near_edge = tf.logical_and(column(features, "near_edge") > 0, tf.logical_not(is_unknown))
+    score = tf.where(is_unknown, tf.minimum(score, UNKNOWN_CONTRAST_DSC), score)
     is_cord_near_edge = tf.logical_and(
-        column(features, "cord_near_edge") > 0, tf.logical_not(tf.logical_or(is_dark, is_near_edge))
+        column(features, "cord_near_edge") > 0, tf.logical_not(tf.logical_or(is_unknown, is_near_edge))
     )
     score = tf.where(tf.logical_or(is_near_edge, is_cord_near_edge), tf.minimum(score, FAIL_DSC), score)
     score = tf.where(is_present, score, NAN)
-    for is_given, reason in ((is_dark, DARK), (is_near_edge, NEAR_EDGE), (is_cord_near_edge, CORD_NEAR_EDGE)):
+    for is_given, reason in (
+        (is_unknown, UNKNOWN_CONTRAST.get(unknown_contrast, "")),
+        (is_near_edge, NEAR_EDGE),
+        (is_cord_near_edge, CORD_NEAR_EDGE),
+    ):
         code = tf.where(is_given, _code(reason), code)
     verdict = _verdict(score)
     has_cord = column(features, "cord_area_mm2") > 0
@@ -249,13 +262,13 @@ def quality_warnings(
 
 
 def _additive_model(
-    features: tf.Tensor, is_present: tf.Tensor, knows_dark: bool, knows_cord: bool
+    features: tf.Tensor, is_present: tf.Tensor, unknown_contrast: UnknownContrast, knows_cord: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(slice,): predicted Dice coefficient, float64, and code of the feature that lowers it most, int32."""
     inputs = dict(zip(FEATURES, tf.unstack(features, num=len(FEATURES), axis=1), strict=True))
     noise = inputs["noise"]
     ratio = tf.where(noise == 0, NAN, inputs["contrast"] / noise)
-    if knows_dark:
+    if unknown_contrast != -1:
         is_dark = inputs["contrast"] < 0
         inputs["separation"] = tf.where(is_dark, 1 - inputs["separation"], inputs["separation"])
         ratio = tf.where(is_dark, -ratio, ratio)

@@ -39,6 +39,7 @@ from keras_scgm.export.graph.slice_features import (
 from keras_scgm.export.graph.slice_warnings import slice_warnings
 from keras_scgm.export.graph.slices import Grid, Region, Statistics, extents, is_varied, read_windows
 from keras_scgm.export.graph.spectrum import power_spectra
+from keras_scgm.predict import UnknownContrast
 from keras_scgm.segmentation.warnings import (
     COARSE_ACQUIRED_MM,
     COARSE_MM,
@@ -59,13 +60,13 @@ class GraphConfig:
         slices: Configuration of the network's slices.
         thresholds: Probability of each tissue above which a voxel of the image's grid belongs to it.
         window: "auto" finds the cord, "center" is the middle of the field of view.
-        knows_dark: Whether the network was trained with gray matter darker than white matter.
+        unknown_contrast: Contrast that the network was not trained for.
     """
 
     slices: SliceConfig
     thresholds: tuple[float, ...]
     window: Literal["auto", "center"] = "auto"
-    knows_dark: bool = False
+    unknown_contrast: UnknownContrast = -1
 
     @property
     def knows_cord(self) -> bool:
@@ -133,7 +134,7 @@ def segment(image: StoredImage, network: GraphNetwork, config: GraphConfig) -> R
     )
     features = compare_with_neighbours(features)
     of_image, of_anatomy = _doubts(image, grid, windows), anatomical_doubts(features, config.knows_cord)
-    quality = predict_quality(features, [*of_image, *of_anatomy], config.knows_dark, config.knows_cord)
+    quality = predict_quality(features, [*of_image, *of_anatomy], config.unknown_contrast, config.knows_cord)
     return Result(
         masks=masks,
         probabilities=native,
@@ -339,14 +340,14 @@ def _warnings(
     statistics = windows.statistics
     is_varied = tf.logical_not(statistics.is_constant)
     is_present = measurements.n_voxels > 0
-    is_dark = quality.contrast < 0 if not config.knows_dark else tf.constant(False)
+    is_unknown = quality.contrast * config.unknown_contrast > 0
     name = partial(_names, image)
     of_slices = slice_warnings(
         features,
         is_present,
         measurements.near_edge,
         measurements.removed_mm2,
-        is_dark,
+        (is_unknown, messages.UNKNOWN_CONTRAST.get(config.unknown_contrast, "")),
         name,
         config.knows_cord,
     )

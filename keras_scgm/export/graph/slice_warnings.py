@@ -18,21 +18,22 @@ def slice_warnings(
     is_present: tf.Tensor,
     near_edge: tf.Tensor,
     removed_mm2: tf.Tensor,
-    is_dark: tf.Tensor,
+    of_contrast: Doubt,
     name: Callable[[tf.Tensor], tf.Tensor],
     knows_cord: bool = False,
 ) -> list[Doubt]:
-    """What is missing, cut off or dark.
+    """What is missing, cut off or of an unknown contrast.
 
     Args:
         features: float64 (slice, feature), from the inferior end.
         is_present: bool (slice,), which slices have gray matter on the image's own grid.
         near_edge: bool (slice,), whether that is near an edge.
         removed_mm2: float64 (slice,), gray matter removed because it lies away from the cord.
-        is_dark: bool (), whether gray matter has a contrast that the network does not know.
+        of_contrast: Whether gray matter has a contrast that the network does not know, bool (), and the text.
         name: Function from bool (slice,) to the string () that names the marked slices.
         knows_cord: Whether the network segments the cord.
     """
+    is_unknown, contrast_text = of_contrast
     has_cord = column(features, "cord_area_mm2") > 0
     without_cord = tf.logical_and(tf.logical_not(has_cord), knows_cord)
     cord_near_edge = tf.logical_and(column(features, "cord_near_edge") > 0, tf.logical_not(near_edge))
@@ -52,7 +53,7 @@ def slice_warnings(
         (tf.logical_and(is_empty, is_any_cord), messages.CORD_ALONE),
         (tf.logical_and(is_empty, tf.logical_not(is_any_cord)), messages.EMPTY_MASK),
         *((tf.logical_and(is_any, tf.reduce_any(marked)), text) for text, marked in named),
-        (tf.logical_and(is_any, is_dark), messages.DARK_GRAY_MATTER),
+        (tf.logical_and(is_any, is_unknown), contrast_text),
     ]
 
 
