@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import keras
@@ -76,7 +76,11 @@ class SliceBatches:
         self._stacks = lru_cache(maxsize=1)(partial(stack_indices, slices))
 
     def contrasts(self, config: TrainingConfig) -> tuple[str, ...]:
-        return learned_contrasts(measured_dark_share(self.slices), config.augmentation.inversion_probability)
+        return learned_contrasts(self._dark_share, config.augmentation.inversion_probability)
+
+    @cached_property
+    def _dark_share(self) -> float:
+        return measured_dark_share(self.slices)
 
     def as_used(self, config: TrainingConfig) -> TrainingConfig:
         return replace(
