@@ -1,6 +1,7 @@
 """Which contrasts a card names, from the training to the verdict."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,22 +29,18 @@ def drawn(contrast: str, n: int = 6, empty: float = 0.0) -> tuple[np.ndarray, np
     return images[..., None], masks[..., None]
 
 
-def in_memory(*parts: tuple[np.ndarray, np.ndarray]) -> AnnotatedSlices:
-    images, masks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    numbers = np.arange(len(images))
-    volumes = np.repeat(np.arange(len(parts)), [len(images) for images, _ in parts])
-    return AnnotatedSlices(
-        images,
-        masks,
-        volumes,
-        0 * numbers,
-        numbers,
-        raters="all",
-        seed=0,
-        spacing_mm=0.25,
-        contour_smoothing_mm=0.0,
-        warnings=(),
-    )
+@pytest.fixture
+def in_memory(drawn_slices: AnnotatedSlices) -> Callable[..., AnnotatedSlices]:
+    """Slices as they are loaded, each argument of a volume of its own."""
+
+    def joined(*parts: tuple[np.ndarray, np.ndarray]) -> AnnotatedSlices:
+        images, masks = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        numbers = np.arange(len(images))
+        volumes = np.repeat(np.arange(len(parts)), [len(images) for images, _ in parts])
+        indices = {"volume_indices": volumes, "rater_indices": 0 * numbers, "slice_indices": numbers}
+        return replace(drawn_slices, images=images, masks=masks, **indices)
+
+    return joined
 
 
 @pytest.mark.parametrize(
@@ -65,21 +62,21 @@ def test_a_contrast_is_learned_from_a_tenth_of_the_slices_on(dark, inverted, exp
 
 
 @pytest.mark.parametrize(("contrast", "expected"), [("t2star", (BRIGHT,)), ("psir", (DARK,))])
-def test_the_contrasts_of_slices_are_measured_in_them(contrast, expected):
+def test_the_contrasts_of_slices_are_measured_in_them(in_memory, contrast, expected):
     slices = in_memory(drawn(contrast))
     assert SliceBatches(slices).contrasts(TINY) == expected
     inverted = replace(TINY, augmentation=AugmentationConfig(inversion_probability=0.3))
     assert SliceBatches(slices).contrasts(inverted) == (BRIGHT, DARK)
 
 
-def test_slices_of_both_contrasts_and_of_none():
+def test_slices_of_both_contrasts_and_of_none(in_memory):
     both = in_memory(drawn("t2star"), drawn("psir", n=3))
     assert SliceBatches(both).contrasts(TINY) == (BRIGHT, DARK)
     images, masks = drawn("psir")
     assert SliceBatches(in_memory((images, 0 * masks))).contrasts(TINY) == (BRIGHT,)
 
 
-def test_shares_of_synthetic_contrasts_are_those_of_their_slices():
+def test_shares_of_synthetic_contrasts_are_those_of_their_slices(in_memory):
     for contrast in CONTRASTS:
         images, masks = drawn(contrast, n=40)
         alone = in_memory(*((images[k : k + 1], masks[k : k + 1]) for k in range(len(images))))
@@ -98,7 +95,7 @@ def test_contrasts_of_synthetic_batches():
     assert SyntheticBatches(domain=of_one["mt"], inverted=0.2).contrasts(TINY) == (BRIGHT, DARK)
 
 
-def test_the_card_of_a_training_names_them(tmp_path):
+def test_the_card_of_a_training_names_them(in_memory, tmp_path):
     config = replace(TINY, window_px=64, epochs=1, steps_per_epoch=1)
     with steps_untraced():
         result = train(config, SliceBatches(in_memory(drawn("psir"))), tmp_path)
