@@ -27,11 +27,14 @@ def exclusive_start(folder: Path, marker: str) -> Iterator[None]:
         marker: Name of the file that shows that the work has started; once it is there, nothing is removed.
 
     Raises:
-        InputError: Another process works in the folder, or nothing can be written there.
+        InputError: It is not a folder, another process works there, or nothing can be written there.
     """
     way = [*reversed(folder.absolute().parents), folder.absolute()]
     made = next((path for path in way if not path.exists()), None)
-    before = set(folder.iterdir()) if made is None else set()
+    try:
+        before = set(folder.iterdir()) if made is None else set()
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     with locked(folder):
         try:
             yield

@@ -167,6 +167,15 @@ def test_a_failed_start_leaves_nothing(tmp_path, place):
     assert {path.name for path in folder.iterdir()} >= {"drawn", "split.json", "spec.json"}
 
 
+def test_a_start_in_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match=r"file: cannot write there \(Not a directory\); choose another"),
+        exclusive_start(tmp_path / "file", "spec.json"),
+    ):
+        pass
+
+
 def test_one_process_starts_in_a_folder_at_a_time(run, tmp_path):
     folder = tmp_path / "new"
     refused = f"error: {folder}: another process works there; wait for its end, or choose another folder\n"
