@@ -3,7 +3,6 @@
 from functools import partial
 
 import keras
-import numpy as np
 import pytest
 from served_model import Served, check_answer
 from unchecked_export import export_unchecked
@@ -17,17 +16,21 @@ def served(tmp_path_factory, bright_network):
 
 
 @pytest.fixture(scope="session")
-def two_networks(tmp_path_factory, bright_network):
+def two_networks(tmp_path_factory, cord_network):
     """An export of a network that becomes a plain graph, averaged with one whose graph is Keras's.
 
-    The second answers to dark voxels.
+    The first sees gray matter everywhere, and little of a cord. The second answers to dark voxels.
     """
-    keras.utils.set_random_seed(1)
-    dark_network = keras.models.clone_model(bright_network)
-    dark_network.set_weights([np.full((1, 1, 1, 1), -20.0), np.full(1, -100.0)])
-    networks = [DilatedGMNet(filters=2, dilation_rates=(6,)), dark_network]
+    keras.utils.set_random_seed(12)
+    gray_network = DilatedGMNet(filters=2, dilation_rates=(6,), classes=2)
+    kernel, bias = gray_network.get_layer("predictions").get_weights()
+    gray_network.get_layer("predictions").set_weights([100 * kernel, bias])
+    dark_network = keras.models.clone_model(cord_network)
+    kernel, bias = cord_network.get_weights()
+    dark_network.set_weights([-kernel, bias])
+    networks = [gray_network, dark_network]
     folder = tmp_path_factory.mktemp("models")
-    return networks, Served(export_unchecked(networks, folder, threshold=0.6, window="center"))
+    return networks, Served(export_unchecked(networks, folder, threshold=0.3, window="center"))
 
 
 @pytest.fixture(scope="session")

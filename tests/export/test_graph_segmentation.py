@@ -1,24 +1,16 @@
 """Masks, numbers and warnings of the graph are those of the package."""
 
-import keras
 import nibabel as nib
 import numpy as np
 import pytest
 import tensorflow as tf
 from ghosted import ghosted
 from served_model import check_answer, reoriented
-from unchecked_export import as_exported
 from zero_filled import interpolated
 
-from keras_scgm import DilatedGMNet, SegmentationConfig, Segmenter, segment
+from keras_scgm import segment
 from keras_scgm.datasets.phantom import PhantomConfig, draw_subject
-from keras_scgm.export.graph.network import GraphNetwork
-from keras_scgm.export.graph.segmentation import GraphConfig
-from keras_scgm.export.saved_model import nifti_endpoints, slices_endpoints
-from keras_scgm.files import sha256_of
-from keras_scgm.pretrained import WeightsCard
 from keras_scgm.segmentation.warnings import CORD_CUT_OFF
-from keras_scgm.slices import SliceConfig
 
 
 def test_voxels_that_are_not_finite(same_as_segment, blob_image):
@@ -32,28 +24,6 @@ def test_voxels_that_are_not_finite(same_as_segment, blob_image):
 def test_a_constant_image(same_as_segment):
     expected = same_as_segment(nib.Nifti1Image(np.full((44, 39, 2), 7, np.int16), np.diag([1, 1, 5, 1])))
     assert any("constant" in text for text in expected.warnings)
-
-
-def test_pixels_and_window_of_the_card(bright_network, blob_image, tmp_path):
-    """Another spacing and a small window, as trainings on other images have."""
-    path = tmp_path / "coarse.keras"
-    bright_network.save(path)
-    slices = SliceConfig(0.4, 30)
-    card = WeightsCard("coarse", "bright", {}, path.name, sha256_of(path), slices=slices, threshold=0.7)
-    (tmp_path / "coarse.json").write_text(card.to_json())
-    segmenter = Segmenter(path)
-    config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds)
-    assert (config.slices, config.thresholds) == (slices, (0.7,))
-    image = blob_image(shape=(44, 39, 3), center_mm=(10, 9), radius_mm=1.0)
-    image.to_filename(tmp_path / "image.nii")
-    expected = segmenter.segment(tmp_path / "image.nii")
-    assert np.count_nonzero(expected.mask_voxels) > 20
-    endpoints = nifti_endpoints(GraphNetwork([bright_network], "float32"), config, "{}")
-    with as_exported():
-        answer = endpoints["serving_default"](tf.constant([(tmp_path / "image.nii").read_bytes()]))
-    (served,) = answer["mask_bytes"].numpy()
-    expected.volume.write_result(tmp_path / "mask.nii", expected.mask_voxels)
-    assert served == (tmp_path / "mask.nii").read_bytes()
 
 
 def test_slices_of_numbers_too_small_for_squares_are_empty(same_as_segment, blob_image):
@@ -146,51 +116,33 @@ def test_pieces_away_from_the_cord(same_with_cord, cord_image):
     assert expected.record["removed_away_from_cord_mm3"] > 0
 
 
-def test_gray_matter_is_in_the_cord_whatever_the_network_says(blob_image):
-    """Random networks, whose answers have nothing to do with each other."""
-    networks = []
-    for k in range(2):
-        keras.utils.set_random_seed(10 + k)
-        network = DilatedGMNet(filters=2, dilation_rates=(6,), classes=2)
-        kernel, bias = network.get_layer("predictions").get_weights()
-        network.get_layer("predictions").set_weights([10 * kernel, bias])
-        networks.append(network)
-    image = blob_image(shape=(60, 56, 3))
-    segmenter = Segmenter(networks, SegmentationConfig(threshold=0.7, runtime="tensorflow", window="center"))
-    expected = segmenter.segment(image)
-    network = GraphNetwork(networks)
-    config = GraphConfig(segmenter.networks.config, segmenter.networks.thresholds, window="center")
-    soft = nifti_endpoints(network, config, "{}")["soft"]
-    with as_exported():
-        got = {name: output.numpy() for name, output in soft(tf.constant([image.to_bytes()])).items()}
+def test_averaged_networks_settings_and_inverted_contrast(two_networks, cord_image):
+    networks, served = two_networks
+    image = cord_image(shape=(60, 60, 2))
+    dark = nib.Nifti1Image(400 - np.asarray(image.dataobj), image.affine)
+    expected = segment(dark, networks, threshold=0.3, window="center", runtime="tensorflow")
+    assert expected.mask_voxels.any()
+    got = served(dark.to_bytes(), signature="soft")
     gray_matter, cord, of_gray_matter, of_cord = (
         np.asarray(nib.Nifti1Image.from_bytes(got[name][0]).dataobj)
         for name in ("mask_bytes", "cord_bytes", "probability_bytes", "cord_probability_bytes")
     )
     np.testing.assert_array_equal(gray_matter, expected.mask_voxels)
     np.testing.assert_array_equal(cord, expected.cord_voxels)
-    assert cord.any()
+    np.testing.assert_allclose(of_gray_matter, expected.probability_voxels, atol=1e-6)
+    np.testing.assert_allclose(of_cord, expected.cord_probability_voxels, atol=1e-6)
     assert np.all(gray_matter <= cord)
     assert np.all(of_gray_matter <= of_cord)
     check_answer(got, expected)
-    slices = np.random.default_rng(1).normal(size=(2, 200, 200, 1)).astype(np.float32)
-    of_slices = slices_endpoints(network, config)["serving_default"](tf.constant(slices))
-    for name in ("mask", "probabilities"):
-        assert np.all(of_slices[name][..., 0] <= of_slices[name][..., 1])
-
-
-def test_averaged_networks_settings_and_inverted_contrast(two_networks, blob_image):
-    networks, served = two_networks
-    image = blob_image(shape=(60, 60, 2), radius_mm=1.5)
-    dark = nib.Nifti1Image(400 - np.asarray(image.dataobj), image.affine)
-    expected = segment(dark, networks, threshold=0.6, window="center")
-    assert expected.mask_voxels.any()
-    got = served(dark.to_bytes())
-    mask = np.asarray(nib.Nifti1Image.from_bytes(got["mask_bytes"][0]).dataobj)
-    np.testing.assert_array_equal(mask, expected.mask_voxels)
-    check_answer(got, expected)
     assert any("darker than its surroundings" in text for text in expected.warnings)
-    soft = served(dark.to_bytes(), signature="soft")["probability_bytes"][0]
-    np.testing.assert_allclose(
-        np.asarray(nib.Nifti1Image.from_bytes(soft).dataobj), expected.probability_voxels, atol=1e-6
-    )
+
+
+def test_gray_matter_is_in_the_cord_whatever_the_networks_say(two_networks):
+    networks, served = two_networks
+    slices = np.random.default_rng(1).normal(size=(2, 200, 200, 1)).astype(np.float32)
+    gray_matter, cord = np.moveaxis(np.mean([network(slices) for network in networks], axis=0), -1, 0)
+    assert np.mean((gray_matter > 0.3) & (cord < 0.5)) > 0.9
+    signatures = tf.saved_model.load(str(served.models.slices)).signatures
+    got = signatures["serving_default"](slices=tf.constant(slices))
+    for name in ("mask", "probabilities"):
+        assert np.all(got[name][..., 0] <= got[name][..., 1])

@@ -1,4 +1,9 @@
-"""Exports of networks of stacks: neighbours, ends and empty slices as `segment` has them."""
+"""Exports of networks of stacks: neighbours, ends and empty slices as `segment` has them.
+
+The card of the network has another spacing and a small window, as trainings on other images have.
+"""
+
+import json
 
 import keras
 import nibabel as nib
@@ -12,6 +17,9 @@ from keras_scgm import DilatedGMNet3D, InputError, segment
 from keras_scgm.export import saved_model
 from keras_scgm.export.graph.network import STACK_SLICES, GraphNetwork, compute_stacks
 from keras_scgm.export.warmup import read_warmup
+from keras_scgm.files import sha256_of
+from keras_scgm.pretrained import WeightsCard, card_path
+from keras_scgm.slices import SliceConfig
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +38,26 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def models(network, tmp_path_factory):
-    return export_unchecked(network, tmp_path_factory.mktemp("models"))
+def weights(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "coarse.keras"
+    network.save(path)
+    card = WeightsCard(
+        "coarse",
+        "DilatedGMNet3D",
+        {},
+        path.name,
+        sha256_of(path),
+        tissues=("gray_matter", "cord"),
+        slices=SliceConfig(0.4, 60),
+        threshold=0.7,
+    )
+    card_path(path).write_text(card.to_json())
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(weights, tmp_path_factory):
+    return export_unchecked(weights, tmp_path_factory.mktemp("models"))
 
 
 def test_parts_of_a_stack_are_seen_with_their_neighbours(network):
@@ -48,14 +74,14 @@ def test_parts_of_a_stack_are_seen_with_their_neighbours(network):
     assert not nothing.numpy().any()
 
 
-def test_a_volume(network, models, cord_image):
+def test_a_volume(weights, models, cord_image):
     """Searched for in a large field; an empty slice ends a stack, one without a cord does not."""
-    image = cord_image(shape=(180, 180, 9), center_mm=(12, 11))
+    image = cord_image(shape=(80, 76, 9), center_mm=(10, 9))
     data = np.asarray(image.dataobj).copy()
     data[..., 3] = 0
     data[..., 6] = np.minimum(data[..., 6], 103)
     image = nib.Nifti1Image(data, image.affine)
-    expected = segment(image, network)
+    expected = segment(image, weights)
     got = Served(models)(image.to_bytes(), signature="soft")
     tissues = [expected.mask_voxels, expected.cord_voxels]
     for name, voxels in zip(("mask_bytes", "cord_bytes"), tissues, strict=True):
@@ -64,11 +90,13 @@ def test_a_volume(network, models, cord_image):
         # The slice without a cord has one between its neighbours; the empty one has not.
         assert found.any(axis=(0, 1)).tolist() == [k != 3 for k in range(9)], name
     assert expected.record["window_moved"]
+    for record in (expected.record, json.loads(got["provenance"][0])):
+        assert (record["slices"]["window_px"], record["threshold"]) == (60, 0.7)
     check_answer(got, expected)
 
 
 def test_the_network_alone(network, models):
-    stacks = np.random.default_rng(0).normal(8, 3, size=(2, 3, 200, 200, 1)).astype(np.float32)
+    stacks = np.random.default_rng(0).normal(8, 3, size=(2, 3, 60, 60, 1)).astype(np.float32)
     signatures = tf.saved_model.load(str(models.slices)).signatures
     expected = np.array(network(stacks))
     found = signatures["serving_default"](slices=tf.constant(stacks))
@@ -77,7 +105,7 @@ def test_the_network_alone(network, models):
     scaled, plain = (signatures["raw"](slices=tf.constant(each)) for each in (scale * stacks, stacks))
     np.testing.assert_allclose(scaled["probabilities"], plain["probabilities"], atol=1e-4)
     assert not (models.slices / saved_model.BATCHING_FILE).exists()
-    assert {request.inputs["slices"].shape for request in read_warmup(models.slices)} == {(1, 5, 200, 200, 1)}
+    assert {request.inputs["slices"].shape for request in read_warmup(models.slices)} == {(1, 5, 60, 60, 1)}
 
 
 def test_reduced_precision_is_refused(network, tmp_path):

@@ -226,7 +226,7 @@ def test_full_disk(tmp_path, full_disk):
 def test_card_and_warm_up_are_in_the_folder(two_networks):
     for folder in (two_networks[1].models.slices, two_networks[1].models.nifti):
         card = json.loads((folder / saved_model.CARD_FILE).read_text())
-        assert (card["threshold"], card["precision"], len(card["weights"])) == (0.6, "float32", 2)
+        assert (card["threshold"], card["precision"], len(card["weights"])) == (0.3, "float32", 2)
         of_slices = folder.parent.name == "gm_slices"
         assert (folder / "batching_params.pbtxt").exists() == of_slices
         requests = read_warmup(folder)
