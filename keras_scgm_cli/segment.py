@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -175,6 +175,7 @@ def segment(
         from keras_scgm.images import FoundImages, find_images
         from keras_scgm.segmentation import SegmentationConfig, Segmenter
 
+    check_engine(engine, {"--address": address, "--workers": workers})
     check_verdict("--fail-on", fail_on)
     output_config = OutputConfig(soft=soft, tissues=tissues, force=force, resume=resume)
     dicom_folders, inputs = split_dicom_folders(inputs)
@@ -210,7 +211,6 @@ def segment(
         if tissues == "all":
             results.update(path for job in jobs for path in job.paths.of_cord(bool(given)))
         check_inputs_stay([*images, *given], results)
-    check_engine(engine)
     if engine == "ray":
         outcomes = run_on_ray(weights, settings, jobs, output_config, address, workers)
     else:
@@ -234,9 +234,12 @@ def check_verdict(option: str, verdict: str | None) -> None:
         raise InputError(f"{option} must be review or fail, received {verdict!r}")
 
 
-def check_engine(engine: str) -> None:
+def check_engine(engine: str, of_ray: Mapping[str, object]) -> None:
+    """Refuse an unknown engine, and options of Ray, by name, that were given without it."""
     if engine not in ("local", "ray"):
         raise InputError(f"--engine must be local or ray, received {engine!r}")
+    if engine == "local" and (given := [name for name, value in of_ray.items() if value is not None]):
+        raise InputError(f"{', '.join(given)}: for a Ray cluster only; add --engine ray, or leave it out")
 
 
 def reporting(outcomes: Iterable[Outcome], count: int) -> Iterator[Outcome]:

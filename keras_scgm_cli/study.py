@@ -207,7 +207,7 @@ def study(
         from keras_scgm.study import LevelConfig, StudyConfig, run_study
         from keras_scgm.study.tables import AREAS, SUMMARY
 
-    check_engine(engine)
+    check_engine(engine, {"--address": address})
     check_verdict("--leave-out", leave_out)
     if cord not in ("auto", "ours", "none"):
         raise InputError(

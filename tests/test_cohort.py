@@ -215,6 +215,21 @@ def test_a_cluster_that_does_not_answer_is_one_line(images, weights, address):
         next(run_on_ray([weights], SegmentationConfig(), jobs_of(images), OutputConfig(), address))
 
 
+@pytest.mark.parametrize(
+    ("command", "options", "named"),
+    [
+        (["segment"], ["--address", "auto", "--workers", 2], "--address, --workers"),
+        (["study"], ["--address", "auto"], "--address"),
+    ],
+)
+def test_options_of_ray_without_it_are_refused(run, images, tmp_path, command, options, named):
+    places = [images] if command == ["segment"] else [images, tmp_path / "out", "participant"]
+    before = sorted(tmp_path.rglob("*"))
+    refused = f"error: {named}: for a Ray cluster only; add --engine ray, or leave it out\n"
+    assert run(*command, *places, *options) == (2, "", refused)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_without_ray_the_engine_says_how_to_install_it(monkeypatch, images):
     monkeypatch.setattr("keras_scgm.cohort.ray_cluster.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'keras-scgm\[ray\]'"):
