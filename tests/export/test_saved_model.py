@@ -99,9 +99,9 @@ def test_a_session_runs_an_export(two_networks, name):
         fetches = {key: tensor.name for key, tensor in signature.outputs.items()}
         for key, value in session.run(fetches, {given.name: feeds[name]}).items():
             assert len(value) == len(feeds[name]), key
-        for wrong in (np.zeros((200, 200, 1)), np.zeros((1, 100, 100, 1)), np.zeros((1, 200, 200, 3))):
-            if name == "gm_slices":
-                (output, *_) = fetches.values()
+        if name == "gm_slices":
+            (output, *_) = fetches.values()
+            for wrong in (np.zeros((200, 200, 1)), np.zeros((1, 100, 100, 1)), np.zeros((1, 200, 200, 3))):
                 with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
                     session.run(output, {given.name: wrong})
 
